@@ -1,0 +1,1 @@
+"""The sequential-MNIST LSTM baseline in Keras."""

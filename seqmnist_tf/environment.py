@@ -1,0 +1,100 @@
+"""What a run depended on besides its configuration: versions, machine, threads, commit, command line."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .runtime import available_cores
+
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
+
+
+def describe(command: str, threads: int) -> dict[str, Any]:
+    """Return the record of ``environment.json``, ready for JSON.
+
+    Args:
+        command: the command line.
+        threads: ``train.threads``; 0 is all cores.
+    """
+    return {
+        "started": utc_now(),
+        "command": command,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "machine": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "architecture": platform.machine(),
+            "processor": _processor(),
+            "cores": available_cores(),
+            "memory_gib": _memory_gib(),
+        },
+        **_tensorflow_state(threads),
+    }
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of the working tree that this package is imported from and whether it has changes.
+
+    Both are None where the package is not in a clone of its repository.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
+    status = _output("git", "-C", str(root), "status", "--porcelain")
+    return {"commit": commit or None, "dirty": None if status is None else bool(status)}
+
+
+def _tensorflow_state(threads: int) -> dict[str, Any]:
+    """Return what decides the last bit of a result on one machine, beside seed and versions."""
+    import tensorflow as tf
+
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",
+        "threads": threads or available_cores(),
+        "kernel": "keras",
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None

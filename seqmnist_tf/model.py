@@ -1,0 +1,153 @@
+"""The model, ``build_model``, and what it is trained with, ``compile_model``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .config import NUM_TIMESTEPS, Config
+from .errors import InputError
+
+
+def build_model(config: Config) -> keras.Sequential:
+    """Build the LSTM of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
+
+    A plain ``keras.Sequential`` of stock layers. It sets Keras's global random seed to ``train.seed`` first, so that
+    the initial weights are a function of the configuration alone, and those of plain Keras code that does the same.
+
+    Raises:
+        InputError: ``train.kernel`` asks for what this installation has not.
+    """
+    if config.train.kernel == "native":
+        raise InputError("train.kernel must be auto or keras: this version has no native kernel (got 'native')")
+    keras.utils.set_random_seed(config.train.seed)
+    units = config.model.hidden_size
+    recipe: dict[str, Any] = {}
+    dense: dict[str, Any] = {}
+    if config.model.initializer == "torch":
+        # torch.nn.LSTM and torch.nn.Linear: U(-k, k) with k = 1/sqrt(units) for every parameter.
+        uniform = [keras.initializers.RandomUniform(-(units**-0.5), units**-0.5) for _ in range(4)]
+        recipe = {"kernel_initializer": uniform[0], "recurrent_initializer": uniform[1], "unit_forget_bias": False}
+        dense = {"kernel_initializer": uniform[2], "bias_initializer": uniform[3]}
+    model = keras.Sequential(
+        [
+            keras.Input((NUM_TIMESTEPS, config.model.input_size)),
+            keras.layers.LSTM(units, name="lstm", **recipe),
+            keras.layers.Dense(config.model.output_size, name="logits", **dense),
+        ]
+    )
+    bias = model.get_layer("lstm").cell.bias
+    bias.assign(initial_bias(config, np.array(bias)))
+    return model
+
+
+def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
+    """Return the LSTM's initial bias float32 (4 * units,), in the order of its gates: input, forget, candidate, output.
+
+    Args:
+        config: gives ``model.initializer``, ``model.forget_bias`` and ``train.seed``.
+        bias: Keras's own initial bias, the answer where the configuration asks for nothing else.
+    """
+    units = config.model.hidden_size
+    random = np.random.RandomState(config.train.seed)
+    if config.model.initializer == "torch":
+        # torch adds two bias vectors, each from U(-k, k); Keras has their sum.
+        bias = random.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
+    bias = bias.astype(np.float32)
+    if config.model.forget_bias == "chrono":
+        # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
+        forget = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
+        bias[:units], bias[units : 2 * units] = -forget, forget
+    elif config.model.forget_bias is not None:
+        bias[units : 2 * units] = config.model.forget_bias
+    return bias
+
+
+class TorchRMSprop(keras.optimizers.RMSprop):
+    """RMSprop with epsilon outside of the root, as ``torch.optim.RMSprop``.
+
+    v = rho v + (1 - rho) g^2; m = momentum m + g / (sqrt(v) + epsilon); w = w - lr m. Keras divides by
+    sqrt(v + epsilon), so that its epsilon of 1e-8 acts as one of 1e-4 does here.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        lr = tf.cast(learning_rate, variable.dtype)
+        velocity = self._velocities[self._get_variable_index(variable)]
+        self.assign(velocity, self.rho * velocity + (1 - self.rho) * tf.square(gradient))
+        step = gradient / (tf.sqrt(velocity) + self.epsilon)
+        if self.momentum > 0:
+            momentum = self._momentums[self._get_variable_index(variable)]
+            self.assign(momentum, self.momentum * momentum + step)
+            step = tf.convert_to_tensor(momentum)
+        self.assign_sub(variable, lr * step)
+
+
+def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule."""
+    opt = config.optimizer
+    lr: Any = opt.lr
+    if opt.schedule == "cosine":
+        lr = keras.optimizers.schedules.CosineDecay(opt.lr, config.train.n_epochs * config.steps_per_epoch)
+    shared = {
+        "learning_rate": lr,
+        "weight_decay": opt.weight_decay or None,
+        "clipvalue": opt.grad_clip_value,
+        "global_clipnorm": opt.grad_clip_norm,
+    }
+    if opt.name == "SGD":
+        return keras.optimizers.SGD(momentum=opt.momentum, **shared)
+    if opt.name == "Adam":
+        return keras.optimizers.Adam(beta_1=opt.beta_1, beta_2=opt.beta_2, epsilon=opt.epsilon, **shared)
+    rmsprop = TorchRMSprop if opt.epsilon_placement == "outside" else keras.optimizers.RMSprop
+    return rmsprop(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon, **shared)
+
+
+def compile_model(model: keras.Model, config: Config) -> None:
+    """Compile ``model`` with the loss on logits, the optimizer and the accuracy of a configuration."""
+    model.compile(
+        optimizer=build_optimizer(config),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # slower on CPUs, and other numerics
+    )
+
+
+class MeasuredSequential(keras.Sequential):
+    """A Sequential whose training step reports the batch's own figures instead of running means.
+
+    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, and ``gradient_norm``, the norm over all gradients
+    before clipping. The step is otherwise that of ``keras.Sequential``. It shares the layers of the model that it is
+    made from, so that training it trains that model.
+    """
+
+    @classmethod
+    def of(cls, model: keras.Sequential) -> MeasuredSequential:
+        """Return a measured Sequential over the layers of ``model``."""
+        return cls([keras.Input(model.input_shape[1:]), *model.layers])
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """None: no running mean is kept over the batches of an epoch."""
+        return []
+
+    def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
+        sequences, labels = data
+        with tf.GradientTape() as tape:
+            logits = self(sequences, training=True)
+            loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, training=True)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+        return {
+            "loss": loss,
+            "accuracy": tf.reduce_mean(tf.cast(hits, tf.float32)),
+            "gradient_norm": tf.linalg.global_norm(gradients),
+        }
+
+
+def learning_rate(model: keras.Model) -> float:
+    """Return the learning rate of the next step."""
+    return float(np.asarray(model.optimizer.learning_rate))

@@ -1,0 +1,208 @@
+"""The run directory: what is on disk of one run, written so that a kill at any moment leaves it whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import numpy as np
+
+from . import config as cfg
+from .config import Config
+from .data import read_pixel_order
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run directory that holds at least its configuration and its environment."""
+
+    path: Path
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise InputError where a new run directory cannot be made at ``path``."""
+        if path.exists() or path.is_symlink():
+            raise InputError(f"run directory {path} exists already (give a new one, or --resume to go on with its run)")
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"run directory {path} cannot be made: {parent} is no folder that can be written")
+
+    @classmethod
+    def create(cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray) -> RunDirectory:
+        """Make a run directory whose first appearance is with its configuration, environment and pixel order.
+
+        Raises:
+            InputError: there is something at ``path`` already, or nothing can be made there.
+        """
+        cls.refuse_existing(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        except OSError as error:
+            raise InputError(f"run directory {path} cannot be made: {error.strerror}") from None
+        try:
+            new.chmod(0o777 & ~_umask())
+            (new / "checkpoints").mkdir()
+            (new / "config.json").write_text(cfg.to_json(config) + "\n")
+            (new / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+            (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
+            new.rename(path)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Return the run directory at ``path``, or raise InputError where there is none."""
+        if not (path / "config.json").is_file():
+            raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
+        return cls(path)
+
+    @property
+    def config(self) -> Config:
+        """The run's whole configuration."""
+        return cfg.read_config(self.path / "config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The content of ``environment.json``."""
+        try:
+            return json.loads((self.path / "environment.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.path / 'environment.json'}: {error}") from None
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The content of ``summary.json``; None while the run goes on or after it was killed."""
+        try:
+            return json.loads((self.path / "summary.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.path / 'summary.json'}: {error}") from None
+
+    @property
+    def resume_file(self) -> Path:
+        """Weights and optimizer state after the last whole epoch."""
+        return self.path / "checkpoints" / "resume.weights.h5"
+
+    def epoch_file(self, epoch: int) -> Path:
+        """The weights after an epoch; 1 is the first."""
+        return self.path / "checkpoints" / f"epoch-{epoch:04d}.weights.h5"
+
+    def pixel_order(self) -> np.ndarray:
+        """Return the order in which the run reads the pixels, int64 (784,)."""
+        return read_pixel_order(self.path / "pixel_order.txt")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of ``history.jsonl``; a last row that a kill cut off is left out."""
+        try:
+            lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def truncate(self, epochs: int, steps: int) -> None:
+        """Cut the logs back to what a checkpoint knows of: so many whole epochs, so many steps."""
+        rows = self.history()[:epochs]
+        write_atomically(self.path / "history.jsonl", "".join(to_line(row) for row in rows).encode())
+        try:
+            losses = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[: steps + 1]
+        except FileNotFoundError:
+            losses = []
+        write_atomically(self.path / "steps.csv", b"".join(losses or [b"step,loss\n"]))
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    def append_history(self, row: dict[str, Any]) -> None:
+        """Add one epoch to ``history.jsonl``."""
+        with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(to_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_json(self, name: str, document: dict[str, Any]) -> None:
+        """Write a JSON document of the run directory."""
+        write_atomically(self.path / name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+    def require_model(self) -> Path:
+        """Return the path of ``model.keras``, or raise InputError where the run has none."""
+        path = self.path / "model.keras"
+        if not path.is_file():
+            status = (self.summary or {}).get("status", "not finished")
+            raise InputError(f"{self.path} has no model.keras: its run is {status} (finish it with --resume)")
+        return path
+
+    def load_model(self) -> keras.Sequential:
+        """Return the run's final model, or raise InputError where it has none or it cannot be read."""
+        import keras
+
+        path = self.require_model()
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:
+            # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
+            raise InputError(f"cannot read {path}: {str(error).splitlines()[0]} (give a whole Keras model)") from None
+
+    def lock(self) -> filelock.BaseFileLock:
+        """Take the run for this process; the system releases it when the process ends.
+
+        Raises:
+            InputError: another process trains it.
+        """
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(f"run directory {self.path} is in use by another process (wait for it to end)") from None
+        except OSError as error:
+            raise InputError(f"run directory {self.path} cannot be written: {error.strerror}") from None
+        return lock
+
+
+def to_line(row: dict[str, Any]) -> str:
+    """Return a row as one line of JSON Lines."""
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old or the new one, whole, at every moment."""
+
+    def write(new: Path) -> None:
+        new.write_bytes(content)
+
+    replace_atomically(path, write)
+
+
+def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
+
+    Raises:
+        OSError: the disk is full or refuses; ``path`` is as it was.
+    """
+    new = path.with_name(f".new-{path.name}")
+    try:
+        write(new)
+        with open(new, "rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,53 @@
+"""Starting TensorFlow for a command: threads, and no chatter on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+
+def start_tensorflow(threads: int = 0) -> None:
+    """Import TensorFlow with a number of CPU threads; 0 is all cores. The first call in a process decides."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            if threads != tf.config.threading.get_intra_op_parallelism_threads():
+                warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect", stacklevel=2)
+        tf.config.list_logical_devices()
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2, and show it only if the body fails.
+
+    TensorFlow writes notes about oneDNN and missing GPU libraries there from C++, and does not heed
+    TF_CPP_MIN_LOG_LEVEL while it is being imported.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

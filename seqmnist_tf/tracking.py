@@ -1,0 +1,236 @@
+"""Weights & Biases: a copy of the run's own files, which are the truth. The only importer of wandb.
+
+Nothing here asks, waits for minutes, or stops a training: without a key or a network the run is tracked offline, and
+after a failure it goes on untracked, with one warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from . import config as cfg
+from . import network
+from .config import NUM_CLASSES, Config
+from .data import Split
+
+INIT_SECONDS, FINISH_SECONDS = 30, 60
+NUM_MISREAD = 24
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+class Tracker:
+    """The W&B run of a training run; without effect where W&B is disabled or has failed.
+
+    Args:
+        config: the run's configuration.
+        folder: the run directory; W&B keeps its files in its ``wandb/``.
+        run_id: the id under which W&B knows the run, also after it is resumed.
+        first_step: the optimizer steps that were done before.
+    """
+
+    def __init__(self, config: Config, folder: Path, run_id: str, first_step: int) -> None:
+        self.config, self.folder, self.first_step = config, folder, first_step
+        self.run: Any = None
+        self.failed = False
+        self.guard(lambda: self._start(run_id), started=False)
+
+    def callbacks(self, train: Split) -> list[keras.callbacks.Callback]:
+        """Return the Keras callbacks that log to the run.
+
+        Args:
+            train: the training split; the gradients of the histograms are taken on its first batch.
+        """
+        made: list[keras.callbacks.Callback] = []
+        self.guard(lambda: made.append(self._metrics_logger()))
+        if self.config.wandb.histograms:
+            batch = slice(self.config.train.batch_size)
+            made.append(Histograms(self, train.sequences[batch], train.labels[batch]))
+        return [Guarded(self, callback) for callback in made]
+
+    def log_predictions(self, test: Split, predictions: np.ndarray) -> None:
+        """Log the confusion matrix and some misread digits.
+
+        Args:
+            test: the test split.
+            predictions: int (n,), 0 to 9.
+        """
+        self.guard(lambda: self._log_predictions(test, predictions))
+
+    def log_model(self, path: Path) -> None:
+        """Log the file of the final model as an artifact."""
+        self.guard(lambda: self._log_model(path))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """End the W&B run with the content of ``summary.json``."""
+
+        def finish() -> None:
+            self.run.summary.update(summary)
+            self.run.finish(exit_code=0 if summary["status"] == "completed" else 1)
+
+        self.guard(finish)
+        self.run = None
+
+    def guard(self, action: Callable[[], Any], started: bool = True) -> None:
+        """Call ``action`` unless there is no run (any more); after an exception there is none."""
+        if self.failed or (started and self.run is None):
+            return
+        try:
+            action()
+        except Exception as error:
+            self.failed, self.run = True, None
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            _say(f"warning: W&B failed and is off for this run, training goes on: {reason}")
+
+    def _start(self, run_id: str) -> None:
+        mode = resolve_mode(self.config.wandb.mode)
+        if mode == "disabled":
+            return
+        try:
+            self.run = self._init(run_id, mode)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            _say(f"warning: W&B online failed, tracking offline: {(str(error).splitlines() or ['?'])[0]}")
+            self.run = self._init(run_id, "offline")
+        if self.first_step:
+            # The steps of the run continue above all that an earlier process can have logged: a batch and an epoch each
+            # log once, and W&B drops what does not rise.
+            self.run.log({"resumed_at_step": self.first_step}, step=2 * self.first_step + 2)
+
+    def _init(self, run_id: str, mode: Mode) -> Any:
+        os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
+        import wandb
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            disable_git=True,
+            save_code=False,
+        )
+        return wandb.init(
+            project=self.config.wandb.project,
+            entity=self.config.wandb.entity,
+            dir=self.folder,
+            id=run_id,
+            name=self.folder.name,
+            group=cfg.config_id(self.config),
+            config={**cfg.to_dict(self.config), "config_id": cfg.config_id(self.config)},
+            mode=mode,
+            resume="allow",
+            settings=settings,
+        )
+
+    def _metrics_logger(self) -> keras.callbacks.Callback:
+        from wandb.integration.keras import WandbMetricsLogger
+
+        logger = WandbMetricsLogger(log_freq="batch", initial_global_step=self.first_step)
+        logger.global_batch = self.first_step
+        self.run.define_metric("epoch/epoch")
+        self.run.define_metric("epoch/*", step_metric="epoch/epoch")
+        return logger
+
+    def _log_predictions(self, test: Split, predictions: np.ndarray) -> None:
+        import wandb
+
+        labels = test.labels
+        names = [str(digit) for digit in range(NUM_CLASSES)]
+        matrix = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predictions.tolist(), class_names=names)
+        misread = [
+            wandb.Image(test.images[i], caption=f"{labels[i]} read as {predictions[i]} (test image {i})")
+            for i in np.flatnonzero(labels != predictions)[:NUM_MISREAD]
+        ]
+        self.run.log({"test/confusion_matrix": matrix, "test/misread": misread})
+
+    def _log_model(self, model: Path) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self.run.id}", type="model", metadata={"run_dir": self.folder.name})
+        artifact.add_file(str(model))
+        self.run.log_artifact(artifact)
+
+
+class Guarded(keras.callbacks.Callback):
+    """Passes the ends of batches and epochs on to a callback as long as W&B works."""
+
+    def __init__(self, tracker: Tracker, inner: keras.callbacks.Callback) -> None:
+        super().__init__()
+        self.tracker, self.inner = tracker, inner
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.inner.set_model(model)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.tracker.guard(lambda: self.inner.on_train_batch_end(batch, logs))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, logs))
+
+
+class Histograms(keras.callbacks.Callback):
+    """Logs after each epoch histograms of the weights, and of their gradients on one fixed batch."""
+
+    def __init__(self, tracker: Tracker, sequences: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__()
+        self.tracker, self.sequences, self.labels = tracker, sequences, labels
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        import wandb
+
+        with tf.GradientTape() as tape:
+            logits = self.model(self.sequences, training=True)
+            loss = self.model.compute_loss(x=self.sequences, y=self.labels, y_pred=logits)
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        histograms: dict[str, Any] = {"epoch/epoch": epoch}
+        for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
+            histograms[f"epoch/weights/{variable.path}"] = wandb.Histogram(np.asarray(variable).tolist())
+            histograms[f"epoch/gradients/{variable.path}"] = wandb.Histogram(np.asarray(gradient).tolist())
+        self.tracker.run.log(histograms)
+
+
+def resolve_mode(mode: str) -> Mode:
+    """Return ``online``, ``offline`` or ``disabled``: online only where there is a key and the server answers."""
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "").lower() or mode
+    if mode == "disabled":
+        return "disabled"
+    if mode == "offline":
+        return "offline"
+    server = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    if not _has_key(server):
+        lack = "no W&B API key is configured (`wandb login` stores one)"
+    elif not network.answers(server):
+        lack = f"{server} does not answer within {network.PROBE_SECONDS:.0f} s"
+    else:
+        return "online"
+    if mode == "online":
+        _say(f"warning: wandb.mode is online, but {lack}: tracking offline")
+    return "offline"
+
+
+def _has_key(server: str) -> bool:
+    """Tell whether wandb would find a key in its environment variable or in the netrc file, where it stores it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")).expanduser()
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(path).authenticators(urlsplit(server).netloc) is not None
+    return False
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
