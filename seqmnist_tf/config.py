@@ -334,7 +334,7 @@ PRESETS: dict[str, Preset] = {
         replace(
             _BASELINE,
             model=Model(forget_bias="chrono"),
-            optimizer=Optimizer(name="Adam", lr=0.002, grad_clip_value=None, grad_clip_norm=1.0, schedule="cosine"),
+            optimizer=Optimizer(name="Adam", lr=0.005, grad_clip_value=None, grad_clip_norm=1.0, schedule="cosine"),
             train=Train(n_epochs=3, shuffle=True),
         ),
         "A first run of some ten minutes on two CPU cores that visibly learns: chrono initialisation, Adam.",
