@@ -83,11 +83,11 @@ def load_mnist(
             pass
         except DamagedError as error:
             _say(f"{error}: it is damaged and will be rebuilt")
-        _prepare(source, folder)
         try:
+            _prepare(source, folder)
             return _read(folder, splits)
         except DamagedError as error:
-            raise RunError(f"MNIST was prepared and still is not what was published: {error}") from None
+            raise RunError(f"the images that were had are not MNIST's: {error}") from None
 
 
 def default_folder() -> Path:
@@ -152,7 +152,7 @@ def _read_tfds(path: Path, split: str) -> Examples:
 
 
 def _read_arrays(path: Path, split: str) -> Examples:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Examples(arrays[f"{split}_images"], arrays[f"{split}_labels"])
 
 

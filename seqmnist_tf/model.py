@@ -40,7 +40,7 @@ def build_model(config: Config) -> keras.Sequential:
         ]
     )
     bias = model.get_layer("lstm").cell.bias
-    bias.assign(initial_bias(config, np.array(bias)))
+    bias.assign(initial_bias(config, keras.ops.convert_to_numpy(bias)))
     return model
 
 
@@ -133,8 +133,8 @@ class MeasuredSequential(keras.Sequential):
         """None: no running mean is kept over the batches of an epoch."""
         return []
 
-    def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
-        sequences, labels = data
+    def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
+        sequences, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             logits = self(sequences, training=True)
             loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, training=True)
@@ -150,4 +150,4 @@ class MeasuredSequential(keras.Sequential):
 
 def learning_rate(model: keras.Model) -> float:
     """Return the learning rate of the next step."""
-    return float(np.asarray(model.optimizer.learning_rate))
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))

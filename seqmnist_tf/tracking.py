@@ -35,13 +35,14 @@ class Tracker:
 
     Args:
         config: the run's configuration.
+        config_id: its id, by which W&B groups the seeds of one experiment.
         folder: the run directory; W&B keeps its files in its ``wandb/``.
         run_id: the id under which W&B knows the run, also after it is resumed.
         first_step: the optimizer steps that were done before.
     """
 
-    def __init__(self, config: Config, folder: Path, run_id: str, first_step: int) -> None:
-        self.config, self.folder, self.first_step = config, folder, first_step
+    def __init__(self, config: Config, config_id: str, folder: Path, run_id: str, first_step: int) -> None:
+        self.config, self.config_id, self.folder, self.first_step = config, config_id, folder, first_step
         self.run: Any = None
         self.failed = False
         self.guard(lambda: self._start(run_id), started=False)
@@ -127,8 +128,8 @@ class Tracker:
             dir=self.folder,
             id=run_id,
             name=self.folder.name,
-            group=cfg.config_id(self.config),
-            config={**cfg.to_dict(self.config), "config_id": cfg.config_id(self.config)},
+            group=self.config_id,
+            config={**cfg.to_dict(self.config), "config_id": self.config_id},
             mode=mode,
             resume="allow",
             settings=settings,
@@ -197,8 +198,8 @@ class Histograms(keras.callbacks.Callback):
         gradients = tape.gradient(loss, self.model.trainable_variables)
         histograms: dict[str, Any] = {"epoch/epoch": epoch}
         for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
-            histograms[f"epoch/weights/{variable.path}"] = wandb.Histogram(np.asarray(variable).tolist())
-            histograms[f"epoch/gradients/{variable.path}"] = wandb.Histogram(np.asarray(gradient).tolist())
+            histograms[f"epoch/weights/{variable.path}"] = wandb.Histogram(keras.ops.convert_to_numpy(variable).tolist())
+            histograms[f"epoch/gradients/{variable.path}"] = wandb.Histogram(keras.ops.convert_to_numpy(gradient).tolist())
         self.tracker.run.log(histograms)
 
 

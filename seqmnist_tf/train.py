@@ -102,7 +102,9 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     steps = _restore(run, trained)
     first_epoch = steps // config.steps_per_epoch
     run.truncate(first_epoch, steps)
-    tracker = Tracker(config, run.path, run.environment["wandb_run_id"], steps)
+    environment = run.environment
+    config_id = environment["config_id"]
+    tracker = Tracker(config, config_id, run.path, environment["wandb_run_id"], steps)
     recorder, progress = Recorder(run, config, splits, model), Progress(config, _say)
     status, final = "failed", None
     try:
@@ -125,7 +127,7 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     finally:
         recorder.close()
         progress.close()
-        summary = summarize(run.history(), config, model.count_params(), status, final)
+        summary = summarize(run.history(), config, config_id, model.count_params(), status, final)
         tracker.finish(summary)
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
             run.write_json("summary.json", summary)
@@ -160,7 +162,7 @@ def _finish_model(
 
 
 def summarize(
-    history: list[dict[str, Any]], config: Config, num_params: int, status: str, final: Metrics | None
+    history: list[dict[str, Any]], config: Config, config_id: str, num_params: int, status: str, final: Metrics | None
 ) -> dict[str, Any]:
     """Return the content of ``summary.json``.
 
@@ -186,7 +188,7 @@ def summarize(
         best = max(results, key=lambda result: (result["val_accuracy"], -result["val_loss"]), default=None)
     return {
         "status": status,
-        "config_id": cfg.config_id(config),
+        "config_id": config_id,
         "seed": config.train.seed,
         "num_params": num_params,
         "epochs": len(history),

@@ -1,0 +1,51 @@
+"""Fixtures: toy data in place of MNIST, and commands called in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from seqmnist_tf import cli, data
+from tests.toy import toy_mnist
+
+
+class Result(NamedTuple):
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Call a module's ``main`` as its command line does."""
+
+    def call(main: Command, *argv: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(main, argv)
+        out, err = capsys.readouterr()
+        status = stopped.value.code
+        return Result(status if isinstance(status, int) else -1, out, err)
+
+    return call
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read toy data instead of MNIST."""
+    monkeypatch.setattr(data, "load_mnist", toy_mnist)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

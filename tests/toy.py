@@ -1,0 +1,98 @@
+"""Toy data in MNIST's form, and training commands on it in a process of their own.
+
+    python -m tests.toy ARGUMENTS OF seqmnist_tf.train
+
+``KILL`` in the environment makes the process kill itself with SIGKILL: ``step:N`` when N steps are done, ``write:N`` in the
+middle of the N-th file that is replaced atomically.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqmnist_tf import callbacks, cli, data, run_dir, train
+from seqmnist_tf.mnist import Examples
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = (
+    "--model.hidden-size=4",
+    "--task.limit-train=40",
+    "--task.limit-test=30",
+    "--train.batch-size=16",
+    "--wandb.mode=disabled",
+)
+
+
+def toy_mnist(
+    source: str = "auto", folder: Any = None, splits: Sequence[str] = ("train", "test")
+) -> dict[str, Examples]:
+    """Stand in for ``load_mnist``: 200 training and 60 test images whose ink depends on the label."""
+    made = {}
+    for split, n in (("train", 200), ("test", 60)):
+        random = np.random.RandomState(n)
+        labels = random.randint(0, 10, n).astype(np.uint8)
+        images = np.zeros((n, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 + 2 * label : 8 + 2 * label, 8:20] = random.randint(100, 256, (4, 12))
+        made[split] = Examples(images, labels)
+    return {split: made[split] for split in splits}
+
+
+def run_train(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``seqmnist_tf.train`` on the toy data in another process and return it when it has ended."""
+    with start_train(*argv, **environment) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start_train(*argv: str, **environment: str) -> subprocess.Popen[str]:
+    """Start ``seqmnist_tf.train`` on the toy data in another process."""
+    command = [sys.executable, "-m", "tests.toy", *argv]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes)  # type: ignore
+
+
+def _kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _plan_kill(plan: str) -> None:
+    what, number = plan.split(":")
+    if what == "step":
+        on_batch_end = callbacks.Recorder.on_train_batch_end
+
+        def batch_end(self: callbacks.Recorder, batch: int, logs: dict[str, Any] | None = None) -> None:
+            on_batch_end(self, batch, logs)
+            if self.step == int(number):
+                _kill_self()
+
+        callbacks.Recorder.on_train_batch_end = batch_end  # type: ignore[method-assign]
+    else:
+        replace = run_dir.replace_atomically
+        writes = iter(range(1, 1000))
+
+        def replace_half(path: Path, write: Callable[[Path], None]) -> None:
+            def write_half(new: Path) -> None:
+                write(new)
+                if next(writes) == int(number):
+                    os.truncate(new, new.stat().st_size // 2)
+                    _kill_self()
+
+            replace(path, write_half)
+
+        callbacks.replace_atomically = replace_half
+
+
+if __name__ == "__main__":
+    data.load_mnist = toy_mnist
+    if plan := os.environ.get("KILL"):
+        _plan_kill(plan)
+    cli.run(train.main)
