@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -81,9 +82,10 @@ class Recorder(keras.callbacks.Callback):
             logs.update({key: value for key, value in row.items() if value is not None and key != "epoch"})
 
     def close(self) -> None:
-        """Close ``steps.csv``."""
+        """Close ``steps.csv``, whose lines are written one by one: after a failed write there is no more to lose."""
         if hasattr(self, "file"):
-            self.file.close()
+            with contextlib.suppress(OSError):
+                self.file.close()
 
     @property
     def _epoch(self) -> int:
@@ -97,15 +99,19 @@ class Recorder(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves after each epoch the weights, and what resuming needs: weights and optimizer in one file."""
+    """Saves after each epoch the model, and what resuming needs: weights and optimizer in one file.
+
+    Both as ``.keras`` files, which Keras makes in memory and writes in Python. HDF5, which writes ``.weights.h5`` files
+    itself, crashes the process when the disk is full.
+    """
 
     def __init__(self, run: RunDirectory, stock: keras.Sequential) -> None:
         super().__init__()
         self.run, self.stock = run, stock
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        replace_atomically(self.run.epoch_file(epoch + 1), self.stock.save_weights)
-        replace_atomically(self.run.resume_file, self.model.save_weights)
+        replace_atomically(self.run.epoch_file(epoch + 1), self.stock.save)
+        replace_atomically(self.run.resume_file, self.model.save)
 
 
 class Progress(keras.callbacks.Callback):

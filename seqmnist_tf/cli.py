@@ -47,6 +47,9 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> 
         # The reader of stdout went away (`... | head`); Python would complain once more while closing it.
         sys.stderr.close()
         status = EXIT_FAILED
+    except OSError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        status = EXIT_FAILED
     sys.exit(status)
 
 

@@ -96,11 +96,11 @@ class RunDirectory:
     @property
     def resume_file(self) -> Path:
         """Weights and optimizer state after the last whole epoch."""
-        return self.path / "checkpoints" / "resume.weights.h5"
+        return self.path / "checkpoints" / "resume.keras"
 
     def epoch_file(self, epoch: int) -> Path:
-        """The weights after an epoch; 1 is the first."""
-        return self.path / "checkpoints" / f"epoch-{epoch:04d}.weights.h5"
+        """The model after an epoch; 1 is the first."""
+        return self.path / "checkpoints" / f"epoch-{epoch:04d}.keras"
 
     def pixel_order(self) -> np.ndarray:
         """Return the order in which the run reads the pixels, int64 (784,)."""

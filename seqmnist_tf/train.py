@@ -93,6 +93,8 @@ def resume(path: Path, *, command: str = "") -> dict[str, Any]:
 
 def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: data.Splits) -> dict[str, Any]:
     """Train from the last checkpoint on, if there is one, to the end; write the summary and return it."""
+    import tensorflow as tf
+
     from .callbacks import Checkpoint, DivergedError, Progress, Recorder
     from .model import MeasuredSequential, compile_model
     from .tracking import Tracker
@@ -124,6 +126,10 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
         _warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
     except KeyboardInterrupt:
         status = "interrupted"
+    except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = f"the last checkpoint is intact, --run-dir {run.path} --resume goes on from it"
+        raise RunError(f"cannot go on with {run.path}: {reason} ({hint})") from error
     finally:
         recorder.close()
         progress.close()

@@ -144,6 +144,10 @@ def test_statuses_of_the_other_ends(command: Call) -> None:
         raise KeyboardInterrupt
 
     assert command(fail) == (1, "", "error: the disk is full\n")
+    def full(argv: list[str]) -> int:
+        raise OSError(28, "No space left on device", "/data/x")
+
+    assert command(full) == (1, "", "error: [Errno 28] No space left on device: '/data/x'\n")
     assert command(interrupt) == (130, "", "interrupted\n")
     assert command(lambda argv: 0) == (0, "", "")
 
