@@ -128,6 +128,8 @@ def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
         if path.exists():
             try:
                 return {split: verify(split, read(path, split)) for split in splits}
+            except MemoryError:
+                raise
             except Exception as error:
                 # Whatever a reader makes of broken files, the answer is the same.
                 raise DamagedError(f"{path}: {_first_line(error)}") from None

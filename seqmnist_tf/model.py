@@ -118,9 +118,10 @@ def compile_model(model: keras.Model, config: Config) -> None:
 class MeasuredSequential(keras.Sequential):
     """A Sequential whose training step reports the batch's own figures instead of running means.
 
-    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, and ``gradient_norm``, the norm over all gradients
-    before clipping. The step is otherwise that of ``keras.Sequential``. It shares the layers of the model that it is
-    made from, so that training it trains that model.
+    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
+    clipping, and ``weight_norm``, the norm over all weights after the step.
+    The step is otherwise that of ``keras.Sequential``. It shares the layers of the model that it is made from, so that
+    training it trains that model.
     """
 
     @classmethod
@@ -145,6 +146,7 @@ class MeasuredSequential(keras.Sequential):
             "loss": loss,
             "accuracy": tf.reduce_mean(tf.cast(hits, tf.float32)),
             "gradient_norm": tf.linalg.global_norm(gradients),
+            "weight_norm": tf.linalg.global_norm(self.trainable_variables),
         }
 
 

@@ -106,9 +106,9 @@ class Tracker:
             _say(f"warning: W&B online failed, tracking offline: {(str(error).splitlines() or ['?'])[0]}")
             self.run = self._init(run_id, "offline")
         if self.first_step:
-            # The steps of the run continue above all that an earlier process can have logged: a batch and an epoch each
-            # log once, and W&B drops what does not rise.
-            self.run.log({"resumed_at_step": self.first_step}, step=2 * self.first_step + 2)
+            # W&B drops what does not rise: go on above all that earlier processes can have logged, a row for each batch
+            # of their epochs and of the one that was cut off, and at most two for each epoch.
+            self.run.log({"resumed_at_step": self.first_step}, step=4 * self.first_step + 4)
 
     def _init(self, run_id: str, mode: Mode) -> Any:
         os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
@@ -198,8 +198,9 @@ class Histograms(keras.callbacks.Callback):
         gradients = tape.gradient(loss, self.model.trainable_variables)
         histograms: dict[str, Any] = {"epoch/epoch": epoch}
         for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
-            histograms[f"epoch/weights/{variable.path}"] = wandb.Histogram(keras.ops.convert_to_numpy(variable).tolist())
-            histograms[f"epoch/gradients/{variable.path}"] = wandb.Histogram(keras.ops.convert_to_numpy(gradient).tolist())
+            for kind, tensor in (("weights", variable), ("gradients", gradient)):
+                values = keras.ops.convert_to_numpy(tensor).tolist()
+                histograms[f"epoch/{kind}/{variable.path}"] = wandb.Histogram(values)
         self.tracker.run.log(histograms)
 
 

@@ -42,7 +42,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
 
 def loss_and_gradients(weights: Arrays, x: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays]:
     """Return the loss and its gradients with respect to W, U, b, V, d."""
-    W, U, b, V, d = (w.astype(np.float64) for w in weights)
+    W, U, b, V = (w.astype(np.float64) for w in weights[:4])
     logits, steps = forward(weights, x)
     loss, dlogits = cross_entropy(logits, labels)
     (h_last,) = steps.pop()

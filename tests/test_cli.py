@@ -144,6 +144,7 @@ def test_statuses_of_the_other_ends(command: Call) -> None:
         raise KeyboardInterrupt
 
     assert command(fail) == (1, "", "error: the disk is full\n")
+
     def full(argv: list[str]) -> int:
         raise OSError(28, "No space left on device", "/data/x")
 
@@ -154,7 +155,12 @@ def test_statuses_of_the_other_ends(command: Call) -> None:
 
 def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

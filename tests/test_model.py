@@ -44,7 +44,9 @@ def test_the_baseline_has_67850_parameters_and_stock_layers() -> None:
 @pytest.mark.parametrize("forget_bias", [None, "chrono"])
 @pytest.mark.parametrize("initializer", ["keras", "torch"])
 def test_outputs_and_gradients_are_those_of_a_float64_lstm(initializer: str, forget_bias: str | None) -> None:
-    model = build_model(configure(model__hidden_size=16, model__initializer=initializer, model__forget_bias=forget_bias))
+    model = build_model(
+        configure(model__hidden_size=16, model__initializer=initializer, model__forget_bias=forget_bias)
+    )
     x, y = toy_batch()
     with tf.GradientTape() as tape:
         logits = model(x)
@@ -105,7 +107,7 @@ def test_chrono_bias_is_the_log_of_a_uniform_time() -> None:
     bias = build_model(configure(model__forget_bias="chrono", model__hidden_size=256)).get_weights()[2]
     i, f, g, o = np.split(bias, 4)
     times = np.exp(f)
-    assert 1 <= times.min() and times.max() <= 783
+    assert times.min() >= 1 and times.max() <= 783
     assert times.mean() == pytest.approx(392, rel=0.1)
     assert np.array_equal(i, -f)
     assert not g.any() and not o.any()
@@ -233,7 +235,7 @@ def test_the_measured_model_trains_the_layers_of_its_source() -> None:
 
 def test_the_native_kernel_is_refused_where_there_is_none() -> None:
     config = replace(Config(), train=replace(Config().train, kernel="native"))
-    with pytest.raises(InputError, match="train.kernel must be auto or keras"):
+    with pytest.raises(InputError, match=r"train\.kernel must be auto or keras"):
         build_model(config)
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.toy ARGUMENTS OF seqmnist_tf.train
 
-``KILL`` in the environment makes the process kill itself with SIGKILL: ``step:N`` when N steps are done, ``write:N`` in the
-middle of the N-th file that is replaced atomically.
+``KILL`` in the environment makes the process kill itself with SIGKILL: ``step:N`` when N steps are done, ``write:N`` in
+the middle of the N-th file that is replaced atomically.
 """
 
 from __future__ import annotations

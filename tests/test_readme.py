@@ -1,0 +1,116 @@
+"""The README is true: its commands parse, its code runs, its two first commands are what they promise."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf import evaluate, train
+from tests.conftest import Result
+from tests.test_config import UPSTREAM_BLOCK
+from tests.test_structure import ORDER
+from tests.toy import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """Return the command lines of ours in the README, from the module's name on."""
+    lines = "\n".join(blocks("bash")).splitlines()
+    found = [re.search(r"-m (seqmnist_tf\.\w+.*)", line) for line in lines]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+def test_quick_start_is_two_command_lines() -> None:
+    section = README.split("\n## Quick start\n")[1].split("\n## ")[0]
+    first, second = blocks("bash", section)
+    for line in (first, second):
+        assert "\n" not in line
+        assert line.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -e ")
+    assert first.endswith("-m seqmnist_tf.train quickstart")
+    assert second.endswith("-m pytest")
+
+
+def test_every_command_is_understood(command: Callable[..., Result], in_tmp: Path) -> None:
+    (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
+    run = in_tmp / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "environment.json").write_text("{}")
+    assert len(commands()) >= 10
+    for module, *words in commands():
+        if module == "seqmnist_tf.train":
+            assert command(train.main, *words, "--print-config").status == 0, words
+        else:
+            assert module == "seqmnist_tf.evaluate"
+            assert "has no model.keras" in command(evaluate.main, *words).err
+
+
+def test_keys_presets_and_modules_exist() -> None:
+    for key in re.findall(r"--([a-z]+\.[\w.-]+)", README):
+        assert key.replace("-", "_") in cfg.OPTIONS
+    table = README.split("| preset |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(
+        cfg.PRESETS
+    )
+    table = README.split("| module |")[1].split("\n\n")[0]
+    named = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    assert named == [module for module in ORDER if module in named] or set(named) == set(ORDER)
+
+
+def test_the_plain_keras_lines_train_the_baseline(
+    command: Callable[..., Result], in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,) = (block for block in blocks("python") if "load_sequences" in block)
+    assert len(plain.splitlines()) <= 16
+    means: list[float] = []
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: means.append(float(logs["loss"])))
+    fit = keras.Model.fit
+
+    def fit_twice(self: Any, *args: Any, **kwargs: Any) -> Any:
+        assert kwargs["epochs"] == 100
+        return fit(self, *args, **{**kwargs, "epochs": 2, "callbacks": [record], "verbose": 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", fit_twice)
+        exec(plain, {})
+    assert len(means) == 4  # two epochs of two batches; Keras tells the mean so far of each epoch
+    losses = [means[0], 2 * means[1] - means[0], means[2], 2 * means[3] - means[2]]
+
+    words = ["--task.limit-train=200", "--train.n-epochs=2", "--wandb.mode=disabled", "--run-dir=run"]
+    assert command(train.main, "baseline", *words).status == 0
+    with (in_tmp / "run" / "steps.csv").open() as file:
+        ours = [float(row["loss"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(ours, losses, rtol=1e-6)
+    assert len(set(ours)) == 4
+
+
+def test_the_python_lines_train(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lines,) = (block for block in blocks("python") if "seqmnist_tf.train" in block)
+    small = cfg.with_values(
+        cfg.preset("quickstart"),
+        {"model.hidden_size": 4, "task.limit_train": 20, "task.limit_test": 20, "wandb.mode": "disabled"},
+    )
+    monkeypatch.setitem(cfg.PRESETS, "quickstart", cfg.Preset(small, ""))
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["summary"]["status"] == "completed"
+    assert names["summary"]["seed"] == 1
+
+
+def test_nothing_points_out_of_the_project() -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("https://github.com/") or (ROOT / link).is_file()
