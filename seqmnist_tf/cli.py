@@ -8,8 +8,10 @@ this module around them all the same.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +74,16 @@ class Arguments:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--print-config]`` to a command."""
-    presets = "\n".join(f"  {name:<12} {preset.doc}" for name, preset in cfg.PRESETS.items())
+    parser.usage = f"{parser.prog} [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [options]"
+    presets = "\n".join(
+        textwrap.fill(preset.doc, 79, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
+        for name, preset in cfg.PRESETS.items()
+    )
     parser.epilog = (
-        "presets:\n" + presets + "\n\nA value is taken from the preset, then the file, then the flags. Dashes and "
-        "underscores are the same in a key.\nBooleans are true or false; null switches an optional key off.\n"
+        f"presets:\n{presets}\n\n"
+        "A value is taken from the preset, then the file, then the flags. Dashes and\n"
+        "underscores are the same in a key. Booleans are true or false; null switches an\n"
+        "optional key off.\n"
         "Exit status: 0 done, 1 failed while running, 2 bad input, 130 interrupted."
     )
     parser.add_argument("preset", nargs="?", metavar="PRESET", help="named configuration (default: baseline)")
@@ -83,13 +91,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
     groups = {name: parser.add_argument_group(name) for name in cfg.SECTIONS}
     for option in cfg.OPTIONS.values():
-        default = {True: "true", False: "false", None: "null"}.get(option.default, option.default)
+        default = json.dumps(option.default).strip('"')
         groups[option.key.split(".")[0]].add_argument(
             f"--{option.key}",
             dest=option.key,
             metavar="VALUE",
             default=argparse.SUPPRESS,
-            help=f"{option.meta['doc']} {option.allowed} (default: {default})".replace("%", "%%"),
+            help=f"{option.meta['doc']} [{option.allowed}] (default: {default})".replace("%", "%%"),
         )
 
 

@@ -71,6 +71,8 @@ def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
     for key, option in cfg.OPTIONS.items():
         assert f"--{key} VALUE" in out
         assert option.meta["doc"].split()[0] in out
+    for key, default in (("model.input_size", "1"), ("train.shuffle", "false"), ("data.dir", "null")):
+        assert f"(default: {default})" in out.split(f"--{key} VALUE")[1].split("--")[0]
     for name in cfg.PRESETS:
         assert f"\n  {name} " in out
 
