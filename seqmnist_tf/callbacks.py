@@ -120,6 +120,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         super().__init__()
         self.config, self.say = config, say
+        self.explained = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.bar = tqdm.tqdm(
@@ -149,11 +150,15 @@ class Progress(keras.callbacks.Callback):
         self.say("  ".join(parts))
         accuracy = row.get("test_accuracy", row.get("val_accuracy", row["train_accuracy"]))
         if accuracy < AT_CHANCE:
-            self.say(
-                f"warning: still near chance ({accuracy:.1%}). Many recipes sit on this plateau for their first "
-                "epochs, some for good; --model.forget_bias chrono leaves it in the first"
-            )
+            self.say(f"warning: still near chance ({accuracy:.1%}){self._explain_plateau()}")
         self.bar.refresh()
+
+    def _explain_plateau(self) -> str:
+        if self.explained:
+            return ""
+        self.explained = True
+        text = "; many recipes stay on this plateau for their first epochs, and some for good"
+        return text if self.config.model.forget_bias == "chrono" else text + " (--model.forget_bias chrono skips it)"
 
     def close(self) -> None:
         """Remove the bar."""
