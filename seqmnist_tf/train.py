@@ -23,6 +23,7 @@ from .run_dir import RunDirectory, replace_atomically
 if TYPE_CHECKING:
     import keras
 
+    from .callbacks import Interruption
     from .evaluate import Metrics
     from .tracking import Tracker
 
@@ -95,7 +96,7 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     """Train from the last checkpoint on, if there is one, to the end; write the summary and return it."""
     import tensorflow as tf
 
-    from .callbacks import Checkpoint, DivergedError, Progress, Recorder
+    from .callbacks import Checkpoint, DivergedError, Interruption, Progress, Recorder
     from .model import MeasuredSequential, compile_model
     from .tracking import Tracker
 
@@ -107,19 +108,27 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     environment = run.environment
     config_id = environment["config_id"]
     tracker = Tracker(config, config_id, run.path, environment["wandb_run_id"], steps)
-    recorder, progress = Recorder(run, config, splits, model), Progress(config, _say)
+    interruption = Interruption()
+    recorder, progress = Recorder(run, config, splits, model, interruption), Progress(config, _say)
     status, final = "failed", None
     try:
-        trained.fit(
-            data.batches(splits.train, config, first_epoch),
-            epochs=config.train.n_epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=config.steps_per_epoch,
-            callbacks=[recorder, *tracker.callbacks(splits.train), Checkpoint(run, model), progress],
-            shuffle=False,  # the batches come in their order
-            verbose=0,
-        )
-        final = _finish_model(run, config, model, splits, tracker)
+        with interruption:
+            trained.fit(
+                data.batches(splits.train, config, first_epoch),
+                epochs=config.train.n_epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=[
+                    recorder,
+                    *tracker.callbacks(splits.train),
+                    Checkpoint(run, model),
+                    progress,
+                    interruption,
+                ],
+                shuffle=False,  # the batches come in their order
+                verbose=0,
+            )
+            final = _finish_model(run, config, model, splits, tracker, interruption)
         status = "completed"
     except DivergedError as error:
         status = "diverged"
@@ -134,9 +143,9 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
         recorder.close()
         progress.close()
         summary = summarize(run.history(), config, config_id, model.count_params(), status, final)
-        tracker.finish(summary)
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
             run.write_json("summary.json", summary)
+        tracker.finish(summary)
     return summary
 
 
@@ -153,7 +162,12 @@ def _restore(run: RunDirectory, trained: keras.Model) -> int:
 
 
 def _finish_model(
-    run: RunDirectory, config: Config, model: keras.Sequential, splits: data.Splits, tracker: Tracker
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    splits: data.Splits,
+    tracker: Tracker,
+    interruption: Interruption,
 ) -> Metrics | None:
     """Write ``model.keras`` and return the test metrics of what is read back from it; None without a test set."""
     from .evaluate import evaluate_model
@@ -162,7 +176,7 @@ def _finish_model(
     tracker.log_model(run.path / "model.keras")
     if splits.test is None:
         return None
-    metrics = evaluate_model(run.load_model(), splits.test, config.test.batch_size)
+    metrics = evaluate_model(run.load_model(), splits.test, config.test.batch_size, [interruption])
     tracker.log_predictions(splits.test, metrics.predictions)
     return metrics
 
@@ -244,8 +258,9 @@ def main(argv: list[str]) -> int:
     if args.options.resume:
         summary = resume(path, command=command)
     else:
-        path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
-        summary = train(config, path, preset=args.preset, command=command)
+        preset = args.preset or "baseline"
+        path = path or _default_run_dir(preset, config.train.seed)
+        summary = train(config, path, preset=preset, command=command)
     _report(summary, path)
     return EXIT_STATUS.get(summary["status"], cli.EXIT_FAILED)
 
@@ -263,8 +278,8 @@ def _require_same(run: RunDirectory, args: cli.Arguments) -> None:
         if value != was[key]:
             raise InputError(f"{key} is {was[key]} in the run at {run.path} and cannot be changed (got {value})")
     preset = run.environment.get("preset")
-    if args.preset and args.preset != (preset or "baseline"):
-        raise InputError(f"the run at {run.path} is of preset {preset or 'baseline'} (got {args.preset!r})")
+    if args.preset and args.preset != preset:
+        raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")
 
 
 def _default_run_dir(preset: str, seed: int) -> Path:

