@@ -326,7 +326,8 @@ PRESETS: dict[str, Preset] = {
     "baseline": Preset(
         _BASELINE,
         "The published recipe: RMSProp, lr 0.001, clipvalue 1, batch 100, 100 epochs; what it left unsaid is Keras's "
-        "default, and the images come in published order, as they did there. It sits at chance for its first epochs.",
+        "default, and the images come in published order, as they did there. It starts on a plateau: one run, seed 0, "
+        "was at chance from epoch 2 to epoch 10, where it was stopped, at 250 s an epoch on two cores of an AMD EPYC.",
     ),
     "adam": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")), "baseline with Adam."),
     "sgd": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")), "baseline with SGD."),
@@ -337,7 +338,8 @@ PRESETS: dict[str, Preset] = {
             optimizer=Optimizer(name="Adam", lr=0.005, grad_clip_value=None, grad_clip_norm=1.0, schedule="cosine"),
             train=Train(n_epochs=3, shuffle=True),
         ),
-        "A first run of some ten minutes on two CPU cores that visibly learns: chrono initialisation, Adam.",
+        "A first run that visibly learns: three epochs, chrono initialisation, Adam. One run, seed 0, read 92.78 % of "
+        "the test set right after 697 s of training on two cores of an AMD EPYC.",
     ),
 }
 
