@@ -327,7 +327,7 @@ PRESETS: dict[str, Preset] = {
         _BASELINE,
         "The published recipe: RMSProp, lr 0.001, clipvalue 1, batch 100, 100 epochs; what it left unsaid is Keras's "
         "default, and the images come in published order, as they did there. It starts on a plateau: one run, seed 0, "
-        "was at chance from epoch 2 to epoch 10, where it was stopped, at 250 s an epoch on two cores of an AMD EPYC.",
+        "was at chance from epoch 2 to epoch 10, where it was stopped.",
     ),
     "adam": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")), "baseline with Adam."),
     "sgd": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")), "baseline with SGD."),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -137,7 +138,9 @@ def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return what an exception says, without the names of TensorFlow's operations around it."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def _read_tfds(path: Path, split: str) -> Examples:

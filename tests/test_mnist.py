@@ -288,7 +288,7 @@ def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monke
     def send(self: Any, request: Any, **kwargs: Any) -> requests.Response:
         response = requests.Response()
         response.status_code, response.url, response.request = 200, request.url, request
-        response.raw = (archives / request.url.rsplit("/", 1)[1]).open("rb")
+        response.raw = io.BytesIO((archives / request.url.rsplit("/", 1)[1]).read_bytes())
         return response
 
     with monkeypatch.context() as patch:
