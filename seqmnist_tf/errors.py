@@ -1,4 +1,6 @@
-"""The two ways in which a command fails."""
+"""The two ways in which a command fails, and what exceptions of others say in one line."""
+
+import re
 
 
 class InputError(ValueError):
@@ -7,3 +9,9 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """Failed while running: one line that says what happened and what to do. Commands exit 1 with it."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, without the operations that TensorFlow names around it."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
+    return (text.splitlines() or [type(error).__name__])[0]

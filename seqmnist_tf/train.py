@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import cli, data, runtime
 from . import config as cfg
 from .config import Config
-from .errors import InputError, RunError
+from .errors import InputError, RunError, first_line
 from .run_dir import RunDirectory, replace_atomically
 
 if TYPE_CHECKING:
@@ -136,9 +136,8 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     except KeyboardInterrupt:
         status = "interrupted"
     except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         hint = f"the last checkpoint is intact, --run-dir {run.path} --resume goes on from it"
-        raise RunError(f"cannot go on with {run.path}: {reason} ({hint})") from error
+        raise RunError(f"cannot go on with {run.path}: {first_line(error)} ({hint})") from error
     finally:
         recorder.close()
         progress.close()
@@ -157,7 +156,9 @@ def _restore(run: RunDirectory, trained: keras.Model) -> int:
     try:
         trained.load_weights(run.resume_file)
     except Exception as error:
-        raise RunError(f"cannot read checkpoint {run.resume_file}: {error} (remove it to start over)") from error
+        raise RunError(
+            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
+        ) from error
     return int(trained.optimizer.iterations)
 
 

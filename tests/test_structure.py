@@ -36,7 +36,7 @@ MAY_IMPORT_ONLY = {
     "config": {"errors", "option"},
     "cli": {"errors", "config"},
     "model": {"errors", "config"},
-    "tracking": {"config", "data", "network"},
+    "tracking": {"errors", "config", "data", "network"},
 }
 
 
