@@ -39,9 +39,6 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> 
     try:
         status = main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
-    except (InputError, RunError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
@@ -49,9 +46,9 @@ def run(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> 
         # The reader of stdout went away (`... | head`); Python would complain once more while closing it.
         sys.stderr.close()
         status = EXIT_FAILED
-    except OSError as error:
+    except (InputError, RunError, OSError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
-        status = EXIT_FAILED
+        status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
 
 

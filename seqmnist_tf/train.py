@@ -305,10 +305,10 @@ def _interrupt_on_terminate() -> None:
 def _report(summary: dict[str, Any], path: Path) -> None:
     final = summary["final"]
     _say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
-    if final is None:
+    if summary["status"] == "interrupted":
         _say(f"go on with it: python -m seqmnist_tf.train --run-dir {shlex.quote(str(path))} --resume")
         return
-    if final["test_total"]:
+    if final and final["test_total"]:
         _say(
             f"test accuracy {final['test_accuracy']:.2%} ({final['test_correct']:,} of {final['test_total']:,}), "
             f"test loss {final['test_loss']:.4f}"

@@ -166,6 +166,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(words: list[str], command: Call
     assert "warning: the t" in result.err and " loss is " in result.err and "diverged" in result.err
     summary = read_json(in_tmp / "run" / "summary.json")
     assert (summary["status"], summary["final"]) == ("diverged", None)
+    assert "run run (diverged, " in result.out
+    assert "--resume" not in result.out  # it would diverge again
     assert read_losses(in_tmp / "run")
     assert not (in_tmp / "run" / "model.keras").exists()
 
