@@ -1,0 +1,154 @@
+"""The Keras layer that trains on the native kernel: a drop-in for ``keras.layers.LSTM``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..runtime import available_cores
+from . import native
+
+# What the kernel computes; anything else is left to stock Keras.
+COMPUTED = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_bias": True,
+    "dropout": 0,
+    "recurrent_dropout": 0,
+    "return_sequences": False,
+    "return_state": False,
+    "go_backwards": False,
+    "stateful": False,
+}
+
+
+@keras.saving.register_keras_serializable(package="seqmnist_tf")
+class LSTM(keras.layers.LSTM):
+    """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
+
+    Sequences float32 (n, steps, 1) to last hidden states float32 (n, units). They differ from stock Keras's by what
+    another order of float additions explains. Whatever the kernel does not compute exactly (other activations, dropout,
+    masks, initial states, more than one feature, a GPU, ...) goes to stock Keras, with one warning that says why.
+
+    Args:
+        threads: CPU threads; 0 is all cores. No bit of the result depends on it.
+        args, kwargs: as ``keras.layers.LSTM``.
+    """
+
+    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.threads = threads
+        self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
+        self._warned = False
+
+    @classmethod
+    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
+        """Return a layer that computes with the weights of a layer of stock Keras, and trains them."""
+        layer = cls.from_config({**stock.get_config(), "threads": threads})
+        layer.cell = stock.cell
+        return layer
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "threads": self.threads}
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False
+    ) -> Any:
+        reason = self._why_stock(sequences, initial_state, mask)
+        if reason:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        weights = [tf.convert_to_tensor(variable) for variable in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)]
+        return last_states(sequences, *weights, threads=self.threads, training=bool(training))
+
+    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
+        """Return what the kernel cannot do of a call, or None."""
+        config = self.get_config()
+        for key, value in COMPUTED.items():
+            if config[key] != value:
+                return f"{key} is {config[key]!r}, not {value!r}"
+        if self.units % native.UNIT_MULTIPLE:
+            return f"units are {self.units}, no multiple of {native.UNIT_MULTIPLE}"
+        if initial_state is not None or mask is not None:
+            return "an initial state or a mask is given"
+        if sequences.shape[-1] != 1:
+            return f"sequences have {sequences.shape[-1]} features, not 1"
+        if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
+            return f"sequences are {sequences.dtype.name} and weights {self.variable_dtype}, not float32"
+        return why_not()
+
+
+def why_not() -> str | None:
+    """Return why the native kernel is not for this process, or None."""
+    if keras.backend.backend() != "tensorflow":
+        return f"Keras runs on {keras.backend.backend()}"
+    if tf.config.list_physical_devices("GPU"):
+        return "there is a GPU, on which stock Keras uses cuDNN"
+    try:
+        native.instruction_set()
+    except native.UnavailableError as error:
+        return f"the native kernel is not there: {error}"
+    return None
+
+
+def last_states(
+    sequences: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    *,
+    threads: int = 0,
+    training: bool = False,
+) -> tf.Tensor:
+    """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1), with gradients for all inputs.
+
+    Args:
+        kernel, recurrent_kernel, bias: float32 (1, 4 units), (units, 4 units) and (4 units,), as Keras has them.
+        threads: CPU threads; 0 is all cores.
+        training: keep what the backward pass needs, 2 kB for each step of a sequence with 100 units. Without it, a
+            gradient computes the forward pass once more.
+
+    Raises:
+        tf.errors.ResourceExhaustedError: when it runs, and there is no memory.
+    """
+    threads = threads or available_cores()
+
+    def forward(keep: bool, *inputs: np.ndarray) -> Any:
+        states, kept = native.forward(inputs[0][..., 0], inputs[1:], threads, keep)
+        return (states, kept) if keep else states
+
+    def backward(of_sequences: bool, x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+        of_kernel, of_recurrent, of_bias, pixels = native.backward(x[..., 0], (w, u, b), *rest, threads, of_sequences)
+        return pixels[..., None] if of_sequences else (of_kernel[None], of_recurrent, of_bias)
+
+    # These operations have no state: a graph leaves out what nobody reads, above all the gradient of the sequences.
+    def keep_forward(*inputs: tf.Tensor) -> Any:
+        return tf.numpy_function(lambda *a: forward(True, *a), inputs, (tf.float32, tf.float32), stateful=False)
+
+    @tf.custom_gradient
+    def compute(*inputs: tf.Tensor) -> Any:
+        if training:
+            states, kept = keep_forward(*inputs)
+        else:
+            states, kept = tf.numpy_function(lambda *a: forward(False, *a), inputs, tf.float32, stateful=False), None
+        states.set_shape((inputs[0].shape[0], inputs[2].shape[0]))
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            rest = (kept if kept is not None else keep_forward(*inputs)[1], upstream)
+            types = (tf.float32, tf.float32, tf.float32)
+            of_weights = tf.numpy_function(lambda *a: backward(False, *a), (*inputs, *rest), types, stateful=False)
+            pixels = tf.numpy_function(lambda *a: backward(True, *a), (*inputs, *rest), tf.float32, stateful=False)
+            gradients = [pixels, *of_weights]
+            for tensor, source in zip(gradients, inputs, strict=True):
+                tensor.set_shape(source.shape)
+            return gradients
+
+        return states, gradient
+
+    return compute(sequences, kernel, recurrent_kernel, bias)

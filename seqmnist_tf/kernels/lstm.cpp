@@ -1,0 +1,345 @@
+// LSTM over one input feature, forward and backward, on x86-64 CPUs: Keras's weights, Keras's order of gates, float.
+// A plain C interface without dependencies; `seqmnist_tf.kernels.native` calls it.
+//
+// The rows of a batch are independent: threads take blocks of rows through all steps without waiting for each other.
+// Rows that begin with the same run of pixels (the background above a digit) share its states: one row, the "chain",
+// is computed for all of them, forward and backward, and a block begins where the first of its rows leaves the chain.
+
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "lstm.h"
+
+#define LSTM_INLINE inline __attribute__((always_inline))
+#define LSTM_UNROLL _Pragma("GCC unroll 8")
+
+namespace lstm {
+
+template <int N>
+struct Int {
+  static constexpr int value = N;
+};
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define LSTM_ISA avx2
+#define LSTM_WIDTH 8
+#define LSTM_AMX 0
+#include "lstm_simd.h"
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
+#define LSTM_ISA avx512
+#define LSTM_WIDTH 16
+#define LSTM_AMX 0
+#include "lstm_simd.h"
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+#pragma GCC pop_options
+
+// Tile instructions by number, for intrinsics of GCC before 14 do not say that they read memory.
+#ifndef TILE_CONFIG
+#define TILE_CONFIG(p) asm volatile("ldtilecfg (%0)" ::"r"(p) : "memory")
+#define TILE_RELEASE() asm volatile("tilerelease")
+#define TILE_ZERO(t) asm volatile("tilezero %%tmm" #t ::)
+#define TILE_LOAD(t, p, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"(size_t(stride)) : "memory")
+#define TILE_STORE(t, p, stride) asm volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"(size_t(stride)) : "memory")
+#define TILE_PRODUCT(sum, left, right) asm volatile("tdpbf16ps %%tmm" #right ", %%tmm" #left ", %%tmm" #sum ::)
+#endif
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
+#define LSTM_ISA amx
+#define LSTM_WIDTH 16
+#define LSTM_AMX 1
+#include "lstm_simd.h"
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+#pragma GCC pop_options
+
+namespace {
+
+constexpr int kMaxLanes = 32;
+
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels};
+
+// Tiles are there, and the system lets this process use them: it asks, for their state is large.
+bool tiles_allowed() {
+#ifdef LSTM_EMULATE_AMX
+  return true;
+#else
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+  if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#endif
+}
+
+bool supported(int isa) {
+  if (isa == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == 1)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == 2) return supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
+  return false;
+}
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<float, Free>;
+
+Buffer allocate(size_t floats) {
+  void* p = nullptr;
+  if (posix_memalign(&p, 64, std::max<size_t>(floats, 16) * sizeof(float))) throw std::bad_alloc();
+  return Buffer(static_cast<float*>(p));
+}
+
+size_t aligned(size_t floats) { return (floats + 15) / 16 * 16; }
+
+// Flush denormals to zero while it lives: vanishing gradients are denormal and would take several times as long.
+class FlushDenormals {
+ public:
+  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+};
+
+// Call task(item, thread) for items 0 ... count - 1, in this order, from up to `threads` threads, this one included.
+template <class Task>
+void parallel(int threads, int count, const Task& task) {
+  std::atomic<int> next{0};
+  auto work = [&](int thread) {
+    FlushDenormals flush;
+    for (int item; (item = next.fetch_add(1)) < count;) task(item, thread);
+  };
+  std::vector<std::thread> helpers;
+  helpers.reserve(threads);
+  try {
+    for (int i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(work, i);
+  } catch (const std::system_error&) {  // no more threads to be had: those that run do all the work
+  }
+  work(0);
+  for (auto& helper : helpers) helper.join();
+}
+
+struct Block {
+  int first, rows;  // in the order of the plan
+  int begin;        // the step at which the first of its rows leaves the chain
+  size_t kept;      // where its kept values begin
+};
+
+// How a batch is computed: a function of its pixels alone.
+struct Plan {
+  std::vector<int> order;
+  std::vector<Block> blocks;
+  int chain;  // steps of the chain
+};
+
+Plan make_plan(const Problem& problem) {
+  const int batch = problem.batch, steps = problem.steps;
+  std::vector<int> leaves(batch);
+  for (int row = 0; row < batch; ++row) {
+    const float* x = problem.x + size_t(row) * steps;
+    while (leaves[row] < steps - 1 && x[leaves[row]] == problem.x[0]) ++leaves[row];
+  }
+  Plan plan;
+  plan.order.resize(batch);
+  for (int row = 0; row < batch; ++row) plan.order[row] = row;
+  std::stable_sort(plan.order.begin(), plan.order.end(), [&](int a, int b) { return leaves[a] < leaves[b]; });
+  int count = (batch + kBlockRows - 1) / kBlockRows;
+  if (batch >= 8) count = (count + 1) / 2 * 2;
+  size_t kept = 0;
+  for (int i = 0, first = 0; i < count; ++i) {
+    Block block{first, batch / count + (i < batch % count), leaves[plan.order[first]], 0};
+    plan.blocks.push_back(block);
+    first += block.rows;
+  }
+  plan.chain = plan.blocks.back().begin;
+  kept = size_t(plan.chain) * problem.units * kKept;
+  for (Block& block : plan.blocks) {
+    block.kept = kept;
+    kept += size_t(block.rows) * (steps - block.begin) * problem.units * kKept;
+  }
+  return plan;
+}
+
+// Weights that are not finite make every result NaN, through the bias.
+Buffer pack(const Kernels& kernels, int units, const float* w, const float* u, const float* b) {
+  Buffer packed = allocate(kernels.packed_size(units));
+  float poison = 0;
+  for (int i = 0; i < 4 * units; ++i) poison += 0 * w[i] + 0 * b[i];
+  for (size_t i = 0; i < 4 * size_t(units) * units; ++i) poison += 0 * u[i];
+  std::vector<float> bias(b, b + 4 * units);
+  for (float& value : bias) value += poison;
+  kernels.pack(units, w, u, bias.data(), packed.get());
+  return packed;
+}
+
+void forward(const Kernels& kernels, int threads, const Problem& problem, const float* w, const float* u,
+             const float* b, float* h_last, float* kept) {
+  const int H = problem.units;
+  const Plan plan = make_plan(problem);
+  const Buffer packed = pack(kernels, H, w, u, b);
+  const int blocks = plan.blocks.size();
+  threads = std::min(threads, blocks);
+  const size_t states = aligned(size_t(kBlockRows) * H);
+  const size_t scratch = aligned(kernels.forward_scratch(H, kBlockRows));
+  Buffer memory = allocate(threads * (2 * states + scratch));
+  Buffer begins = allocate((blocks + 1) * 2 * size_t(H));  // h and c of the chain where each block begins
+  FlushDenormals flush;
+
+  float* state = begins.get();
+  std::fill(state, state + 2 * H, 0.0f);
+  for (int i = 0, t = 0; i < blocks; ++i) {
+    const Block& block = plan.blocks[i];
+    float* own = begins.get() + (i + 1) * 2 * size_t(H);
+    std::copy(state, state + 2 * H, own);
+    kernels.forward(problem, {plan.order.data() + problem.batch - 1, 1, t, block.begin}, packed.get(), own, own + H,
+                    kept ? kept + size_t(t) * H * kKept : nullptr, memory.get());
+    t = block.begin;
+    state = own;
+  }
+
+  parallel(threads, blocks, [&](int item, int thread) {
+    const Block& block = plan.blocks[item];
+    const float* begin = begins.get() + (item + 1) * 2 * size_t(H);
+    float* h = memory.get() + thread * (2 * states + scratch);
+    float* c = h + states;
+    for (int r = 0; r < block.rows; ++r) {
+      std::copy(begin, begin + H, h + size_t(r) * H);
+      std::copy(begin + H, begin + 2 * H, c + size_t(r) * H);
+    }
+    const int* order = plan.order.data() + block.first;
+    kernels.forward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), h, c,
+                    kept ? kept + block.kept : nullptr, c + states);
+    for (int r = 0; r < block.rows; ++r) std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_last + size_t(order[r]) * H);
+  });
+}
+
+void backward(const Kernels& kernels, int threads, const Problem& problem, const float* w, const float* u,
+              const float* b, const float* kept, const float* dh_last, float* dx, float* dw, float* du, float* db) {
+  const int H = problem.units;
+  const Plan plan = make_plan(problem);
+  const Buffer packed = pack(kernels, H, w, u, b);
+  const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes);
+  threads = std::min(threads, lanes);
+  const size_t states = aligned(size_t(kBlockRows) * H), row = size_t(H) * kKept;
+  const size_t scratch = aligned(kernels.backward_scratch(H, kBlockRows)), sums = aligned(kernels.gradient_size(H));
+  Buffer memory = allocate(threads * (2 * states + scratch));
+  Buffer gradients = allocate((lanes + 1) * sums);
+  std::fill(gradients.get(), gradients.get() + (lanes + 1) * sums, 0.0f);
+  Buffer ends = allocate(blocks * 2 * size_t(H));  // dh and dc of each block where it begins, summed over its rows
+  Buffer zeros = allocate(row);
+  std::fill(zeros.get(), zeros.get() + row, 0.0f);
+  const Kept start{zeros.get(), -1, 0, 0};
+  const Kept chain{kept, 0, row, 0};
+  auto before = [&](int t) { return t > 0 ? Kept{kept + (t - 1) * row, t - 1, 0, 0} : start; };
+
+  parallel(threads, lanes, [&](int lane, int thread) {
+    float* dh = memory.get() + thread * (2 * states + scratch);
+    float* dc = dh + states;
+    for (int item = lane; item < blocks; item += lanes) {
+      const Block& block = plan.blocks[item];
+      const int* order = plan.order.data() + block.first;
+      const Kept own{kept + block.kept, block.begin, block.rows * row, row};
+      for (int r = 0; r < block.rows; ++r)
+        std::copy(dh_last + size_t(order[r]) * H, dh_last + size_t(order[r] + 1) * H, dh + size_t(r) * H);
+      std::fill(dc, dc + size_t(block.rows) * H, 0.0f);
+      float* to = gradients.get() + lane * sums;
+      kernels.backward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), own,
+                       before(block.begin), dh, dc, to, dx, dc + states);
+      if (dx && block.begin)  // gradients of pixels differ from row to row where their states do not
+        kernels.backward(problem, {order, block.rows, 0, block.begin}, packed.get(), chain, start, dh, dc, to, dx,
+                         dc + states);
+      float* end = ends.get() + item * 2 * size_t(H);
+      std::fill(end, end + 2 * H, 0.0f);
+      for (int r = 0; r < block.rows; ++r)
+        for (int j = 0; j < H; ++j) end[j] += dh[size_t(r) * H + j], end[H + j] += dc[size_t(r) * H + j];
+    }
+  });
+
+  FlushDenormals flush;
+  if (!dx) {
+    float *dh = memory.get(), *dc = dh + states;
+    std::fill(dh, dc + H, 0.0f);
+    for (int i = blocks - 1; i >= 0; --i) {
+      const int begin = i ? plan.blocks[i - 1].begin : 0, end = plan.blocks[i].begin;
+      for (int j = 0; j < H; ++j) dh[j] += ends.get()[i * 2 * H + j], dc[j] += ends.get()[i * 2 * H + H + j];
+      if (begin < end)
+        kernels.backward(problem, {plan.order.data() + problem.batch - 1, 1, begin, end}, packed.get(), chain,
+                         before(begin), dh, dc, gradients.get() + lanes * sums, nullptr, dc + states);
+    }
+  }
+  std::fill(dw, dw + 4 * H, 0.0f);
+  std::fill(du, du + 4 * size_t(H) * H, 0.0f);
+  std::fill(db, db + 4 * H, 0.0f);
+  for (int lane = 0; lane <= lanes; ++lane) kernels.unpack(H, gradients.get() + lane * sums, dw, du, db);
+}
+
+}  // namespace
+}  // namespace lstm
+
+// ---- the C interface ----
+
+enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
+
+template <class Body>
+static int guarded(int isa, const Body& body) {
+  if (isa < 0 || isa > 2 || !lstm::supported(isa)) return kUnsupported;
+  try {
+    body(*lstm::kIsas[isa]);
+    return kDone;
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
+}
+
+#ifndef LSTM_SOURCE
+#define LSTM_SOURCE ""
+#endif
+
+extern "C" {
+
+const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the sources that this was compiled from
+
+int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
+
+int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int units, const float* x, const float* w,
+                          const float* u, const float* b, float* h, float* kept) {
+  return guarded(isa, [&](const lstm::Kernels& kernels) {
+    lstm::forward(kernels, threads, {batch, steps, units, x}, w, u, b, h, kept);
+  });
+}
+
+int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int units, const float* x, const float* w,
+                           const float* u, const float* b, const float* kept, const float* dh, float* dx, float* dw,
+                           float* du, float* db) {
+  return guarded(isa, [&](const lstm::Kernels& kernels) {
+    lstm::backward(kernels, threads, {batch, steps, units, x}, w, u, b, kept, dh, dx, dw, du, db);
+  });
+}
+}

@@ -1,0 +1,54 @@
+// What lstm.cpp, which plans and schedules, and lstm_simd.h, which computes, know of each other.
+
+#pragma once
+
+#include <cstddef>
+
+namespace lstm {
+
+// Floats that the forward pass keeps for the backward pass, per row, step and unit: gates i, f, g, o and state c.
+constexpr int kKept = 5;
+
+// Rows of a block, at most. The decomposition of a batch into blocks follows from its size alone: results do not
+// depend on the number of threads.
+constexpr int kBlockRows = 25;
+
+struct Problem {
+  int batch, steps, units;
+  const float* x;  // (batch, steps)
+};
+
+// A run of consecutive steps of some rows.
+struct Segment {
+  const int* order;  // the rows' indices in the batch
+  int rows;
+  int begin, end;  // steps [begin, end)
+};
+
+// Where a segment's gates and states are: those of row r at step t begin at base + (t - first) * step_stride + r *
+// row_stride. A row stride of 0 is one sequence that all rows share.
+struct Kept {
+  const float* base;
+  int first;
+  size_t step_stride, row_stride;
+};
+
+// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes.
+struct Kernels {
+  size_t (*packed_size)(int units);
+  void (*pack)(int units, const float* w, const float* u, const float* b, float* packed);
+
+  size_t (*forward_scratch)(int units, int rows);
+  // h, c: (rows, units), the states before and after the segment; kept: null, or the segment's gates and states.
+  void (*forward)(const Problem&, const Segment&, const float* packed, float* h, float* c, float* kept, float* scratch);
+
+  size_t (*backward_scratch)(int units, int rows);
+  size_t (*gradient_size)(int units);
+  // before: the kept values of the step before the segment; dh, dc: (rows, units), gradients after and before the
+  // segment; sums: the weights' gradients are added to it; dx: null, or gradients (batch, steps).
+  void (*backward)(const Problem&, const Segment&, const float* packed, const Kept& kept, const Kept& before, float* dh,
+                   float* dc, float* sums, float* dx, float* scratch);
+  void (*unpack)(int units, const float* sums, float* dw, float* du, float* db);  // adds
+};
+
+}  // namespace lstm

@@ -1,0 +1,390 @@
+// Products on AMX tiles. Each float is split into a high and a low bfloat16, x = hi + lo + O(2^-17 x), and a product
+// of floats becomes three of bfloat16, hi hi + lo hi + hi lo, summed in float.
+//
+// A tile is 16 rows of 64 bytes. TDPBF16PS adds to a tile of floats (m x 16) the product of a left tile (m x 32
+// bfloat16) and a right one, whose row j holds rows 2 j and 2 j + 1 of a matrix (32 x 16), interleaved.
+
+typedef __m512i Halves;  // 32 bfloat16
+constexpr int kTile = 256;  // floats, or pairs of bfloat16, of a whole tile
+
+LSTM_INLINE Halves narrow(V low, V high) { return (Halves)_mm512_cvtne2ps_pbh(high, low); }  // low comes first
+LSTM_INLINE V head(V v) {  // the high part as a float, rounded as narrow() does
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v)), 16));
+}
+LSTM_INLINE V tail(V v) { return v - head(v); }
+LSTM_INLINE void save(float* p, Halves v) { _mm512_store_si512(p, v); }
+LSTM_INLINE Halves read(const float* p) { return _mm512_load_si512(p); }
+
+// Elements 0 ... 15 (low) or 16 ... 31 of two rows, interleaved.
+LSTM_INLINE Halves interleave(Halves a, Halves b, bool low) {
+  static const uint16_t kIndex[2][32] = {
+      {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+      {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+  return _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kIndex[!low]), b);
+}
+
+// Tiles 0 to 3 are sums and 4 and 5 left operands, of `rows` rows; 6 and 7 are right operands.
+void configure(int rows) {
+  alignas(64) uint8_t config[64] = {1};
+  for (int tile = 0; tile < 8; ++tile) {
+    config[16 + 2 * tile] = 64;
+    config[48 + tile] = tile < 6 ? rows : 16;
+  }
+  TILE_CONFIG(config);
+}
+
+// Left tiles: high parts at `at`, low parts `low` floats behind them, the next 32 columns `step` behind, and the tile of
+// the next rows `second` behind, where there is one.
+struct Left {
+  const float* at;
+  size_t low, step, second;
+};
+
+// Sums of 64 columns: `stride` floats from row to row.
+struct Sums {
+  float* at;
+  int stride;
+  size_t second;
+};
+
+// One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last product.
+LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
+  const int stride = 4 * sums.stride;
+  if (add) {
+    TILE_LOAD(0, sums.at, stride);
+    TILE_LOAD(1, sums.at + 16, stride);
+    TILE_LOAD(2, sums.at + 32, stride);
+    TILE_LOAD(3, sums.at + 48, stride);
+  } else {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+  }
+  for (int k = 0; k < tiles; ++k, right += 8 * kTile) {
+    const float* high = left.at + k * left.step;
+    TILE_LOAD(4, high, 64);
+    TILE_LOAD(5, high + left.low, 64);
+    TILE_LOAD(6, right, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(6, right + 2 * kTile, 64);
+    TILE_PRODUCT(2, 4, 6);
+    TILE_LOAD(7, right + 3 * kTile, 64);
+    TILE_PRODUCT(3, 4, 7);
+    TILE_LOAD(6, right, 64);
+    TILE_PRODUCT(0, 5, 6);
+    TILE_LOAD(7, right + kTile, 64);
+    TILE_PRODUCT(1, 5, 7);
+    TILE_LOAD(6, right + 2 * kTile, 64);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_LOAD(7, right + 3 * kTile, 64);
+    TILE_PRODUCT(3, 5, 7);
+    TILE_LOAD(6, right + 4 * kTile, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + 5 * kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(6, right + 6 * kTile, 64);
+    TILE_PRODUCT(2, 4, 6);
+    TILE_LOAD(7, right + 7 * kTile, 64);
+    TILE_PRODUCT(3, 4, 7);
+  }
+  TILE_STORE(0, sums.at, stride);
+  TILE_STORE(1, sums.at + 16, stride);
+  TILE_STORE(2, sums.at + 32, stride);
+  TILE_STORE(3, sums.at + 48, stride);
+}
+
+// Two rows of tiles by two tiles of columns: sums 0 and 1 are the first row's. A right tile is loaded for both rows.
+LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
+  const int stride = 4 * sums.stride;
+  if (add) {
+    TILE_LOAD(0, sums.at, stride);
+    TILE_LOAD(1, sums.at + 16, stride);
+    TILE_LOAD(2, sums.at + sums.second, stride);
+    TILE_LOAD(3, sums.at + sums.second + 16, stride);
+  } else {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+  }
+  for (int k = 0; k < tiles; ++k, right += 8 * kTile) {
+    const float *first = left.at + k * left.step, *second = first + left.second;
+    TILE_LOAD(4, first, 64);
+    TILE_LOAD(6, right, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(5, second, 64);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_PRODUCT(3, 5, 7);
+    TILE_LOAD(4, first + left.low, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(5, second + left.low, 64);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_PRODUCT(3, 5, 7);
+    TILE_LOAD(4, first, 64);
+    TILE_LOAD(6, right + 4 * kTile, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + 5 * kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(5, second, 64);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_PRODUCT(3, 5, 7);
+  }
+  TILE_STORE(0, sums.at, stride);
+  TILE_STORE(1, sums.at + 16, stride);
+  TILE_STORE(2, sums.at + sums.second, stride);
+  TILE_STORE(3, sums.at + sums.second + 16, stride);
+}
+
+// Set sums to (or add to them) the product of left tiles and of right ones as pack_right() lays them out.
+void multiply(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
+  if (!left.second) return multiply_row(tiles, left, right, sums, add);
+  multiply_square(tiles, left, right, sums, add);
+  multiply_square(tiles, left, right + 2 * kTile, {sums.at + 32, sums.stride, sums.second}, add);
+}
+
+// Rows of a segment, at most kBlockRows, in one or two tiles of equal height.
+struct Rows {
+  int tiles, height;
+  explicit Rows(int rows) : tiles((rows + 15) / 16), height((rows + tiles - 1) / tiles) {
+    height += tiles & height & 1;  // an even number in all: rows go in pairs
+  }
+  int padded() const { return tiles * height; }
+  // From a left tile to that of the next rows, with k tiles to a row of tiles; 0: there is none.
+  size_t second(int k) const { return tiles > 1 ? size_t(k) * height * 16 : 0; }
+  // Where row r is in left tiles, k to a row of tiles.
+  size_t at(int r, int k) const { return (size_t(r / height) * k * height + r % height) * 16; }
+};
+
+inline int tiles32(int n) { return (n + 31) / 32; }
+
+// Right tiles of a matrix (32 tiles x 64) whose elements are value(k, column): for each 32 of its rows, the high parts
+// of its four times 16 columns, then the low parts.
+template <class Value>
+float* pack_right(int tiles, const Value& value, float* out) {
+  for (int tile = 0; tile < tiles; ++tile, out += 8 * kTile)
+    for (int column = 0; column < 64; column += 16)
+      for (int j = 0; j < 16; ++j) {
+        alignas(64) float even[16], odd[16];
+        for (int lane = 0; lane < 16; ++lane) {
+          even[lane] = value(32 * tile + 2 * j, column + lane);
+          odd[lane] = value(32 * tile + 2 * j + 1, column + lane);
+        }
+        V a = load(even), b = load(odd);
+        float* to = out + column * 16 + j * 16;
+        save(to, interleave(narrow(a, a), narrow(b, b), true));
+        save(to + 4 * kTile, interleave(narrow(tail(a), a), narrow(tail(b), b), true));
+      }
+  return out;
+}
+
+// u in panels: its H rows, padded to whole tiles, by the 64 columns of a panel; then u transposed, in panels of 64 of
+// its H columns, padded with zeros, their 4 H rows in the order of the gates' panels.
+size_t recurrent_size(int H) {
+  return size_t(8 * kTile) * (size_t(H / W) * tiles32(H) + size_t(round_up(H, 64) / 64) * (H / 8));
+}
+
+void pack_recurrent(int H, const float* u, float* out) {
+  for (int p = 0; p < H / W; ++p)
+    out = pack_right(
+        tiles32(H),
+        [&](int k, int column) { return k < H ? u[size_t(k) * 4 * H + column / W * H + p * W + column % W] : 0; }, out);
+  for (int first = 0; first < H; first += 64)
+    out = pack_right(
+        H / 8,
+        [&](int k, int column) {
+          const int gate = k % kPanel / W, unit = k / kPanel * W + k % W;
+          return first + column < H ? u[size_t(first + column) * 4 * H + gate * H + unit] : 0;
+        },
+        out);
+}
+
+class Forward {
+ public:
+  static size_t size(int H, int rows) {
+    Rows tiles(rows);
+    return size_t(tiles.padded()) * (tiles32(H) * 64 + kPanel);
+  }
+
+  Forward(int H, int rows, const float* packed, float* h, float* scratch)
+      : H_(H), k_(tiles32(H)), tiles_(rows), rows_(rows), packed_(packed), h_(h), left_(scratch), z_(scratch + 4 * low()) {
+    for (size_t i = 0; i < 4 * low(); ++i) left_[i] = 0;
+    next_ = left_ + 2 * low();
+    for (int r = 0; r < rows; ++r)
+      for (int p = 0; p < H / W; ++p) put_left(left_, r, p, load(h + r * H + p * W));
+    configure(tiles_.height);
+  }
+
+  void step(const float* x, float* c, float* kept) {
+    for (int p = 0; p < H_ / W; ++p) {
+      const float* w = packed_ + p * kPanel;
+      const float* u = packed_ + 8 * H_ + size_t(p) * k_ * 8 * kTile;
+      multiply(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
+               {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
+      for (int r = 0; r < rows_; ++r) {
+        V z[4];
+        LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
+          z[gate] = fma(load(w + gate * W), set(x[r]), load(w + 4 * H_ + gate * W)) + load(z_ + r * kPanel + gate * W);
+        const size_t unit = size_t(r) * H_ + p * W;
+        cell(z, h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
+        put_left(next_, r, p, load(h_ + unit));
+      }
+    }
+    float* swap = left_;
+    left_ = next_, next_ = swap;
+  }
+
+  void finish(float*) {}
+
+ private:
+  size_t low() const { return size_t(tiles_.padded()) * k_ * 16; }  // from high parts to low parts
+
+  void put_left(float* left, int r, int p, V h) {  // half a row of a tile
+    float* to = left + tiles_.at(r, k_) + size_t(p / 2) * tiles_.height * 16 + p % 2 * 8;
+    _mm256_store_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(h));
+    _mm256_store_si256((__m256i*)(to + low()), (__m256i)_mm512_cvtneps_pbh(tail(h)));
+  }
+
+  const int H_, k_;
+  const Rows tiles_;
+  const int rows_;
+  const float* packed_;
+  float *h_, *left_, *next_, *z_;
+};
+
+// Transpose 16 x 16 words.
+LSTM_INLINE void transpose(Halves (&m)[16]) {
+  Halves t[16];
+  LSTM_UNROLL for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(m[i], m[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
+  }
+  LSTM_UNROLL for (int i = 0; i < 16; i += 4) {
+    m[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    m[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    m[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    m[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  LSTM_UNROLL for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(m[i], m[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(m[i], m[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(m[i + 8], m[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(m[i + 8], m[i + 12], 0xdd);
+  }
+  LSTM_UNROLL for (int i = 0; i < 4; ++i) {
+    m[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    m[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    m[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    m[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+class Chunk {
+ public:
+  static size_t size(int H, int rows) {
+    const size_t samples = capacity(rows), padded = Rows(rows).padded();
+    return samples * (2 * (H + kExtra) + 4 * H) + padded * (4 * H + round_up(H, 64));
+  }
+
+  Chunk(int H, int rows, const float* packed, float* scratch)
+      : H_(H), rows_(rows), width_(round_up(H, 64)), capacity_(capacity(rows)), tiles_(rows),
+        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * 8 * kTile), left_(scratch),
+        transposed_(left_ + size_t(capacity_) * (H + kExtra)), right_(transposed_ + size_t(capacity_) * (H + kExtra)),
+        dz_(right_ + size_t(capacity_) * 4 * H), dh_(dz_ + size_t(tiles_.padded()) * 4 * H) {
+    for (float* p = left_; p < dh_; ++p) *p = 0;
+  }
+
+  // The left operand of a row's weight gradients: h, x, 1.
+  float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
+
+  void put(int r, int p, const V (&dz)[4]) {
+    float* to = dz_ + tiles_.at(r, H_ / 8) + size_t(2 * p) * tiles_.height * 16;
+    LSTM_UNROLL for (int half = 0; half < 2; ++half, to += tiles_.height * 16) {
+      const V a = dz[2 * half], b = dz[2 * half + 1];
+      save(to, narrow(a, b));
+      save(to + low(), narrow(tail(a), tail(b)));
+    }
+  }
+
+  void step(float* dh) {
+    configure(tiles_.height);
+    for (int first = 0; first < H_; first += 64)
+      multiply(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)},
+               ut_ + size_t(first / 64) * (H_ / 8) * 8 * kTile,
+               {dh_ + first, width_, size_t(tiles_.height) * width_}, false);
+    for (int r = 0; r < rows_; ++r)
+      for (int j = 0; j < H_; j += W) store(dh + r * H_ + j, load(dh_ + r * width_ + j));
+    for (int r = 0; r < tiles_.padded(); r += 2) put_right(r);
+    used_ += tiles_.padded();
+  }
+
+  bool full() const { return used_ + tiles_.padded() > capacity_; }
+
+  void accumulate(float* sums) {
+    const int tiles = tiles32(used_), width = H_ + kExtra;
+    for (int sample = used_; sample < 32 * tiles; sample += 2)
+      for (int p = 0; p < H_ / W; ++p)
+        for (int tile = 0; tile < 8; ++tile) save(right(p, sample) + tile * kTile, _mm512_setzero_si512());
+    for (int first = 0; first < width; first += 16)
+      for (int k = 0; k < tiles; ++k) transpose_left(first, k, transposed_ + size_t(first / 16 * tiles + k) * 2 * kTile);
+    configure(16);
+    for (int p = 0; p < H_ / W; ++p)
+      for (int first = 0; first < width; first += 32) {
+        const size_t second = first + 16 < width ? size_t(tiles) * 2 * kTile : 0;
+        multiply(tiles, {transposed_ + size_t(first / 16 * tiles) * 2 * kTile, kTile, 2 * kTile, second}, right(p, 0),
+                 {sums + (size_t(p) * width + first) * kPanel, kPanel, 16 * kPanel}, true);
+      }
+    used_ = 0;
+  }
+
+ private:
+  static constexpr int kSamples = 160;  // rows x steps: their dz of a panel, 40 KiB, stay in the first cache
+
+  static int capacity(int rows) { return round_up(rows < kSamples ? kSamples : Rows(rows).padded(), 32); }
+
+  size_t low() const { return size_t(tiles_.padded()) * 2 * H_; }  // from high parts to low parts
+
+  float* right(int p, int sample) {
+    return right_ + (size_t(p) * (capacity_ / 32) + sample / 32) * 8 * kTile + sample % 32 * 8;
+  }
+
+  // Two rows of dz as a row of right tiles.
+  void put_right(int r) {
+    const float* a = dz_ + tiles_.at(r, H_ / 8);
+    const float* b = dz_ + tiles_.at(r + 1, H_ / 8);
+    for (int p = 0; p < H_ / W; ++p) {
+      float* to = right(p, used_ + r);
+      for (int half = 0; half < 2; ++half, a += tiles_.height * 16, b += tiles_.height * 16, to += 2 * kTile) {
+        save(to, interleave(read(a), read(b), true));
+        save(to + kTile, interleave(read(a), read(b), false));
+        save(to + 4 * kTile, interleave(read(a + low()), read(b + low()), true));
+        save(to + 5 * kTile, interleave(read(a + low()), read(b + low()), false));
+      }
+    }
+  }
+
+  // 32 samples of 16 columns of the left operand as a left tile, high and low, of 16 rows.
+  void transpose_left(int first, int k, float* to) {
+    const float* from = left_ + size_t(32 * k) * (H_ + kExtra) + first;
+    Halves high[16], low[16];
+    for (int j = 0; j < 16; ++j, from += 2 * (H_ + kExtra)) {
+      const V a = load(from), b = load(from + H_ + kExtra);
+      high[j] = interleave(narrow(a, a), narrow(b, b), true);
+      low[j] = interleave(narrow(tail(a), a), narrow(tail(b), b), true);
+    }
+    transpose(high);
+    transpose(low);
+    for (int j = 0; j < 16; ++j) save(to + j * 16, high[j]), save(to + kTile + j * 16, low[j]);
+  }
+
+  const int H_, rows_, width_, capacity_;
+  const Rows tiles_;
+  const float* ut_;
+  float *left_, *transposed_, *right_, *dz_, *dh_;
+  int used_ = 0;
+};

@@ -1,0 +1,204 @@
+"""The native LSTM on numpy arrays: finding the compiled library, choosing its instruction set, calling it.
+
+The library is an optional part of an installation, made by ``setup.py`` from the C++ sources beside this module where
+there is a compiler. It releases Python's global lock while it computes, starts its threads anew for each call, and keeps
+nothing between calls, so that it may be used from several threads and after a fork.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import functools
+import hashlib
+import importlib.machinery
+import mmap
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+
+FOLDER = Path(__file__).parent
+SOURCES = ("lstm.cpp", "lstm.h", "lstm_simd.h", "lstm_fma.h", "lstm_amx.h")
+ISAS = ("avx2", "avx512", "amx")  # the library's numbers for them; a later one is faster
+UNIT_MULTIPLE = 16  # units come in whole vectors
+KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
+ALIGNMENT = 64
+NO_MEMORY = 1
+
+
+class UnavailableError(Exception):
+    """The native kernel cannot be used here; the message says why."""
+
+
+def source_hash() -> str:
+    """Return the SHA-256 of the sources, hexadecimal; the build writes it into the library."""
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((FOLDER / name).read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    paths = [FOLDER / f"_lstm{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise UnavailableError("it was not compiled when the package was installed (it needs g++ on Linux x86-64)")
+    try:
+        library = ctypes.CDLL(str(path))
+        library.seqmnist_lstm_source.restype = ctypes.c_char_p
+        built_from = library.seqmnist_lstm_source().decode()
+    except (OSError, AttributeError) as error:
+        raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
+    if built_from != source_hash():
+        raise UnavailableError(f"{path.name} was compiled from other sources (python -m pip install -e . compiles it anew)")
+    return library
+
+
+def instruction_set() -> str:
+    """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``.
+
+    It is the fastest of this machine, or the one that the environment variable ``SEQMNIST_ISA`` names.
+
+    Raises:
+        UnavailableError: there is no library, or none of its instruction sets is on this machine.
+        InputError: ``SEQMNIST_ISA`` is none of the three.
+    """
+    wanted = os.environ.get("SEQMNIST_ISA")
+    if wanted and wanted not in ISAS:
+        raise InputError(f"SEQMNIST_ISA must be avx2, avx512 or amx (got {wanted!r})")
+    here = [name for number, name in enumerate(ISAS) if _library().seqmnist_lstm_supported(number)]
+    if wanted and wanted not in here:
+        raise UnavailableError(f"this machine has no {wanted}, which SEQMNIST_ISA asks for")
+    if not here:
+        raise UnavailableError("this processor has neither AVX2 nor AVX-512")
+    return wanted or here[-1]
+
+
+def forward(
+    sequences: np.ndarray, weights: tuple[np.ndarray, np.ndarray, np.ndarray], threads: int, keep: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the last hidden states of sequences.
+
+    Args:
+        sequences: float32 (n, steps), one feature a step. Infinities count as NaN.
+        weights: kernel (1, 4 units) or (4 units,), recurrent kernel (units, 4 units), bias (4 units,), float32, in
+            Keras's order of gates: input, forget, candidate, output.
+        threads: at least 1. The result does not depend on it.
+        keep: whether to keep what :func:`backward` needs.
+
+    Returns:
+        float32 (n, units), and float32 (size,) for :func:`backward`, or None. NaN or infinity in a sequence makes its
+        states NaN; in a weight, those of all.
+
+    Raises:
+        UnavailableError: as :func:`instruction_set`.
+        MemoryError: what is to be kept does not fit.
+    """
+    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    states = np.empty((n, units), np.float32)
+    kept = _take((n + 1) * steps * units * KEPT) if keep else None
+    if n:
+        _call("forward", (threads, n, steps, units), sequences, kernel, recurrent, bias, states, kept)
+    return states, kept
+
+
+def backward(
+    sequences: np.ndarray,
+    weights: tuple[np.ndarray, np.ndarray, np.ndarray],
+    kept: np.ndarray,
+    gradient: np.ndarray,
+    threads: int,
+    of_sequences: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the gradients of kernel (4 units,), recurrent kernel and bias, and of the sequences if asked for.
+
+    Args:
+        sequences, weights, threads: as they were given to :func:`forward`.
+        kept: what it returned.
+        gradient: float32 (n, units), with respect to the last hidden states.
+        of_sequences: whether to return the gradient (n, steps) of the sequences too, which takes longer: rows that
+            begin with the same pixels are then no longer computed as one.
+    """
+    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    kept, gradient = _contiguous(kept), _contiguous(gradient)
+    if gradient.shape != (n, units) or kept.shape != ((n + 1) * steps * units * KEPT,):
+        raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
+    if kept.ctypes.data % ALIGNMENT:
+        aligned = _take(kept.size)
+        aligned[:] = kept
+        kept = aligned
+    of_kernel, of_recurrent, of_bias = (np.zeros(shape, np.float32) for shape in (4 * units, (units, 4 * units), 4 * units))
+    pixels = np.zeros((n, steps), np.float32) if of_sequences else None
+    if n:
+        results = (pixels, of_kernel, of_recurrent, of_bias)
+        _call("backward", (threads, n, steps, units), sequences, kernel, recurrent, bias, kept, gradient, *results)
+    return of_kernel, of_recurrent, of_bias, pixels
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _shape(sequences: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> tuple[int, int, int]:
+    units = recurrent.shape[0]
+    fits = sequences.ndim == 2 and sequences.shape[1] > 0 and units > 0 and units % UNIT_MULTIPLE == 0
+    if not fits or recurrent.shape != (units, 4 * units) or kernel.size != 4 * units or bias.shape != (4 * units,):
+        shapes = [array.shape for array in (sequences, kernel, recurrent, bias)]
+        raise ValueError(f"shapes must be (n, steps), (4 units,), (units, 4 units), (4 units,) (got {shapes})")
+    return (*sequences.shape, units)
+
+
+def _call(name: str, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
+    pointers = [None if array is None else array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
+    call = getattr(_library(), f"seqmnist_lstm_{name}")
+    status = call(ISAS.index(instruction_set()), *numbers, *pointers)
+    if status == NO_MEMORY:
+        raise MemoryError(f"the LSTM's {name} pass found no memory")
+    if status:
+        raise RuntimeError(f"the LSTM's {name} pass returned {status}")
+
+
+# Memory for kept values goes back here when its last array is gone: 200 MB for a batch of 100, which would take as long
+# to get from the system at every step as a fifth of the step.
+_free: collections.deque[mmap.mmap] = collections.deque(maxlen=2)
+
+
+def _take(floats: int) -> np.ndarray:
+    """Return float32 (floats,), aligned, with any content.
+
+    Raises:
+        MemoryError: there is not so much.
+    """
+    size = max(4 * floats, 1)
+    memory = _reuse(size)
+    if memory is None:
+        try:
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError, ValueError) as error:
+            raise MemoryError(f"no {size / 1e9:.1f} GB for the LSTM's states: {error}") from None
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    array = np.frombuffer(memory, np.float32, floats)
+    give_back: Callable[[mmap.mmap], None] = _free.append
+    weakref.finalize(array, give_back, memory)
+    return array
+
+
+def _reuse(size: int) -> mmap.mmap | None:
+    for _ in range(len(_free)):
+        try:
+            memory = _free.popleft()
+        except IndexError:
+            return None
+        if size <= len(memory) <= 2 * size:
+            return memory
+        _free.append(memory)
+    return None
