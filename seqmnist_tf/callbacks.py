@@ -73,16 +73,12 @@ class Recorder(keras.callbacks.Callback):
         run: where to write.
         config: the run's configuration.
         splits: what to evaluate on after each epoch.
-        stock: the model of stock layers that shares the trained weights.
         interruption: what may end the evaluation.
     """
 
-    def __init__(
-        self, run: RunDirectory, config: Config, splits: Splits, stock: keras.Sequential, interruption: Interruption
-    ) -> None:
+    def __init__(self, run: RunDirectory, config: Config, splits: Splits, interruption: Interruption) -> None:
         super().__init__()
-        self.run, self.config, self.splits, self.stock = run, config, splits, stock
-        self.interruption = interruption
+        self.run, self.config, self.splits, self.interruption = run, config, splits, interruption
         self.step = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -135,7 +131,7 @@ class Recorder(keras.callbacks.Callback):
         return math.ceil(self.step / self.config.steps_per_epoch)
 
     def _evaluate(self, name: str, split: Split) -> dict[str, float]:
-        metrics = evaluate_model(self.stock, split, self.config.test.batch_size, [self.interruption])
+        metrics = evaluate_model(self.model, split, self.config.test.batch_size, [self.interruption])
         if not math.isfinite(metrics.loss):
             raise DivergedError(f"the {name} loss is {metrics.loss} after epoch {self._epoch}")
         return {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}

@@ -15,12 +15,13 @@ from .runtime import available_cores
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 
 
-def describe(command: str, threads: int) -> dict[str, Any]:
+def describe(command: str, threads: int, kernel: str) -> dict[str, Any]:
     """Return the record of ``environment.json``, ready for JSON.
 
     Args:
         command: the command line.
         threads: ``train.threads``; 0 is all cores.
+        kernel: what computes the LSTM.
     """
     return {
         "started": utc_now(),
@@ -37,6 +38,7 @@ def describe(command: str, threads: int) -> dict[str, Any]:
             "memory_gib": _memory_gib(),
         },
         **_tensorflow_state(threads),
+        "kernel": kernel,
     }
 
 
@@ -66,7 +68,6 @@ def _tensorflow_state(threads: int) -> dict[str, Any]:
     return {
         "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",
         "threads": threads or available_cores(),
-        "kernel": "keras",
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
     }
 

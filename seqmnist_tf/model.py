@@ -1,7 +1,8 @@
-"""The model, ``build_model``, and what it is trained with, ``compile_model``."""
+"""The model, ``build_model``; what computes it, ``choose_kernel``; what it is trained with, ``compile_model``."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from .config import NUM_TIMESTEPS, Config
 from .errors import InputError
+from .kernels import layer, native
 
 
 def build_model(config: Config) -> keras.Sequential:
@@ -17,12 +19,7 @@ def build_model(config: Config) -> keras.Sequential:
 
     A plain ``keras.Sequential`` of stock layers. It sets Keras's global random seed to ``train.seed`` first, so that
     the initial weights are a function of the configuration alone, and those of plain Keras code that does the same.
-
-    Raises:
-        InputError: ``train.kernel`` asks for what this installation has not.
     """
-    if config.train.kernel == "native":
-        raise InputError("train.kernel must be auto or keras: this version has no native kernel (got 'native')")
     keras.utils.set_random_seed(config.train.seed)
     units = config.model.hidden_size
     recipe: dict[str, Any] = {}
@@ -115,6 +112,42 @@ def compile_model(model: keras.Model, config: Config) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """What computes the LSTM in training and in the evaluation after each epoch.
+
+    Attributes:
+        isa: the native kernel's instruction set, or None for stock Keras.
+        reason: why it is stock Keras, or None.
+    """
+
+    isa: str | None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``native-<isa>`` or ``keras``."""
+        return f"native-{self.isa}" if self.isa else "keras"
+
+
+def choose_kernel(config: Config) -> Kernel:
+    """Return what ``train.kernel`` stands for on this machine, before TensorFlow has started.
+
+    Raises:
+        InputError: it asks for the native kernel, which cannot be used.
+    """
+    if config.train.kernel == "keras":
+        return Kernel(None)
+    reason = layer.why_not()
+    if config.model.hidden_size % native.UNIT_MULTIPLE:
+        reason = f"model.hidden_size is {config.model.hidden_size}, no multiple of {native.UNIT_MULTIPLE}"
+    if reason is None:
+        return Kernel(native.instruction_set())
+    if config.train.kernel == "native":
+        raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
+    return Kernel(None, reason)
+
+
 class MeasuredSequential(keras.Sequential):
     """A Sequential whose training step reports the batch's own figures instead of running means.
 
@@ -125,9 +158,18 @@ class MeasuredSequential(keras.Sequential):
     """
 
     @classmethod
-    def of(cls, model: keras.Sequential) -> MeasuredSequential:
-        """Return a measured Sequential over the layers of ``model``."""
-        return cls([keras.Input(model.input_shape[1:]), *model.layers])
+    def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
+        """Return a measured Sequential over the layers of ``model``, its LSTM computed by ``kernel``.
+
+        Args:
+            model: stock layers; it has the weights, whatever computes with them.
+            kernel: stock Keras or the native kernel.
+            threads: of the native kernel; 0 is all cores.
+        """
+        lstm, *others = model.layers
+        if kernel.isa:
+            lstm = layer.LSTM.sharing(lstm, threads)
+        return cls([keras.Input(model.input_shape[1:]), lstm, *others])
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

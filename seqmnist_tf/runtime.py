@@ -10,15 +10,30 @@ import warnings
 from collections.abc import Iterator
 
 
-def start_tensorflow(threads: int = 0) -> None:
-    """Import TensorFlow with a number of CPU threads; 0 is all cores. The first call in a process decides."""
+def import_tensorflow() -> None:
+    """Import TensorFlow and find its devices; its threads are still to be chosen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+def start_tensorflow(threads: int = 0, operations: int = 0) -> None:
+    """Start TensorFlow. The first call in a process decides.
+
+    Args:
+        threads: CPU threads of an operation; 0 is all cores.
+        operations: how many operations may run at a time; 0 is as many as ``threads``. TensorFlow's threads that wait
+            for the next operation spin on the cores that a running one could use.
+    """
+    import_tensorflow()
     with _quiet_stderr():
         import tensorflow as tf
 
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
-            tf.config.threading.set_inter_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
         except RuntimeError:
             if threads != tf.config.threading.get_intra_op_parallelism_threads():
                 warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect", stacklevel=2)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .callbacks import Interruption
     from .evaluate import Metrics
+    from .model import Kernel
     from .tracking import Tracker
 
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
@@ -50,17 +51,17 @@ def train(config: Config, path: Path, *, preset: str | None = None, command: str
     config = cfg.validate(config)
     order = data.pixel_order(config.task.permutation)
     RunDirectory.refuse_existing(path)
-    runtime.start_tensorflow(config.train.threads)
+    kernel = _start(config)
     from . import environment
     from .model import build_model
 
     model = build_model(config)
     splits = data.load_splits(config, order)
-    record = environment.describe(command, config.train.threads)
+    record = environment.describe(command, config.train.threads, kernel.name)
     record.update(preset=preset, config_id=cfg.config_id(config), wandb_run_id=uuid.uuid4().hex[:8], resumed=[])
     run = RunDirectory.create(path, config, record, order)
     with run.lock():
-        return _fit(run, config, model, splits)
+        return _fit(run, config, model, splits, kernel)
 
 
 def resume(path: Path, *, command: str = "") -> dict[str, Any]:
@@ -79,20 +80,36 @@ def resume(path: Path, *, command: str = "") -> dict[str, Any]:
         if summary and summary["status"] == "completed":
             return summary
         config, order = run.config, run.pixel_order()
-        runtime.start_tensorflow(config.train.threads)
+        kernel = _start(config)
         from . import environment
         from .model import build_model
 
         first = run.environment
-        now = environment.describe(command, config.train.threads)
+        now = environment.describe(command, config.train.threads, kernel.name)
         for key in ("threads", "kernel", "device", "onednn", "versions"):
             if now[key] != first.get(key):
                 _warn(f"{key} was {first.get(key)} and is {now[key]}: the last digits may differ from one whole run's")
         run.write_json("environment.json", {**first, "resumed": [*first["resumed"], now]})
-        return _fit(run, config, build_model(config), data.load_splits(config, order))
+        return _fit(run, config, build_model(config), data.load_splits(config, order), kernel)
 
 
-def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: data.Splits) -> dict[str, Any]:
+def _start(config: Config) -> Kernel:
+    """Start TensorFlow for a configuration, say what computes the LSTM, and return it."""
+    runtime.import_tensorflow()
+    from .model import choose_kernel
+
+    kernel = choose_kernel(config)
+    runtime.start_tensorflow(config.train.threads, operations=1 if kernel.isa else 0)
+    if kernel.isa:
+        _say(f"LSTM on the native kernel ({kernel.isa})")
+    elif kernel.reason:
+        _say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
+    return kernel
+
+
+def _fit(
+    run: RunDirectory, config: Config, model: keras.Sequential, splits: data.Splits, kernel: Kernel
+) -> dict[str, Any]:
     """Train from the last checkpoint on, if there is one, to the end; write the summary and return it."""
     import tensorflow as tf
 
@@ -100,7 +117,7 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     from .model import MeasuredSequential, compile_model
     from .tracking import Tracker
 
-    trained = MeasuredSequential.of(model)
+    trained = MeasuredSequential.of(model, kernel, config.train.threads)
     compile_model(trained, config)
     steps = _restore(run, trained)
     first_epoch = steps // config.steps_per_epoch
@@ -109,7 +126,7 @@ def _fit(run: RunDirectory, config: Config, model: keras.Sequential, splits: dat
     config_id = environment["config_id"]
     tracker = Tracker(config, config_id, run.path, environment["wandb_run_id"], steps)
     interruption = Interruption()
-    recorder, progress = Recorder(run, config, splits, model, interruption), Progress(config, _say)
+    recorder, progress = Recorder(run, config, splits, interruption), Progress(config, _say)
     status, final = "failed", None
     try:
         with interruption:

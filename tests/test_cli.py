@@ -101,7 +101,7 @@ def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
         (["--task.permutation", "file:bad"], "each of 0 to 783 once (got 'bad': 3 values, 2 different ones)"),
         (["--config", "none.json"], "cannot read configuration none.json: No such file or directory"),
         (["--config", "bad"], "configuration bad is no JSON"),
-        (["--train.kernel", "native"], "train.kernel must be auto or keras"),
+        (["--train.kernel", "native", "--model.hidden-size", "8"], "train.kernel must be auto or keras here"),
         (["--run-dir", "taken"], "run directory taken exists already"),
         (["--run-dir", "bad/run"], "run directory bad/run cannot be made: "),
         (["--resume"], "--resume needs --run-dir"),

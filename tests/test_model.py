@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,8 +11,7 @@ import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.errors import InputError
-from seqmnist_tf.model import MeasuredSequential, build_model, build_optimizer, compile_model, learning_rate
+from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, build_optimizer, compile_model, learning_rate
 from tests import numpy_lstm
 
 
@@ -121,7 +119,7 @@ def test_a_number_is_the_forget_bias() -> None:
 
 def one_step(config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Return weights, their gradients, and the weights after one training step."""
-    model = MeasuredSequential.of(build_model(config))
+    model = MeasuredSequential.of(build_model(config), Kernel(None))
     compile_model(model, config)
     x, y = toy_batch()
     before = model.get_weights()
@@ -224,18 +222,12 @@ def test_the_cosine_falls_from_lr_to_nothing() -> None:
 def test_the_measured_model_trains_the_layers_of_its_source() -> None:
     config = configure()
     model = build_model(config)
-    measured = MeasuredSequential.of(model)
+    measured = MeasuredSequential.of(model, Kernel(None))
     compile_model(measured, config)
     before = model.get_weights()
     measured.train_on_batch(*toy_batch())
     assert not np.array_equal(before[1], model.get_weights()[1])
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), measured.get_weights(), strict=True))
-
-
-def test_the_native_kernel_is_refused_where_there_is_none() -> None:
-    config = replace(Config(), train=replace(Config().train, kernel="native"))
-    with pytest.raises(InputError, match=r"train\.kernel must be auto or keras"):
-        build_model(config)
 
 
 def test_a_saved_model_loads_without_this_package(tmp_path: Any) -> None:

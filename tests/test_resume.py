@@ -27,9 +27,9 @@ def resume_words(run: Path) -> list[str]:
 
 def state(run: RunDirectory) -> list[np.ndarray]:
     """Return weights, optimizer state and step count of a run's last checkpoint."""
-    from seqmnist_tf.model import MeasuredSequential, build_model, compile_model
+    from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 
-    model = MeasuredSequential.of(build_model(run.config))
+    model = MeasuredSequential.of(build_model(run.config), Kernel(None))
     compile_model(model, run.config)
     model.optimizer.build(model.trainable_variables)
     model.load_weights(run.resume_file)

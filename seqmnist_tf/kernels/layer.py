@@ -55,16 +55,17 @@ class LSTM(keras.layers.LSTM):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "threads": self.threads}
 
-    def call(
-        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False
-    ) -> Any:
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         reason = self._why_stock(sequences, initial_state, mask)
         if reason:
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        weights = [tf.convert_to_tensor(variable) for variable in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)]
+        weights = [
+            tf.convert_to_tensor(variable)
+            for variable in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        ]
         return last_states(sequences, *weights, threads=self.threads, training=bool(training))
 
     def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
@@ -106,7 +107,9 @@ def last_states(
     threads: int = 0,
     training: bool = False,
 ) -> tf.Tensor:
-    """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1), with gradients for all inputs.
+    """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1).
+
+    It has gradients with respect to all four tensors.
 
     Args:
         kernel, recurrent_kernel, bias: float32 (1, 4 units), (units, 4 units) and (4 units,), as Keras has them.
@@ -119,32 +122,38 @@ def last_states(
     """
     threads = threads or available_cores()
 
-    def forward(keep: bool, *inputs: np.ndarray) -> Any:
-        states, kept = native.forward(inputs[0][..., 0], inputs[1:], threads, keep)
-        return (states, kept) if keep else states
+    def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
+        return native.forward(x[..., 0], weights, threads=threads, keep=False)[0]
 
-    def backward(of_sequences: bool, x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
-        of_kernel, of_recurrent, of_bias, pixels = native.backward(x[..., 0], (w, u, b), *rest, threads, of_sequences)
-        return pixels[..., None] if of_sequences else (of_kernel[None], of_recurrent, of_bias)
+    def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
+        return native.forward(x[..., 0], weights, threads=threads, keep=True)
+
+    def of_weights(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+        kept, upstream = rest
+        of_kernel, *others, _ = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads)
+        return of_kernel[None], *others
+
+    def of_sequences(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+        kept, upstream = rest
+        *_, pixels = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads, of_sequences=True)
+        return pixels[..., None]
 
     # These operations have no state: a graph leaves out what nobody reads, above all the gradient of the sequences.
-    def keep_forward(*inputs: tf.Tensor) -> Any:
-        return tf.numpy_function(lambda *a: forward(True, *a), inputs, (tf.float32, tf.float32), stateful=False)
-
     @tf.custom_gradient
     def compute(*inputs: tf.Tensor) -> Any:
-        if training:
-            states, kept = keep_forward(*inputs)
-        else:
-            states, kept = tf.numpy_function(lambda *a: forward(False, *a), inputs, tf.float32, stateful=False), None
+        def run_and_keep() -> Any:
+            return tf.numpy_function(forward_and_keep, inputs, (tf.float32, tf.float32), stateful=False)
+
+        states, kept = run_and_keep() if training else (None, None)
+        if states is None:
+            states = tf.numpy_function(forward, inputs, tf.float32, stateful=False)
         states.set_shape((inputs[0].shape[0], inputs[2].shape[0]))
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            rest = (kept if kept is not None else keep_forward(*inputs)[1], upstream)
-            types = (tf.float32, tf.float32, tf.float32)
-            of_weights = tf.numpy_function(lambda *a: backward(False, *a), (*inputs, *rest), types, stateful=False)
-            pixels = tf.numpy_function(lambda *a: backward(True, *a), (*inputs, *rest), tf.float32, stateful=False)
-            gradients = [pixels, *of_weights]
+            given = (*inputs, run_and_keep()[1] if kept is None else kept, upstream)
+            pixels = tf.numpy_function(of_sequences, given, tf.float32, stateful=False)
+            weights = tf.numpy_function(of_weights, given, (tf.float32, tf.float32, tf.float32), stateful=False)
+            gradients = [pixels, *weights]
             for tensor, source in zip(gradients, inputs, strict=True):
                 tensor.set_shape(source.shape)
             return gradients

@@ -1,8 +1,8 @@
 """The native LSTM on numpy arrays: finding the compiled library, choosing its instruction set, calling it.
 
 The library is an optional part of an installation, made by ``setup.py`` from the C++ sources beside this module where
-there is a compiler. It releases Python's global lock while it computes, starts its threads anew for each call, and keeps
-nothing between calls, so that it may be used from several threads and after a fork.
+there is a compiler. It releases Python's global lock while it computes, starts its threads anew for each call, and
+keeps nothing between calls, so that it may be used from several threads and after a fork.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import importlib.machinery
 import mmap
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,9 @@ def _library() -> ctypes.CDLL:
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
     if built_from != source_hash():
-        raise UnavailableError(f"{path.name} was compiled from other sources (python -m pip install -e . compiles it anew)")
+        raise UnavailableError(
+            f"{path.name} was compiled from other sources (python -m pip install -e . compiles it anew)"
+        )
     return library
 
 
@@ -81,7 +84,7 @@ def instruction_set() -> str:
 
 
 def forward(
-    sequences: np.ndarray, weights: tuple[np.ndarray, np.ndarray, np.ndarray], threads: int, keep: bool
+    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the last hidden states of sequences.
 
@@ -111,13 +114,14 @@ def forward(
 
 def backward(
     sequences: np.ndarray,
-    weights: tuple[np.ndarray, np.ndarray, np.ndarray],
+    weights: Sequence[np.ndarray],
     kept: np.ndarray,
     gradient: np.ndarray,
+    *,
     threads: int,
     of_sequences: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the gradients of kernel (4 units,), recurrent kernel and bias, and of the sequences if asked for.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Return the gradients of kernel (4 units,), recurrent kernel and bias, and of the sequences or None.
 
     Args:
         sequences, weights, threads: as they were given to :func:`forward`.
@@ -135,7 +139,9 @@ def backward(
         aligned = _take(kept.size)
         aligned[:] = kept
         kept = aligned
-    of_kernel, of_recurrent, of_bias = (np.zeros(shape, np.float32) for shape in (4 * units, (units, 4 * units), 4 * units))
+    of_kernel, of_recurrent, of_bias = (
+        np.zeros(shape, np.float32) for shape in (4 * units, (units, 4 * units), 4 * units)
+    )
     pixels = np.zeros((n, steps), np.float32) if of_sequences else None
     if n:
         results = (pixels, of_kernel, of_recurrent, of_bias)
