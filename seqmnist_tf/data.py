@@ -181,4 +181,23 @@ def batches(train: Split, config: Config, first_epoch: int) -> tf.data.Dataset:
         return tf.gather(sequences, indices), tf.gather(labels, indices)
 
     epochs = tf.data.Dataset.range(first_epoch, config.train.n_epochs)
-    return epochs.flat_map(one_epoch).map(examples).prefetch(2)
+    return _without_autotune(epochs.flat_map(one_epoch).map(examples).prefetch(2))
+
+
+def in_batches(sequences: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Return sequences float32 (n, 784, 1) in batches, in their order, for ``predict``."""
+    import tensorflow as tf
+
+    return _without_autotune(tf.data.Dataset.from_tensor_slices(sequences).batch(batch_size))
+
+
+def _without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Switch off tf.data's tuning thread: it sleeps for longer and longer, up to a minute, and is waited for at the end.
+
+    A ``predict`` on numpy arrays lasts 2.6 s, 5.2 s, 10.3 s, ..., the next of these after what it takes.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

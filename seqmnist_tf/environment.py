@@ -29,16 +29,21 @@ def describe(command: str, threads: int, kernel: str) -> dict[str, Any]:
         "git": git_state(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "machine": {
-            "system": platform.system(),
-            "release": platform.release(),
-            "architecture": platform.machine(),
-            "processor": _processor(),
-            "cores": available_cores(),
-            "memory_gib": _memory_gib(),
-        },
+        "machine": machine(),
         **_tensorflow_state(threads),
         "kernel": kernel,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what computer this is, ready for JSON."""
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cores": available_cores(),
+        "memory_gib": _memory_gib(),
     }
 
 

@@ -64,7 +64,7 @@ def evaluate_model(
     The callbacks are those of ``predict``. The logits are the model's float32; the mean of their cross-entropy is taken
     in float64.
     """
-    logits = model.predict(split.sequences, batch_size=batch_size, verbose=0, callbacks=list(callbacks))
+    logits = model.predict(data.in_batches(split.sequences, batch_size), verbose=0, callbacks=list(callbacks))
     return score(logits, split.labels)
 
 

@@ -12,11 +12,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -24,7 +26,7 @@
 #include "lstm.h"
 
 #define LSTM_INLINE inline __attribute__((always_inline))
-#define LSTM_UNROLL _Pragma("GCC unroll 8")
+#define LSTM_UNROLL _Pragma("GCC unroll 16")
 
 namespace lstm {
 
@@ -300,6 +302,24 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
   for (int lane = 0; lane <= lanes; ++lane) kernels.unpack(H, gradients.get() + lane * sums, dw, du, db);
 }
 
+// Operations a second of all threads together, in products that need no memory.
+double peak(const Kernels& kernels, int threads) {
+  constexpr int kRounds = 10000;
+  constexpr double kSeconds = 0.1;
+  std::vector<double> operations(threads);
+  parallel(threads, threads, [&](int item, int) {
+    const auto start = std::chrono::steady_clock::now();
+    std::chrono::duration<double> spent{};
+    double done = 0;
+    while (spent.count() < kSeconds) {
+      done += kernels.spin(kRounds);
+      spent = std::chrono::steady_clock::now() - start;
+    }
+    operations[item] = done / spent.count();
+  });
+  return std::accumulate(operations.begin(), operations.end(), 0.0);
+}
+
 }  // namespace
 }  // namespace lstm
 
@@ -327,6 +347,10 @@ extern "C" {
 const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the sources that this was compiled from
 
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
+
+double seqmnist_lstm_peak(int isa, int threads) {
+  return lstm::supported(isa) ? lstm::peak(*lstm::kIsas[isa], threads) : 0;
+}
 
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int units, const float* x, const float* w,
                           const float* u, const float* b, float* h, float* kept) {

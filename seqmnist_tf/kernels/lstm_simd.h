@@ -223,11 +223,41 @@ void unpack(int H, const float* sums, float* dw, float* du, float* db) {
       }
 }
 
+#if LSTM_AMX
+
+double spin(int rounds) {
+  configure(16);
+  for (int i = 0; i < rounds; ++i) {
+    TILE_PRODUCT(0, 4, 6);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_PRODUCT(3, 5, 7);
+  }
+  TILE_RELEASE();
+  return 4.0 * 2 * 16 * 16 * 32 * rounds;
+}
+
+#else
+
+double spin(int rounds) {
+  V sums[12];
+  V a = set(1e-3f), b = set(0.5f);
+  LSTM_UNROLL for (int j = 0; j < 12; ++j) sums[j] = set(j);
+  for (int i = 0; i < rounds; ++i) {
+    LSTM_UNROLL for (int j = 0; j < 12; ++j) sums[j] = fma(sums[j], b, a);
+    asm volatile("" : "+v"(a), "+v"(b));
+  }
+  LSTM_UNROLL for (int j = 0; j < 12; ++j) asm volatile("" ::"v"(sums[j]));
+  return 12.0 * 2 * W * rounds;
+}
+
+#endif
+
 }  // namespace
 
 extern const Kernels kernels;
-const Kernels kernels = {packed_size,      pack,          forward_scratch, forward,
-                         backward_scratch, gradient_size, backward,        unpack};
+const Kernels kernels = {packed_size,   pack,     forward_scratch, forward, backward_scratch,
+                         gradient_size, backward, unpack,          spin};
 
 }  // namespace LSTM_ISA
 

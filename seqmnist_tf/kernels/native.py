@@ -53,6 +53,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         library.seqmnist_lstm_source.restype = ctypes.c_char_p
+        library.seqmnist_lstm_peak.restype = ctypes.c_double
         built_from = library.seqmnist_lstm_source().decode()
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
@@ -147,6 +148,14 @@ def backward(
         results = (pixels, of_kernel, of_recurrent, of_bias)
         _call("backward", (threads, n, steps, units), sequences, kernel, recurrent, bias, kept, gradient, *results)
     return of_kernel, of_recurrent, of_bias, pixels
+
+
+def peak(threads: int) -> float:
+    """Return how many floating-point operations a second all threads together can do in products.
+
+    On ``amx`` these are products of bfloat16, of which the kernel needs three for one of float32.
+    """
+    return float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
