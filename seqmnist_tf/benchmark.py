@@ -20,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from . import cli, environment
+from . import cli, environment, runtime
 from .config import Config
 from .contenders import CONTENDERS, Workload, installed, serve
 from .errors import RunError
 from .kernels import native
 from .mnist import load_mnist
-from .runtime import available_cores
 
 TRAIN_IMAGES = 2000  # what training steps go through
 ROUNDS = {"train": 21, "evaluate": 3}  # at most; each contender has one turn a round
@@ -34,6 +33,7 @@ SECONDS = {"train": 100.0, "evaluate": 60.0}  # after which no further round beg
 PAUSE_SECONDS = 0.05  # between turns: threads of the one before may still spin
 SCALING = {"batch": (25, 50, 100, 200, 400, 800), "steps": (196, 784, 1568), "units": (64, 128, 256)}
 SCALING_ROUNDS = 5
+PEAK_ROUNDS = 5
 GATES, BYTES = 4, 4
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -125,7 +125,7 @@ def memory_bandwidth(threads: int) -> float:
     arrays = [np.ones((2, 2**25), np.float32) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         best = 0.0
-        for _ in range(5):
+        for _ in range(PEAK_ROUNDS):
             started = time.perf_counter()
             list(pool.map(lambda pair: np.copyto(pair[0], pair[1]), arrays))
             best = max(best, sum(pair.nbytes for pair in arrays) / (time.perf_counter() - started))
@@ -144,7 +144,8 @@ def limit(workload: Workload) -> dict[str, float]:
     row_steps = workload.batch * workload.steps * alone
     operations = row_steps * 3 * 2 * GATES * workload.units**2 * (3 if native.instruction_set() == "amx" else 1)
     kept = row_steps * native.KEPT * workload.units * BYTES
-    peak, bandwidth = native.peak(workload.threads), memory_bandwidth(workload.threads)
+    peak = max(native.peak(workload.threads) for _ in range(PEAK_ROUNDS))
+    bandwidth = memory_bandwidth(workload.threads)
     return {
         "gflops": peak / 1e9,
         "gb_per_s": bandwidth / 1e9,
@@ -186,12 +187,17 @@ def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
     rows = []
     for size, values in SCALING.items():
         for value in values:
-            with contestants(("keras", "native"), replace(workload, **{size: value})) as started:
+            with contestants(("keras", "native"), _resized(workload, size, value)) as started:
                 answers = take_turns(started, "train", SCALING_ROUNDS, SECONDS["train"])
             medians = {name: row["median_ms"] for name, row in summarize(answers).items()}
             rows.append({"size": size, "value": value, **medians})
             print(f"{size} {value}: {medians}", file=sys.stderr, flush=True)
     return rows
+
+
+def _resized(workload: Workload, size: str, value: int) -> Workload:
+    sizes = {"batch": workload.batch, "steps": workload.steps, "units": workload.units, size: value}
+    return replace(workload, batch=sizes["batch"], steps=sizes["steps"], units=sizes["units"])
 
 
 def to_table(document: dict[str, Any]) -> str:
@@ -203,27 +209,26 @@ def to_table(document: dict[str, Any]) -> str:
         f"batch {size['batch']}, {size['steps']} steps, LSTM({size['units']}); contenders take turns",
     ]
     for key, title in (("train_step", "one training step"), ("evaluate", "evaluation of 10,000 images")):
-        lines += ["", f"{title:<32}  median ms  quartiles          keras / it  peak memory"]
+        lines += ["", f"{title:<44}  median ms  quartiles          keras / it  peak memory"]
         for name, row in document[key].items():
             low, high = row["quartiles_ms"]
             ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
             peak = "-" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f} MB"
             what = f"{CONTENDERS[name][0]} ({name})"
-            lines.append(f"{what:<32} {row['median_ms']:10,.1f}  {low:8,.1f} {high:8,.1f} {ratio:>11}  {peak:>11}")
+            lines.append(f"{what:<44} {row['median_ms']:10,.1f}  {low:8,.1f} {high:8,.1f} {ratio:>11}  {peak:>11}")
     if document["limit"]:
         top = document["limit"]
         lines += [
             "",
-            f"limit of a training step here    {top['limit_ms']:10,.1f}  from measured peaks: products "
+            f"limit of a training step here                {top['limit_ms']:10,.1f}  from measured peaks: products "
             f"{top['products_ms']:.1f} ms at {top['gflops']:,.0f} GFLOP/s,",
-            f"{'':<45}memory {top['memory_ms']:.1f} ms at {top['gb_per_s']:.1f} GB/s",
+            f"{'':<57}memory {top['memory_ms']:.1f} ms at {top['gb_per_s']:.1f} GB/s",
         ]
     if "scaling" in document:
         lines += ["", "training step, ms      keras     native   keras / native"]
         for row in document["scaling"]:
-            ratio = row["keras"] / row["native"] if {"keras", "native"} <= set(row) else float("nan")
-            cells = (f"{row.get(name, float('nan')):10,.1f}" for name in ("keras", "native"))
-            lines.append(f"{row['size']:>6} {row['value']:>5}    {' '.join(cells)} {ratio:16.2f}")
+            keras, fast = (row.get(name, float("nan")) for name in ("keras", "native"))
+            lines.append(f"{row['size']:>6} {row['value']:>5}    {keras:10,.1f} {fast:10,.1f} {keras / fast:16.2f}")
     return "\n".join(lines)
 
 
@@ -232,18 +237,19 @@ def main(argv: list[str]) -> int:
     parser = cli.Parser(
         prog="python -m seqmnist_tf.benchmark",
         description="Measure a training step and an evaluation of the baseline: stock Keras, jit_compile, the native "
-        "kernel; PyTorch and JAX where the extra `bench` is installed. Some four minutes; with --scaling some ten more.",
+        "kernel; PyTorch and JAX where the extra `bench` is installed. Some four minutes; --scaling takes longer.",
     )
     parser.add_argument("--scaling", action="store_true", help="also by batch size, number of steps and units")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(argv)
+    runtime.import_tensorflow()
     config = Config()
     mnist = load_mnist(config.data.source, config.data.dir)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npz"
         images, labels = mnist["train"].images[:TRAIN_IMAGES], mnist["train"].labels[:TRAIN_IMAGES]
         np.savez(path, train=images, labels=labels, test=mnist["test"].images)
-        workload = Workload(str(path), threads=available_cores())
+        workload = Workload(str(path), threads=runtime.available_cores())
         document = measure(workload)
         if args.scaling:
             document["scaling"] = measure_scaling(workload)

@@ -7,11 +7,11 @@ import importlib.metadata
 import importlib.util
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def keras_model(workload: Workload, kernel: str = "keras", jit_compile: bool = F
         model.compile(optimizer=model.optimizer, loss=model.loss, jit_compile=True)
     return Contender(
         lambda x, y: float(model.train_on_batch(x, y, return_dict=True)["loss"]),
-        lambda x: model.predict(x, batch_size=config.test.batch_size, verbose=0),
+        lambda x: model.predict(data.in_batches(x, config.test.batch_size), verbose=0),
     )
 
 
@@ -152,12 +152,12 @@ def jax_scan(workload: Workload) -> Contender:
 
     config = workload.config
     units, opt = workload.units, config.optimizer
+    clip = opt.grad_clip_value or float("inf")
     keys = jax.random.split(jax.random.key(0), 4)
     scale = units**-0.5
     shapes = ((1, 4 * units), (units, 4 * units), (4 * units,), (units, NUM_CLASSES))
-    weights = [
-        jax.random.uniform(key, shape, minval=-scale, maxval=scale) for key, shape in zip(keys, shapes, strict=True)
-    ]
+    pairs = zip(keys, shapes, strict=True)
+    weights = [jax.random.uniform(key, shape, minval=-scale, maxval=scale) for key, shape in pairs]
 
     def logits(weights: Any, x: Any) -> Any:
         kernel, recurrent, bias, readout = weights
@@ -177,7 +177,7 @@ def jax_scan(workload: Workload) -> Contender:
     @jax.jit
     def step(weights: Any, squares: Any, x: Any, y: Any) -> Any:
         value, gradients = jax.value_and_grad(loss)(weights, x, y)
-        gradients = [jnp.clip(g, -opt.grad_clip_value, opt.grad_clip_value) for g in gradients]
+        gradients = [jnp.clip(g, -clip, clip) for g in gradients]
         squares = [opt.rho * s + (1 - opt.rho) * g * g for s, g in zip(squares, gradients, strict=True)]
         updated = zip(weights, gradients, squares, strict=True)
         return value, [w - opt.lr * g / jnp.sqrt(s + opt.epsilon) for w, g, s in updated], squares
@@ -214,17 +214,19 @@ def installed(name: str) -> bool:
 
 
 def peak_mb() -> float | None:
-    """Return the most memory that this process has held at a time, in MB; None where the system does not tell."""
+    """Return the most memory that this process has held at a time, in MB; None where Linux does not tell.
+
+    Not what ``getrusage`` says: that begins with the size of the process that started this one.
+    """
     try:
-        import resource
-    except ImportError:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
         return None
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def serve(name: str, workload: Workload, connection: Connection) -> None:
-    """Be a contender's process: say that it is ready, then answer ``train`` and ``evaluate`` until the other end closes.
+    """Be a contender's process: say that it is ready, then answer ``train`` and ``evaluate`` until nobody asks.
 
     An answer is a dictionary: ``ready``, the version of what the contender needs; ``ms`` and ``peak_mb`` for what was
     done; ``error``, a line that says why nothing more will come.

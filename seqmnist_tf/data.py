@@ -192,7 +192,7 @@ def in_batches(sequences: np.ndarray, batch_size: int) -> tf.data.Dataset:
 
 
 def _without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Switch off tf.data's tuning thread: it sleeps for longer and longer, up to a minute, and is waited for at the end.
+    """Switch off tf.data's tuning thread, which sleeps for longer and longer, up to a minute, and is waited for.
 
     A ``predict`` on numpy arrays lasts 2.6 s, 5.2 s, 10.3 s, ..., the next of these after what it takes.
     """
