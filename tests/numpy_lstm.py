@@ -42,13 +42,19 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
 
 def loss_and_gradients(weights: Arrays, x: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays]:
     """Return the loss and its gradients with respect to W, U, b, V, d."""
-    W, U, b, V = (w.astype(np.float64) for w in weights[:4])
+    W, U, b, V = weights[:4]
     logits, steps = forward(weights, x)
     loss, dlogits = cross_entropy(logits, labels)
     (h_last,) = steps.pop()
-    dW, dU, db = np.zeros_like(W), np.zeros_like(U), np.zeros_like(b)
-    dV, dd = h_last.T @ dlogits, dlogits.sum(axis=0)
-    dh, dc = dlogits @ V.T, 0.0
+    _, *gradients = backward([W, U, b], x, steps, dlogits @ V.T)
+    return loss, [*gradients, h_last.T @ dlogits, dlogits.sum(axis=0)]
+
+
+def backward(weights: Arrays, x: np.ndarray, steps: list[Arrays], dh: np.ndarray) -> Arrays:
+    """Return the gradients of x, W, U, b from that of the last hidden state, (n, units)."""
+    W, U, b = (w.astype(np.float64) for w in weights)
+    dx, dW, dU, db = np.zeros(x.shape), np.zeros_like(W), np.zeros_like(U), np.zeros_like(b)
+    dc: np.ndarray | float = 0.0
     for t in reversed(range(x.shape[1])):
         i, f, g, o, c, c_next, h = steps[t]
         tanh_c = np.tanh(c_next)
@@ -59,5 +65,6 @@ def loss_and_gradients(weights: Arrays, x: np.ndarray, labels: np.ndarray) -> tu
         dW += x[:, t].T @ dz
         dU += h.T @ dz
         db += dz.sum(axis=0)
+        dx[:, t] = dz @ W.T
         dh, dc = dz @ U.T, dc * f
-    return loss, [dW, dU, db, dV, dd]
+    return [dx, dW, dU, db]
