@@ -5,7 +5,8 @@
 // bfloat16) and a right one, whose row j holds rows 2 j and 2 j + 1 of a matrix (32 x 16), interleaved.
 
 typedef __m512i Halves;  // 32 bfloat16
-constexpr int kTile = 256;  // floats, or pairs of bfloat16, of a whole tile
+constexpr int kTile = 256;           // floats, or pairs of bfloat16, of a whole tile
+constexpr int kWeight = 3 * 4 * kTile;  // 32 x 64 weights in three parts
 
 LSTM_INLINE Halves narrow(V low, V high) { return (Halves)_mm512_cvtne2ps_pbh(high, low); }  // low comes first
 LSTM_INLINE V head(V v) {  // the high part as a float, rounded as narrow() does
@@ -47,7 +48,10 @@ struct Sums {
   size_t second;
 };
 
+// `Parts` is 2, or 3 where right tiles have a third part, which counts with the left ones' high part only.
+//
 // One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last product.
+template <int Parts>
 LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
   const int stride = 4 * sums.stride;
   if (add) {
@@ -61,7 +65,7 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
     TILE_ZERO(2);
     TILE_ZERO(3);
   }
-  for (int k = 0; k < tiles; ++k, right += 8 * kTile) {
+  for (int k = 0; k < tiles; ++k, right += 4 * Parts * kTile) {
     const float* high = left.at + k * left.step;
     TILE_LOAD(4, high, 64);
     TILE_LOAD(5, high + left.low, 64);
@@ -89,6 +93,15 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
     TILE_PRODUCT(2, 4, 6);
     TILE_LOAD(7, right + 7 * kTile, 64);
     TILE_PRODUCT(3, 4, 7);
+    if (Parts < 3) continue;
+    TILE_LOAD(6, right + 8 * kTile, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + 9 * kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_LOAD(6, right + 10 * kTile, 64);
+    TILE_PRODUCT(2, 4, 6);
+    TILE_LOAD(7, right + 11 * kTile, 64);
+    TILE_PRODUCT(3, 4, 7);
   }
   TILE_STORE(0, sums.at, stride);
   TILE_STORE(1, sums.at + 16, stride);
@@ -97,6 +110,7 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
 }
 
 // Two rows of tiles by two tiles of columns: sums 0 and 1 are the first row's. A right tile is loaded for both rows.
+template <int Parts>
 LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
   const int stride = 4 * sums.stride;
   if (add) {
@@ -110,7 +124,7 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
     TILE_ZERO(2);
     TILE_ZERO(3);
   }
-  for (int k = 0; k < tiles; ++k, right += 8 * kTile) {
+  for (int k = 0; k < tiles; ++k, right += 4 * Parts * kTile) {
     const float *first = left.at + k * left.step, *second = first + left.second;
     TILE_LOAD(4, first, 64);
     TILE_LOAD(6, right, 64);
@@ -134,6 +148,13 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
     TILE_LOAD(5, second, 64);
     TILE_PRODUCT(2, 5, 6);
     TILE_PRODUCT(3, 5, 7);
+    if (Parts < 3) continue;
+    TILE_LOAD(6, right + 8 * kTile, 64);
+    TILE_PRODUCT(0, 4, 6);
+    TILE_LOAD(7, right + 9 * kTile, 64);
+    TILE_PRODUCT(1, 4, 7);
+    TILE_PRODUCT(2, 5, 6);
+    TILE_PRODUCT(3, 5, 7);
   }
   TILE_STORE(0, sums.at, stride);
   TILE_STORE(1, sums.at + 16, stride);
@@ -142,10 +163,11 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
 }
 
 // Set sums to (or add to them) the product of left tiles and of right ones as pack_right() lays them out.
+template <int Parts>
 void multiply(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
-  if (!left.second) return multiply_row(tiles, left, right, sums, add);
-  multiply_square(tiles, left, right, sums, add);
-  multiply_square(tiles, left, right + 2 * kTile, {sums.at + 32, sums.stride, sums.second}, add);
+  if (!left.second) return multiply_row<Parts>(tiles, left, right, sums, add);
+  multiply_square<Parts>(tiles, left, right, sums, add);
+  multiply_square<Parts>(tiles, left, right + 2 * kTile, {sums.at + 32, sums.stride, sums.second}, add);
 }
 
 // Rows of a segment, at most kBlockRows, in one or two tiles of equal height.
@@ -163,11 +185,12 @@ struct Rows {
 
 inline int tiles32(int n) { return (n + 31) / 32; }
 
-// Right tiles of a matrix (32 tiles x 64) whose elements are value(k, column): for each 32 of its rows, the high parts
-// of its four times 16 columns, then the low parts.
+// Right tiles of weights (32 tiles x 64), whose elements are value(k, column), in three parts: for each 32 of their rows,
+// the high parts of their four times 16 columns, then the low parts, then the third parts. Weights need these, for they
+// are off in the same way at all steps.
 template <class Value>
 float* pack_right(int tiles, const Value& value, float* out) {
-  for (int tile = 0; tile < tiles; ++tile, out += 8 * kTile)
+  for (int tile = 0; tile < tiles; ++tile, out += kWeight)
     for (int column = 0; column < 64; column += 16)
       for (int j = 0; j < 16; ++j) {
         alignas(64) float even[16], odd[16];
@@ -177,8 +200,8 @@ float* pack_right(int tiles, const Value& value, float* out) {
         }
         V a = load(even), b = load(odd);
         float* to = out + column * 16 + j * 16;
-        save(to, interleave(narrow(a, a), narrow(b, b), true));
-        save(to + 4 * kTile, interleave(narrow(tail(a), a), narrow(tail(b), b), true));
+        for (int part = 0; part < 3; ++part, to += 4 * kTile, a = tail(a), b = tail(b))
+          save(to, interleave(narrow(a, a), narrow(b, b), true));
       }
   return out;
 }
@@ -186,7 +209,7 @@ float* pack_right(int tiles, const Value& value, float* out) {
 // u in panels: its H rows, padded to whole tiles, by the 64 columns of a panel; then u transposed, in panels of 64 of
 // its H columns, padded with zeros, their 4 H rows in the order of the gates' panels.
 size_t recurrent_size(int H) {
-  return size_t(8 * kTile) * (size_t(H / W) * tiles32(H) + size_t(round_up(H, 64) / 64) * (H / 8));
+  return size_t(kWeight) * (size_t(H / W) * tiles32(H) + size_t(round_up(H, 64) / 64) * (H / 8));
 }
 
 void pack_recurrent(int H, const float* u, float* out) {
@@ -223,8 +246,8 @@ class Forward {
   void step(const float* x, float* c, float* kept) {
     for (int p = 0; p < H_ / W; ++p) {
       const float* w = packed_ + p * kPanel;
-      const float* u = packed_ + 8 * H_ + size_t(p) * k_ * 8 * kTile;
-      multiply(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
+      const float* u = packed_ + 8 * H_ + size_t(p) * k_ * kWeight;
+      multiply<3>(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
                {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
       for (int r = 0; r < rows_; ++r) {
         V z[4];
@@ -293,7 +316,7 @@ class Chunk {
 
   Chunk(int H, int rows, const float* packed, float* scratch)
       : H_(H), rows_(rows), width_(round_up(H, 64)), capacity_(capacity(rows)), tiles_(rows),
-        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * 8 * kTile), left_(scratch),
+        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * kWeight), left_(scratch),
         transposed_(left_ + size_t(capacity_) * (H + kExtra)), right_(transposed_ + size_t(capacity_) * (H + kExtra)),
         dz_(right_ + size_t(capacity_) * 4 * H), dh_(dz_ + size_t(tiles_.padded()) * 4 * H) {
     for (float* p = left_; p < dh_; ++p) *p = 0;
@@ -301,6 +324,11 @@ class Chunk {
 
   // The left operand of a row's weight gradients: h, x, 1.
   float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
+
+  // The background's pixel is the same all over: it is kept whole, lest what two parts leave of it adds up.
+  static void put_pixel(float* to, float x) {
+    to[0] = _mm512_cvtss_f32(head(set(x))), to[1] = 1, to[2] = x - to[0];
+  }
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + tiles_.at(r, H_ / 8) + size_t(2 * p) * tiles_.height * 16;
@@ -314,8 +342,8 @@ class Chunk {
   void step(float* dh) {
     configure(tiles_.height);
     for (int first = 0; first < H_; first += 64)
-      multiply(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)},
-               ut_ + size_t(first / 64) * (H_ / 8) * 8 * kTile,
+      multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)},
+               ut_ + size_t(first / 64) * (H_ / 8) * kWeight,
                {dh_ + first, width_, size_t(tiles_.height) * width_}, false);
     for (int r = 0; r < rows_; ++r)
       for (int j = 0; j < H_; j += W) store(dh + r * H_ + j, load(dh_ + r * width_ + j));
@@ -336,7 +364,7 @@ class Chunk {
     for (int p = 0; p < H_ / W; ++p)
       for (int first = 0; first < width; first += 32) {
         const size_t second = first + 16 < width ? size_t(tiles) * 2 * kTile : 0;
-        multiply(tiles, {transposed_ + size_t(first / 16 * tiles) * 2 * kTile, kTile, 2 * kTile, second}, right(p, 0),
+        multiply<2>(tiles, {transposed_ + size_t(first / 16 * tiles) * 2 * kTile, kTile, 2 * kTile, second}, right(p, 0),
                  {sums + (size_t(p) * width + first) * kPanel, kPanel, 16 * kPanel}, true);
       }
     used_ = 0;

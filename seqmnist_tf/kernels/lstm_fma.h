@@ -62,12 +62,13 @@ class Forward {
       const float* u = packed_ + 8 * H_ + size_t(p) * H_ * kPanel;
       for_tiles(rows_, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
-        V z[R][4];
+        V z[R][4];  // the recurrent sum first: rounded where it is small, not where a large bias is in it
         LSTM_UNROLL for (int r = 0; r < R; ++r)
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
-            z[r][gate] = fma(load(w + gate * W), set(x[first + r]), load(w + 4 * H_ + gate * W));
+          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate) z[r][gate] = set(0);
         multiply(z, h_ + first * H_, H_, 1, u, H_);
         LSTM_UNROLL for (int r = 0; r < R; ++r) {
+          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
+            z[r][gate] += fma(load(w + gate * W), set(x[first + r]), load(w + 4 * H_ + gate * W));
           const size_t unit = (first + r) * H_ + p * W;
           cell(z[r], next_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
         }
@@ -101,6 +102,8 @@ class Chunk {
 
   // The left operand of a row's weight gradients: h, x, 1.
   float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
+
+  static void put_pixel(float* to, float x) { to[0] = x, to[1] = 1; }
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + (size_t(p) * capacity_ + used_ + r) * kPanel;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int W = LSTM_WIDTH;
 constexpr int kPanel = 4 * W;
-constexpr int kExtra = 16;  // columns beside the units' in the left operand of weight gradients: x, 1, zeros
+constexpr int kExtra = 16;  // columns beside the units' in the left operand of weight gradients: x, 1, rest of x, zeros
 
 inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -38,6 +38,8 @@ LSTM_INLINE V reciprocal(V v) {                                             // o
   return fma(fnma(v, r, set(1)), r, r);
 }
 LSTM_INLINE float sum(V v) { return _mm512_reduce_add_ps(v); }
+LSTM_INLINE V magnitude(V v, float limit) { return _mm512_min_ps(set(limit), _mm512_abs_ps(v)); }
+LSTM_INLINE V mirror(V x, V s) { return _mm512_mask_sub_ps(s, _mm512_cmp_ps_mask(x, set(0), _CMP_GT_OQ), set(1), s); }
 
 #else
 
@@ -56,6 +58,8 @@ LSTM_INLINE V scale(V v, V n) {  // n in -126 ... 127
   return v * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
 }
 LSTM_INLINE V reciprocal(V v) { return set(1) / v; }
+LSTM_INLINE V magnitude(V v, float limit) { return _mm256_min_ps(set(limit), _mm256_andnot_ps(set(-0.0f), v)); }
+LSTM_INLINE V mirror(V x, V s) { return _mm256_blendv_ps(s, set(1) - s, _mm256_cmp_ps(x, set(0), _CMP_GT_OQ)); }
 LSTM_INLINE float sum(V v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -77,11 +81,12 @@ LSTM_INLINE V exp2_minus_1(V f) {
 
 constexpr float kLog2E = 1.44269504f;
 
-LSTM_INLINE V sigmoid(V x) {  // 1 / (1 + 2^t), t = -x log2 e
-  x = clamp(x, 87.0f);
-  V n = nearest(x * set(-kLog2E));
-  V p = exp2_minus_1(fma(x, set(-kLog2E), set(0) - n));
-  return reciprocal(set(1) + scale(set(1) + p, n));
+LSTM_INLINE V sigmoid(V x) {  // s = e / (1 + e), e = 2^t, t = -|x| log2 e; that, or for positive x 1 - s, rounded once
+  V t = magnitude(x, 87.0f);
+  V n = nearest(t * set(-kLog2E));
+  V p = exp2_minus_1(fma(t, set(-kLog2E), set(0) - n));
+  V e = scale(set(1) + p, n);
+  return mirror(x, e * reciprocal(set(1) + e));
 }
 
 LSTM_INLINE V tanh(V x) {  // m / (m + 2), m = e^2x - 1: exact in relative terms near 0 too
@@ -201,7 +206,7 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
           LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
             pixel_gradient = fma(load(packed + p * kPanel + gate * W), dz[gate], pixel_gradient);
       }
-      left[H] = x[r], left[H + 1] = 1;
+      chunk.put_pixel(left + H, x[r]);
       if (dx) dx[size_t(segment.order[r]) * problem.steps + t] = sum(pixel_gradient);
     }
     chunk.step(dh);
@@ -218,7 +223,7 @@ void unpack(int H, const float* sums, float* dw, float* du, float* db) {
         const float* from = sums + gate * W + lane;
         const int to = gate * H + p * W + lane;
         for (int k = 0; k < H; ++k) du[size_t(k) * 4 * H + to] += from[k * kPanel];
-        dw[to] += from[H * kPanel];
+        dw[to] += from[H * kPanel] + from[(H + 2) * kPanel];
         db[to] += from[(H + 1) * kPanel];
       }
 }
