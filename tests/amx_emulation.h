@@ -23,7 +23,8 @@ static inline void emulated_load(EmulatedTile& tile, const void* p, size_t strid
 }
 
 static inline void emulated_store(const EmulatedTile& tile, void* p, size_t stride) {
-  for (int row = 0; row < tile.rows; ++row) std::memcpy(static_cast<char*>(p) + row * stride, tile.data[row], tile.bytes);
+  for (int row = 0; row < tile.rows; ++row)
+    std::memcpy(static_cast<char*>(p) + row * stride, tile.data[row], tile.bytes);
 }
 
 static inline float emulated_half(const EmulatedTile& tile, int row, int column) {
@@ -53,4 +54,5 @@ static inline void emulated_product(EmulatedTile& sum, const EmulatedTile& left,
 #define TILE_ZERO(t) std::memset(emulated_tiles[t].data, 0, sizeof(emulated_tiles[t].data))
 #define TILE_LOAD(t, p, stride) emulated_load(emulated_tiles[t], p, stride)
 #define TILE_STORE(t, p, stride) emulated_store(emulated_tiles[t], p, stride)
-#define TILE_PRODUCT(sum, left, right) emulated_product(emulated_tiles[sum], emulated_tiles[left], emulated_tiles[right])
+#define TILE_PRODUCT(sum, left, right) \
+  emulated_product(emulated_tiles[sum], emulated_tiles[left], emulated_tiles[right])

@@ -37,16 +37,27 @@ Floats guarded_floats(size_t n) {
   return v;
 }
 
-bool intact(const Floats& v) { return std::all_of(v.end() - kMargin, v.end(), [](float x) { return x == kMark; }); }
+bool intact(const Floats& v) {
+  return std::all_of(v.end() - kMargin, v.end(), [](float x) { return x == kMark; });
+}
 
 Case make_case(int batch, int steps, int units, int shared, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
-  Case c{batch, steps, units, shared, Floats(batch * steps), Floats(4 * units), Floats(4 * units * units), Floats(4 * units),
+  Case c{batch,
+         steps,
+         units,
+         shared,
+         Floats(batch * steps),
+         Floats(4 * units),
+         Floats(4 * units * units),
+         Floats(4 * units),
          Floats(batch * units)};
-  for (auto* v : {&c.x, &c.dh}) for (float& value : *v) value = normal(random);
+  for (auto* v : {&c.x, &c.dh})
+    for (float& value : *v) value = normal(random);
   for (float& value : c.u) value = normal(random) / std::sqrt(float(units));
-  for (auto* v : {&c.w, &c.b}) for (float& value : *v) value = 0.5f * normal(random);
+  for (auto* v : {&c.w, &c.b})
+    for (float& value : *v) value = 0.5f * normal(random);
   for (int row = 0; row < batch; ++row)  // one row leaves the shared pixels earlier than the next
     for (int t = 0; t < shared - row % 5 * (shared / 8); ++t) c.x[row * steps + t] = -0.4f;
   return c;
@@ -102,16 +113,16 @@ bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
   lstm::Buffer kept = lstm::allocate(size + kMargin);
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
   Floats alone = guarded_floats(B * H);
-  const int status =
-      seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(), alone.data(), nullptr) |
-      seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(), result.h.data(),
-                            kept.get()) |
-      seqmnist_lstm_backward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(), kept.get(),
-                             c.dh.data(), pixels ? result.dx.data() : nullptr, result.dw.data(), result.du.data(),
-                             result.db.data());
+  const int status = seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                                           alone.data(), nullptr) |
+                     seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                                           result.h.data(), kept.get()) |
+                     seqmnist_lstm_backward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                                            kept.get(), c.dh.data(), pixels ? result.dx.data() : nullptr,
+                                            result.dw.data(), result.du.data(), result.db.data());
   const bool same = std::memcmp(alone.data(), result.h.data(), B * H * sizeof(float)) == 0;
-  const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) && intact(result.du) &&
-                       intact(result.db) &&
+  const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
+                       intact(result.du) && intact(result.db) &&
                        std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float x) { return x == kMark; });
   if (status) std::printf("status %d\n", status);
   if (!same) std::printf("the forward pass gives something else when it keeps nothing\n");
@@ -143,7 +154,8 @@ bool poisons(int isa, float value) {
   c.x[3 * 12 + 7] = value;
   Result result;
   if (!run(isa, 2, c, false, result)) return false;
-  if (!all_nan(result.h, 3 * 32, 32) || !all_nan(result.du, 0, 4 * 32 * 32) || !all_nan(result.dw, 0, 4 * 32)) return false;
+  if (!all_nan(result.h, 3 * 32, 32) || !all_nan(result.du, 0, 4 * 32 * 32) || !all_nan(result.dw, 0, 4 * 32))
+    return false;
   for (int row = 0; row < 9; ++row)
     if (row != 3 && std::isnan(result.h[row * 32])) return false;
   c = make_case(9, 12, 32, 4, 5);
@@ -156,7 +168,7 @@ bool poisons(int isa, float value) {
 int main(int argc, char**) {
   const bool quick = argc > 1;
   const char* names[] = {"avx2", "avx512", "amx"};
-  const Case cases[] = {make_case(1, 9, 128, 0, 1), make_case(7, 20, 16, 6, 2),   make_case(33, 30, 48, 16, 3),
+  const Case cases[] = {make_case(1, 9, 128, 0, 1),  make_case(7, 20, 16, 6, 2),     make_case(33, 30, 48, 16, 3),
                         make_case(8, 24, 64, 24, 6), make_case(100, 40, 128, 20, 4), make_case(257, 25, 80, 8, 7),
                         make_case(1100, 3, 16, 2, 8)};
   bool right = true;

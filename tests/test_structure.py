@@ -31,6 +31,8 @@ ORDER = [
     "callbacks",
     "tracking",
     "train",
+    "contenders",
+    "benchmark",
 ]
 MAY_IMPORT_ONLY = {
     "errors": set(),

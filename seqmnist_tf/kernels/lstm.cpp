@@ -61,10 +61,11 @@ struct Int {
 #ifndef TILE_CONFIG
 #define TILE_CONFIG(p) asm volatile("ldtilecfg (%0)" ::"r"(p) : "memory")
 #define TILE_RELEASE() asm volatile("tilerelease")
-#define TILE_ZERO(t) asm volatile("tilezero %%tmm" #t ::)
-#define TILE_LOAD(t, p, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"(size_t(stride)) : "memory")
-#define TILE_STORE(t, p, stride) asm volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"(size_t(stride)) : "memory")
-#define TILE_PRODUCT(sum, left, right) asm volatile("tdpbf16ps %%tmm" #right ", %%tmm" #left ", %%tmm" #sum ::)
+#define TILE_ZERO(t) asm volatile("tilezero %%tmm" #t::)
+#define TILE_LOAD(t, p, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #t::"r"(p), "r"(size_t(stride)) : "memory")
+#define TILE_STORE(t, p, stride) \
+  asm volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"(size_t(stride)) : "memory")
+#define TILE_PRODUCT(sum, left, right) asm volatile("tdpbf16ps %%tmm" #right ", %%tmm" #left ", %%tmm" #sum::)
 #endif
 
 #pragma GCC push_options
@@ -238,7 +239,8 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, const 
     const int* order = plan.order.data() + block.first;
     kernels.forward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), h, c,
                     kept ? kept + block.kept : nullptr, c + states);
-    for (int r = 0; r < block.rows; ++r) std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_last + size_t(order[r]) * H);
+    for (int r = 0; r < block.rows; ++r)
+      std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_last + size_t(order[r]) * H);
   });
 }
 
@@ -272,8 +274,8 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
         std::copy(dh_last + size_t(order[r]) * H, dh_last + size_t(order[r] + 1) * H, dh + size_t(r) * H);
       std::fill(dc, dc + size_t(block.rows) * H, 0.0f);
       float* to = gradients.get() + lane * sums;
-      kernels.backward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), own,
-                       before(block.begin), dh, dc, to, dx, dc + states);
+      kernels.backward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), own, before(block.begin),
+                       dh, dc, to, dx, dc + states);
       if (dx && block.begin)  // gradients of pixels differ from row to row where their states do not
         kernels.backward(problem, {order, block.rows, 0, block.begin}, packed.get(), chain, start, dh, dc, to, dx,
                          dc + states);

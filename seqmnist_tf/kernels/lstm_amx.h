@@ -4,8 +4,8 @@
 // A tile is 16 rows of 64 bytes. TDPBF16PS adds to a tile of floats (m x 16) the product of a left tile (m x 32
 // bfloat16) and a right one, whose row j holds rows 2 j and 2 j + 1 of a matrix (32 x 16), interleaved.
 
-typedef __m512i Halves;  // 32 bfloat16
-constexpr int kTile = 256;           // floats, or pairs of bfloat16, of a whole tile
+typedef __m512i Halves;                 // 32 bfloat16
+constexpr int kTile = 256;              // floats, or pairs of bfloat16, of a whole tile
 constexpr int kWeight = 3 * 4 * kTile;  // 32 x 64 weights in three parts
 
 LSTM_INLINE Halves narrow(V low, V high) { return (Halves)_mm512_cvtne2ps_pbh(high, low); }  // low comes first
@@ -18,9 +18,10 @@ LSTM_INLINE Halves read(const float* p) { return _mm512_load_si512(p); }
 
 // Elements 0 ... 15 (low) or 16 ... 31 of two rows, interleaved.
 LSTM_INLINE Halves interleave(Halves a, Halves b, bool low) {
-  static const uint16_t kIndex[2][32] = {
-      {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
-      {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+  static const uint16_t kIndex[2][32] = {{0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                          8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+                                         {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                          24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
   return _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kIndex[!low]), b);
 }
 
@@ -34,8 +35,8 @@ void configure(int rows) {
   TILE_CONFIG(config);
 }
 
-// Left tiles: high parts at `at`, low parts `low` floats behind them, the next 32 columns `step` behind, and the tile of
-// the next rows `second` behind, where there is one.
+// Left tiles: high parts at `at`, low parts `low` floats behind them, the next 32 columns `step` behind, and the tile
+// of the next rows `second` behind, where there is one.
 struct Left {
   const float* at;
   size_t low, step, second;
@@ -50,7 +51,8 @@ struct Sums {
 
 // `Parts` is 2, or 3 where right tiles have a third part, which counts with the left ones' high part only.
 //
-// One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last product.
+// One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last
+// product.
 template <int Parts>
 LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
   const int stride = 4 * sums.stride;
@@ -185,9 +187,9 @@ struct Rows {
 
 inline int tiles32(int n) { return (n + 31) / 32; }
 
-// Right tiles of weights (32 tiles x 64), whose elements are value(k, column), in three parts: for each 32 of their rows,
-// the high parts of their four times 16 columns, then the low parts, then the third parts. Weights need these, for they
-// are off in the same way at all steps.
+// Right tiles of weights (32 tiles x 64), whose elements are value(k, column), in three parts: for each 32 of their
+// rows, the high parts of their four times 16 columns, then the low parts, then the third parts. Weights need these,
+// for they are off in the same way at all steps.
 template <class Value>
 float* pack_right(int tiles, const Value& value, float* out) {
   for (int tile = 0; tile < tiles; ++tile, out += kWeight)
@@ -235,7 +237,14 @@ class Forward {
   }
 
   Forward(int H, int rows, const float* packed, float* h, float* scratch)
-      : H_(H), k_(tiles32(H)), tiles_(rows), rows_(rows), packed_(packed), h_(h), left_(scratch), z_(scratch + 4 * low()) {
+      : H_(H),
+        k_(tiles32(H)),
+        tiles_(rows),
+        rows_(rows),
+        packed_(packed),
+        h_(h),
+        left_(scratch),
+        z_(scratch + 4 * low()) {
     for (size_t i = 0; i < 4 * low(); ++i) left_[i] = 0;
     next_ = left_ + 2 * low();
     for (int r = 0; r < rows; ++r)
@@ -248,10 +257,11 @@ class Forward {
       const float* w = packed_ + p * kPanel;
       const float* u = packed_ + 8 * H_ + size_t(p) * k_ * kWeight;
       multiply<3>(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
-               {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
+                  {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
       for (int r = 0; r < rows_; ++r) {
         V z[4];
-        LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
+        LSTM_UNROLL
+        for (int gate = 0; gate < 4; ++gate)
           z[gate] = fma(load(w + gate * W), set(x[r]), load(w + 4 * H_ + gate * W)) + load(z_ + r * kPanel + gate * W);
         const size_t unit = size_t(r) * H_ + p * W;
         cell(z, h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
@@ -283,23 +293,27 @@ class Forward {
 // Transpose 16 x 16 words.
 LSTM_INLINE void transpose(Halves (&m)[16]) {
   Halves t[16];
-  LSTM_UNROLL for (int i = 0; i < 16; i += 2) {
+  LSTM_UNROLL
+  for (int i = 0; i < 16; i += 2) {
     t[i] = _mm512_unpacklo_epi32(m[i], m[i + 1]);
     t[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
   }
-  LSTM_UNROLL for (int i = 0; i < 16; i += 4) {
+  LSTM_UNROLL
+  for (int i = 0; i < 16; i += 4) {
     m[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
     m[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
     m[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
     m[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
   }
-  LSTM_UNROLL for (int i = 0; i < 4; ++i) {
+  LSTM_UNROLL
+  for (int i = 0; i < 4; ++i) {
     t[i] = _mm512_shuffle_i32x4(m[i], m[i + 4], 0x88);
     t[i + 4] = _mm512_shuffle_i32x4(m[i], m[i + 4], 0xdd);
     t[i + 8] = _mm512_shuffle_i32x4(m[i + 8], m[i + 12], 0x88);
     t[i + 12] = _mm512_shuffle_i32x4(m[i + 8], m[i + 12], 0xdd);
   }
-  LSTM_UNROLL for (int i = 0; i < 4; ++i) {
+  LSTM_UNROLL
+  for (int i = 0; i < 4; ++i) {
     m[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
     m[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
     m[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
@@ -315,10 +329,17 @@ class Chunk {
   }
 
   Chunk(int H, int rows, const float* packed, float* scratch)
-      : H_(H), rows_(rows), width_(round_up(H, 64)), capacity_(capacity(rows)), tiles_(rows),
-        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * kWeight), left_(scratch),
-        transposed_(left_ + size_t(capacity_) * (H + kExtra)), right_(transposed_ + size_t(capacity_) * (H + kExtra)),
-        dz_(right_ + size_t(capacity_) * 4 * H), dh_(dz_ + size_t(tiles_.padded()) * 4 * H) {
+      : H_(H),
+        rows_(rows),
+        width_(round_up(H, 64)),
+        capacity_(capacity(rows)),
+        tiles_(rows),
+        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * kWeight),
+        left_(scratch),
+        transposed_(left_ + size_t(capacity_) * (H + kExtra)),
+        right_(transposed_ + size_t(capacity_) * (H + kExtra)),
+        dz_(right_ + size_t(capacity_) * 4 * H),
+        dh_(dz_ + size_t(tiles_.padded()) * 4 * H) {
     for (float* p = left_; p < dh_; ++p) *p = 0;
   }
 
@@ -326,13 +347,12 @@ class Chunk {
   float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
 
   // The background's pixel is the same all over: it is kept whole, lest what two parts leave of it adds up.
-  static void put_pixel(float* to, float x) {
-    to[0] = _mm512_cvtss_f32(head(set(x))), to[1] = 1, to[2] = x - to[0];
-  }
+  static void put_pixel(float* to, float x) { to[0] = _mm512_cvtss_f32(head(set(x))), to[1] = 1, to[2] = x - to[0]; }
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + tiles_.at(r, H_ / 8) + size_t(2 * p) * tiles_.height * 16;
-    LSTM_UNROLL for (int half = 0; half < 2; ++half, to += tiles_.height * 16) {
+    LSTM_UNROLL
+    for (int half = 0; half < 2; ++half, to += tiles_.height * 16) {
       const V a = dz[2 * half], b = dz[2 * half + 1];
       save(to, narrow(a, b));
       save(to + low(), narrow(tail(a), tail(b)));
@@ -343,8 +363,8 @@ class Chunk {
     configure(tiles_.height);
     for (int first = 0; first < H_; first += 64)
       multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)},
-               ut_ + size_t(first / 64) * (H_ / 8) * kWeight,
-               {dh_ + first, width_, size_t(tiles_.height) * width_}, false);
+                  ut_ + size_t(first / 64) * (H_ / 8) * kWeight, {dh_ + first, width_, size_t(tiles_.height) * width_},
+                  false);
     for (int r = 0; r < rows_; ++r)
       for (int j = 0; j < H_; j += W) store(dh + r * H_ + j, load(dh_ + r * width_ + j));
     for (int r = 0; r < tiles_.padded(); r += 2) put_right(r);
@@ -359,13 +379,14 @@ class Chunk {
       for (int p = 0; p < H_ / W; ++p)
         for (int tile = 0; tile < 8; ++tile) save(right(p, sample) + tile * kTile, _mm512_setzero_si512());
     for (int first = 0; first < width; first += 16)
-      for (int k = 0; k < tiles; ++k) transpose_left(first, k, transposed_ + size_t(first / 16 * tiles + k) * 2 * kTile);
+      for (int k = 0; k < tiles; ++k)
+        transpose_left(first, k, transposed_ + size_t(first / 16 * tiles + k) * 2 * kTile);
     configure(16);
     for (int p = 0; p < H_ / W; ++p)
       for (int first = 0; first < width; first += 32) {
         const size_t second = first + 16 < width ? size_t(tiles) * 2 * kTile : 0;
-        multiply<2>(tiles, {transposed_ + size_t(first / 16 * tiles) * 2 * kTile, kTile, 2 * kTile, second}, right(p, 0),
-                 {sums + (size_t(p) * width + first) * kPanel, kPanel, 16 * kPanel}, true);
+        multiply<2>(tiles, {transposed_ + size_t(first / 16 * tiles) * 2 * kTile, kTile, 2 * kTile, second},
+                    right(p, 0), {sums + (size_t(p) * width + first) * kPanel, kPanel, 16 * kPanel}, true);
       }
     used_ = 0;
   }

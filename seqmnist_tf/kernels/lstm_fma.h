@@ -5,10 +5,13 @@ template <int R, int N>
 LSTM_INLINE void multiply(V (&acc)[R][N], const float* a, size_t row_stride, size_t k_stride, const float* b, int k) {
   for (int i = 0; i < k; ++i, a += k_stride, b += N * W) {
     V left[R];
-    LSTM_UNROLL for (int r = 0; r < R; ++r) left[r] = set(a[r * row_stride]);
-    LSTM_UNROLL for (int j = 0; j < N; ++j) {
+    LSTM_UNROLL
+    for (int r = 0; r < R; ++r) left[r] = set(a[r * row_stride]);
+    LSTM_UNROLL
+    for (int j = 0; j < N; ++j) {
       V right = load(b + j * W);
-      LSTM_UNROLL for (int r = 0; r < R; ++r) acc[r][j] = fma(left[r], right, acc[r][j]);
+      LSTM_UNROLL
+      for (int r = 0; r < R; ++r) acc[r][j] = fma(left[r], right, acc[r][j]);
     }
   }
 }
@@ -54,7 +57,11 @@ class Forward {
   static size_t size(int H, int rows) { return round_up(size_t(rows) * H, 16); }
 
   Forward(int H, int rows, const float* packed, float* h, float* scratch)
-      : H_(H), rows_(rows), packed_(packed), h_(h), next_(scratch) {}
+      : H_(H),
+        rows_(rows),
+        packed_(packed),
+        h_(h),
+        next_(scratch) {}
 
   void step(const float* x, float* c, float* kept) {
     for (int p = 0; p < H_ / W; ++p) {
@@ -63,11 +70,14 @@ class Forward {
       for_tiles(rows_, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
         V z[R][4];  // the recurrent sum first: rounded where it is small, not where a large bias is in it
-        LSTM_UNROLL for (int r = 0; r < R; ++r)
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate) z[r][gate] = set(0);
+        LSTM_UNROLL
+        for (int r = 0; r < R; ++r) LSTM_UNROLL
+        for (int gate = 0; gate < 4; ++gate) z[r][gate] = set(0);
         multiply(z, h_ + first * H_, H_, 1, u, H_);
-        LSTM_UNROLL for (int r = 0; r < R; ++r) {
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
+        LSTM_UNROLL
+        for (int r = 0; r < R; ++r) {
+          LSTM_UNROLL
+          for (int gate = 0; gate < 4; ++gate)
             z[r][gate] += fma(load(w + gate * W), set(x[first + r]), load(w + 4 * H_ + gate * W));
           const size_t unit = (first + r) * H_ + p * W;
           cell(z[r], next_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
@@ -95,7 +105,11 @@ class Chunk {
   static size_t size(int H, int rows) { return size_t(steps(rows)) * rows * (5 * H + kExtra); }
 
   Chunk(int H, int rows, const float* packed, float* scratch)
-      : H_(H), rows_(rows), capacity_(steps(rows) * rows), packed_(packed), left_(scratch),
+      : H_(H),
+        rows_(rows),
+        capacity_(steps(rows) * rows),
+        packed_(packed),
+        left_(scratch),
         dz_(scratch + size_t(capacity_) * (H + kExtra)) {
     for (size_t i = 0; i < size_t(capacity_) * (H + kExtra); ++i) left_[i] = 0;
   }
@@ -107,7 +121,8 @@ class Chunk {
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + (size_t(p) * capacity_ + used_ + r) * kPanel;
-    LSTM_UNROLL for (int gate = 0; gate < 4; ++gate) store(to + gate * W, dz[gate]);
+    LSTM_UNROLL
+    for (int gate = 0; gate < 4; ++gate) store(to + gate * W, dz[gate]);
   }
 
   void step(float* dh) {
@@ -132,13 +147,13 @@ class Chunk {
       for_tiles(H_ + 2, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
         V acc[R][4];
-        LSTM_UNROLL for (int r = 0; r < R; ++r)
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
-            acc[r][gate] = load(panel + (first + r) * kPanel + gate * W);
+        LSTM_UNROLL
+        for (int r = 0; r < R; ++r) LSTM_UNROLL
+        for (int gate = 0; gate < 4; ++gate) acc[r][gate] = load(panel + (first + r) * kPanel + gate * W);
         multiply(acc, left_ + first, 1, H_ + kExtra, dz, used_);
-        LSTM_UNROLL for (int r = 0; r < R; ++r)
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
-            store(panel + (first + r) * kPanel + gate * W, acc[r][gate]);
+        LSTM_UNROLL
+        for (int r = 0; r < R; ++r) LSTM_UNROLL
+        for (int gate = 0; gate < 4; ++gate) store(panel + (first + r) * kPanel + gate * W, acc[r][gate]);
       });
     }
     used_ = 0;
@@ -152,13 +167,15 @@ class Chunk {
     for_tiles(rows_, [&](auto count, int first) {
       constexpr int R = decltype(count)::value;
       V acc[R][N];
-      LSTM_UNROLL for (int r = 0; r < R; ++r)
-        LSTM_UNROLL for (int j = 0; j < N; ++j) acc[r][j] = set(0);
+      LSTM_UNROLL
+      for (int r = 0; r < R; ++r) LSTM_UNROLL
+      for (int j = 0; j < N; ++j) acc[r][j] = set(0);
       for (int p = 0; p < H_ / W; ++p)
         multiply(acc, dz_ + (size_t(p) * capacity_ + used_ + first) * kPanel, kPanel, 1,
                  ut + size_t(p) * kPanel * N * W, kPanel);
-      LSTM_UNROLL for (int r = 0; r < R; ++r)
-        LSTM_UNROLL for (int j = 0; j < N; ++j) store(dh + (first + r) * H_ + j * W, acc[r][j]);
+      LSTM_UNROLL
+      for (int r = 0; r < R; ++r) LSTM_UNROLL
+      for (int j = 0; j < N; ++j) store(dh + (first + r) * H_ + j * W, acc[r][j]);
     });
   }
 

@@ -26,14 +26,14 @@ LSTM_INLINE V load(const float* p) { return _mm512_load_ps(p); }
 LSTM_INLINE void store(float* p, V v) { _mm512_store_ps(p, v); }
 LSTM_INLINE void stream(float* p, V v) { _mm512_stream_ps(p, v); }
 LSTM_INLINE V set(float v) { return _mm512_set1_ps(v); }
-LSTM_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }       // a b + c
-LSTM_INLINE V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }     // c - a b
-LSTM_INLINE V clamp(V v, float limit) {                                     // NaN stays NaN
+LSTM_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
+LSTM_INLINE V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
+LSTM_INLINE V clamp(V v, float limit) {                                  // NaN stays NaN
   return _mm512_max_ps(set(-limit), _mm512_min_ps(set(limit), v));
 }
 LSTM_INLINE V nearest(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-LSTM_INLINE V scale(V v, V n) { return _mm512_scalef_ps(v, n); }            // v 2^n
-LSTM_INLINE V reciprocal(V v) {                                             // one Newton step: 2^-14 to 2^-24
+LSTM_INLINE V scale(V v, V n) { return _mm512_scalef_ps(v, n); }  // v 2^n
+LSTM_INLINE V reciprocal(V v) {                                   // one Newton step: 2^-14 to 2^-24
   V r = _mm512_rcp14_ps(v);
   return fma(fnma(v, r, set(1)), r, r);
 }
@@ -202,9 +202,9 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         store(tanh_c + unit, tc);
         store(left + p * W, load(earlier + 3 * W) * tc);  // h of the step before
         chunk.put(r, p, dz);
-        if (dx)
-          LSTM_UNROLL for (int gate = 0; gate < 4; ++gate)
-            pixel_gradient = fma(load(packed + p * kPanel + gate * W), dz[gate], pixel_gradient);
+        if (dx) LSTM_UNROLL
+        for (int gate = 0; gate < 4; ++gate)
+          pixel_gradient = fma(load(packed + p * kPanel + gate * W), dz[gate], pixel_gradient);
       }
       chunk.put_pixel(left + H, x[r]);
       if (dx) dx[size_t(segment.order[r]) * problem.steps + t] = sum(pixel_gradient);
@@ -247,12 +247,15 @@ double spin(int rounds) {
 double spin(int rounds) {
   V sums[12];
   V a = set(1e-3f), b = set(0.5f);
-  LSTM_UNROLL for (int j = 0; j < 12; ++j) sums[j] = set(j);
+  LSTM_UNROLL
+  for (int j = 0; j < 12; ++j) sums[j] = set(j);
   for (int i = 0; i < rounds; ++i) {
-    LSTM_UNROLL for (int j = 0; j < 12; ++j) sums[j] = fma(sums[j], b, a);
+    LSTM_UNROLL
+    for (int j = 0; j < 12; ++j) sums[j] = fma(sums[j], b, a);
     asm volatile("" : "+v"(a), "+v"(b));
   }
-  LSTM_UNROLL for (int j = 0; j < 12; ++j) asm volatile("" ::"v"(sums[j]));
+  LSTM_UNROLL
+  for (int j = 0; j < 12; ++j) asm volatile("" ::"v"(sums[j]));
   return 12.0 * 2 * W * rounds;
 }
 
