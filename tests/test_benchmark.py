@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,14 @@ def test_the_document_and_the_table(
     monkeypatch.setattr(benchmark, "ROUNDS", {"train": 3, "evaluate": 1})
     monkeypatch.setattr(benchmark, "SCALING", {"batch": (4,)})
     monkeypatch.setattr(benchmark, "installed", lambda name: name in ("keras", "native"))
-    documents = []
+    documents: list[dict[str, Any]] = []
     to_table = benchmark.to_table
-    monkeypatch.setattr(benchmark, "to_table", lambda document: documents.append(document) or to_table(document))
+
+    def record(document: dict[str, Any]) -> str:
+        documents.append(document)
+        return to_table(document)
+
+    monkeypatch.setattr(benchmark, "to_table", record)
     told = command(benchmark.main, "--scaling")
     assert told.status == 0, told.err
     (document,) = documents
