@@ -174,6 +174,8 @@ def measure(workload: Workload) -> dict[str, Any]:
         "threads": workload.threads,
         "versions": versions,
         "machine": environment.machine(),
+        "git": environment.git_state(),
+        "measured": environment.utc_now(),
     }
     if "native" in results["train"]:
         document["isa"] = native.instruction_set()
@@ -229,6 +231,39 @@ def to_table(document: dict[str, Any]) -> str:
         for row in document["scaling"]:
             keras, fast = (row.get(name, float("nan")) for name in ("keras", "native"))
             lines.append(f"{row['size']:>6} {row['value']:>5}    {keras:10,.1f} {fast:10,.1f} {keras / fast:16.2f}")
+    return "\n".join(lines)
+
+
+def to_markdown(document: dict[str, Any]) -> str:
+    """Return a benchmark's document as the README shows it."""
+    machine, versions = document["machine"], document["versions"]
+    packages = (("keras", "Keras"), ("pytorch", "PyTorch"), ("jax", "JAX"))
+    named = ", ".join(f"{package} {versions[name]}" for name, package in packages if name in versions)
+    lines = [
+        f"{machine['processor']}, {document['threads']} threads, instruction set {document['isa']}; {named}; "
+        f"{document['measured'][:10]}, commit {(document['git']['commit'] or 'unknown')[:7]}.",
+        "",
+        "| | step, ms | stock Keras / it | evaluation, s | stock Keras / it | peak memory, MB |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, step in document["train_step"].items():
+        evaluation = document["evaluate"][name]
+        memory = "-" if step["peak_mb"] is None else f"{max(step['peak_mb'], evaluation['peak_mb']):,.0f}"
+        lines.append(
+            f"| {CONTENDERS[name][0]} | {step['median_ms']:.1f} | {step['ratio']:.2f} | "
+            f"{evaluation['median_ms'] / 1e3:.2f} | {evaluation['ratio']:.2f} | {memory} |"
+        )
+    top = document["limit"]
+    lines += [
+        "",
+        f"At the peak that was measured on these cores, {top['gflops']:.0f} GFLOP/s, the products of a step take "
+        f"{top['products_ms']:.0f} ms.",
+    ]
+    if "scaling" in document:
+        lines += ["", "| training step | stock Keras, ms | native kernel, ms | ratio |", "|---|---:|---:|---:|"]
+        for row in document["scaling"]:
+            ratio = f"{row['keras'] / row['native']:.2f}"
+            lines.append(f"| {row['size']} {row['value']} | {row['keras']:.1f} | {row['native']:.1f} | {ratio} |")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -13,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 
+from seqmnist_tf import benchmark, evaluate, train
 from seqmnist_tf import config as cfg
-from seqmnist_tf import evaluate, train
 from tests.conftest import Result
 from tests.test_config import UPSTREAM_BLOCK
 from tests.test_structure import ORDER
@@ -54,6 +55,8 @@ def test_every_command_is_understood(command: Callable[..., Result], in_tmp: Pat
     for module, *words in commands():
         if module == "seqmnist_tf.train":
             assert command(train.main, *words, "--print-config").status == 0, words
+        elif module == "seqmnist_tf.benchmark":
+            assert command(benchmark.main, *words, "--nonsense").err.count("unrecognized arguments: --nonsense ") == 1
         else:
             assert module == "seqmnist_tf.evaluate"
             assert "has no model.keras" in command(evaluate.main, *words).err
@@ -67,7 +70,7 @@ def test_keys_presets_and_modules_exist() -> None:
         cfg.PRESETS
     )
     table = README.split("| module |")[1].split("\n\n")[0]
-    named = re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    named = re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
     assert named == [module for module in ORDER if module in named] or set(named) == set(ORDER)
 
 
@@ -96,6 +99,21 @@ def test_the_plain_keras_lines_train_the_baseline(
         ours = [float(row["loss"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(ours, losses, rtol=1e-6)
     assert len(set(ours)) == 4
+
+
+def test_the_table_of_speed_is_the_record() -> None:
+    document = json.loads((ROOT / "results" / "benchmark.json").read_text())
+    shown = README.split("<!-- results/benchmark.json -->\n")[1].split("\n<!-- end -->")[0]
+    assert shown == benchmark.to_markdown(document)
+    assert document["git"]["dirty"] is False
+
+
+def test_the_layer_is_a_drop_in(recwarn: pytest.WarningsRecorder) -> None:
+    (lines,) = (block for block in blocks("python") if "kernels.layer" in block)
+    names: dict[str, Any] = {"keras": keras}
+    exec(lines, names)
+    assert names["model"].count_params() == 67_850
+    assert not recwarn.list or "the native kernel is not there" in str(recwarn.list[0].message)
 
 
 def test_the_python_lines_train(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
