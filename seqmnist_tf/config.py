@@ -113,7 +113,10 @@ class Train:
     seed: int = option(0, "Seed of the initial weights and of the order.", low=0, high=2**32 - 1)
     threads: int = option(0, "CPU threads; 0 is all cores.", low=0)
     kernel: str = option(
-        "auto", "LSTM implementation: the native CPU kernel or stock Keras.", choices=("auto", "native", "keras")
+        "auto",
+        "What computes the LSTM. auto: the native CPU kernel where it can be used, else stock Keras. native: an error "
+        "where it cannot.",
+        choices=("auto", "native", "keras"),
     )
 
 

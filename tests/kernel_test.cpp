@@ -113,6 +113,7 @@ bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
   lstm::Buffer kept = lstm::allocate(size + kMargin);
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
   Floats alone = guarded_floats(B * H);
+  const unsigned mode = _mm_getcsr() & ~0x3fu;  // without the flags of what has happened
   const int status = seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
                                            alone.data(), nullptr) |
                      seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
@@ -124,10 +125,12 @@ bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
   const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
                        intact(result.du) && intact(result.db) &&
                        std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float x) { return x == kMark; });
+  const bool restored = (_mm_getcsr() & ~0x3fu) == mode;
+  if (!restored) std::printf("the caller's floating-point mode is changed\n");
   if (status) std::printf("status %d\n", status);
   if (!same) std::printf("the forward pass gives something else when it keeps nothing\n");
   if (!margins) std::printf("written beyond the end\n");
-  return status == 0 && same && margins;
+  return status == 0 && same && margins && restored;
 }
 
 double error(const Floats& got, const Doubles& expected) {

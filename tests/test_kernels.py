@@ -143,6 +143,19 @@ def test_every_bit_is_the_same_each_time_and_for_any_number_of_threads(n: int, i
         assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
 
+def test_a_backward_pass_runs_on_what_its_forward_pass_ran_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weights, upstream = digits(9, 100), random_weights(32), np.ones((9, 32), np.float32)
+    for first in isas():
+        monkeypatch.setenv("SEQMNIST_ISA", first)
+        _, kept = native.forward(x, weights, threads=1, keep=True)
+        assert kept is not None
+        expected = native.backward(x, weights, kept, upstream, threads=1)
+        for then in isas():
+            monkeypatch.setenv("SEQMNIST_ISA", then)
+            got = native.backward(x, weights, kept, upstream, threads=1)
+            assert all(np.array_equal(a, b) for a, b in zip(got[:3], expected[:3], strict=True))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_does_not_become_one(value: float, isa: str) -> None:
     x, weights = digits(30, 200), random_weights(32)

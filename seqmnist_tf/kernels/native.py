@@ -106,10 +106,14 @@ def forward(
     """
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
     n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    isa = ISAS.index(instruction_set())
     states = np.empty((n, units), np.float32)
-    kept = _take((n + 1) * steps * units * KEPT) if keep else None
+    kept = None
+    if keep:
+        kept = _take(_kept_size(n, steps, units))
+        kept[-1] = isa  # which says how the rest is laid out
     if n:
-        _call("forward", (threads, n, steps, units), sequences, kernel, recurrent, bias, states, kept)
+        _call("forward", isa, (threads, n, steps, units), sequences, kernel, recurrent, bias, states, kept)
     return states, kept
 
 
@@ -134,7 +138,7 @@ def backward(
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
     n, steps, units = _shape(sequences, kernel, recurrent, bias)
     kept, gradient = _contiguous(kept), _contiguous(gradient)
-    if gradient.shape != (n, units) or kept.shape != ((n + 1) * steps * units * KEPT,):
+    if gradient.shape != (n, units) or kept.shape != (_kept_size(n, steps, units),):
         raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
     if kept.ctypes.data % ALIGNMENT:
         aligned = _take(kept.size)
@@ -146,7 +150,8 @@ def backward(
     pixels = np.zeros((n, steps), np.float32) if of_sequences else None
     if n:
         results = (pixels, of_kernel, of_recurrent, of_bias)
-        _call("backward", (threads, n, steps, units), sequences, kernel, recurrent, bias, kept, gradient, *results)
+        sizes = (threads, n, steps, units)
+        _call("backward", int(kept[-1]), sizes, sequences, kernel, recurrent, bias, kept, gradient, *results)
     return of_kernel, of_recurrent, of_bias, pixels
 
 
@@ -171,10 +176,14 @@ def _shape(sequences: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bia
     return (*sequences.shape, units)
 
 
-def _call(name: str, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
+def _kept_size(n: int, steps: int, units: int) -> int:
+    """Return the floats of what is kept: of every row, of what rows share, and the instruction set's number."""
+    return (n + 1) * steps * units * KEPT + 1
+
+
+def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
     pointers = [None if array is None else array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
-    call = getattr(_library(), f"seqmnist_lstm_{name}")
-    status = call(ISAS.index(instruction_set()), *numbers, *pointers)
+    status = getattr(_library(), f"seqmnist_lstm_{name}")(isa, *numbers, *pointers)
     if status == NO_MEMORY:
         raise MemoryError(f"the LSTM's {name} pass found no memory")
     if status:
