@@ -27,6 +27,7 @@ def workload(tmp_path: Path) -> Workload:
     return Workload(str(tmp_path / "images.npz"), batch=8, steps=56, units=16, threads=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not isas(), reason="no native kernel")
 def test_the_document_and_the_table(
     command: Callable[..., Result], workload: Workload, monkeypatch: pytest.MonkeyPatch
@@ -109,6 +110,7 @@ def test_a_contender_that_dies_is_named(workload: Workload) -> None:
     contestant.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jit_compile", "pytorch_flush", "jax"])
 def test_a_rival_trains_and_evaluates(name: str, workload: Workload) -> None:
     if not contenders.installed(name):

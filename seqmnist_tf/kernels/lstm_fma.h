@@ -146,14 +146,17 @@ class Chunk {
       float* panel = sums + size_t(p) * (H_ + kExtra) * kPanel;
       for_tiles(H_ + 2, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
-        V acc[R][4];
+        V acc[R][4];  // summed for itself first: terms are rounded where the sum is still small
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) acc[r][gate] = load(panel + (first + r) * kPanel + gate * W);
+        for (int gate = 0; gate < 4; ++gate) acc[r][gate] = set(0);
         multiply(acc, left_ + first, 1, H_ + kExtra, dz, used_);
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) store(panel + (first + r) * kPanel + gate * W, acc[r][gate]);
+        for (int gate = 0; gate < 4; ++gate) {
+          float* sum = panel + (first + r) * kPanel + gate * W;
+          store(sum, load(sum) + acc[r][gate]);
+        }
       });
     }
     used_ = 0;
