@@ -362,6 +362,7 @@ def losses(kernel: str, steps: int) -> list[float]:
     with MAKING:
         config = cfg.with_values(cfg.preset("quickstart"), {"model.hidden_size": 32, "train.kernel": kernel})
         layers = models.MeasuredSequential.of(models.build_model(config), models.choose_kernel(config)).layers
+        assert isinstance(layers[0], LSTM) == (kernel == "native")
         model = models.MeasuredSequential([keras.Input((392, 1)), *layers])
         models.compile_model(model, config)
     examples = toy_mnist()["train"]
@@ -372,8 +373,7 @@ def losses(kernel: str, steps: int) -> list[float]:
 
 def test_training_is_that_of_stock_keras() -> None:
     ours, stock = losses("native", 20), losses("keras", 20)
-    np.testing.assert_allclose(ours, stock, rtol=1e-4)
-    assert ours != stock
+    np.testing.assert_allclose(ours, stock, rtol=1e-4)  # at first they are often equal to the last bit
     assert ours[-1] < ours[0] - 0.03
 
 
