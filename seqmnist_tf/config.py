@@ -341,8 +341,9 @@ PRESETS: dict[str, Preset] = {
             optimizer=Optimizer(name="Adam", lr=0.005, grad_clip_value=None, grad_clip_norm=1.0, schedule="cosine"),
             train=Train(n_epochs=3, shuffle=True),
         ),
-        "A first run that visibly learns: three epochs, chrono initialisation, Adam. One run, seed 0, read 92.78 % of "
-        "the test set right after 697 s of training on two cores of an AMD EPYC.",
+        "A first run that visibly learns: three epochs, chrono initialisation, Adam. Seed 0 read 92.66 % of the "
+        "test set right after 144 s of training with the native kernel on two cores of an AMD EPYC, and 92.78 % after "
+        "697 s with stock Keras on another day's.",
     ),
 }
 

@@ -190,8 +190,8 @@ def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | N
         raise RuntimeError(f"the LSTM's {name} pass returned {status}")
 
 
-# Memory for kept values goes back here when its last array is gone: 200 MB for a batch of 100, which would take as long
-# to get from the system at every step as a fifth of the step.
+# Memory for kept values goes back here when its last array is gone: to get 200 MB for a batch of 100 from the system
+# anew took 4 to 12 ms of a step of 66 ms.
 _free: collections.deque[mmap.mmap] = collections.deque(maxlen=2)
 
 
