@@ -8,19 +8,19 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 FOLDER = Path("seqmnist_tf/kernels")
-SOURCES = ("lstm.cpp", "lstm.h", "lstm_simd.h", "lstm_fma.h", "lstm_amx.h")  # as seqmnist_tf.kernels.native has them
 
 
 def extensions() -> list[Extension]:
     """Return the kernel's library, which an installation without a compiler goes without."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return []
-    digest = hashlib.sha256(b"".join((FOLDER / name).read_bytes() for name in SOURCES)).hexdigest()
+    sources = sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")])  # as seqmnist_tf.kernels.native has them
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return [
         Extension(
             "seqmnist_tf.kernels._lstm",
             sources=[str(FOLDER / "lstm.cpp")],
-            depends=[str(FOLDER / name) for name in SOURCES],
+            depends=[str(path) for path in sources],
             define_macros=[("LSTM_SOURCE", f'"{digest}"')],
             extra_compile_args=["-std=c++17", "-O3", "-pthread"],
             extra_link_args=["-pthread"],

@@ -158,8 +158,7 @@ struct Block {
 // How a batch is computed: a function of its pixels alone.
 struct Plan {
   std::vector<int> order;
-  std::vector<Block> blocks;
-  int chain;  // steps of the chain
+  std::vector<Block> blocks;  // in the order in which they leave the chain
 };
 
 Plan make_plan(const Problem& problem) {
@@ -175,14 +174,12 @@ Plan make_plan(const Problem& problem) {
   std::stable_sort(plan.order.begin(), plan.order.end(), [&](int a, int b) { return leaves[a] < leaves[b]; });
   int count = (batch + kBlockRows - 1) / kBlockRows;
   if (batch >= 8) count = (count + 1) / 2 * 2;
-  size_t kept = 0;
   for (int i = 0, first = 0; i < count; ++i) {
     Block block{first, batch / count + (i < batch % count), leaves[plan.order[first]], 0};
     plan.blocks.push_back(block);
     first += block.rows;
   }
-  plan.chain = plan.blocks.back().begin;
-  kept = size_t(plan.chain) * problem.units * kKept;
+  size_t kept = size_t(plan.blocks.back().begin) * problem.units * kKept;  // the chain's come first
   for (Block& block : plan.blocks) {
     block.kept = kept;
     kept += size_t(block.rows) * (steps - block.begin) * problem.units * kKept;
@@ -191,14 +188,14 @@ Plan make_plan(const Problem& problem) {
 }
 
 // Weights that are not finite make every result NaN, through the bias.
-Buffer pack(const Kernels& kernels, int units, const float* w, const float* u, const float* b) {
+Buffer pack(const Kernels& kernels, int units, const float* w, const float* u, const float* b, bool backward) {
   Buffer packed = allocate(kernels.packed_size(units));
   float poison = 0;
   for (int i = 0; i < 4 * units; ++i) poison += 0 * w[i] + 0 * b[i];
   for (size_t i = 0; i < 4 * size_t(units) * units; ++i) poison += 0 * u[i];
   std::vector<float> bias(b, b + 4 * units);
   for (float& value : bias) value += poison;
-  kernels.pack(units, w, u, bias.data(), packed.get());
+  kernels.pack(units, w, u, bias.data(), backward, packed.get());
   return packed;
 }
 
@@ -206,7 +203,7 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, const 
              const float* b, float* h_last, float* kept) {
   const int H = problem.units;
   const Plan plan = make_plan(problem);
-  const Buffer packed = pack(kernels, H, w, u, b);
+  const Buffer packed = pack(kernels, H, w, u, b, false);
   const int blocks = plan.blocks.size();
   threads = std::min(threads, blocks);
   const size_t states = aligned(size_t(kBlockRows) * H);
@@ -248,7 +245,7 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
               const float* b, const float* kept, const float* dh_last, float* dx, float* dw, float* du, float* db) {
   const int H = problem.units;
   const Plan plan = make_plan(problem);
-  const Buffer packed = pack(kernels, H, w, u, b);
+  const Buffer packed = pack(kernels, H, w, u, b, true);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes);
   threads = std::min(threads, lanes);
   const size_t states = aligned(size_t(kBlockRows) * H), row = size_t(H) * kKept;

@@ -36,7 +36,8 @@ struct Kept {
 // The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes.
 struct Kernels {
   size_t (*packed_size)(int units);
-  void (*pack)(int units, const float* w, const float* u, const float* b, float* packed);
+  // For the backward pass, or for the forward pass: each reads what the other does not.
+  void (*pack)(int units, const float* w, const float* u, const float* b, bool backward, float* packed);
 
   size_t (*forward_scratch)(int units, int rows);
   // h, c: (rows, units), the states before and after the segment; kept: null, or the segment's gates and states.

@@ -1,5 +1,5 @@
 // Products on AMX tiles. Each float is split into a high and a low bfloat16, x = hi + lo + O(2^-17 x), and a product
-// of floats becomes three of bfloat16, hi hi + lo hi + hi lo, summed in float.
+// of floats becomes three of bfloat16, hi hi + lo hi + hi lo, summed in float; four where the right operand is weights.
 //
 // A tile is 16 rows of 64 bytes. TDPBF16PS adds to a tile of floats (m x 16) the product of a left tile (m x 32
 // bfloat16) and a right one, whose row j holds rows 2 j and 2 j + 1 of a matrix (32 x 16), interleaved.
@@ -49,6 +49,19 @@ struct Sums {
   size_t second;
 };
 
+// Add to sums 0 to 3 the products of a left tile and four right ones.
+#define LSTM_FOUR_PRODUCTS(left, right)    \
+  do {                                     \
+    TILE_LOAD(6, right, 64);               \
+    TILE_PRODUCT(0, left, 6);              \
+    TILE_LOAD(7, (right) + kTile, 64);     \
+    TILE_PRODUCT(1, left, 7);              \
+    TILE_LOAD(6, (right) + 2 * kTile, 64); \
+    TILE_PRODUCT(2, left, 6);              \
+    TILE_LOAD(7, (right) + 3 * kTile, 64); \
+    TILE_PRODUCT(3, left, 7);              \
+  } while (0)
+
 // `Parts` is 2, or 3 where right tiles have a third part, which counts with the left ones' high part only.
 //
 // One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last
@@ -71,39 +84,10 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
     const float* high = left.at + k * left.step;
     TILE_LOAD(4, high, 64);
     TILE_LOAD(5, high + left.low, 64);
-    TILE_LOAD(6, right, 64);
-    TILE_PRODUCT(0, 4, 6);
-    TILE_LOAD(7, right + kTile, 64);
-    TILE_PRODUCT(1, 4, 7);
-    TILE_LOAD(6, right + 2 * kTile, 64);
-    TILE_PRODUCT(2, 4, 6);
-    TILE_LOAD(7, right + 3 * kTile, 64);
-    TILE_PRODUCT(3, 4, 7);
-    TILE_LOAD(6, right, 64);
-    TILE_PRODUCT(0, 5, 6);
-    TILE_LOAD(7, right + kTile, 64);
-    TILE_PRODUCT(1, 5, 7);
-    TILE_LOAD(6, right + 2 * kTile, 64);
-    TILE_PRODUCT(2, 5, 6);
-    TILE_LOAD(7, right + 3 * kTile, 64);
-    TILE_PRODUCT(3, 5, 7);
-    TILE_LOAD(6, right + 4 * kTile, 64);
-    TILE_PRODUCT(0, 4, 6);
-    TILE_LOAD(7, right + 5 * kTile, 64);
-    TILE_PRODUCT(1, 4, 7);
-    TILE_LOAD(6, right + 6 * kTile, 64);
-    TILE_PRODUCT(2, 4, 6);
-    TILE_LOAD(7, right + 7 * kTile, 64);
-    TILE_PRODUCT(3, 4, 7);
-    if (Parts < 3) continue;
-    TILE_LOAD(6, right + 8 * kTile, 64);
-    TILE_PRODUCT(0, 4, 6);
-    TILE_LOAD(7, right + 9 * kTile, 64);
-    TILE_PRODUCT(1, 4, 7);
-    TILE_LOAD(6, right + 10 * kTile, 64);
-    TILE_PRODUCT(2, 4, 6);
-    TILE_LOAD(7, right + 11 * kTile, 64);
-    TILE_PRODUCT(3, 4, 7);
+    LSTM_FOUR_PRODUCTS(4, right);
+    LSTM_FOUR_PRODUCTS(5, right);
+    LSTM_FOUR_PRODUCTS(4, right + 4 * kTile);
+    if (Parts == 3) LSTM_FOUR_PRODUCTS(4, right + 8 * kTile);
   }
   TILE_STORE(0, sums.at, stride);
   TILE_STORE(1, sums.at + 16, stride);
@@ -214,19 +198,24 @@ size_t recurrent_size(int H) {
   return size_t(kWeight) * (size_t(H / W) * tiles32(H) + size_t(round_up(H, 64) / 64) * (H / 8));
 }
 
-void pack_recurrent(int H, const float* u, float* out) {
-  for (int p = 0; p < H / W; ++p)
-    out = pack_right(
-        tiles32(H),
-        [&](int k, int column) { return k < H ? u[size_t(k) * 4 * H + column / W * H + p * W + column % W] : 0; }, out);
-  for (int first = 0; first < H; first += 64)
-    out = pack_right(
-        H / 8,
-        [&](int k, int column) {
-          const int gate = k % kPanel / W, unit = k / kPanel * W + k % W;
-          return first + column < H ? u[size_t(first + column) * 4 * H + gate * H + unit] : 0;
-        },
-        out);
+void pack_recurrent(int H, const float* u, bool backward, float* out) {
+  if (!backward) {
+    for (int p = 0; p < H / W; ++p) {
+      const auto value = [&](int k, int column) {
+        return k < H ? u[size_t(k) * 4 * H + column / W * H + p * W + column % W] : 0;
+      };
+      out = pack_right(tiles32(H), value, out);
+    }
+    return;
+  }
+  out += size_t(H / W) * tiles32(H) * kWeight;
+  for (int first = 0; first < H; first += 64) {
+    const auto value = [&](int k, int column) {
+      const int gate = k % kPanel / W, unit = k / kPanel * W + k % W;
+      return first + column < H ? u[size_t(first + column) * 4 * H + gate * H + unit] : 0;
+    };
+    out = pack_right(H / 8, value, out);
+  }
 }
 
 class Forward {

@@ -38,11 +38,15 @@ LSTM_INLINE void for_tiles(int rows, const Body& body) {
 // are in the order of the gates' panels.
 size_t recurrent_size(int H) { return 8 * size_t(H) * H; }
 
-void pack_recurrent(int H, const float* u, float* out) {
-  for (int p = 0; p < H / W; ++p)
-    for (int k = 0; k < H; ++k)
-      for (int gate = 0; gate < 4; ++gate)
-        for (int lane = 0; lane < W; ++lane) *out++ = u[size_t(k) * 4 * H + gate * H + p * W + lane];
+void pack_recurrent(int H, const float* u, bool backward, float* out) {
+  if (!backward) {
+    for (int p = 0; p < H / W; ++p)
+      for (int k = 0; k < H; ++k)
+        for (int gate = 0; gate < 4; ++gate)
+          for (int lane = 0; lane < W; ++lane) *out++ = u[size_t(k) * 4 * H + gate * H + p * W + lane];
+    return;
+  }
+  out += 4 * size_t(H) * H;
   for (int first = 0; first < H; first += 4 * W) {
     const int width = H - first < 4 * W ? H - first : 4 * W;
     for (int p = 0; p < H / W; ++p)

@@ -121,7 +121,7 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 //
 // Packed weights begin with w and b in panels, 4 H floats each. The rest, and what is below, differs between tiles and
 // vectors:
-//     pack_recurrent   u and its transpose, recurrent_size() floats
+//     pack_recurrent   u, or its transpose for the backward pass, behind where u would be; recurrent_size() floats
 //     Forward          z = w x + b + u h for all rows, panel by panel
 //     Chunk            the gates' gradients of some steps: dh = dz u^T for one step, du = h^T dz for all of them
 
@@ -135,14 +135,14 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 
 size_t packed_size(int H) { return 8 * size_t(H) + recurrent_size(H); }
 
-void pack(int H, const float* w, const float* u, const float* b, float* packed) {
+void pack(int H, const float* w, const float* u, const float* b, bool backward, float* packed) {
   for (int p = 0; p < H / W; ++p)
     for (int gate = 0; gate < 4; ++gate)
       for (int lane = 0; lane < W; ++lane) {
         packed[p * kPanel + gate * W + lane] = w[gate * H + p * W + lane];
         packed[4 * H + p * kPanel + gate * W + lane] = b[gate * H + p * W + lane];
       }
-  pack_recurrent(H, u, packed + 8 * H);
+  pack_recurrent(H, u, backward, packed + 8 * H);
 }
 
 // ---- the two passes ----

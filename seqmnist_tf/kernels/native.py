@@ -24,7 +24,6 @@ import numpy as np
 from ..errors import InputError
 
 FOLDER = Path(__file__).parent
-SOURCES = ("lstm.cpp", "lstm.h", "lstm_simd.h", "lstm_fma.h", "lstm_amx.h")
 ISAS = ("avx2", "avx512", "amx")  # the library's numbers for them; a later one is faster
 UNIT_MULTIPLE = 16  # units come in whole vectors
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
@@ -38,10 +37,8 @@ class UnavailableError(Exception):
 
 def source_hash() -> str:
     """Return the SHA-256 of the sources, hexadecimal; the build writes it into the library."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((FOLDER / name).read_bytes())
-    return digest.hexdigest()
+    sources = sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")])  # as setup.py has them
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 @functools.cache
@@ -158,7 +155,7 @@ def backward(
 def peak(threads: int) -> float:
     """Return how many floating-point operations a second all threads together can do in products.
 
-    On ``amx`` these are products of bfloat16, of which the kernel needs three for one of float32.
+    On ``amx`` these are products of bfloat16, of which the kernel needs three or four for one of float32.
     """
     return float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
 
