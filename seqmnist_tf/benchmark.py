@@ -135,14 +135,15 @@ def memory_bandwidth(threads: int) -> float:
 def limit(workload: Workload) -> dict[str, float]:
     """Return what this machine allows the kernel's design at best, from peaks that are measured here.
 
-    The recurrent product and its two gradients take 3 * 2 * 4 * units**2 operations for each row and step, on AMX three
-    times as many in bfloat16. Steps at which a row has shown nothing but the first pixel's value are computed once for
-    the batch. Gates and states are written and read once.
+    The recurrent product and its two gradients take 2 * 4 * units**2 operations each for a row and step, and on AMX
+    four, four and three times as many, in bfloat16. Steps at which a row has shown nothing but the first pixel's value
+    are computed once for the batch. Gates and states are written and read once.
     """
     sequences = workload.sequences("train")[..., 0]
     alone = 1 - np.logical_and.accumulate(sequences == sequences[0, 0], axis=1).mean()
     row_steps = workload.batch * workload.steps * alone
-    operations = row_steps * 3 * 2 * GATES * workload.units**2 * (3 if native.instruction_set() == "amx" else 1)
+    products = 4 + 4 + 3 if native.instruction_set() == "amx" else 3
+    operations = row_steps * products * 2 * GATES * workload.units**2
     kept = row_steps * native.KEPT * workload.units * BYTES
     peak = max(native.peak(workload.threads) for _ in range(PEAK_ROUNDS))
     bandwidth = memory_bandwidth(workload.threads)
@@ -189,17 +190,13 @@ def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
     rows = []
     for size, values in SCALING.items():
         for value in values:
-            with contestants(("keras", "native"), _resized(workload, size, value)) as started:
+            change: dict[str, Any] = {size: value}
+            with contestants(("keras", "native"), replace(workload, **change)) as started:
                 answers = take_turns(started, "train", SCALING_ROUNDS, SECONDS["train"])
             medians = {name: row["median_ms"] for name, row in summarize(answers).items()}
             rows.append({"size": size, "value": value, **medians})
             print(f"{size} {value}: {medians}", file=sys.stderr, flush=True)
     return rows
-
-
-def _resized(workload: Workload, size: str, value: int) -> Workload:
-    sizes = {"batch": workload.batch, "steps": workload.steps, "units": workload.units, size: value}
-    return replace(workload, batch=sizes["batch"], steps=sizes["steps"], units=sizes["units"])
 
 
 def to_table(document: dict[str, Any]) -> str:

@@ -74,8 +74,7 @@ def keras_model(workload: Workload, kernel: str = "keras", jit_compile: bool = F
     runtime.import_tensorflow()
     from . import model as models
 
-    chosen = models.choose_kernel(config)
-    runtime.start_tensorflow(workload.threads, operations=1 if chosen.isa else 0)
+    chosen = models.start(config)
     import keras
 
     layers = models.MeasuredSequential.of(models.build_model(config), chosen, workload.threads).layers

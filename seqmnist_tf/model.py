@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from . import runtime
 from .config import NUM_TIMESTEPS, Config
 from .errors import InputError
 from .kernels import layer, native
@@ -146,6 +147,17 @@ def choose_kernel(config: Config) -> Kernel:
     if config.train.kernel == "native":
         raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
     return Kernel(None, reason)
+
+
+def start(config: Config) -> Kernel:
+    """Choose the kernel of a configuration, start TensorFlow as suits it, and return it.
+
+    Raises:
+        InputError: as :func:`choose_kernel`.
+    """
+    kernel = choose_kernel(config)
+    runtime.start_tensorflow(config.train.threads, operations=1 if kernel.isa else 0)
+    return kernel
 
 
 class MeasuredSequential(keras.Sequential):

@@ -96,10 +96,9 @@ def resume(path: Path, *, command: str = "") -> dict[str, Any]:
 def _start(config: Config) -> Kernel:
     """Start TensorFlow for a configuration, say what computes the LSTM, and return it."""
     runtime.import_tensorflow()
-    from .model import choose_kernel
+    from . import model
 
-    kernel = choose_kernel(config)
-    runtime.start_tensorflow(config.train.threads, operations=1 if kernel.isa else 0)
+    kernel = model.start(config)
     if kernel.isa:
         _say(f"LSTM on the native kernel ({kernel.isa})")
     elif kernel.reason:

@@ -41,7 +41,7 @@ MAY_IMPORT_ONLY = {
     "cli": {"errors", "config"},
     "kernels.native": {"errors"},
     "kernels.layer": {"runtime", "kernels.native"},
-    "model": {"errors", "config", "kernels.native", "kernels.layer"},
+    "model": {"errors", "config", "runtime", "kernels.native", "kernels.layer"},
     "tracking": {"errors", "config", "data", "network"},
 }
 
