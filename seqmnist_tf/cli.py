@@ -25,10 +25,16 @@ EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises InputError where argparse would print its usage and exit."""
+    """An argparse parser that raises InputError where argparse would print its usage and exit.
+
+    Dashes and underscores are the same in the names of its options.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        return super().parse_known_args(_canonical(args), namespace)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -104,7 +110,7 @@ def parse(parser: Parser, argv: Sequence[str]) -> Arguments:
     Raises:
         InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
-    options, rest = parser.parse_known_args(_canonical(argv))
+    options, rest = parser.parse_known_args(argv)
     for word in rest:
         if match := re.match(r"--(\w+\.\w+)(=|$)", word):
             cfg.with_values(Config(), {match[1]: None})  # raises: the key is unknown

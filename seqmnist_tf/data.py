@@ -92,6 +92,14 @@ def read_pixel_order(path: Path) -> np.ndarray:
     return order.astype(np.int64)
 
 
+def normalized_levels(normalization: str) -> np.ndarray:
+    """Return what the model reads for each grey level 0 to 255, float32 (256,); arguments as :func:`encode`."""
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    if normalization == "standard":
+        levels = (levels - np.float32(MEAN)) / np.float32(STD)
+    return levels
+
+
 def encode(images: np.ndarray, normalization: str, order: np.ndarray) -> np.ndarray:
     """Turn images into the sequences that the model reads.
 
@@ -103,10 +111,7 @@ def encode(images: np.ndarray, normalization: str, order: np.ndarray) -> np.ndar
     Returns:
         float32 (n, 784, 1).
     """
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    if normalization == "standard":
-        levels = (levels - np.float32(MEAN)) / np.float32(STD)
-    return levels[images.reshape(len(images), NUM_TIMESTEPS)[:, order]][..., None]
+    return normalized_levels(normalization)[images.reshape(len(images), NUM_TIMESTEPS)[:, order]][..., None]
 
 
 def load_splits(config: Config, order: np.ndarray) -> Splits:

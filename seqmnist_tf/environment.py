@@ -28,7 +28,7 @@ def describe(command: str, threads: int, kernel: str) -> dict[str, Any]:
         "command": command,
         "git": git_state(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": versions(),
         "machine": machine(),
         **_tensorflow_state(threads),
         "kernel": kernel,
@@ -45,6 +45,11 @@ def machine() -> dict[str, Any]:
         "cores": available_cores(),
         "memory_gib": _memory_gib(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def utc_now() -> str:

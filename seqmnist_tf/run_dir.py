@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,23 +45,14 @@ class RunDirectory:
 
         Raises:
             InputError: there is something at ``path`` already, or nothing can be made there.
+            OSError: the disk is full.
         """
         cls.refuse_existing(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        except OSError as error:
-            raise InputError(f"run directory {path} cannot be made: {error.strerror}") from None
-        try:
-            new.chmod(0o777 & ~_umask())
+        with folder_atomically(path) as new:
             (new / "checkpoints").mkdir()
             (new / "config.json").write_text(cfg.to_json(config) + "\n")
             (new / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
-            new.rename(path)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
         return cls(path)
 
     @classmethod
@@ -199,6 +191,26 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def folder_atomically(path: Path) -> Iterator[Path]:
+    """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
+
+    A process that is killed leaves it beside, its name beginning with ``.new-``.
+
+    Raises:
+        OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", dir=path.parent))
+    try:
+        yield new
+        new.chmod(0o777 & ~_umask())
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
         raise
 
 

@@ -33,6 +33,11 @@ ORDER = [
     "train",
     "contenders",
     "benchmark",
+    "saved_model",
+    "served_lstm",
+    "signatures",
+    "parity",
+    "export",
 ]
 MAY_IMPORT_ONLY = {
     "errors": set(),

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from seqmnist_tf import callbacks, cli, data, run_dir, train
+from seqmnist_tf import callbacks, cli, data, model, run_dir, train
+from seqmnist_tf import config as cfg
 from seqmnist_tf.mnist import Examples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,24 @@ def toy_mnist(
             image[4 + 2 * label : 8 + 2 * label, 8:20] = random.randint(100, 256, (4, 12))
         made[split] = Examples(images, labels)
     return {split: made[split] for split in splits}
+
+
+def finished_run(path: Path, **values: Any) -> run_dir.RunDirectory:
+    """Make a run directory as a training leaves it, with the initial weights of its configuration, times four.
+
+    ``section__key`` in ``values`` sets a key of the configuration. The weights are that large so that digits differ in
+    their probabilities.
+    """
+    values = {"model__hidden_size": 8, **values}
+    config = cfg.validate(cfg.with_values(cfg.Config(), {k.replace("__", "."): v for k, v in values.items()}))
+    environment = {"preset": "baseline", "git": {"commit": "c0ffee", "dirty": False}, "versions": {"keras": "3"}}
+    run = run_dir.RunDirectory.create(path, config, environment, data.pixel_order(config.task.permutation))
+    network = model.build_model(config)
+    network.set_weights([4 * weights for weights in network.get_weights()])
+    network.save(path / "model.keras")
+    final = {"epoch": 3, "test_loss": 1.5, "test_accuracy": 0.5, "test_correct": 5000, "test_total": 10000}
+    run.write_json("summary.json", {"status": "completed", "final": final})
+    return run
 
 
 def run_train(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
