@@ -19,10 +19,9 @@ from . import config as cfg
 from .errors import InputError
 from .mnist import load_mnist
 from .run_dir import RunDirectory, folder_atomically
-from .saved_model import ASSETS, DEFAULT_FOLDER, DESCRIPTION, MODEL_NAME, SavedModel, versions
+from .saved_model import ASSETS, DEFAULT_FOLDER, DESCRIPTION, MODEL_NAME, WARM_UP, SavedModel, versions
 
 BATCH_SIZES = (1, 33)  # one block of rows, and several
-WARM_UP = "tf_serving_warmup_requests"  # where TF Serving looks for them
 
 
 def export(run: RunDirectory, folder: Path) -> Path:
@@ -69,7 +68,7 @@ def export(run: RunDirectory, folder: Path) -> Path:
 
 
 def write_warm_up(path: Path, requests: list[dict[str, dict[str, np.ndarray]]]) -> None:
-    """Write the requests that TF Serving replays before it serves a version, each the inputs of some signatures."""
+    """Write the requests that TF Serving replays; each of ``requests`` holds inputs by signature."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ DEFAULT_FOLDER = Path("export", MODEL_NAME)
 DEFAULT_SIGNATURE = "serving_default"
 ASSETS = "assets.extra"  # TF Serving's name for what lies beside a SavedModel
 DESCRIPTION = "model.json"
+WARM_UP = "tf_serving_warmup_requests"  # the requests that TF Serving replays before it serves a version
 
 
 def versions(folder: Path) -> dict[int, Path]:
@@ -71,6 +73,26 @@ class SavedModel:
     def outputs(self, signature: str) -> dict[str, Any]:
         """Return TensorFlow's specification of each output of a signature."""
         return dict(self.signatures[signature].structured_outputs)
+
+    def signature_defs(self) -> dict[str, Any]:
+        """Return the signatures as the SavedModel declares them, ready for JSON; TF Serving's metadata is this."""
+        from google.protobuf.json_format import MessageToDict
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        document = saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes())
+        declared = document.meta_graphs[0].signature_def
+        options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+        return {name: MessageToDict(definition, **options) for name, definition in declared.items()}
+
+    def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import prediction_log_pb2
+
+        for record in tf.data.TFRecordDataset(str(self.path / ASSETS / WARM_UP)).as_numpy_iterator():
+            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+            yield request.model_spec.signature_name, inputs
 
     def __call__(self, signature: str = DEFAULT_SIGNATURE, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature on arrays and return its outputs as arrays."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from seqmnist_tf import cli, data
-from tests.toy import toy_mnist
+from seqmnist_tf import cli, data, export
+from tests.toy import finished_run, toy_mnist
 
 
 class Result(NamedTuple):
@@ -49,3 +49,14 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two exported versions of toy runs, whose models differ."""
+    folder = tmp_path_factory.mktemp("toy_versions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "load_mnist", toy_mnist)
+        for seed in (0, 1):
+            export.export(finished_run(folder / f"run{seed}", train__seed=seed), folder / "versions")
+    return folder / "versions"

@@ -38,6 +38,11 @@ ORDER = [
     "signatures",
     "parity",
     "export",
+    "picture",
+    "client",
+    "rest",
+    "limits",
+    "serve",
 ]
 MAY_IMPORT_ONLY = {
     "errors": set(),
