@@ -186,6 +186,7 @@ def create_server(models: Models) -> uvicorn.Server:
         create_app(models),
         http=Protocol,
         ws="none",
+        log_config=None,  # Python's own logging prints warnings and errors
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from seqmnist_tf import cli, data, export
+from seqmnist_tf import cli, data, export, serve
 from tests.toy import finished_run, toy_mnist
 
 
@@ -60,3 +61,15 @@ def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for seed in (0, 1):
             export.export(finished_run(folder / f"run{seed}", train__seed=seed), folder / "versions")
     return folder / "versions"
+
+
+@pytest.fixture
+def server(toy_versions: Path) -> Iterator[str]:
+    """Return the address of a local server of the toy versions, in a thread of this process."""
+    listener = serve.listen("127.0.0.1", 0)
+    running = serve.create_server(serve.Models(toy_versions))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running.should_exit = True
+    thread.join()
