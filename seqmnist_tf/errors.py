@@ -13,5 +13,6 @@ class RunError(RuntimeError):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, without the operations that TensorFlow names around it."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
+    text = str(error).split("<stack traces unavailable>")[-1]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text).strip()
     return (text.splitlines() or [type(error).__name__])[0]

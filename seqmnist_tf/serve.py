@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import mimetypes
 import signal
 import socket
 import threading
@@ -45,11 +46,9 @@ class Models:
         try:
             self.paths = versions(folder)
         except OSError as error:
-            raise InputError(
-                f"cannot read {folder}: {error.strerror} (give --model-dir with exported versions)"
-            ) from None
+            raise InputError(f"cannot read {folder}: {error.strerror} ({GIVE})") from None
         if not self.paths:
-            raise InputError(f"{folder} holds no version (export a run to it, or give another --model-dir)")
+            raise InputError(f"{folder} holds no version ({GIVE})")
         self.newest = max(self.paths)
         self._loaded: dict[int, SavedModel] = {}
         self._lock = threading.Lock()
@@ -102,6 +101,7 @@ def create_app(models: Models) -> Starlette:
     async def prepare(request: Request) -> Response:
         return await in_worker(_prepare, await read_body(request))
 
+    mimetypes.add_type("text/javascript", ".js")  # which Windows may have set to another
     routes: list[BaseRoute] = []
     for path in ("/v1/models/{model}", "/v1/models/{model}/versions/{version}"):
         routes += [
@@ -205,9 +205,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot listen on {host}:{port}: {reason} (give another --host or --port)") from None
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port}: {error.strerror} (give another --host or --port)") from None
 
 
 def main(argv: list[str]) -> int:
@@ -226,6 +225,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--port", type=int, default=8501, help="port; 0 is any free one (default: 8501)")
     args = parser.parse_args(argv)
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"--port must be 0 to 65535 (got {args.port})")
     with listen(args.host, args.port) as server_socket:
         runtime.start_tensorflow()
         models = Models(args.model_dir)

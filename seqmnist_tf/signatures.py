@@ -79,11 +79,12 @@ def save(model: keras.Sequential, normalization: str, order: np.ndarray, path: P
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """Return the image uint8 (28, 28) of a PNG or JPEG file; another size is an error before anything is decoded."""
+    head = tf.strings.join([image_bytes, tf.constant(bytes(PNG_SIZE_AT + PNG_SIZE_BYTES))])  # long enough to be cut
     size = tf.cond(
         tf.io.is_jpeg(image_bytes),
         lambda: tf.image.extract_jpeg_shape(image_bytes)[:2],
         lambda: tf.reshape(
-            tf.io.decode_raw(tf.strings.substr(image_bytes, PNG_SIZE_AT, PNG_SIZE_BYTES), tf.int32, False), (2,)
+            tf.io.decode_raw(tf.strings.substr(head, PNG_SIZE_AT, PNG_SIZE_BYTES), tf.int32, little_endian=False), (2,)
         ),
     )
     message = "image_bytes must be PNG or JPEG images of 28x28"
