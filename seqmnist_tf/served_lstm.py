@@ -20,8 +20,7 @@ from .config import NUM_CLASSES, NUM_TIMESTEPS
 # Rows of a block. With 16 the products still run in one piece, and weights and states stay in a core's own cache; a
 # smaller batch is cut into two, for two cores, down to 4.
 MIN_ROWS, MAX_ROWS = 4, 16
-BLOCKS_AT_A_TIME = 16
-STEPS_AT_A_TIME = 112  # BlockLSTMV2 writes seven values a unit and step: those of so many steps stay in the cache
+BLOCKS_AT_A_TIME = 8  # BlockLSTMV2 writes seven values a row, unit and step: 45 MB for a block of 128 units
 BACKGROUND_STEPS = 28  # the states after so many background pixels, twice as many, ... are kept
 
 
@@ -52,25 +51,14 @@ class ServedLSTM:
         def block(rows: slice) -> tuple[tf.Tensor]:
             pixels = tf.transpose(sequences[rows], (1, 0, 2))
             ink = tf.reduce_any(pixels != self._background, (1, 2))
-            first = tf.where(tf.reduce_any(ink), tf.argmax(ink, output_type=tf.int32), NUM_TIMESTEPS)
+            first = tf.where(tf.reduce_any(ink), tf.argmax(ink, output_type=tf.int32), NUM_TIMESTEPS - 1)
             known = first // BACKGROUND_STEPS
             h, c = (
                 tf.repeat(tf.gather(states, [known]), tf.shape(pixels)[1], 0)
                 for states in (self._known_h, self._known_c)
             )
-
-            def some_steps(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                hs, cs = self._steps(pixels[t : t + STEPS_AT_A_TIME], h, c)
-                return t + STEPS_AT_A_TIME, hs[-1], cs[-1]
-
-            states = tf.TensorShape((None, self._units))
-            _, h, _ = tf.while_loop(
-                lambda t, *_: t < NUM_TIMESTEPS,
-                some_steps,
-                (known * BACKGROUND_STEPS, h, c),
-                shape_invariants=(tf.TensorShape(()), states, states),
-            )
-            return (self._readout(h),)
+            hs, _ = self._steps(pixels[known * BACKGROUND_STEPS :], h, c)
+            return (self._readout(hs[-1]),)
 
         return _by_blocks_of_rows(tf.shape(sequences)[0], block, [(NUM_CLASSES,)])[0]
 

@@ -43,6 +43,7 @@ ORDER = [
     "rest",
     "limits",
     "serve",
+    "serving_benchmark",
 ]
 MAY_IMPORT_ONLY = {
     "errors": set(),
