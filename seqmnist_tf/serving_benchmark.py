@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,9 @@ from .errors import InputError, RunError
 from .mnist import load_mnist
 from .saved_model import DEFAULT_FOLDER, MODEL_NAME, SavedModel, versions
 
-BATCH_SIZES = (1, 8, 64, 256)
-ROUNDS = 60  # at most; each contender has one turn a round
-SECONDS_PER_SIZE = 15.0  # after which no further round begins
-PAUSE_SECONDS = 0.01  # between turns: threads of the one before may still spin
+SITUATIONS = ((1, 0), (8, 0), (64, 0), (256, 0), (1, 10))  # images in a request, milliseconds of rest before it
+ROUNDS = 200  # at most; each contender has one turn a round, on other digits than the last
+SECONDS_PER_SIZE = 10.0  # after which no further round begins
 CLIENTS = (1, 8, 32)
 
 
@@ -46,11 +46,13 @@ def stock_export(saved: SavedModel, folder: Path) -> SavedModel:
 
 
 def measure_latency(saved: SavedModel, images: np.ndarray) -> list[dict[str, Any]]:
-    """Measure one answer at several batch sizes, in turns; return a row for each.
+    """Measure one answer at several batch sizes, contenders in turns; return a row for each.
+
+    One row is of requests that come after a rest, when caches and processor are cold.
 
     Args:
         saved: an exported version.
-        images: uint8 (n, 28, 28), digits; n at least the largest batch size.
+        images: uint8 (n, 28, 28), digits, n at least 256.
     """
     import tensorflow as tf
 
@@ -61,26 +63,28 @@ def measure_latency(saved: SavedModel, images: np.ndarray) -> list[dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         stock = stock_export(saved, Path(folder) / "stock")
         (stock_input,) = stock.inputs("serving_default")
-        for size in BATCH_SIZES:
-            pixels, numbers = tf.constant(images[:size]), tf.constant(sequences[:size])
-            contenders = {
-                "stock": lambda numbers=numbers: stock.signatures["serving_default"](**{stock_input: numbers}),
-                "serving_default": lambda pixels=pixels: saved.signatures["serving_default"](images=pixels),
-                "trace": lambda pixels=pixels: saved.signatures["trace"](images=pixels),
+        for size, rest_ms in SITUATIONS:
+            parts = [slice(n, n + size) for n in range(0, len(images) - size + 1, size)]
+            asked = [(tf.constant(images[part]), tf.constant(sequences[part])) for part in parts[:ROUNDS]]
+            contenders: dict[str, Callable[[Any, Any], Any]] = {
+                "stock": lambda _, numbers: stock.signatures["serving_default"](**{stock_input: numbers}),
+                "serving_default": lambda pixels, _: saved.signatures["serving_default"](images=pixels),
+                "trace": lambda pixels, _: saved.signatures["trace"](images=pixels),
             }
             times: dict[str, list[float]] = {name: [] for name in contenders}
             end = time.perf_counter() + SECONDS_PER_SIZE
             for turn in range(ROUNDS + 1):
                 for name, call in contenders.items():
-                    time.sleep(PAUSE_SECONDS)
+                    time.sleep(rest_ms / 1e3)
                     start = time.perf_counter()
-                    next(iter(call().values())).numpy()
+                    next(iter(call(*asked[turn % len(asked)]).values())).numpy()
                     if turn:  # the first builds what is built once
                         times[name].append(1e3 * (time.perf_counter() - start))
                 if time.perf_counter() > end:
                     break
             medians = {f"{name}_ms": statistics.median(each) for name, each in times.items()}
-            rows.append({"batch": size, **medians, "ratio": medians["stock_ms"] / medians["serving_default_ms"]})
+            ratio = medians["stock_ms"] / medians["serving_default_ms"]
+            rows.append({"batch": size, "rest_ms": rest_ms, **medians, "ratio": ratio})
     return rows
 
 
@@ -174,7 +178,8 @@ def to_markdown(document: dict[str, Any]) -> str:
     ]
     for row in document["latency"]:
         times = [f"{row[key]:.1f}" for key in ("stock_ms", "serving_default_ms")]
-        lines.append(f"| {row['batch']} | {' | '.join(times)} | {row['ratio']:.2f} | {row['trace_ms']:.1f} |")
+        what = f"{row['batch']}, after {row['rest_ms']} ms of rest" if row["rest_ms"] else row["batch"]
+        lines.append(f"| {what} | {' | '.join(times)} | {row['ratio']:.2f} | {row['trace_ms']:.1f} |")
     lines += [
         "",
         "| clients of the local server | answers a second | median, ms | 95 %, ms | 99 %, ms | answers | errors |",
