@@ -21,7 +21,7 @@ from .config import NUM_CLASSES, NUM_TIMESTEPS
 # smaller batch is cut into two, for two cores, down to 4.
 MIN_ROWS, MAX_ROWS = 4, 16
 BLOCKS_AT_A_TIME = 8  # BlockLSTMV2 writes seven values a row, unit and step: 45 MB for a block of 128 units
-BACKGROUND_STEPS = 28  # the states after so many background pixels, twice as many, ... are kept
+BACKGROUND_STEPS = 7  # the states after so many background pixels, twice as many, ... are kept
 
 
 class ServedLSTM:
