@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from .config import NUM_CLASSES, NUM_TIMESTEPS
@@ -24,8 +23,8 @@ BLOCKS_AT_A_TIME = 8  # BlockLSTMV2 writes seven values a row, unit and step: 45
 BACKGROUND_STEPS = 7  # the states after so many background pixels, twice as many, ... are kept
 
 
-class ServedLSTM:
-    """The LSTM and the readout of a trained model, on the model's own variables.
+class ServedLSTM(tf.Module):
+    """The LSTM and the readout of a trained model, with copies of its weights in the form that is read fastest.
 
     Args:
         model: a Keras Sequential of an LSTM over one feature and a dense layer.
@@ -33,13 +32,20 @@ class ServedLSTM:
     """
 
     def __init__(self, model: keras.Sequential, background: float) -> None:
+        super().__init__()
         lstm, dense = model.layers
-        self._cell, self._dense, self._units = lstm.cell, dense, lstm.units
-        self._background = background
+        self._units, self._background = lstm.units, background
+        # A second feature of weight 0, since the operation logs a warning at each call where features and rows are odd.
+        weights = [lstm.cell.kernel, tf.zeros((1, 4 * lstm.units)), lstm.cell.recurrent_kernel]
+        self._weights = tf.Variable(tf.concat(weights, 0), trainable=False)
+        self._bias = tf.Variable(lstm.cell.bias, trainable=False)
+        self._readout_weights = tf.Variable(dense.kernel, trainable=False)
+        self._readout_bias = tf.Variable(dense.bias, trainable=False)
         zeros = tf.zeros((1, self._units))
         after_each = self._steps(tf.fill((NUM_TIMESTEPS, 1, 1), background), zeros, zeros)
         every = slice(BACKGROUND_STEPS - 1, None, BACKGROUND_STEPS)
-        self._known_h, self._known_c = (np.concatenate([zeros, states[every, 0]]) for states in after_each)
+        known = (tf.concat([zeros, states[every, 0]], 0) for states in after_each)
+        self._known_h, self._known_c = (tf.Variable(states, trainable=False) for states in known)
 
     def logits(self, sequences: tf.Tensor) -> tf.Tensor:
         """Return logits float32 (n, 10) of sequences float32 (n, 784, 1).
@@ -85,15 +91,13 @@ class ServedLSTM:
     def _steps(self, pixels: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the states h and c after each of the pixels (k, rows, 1): float32 (k, rows, units)."""
         no_peephole = tf.zeros((self._units,))
-        # A second feature of weight 0, since the operation logs a warning at each call where features and rows are odd.
-        weights = [self._cell.kernel, tf.zeros((1, 4 * self._units)), self._cell.recurrent_kernel]
         states = tf.raw_ops.BlockLSTMV2(
             seq_len_max=tf.shape(pixels, out_type=tf.int64)[0],
             x=tf.pad(pixels, [[0, 0], [0, 0], [0, 1]]),
             cs_prev=c,
             h_prev=h,
-            w=tf.concat(weights, 0),
-            b=self._cell.bias,
+            w=self._weights,
+            b=self._bias,
             wci=no_peephole,
             wcf=no_peephole,
             wco=no_peephole,
@@ -103,7 +107,7 @@ class ServedLSTM:
         return states.h, states.cs
 
     def _readout(self, h: tf.Tensor) -> tf.Tensor:
-        return tf.tensordot(h, tf.convert_to_tensor(self._dense.kernel), 1) + self._dense.bias
+        return tf.tensordot(h, self._readout_weights, 1) + self._readout_bias
 
 
 def _by_blocks_of_rows(

@@ -41,8 +41,10 @@ def save(model: keras.Sequential, normalization: str, order: np.ndarray, path: P
     served = ServedLSTM(model, float(levels[0]))
 
     def sequences(images: tf.Tensor) -> tf.Tensor:
-        pixels = tf.gather(tf.reshape(images, (-1, NUM_TIMESTEPS)), order.astype(np.int32), axis=1)
-        return tf.gather(levels, tf.cast(pixels, tf.int32))[..., None]
+        pixels = tf.reshape(images, (-1, NUM_TIMESTEPS, 1))
+        if not np.array_equal(order, np.arange(NUM_TIMESTEPS)):
+            pixels = tf.gather(pixels, order.astype(np.int32), axis=1)
+        return tf.gather(levels, tf.cast(pixels, tf.int32))
 
     def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = served.logits(sequences(images))
@@ -69,6 +71,7 @@ def save(model: keras.Sequential, normalization: str, order: np.ndarray, path: P
     h, c = (tf.TensorSpec((None, lstm.units), tf.float32, name) for name in ("h", "c"))
     archive = ExportArchive()
     archive.track(model)
+    archive.track(served)
     archive.add_endpoint("serving_default", classify, [images])
     archive.add_endpoint("encoded_images", classify_encoded, [image_bytes])
     archive.add_endpoint("logits", logits, [sequence])
