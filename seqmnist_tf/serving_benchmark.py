@@ -159,6 +159,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     saved = SavedModel.load(found[max(found)])
     return {
         "version": max(found),
+        "bytes": sum(path.stat().st_size for path in saved.path.rglob("*") if path.is_file()),
         "latency": measure_latency(saved, images),
         "server": measure_server(folder, images, seconds),
         "versions": environment.versions(),
@@ -173,7 +174,8 @@ def to_markdown(document: dict[str, Any]) -> str:
     machine, packages = document["machine"], document["versions"]
     lines = [
         f"{machine['processor']}, {machine['cores']} cores; TensorFlow {packages['tensorflow']}, Keras "
-        f"{packages['keras']}; {document['measured'][:10]}, commit {(document['git']['commit'] or 'unknown')[:7]}.",
+        f"{packages['keras']}; {document['measured'][:10]}, commit {(document['git']['commit'] or 'unknown')[:7]}. "
+        f"Version {document['version']} has {document['bytes'] / 1e6:.1f} MB.",
         "",
         "| images in a request | stock `model.export()`, ms | `serving_default`, ms | stock / it | `trace`, ms |",
         "|---:|---:|---:|---:|---:|",

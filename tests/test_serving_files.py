@@ -1,0 +1,97 @@
+"""What TF Serving is started with, and what is written of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from seqmnist_tf import serving_benchmark
+from seqmnist_tf.saved_model import DEFAULT_FOLDER, SavedModel, versions
+from tests.toy import ROOT
+
+EXPORT = ROOT / "export"
+README = (EXPORT / "README.md").read_text()
+COMPOSE = yaml.safe_load((EXPORT / "docker-compose.yml").read_text())["services"]["serving"]
+
+
+def test_the_model_configuration_names_versions_that_are_there() -> None:
+    text = (EXPORT / "config" / "models.config").read_text()
+    (config,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
+    assert (config.name, config.base_path, config.model_platform) == ("seqmnist", "/models/seqmnist", "tensorflow")
+    served = set(config.model_version_policy.specific.versions)
+    assert served and served <= set(versions(ROOT / DEFAULT_FOLDER))
+    assert set(config.version_labels.values()) <= served and "stable" in config.version_labels
+
+
+def test_the_batching_parameters_are_numbers_with_names_of_tf_servings() -> None:
+    lines = [line for line in (EXPORT / "config" / "batching.config").read_text().splitlines() if line.strip()]
+    set_ = dict(re.fullmatch(r"(\w+) \{ value: (\d+) \}", line).groups() for line in lines if line[0] != "#")  # type: ignore
+    assert set(set_) == {"max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches"}
+
+
+def test_the_image_is_not_older_than_what_exported_the_model() -> None:
+    image = tuple(
+        int(part) for part in re.fullmatch(r"tensorflow/serving:(\d+)\.(\d+)\.\d+", COMPOSE["image"]).groups()
+    )  # type: ignore
+    for path in versions(ROOT / DEFAULT_FOLDER).values():
+        exported = SavedModel(path, {}).description["versions"]["tensorflow"].split(".")
+        assert image >= tuple(int(part) for part in exported[:2])
+
+
+def test_the_compose_file_mounts_what_is_there() -> None:
+    for volume in COMPOSE["volumes"]:
+        source, target, mode = volume.split(":")
+        assert (EXPORT / source).is_dir() and mode == "ro"
+        flags = [word.split("=")[1] for word in COMPOSE["command"] if f"={target}/" in word]
+        assert all((EXPORT / source / Path(flag).name).is_file() for flag in flags)
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
+
+
+def test_the_health_check_sees_a_server_and_its_absence(server: str) -> None:
+    kind, *command = COMPOSE["healthcheck"]["test"]
+    assert kind == "CMD"
+    port = server.split(":")[-1]
+    for asked, healthy in ((port, True), ("9", False)):
+        words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{asked}") for word in command]
+        assert (subprocess.run(words, capture_output=True, timeout=20).returncode == 0) == healthy
+
+
+def test_the_table_of_latencies_is_the_record() -> None:
+    document = json.loads((ROOT / "results" / "serving.json").read_text())
+    shown = README.split("<!-- results/serving.json -->\n")[1].split("\n<!-- end -->")[0]
+    assert shown == serving_benchmark.to_markdown(document)
+    assert document["git"]["dirty"] is False
+    assert sum(row["errors"] for row in document["server"]) == 0
+    ratios = {row["batch"]: row["ratio"] for row in document["latency"] if not row["rest_ms"]}
+    assert ratios[1] >= 3 and min(ratios.values()) >= 1
+
+
+def test_the_grpc_lines_call(toy_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent import futures
+
+    import grpc
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    from tests.test_client import Service
+
+    (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    grpc_server = grpc.server(futures.ThreadPoolExecutor(1))
+    service = Service(SavedModel.load(toy_versions / "1"))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, grpc_server)
+    port = grpc_server.add_insecure_port("127.0.0.1:0")
+    grpc_server.start()
+    names: dict[str, object] = {}
+    exec(lines.replace("127.0.0.1:8500", f"127.0.0.1:{port}"), names)
+    grpc_server.stop(None)
+    assert service.calls == 1
+    expected = service.model(images=np.zeros((1, 28, 28), np.uint8))["class_id"]
+    np.testing.assert_array_equal(tf.make_ndarray(names["answer"].outputs["class_id"]), expected)  # type: ignore
