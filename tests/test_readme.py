@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from seqmnist_tf import benchmark, evaluate, train
+from seqmnist_tf import benchmark, client, evaluate, export, serve, serving_benchmark, train
 from seqmnist_tf import config as cfg
 from tests.conftest import Result
 from tests.test_config import UPSTREAM_BLOCK
@@ -22,6 +22,8 @@ from tests.test_structure import ORDER
 from tests.toy import ROOT
 
 README = (ROOT / "README.md").read_text()
+SERVING = (ROOT / "export" / "README.md").read_text()
+MODULES = {"benchmark": benchmark, "client": client, "serve": serve, "serving_benchmark": serving_benchmark}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -29,8 +31,8 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """Return the command lines of ours in the README, from the module's name on."""
-    lines = "\n".join(blocks("bash")).splitlines()
+    """Return the command lines of ours in both READMEs, from the module's name on."""
+    lines = "\n".join(blocks("bash") + blocks("bash", SERVING)).splitlines()
     found = [re.search(r"-m (seqmnist_tf\.\w+.*)", line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in found if match]
 
@@ -55,11 +57,12 @@ def test_every_command_is_understood(command: Callable[..., Result], in_tmp: Pat
     for module, *words in commands():
         if module == "seqmnist_tf.train":
             assert command(train.main, *words, "--print-config").status == 0, words
-        elif module == "seqmnist_tf.benchmark":
-            assert command(benchmark.main, *words, "--nonsense").err.count("unrecognized arguments: --nonsense ") == 1
+        elif (name := module.removeprefix("seqmnist_tf.")) in MODULES:
+            answer = command(MODULES[name].main, *words, "--nonsense")
+            assert answer.err.count("unrecognized arguments: --nonsense ") == 1, words
         else:
-            assert module == "seqmnist_tf.evaluate"
-            assert "has no model.keras" in command(evaluate.main, *words).err
+            main = {"seqmnist_tf.evaluate": evaluate.main, "seqmnist_tf.export": export.main}[module]
+            assert "has no model.keras" in command(main, *words).err
 
 
 def test_keys_presets_and_modules_exist() -> None:
@@ -106,6 +109,13 @@ def test_the_table_of_speed_is_the_record() -> None:
     shown = README.split("<!-- results/benchmark.json -->\n")[1].split("\n<!-- end -->")[0]
     assert shown == benchmark.to_markdown(document)
     assert document["git"]["dirty"] is False
+
+
+def test_the_latencies_are_the_record() -> None:
+    document = json.loads((ROOT / "results" / "serving.json").read_text())
+    one = next(row for row in document["latency"] if row["batch"] == 1 and not row["rest_ms"])
+    (told,) = re.findall(r"One image takes ([\d.]+) ms where Keras's own `model.export\(\)` takes ([\d.]+) ", README)
+    assert told == (f"{one['serving_default_ms']:.1f}", f"{one['stock_ms']:.1f}")
 
 
 def test_the_layer_is_a_drop_in(recwarn: pytest.WarningsRecorder) -> None:

@@ -34,17 +34,16 @@ def test_the_model_configuration_names_versions_that_are_there() -> None:
 
 def test_the_batching_parameters_are_numbers_with_names_of_tf_servings() -> None:
     lines = [line for line in (EXPORT / "config" / "batching.config").read_text().splitlines() if line.strip()]
-    set_ = dict(re.fullmatch(r"(\w+) \{ value: (\d+) \}", line).groups() for line in lines if line[0] != "#")  # type: ignore
+    set_ = [name for line in lines for name, _ in re.findall(r"^(\w+) \{ value: (\d+) \}$", line)]
+    assert len(set_) == len([line for line in lines if line[0] != "#"])
     assert set(set_) == {"max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches"}
 
 
 def test_the_image_is_not_older_than_what_exported_the_model() -> None:
-    image = tuple(
-        int(part) for part in re.fullmatch(r"tensorflow/serving:(\d+)\.(\d+)\.\d+", COMPOSE["image"]).groups()
-    )  # type: ignore
+    ((major, minor),) = re.findall(r"^tensorflow/serving:(\d+)\.(\d+)\.\d+$", COMPOSE["image"])
     for path in versions(ROOT / DEFAULT_FOLDER).values():
         exported = SavedModel(path, {}).description["versions"]["tensorflow"].split(".")
-        assert image >= tuple(int(part) for part in exported[:2])
+        assert (int(major), int(minor)) >= tuple(int(part) for part in exported[:2])
 
 
 def test_the_compose_file_mounts_what_is_there() -> None:
