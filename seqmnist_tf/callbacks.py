@@ -64,6 +64,18 @@ class Interruption(keras.callbacks.Callback):
         self.on_train_batch_end(batch)
 
 
+class GivingUp(keras.callbacks.Callback):
+    """Ends a run after an epoch whose history makes ``judge`` say True."""
+
+    def __init__(self, run: RunDirectory, judge: Callable[[list[dict[str, Any]]], bool]) -> None:
+        super().__init__()
+        self.run, self.judge = run, judge
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.judge(self.run.history()):
+            raise KeyboardInterrupt
+
+
 class Recorder(keras.callbacks.Callback):
     """Writes ``steps.csv`` and ``history.jsonl``, and stops a run whose loss is not finite.
 

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +33,12 @@ ESCAPED = 0.5  # the accuracy above which a run has left the plateau
 EXIT_STATUS = {"completed": cli.EXIT_DONE, "interrupted": cli.EXIT_INTERRUPTED}
 
 
-def train(config: Config, path: Path, *, preset: str | None = None, command: str = "") -> dict[str, Any]:
+GiveUp = Callable[[list[dict[str, Any]]], bool]
+
+
+def train(
+    config: Config, path: Path, *, preset: str | None = None, command: str = "", give_up: GiveUp | None = None
+) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
 
     Args:
@@ -40,6 +46,7 @@ def train(config: Config, path: Path, *, preset: str | None = None, command: str
         path: the run directory to make.
         preset: the name of the preset that the configuration started from, for the record.
         command: the command line, for the record.
+        give_up: asked after each epoch with the history so far; where it says True the run ends as ``interrupted``.
 
     Returns:
         The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged`` or ``interrupted``.
@@ -61,10 +68,10 @@ def train(config: Config, path: Path, *, preset: str | None = None, command: str
     record.update(preset=preset, config_id=cfg.config_id(config), wandb_run_id=uuid.uuid4().hex[:8], resumed=[])
     run = RunDirectory.create(path, config, record, order)
     with run.lock():
-        return _fit(run, config, model, splits, kernel)
+        return _fit(run, config, model, splits, kernel, give_up)
 
 
-def resume(path: Path, *, command: str = "") -> dict[str, Any]:
+def resume(path: Path, *, command: str = "", give_up: GiveUp | None = None) -> dict[str, Any]:
     """Go on with a run that was killed or interrupted and return its summary.
 
     Weights, optimizer state and history become those of a run that was never stopped, bit for bit on one machine. A run
@@ -90,7 +97,7 @@ def resume(path: Path, *, command: str = "") -> dict[str, Any]:
             if now[key] != first.get(key):
                 _warn(f"{key} was {first.get(key)} and is {now[key]}: the last digits may differ from one whole run's")
         run.write_json("environment.json", {**first, "resumed": [*first["resumed"], now]})
-        return _fit(run, config, build_model(config), data.load_splits(config, order), kernel)
+        return _fit(run, config, build_model(config), data.load_splits(config, order), kernel, give_up)
 
 
 def _start(config: Config) -> Kernel:
@@ -107,12 +114,17 @@ def _start(config: Config) -> Kernel:
 
 
 def _fit(
-    run: RunDirectory, config: Config, model: keras.Sequential, splits: data.Splits, kernel: Kernel
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    splits: data.Splits,
+    kernel: Kernel,
+    give_up: GiveUp | None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint on, if there is one, to the end; write the summary and return it."""
     import tensorflow as tf
 
-    from .callbacks import Checkpoint, DivergedError, Interruption, Progress, Recorder
+    from .callbacks import Checkpoint, DivergedError, GivingUp, Interruption, Progress, Recorder
     from .model import MeasuredSequential, compile_model
     from .tracking import Tracker
 
@@ -139,6 +151,7 @@ def _fit(
                     *tracker.callbacks(splits.train),
                     Checkpoint(run, model),
                     progress,
+                    *([GivingUp(run, give_up)] if give_up else []),
                     interruption,
                 ],
                 shuffle=False,  # the batches come in their order

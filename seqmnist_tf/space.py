@@ -1,0 +1,193 @@
+"""The search space: which keys of a configuration a search varies, within which bounds, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import config as cfg
+from .config import Config
+from .errors import InputError
+
+# What a search may not vary: the protocol, the budget, and what does not belong to the experiment.
+FIXED = ("criterion.", "task.", "test.", "data.", "wandb.")
+FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel")
+KEYS = ("low", "high", "scale", "choices", "only_with", "reason")  # of a row
+EDGE = 0.05  # of a range's width, on its scale: so near to an end is on the edge
+
+DEFAULT: dict[str, dict[str, Any]] = {
+    "optimizer.name": {
+        "choices": ["RMSProp", "Adam"],
+        "reason": "The published optimizer and the usual one; SGD needs rates beyond this range.",
+    },
+    "optimizer.lr": {
+        "low": 3e-4,
+        "high": 1e-2,
+        "scale": "log",
+        "reason": "Below, an epoch moves too little to leave the plateau; above, single runs diverged.",
+    },
+    "optimizer.rho": {
+        "choices": [0.9, 0.99],
+        "only_with": {"optimizer.name": "RMSProp"},
+        "reason": "Keras's default and PyTorch's.",
+    },
+    "optimizer.epsilon": {
+        "low": 1e-8,
+        "high": 1e-4,
+        "scale": "log",
+        "reason": "From PyTorch's default up; gradients through 784 steps can be smaller than it.",
+    },
+    "clipping": {
+        "choices": [
+            {"optimizer.grad_clip_value": 1.0, "optimizer.grad_clip_norm": None},
+            {"optimizer.grad_clip_value": 0.1, "optimizer.grad_clip_norm": None},
+            {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 1.0},
+            {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 0.1},
+        ],
+        "reason": "By value as published, or by norm, which keeps the direction; loose and tight.",
+    },
+    "model.initializer": {"choices": ["keras", "torch"], "reason": "The two readings of the published recipe."},
+    "model.forget_bias": {
+        "choices": [0, 1, "chrono"],
+        "reason": "How long memories last at first: some steps (0, 1), or up to all 784 (chrono).",
+    },
+    "optimizer.schedule": {
+        "choices": ["constant", "cosine"],
+        "reason": "As published, or falling to 0 over the run.",
+    },
+    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the published 100: more steps, or less noise."},
+}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One row of a search space.
+
+    Attributes:
+        name: a key of the configuration, or a name of several keys that are set together.
+        low: the lowest value of a range; None for choices.
+        high: the highest.
+        log: the range is explored on a logarithmic scale.
+        integer: its values are whole numbers.
+        choices: what each choice sets, by its label; empty for a range.
+        only_with: the row counts only where this row has this label; None for always.
+        reason: why it is varied so.
+    """
+
+    name: str
+    low: float | None
+    high: float | None
+    log: bool
+    integer: bool
+    choices: dict[str, dict[str, Any]]
+    only_with: tuple[str, str] | None
+    reason: str
+
+    @property
+    def allowed(self) -> str:
+        """Its range or choices, as text."""
+        if self.choices:
+            return ", ".join(self.choices)
+        return f"{self.low:g} to {self.high:g}{', log-uniform' if self.log else ''}"
+
+    def settings(self, value: Any) -> dict[str, Any]:
+        """Return what a value sets, by key."""
+        return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
+
+    def at_edge(self, value: Any) -> str | None:
+        """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None."""
+        if not self.choices:
+            scale = math.log if self.log else float
+            low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
+            share = (at - low) / (high - low)
+            return "low" if share < EDGE else "high" if share > 1 - EDGE else None
+        numbers = {label: settings.get(self.name) for label, settings in self.choices.items()}
+        if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
+            return None
+        lowest, highest = min(numbers.values()), max(numbers.values())
+        return "low" if numbers[value] == lowest else "high" if numbers[value] == highest else None
+
+
+def parse(document: Any) -> tuple[Dimension, ...]:
+    """Read a search space from its JSON form, as DEFAULT has it.
+
+    Raises:
+        InputError: an unknown or fixed key, a range or a choice that the key does not allow, no row at all.
+    """
+    if not isinstance(document, dict) or not document:
+        raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
+    rows: dict[str, Dimension] = {}
+    for name, row in document.items():
+        rows[name] = _row(name, row, rows)
+    return tuple(rows.values())
+
+
+def read(path: Path) -> Any:
+    """Return the JSON document of a search space's file, or raise InputError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read search space {path}: {getattr(error, 'strerror', None) or error}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"search space {path} is no JSON: {error}") from None
+
+
+def apply(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Config) -> Config:
+    """Return a configuration with the values of a trial; rows that do not count leave it as it is."""
+    settings: dict[str, Any] = {}
+    for row in space:
+        if row.name in values and (row.only_with is None or values.get(row.only_with[0]) == row.only_with[1]):
+            settings.update(row.settings(values[row.name]))
+    return cfg.validate(cfg.with_values(config, settings))
+
+
+def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
+    def refuse(text: str, got: Any) -> NoReturn:
+        raise InputError(f"{name} in the search space {text} (got {json.dumps(got)[:60]})")
+
+    if not isinstance(row, dict) or ("choices" in row) == ("low" in row or "high" in row):
+        refuse("must have either low and high, or choices", row)
+    if unknown := sorted(set(row) - set(KEYS)):
+        refuse(f"may have {', '.join(KEYS)}", unknown[0])
+    reason = str(row.get("reason", ""))
+    only_with = None
+    if (condition := row.get("only_with")) is not None:
+        parts = list(condition.items()) if isinstance(condition, dict) else []
+        if len(parts) != 1 or parts[0][0] not in before or _label(parts[0][1]) not in before[parts[0][0]].choices:
+            refuse("may have only_with one choice of a row above", condition)
+        only_with = (parts[0][0], _label(parts[0][1]))
+    if "choices" in row:
+        choices = row["choices"]
+        if not isinstance(choices, list) or not choices:
+            refuse("must have a list of choices", choices)
+        made = {_label(choice): _settings(name, choice) for choice in choices}
+        return Dimension(name, None, None, False, False, made, only_with, reason)
+    low, high = (_settings(name, row.get(end))[name] for end in ("low", "high"))
+    scale = row.get("scale", "linear")
+    if scale not in ("linear", "log"):
+        refuse("must have a scale of linear or log", scale)
+    if type(low) not in (int, float) or type(high) not in (int, float) or not low < high:
+        refuse("must have low below high", [low, high])
+    if scale == "log" and low <= 0:
+        refuse("must have low above 0 on a log scale", low)
+    return Dimension(name, low, high, scale == "log", float not in cfg.OPTIONS[name].types, {}, only_with, reason)
+
+
+def _label(choice: Any) -> str:
+    if isinstance(choice, dict):
+        return ", ".join(f"{key}={json.dumps(value)}" for key, value in choice.items())
+    return json.dumps(choice)
+
+
+def _settings(name: str, choice: Any) -> dict[str, Any]:
+    """Return what a choice sets, each value checked against its key."""
+    settings = choice if isinstance(choice, dict) else {name: choice}
+    for key in settings:
+        if key.startswith(FIXED) or key in FIXED_KEYS:
+            raise InputError(f"{key} is fixed in a search (a search space varies keys of model, optimizer and train)")
+    cfg.with_values(Config(), settings)
+    return {key: cfg.OPTIONS[key].check(value) for key, value in settings.items()}
