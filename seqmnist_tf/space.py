@@ -105,11 +105,11 @@ class Dimension:
             low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
             share = (at - low) / (high - low)
             return "low" if share < EDGE else "high" if share > 1 - EDGE else None
-        numbers = {label: settings.get(self.name) for label, settings in self.choices.items()}
+        numbers: dict[str, Any] = {label: settings.get(self.name) for label, settings in self.choices.items()}
         if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
             return None
-        lowest, highest = min(numbers.values()), max(numbers.values())
-        return "low" if numbers[value] == lowest else "high" if numbers[value] == highest else None
+        in_order = sorted(numbers, key=lambda label: float(numbers[label]))
+        return "low" if value == in_order[0] else "high" if value == in_order[-1] else None
 
 
 def parse(document: Any) -> tuple[Dimension, ...]:
@@ -165,6 +165,8 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
         if not isinstance(choices, list) or not choices:
             refuse("must have a list of choices", choices)
         made = {_label(choice): _settings(name, choice) for choice in choices}
+        if len(made) < len(choices):
+            refuse("must have choices that differ", choices)
         return Dimension(name, None, None, False, False, made, only_with, reason)
     low, high = (_settings(name, row.get(end))[name] for end in ("low", "high"))
     scale = row.get("scale", "linear")
@@ -178,9 +180,10 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
 
 
 def _label(choice: Any) -> str:
-    if isinstance(choice, dict):
-        return ", ".join(f"{key}={json.dumps(value)}" for key, value in choice.items())
-    return json.dumps(choice)
+    """Return a choice as text: its JSON, or the keys that it sets to something, without their sections."""
+    if not isinstance(choice, dict):
+        return json.dumps(choice)
+    return ", ".join(f"{key.split('.')[-1]}={json.dumps(value)}" for key, value in choice.items() if value is not None)
 
 
 def _settings(name: str, choice: Any) -> dict[str, Any]:
