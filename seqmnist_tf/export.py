@@ -45,8 +45,7 @@ def export(run: RunDirectory, folder: Path) -> Path:
     reading = (model, config.task.normalization, order)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire()
+        lock = filelock.FileLock(folder / ".lock").acquire()
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror} (give a folder that can be written)") from None
     with lock:

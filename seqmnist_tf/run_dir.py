@@ -147,20 +147,18 @@ class RunDirectory:
             # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
             raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None
 
-    def lock(self) -> filelock.BaseFileLock:
-        """Take the run for this process; the system releases it when the process ends.
+    def lock(self) -> filelock.AcquireReturnProxy:
+        """Take the run for this process until the context ends, or the process.
 
         Raises:
             InputError: another process trains it.
         """
-        lock = filelock.FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            return filelock.FileLock(self.path / ".lock").acquire(timeout=0)
         except filelock.Timeout:
             raise InputError(f"run directory {self.path} is in use by another process (wait for it to end)") from None
         except OSError as error:
             raise InputError(f"run directory {self.path} cannot be written: {error.strerror}") from None
-        return lock
 
 
 def to_line(row: dict[str, Any]) -> str:

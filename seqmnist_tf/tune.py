@@ -106,7 +106,7 @@ def make_tuner(what: Search, max_trials: int, threads: int, command: str) -> Any
 
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective("val_accuracy", "max"),
-        "seed": what.base.train.seed,
+        "seed": what.base.train.seed + 1,  # KerasTuner takes a seed of 0 for none
         "hyperparameters": declare(what.space),
     }
     if what.tuner == "hyperband":
@@ -353,8 +353,7 @@ def main(argv: list[str]) -> int:
         lead(what, options, argv, command)
         return cli.EXIT_DONE
     try:
-        lock = filelock.FileLock(options.dir / ".lock")
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(options.dir / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
     with lock:

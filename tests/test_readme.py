@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from seqmnist_tf import benchmark, client, evaluate, export, serve, serving_benchmark, train
+from seqmnist_tf import benchmark, client, evaluate, export, serve, serving_benchmark, space, train, tune
 from seqmnist_tf import config as cfg
 from tests.conftest import Result
 from tests.test_config import UPSTREAM_BLOCK
@@ -49,20 +49,28 @@ def test_quick_start_is_two_command_lines() -> None:
 
 def test_every_command_is_understood(command: Callable[..., Result], in_tmp: Path) -> None:
     (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
+    (in_tmp / "runs" / "search").mkdir(parents=True)
+    (in_tmp / "runs" / "search" / "best.json").write_text("{}")
     run = in_tmp / "runs" / "mine"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
     (run / "environment.json").write_text("{}")
     assert len(commands()) >= 10
     for module, *words in commands():
-        if module == "seqmnist_tf.train":
-            assert command(train.main, *words, "--print-config").status == 0, words
+        if module in ("seqmnist_tf.train", "seqmnist_tf.tune"):
+            main = train.main if module.endswith("train") else tune.main
+            assert command(main, *words, "--print-config").status == 0, words
         elif (name := module.removeprefix("seqmnist_tf.")) in MODULES:
             answer = command(MODULES[name].main, *words, "--nonsense")
             assert answer.err.count("unrecognized arguments: --nonsense ") == 1, words
         else:
             main = {"seqmnist_tf.evaluate": evaluate.main, "seqmnist_tf.export": export.main}[module]
             assert "has no model.keras" in command(main, *words).err
+
+
+def test_the_search_space_can_be_searched() -> None:
+    (document,) = (json.loads(block) for block in blocks("json"))
+    assert len(space.parse(document)) == 3
 
 
 def test_keys_presets_and_modules_exist() -> None:

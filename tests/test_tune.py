@@ -1,0 +1,266 @@
+"""Searches: their protocol and result, resumed after kills, with workers of which one is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf import search, train, tune
+from seqmnist_tf.run_dir import RunDirectory
+from tests.conftest import Result
+from tests.toy import ROOT
+
+SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
+SPACE = {
+    "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"},
+    "optimizer.name": {"choices": ["SGD", "Adam"]},
+    "train.batch_size": {"choices": [10, 20, 40]},
+}
+
+
+@pytest.fixture(autouse=True)
+def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "REPEATS", 2)
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+
+
+@pytest.fixture
+def space_file(tmp_path: Path) -> str:
+    (tmp_path / "space.json").write_text(json.dumps(SPACE))
+    return str(tmp_path / "space.json")
+
+
+def words(tuner: str, trials: int, folder: Path, space_file: str, *more: str) -> list[str]:
+    return [f"--tuner={tuner}", f"--max-trials={trials}", f"--dir={folder}", f"--space={space_file}", *SMALL, *more]
+
+
+def trials_of(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "trials.json").read_text())
+
+
+@pytest.mark.parametrize("tuner", tune.TUNERS)
+def test_each_tuner_yields_a_configuration_that_trains(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, tuner: str
+) -> None:
+    folder = tmp_path / "search"
+    result = command(tune.main, *words(tuner, 3, folder, space_file, "--epochs=3"))
+    assert result.status == 0, result.err
+    rows = trials_of(folder)
+    assert len(rows) == 3
+    best = max(rows, key=lambda row: row["score"])
+    config = cfg.read_config(folder / "best.json")
+    assert config.test.enabled and config.task.validation_size == config.task.limit_train == 0
+    assert config.train.n_epochs == 3 and config.model.hidden_size == 4
+    assert config.optimizer.lr == pytest.approx(best["values"]["optimizer.lr"])
+    for row in rows:
+        run = RunDirectory.open(folder / "trials" / row["trial"])
+        assert run.config.test.enabled is False and run.config.task.validation_size == 60
+        assert run.history()[-1]["test_accuracy"] is None
+        assert run.history()[-1]["val_accuracy"] == row["score"]
+    report = (folder / "report.md").read_text()
+    assert f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%}" in report
+    assert "With 2 other seeds: " in report and "`optimizer.lr`" in report
+    assert report in result.out and result.out.count("best so far") == 3
+    assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
+    small = ["--task.limit-train=20", "--task.limit-test=20", "--run-dir", str(tmp_path / "run")]
+    assert command(train.main, "--config", str(folder / "best.json"), *small).status == 0
+
+
+def test_the_test_set_is_never_read(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seqmnist_tf import data
+
+    asked: list[Any] = []
+    load = data.load_mnist
+
+    def note(*args: Any) -> Any:
+        asked.append(args[2])
+        return load(*args)
+
+    monkeypatch.setattr(data, "load_mnist", note)
+    assert command(tune.main, *words("random", 1, tmp_path / "search", space_file, "--epochs=1")).status == 0
+    assert set(asked) == {("train",)}
+
+
+def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
+    command: Callable[..., Result], toy: None, tmp_path: Path
+) -> None:
+    file = tmp_path / "wild.json"
+    file.write_text(json.dumps({"optimizer.lr": {"choices": [1e-9, 3e38]}}))
+    wild = ["--optimizer.grad-clip-value=null", "--optimizer.name=SGD", "--train.batch-size=10"]
+    result = command(tune.main, *words("random", 2, tmp_path / "search", str(file), "--epochs=4", *wild))
+    assert result.status == 0, result.err
+    rows = {row["values"]["optimizer.lr"]: row for row in trials_of(tmp_path / "search")}
+    assert (rows["3e+38"]["status"], rows["3e+38"]["score"]) == ("diverged", 0)
+    assert "diverged" in result.err
+    assert (rows["1e-09"]["status"], rows["1e-09"]["epochs"]) == ("at chance", 2)
+    assert 0 < rows["1e-09"]["score"] < search.AT_CHANCE
+
+
+def test_a_search_that_ended_goes_on_when_more_is_asked_for(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "search"
+    assert command(tune.main, *words("random", 2, folder, space_file, "--epochs=1")).status == 0
+    first = trials_of(folder)
+    trained: list[Any] = []
+
+    def note(config: cfg.Config, path: Path, **kwargs: Any) -> Any:
+        trained.append(path)
+        return train.train(config, path, **kwargs)
+
+    monkeypatch.setattr(tune, "train", note)
+    assert command(tune.main, *words("random", 4, folder, space_file, "--epochs=1")).status == 0
+    assert trials_of(folder)[:2] == first and len(trials_of(folder)) == 4
+    assert len([path for path in trained if path.parent.name == "trials"]) == 2
+
+
+TOY_TUNE = """
+import os, signal, sys
+from seqmnist_tf import callbacks, cli, data, tune
+from tests.toy import toy_mnist
+
+data.load_mnist = toy_mnist
+tune.REPEATS = 1
+left = int(os.environ.get("KILL_AFTER", "0"))
+on_batch_end = callbacks.Recorder.on_train_batch_end
+def batch_end(self, batch, logs=None):
+    global left
+    on_batch_end(self, batch, logs)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+callbacks.Recorder.on_train_batch_end = batch_end
+cli.run(tune.main)
+"""
+
+
+def tune_elsewhere(*argv: str, kill_after: int = 0) -> int:
+    environment = {**os.environ, "KILL_AFTER": str(kill_after), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", TOY_TUNE, *argv]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=250).returncode
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, space_file: str) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert tune_elsewhere(*words("random", 4, whole, space_file, "--epochs=3")) == 0
+    for steps in (7, 12):
+        arguments = words("random", 4, killed, space_file, "--epochs=3")
+        assert tune_elsewhere(*arguments, kill_after=steps) == -signal.SIGKILL
+    assert tune_elsewhere(*words("random", 4, killed, space_file, "--epochs=3")) == 0
+    assert without_times(trials_of(killed)) == without_times(trials_of(whole))
+    assert (killed / "best.json").read_bytes() == (whole / "best.json").read_bytes()
+
+
+REAL = ["--task.limit-train=300", "--task.validation-size=100", "--model.hidden-size=16", "--wandb.mode=disabled"]
+
+
+def start_search(folder: Path, space_file: str, trials: int, tuner: str = "random") -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "seqmnist_tf.tune",
+        f"--tuner={tuner}",
+        f"--max-trials={trials}",
+        f"--dir={folder}",
+    ]
+    return subprocess.Popen([*command, f"--space={space_file}", "--workers=2", "--epochs=2", *REAL], cwd=ROOT)
+
+
+def wait_for_trials(folder: Path, count: int) -> None:
+    end = time.monotonic() + 200
+    while len(list(folder.glob("trials/*/summary.json"))) < count:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def pids(folder: Path, role: str) -> list[int]:
+    listed = subprocess.run(
+        ["pgrep", "-f", f"seqmnist_tf.tune .*{folder} .*--role {role}"], capture_output=True, text=True
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_killed_worker_is_started_again_and_all_trials_are_accounted_for(tmp_path: Path, space_file: str) -> None:
+    folder = tmp_path / "search"
+    with start_search(folder, space_file, 8) as process:
+        wait_for_trials(folder, 2)
+        os.kill(pids(folder, "worker")[0], signal.SIGKILL)
+        assert process.wait(timeout=250) == 0
+    assert [row["trial"] for row in trials_of(folder)] == [str(n) for n in range(8)]
+    assert not pids(folder, "worker") and not pids(folder, "chief")
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_distributed_search_that_was_killed_goes_on(tmp_path: Path, space_file: str) -> None:
+    folder = tmp_path / "search"
+    with start_search(folder, space_file, 6) as process:
+        wait_for_trials(folder, 2)
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 20
+    while pids(folder, "worker") or pids(folder, "chief"):
+        assert time.monotonic() < end, "chief and workers outlive the process that started them"
+        time.sleep(0.2)
+    done = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("trials/*/summary.json")}
+    with start_search(folder, space_file, 6) as process:
+        assert process.wait(timeout=250) == 0
+    assert [row["trial"] for row in trials_of(folder)] == [str(n) for n in range(6)]
+    for trial, written in done.items():
+        assert (folder / "trials" / trial / "summary.json").stat().st_mtime_ns == written  # not run again
+
+
+def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thing").write_text("")
+    (tmp_path / "bad.json").write_text('{"optimizer.lr": {"low": 1, "high": 0.1}}')
+    good = words("random", 1, tmp_path / "search", space_file, "--epochs=1")
+    for argv, message in (
+        ([], "the following arguments are required: --tuner, --max-trials, --dir"),
+        ([*good, "--tuner=grid"], "argument --tuner: invalid choice: 'grid'"),
+        ([*good, "--max-trials=0"], "--max-trials must be 1 to 100,000 (got 0)"),
+        ([*good, "--epochs=0"], "--epochs must be 1 to 100,000 (got 0)"),
+        ([*good, "--workers=-1"], "--workers must be 0 to 1,000 (got -1)"),
+        ([*good, "--role=worker"], "--role and --oracle go together, and without --workers"),
+        ([*good, "--role=chief", "--oracle=nowhere"], "--oracle must be HOST:PORT (got 'nowhere')"),
+        ([*good, "--test.enabled=true"], "test.enabled must be false in a search (got true)"),
+        ([*good, "--space", str(tmp_path / "bad.json")], "optimizer.lr in the search space must have low below high"),
+        ([*good, "--space", str(tmp_path / "no.json")], "cannot read search space"),
+        ([*good, "--dir", str(tmp_path / "file")], f"cannot write to {tmp_path / 'file'}"),
+        ([*good, "--dir", str(tmp_path / "full")], f"{tmp_path / 'full'} holds no search, but other things"),
+        ([*good, "--optimizer.lr=0"], "optimizer.lr must be a number > 0"),
+    ):
+        result = command(tune.main, *argv)
+        assert (result.status, result.out) == (2, ""), argv
+        assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1, result.err
+    assert not (tmp_path / "search").exists()
+    assert command(tune.main, *good).status == 0
+    for change in ("--tuner=bayesian", "--optimizer.momentum=0.5", "--epochs=2"):
+        result = command(tune.main, *good, change)
+        assert result.status == 2 and "holds another search" in result.err
+
+
+def test_only_workers_of_this_machine_reach_the_chief(tmp_path: Path) -> None:
+    parsed = tune.make_parser().parse_args(["--tuner=random", "--max-trials=1", "--dir=x", "--workers=2"])
+    assert parsed.oracle is None
+    assert tune.without_workers(["--workers", "2", "--epochs=1", "--workers=3", "a"]) == ["--epochs=1", "a"]
