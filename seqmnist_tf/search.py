@@ -47,26 +47,30 @@ class Search:
             del base[section][key]
         return {"tuner": self.tuner, "base": base, "space": self.space_document}
 
+    @property
+    def file(self) -> Path:
+        """Where ``document`` is kept."""
+        return self.path / "search.json"
+
     def claim(self) -> None:
         """Write ``search.json``, or see that it is that of the same search.
 
         Raises:
             InputError: the folder is another search's, holds other things, or cannot be written.
         """
-        file = self.path / "search.json"
         try:
-            if file.is_file():
-                if json.loads(file.read_text()) != self.document:
+            if self.file.is_file():
+                if json.loads(self.file.read_text()) != self.document:
                     raise InputError(f"{self.path} holds another search (give a new --dir, or the arguments it had)")
-            elif self.path.is_dir() and any(path.name != ".lock" for path in self.path.iterdir()):
+            elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
                 raise InputError(f"{self.path} holds no search, but other things (give a new --dir)")
             else:
                 self.path.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, (json.dumps(self.document, indent=2) + "\n").encode())
+                write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a --dir to write to)") from None
         except json.JSONDecodeError as error:
-            raise InputError(f"cannot read {file}: {error}") from None
+            raise InputError(f"cannot read {self.file}: {error}") from None
 
     def config(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial with these values."""

@@ -29,7 +29,7 @@ from . import cli, runtime, search
 from . import config as cfg
 from . import space as sp
 from .config import Config
-from .errors import InputError, RunError
+from .errors import InputError, RunError, first_line
 from .run_dir import RunDirectory, write_atomically
 from .search import Search
 from .train import resume, train
@@ -166,6 +166,12 @@ class Progress:
                 flush=True,
             )
         return len(new)
+
+    def keep_saying(self) -> None:
+        """Tell of trials as they end, for ever."""
+        while True:
+            time.sleep(POLL_SECONDS)
+            self.say()
 
 
 def finish(what: Search, command: str) -> None:
@@ -327,8 +333,17 @@ def lead(what: Search, options: argparse.Namespace, argv: list[str], command: st
     if options.workers:
         share = threads or max(1, runtime.available_cores() // options.workers)
         supervise(what, [*without_workers(argv), f"--train.threads={share}"], options.workers, options.max_trials)
-    else:
-        make_tuner(what, options.max_trials, threads, command).search(verbose=0)
+        return
+    import keras_tuner
+
+    tuner = make_tuner(what, options.max_trials, threads, command)
+    if options.role == "chief" and PARENT not in os.environ:
+        progress = Progress(what, options.max_trials)
+        threading.Thread(target=progress.keep_saying, daemon=True).start()
+    try:
+        tuner.search(verbose=0)
+    except (keras_tuner.errors.FatalError, RuntimeError) as error:
+        raise RunError(f"the search cannot go on: {first_line(error)} (the same command resumes it)") from None
 
 
 def main(argv: list[str]) -> int:
@@ -342,6 +357,13 @@ def main(argv: list[str]) -> int:
         return cli.EXIT_DONE
     document = sp.read(options.space) if options.space else sp.DEFAULT
     what = Search(options.dir, options.tuner, base, sp.parse(document), document, parsed.preset)
+    for row in what.space:
+        for choice in row.choices:
+            sp.apply((row,), {row.name: choice, **dict([row.only_with] if row.only_with else [])}, base)
+    if options.role == "worker" and not what.file.exists():
+        print("waiting for the chief", file=sys.stderr, flush=True)
+        while not what.file.exists():
+            time.sleep(POLL_SECONDS)
     what.claim()
     command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])
     os.environ.setdefault("WANDB_RUN_GROUP", f"search-{options.dir.resolve().name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf import search, train, tune
+from seqmnist_tf.errors import RunError
 from seqmnist_tf.run_dir import RunDirectory
 from tests.conftest import Result
 from tests.toy import ROOT
@@ -233,6 +235,8 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thing").write_text("")
+    clash = {"clip": {"choices": [{"optimizer.grad_clip_value": 1}]}}
+    (tmp_path / "clash.json").write_text(json.dumps(clash))
     (tmp_path / "bad.json").write_text('{"optimizer.lr": {"low": 1, "high": 0.1}}')
     good = words("random", 1, tmp_path / "search", space_file, "--epochs=1")
     for argv, message in (
@@ -249,15 +253,51 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
         ([*good, "--dir", str(tmp_path / "file")], f"cannot write to {tmp_path / 'file'}"),
         ([*good, "--dir", str(tmp_path / "full")], f"{tmp_path / 'full'} holds no search, but other things"),
         ([*good, "--optimizer.lr=0"], "optimizer.lr must be a number > 0"),
+        (["quickstart", *good, "--space", str(tmp_path / "clash.json")], "optimizer.grad_clip_value and optimizer."),
     ):
         result = command(tune.main, *argv)
         assert (result.status, result.out) == (2, ""), argv
         assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1, result.err
     assert not (tmp_path / "search").exists()
     assert command(tune.main, *good).status == 0
-    for change in ("--tuner=bayesian", "--optimizer.momentum=0.5", "--epochs=2"):
+    for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
         result = command(tune.main, *good, change)
         assert result.status == 2 and "holds another search" in result.err
+
+
+def test_a_failure_of_a_run_ends_the_search(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr(tune, "train", fail)
+    result = command(tune.main, *words("random", 3, tmp_path / "search", space_file, "--epochs=1"))
+    assert result.status == 1
+    assert result.err.endswith("the search cannot go on: the disk is full (the same command resumes it)\n")
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_chief_and_a_worker_by_hand(tmp_path: Path, space_file: str) -> None:
+    folder = tmp_path / "search"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        oracle = f"127.0.0.1:{probe.getsockname()[1]}"
+    common = [sys.executable, "-m", "seqmnist_tf.tune", "--tuner=random", "--max-trials=2", f"--dir={folder}"]
+    common += [f"--space={space_file}", "--epochs=1", f"--oracle={oracle}", *REAL]
+    with (
+        subprocess.Popen([*common, "--role=chief"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as chief,
+        subprocess.Popen([*common, "--role=worker", "--worker-name=a"], cwd=ROOT) as worker,
+    ):
+        try:
+            assert worker.wait(timeout=100) == 0
+            out, _ = chief.communicate(timeout=100)
+        finally:
+            chief.kill()
+            worker.kill()
+    assert chief.returncode == 0
+    assert out.count("best so far") == 2 and "train it: " in out
+    assert len(trials_of(folder)) == 2
 
 
 def test_only_workers_of_this_machine_reach_the_chief(tmp_path: Path) -> None:
