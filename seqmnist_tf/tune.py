@@ -7,14 +7,13 @@ python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-tr
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
 import re
 import shlex
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,46 +29,17 @@ from . import config as cfg
 from . import space as sp
 from .config import Config
 from .errors import InputError, RunError, first_line
-from .run_dir import RunDirectory, write_atomically
+from .run_dir import write_atomically
 from .search import Search
-from .train import resume, train
+from .trials import POLL_SECONDS, Progress, run_trial
+from .workers import PARENT, end_with_parent, set_role, supervise, without_workers
 
 if TYPE_CHECKING:
     import keras_tuner
 
 VALIDATION_SIZE = 10_000  # of a search whose configuration holds nothing out
 REPEATS = 3  # seeds with which the best trial is repeated
-RESTARTS = 5  # of workers, with no trial ended in between
-POLL_SECONDS = 1.0
-PARENT = "SEQMNIST_TUNE_PARENT"  # in the environment of a chief or worker: the process that started it
 TUNERS = ("random", "bayesian", "hyperband")
-
-
-def run_trial(what: Search, trial_id: str, values: dict[str, Any], threads: int, command: str) -> float:
-    """Train a trial to its end, from where it was left, and return its score.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted.
-    """
-    config = cfg.with_values(what.config(values), {"train.threads": threads} if threads else {})
-    path = what.trial_path(trial_id)
-    ended = search.outcome(RunDirectory(path)) if path.is_dir() else None
-    if ended is None:
-
-        def give_up(history: list[dict[str, Any]]) -> bool:
-            return search.at_chance(history, config.train.n_epochs)
-
-        if path.is_dir():
-            resume(path, command=command, give_up=give_up)
-        else:
-            train(config, path, preset=what.preset, command=command, give_up=give_up)
-        ended = search.outcome(RunDirectory(path))
-        if ended is None:
-            raise KeyboardInterrupt
-    how, score = ended
-    if how != "completed":
-        print(f"trial {trial_id}: {how}", file=sys.stderr)
-    return score
 
 
 def declare(space: Sequence[sp.Dimension]) -> keras_tuner.HyperParameters:
@@ -140,40 +110,6 @@ def make_tuner(what: Search, max_trials: int, threads: int, command: str) -> Any
     return Tuner(oracle, directory=str(what.path), project_name=search.ORACLE)
 
 
-class Progress:
-    """Tells of each trial that has ended: its score, the best so far, and the time left at the pace since the start."""
-
-    def __init__(self, what: Search, max_trials: int) -> None:
-        self.what, self.max_trials = what, max_trials
-        self.started = time.monotonic()
-        self.told = {row["trial"] for row in search.read_trials(what)}
-        self.before = len(self.told)
-
-    def say(self) -> int:
-        """Tell of the trials that were not told of yet; return how many they are."""
-        rows = search.read_trials(self.what)
-        new = [row for row in rows if row["trial"] not in self.told]
-        if new:
-            best = search.best_of(rows)
-            pace = (time.monotonic() - self.started) / (len(rows) - self.before)
-            minutes = (self.max_trials - len(rows)) * pace / 60
-        for row in new:
-            self.told.add(row["trial"])
-            print(
-                f"trial {row['trial']}: validation accuracy {row['score']:.2%}, {row['status']}; best so far "
-                f"{best['score']:.2%} (trial {best['trial']}); {len(rows)} of at most {self.max_trials} trials, "
-                f"{minutes:.0f} min left",
-                flush=True,
-            )
-        return len(new)
-
-    def keep_saying(self) -> None:
-        """Tell of trials as they end, for ever."""
-        while True:
-            time.sleep(POLL_SECONDS)
-            self.say()
-
-
 def finish(what: Search, command: str) -> None:
     """Repeat the best trial with other seeds; write best.json, trials.json, the report and the picture."""
     rows = search.read_trials(what)
@@ -186,91 +122,14 @@ def finish(what: Search, command: str) -> None:
     repeats: list[float] = []
     for n in range(1, REPEATS + 1):
         seed = (what.base.train.seed + n) % 2**32
-        again = Search(
-            what.path / "repeats",
-            what.tuner,
-            cfg.with_values(what.base, {"train.seed": seed}),
-            what.space,
-            {},
-            what.preset,
+        again = dataclasses.replace(
+            what, path=what.path / "repeats", base=cfg.with_values(what.base, {"train.seed": seed})
         )
         repeats.append(run_trial(again, f"seed{seed}", best["hyperparameters"], 0, command))
     text = search.report(what, rows, repeats)
     write_atomically(what.path / "report.md", text.encode())
     print(text)
     print(f"train it: python -m seqmnist_tf.train --config {what.path / 'best.json'}")
-
-
-def set_role(role: str, name: str, oracle: str) -> None:
-    """Make this process KerasTuner's chief or one of its workers."""
-    host, _, port = oracle.rpartition(":")
-    os.environ["KERASTUNER_TUNER_ID"] = "chief" if role == "chief" else name
-    os.environ["KERASTUNER_ORACLE_IP"] = host
-    os.environ["KERASTUNER_ORACLE_PORT"] = port
-
-
-def supervise(what: Search, argv: list[str], workers: int, max_trials: int) -> None:
-    """Run a chief and workers on this machine to the end of the search; a worker that dies is started again.
-
-    Raises:
-        RunError: the chief died, or workers die again and again.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        oracle = f"127.0.0.1:{probe.getsockname()[1]}"
-    logs = what.path / "logs"
-    logs.mkdir(exist_ok=True)
-
-    def start(role: str, name: str) -> subprocess.Popen[bytes]:
-        words = [*argv, "--role", role, "--oracle", oracle, "--worker-name", name]
-        environment = {**os.environ, PARENT: str(os.getpid())}
-        with (logs / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-m", "seqmnist_tf.tune", *words]
-            return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    progress = Progress(what, max_trials)
-    chief = start("chief", "chief")
-    running = {f"worker{n}": start("worker", f"worker{n}") for n in range(workers)}
-    previous = signal.signal(signal.SIGTERM, stop)
-    restarts = 0
-    try:
-        while running:
-            time.sleep(POLL_SECONDS)
-            if progress.say():
-                restarts = 0
-            for name, worker in list(running.items()):
-                if worker.poll() is None:
-                    continue
-                del running[name]
-                if worker.returncode:
-                    restarts += 1
-                    if restarts > RESTARTS:
-                        raise RunError(f"workers die again and again (see {logs})")
-                    print(f"{name} died ({worker.returncode}) and is started again", file=sys.stderr, flush=True)
-                    running[name] = start("worker", name)
-            if chief.poll() is not None and running:
-                raise RunError(f"the chief died (see {logs / 'chief.log'}); the same command goes on with the search")
-    finally:
-        for process in (*running.values(), chief):
-            process.terminate()
-        for process in (*running.values(), chief):
-            process.wait()
-        signal.signal(signal.SIGTERM, previous)
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends."""
-    parent = int(os.environ.get(PARENT, "0"))
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if parent:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def protocol(config: Config, given: dict[str, Any], epochs: int | None) -> Config:
@@ -334,6 +193,7 @@ def lead(what: Search, options: argparse.Namespace, argv: list[str], command: st
         share = threads or max(1, runtime.available_cores() // options.workers)
         supervise(what, [*without_workers(argv), f"--train.threads={share}"], options.workers, options.max_trials)
         return
+    import grpc
     import keras_tuner
 
     tuner = make_tuner(what, options.max_trials, threads, command)
@@ -342,6 +202,8 @@ def lead(what: Search, options: argparse.Namespace, argv: list[str], command: st
         threading.Thread(target=progress.keep_saying, daemon=True).start()
     try:
         tuner.search(verbose=0)
+    except grpc.RpcError:
+        raise RunError(f"the chief at {options.oracle} is gone (the same commands go on with the search)") from None
     except (keras_tuner.errors.FatalError, RuntimeError) as error:
         raise RunError(f"the search cannot go on: {first_line(error)} (the same command resumes it)") from None
 
@@ -382,18 +244,6 @@ def main(argv: list[str]) -> int:
         lead(what, options, argv, command)
         finish(what, command)
     return cli.EXIT_DONE
-
-
-def without_workers(argv: Sequence[str]) -> list[str]:
-    """Return a command line without ``--workers``."""
-    words: list[str] = []
-    rest = iter(argv)
-    for word in rest:
-        if word == "--workers":
-            next(rest, None)
-        elif not word.startswith("--workers="):
-            words.append(word)
-    return words
 
 
 if __name__ == "__main__":

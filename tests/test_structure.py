@@ -46,6 +46,8 @@ ORDER = [
     "serving_benchmark",
     "space",
     "search",
+    "trials",
+    "workers",
     "tune",
 ]
 MAY_IMPORT_ONLY = {

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf import search, train, tune
+from seqmnist_tf import search, train, trials, tune, workers
 from seqmnist_tf.errors import RunError
 from seqmnist_tf.run_dir import RunDirectory
 from tests.conftest import Result
@@ -122,7 +122,7 @@ def test_a_search_that_ended_goes_on_when_more_is_asked_for(
         trained.append(path)
         return train.train(config, path, **kwargs)
 
-    monkeypatch.setattr(tune, "train", note)
+    monkeypatch.setattr(trials, "train", note)
     assert command(tune.main, *words("random", 4, folder, space_file, "--epochs=1")).status == 0
     assert trials_of(folder)[:2] == first and len(trials_of(folder)) == 4
     assert len([path for path in trained if path.parent.name == "trials"]) == 2
@@ -271,7 +271,7 @@ def test_a_failure_of_a_run_ends_the_search(
     def fail(*_: Any, **__: Any) -> None:
         raise RunError("the disk is full")
 
-    monkeypatch.setattr(tune, "train", fail)
+    monkeypatch.setattr(trials, "train", fail)
     result = command(tune.main, *words("random", 3, tmp_path / "search", space_file, "--epochs=1"))
     assert result.status == 1
     assert result.err.endswith("the search cannot go on: the disk is full (the same command resumes it)\n")
@@ -303,4 +303,4 @@ def test_a_chief_and_a_worker_by_hand(tmp_path: Path, space_file: str) -> None:
 def test_only_workers_of_this_machine_reach_the_chief(tmp_path: Path) -> None:
     parsed = tune.make_parser().parse_args(["--tuner=random", "--max-trials=1", "--dir=x", "--workers=2"])
     assert parsed.oracle is None
-    assert tune.without_workers(["--workers", "2", "--epochs=1", "--workers=3", "a"]) == ["--epochs=1", "a"]
+    assert workers.without_workers(["--workers", "2", "--epochs=1", "--workers=3", "a"]) == ["--epochs=1", "a"]
