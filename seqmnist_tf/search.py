@@ -200,10 +200,9 @@ def draw(search: Search, rows: list[dict[str, Any]], path: Path) -> None:
         if row.choices:
             labels = list(row.choices)
             panel.plot([labels.index(trial["values"][row.name]) for trial in used], heights, "o", alpha=0.7)
-            short = [label.replace("optimizer.grad_clip_", "") for label in labels]
-            panel.set_xticks(
-                range(len(labels)), short, fontsize="x-small", rotation=20 if max(map(len, short)) > 10 else 0
-            )
+            panel.set_xticks(range(len(labels)), labels, fontsize="x-small")
+            panel.tick_params(axis="x", rotation=20 if max(map(len, labels)) > 10 else 0)
+            panel.set_xlim(-0.5, len(labels) - 0.5)
         else:
             panel.plot([trial["values"][row.name] for trial in used], heights, "o", alpha=0.7)
             panel.set_xscale("log" if row.log else "linear")
