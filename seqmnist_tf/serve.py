@@ -61,9 +61,10 @@ class Models:
         Raises:
             RequestError: 404, there is no such version.
         """
-        number = self.newest if version is None else int(version) if version.isdecimal() else -1
-        if number not in self.paths:
-            raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {version})")
+        version = str(self.newest) if version is None else version
+        number = {str(number): number for number in self.paths}.get(version)
+        if number is None:
+            raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {version[:20]})")
         with self._lock:
             if number not in self._loaded:
                 model = SavedModel.load(self.paths[number])

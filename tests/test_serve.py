@@ -173,6 +173,7 @@ def test_a_bad_request_is_told_why(server: str, document: Any, text: str) -> Non
         ("GET", "/v1/models/seqmnist/versions/3", 404, "Servable not found for request: Specific(seqmnist, 3)"),
         ("POST", "/v1/models/seqmnist/versions/-1:predict", 404, "Specific(seqmnist, -1)"),
         ("POST", "/v1/models/seqmnist/versions/²:predict", 404, "Specific(seqmnist, "),
+        ("GET", f"/v1/models/seqmnist/versions/{'9' * 5000}", 404, f"Specific(seqmnist, {'9' * 20})"),
         ("GET", PREDICT, 400, f"Malformed request: GET {PREDICT}"),
         ("POST", "/v1/models/seqmnist:classify", 405, "Malformed request: POST /v1/models/seqmnist:classify"),
         ("GET", "/v1/models/seqmnist/labels/stable", 404, "Malformed request: "),
