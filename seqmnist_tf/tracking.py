@@ -128,7 +128,7 @@ class Tracker:
             dir=self.folder,
             id=run_id,
             name=self.folder.name,
-            group=self.config_id,
+            group=os.environ.get("WANDB_RUN_GROUP", self.config_id),
             config={**cfg.to_dict(self.config), "config_id": self.config_id},
             mode=mode,
             resume="allow",

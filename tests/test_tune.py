@@ -33,7 +33,8 @@ SPACE = {
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "REPEATS", 2)
-    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    monkeypatch.setenv("WANDB_RUN_GROUP", "")  # so that it is as before after the test
+    monkeypatch.delenv("WANDB_RUN_GROUP")
 
 
 @pytest.fixture
@@ -126,6 +127,16 @@ def test_a_search_that_ended_goes_on_when_more_is_asked_for(
     assert command(tune.main, *words("random", 4, folder, space_file, "--epochs=1")).status == 0
     assert trials_of(folder)[:2] == first and len(trials_of(folder)) == 4
     assert len([path for path in trained if path.parent.name == "trials"]) == 2
+
+
+def test_a_trial_is_a_run_of_the_searchs_group_at_wandb(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "REPEATS", 0)
+    argv = words("random", 1, tmp_path / "mine", space_file, "--epochs=1", "--wandb.mode=offline")
+    assert command(tune.main, *argv).status == 0
+    (record,) = (tmp_path / "mine" / "trials").glob("*/wandb/offline-run-*/run-*.wandb")
+    assert b"search-mine" in record.read_bytes()
 
 
 TOY_TUNE = """
