@@ -17,11 +17,9 @@ import tqdm
 
 from .config import Config
 from .data import Split, Splits
-from .evaluate import evaluate_model
+from .evaluate import AT_CHANCE, evaluate_model
 from .model import learning_rate
 from .run_dir import RunDirectory, replace_atomically
-
-AT_CHANCE = 0.2  # ten digits are guessed right with 0.1, and the plateau wanders a little above
 
 
 class DivergedError(Exception):

@@ -89,7 +89,6 @@ def describe(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
     ``commit`` and ``trained_with`` are those of the training; the SHA-256 is that of the run's ``pixel_order.txt``.
     """
     record, final = run.environment, (run.summary or {}).get("final") or {}
-    text = "".join(f"{pixel}\n" for pixel in order)
     return {
         "config": cfg.to_dict(run.config),
         "config_id": cfg.config_id(run.config),
@@ -98,7 +97,7 @@ def describe(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
         **{key: record.get("git", {}).get(key) for key in ("commit", "dirty")},
         **{key: final.get(key) for key in ("epoch", "test_accuracy", "test_correct", "test_total", "test_loss")},
         "pixel_order": order.tolist(),
-        "pixel_order_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "pixel_order_sha256": hashlib.sha256((run.path / "pixel_order.txt").read_bytes()).hexdigest(),
         "trained_with": record.get("versions"),
         "versions": environment.versions(),
         "exported": environment.utc_now(),

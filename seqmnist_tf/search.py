@@ -12,11 +12,11 @@ from . import config as cfg
 from . import space as sp
 from .config import Config
 from .errors import InputError
+from .evaluate import AT_CHANCE
 from .run_dir import RunDirectory, write_atomically
 from .space import Dimension
 
 ORACLE = "oracle"  # KerasTuner's own files
-AT_CHANCE = 0.2  # validation accuracy below which a trial sits on the plateau
 WORST = 0.0  # the score of a trial that diverged
 
 
@@ -163,8 +163,8 @@ def report(search: Search, rows: list[dict[str, Any]], repeats: list[float]) -> 
             continue
         value = best["values"][row.name]
         shown = value if row.choices else f"{value:.3g}"
-        unused = row.only_with and best["values"].get(row.only_with[0]) != row.only_with[1]
-        lines.append(f"| `{row.name}` | {'-' if unused else shown} | {row.allowed} | {row.at_edge(value) or ''} |")
+        used = row.counts(best["values"])
+        lines.append(f"| `{row.name}` | {shown if used else '-'} | {row.allowed} | {row.at_edge(value) or ''} |")
     lines += [
         "",
         "| trial | validation accuracy | | epochs | left the plateau in epoch | seconds |",
@@ -194,8 +194,7 @@ def draw(search: Search, rows: list[dict[str, Any]], path: Path) -> None:
     axes[0].set_xlabel("trial")
     axes[0].legend()
     for panel, row in zip(axes[1:], shown, strict=False):
-        used = [trial for trial in rows if row.name in trial["values"]
-                and (row.only_with is None or trial["values"].get(row.only_with[0]) == row.only_with[1])]  # fmt: skip
+        used = [trial for trial in rows if row.counts(trial["values"])]
         heights = [100 * trial["score"] for trial in used]
         if row.choices:
             labels = list(row.choices)

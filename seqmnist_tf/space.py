@@ -94,6 +94,10 @@ class Dimension:
             return ", ".join(self.choices)
         return f"{self.low:g} to {self.high:g}{', log-uniform' if self.log else ''}"
 
+    def counts(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether the row has a value among a trial's values, and one that counts there."""
+        return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
+
     def settings(self, value: Any) -> dict[str, Any]:
         """Return what a value sets, by key."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
@@ -140,7 +144,7 @@ def apply(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Confi
     """Return a configuration with the values of a trial; rows that do not count leave it as it is."""
     settings: dict[str, Any] = {}
     for row in space:
-        if row.name in values and (row.only_with is None or values.get(row.only_with[0]) == row.only_with[1]):
+        if row.counts(values):
             settings.update(row.settings(values[row.name]))
     return cfg.validate(cfg.with_values(config, settings))
 
