@@ -303,12 +303,16 @@ def read_config(path: Path) -> Config:
 def config_id(config: Config) -> str:
     """Return 12 hexadecimal digits that equal experiments share.
 
-    The id is a SHA-256 of the configuration without seed, threads, kernel, data and wandb; for a pixel order from a
-    file, the file's content stands in place of its path.
+    The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
+    id, and without seed, threads, kernel, data and wandb; for a pixel order from a file, the file's content stands in
+    place of its path.
     """
-    values = {k: v for k, v in flatten(config).items() if k.split(".")[0] not in ("data", "wandb")}
-    for key in ("train.seed", "train.threads", "train.kernel"):
-        del values[key]
+    apart = ("train.seed", "train.threads", "train.kernel")
+    values = {
+        key: value
+        for key, value in flatten(config).items()
+        if value != OPTIONS[key].default and key not in apart and key.split(".")[0] not in ("data", "wandb")
+    }
     if config.task.permutation.startswith("file:"):
         content = Path(config.task.permutation[5:]).read_bytes()
         values["task.permutation"] = "file:" + hashlib.sha256(content).hexdigest()

@@ -172,6 +172,12 @@ def test_config_id_is_of_the_experiment_alone() -> None:
         assert cfg.config_id(cfg.with_values(Config(), {key: value})) != base
 
 
+def test_config_id_stays_when_keys_are_added() -> None:
+    """The ids of published records: a change here breaks each of them."""
+    assert cfg.config_id(cfg.preset("baseline")) == "44136fa355b3"
+    assert cfg.config_id(cfg.preset("quickstart")) == "8174b65db05f"
+
+
 def test_config_id_of_a_file_is_of_its_content(tmp_path: Path) -> None:
     def identity(name: str, text: str) -> str:
         (tmp_path / name).write_text(text)
