@@ -61,7 +61,9 @@ class Model:
 class Optimizer:
     name: str = option("RMSProp", "Optimizer.", choices=("RMSProp", "SGD", "Adam"))
     lr: float = option(0.001, "Learning rate.", above=0)
-    weight_decay: float = option(0.0, "Decoupled weight decay: each step takes lr * weight_decay * w.", low=0)
+    weight_decay: float = option(
+        0.0, "Decoupled weight decay: each step takes lr * weight_decay * w of the weights, not of the biases.", low=0
+    )
     grad_clip_value: float | None = option(1.0, "Clip each gradient element to [-x, x]; null is off.", above=0)
     grad_clip_norm: float | None = option(None, "Clip the norm over all gradients to x; null is off.", above=0)
     rho: float = option(0.9, "RMSProp: decay of the mean square.", low=0, below=1)

@@ -96,11 +96,14 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
         "global_clipnorm": opt.grad_clip_norm,
     }
     if opt.name == "SGD":
-        return keras.optimizers.SGD(momentum=opt.momentum, **shared)
-    if opt.name == "Adam":
-        return keras.optimizers.Adam(beta_1=opt.beta_1, beta_2=opt.beta_2, epsilon=opt.epsilon, **shared)
-    rmsprop = TorchRMSprop if opt.epsilon_placement == "outside" else keras.optimizers.RMSprop
-    return rmsprop(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon, **shared)
+        optimizer = keras.optimizers.SGD(momentum=opt.momentum, **shared)
+    elif opt.name == "Adam":
+        optimizer = keras.optimizers.Adam(beta_1=opt.beta_1, beta_2=opt.beta_2, epsilon=opt.epsilon, **shared)
+    else:
+        rmsprop = TorchRMSprop if opt.epsilon_placement == "outside" else keras.optimizers.RMSprop
+        optimizer = rmsprop(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon, **shared)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])  # those of the gates say how long memories last
+    return optimizer
 
 
 def compile_model(model: keras.Model, config: Config) -> None:
