@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import runtime
-from .config import NUM_TIMESTEPS, Config
+from .config import NOISY_PARTS, NUM_TIMESTEPS, Config
 from .errors import InputError
 from .kernels import layer, native
 
@@ -168,9 +168,16 @@ class MeasuredSequential(keras.Sequential):
 
     Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
     clipping, and ``weight_norm``, the norm over all weights after the step.
-    The step is otherwise that of ``keras.Sequential``. It shares the layers of the model that it is made from, so that
-    training it trains that model.
+    The step is otherwise that of ``keras.Sequential``, with noise on the recurrent weights where that is asked for. It
+    shares the layers of the model that it is made from, so that training it trains that model.
+
+    Attributes:
+        recurrent_noise: ``train.recurrent_noise``.
+        noise_seed: with the number of the step, what the noise is drawn from.
     """
+
+    recurrent_noise = 0.0
+    noise_seed = 0
 
     @classmethod
     def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
@@ -194,7 +201,7 @@ class MeasuredSequential(keras.Sequential):
     def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
         sequences, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            logits = self(sequences, training=True)
+            logits = self._noisy_logits(sequences) if self.recurrent_noise else self(sequences, training=True)
             loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, training=True)
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
@@ -205,6 +212,20 @@ class MeasuredSequential(keras.Sequential):
             "gradient_norm": tf.linalg.global_norm(gradients),
             "weight_norm": tf.linalg.global_norm(self.trainable_variables),
         }
+
+    def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
+        """Return the logits of a batch whose parts are each read with recurrent weights of their own."""
+        recurrent = self.layers[0].cell.recurrent_kernel
+        shape = (NOISY_PARTS, *recurrent.shape)
+        seed = tf.stack([tf.constant(self.noise_seed, tf.int64), tf.cast(self.optimizer.iterations.value, tf.int64)])
+        noise = self.recurrent_noise * tf.random.stateless_normal(shape, seed)
+        size = tf.shape(sequences)[0]
+        logits = []
+        for part in range(NOISY_PARTS):
+            rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
+            with keras.StatelessScope(state_mapping=[(recurrent, recurrent.value + noise[part])]):
+                logits.append(self(rows, training=True))
+        return tf.concat(logits, axis=0)
 
 
 def learning_rate(model: keras.Model) -> float:

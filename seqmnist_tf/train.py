@@ -129,6 +129,7 @@ def _fit(
     from .tracking import Tracker
 
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
+    trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
     compile_model(trained, config)
     steps = _restore(run, trained)
     first_epoch = steps // config.steps_per_epoch

@@ -80,7 +80,7 @@ def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nosuch"], "unknown preset 'nosuch' (allowed: baseline, adam, sgd, quickstart)"),
+        (["nosuch"], "unknown preset 'nosuch' (allowed: baseline, adam, sgd, strong, quickstart)"),
         (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
         (["--trian.seed", "3"], "unknown key trian.seed (allowed sections: criterion,"),
         (["--frobnicate"], "unknown argument '--frobnicate'"),

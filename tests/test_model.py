@@ -230,6 +230,38 @@ def test_the_measured_model_trains_the_layers_of_its_source() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), measured.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("n", [4, 9])
+def test_noise_on_recurrent_weights_is_of_the_step_alone(n: int) -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=0.1, train__seed=2**32 - 1)
+    x, y = toy_batch(n)
+    steps = []
+    for std in (0.3, 0.3, 0.0):
+        model = MeasuredSequential.of(build_model(config), Kernel(None))
+        model.recurrent_noise, model.noise_seed = std, config.train.seed
+        compile_model(model, config)
+        first = [np.asarray(w) for w in model.get_weights()]
+        model.train_on_batch(x, y)
+        steps.append([before - after for before, after in zip(first, model.get_weights(), strict=True)])
+    assert all(np.array_equal(a, b) for a, b in zip(steps[0], steps[1], strict=True))
+    assert relative_error(steps[0][1], steps[2][1]) > 0.01
+
+    # By hand: each quarter of the batch with weights of its own, and the mean of the gradients.
+    noise = 0.3 * tf.random.stateless_normal((4, *first[1].shape), [config.train.seed, 0]).numpy()
+    assert noise.std() == pytest.approx(0.3, rel=0.1) and len({part.tobytes() for part in noise}) == 4
+    model = build_model(config)
+    compile_model(model, config)
+    expected = [np.zeros_like(w) for w in first]
+    for part in range(4):
+        rows = slice(n * part // 4, n * (part + 1) // 4)
+        model.set_weights([first[0], first[1] + noise[part], *first[2:]])
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=x[rows], y=y[rows], y_pred=model(x[rows], training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        expected = [e + np.asarray(g) * len(y[rows]) / n for e, g in zip(expected, gradients, strict=True)]
+    for step, gradient in zip(steps[0], expected, strict=True):
+        np.testing.assert_allclose(step, 0.1 * gradient, rtol=1e-3, atol=1e-6)
+
+
 def test_a_saved_model_loads_without_this_package(tmp_path: Any) -> None:
     config = configure(model__initializer="torch", model__forget_bias="chrono")
     model = build_model(config)

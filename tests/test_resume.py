@@ -18,7 +18,13 @@ from tests.conftest import Result
 from tests.toy import SMALL, run_train, start_train
 
 EPOCHS, STEPS = 6, 3
-WORDS = (*SMALL, f"--train.n-epochs={EPOCHS}", "--train.shuffle=true", "--optimizer.lr=0.01")
+WORDS = (
+    *SMALL,
+    f"--train.n-epochs={EPOCHS}",
+    "--train.shuffle=true",
+    "--train.recurrent-noise=0.05",
+    "--optimizer.lr=0.01",
+)
 
 
 def resume_words(run: Path) -> list[str]:
