@@ -273,7 +273,28 @@ def one_image(board: Board) -> str:
     )
 
 
+def exported(board: Board) -> str:
+    """Which run the newest exported version is."""
+    record = board.records[HEADLINE][0]
+    return (
+        f"The newest version is the run `{HEADLINE}`, seed {record.seed} ([its record](../results/{HEADLINE}/seed"
+        f"{record.seed})), which reads **{record.correct:,}** of the {NUM_TEST:,} test digits right."
+    )
+
+
 SECTIONS: dict[str, Callable[[Board], str]] = {
     section.__name__: section
-    for section in (headline, summary, runs, rows_to_paste, original, literature, cost, speed, serving, one_image)
+    for section in (
+        headline,
+        summary,
+        runs,
+        rows_to_paste,
+        original,
+        literature,
+        cost,
+        speed,
+        serving,
+        one_image,
+        exported,
+    )
 }
