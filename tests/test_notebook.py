@@ -37,7 +37,7 @@ def test_it_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     parameters.source += f"\nCHANGES = {SMALL!r}"
     nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(PATH.parent)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert "".join(output.text for output in outputs if output.get("name") == "stdout").count("of 300") == 2
+    assert "".join(output.text for output in outputs if output.get("name") == "stdout").count("of 300") == 1
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
 
 
