@@ -141,6 +141,8 @@ def disagreements(run: RunDirectory, losses: bytes) -> list[str]:
     """
     try:
         config, environment, summary, history = run.config, run.environment, run.summary or {}, run.history()
+        if config.task.permutation.startswith("file:"):
+            return ["its pixel order must be one that anyone can make (task.permutation seed:N, not file:PATH)"]
         return [
             *_not_publishable(config, environment, summary),
             *_history_problems(config, history, losses),

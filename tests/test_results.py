@@ -176,6 +176,11 @@ TAMPERING: list[tuple[str, Callable[[Path], Any], str]] = [
     ("config.json", lambda p: change_json(p, lambda d: d["train"].update(n_epochs=3)), "must have epochs 1 to 3"),
     ("config.json", lambda p: change_json(p, lambda d: d["optimizer"].update(beta_1=0.8)), "another config_id"),
     ("config.json", lambda p: change_json(p, lambda d: d["test"].update(enabled=False)), "tested on all 10,000"),
+    (
+        "config.json",
+        lambda p: change_json(p, lambda d: d["task"].update(permutation="file:/nowhere")),
+        "pixel order must be one that anyone can make",
+    ),
     ("environment.json", lambda p: change_json(p, lambda d: d["git"].update(dirty=True)), "must be of a commit"),
     ("environment.json", lambda p: change_json(p, lambda d: d["git"].update(commit=None)), "must be of a commit"),
     (
