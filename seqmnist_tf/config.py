@@ -361,9 +361,9 @@ PRESETS: dict[str, Preset] = {
             ),
             train=Train(n_epochs=40, shuffle=True, recurrent_noise=0.1),
         ),
-        "The same LSTM(128) trained so that every seed works: chrono initialisation, Adam with a high learning rate "
-        "and a low norm clip, a cosine, weight decay, noise on the recurrent weights; no augmentation. Chosen on the "
-        "last 10,000 training images.",
+        "The same LSTM(128), trained to generalise: chrono initialisation, Adam with a high learning rate and a low "
+        "norm clip, a cosine, weight decay, noise on the recurrent weights; no augmentation. Chosen on the last 10,000 "
+        "training images. Seed 0 read 99.09 % of the test set right.",
     ),
     "quickstart": Preset(
         replace(

@@ -226,8 +226,8 @@ def literature(board: Board) -> str:
     """Published accuracies of the plain LSTM, and in what they contradict each other."""
     rows, small, spreads = [], [], 0
     for row in board.literature["plain_lstm"]:
-        share = f"{row['smnist']:g} {row.get('spread', '')}".strip()
-        permuted = "" if row["psmnist"] is None else f"{row['psmnist']:g}"
+        share = f"{row['smnist']} {row.get('spread', '')}".strip()
+        permuted = "" if row["psmnist"] is None else str(row["psmnist"])
         notes = "; ".join(filter(None, [row["recipe"], row.get("note", "")]))
         rows.append([row["source"], row["units"], share, permuted, row.get("runs", ""), notes, row["read_in"]])
         if row["units"].isdecimal() and SMALL[0] <= int(row["units"]) <= SMALL[1]:
@@ -235,7 +235,7 @@ def literature(board: Board) -> str:
             spreads += "spread" in row
     head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "recipe, remarks", "read in"]
     text = (
-        f"One model, LSTMs of {SMALL[0]} to {SMALL[1]} units: from {min(small):g} to {max(small):g} %. "
+        f"One model, LSTMs of {SMALL[0]} to {SMALL[1]} units: from {min(small)} to {max(small)} %. "
         f"Of these {len(small)} figures, {spreads} with a spread over runs."
     )
     return _table(head, rows) + "\n\n" + text

@@ -21,6 +21,7 @@ from seqmnist_tf import (
     data,
     evaluate,
     export,
+    records,
     results,
     serve,
     serving_benchmark,
@@ -107,6 +108,13 @@ def test_keys_presets_and_modules_exist() -> None:
     table = README.split("| module |")[1].split("\n\n")[0]
     named = re.findall(r"`([\w.]+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
     assert named == [module for module in ORDER if module in named] or set(named) == set(ORDER)
+
+
+def test_presets_promise_what_their_records_say() -> None:
+    published = records.read(ROOT / "results")
+    for name in set(published) & set(cfg.PRESETS):
+        told = re.findall(r"(\d\d\.\d\d) %", cfg.PRESETS[name].doc)
+        assert told and set(told) <= {f"{100 * record.accuracy:.2f}" for record in published[name]}, name
 
 
 def test_the_plain_keras_lines_train_the_baseline(
