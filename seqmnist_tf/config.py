@@ -347,11 +347,11 @@ PRESETS: dict[str, Preset] = {
     "baseline": Preset(
         _BASELINE,
         "The published recipe, read by Keras: what the block names is as it names it (RMSProp, lr 0.001, clipvalue 1, "
-        "batch 100, 100 epochs), what it leaves unsaid is Keras's default, and the images come in published order every "
-        "epoch, as the original's loader gives them. It starts on a plateau at chance: seed 0 was above 50 % of the test "
-        "set in epoch 15 for the first time, and read 97.79 % right after epoch 100. Other readings: --train.shuffle "
-        "true; PyTorch's defaults, which the original ran on, by --model.initializer torch, --optimizer.rho 0.99, "
-        "--optimizer.epsilon 1e-8 and --optimizer.epsilon-placement outside.",
+        "batch 100, 100 epochs), what it leaves unsaid is Keras's default, and the images come in published order "
+        "every epoch, as the original's loader gives them. It starts on a plateau at chance: seed 0 was above 50 % of "
+        "the test set in epoch 15 for the first time, and read 97.79 % right after epoch 100. Other readings: "
+        "--train.shuffle true; PyTorch's defaults, which the original ran on, by --model.initializer torch, "
+        "--optimizer.rho 0.99, --optimizer.epsilon 1e-8 and --optimizer.epsilon-placement outside.",
     ),
     "adam": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")), "baseline with Adam."),
     "sgd": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")), "baseline with SGD."),
