@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import data, records, runtime
+from . import data, evaluate, records, runtime
 from .config import NUM_CLASSES, NUM_TIMESTEPS
 from .errors import InputError
 from .records import Record
@@ -77,7 +77,7 @@ class Shown:
             raise InputError(f"there is no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name)")
         self.record: Record = board.records[HEADLINE][0]
         self._test: data.Split | None = None
-        self._probabilities: np.ndarray | None = None
+        self._logits: np.ndarray | None = None
 
     @property
     def test(self) -> data.Split:
@@ -88,12 +88,12 @@ class Shown:
         return self._test
 
     @property
-    def probabilities(self) -> np.ndarray:
-        """What the model gives for the test set, float (10000, 10)."""
-        if self._probabilities is None:
-            logits = self.record.run.load_model().predict(data.in_batches(self.test.sequences, 1000), verbose=0)
-            self._probabilities = _softmax(logits)
-        return self._probabilities
+    def logits(self) -> np.ndarray:
+        """What the model gives for the test set, float32 (10000, 10)."""
+        if self._logits is None:
+            sequences = data.in_batches(self.test.sequences, self.record.config.test.batch_size)
+            self._logits = self.record.run.load_model().predict(sequences, verbose=0)
+        return self._logits
 
     def unfolding(self, indices: np.ndarray) -> np.ndarray:
         """Return probabilities after each pixel, float (n, 784, 10), of some test images."""
@@ -147,8 +147,7 @@ def learning_curves(board: Board, _: Shown) -> Figure:
 
 def confusion(board: Board, shown: Shown) -> Figure:
     """How often each digit is read as each other."""
-    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), int)
-    np.add.at(counts, (shown.test.labels, shown.probabilities.argmax(axis=1)), 1)
+    counts = evaluate.score(shown.logits, shown.test.labels).confusion
     figure = _figure(6.2, 6)
     axes = figure.subplots()
     wrong = counts - np.diag(counts.diagonal())
@@ -170,10 +169,11 @@ def confusion(board: Board, shown: Shown) -> Figure:
 def hardest(board: Board, shown: Shown) -> Figure:
     """The test digits to whose label the model gives the least probability."""
     across, down = 10, 4
-    of_label = shown.probabilities[np.arange(len(shown.test)), shown.test.labels]
+    probabilities = _softmax(shown.logits)
+    of_label = probabilities[np.arange(len(shown.test)), shown.test.labels]
     figure = _figure(11, 5.4)
     for axes, index in zip(figure.subplots(down, across).ravel(), of_label.argsort(kind="stable"), strict=False):
-        read = shown.probabilities[index].argmax()
+        read = probabilities[index].argmax()
         axes.imshow(shown.test.images[index], cmap="gray_r")
         axes.set_title(f"{shown.test.labels[index]}, read as {read}", fontsize=8, pad=2)
         axes.set_xlabel(f"{100 * of_label[index]:.1g} % · no. {index}", fontsize=7, labelpad=2)
