@@ -214,18 +214,26 @@ class MeasuredSequential(keras.Sequential):
         }
 
     def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
-        """Return the logits of a batch whose parts are each read with recurrent weights of their own."""
-        recurrent = self.layers[0].cell.recurrent_kernel
-        shape = (NOISY_PARTS, *recurrent.shape)
+        """Return the logits of a batch whose parts are each read with recurrent weights of their own.
+
+        Each part has copies of all weights of the LSTM, so that the parts' gradients are added by a sum over an axis,
+        in a fixed order. The tape's own sum (``AddN``) begins with a part whose memory it may overwrite, which is
+        another one from run to run, and so are its last bits.
+        """
+        lstm, *others = self.layers
+        weights = (lstm.cell.kernel, lstm.cell.recurrent_kernel, lstm.cell.bias)
+        kernel, recurrent, bias = (tf.broadcast_to(w.value, (NOISY_PARTS, *w.shape)) for w in weights)
         seed = tf.stack([tf.constant(self.noise_seed, tf.int64), tf.cast(self.optimizer.iterations.value, tf.int64)])
-        noise = self.recurrent_noise * tf.random.stateless_normal(shape, seed)
-        size = tf.shape(sequences)[0]
-        logits = []
-        for part in range(NOISY_PARTS):
+        recurrent += self.recurrent_noise * tf.random.stateless_normal(recurrent.shape, seed)
+        size, states = tf.shape(sequences)[0], []
+        for part, copies in enumerate(zip(*map(tf.unstack, (kernel, recurrent, bias)), strict=True)):
             rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
-            with keras.StatelessScope(state_mapping=[(recurrent, recurrent.value + noise[part])]):
-                logits.append(self(rows, training=True))
-        return tf.concat(logits, axis=0)
+            with keras.StatelessScope(state_mapping=list(zip(weights, copies, strict=True))):
+                states.append(lstm(rows, training=True))
+        outputs = tf.concat(states, axis=0)
+        for layer_ in others:
+            outputs = layer_(outputs, training=True)
+        return outputs
 
 
 def learning_rate(model: keras.Model) -> float:

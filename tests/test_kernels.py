@@ -388,6 +388,36 @@ def test_two_models_train_in_two_threads() -> None:
     assert together == [alone, alone]
 
 
+def in_memory(array: np.ndarray, *, aligned: bool) -> np.ndarray:
+    """Return a copy that TensorFlow uses where it lies, or one that it has to copy into memory of its own."""
+    memory = np.empty(array.size + 32, np.float32)
+    start = -memory.ctypes.data % 64 // 4 + (0 if aligned else 1)
+    copy = memory[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def test_gradients_of_noisy_parts_are_added_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = cfg.with_values(cfg.preset("strong"), {"model.hidden_size": 16, "train.kernel": "native"})
+    x, y = digits(40)[..., None], np.arange(40, dtype=np.int32) % 10
+    backward, found = native.backward, set()
+    for copied in range(-1, cfg.NOISY_PARTS):
+        calls = iter(range(cfg.NOISY_PARTS))
+
+        def placed(*args: Any, copied: int = copied, calls: Any = calls, **options: Any) -> Any:
+            aligned = next(calls) != copied
+            return [of if of is None else in_memory(of, aligned=aligned) for of in backward(*args, **options)]
+
+        monkeypatch.setattr(native, "backward", placed)
+        model = models.MeasuredSequential.of(models.build_model(config), models.choose_kernel(config))
+        model.recurrent_noise = config.train.recurrent_noise
+        models.compile_model(model, config)
+        model.train_on_batch(x, y)
+        assert next(calls, None) is None
+        found.add(b"".join(weights.tobytes() for weights in model.get_weights()))
+    assert len(found) == 1
+
+
 NATIVE = (*SMALL, "--model.hidden-size=16", "--train.n-epochs=2", "--train.shuffle=true")
 
 
