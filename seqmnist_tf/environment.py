@@ -97,10 +97,12 @@ def _output(*command: str) -> str | None:
 
 
 def _processor() -> str:
+    """Return the processor's name, with the numbers that tell it apart where a virtual machine shortens its name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        return f"{found['model name']} (family {found['cpu family']}, model {found['model']})"
+    except (OSError, KeyError):
         return platform.processor() or "unknown"
 
 

@@ -242,16 +242,20 @@ def literature(board: Board) -> str:
 
 
 def cost(board: Board) -> str:
-    """What training took."""
+    """What training took: a row for each experiment and each machine that it ran on."""
     rows = []
     for name, of_name in board.records.items():
-        seconds = [row["seconds"] for record in of_name for row in record.history]
-        machine, kernel = of_name[0].environment["machine"], of_name[0].environment["kernel"]
-        hours = statistics.mean(record.summary["seconds_total"] for record in of_name) / 3600
-        where = f"{machine['processor']}, {of_name[0].environment['threads']} threads, {kernel}"
-        times = [f"{statistics.median(seconds):.0f} ({min(seconds):.0f})", f"{hours:.1f}"]
-        rows.append([f"`{name}`", *times, where])
-    return _table(["run", ">seconds an epoch: median (least)", ">hours a run", "machine"], rows)
+        by_machine: dict[str, list[Record]] = {}
+        for record in of_name:
+            ran = record.environment
+            threads = f"{ran['threads']} thread{'s' if ran['threads'] > 1 else ''}"
+            by_machine.setdefault(f"{ran['machine']['processor']}, {threads}, {ran['kernel']}", []).append(record)
+        for where, there in by_machine.items():
+            seconds = [row["seconds"] for record in there for row in record.history]
+            hours = statistics.mean(record.summary["seconds_total"] for record in there) / 3600
+            times = [f"{statistics.median(seconds):.0f} ({min(seconds):.0f})", f"{hours:.1f}"]
+            rows.append([f"`{name}`", ", ".join(str(record.seed) for record in there), *times, where])
+    return _table(["run", ">seed", ">seconds an epoch: median (least)", ">hours a run", "machine"], rows)
 
 
 def speed(board: Board) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,17 @@ def test_tables_say_what_records_say(published: Path) -> None:
     for record in (first, second):
         assert f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} (" in tables.runs(board)
     assert rf"\texttt{{strong}}) & sMNIST & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm " in tables.rows_to_paste(board)
+
+
+def test_cost_has_a_row_for_each_machine(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "| `strong` | 0, 1 |" in tables.cost(board)
+    second = board.records["strong"][1]
+    second.environment["threads"] = 7
+    rows = tables.cost(board).splitlines()[2:]
+    assert rows[0].startswith("| `strong` | 0 | ") and rows[1].startswith("| `strong` | 1 | ")
+    assert "7 threads" not in rows[0] and "7 threads" in rows[1]
+    assert f" {statistics.median(row['seconds'] for row in second.history):.0f} (" in rows[1]
 
 
 def test_spans_of_epochs() -> None:
