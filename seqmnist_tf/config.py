@@ -366,7 +366,7 @@ PRESETS: dict[str, Preset] = {
         ),
         "The same LSTM(128), trained to generalise: chrono initialisation, Adam with a high learning rate and a low "
         "norm clip, a cosine, weight decay, noise on the recurrent weights; no augmentation. Chosen on the last 10,000 "
-        "training images. Seed 0 read 99.09 % of the test set right.",
+        "training images. Seeds 0, 1 and 2 read 99.09 %, 99.11 % and 99.09 % of the test set right.",
     ),
     "quickstart": Preset(
         replace(
