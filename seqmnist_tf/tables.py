@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,12 @@ def headline(board: Board) -> str:
     """The sentence that the README opens with."""
     found = _statistics(board.records[HEADLINE])
     spread = f"mean and standard deviation of {found.n} seeds" if found.n > 1 else "one seed"
-    return (
+    return textwrap.fill(
         "The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) that reads a digit's 784 pixels one at a time "
-        f"names\n**{found.percent()} %** of the {NUM_TEST:,} test digits right ({spread}), from a configuration, a "
-        "seed, a commit and a\nlog that anyone can run again."
+        f"names **{found.percent()} %** of the {NUM_TEST:,} test digits right ({spread}), from a configuration, a "
+        "seed, a commit and a log that anyone can run again.",
+        width=120,
+        break_on_hyphens=False,
     )
 
 
