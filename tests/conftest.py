@@ -9,8 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from seqmnist_tf import cli, data, export, serve
-from tests.toy import finished_run, toy_mnist
+from seqmnist_tf.runtime import import_tensorflow
+
+import_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
+
+from seqmnist_tf import cli, data, export, serve  # noqa: E402
+from tests.toy import finished_run, toy_mnist  # noqa: E402
 
 
 class Result(NamedTuple):
