@@ -353,7 +353,11 @@ PRESETS: dict[str, Preset] = {
         "--train.shuffle true; PyTorch's defaults, which the original ran on, by --model.initializer torch, "
         "--optimizer.rho 0.99, --optimizer.epsilon 1e-8 and --optimizer.epsilon-placement outside.",
     ),
-    "adam": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")), "baseline with Adam."),
+    "adam": Preset(
+        replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")),
+        "baseline with Adam. Seed 0 was above 50 % of the test set in epoch 24 for the first time, "
+        "and read 97.98 % right after epoch 100.",
+    ),
     "sgd": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")), "baseline with SGD."),
     "strong": Preset(
         replace(
