@@ -12,11 +12,12 @@ from typing import Any
 import scipy.stats
 
 from . import benchmark, records, serving_benchmark
-from .config import NUM_TEST
+from .config import NUM_TEST, NUM_TRAIN
 from .evaluate import wilson_interval
 from .records import Record
 
 HEADLINE = "strong"  # the one result that this project stands for
+QUICK_START = "quickstart"  # what the README's first command trains
 SMALL = (100, 130)  # units of the plain LSTMs whose published figures are compared
 
 
@@ -102,6 +103,17 @@ def _epochs(runs: Sequence[Record]) -> int:
     return runs[0].config.train.n_epochs
 
 
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, width=120, break_on_hyphens=False, break_long_words=False)
+
+
+def _machine(record: Record) -> str:
+    """Return what a run's time depends on."""
+    ran = record.environment
+    threads = f"{ran['threads']} thread{'s' if ran['threads'] > 1 else ''}"
+    return f"{ran['machine']['processor']}, {threads}, {ran['kernel']}"
+
+
 def _span(values: Sequence[int | None]) -> str:
     """Return the range of epochs that seeds took, and how many never did."""
     reached = sorted(value for value in values if value is not None)
@@ -124,13 +136,25 @@ def headline(board: Board) -> str:
     """The sentence that the README opens with."""
     found = _statistics(board.records[HEADLINE])
     spread = f"mean and standard deviation of {found.n} seeds" if found.n > 1 else "one seed"
-    return textwrap.fill(
+    return _paragraph(
         "The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) that reads a digit's 784 pixels one at a time "
         f"names **{found.percent()} %** of the {NUM_TEST:,} test digits right ({spread}), from a configuration, a "
-        "seed, a commit and a log that anyone can run again.",
-        width=120,
-        break_on_hyphens=False,
+        "seed, a commit and a log that anyone can run again."
     )
+
+
+def quick_start(board: Board) -> str:
+    """What the README's first command does, and what it took when its record was made."""
+    text = f"Train a real LSTM on the real {NUM_TRAIN:,} images"
+    if QUICK_START in board.records:
+        record = board.records[QUICK_START][0]
+        minutes, page = record.summary["seconds_total"] / 60, f"results/{QUICK_START}/seed{record.seed}/summary.json"
+        text += (
+            f" for {record.config.train.n_epochs} epochs. Seed {record.seed} reads **{_percent(record.accuracy)} %** "
+            f"of the {NUM_TEST:,} test digits right after {minutes:.1f} minutes of training ([its record]({page}): "
+            f"{_machine(record)})"
+        )
+    return _paragraph(text + "; without g++, and elsewhere than on Linux x86-64, several times as long:")
 
 
 def summary(board: Board) -> str:
@@ -250,9 +274,7 @@ def cost(board: Board) -> str:
     for name, of_name in board.records.items():
         by_machine: dict[str, list[Record]] = {}
         for record in of_name:
-            ran = record.environment
-            threads = f"{ran['threads']} thread{'s' if ran['threads'] > 1 else ''}"
-            by_machine.setdefault(f"{ran['machine']['processor']}, {threads}, {ran['kernel']}", []).append(record)
+            by_machine.setdefault(_machine(record), []).append(record)
         for where, there in by_machine.items():
             seconds = [row["seconds"] for record in there for row in record.history]
             hours = statistics.mean(record.summary["seconds_total"] for record in there) / 3600
@@ -293,6 +315,7 @@ SECTIONS: dict[str, Callable[[Board], str]] = {
     section.__name__: section
     for section in (
         headline,
+        quick_start,
         summary,
         runs,
         rows_to_paste,

@@ -367,6 +367,17 @@ def test_tables_say_what_records_say(published: Path) -> None:
     assert rf"\texttt{{strong}}) & sMNIST & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm " in tables.rows_to_paste(board)
 
 
+def test_the_quick_start_says_what_its_record_says(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "%" not in tables.quick_start(board)
+    record = board.records["strong"][0]
+    board.records[tables.QUICK_START] = [record]
+    text = " ".join(tables.quick_start(board).split())
+    minutes = sum(row["seconds"] for row in record.history) / 60
+    assert f" for 2 epochs. Seed 0 reads **{record.correct / 100:.2f} %** of " in text
+    assert f" after {minutes:.1f} minutes of training ([its record](results/quickstart/seed0/summary.json)" in text
+
+
 def test_cost_has_a_row_for_each_machine(published: Path) -> None:
     board = Board.read(Path("results"))
     assert "| `strong` | 0, 1 |" in tables.cost(board)
