@@ -358,7 +358,11 @@ PRESETS: dict[str, Preset] = {
         "baseline with Adam. Seed 0 was above 50 % of the test set in epoch 24 for the first time, "
         "and read 97.98 % right after epoch 100.",
     ),
-    "sgd": Preset(replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")), "baseline with SGD."),
+    "sgd": Preset(
+        replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")),
+        "baseline with SGD. Seed 0 never left the plateau: after epoch 100 it reads every test digit as a 1, 11.35 % of "
+        "them right.",
+    ),
     "strong": Preset(
         replace(
             _BASELINE,
