@@ -347,11 +347,14 @@ PRESETS: dict[str, Preset] = {
     "baseline": Preset(
         _BASELINE,
         "The published recipe, read by Keras: what the block names is as it names it (RMSProp, lr 0.001, clipvalue 1, "
-        "batch 100, 100 epochs), what it leaves unsaid is Keras's default, and the images come in published order "
-        "every epoch, as the original's loader gives them. It starts on a plateau at chance: seed 0 was above 50 % of "
-        "the test set in epoch 15 for the first time, and read 97.79 % right after epoch 100. Other readings: "
-        "--train.shuffle true; PyTorch's defaults, which the original ran on, by --model.initializer torch, "
-        "--optimizer.rho 0.99, --optimizer.epsilon 1e-8 and --optimizer.epsilon-placement outside.",
+        "batch 100, 100 epochs), what it leaves unsaid is Keras's default, as who has the block alone would run it "
+        "here, and the images come in published order every epoch, as the original's loader gives them. It starts on "
+        "a plateau at chance: seed 0 was above 50 % of the test set in epoch 15 for the first time, and read 97.79 % "
+        "right after epoch 100. Other readings: the images shuffled (--train.shuffle true), and PyTorch's defaults, "
+        "which the original ran on (--model.initializer torch, --optimizer.rho 0.99, --optimizer.epsilon 1e-8, "
+        "--optimizer.epsilon-placement outside). Within 12 epochs none of the four leaves the plateau for good; the "
+        "highest test accuracy of seed 0, its epoch, and that of epoch 12: this preset 41 % (10), 21 %; shuffled 30 "
+        "%, 17 %; PyTorch's at chance throughout; PyTorch's, shuffled, 34 % (11), 11 %.",
     ),
     "adam": Preset(
         replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")),
@@ -360,8 +363,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "sgd": Preset(
         replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")),
-        "baseline with SGD. Seed 0 never left the plateau: after epoch 100 it reads every test digit as a 1, 11.35 % of "
-        "them right.",
+        "baseline with SGD. Seed 0 never left the plateau: after epoch 100 it reads every test digit as a 1, and "
+        "11.35 % of them right.",
     ),
     "strong": Preset(
         replace(
@@ -383,9 +386,8 @@ PRESETS: dict[str, Preset] = {
             optimizer=Optimizer(name="Adam", lr=0.005, grad_clip_value=None, grad_clip_norm=1.0, schedule="cosine"),
             train=Train(n_epochs=3, shuffle=True),
         ),
-        "A first run that visibly learns: three epochs, chrono initialisation, Adam. Seed 0 read 92.66 % of the "
-        "test set right after 144 s of training with the native kernel on two cores of an AMD EPYC, and 92.78 % after "
-        "697 s with stock Keras on another day's.",
+        "A first run that visibly learns: three epochs, chrono initialisation, Adam. Seed 0 read 92.66 % of the test "
+        "set right.",
     ),
 }
 

@@ -277,10 +277,10 @@ def cost(board: Board) -> str:
             by_machine.setdefault(_machine(record), []).append(record)
         for where, there in by_machine.items():
             seconds = [row["seconds"] for record in there for row in record.history]
-            hours = statistics.mean(record.summary["seconds_total"] for record in there) / 3600
-            times = [f"{statistics.median(seconds):.0f} ({min(seconds):.0f})", f"{hours:.1f}"]
+            minutes = statistics.mean(record.summary["seconds_total"] for record in there) / 60
+            times = [f"{statistics.median(seconds):.0f} ({min(seconds):.0f})", f"{minutes:.0f}"]
             rows.append([f"`{name}`", ", ".join(str(record.seed) for record in there), *times, where])
-    return _table(["run", ">seed", ">seconds an epoch: median (least)", ">hours a run", "machine"], rows)
+    return _table(["run", ">seed", ">seconds an epoch: median (least)", ">minutes a run", "machine"], rows)
 
 
 def speed(board: Board) -> str:
