@@ -95,10 +95,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seeds" if n > 1 else "one seed"
-
-
 def _epochs(runs: Sequence[Record]) -> int:
     return runs[0].config.train.n_epochs
 
