@@ -1,4 +1,4 @@
-"""Compiles the native LSTM kernel where that is possible; everything else about the package is in pyproject.toml."""
+"""Compiles the native LSTM kernel where there is a compiler; pyproject.toml has everything else."""
 
 import hashlib
 import platform
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-FOLDER = Path("seqmnist_tf/kernels")
+SOURCES = Path("seqmnist_tf/lstm/cpp")
 
 
 def extensions() -> list[Extension]:
-    """Return the kernel's library, which an installation without a compiler goes without."""
+    """Return the kernel's library, which is optional: without a compiler the installation lacks it."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return []
-    sources = sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h")])  # as seqmnist_tf.kernels.native has them
+    sources = sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])  # as in seqmnist_tf/lstm/native.py
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return [
         Extension(
-            "seqmnist_tf.kernels._lstm",
-            sources=[str(FOLDER / "lstm.cpp")],
+            "seqmnist_tf.lstm._lstm",
+            sources=[str(SOURCES / "lstm.cpp")],
             depends=[str(path) for path in sources],
             define_macros=[("LSTM_SOURCE", f'"{digest}"')],
             extra_compile_args=["-std=c++17", "-O3", "-pthread"],

@@ -1,1 +1,30 @@
-"""The sequential-MNIST LSTM baseline in Keras."""
+"""The LSTM baseline on sequential MNIST, in Keras.
+
+An experiment is a value: a configuration goes in, a run directory comes out. ::
+
+    from dataclasses import replace
+    import seqmnist_tf
+
+    config = seqmnist_tf.preset("quickstart")                                    # a frozen configuration
+    config = replace(config, train=replace(config.train, seed=1))
+    summary = seqmnist_tf.train(config, "runs/mine")                             # some minutes
+    print(summary["final"]["test_accuracy"], seqmnist_tf.load_run("runs/mine").history()[-1])
+    print(seqmnist_tf.evaluate("runs/mine").to_text())
+
+For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` is a drop-in for ``keras.layers.LSTM`` on the
+native CPU kernel. The commands are ``python -m seqmnist_tf.train``, ``evaluate``, ``tune``, ``export``, ``serve``,
+``client``, ``benchmark`` and ``results``; each has ``--help``.
+"""
+
+from .system import open_door
+
+__version__ = "0.1.0"
+
+__getattr__, _list_names, __all__ = open_door(
+    __name__, __file__, light=("Config", "load_run", "preset"), rooms=("evaluate", "train")
+)
+__all__ += ["__version__"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 import pytest
 
-from seqmnist_tf.runtime import import_tensorflow
+from seqmnist_tf.system import run_command, start_tensorflow
 
-import_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
+start_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
 
-from seqmnist_tf import cli, data, export, serve  # noqa: E402
+from seqmnist_tf.data import sequences  # noqa: E402
+from seqmnist_tf.serve import exported_versions, exporter  # noqa: E402
+from seqmnist_tf.serve import server as local_server  # noqa: E402
+from seqmnist_tf.serve.app import create_app  # noqa: E402
+from seqmnist_tf.serve.models import ServedModels  # noqa: E402
 from tests.toy import finished_run, toy_mnist  # noqa: E402
 
 
@@ -30,12 +34,12 @@ Command = Callable[[list[str]], int]
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Call a module's ``main`` as its command line does."""
+    """Call a command's ``main`` as its command line does."""
 
     def call(main: Command, *argv: str) -> Result:
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.run(main, argv)
+            run_command(main, argv)
         out, err = capsys.readouterr()
         status = stopped.value.code
         return Result(status if isinstance(status, int) else -1, out, err)
@@ -46,7 +50,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read toy data instead of MNIST."""
-    monkeypatch.setattr(data, "load_mnist", toy_mnist)
+    monkeypatch.setattr(sequences, "load_mnist", toy_mnist)
 
 
 @pytest.fixture
@@ -61,17 +65,17 @@ def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with two exported versions of toy runs, whose models differ."""
     folder = tmp_path_factory.mktemp("toy_versions")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "load_mnist", toy_mnist)
+        patch.setattr(exporter, "load_mnist", toy_mnist)
         for seed in (0, 1):
-            export.export(finished_run(folder / f"run{seed}", train__seed=seed), folder / "versions")
+            exporter.export_run(finished_run(folder / f"run{seed}", train__seed=seed), folder / "versions")
     return folder / "versions"
 
 
 @pytest.fixture
 def server(toy_versions: Path) -> Iterator[str]:
     """Return the address of a local server of the toy versions, in a thread of this process."""
-    listener = serve.listen("127.0.0.1", 0)
-    running = serve.create_server(serve.Models(toy_versions))
+    listener = local_server.listen("127.0.0.1", 0)
+    running = local_server.create_server(create_app(ServedModels(exported_versions(toy_versions))))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -18,9 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from seqmnist_tf import callbacks, cli, data, model, run_dir, train
 from seqmnist_tf import config as cfg
-from seqmnist_tf.mnist import Examples
+from seqmnist_tf.system import replace_atomically, run_command, start_tensorflow
+
+start_tensorflow()  # without its notes on stderr
+
+from seqmnist_tf.data import Examples, pixel_order, sequences  # noqa: E402
+from seqmnist_tf.lstm import build_model  # noqa: E402
+from seqmnist_tf.train import RunDirectory, callbacks  # noqa: E402
+from seqmnist_tf.train.__main__ import main  # noqa: E402
+from seqmnist_tf.train.epoch_log import BatchLog  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
@@ -47,7 +54,7 @@ def toy_mnist(
     return {split: made[split] for split in splits}
 
 
-def finished_run(path: Path, **values: Any) -> run_dir.RunDirectory:
+def finished_run(path: Path, **values: Any) -> RunDirectory:
     """Make a run directory as a training leaves it, with the initial weights of its configuration, times four.
 
     ``section__key`` in ``values`` sets a key of the configuration. The weights are that large so that digits differ in
@@ -56,10 +63,10 @@ def finished_run(path: Path, **values: Any) -> run_dir.RunDirectory:
     values = {"model__hidden_size": 8, **values}
     config = cfg.validate(cfg.with_values(cfg.Config(), {k.replace("__", "."): v for k, v in values.items()}))
     environment = {"preset": "baseline", "git": {"commit": "c0ffee", "dirty": False}, "versions": {"keras": "3"}}
-    run = run_dir.RunDirectory.create(path, config, environment, data.pixel_order(config.task.permutation))
-    network = model.build_model(config)
-    network.set_weights([4 * weights for weights in network.get_weights()])
-    network.save(path / "model.keras")
+    run = RunDirectory.create(path, config, environment, pixel_order(config.task.permutation))
+    model = build_model(config)
+    model.set_weights([4 * weights for weights in model.get_weights()])
+    model.save(path / "model.keras")
     final = {"epoch": 3, "test_loss": 1.5, "test_accuracy": 0.5, "test_correct": 5000, "test_total": 10000}
     run.write_json("summary.json", {"status": "completed", "final": final})
     return run
@@ -86,16 +93,15 @@ def _kill_self() -> None:
 def _plan_kill(plan: str) -> None:
     what, number = plan.split(":")
     if what == "step":
-        on_batch_end = callbacks.Recorder.on_train_batch_end
+        on_batch_end = BatchLog.on_train_batch_end
 
-        def batch_end(self: callbacks.Recorder, batch: int, logs: dict[str, Any] | None = None) -> None:
+        def batch_end(self: BatchLog, batch: int, logs: dict[str, Any] | None = None) -> None:
             on_batch_end(self, batch, logs)
             if self.step == int(number):
                 _kill_self()
 
-        callbacks.Recorder.on_train_batch_end = batch_end  # type: ignore[method-assign]
+        BatchLog.on_train_batch_end = batch_end  # type: ignore[method-assign]
     else:
-        replace = run_dir.replace_atomically
         writes = iter(range(1, 1000))
 
         def replace_half(path: Path, write: Callable[[Path], None]) -> None:
@@ -105,13 +111,13 @@ def _plan_kill(plan: str) -> None:
                     os.truncate(new, new.stat().st_size // 2)
                     _kill_self()
 
-            replace(path, write_half)
+            replace_atomically(path, write_half)
 
         callbacks.replace_atomically = replace_half
 
 
 if __name__ == "__main__":
-    data.load_mnist = toy_mnist
+    sequences.load_mnist = toy_mnist
     if plan := os.environ.get("KILL"):
         _plan_kill(plan)
-    cli.run(train.main)
+    run_command(main)

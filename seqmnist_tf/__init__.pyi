@@ -1,0 +1,22 @@
+import os
+import typing
+
+from .config import Config as Config
+from .config import preset as preset
+from .data import load_sequences as load_sequences
+from .lstm import LSTM as LSTM
+from .train import Metrics as Metrics
+from .train import RunDirectory as RunDirectory
+from .train import load_run as load_run
+
+__version__: str
+
+def evaluate(path: str | os.PathLike[str]) -> Metrics: ...
+def train(
+    config: Config,
+    path: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    command: str = "",
+    stop_rule: typing.Callable[[list[dict[str, typing.Any]]], str | None] | None = None,
+) -> dict[str, typing.Any]: ...

@@ -1,0 +1,113 @@
+"""The reports of both benchmarks, from their JSON documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..system import markdown_table
+from .contenders import CONTENDERS
+
+PACKAGE_TITLES = {"keras": "Keras", "pytorch": "PyTorch", "jax": "JAX"}  # of the contenders whose versions are shown
+
+
+def training_report(document: dict[str, Any]) -> str:
+    """Return the training benchmark's document as Markdown, as the README shows it."""
+    versions = document["versions"]
+    named = ", ".join(f"{title} {versions[name]}" for name, title in PACKAGE_TITLES.items() if name in versions)
+    origin = (
+        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa']}; "
+        f"{named}; {_origin(document)}."
+    )
+    top = document["limit"]
+    limit = (
+        f"At the measured peak of these cores, {top['gflops']:.0f} GFLOP/s, the matrix products of a step take "
+        f"{top['products_ms']:.0f} ms."
+    )
+    parts = [origin, _contender_table(document), limit]
+    if "scaling" in document:
+        parts.append(_scaling_table(document["scaling"]))
+    return "\n\n".join(parts)
+
+
+def serving_report(document: dict[str, Any]) -> str:
+    """Return the serving benchmark's document as Markdown."""
+    machine, packages = document["machine"], document["versions"]
+    origin = (
+        f"{machine['processor']}, {machine['cores']} cores; TensorFlow {packages['tensorflow']}, Keras "
+        f"{packages['keras']}; {_origin(document)}. Version {document['version']} has {document['bytes'] / 1e6:.1f} MB."
+    )
+    return "\n\n".join([origin, _latency_table(document["latency"]), _load_table(document["server"])])
+
+
+def training_text(document: dict[str, Any]) -> str:
+    """Return the training benchmark's document as text for a terminal."""
+    size = document["workload"]
+    lines = [
+        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa'] or '-'}",
+        f"batch {size['batch']}, {size['steps']} steps, LSTM({size['units']}); contenders take turns",
+    ]
+    for key, title in (("train_step", "one training step"), ("evaluate", "evaluation of 10,000 images")):
+        lines += ["", f"{title:<44}  median ms  quartiles            speed-up  peak memory"]
+        for name, row in document[key].items():
+            low, high = row["quartiles_ms"]
+            ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            peak = "-" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f} MB"
+            contender = f"{CONTENDERS[name].title} ({name})"
+            lines.append(f"{contender:<44} {row['median_ms']:10,.1f}  {low:8,.1f} {high:8,.1f} {ratio:>11}  {peak:>11}")
+    if top := document["limit"]:
+        lines += [
+            "",
+            f"limit of a training step here                {top['limit_ms']:10,.1f}  from measured peaks: products "
+            f"{top['products_ms']:.1f} ms at {top['gflops']:,.0f} GFLOP/s,",
+            f"{'':<57}memory {top['memory_ms']:.1f} ms at {top['gb_per_s']:.1f} GB/s",
+        ]
+    if "scaling" in document:
+        lines += ["", "training step, ms      keras     native         speed-up"]
+        for row in document["scaling"]:
+            keras, native = (row.get(name, float("nan")) for name in ("keras", "native"))
+            lines.append(f"{row['size']:>6} {row['value']:>5}    {keras:10,.1f} {native:10,.1f} {keras / native:16.2f}")
+    return "\n".join(lines)
+
+
+def _origin(document: dict[str, Any]) -> str:
+    return f"{document['measured'][:10]}, commit {(document['git']['commit'] or 'unknown')[:7]}"
+
+
+def _contender_table(document: dict[str, Any]) -> str:
+    rows = []
+    for name, step in document["train_step"].items():
+        evaluation = document["evaluate"][name]
+        memory = "-" if step["peak_mb"] is None else f"{max(step['peak_mb'], evaluation['peak_mb']):,.0f}"
+        times = [f"{step['median_ms']:.1f}", f"{step['ratio']:.2f}"]
+        times += [f"{evaluation['median_ms'] / 1e3:.2f}", f"{evaluation['ratio']:.2f}"]
+        rows.append((CONTENDERS[name].title, *times, memory))
+    speed_up = ">speed-up over stock Keras"
+    head = ("implementation", ">training step, ms", speed_up, ">evaluation, s", speed_up, ">peak memory, MB")
+    return markdown_table(head, rows)
+
+
+def _scaling_table(scaling: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in scaling:
+        keras, native = row["keras"], row["native"]
+        rows.append((f"{row['size']} {row['value']}", f"{keras:.1f}", f"{native:.1f}", f"{keras / native:.2f}"))
+    return markdown_table(("training step", ">stock Keras, ms", ">native kernel, ms", ">speed-up"), rows)
+
+
+def _latency_table(latency: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in latency:
+        request = f"{row['batch']}, after {row['rest_ms']} ms of rest" if row["rest_ms"] else row["batch"]
+        stock, default, trace = (f"{row[f'{name}_ms']:.1f}" for name in ("stock", "serving_default", "trace"))
+        rows.append((request, stock, default, f"{row['ratio']:.2f}", trace))
+    head = (">images in a request", ">stock `model.export()`, ms", ">`serving_default`, ms")
+    return markdown_table((*head, ">speed-up over stock export", ">`trace`, ms"), rows)
+
+
+def _load_table(server: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in server:
+        times = (f"{row[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
+        rows.append((row["clients"], f"{row['per_second']:.0f}", *times, f"{row['answers']:,}", row["errors"]))
+    head = (">clients of the local server", ">answers a second", ">median, ms", ">95 %, ms", ">99 %, ms")
+    return markdown_table((*head, ">answers", ">errors"), rows)

@@ -1,0 +1,137 @@
+"""Speed of an exported version: its signatures beside stock ``model.export()``, and the local server under load."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .. import config as cfg
+from ..config import Config
+from ..data import encode, load_mnist
+from ..lstm import build_model
+from ..serve import SavedModel, exported_versions
+from ..system import describe_machine, git_state, package_versions, start_tensorflow, utc_now
+from .load import measure_server
+
+TEST_IMAGES = 1000  # requests are made of these
+LATENCY_ROUNDS = 50  # at most; each signature has one turn in a round
+CALLS = 5  # of a turn, each on other digits
+SECONDS_PER_SITUATION = 10.0  # after which no further round begins
+
+
+class Situation(NamedTuple):
+    """A kind of request: ``batch`` images, ``rest_ms`` milliseconds after the answer before."""
+
+    batch: int
+    rest_ms: int
+
+
+# The last one is a request after a rest, when caches and processor are cold.
+SITUATIONS = (Situation(1, 0), Situation(8, 0), Situation(64, 0), Situation(256, 0), Situation(1, 10))
+
+RequestTensors = tuple[tf.Tensor, tf.Tensor]
+"""Images uint8 (n, 28, 28) and the same as sequences float32 (n, 784, 1)."""
+
+Signatures = Mapping[str, Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]]
+"""Functions of a request, by name."""
+
+
+def measure_serving(folder: Path, seconds: float) -> dict[str, Any]:
+    """Measure the newest version in a folder; return the command's JSON document.
+
+    Args:
+        folder: holds at least one exported version.
+        seconds: duration of the load for each number of clients.
+
+    Raises:
+        InputError: the version cannot be read.
+        RunError: the local server does not start, or gives no answer.
+    """
+    start_tensorflow(0)
+    version, path = list(exported_versions(folder).items())[-1]
+    images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
+    saved = SavedModel.load(path)
+    return {
+        "version": version,
+        "bytes": sum(path.stat().st_size for path in saved.path.rglob("*") if path.is_file()),
+        "latency": measure_latency(saved, images),
+        "server": measure_server(folder, images, seconds),
+        "versions": package_versions(),
+        "machine": describe_machine(),
+        "git": git_state(),
+        "measured": utc_now(),
+    }
+
+
+def measure_latency(saved: SavedModel, images: np.ndarray) -> list[dict[str, Any]]:
+    """Measure the time to an answer in each situation, signatures in turns; return a row for each situation.
+
+    Args:
+        saved: an exported version.
+        images: uint8 (n, 28, 28), digits; n is at least the largest batch, 256.
+
+    Returns:
+        ``batch``, ``rest_ms``, the medians ``stock_ms``, ``serving_default_ms`` and ``trace_ms``, and ``ratio``, the
+        speed-up of ``serving_default`` over stock export.
+    """
+    description = saved.description
+    order = np.array(description["pixel_order"])
+    sequences = encode(images, description["config"]["task"]["normalization"], order)
+    with tempfile.TemporaryDirectory() as folder:
+        stock = export_stock(saved, Path(folder) / "stock")
+        (stock_input,) = stock.inputs("serving_default")
+        signatures: Signatures = {
+            "stock": lambda _, numbers: stock.signatures["serving_default"](**{stock_input: numbers}),
+            "serving_default": lambda pixels, _: saved.signatures["serving_default"](images=pixels),
+            "trace": lambda pixels, _: saved.signatures["trace"](images=pixels),
+        }
+        rows = []
+        for situation in SITUATIONS:
+            requests = _make_requests(images, sequences, situation.batch)
+            times = _time_signatures(signatures, requests, situation.rest_ms)
+            medians = {f"{name}_ms": statistics.median(each) for name, each in times.items()}
+            rows.append(
+                {**situation._asdict(), **medians, "ratio": medians["stock_ms"] / medians["serving_default_ms"]}
+            )
+        return rows
+
+
+def export_stock(saved: SavedModel, folder: Path) -> SavedModel:
+    """Export the Keras model of a version, with its weights, by ``model.export()``; return the SavedModel."""
+    sections = saved.description["config"]
+    values = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+    model = build_model(cfg.with_values(Config(), values))
+    model.set_weights([variable.numpy() for variable in tf.saved_model.load(str(saved.path)).trainable_variables])
+    model.export(str(folder), verbose=False)
+    return SavedModel.load(folder)
+
+
+def _make_requests(images: np.ndarray, sequences: np.ndarray, batch: int) -> list[RequestTensors]:
+    parts = [slice(n, n + batch) for n in range(0, len(images) - batch + 1, batch)]
+    return [(tf.constant(images[part]), tf.constant(sequences[part])) for part in parts[: CALLS * LATENCY_ROUNDS]]
+
+
+def _time_signatures(
+    signatures: Signatures, requests: Sequence[RequestTensors], rest_ms: int
+) -> dict[str, list[float]]:
+    """Return for each signature the milliseconds of its calls; a first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in signatures}
+    end = time.perf_counter() + SECONDS_PER_SITUATION
+    for turn in range(LATENCY_ROUNDS + 1):
+        for name, call in signatures.items():
+            for n in range(CALLS):
+                time.sleep(rest_ms / 1e3)
+                start = time.perf_counter()
+                next(iter(call(*requests[(CALLS * turn + n) % len(requests)]).values())).numpy()
+                if turn and n:  # at a turn's first call the caches hold the data of another signature
+                    times[name].append(1e3 * (time.perf_counter() - start))
+        if turn and time.perf_counter() > end:
+            break
+    return times

@@ -1,0 +1,101 @@
+"""Speed of the baseline's training step and evaluation: contenders take turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..lstm import native
+from ..system import describe_machine, git_state, note, utc_now
+from .contenders import CONTENDERS
+from .limit import training_step_limit
+from .process import ContenderProcess, contender_processes
+from .workload import Workload
+
+MAX_ROUNDS = {"train": 21, "evaluate": 3}  # each contender has one turn in a round
+MAX_SECONDS = {"train": 100.0, "evaluate": 60.0}  # after which no further round begins
+PAUSE_SECONDS = 0.05  # between turns: threads of the contender before may still spin
+SCALING = {"batch": (25, 50, 100, 200, 400, 800), "steps": (196, 784, 1568), "units": (64, 128, 256)}
+SCALING_ROUNDS = 5
+
+Answers = dict[str, list[dict[str, Any]]]
+"""Of each contender, its answers turn by turn: ``ms`` and ``peak_mb``."""
+
+
+def measure_training(workload: Workload) -> dict[str, Any]:
+    """Measure all contenders that are installed; return the command's JSON document."""
+    names = [name for name, contender in CONTENDERS.items() if contender.installed]
+    with contender_processes(names, workload) as started:
+        versions = {process.name: process.version for process in started}
+        results = {
+            action: summarize_times(take_turns(started, action, MAX_ROUNDS[action], MAX_SECONDS[action]))
+            for action in ("train", "evaluate")
+        }
+    document: dict[str, Any] = {
+        "train_step": results["train"],
+        "evaluate": results["evaluate"],
+        "isa": None,
+        "ratio_native": None,
+        "limit": None,
+        "workload": {"batch": workload.batch, "steps": workload.steps, "units": workload.units},
+        "threads": workload.threads,
+        "versions": versions,
+        "machine": describe_machine(),
+        "git": git_state(),
+        "measured": utc_now(),
+    }
+    if "native" in results["train"]:
+        document["isa"] = native.instruction_set()
+        document["ratio_native"] = results["train"]["native"]["ratio"]
+        document["limit"] = training_step_limit(workload)
+    return document
+
+
+def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
+    """Measure the training step of stock Keras and of the native kernel as one of its sizes changes."""
+    rows = []
+    for size, values in SCALING.items():
+        for value in values:
+            change: dict[str, Any] = {size: value}
+            with contender_processes(("keras", "native"), replace(workload, **change)) as started:
+                answers = take_turns(started, "train", SCALING_ROUNDS, MAX_SECONDS["train"])
+            medians = {name: row["median_ms"] for name, row in summarize_times(answers).items()}
+            rows.append({"size": size, "value": value, **medians})
+            note(f"{size} {value}: {medians}")
+    return rows
+
+
+def take_turns(processes: Sequence[ContenderProcess], action: str, rounds: int, seconds: float) -> Answers:
+    """Let each contender do an action in turn, for ``rounds`` rounds or until ``seconds`` are over, at least once."""
+    answers: Answers = {process.name: [] for process in processes}
+    end = time.perf_counter() + seconds
+    for done in range(rounds):
+        if done and time.perf_counter() > end:
+            break
+        for process in processes:
+            answers[process.name].append(process.do(action))
+            time.sleep(PAUSE_SECONDS)
+    return answers
+
+
+def summarize_times(answers: Answers) -> dict[str, dict[str, Any]]:
+    """Return for each contender its median, quartiles and range in ms, its speed-up over stock Keras, its memory."""
+    keras = statistics.median(answer["ms"] for answer in answers["keras"]) if answers.get("keras") else None
+    rows = {}
+    for name, list_of_answers in answers.items():
+        times = sorted(answer["ms"] for answer in list_of_answers)
+        low, median, high = np.percentile(times, (25, 50, 75)).tolist()
+        rows[name] = {
+            "median_ms": median,
+            "quartiles_ms": [low, high],
+            "range_ms": [times[0], times[-1]],
+            "turns": len(times),
+            "ratio": None if keras is None else keras / median,
+            "peak_mb": list_of_answers[-1]["peak_mb"],
+        }
+    return rows

@@ -1,0 +1,64 @@
+"""The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags.
+
+Standard library only.
+"""
+
+from .flags import Arguments, add_config_arguments, parse_arguments
+from .option import Option
+from .presets import PRESETS, Preset, preset
+from .sections import (
+    NOISY_PARTS,
+    NUM_CLASSES,
+    NUM_TEST,
+    NUM_TIMESTEPS,
+    NUM_TRAIN,
+    OPTIONS,
+    SECTIONS,
+    Config,
+    Model,
+    Optimizer,
+    Task,
+    Train,
+)
+from .values import (
+    config_id,
+    config_to_dict,
+    config_to_json,
+    flatten,
+    num_params,
+    read_config,
+    read_values,
+    validate,
+    with_values,
+)
+
+__all__ = [
+    "NOISY_PARTS",
+    "NUM_CLASSES",
+    "NUM_TEST",
+    "NUM_TIMESTEPS",
+    "NUM_TRAIN",
+    "OPTIONS",
+    "PRESETS",
+    "SECTIONS",
+    "Arguments",
+    "Config",
+    "Model",
+    "Optimizer",
+    "Option",
+    "Preset",
+    "Task",
+    "Train",
+    "add_config_arguments",
+    "config_id",
+    "config_to_dict",
+    "config_to_json",
+    "flatten",
+    "num_params",
+    "parse_arguments",
+    "preset",
+    "read_config",
+    "read_values",
+    "validate",
+    "with_values",
+]

@@ -1,0 +1,88 @@
+"""Command lines of configurations: ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...]``.
+
+argparse does the parsing. Libraries that build a parser from dataclasses were considered: the contract (one ``error:``
+line, ``--a.b-c`` equal to ``--a.b_c``, preset before file before flags) would need most of this module around them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..system import InputError, Parser
+from .presets import PRESETS, preset
+from .sections import OPTIONS, SECTIONS, Config
+from .values import flatten, read_values, validate, with_values
+
+DOCS = "docs/training.md"  # has what --help leaves out
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a command with a configuration.
+
+    Attributes:
+        config: preset, then file, then flags; validated.
+        preset: the preset's name as given, or None.
+        given: the values of the file and the flags, by key.
+        options: the command's own options.
+    """
+
+    config: Config
+    preset: str | None
+    given: dict[str, Any] = field(repr=False)
+    options: argparse.Namespace
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--print-config]`` to a command."""
+    parser.usage = f"{parser.prog} [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [options]"
+    presets = "\n".join(f"  {name:<12}{preset.title}" for name, preset in PRESETS.items())
+    parser.epilog = (
+        f"presets ({DOCS} has their results):\n{presets}\n\n"
+        "In brackets: a key's allowed values; its default. Precedence: preset, then file,\n"
+        "then flags. Dashes and underscores are the same in a key; null switches an\n"
+        f"optional key off. {DOCS} explains each key.\n"
+        "Exit status: 0 done, 1 failed while running, 2 bad input, 130 interrupted."
+    )
+    parser.add_argument("preset", nargs="?", metavar="PRESET", help="named configuration (default: baseline)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON file of sections and keys; any of them may be omitted"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
+    groups = {name: parser.add_argument_group(name) for name in SECTIONS}
+    for option in OPTIONS.values():
+        default = json.dumps(option.default).strip('"')
+        allowed = re.sub(r"^(an integer|a number) (?=[<>])", "", option.allowed)
+        doc = f"{option.meta['doc']} [{allowed}; {default}]".replace("%", "%%")
+        groups[option.key.split(".")[0]].add_argument(
+            f"--{option.key}",
+            dest=option.key,
+            metavar="X",
+            default=argparse.SUPPRESS,
+            help=argparse.SUPPRESS if option.meta["hidden"] else doc,
+        )
+
+
+def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
+    """Parse the command line of a parser made with :func:`add_config_arguments`.
+
+    Raises:
+        InputError: an unknown option or key, an unreadable file, a value that is not allowed.
+    """
+    options, rest = parser.parse_known_args(argv)
+    for word in rest:
+        if match := re.match(r"--(\w+\.\w+)(=|$)", word):
+            with_values(Config(), {match[1]: None})  # raises: the key is unknown
+        raise InputError(f"unknown argument {word!r} (see {parser.prog} --help)")
+    words = {key: value for key, value in vars(options).items() if key in OPTIONS}
+    given = read_values(options.config) if options.config else {}
+    given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
+    config = validate(with_values(preset(options.preset or "baseline"), given))
+    resolved = flatten(config)
+    return Arguments(config, options.preset, {key: resolved[key] for key in given}, options)

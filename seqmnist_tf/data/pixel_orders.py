@@ -1,0 +1,66 @@
+"""The order in which the 784 pixels are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..config import NUM_TIMESTEPS
+from ..system import InputError
+
+
+def pixel_order(permutation: str) -> np.ndarray:
+    """Return a pixel order: position t of the sequence is pixel ``order[t]`` of the image, counted row by row.
+
+    Args:
+        permutation: ``none``, ``urnn92916``, ``bit_reversal``, ``seed:N`` or ``file:PATH``, as ``task.permutation``.
+
+    Returns:
+        int64 (784,), each of 0 to 783 once.
+
+    Raises:
+        InputError: the file of ``file:PATH`` cannot be read or holds no such order.
+
+    Example:
+        >>> pixel_order("bit_reversal")[:4].tolist()
+        [0, 512, 256, 768]
+    """
+    if permutation == "urnn92916":
+        # The seed of the unitary RNN experiments (Arjovsky, Shah & Bengio 2016) and of many papers after them.
+        permutation = "seed:92916"
+    if permutation == "bit_reversal":
+        # As HiPPO and S4: the bit reversal of 1024 positions, of which those below 784 remain.
+        reversed_bits = [int(f"{i:010b}"[::-1], 2) for i in range(1024)]
+        return np.array([i for i in reversed_bits if i < NUM_TIMESTEPS])
+    if permutation.startswith("seed:"):
+        return np.random.RandomState(int(permutation.removeprefix("seed:"))).permutation(NUM_TIMESTEPS)
+    if permutation.startswith("file:"):
+        return read_pixel_order(Path(permutation.removeprefix("file:")))
+    return np.arange(NUM_TIMESTEPS)
+
+
+def read_pixel_order(path: Path) -> np.ndarray:
+    """Return the pixel order of a file: 784 indices in ``.npy``, or as text between white space, commas or brackets.
+
+    Raises:
+        InputError: the file cannot be read or its numbers are not each of 0 to 783 once.
+    """
+    allowed = "a file of 784 integers, each of 0 to 783 once"
+    try:
+        if path.suffix == ".npy":
+            order = np.load(path, allow_pickle=False)
+        else:
+            words = path.read_text(encoding="utf-8").translate(str.maketrans(",[]", "   ")).split()
+            order = np.array([int(word) for word in words], dtype=np.int64)
+    except OSError as error:
+        raise InputError(f"task.permutation must name {allowed} (got {str(path)!r}: {error.strerror})") from None
+    except (ValueError, EOFError, OverflowError) as error:
+        raise InputError(f"task.permutation must name {allowed} (got {str(path)!r}: {error})") from None
+    is_bijection = order.dtype.kind in "iu" and np.array_equal(np.sort(order, axis=None), np.arange(NUM_TIMESTEPS))
+    if not is_bijection or order.ndim != 1:
+        raise InputError(
+            f"task.permutation must name {allowed} (got {str(path)!r}: {order.size} values, "
+            f"{len(np.unique(order))} distinct)"
+        )
+    return order.astype(np.int64)

@@ -1,0 +1,109 @@
+"""Sequential MNIST: images to sequences, and the splits of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import NUM_TIMESTEPS, Config
+from .mnist import Examples, load_mnist
+from .pixel_orders import pixel_order
+
+# Mean and standard deviation of the training pixels scaled to [0, 1], as the original project rounds them.
+MEAN, STD = 0.1307, 0.3081
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of MNIST.
+
+    Attributes:
+        images: uint8 (n, 28, 28), 0 to 255.
+        sequences: float32 (n, 784, 1), the normalised pixels in the order in which the model reads them.
+        labels: int32 (n,), 0 to 9.
+    """
+
+    images: np.ndarray
+    sequences: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run. ``validation`` is None where nothing is held out, ``test`` where the test set is not read."""
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+
+
+def normalized_levels(normalization: str) -> np.ndarray:
+    """Return the normalised value of each grey level 0 to 255, float32 (256,); arguments as :func:`encode`."""
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    if normalization == "standard":
+        levels = (levels - np.float32(MEAN)) / np.float32(STD)
+    return levels
+
+
+def encode(images: np.ndarray, normalization: str, order: np.ndarray) -> np.ndarray:
+    """Return images as sequences.
+
+    Args:
+        images: uint8 (n, 28, 28), 0 to 255.
+        normalization: ``standard`` for (x / 255 - 0.1307) / 0.3081, ``unit`` for x / 255.
+        order: int (784,), a pixel order.
+
+    Returns:
+        float32 (n, 784, 1).
+    """
+    return normalized_levels(normalization)[images.reshape(len(images), NUM_TIMESTEPS)[:, order]][..., None]
+
+
+def load_splits(config: Config, order: np.ndarray) -> Splits:
+    """Return the splits of a configuration. The test set is not read where ``test.enabled`` is false."""
+    names = ("train", "test") if config.test.enabled else ("train",)
+    mnist = load_mnist(config.data.source, config.data.dir, names)
+    held_out = len(mnist["train"].labels) - config.task.validation_size
+    validation = test = None
+    if config.task.validation_size:
+        validation = _split(mnist["train"], slice(held_out, None), config, order)
+    if config.test.enabled:
+        test = _split(mnist["test"], slice(config.num_test), config, order)
+    return Splits(_split(mnist["train"], slice(config.num_train), config, order), validation, test)
+
+
+def load_test(config: Config, order: np.ndarray) -> Split:
+    """Return the test split of a configuration; the training images are not read."""
+    mnist = load_mnist(config.data.source, config.data.dir, ("test",))
+    return _split(mnist["test"], slice(config.num_test), config, order)
+
+
+def _split(examples: Examples, part: slice, config: Config, order: np.ndarray) -> Split:
+    images, labels = examples.images[part], examples.labels[part]
+    return Split(images, encode(images, config.task.normalization, order), labels.astype(np.int32))
+
+
+def load_sequences() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return ``(x_train, y_train), (x_test, y_test)`` of sequential MNIST as the baseline reads it, for plain Keras.
+
+    The first call downloads and prepares MNIST.
+
+    Returns:
+        Sequences float32 (n, 784, 1) in published order and labels int32 (n,), 0 to 9; n is 60,000 and 10,000.
+
+    Raises:
+        RunError: no source of MNIST could be reached.
+
+    Example::
+
+        (x_train, y_train), (x_test, y_test) = load_sequences()
+        model.fit(x_train, y_train, validation_data=(x_test, y_test))
+    """
+    config, order = Config(), pixel_order("none")
+    mnist = load_mnist(config.data.source, config.data.dir)
+    train, test = (_split(mnist[name], slice(None), config, order) for name in ("train", "test"))
+    return (train.sequences, train.labels), (test.sequences, test.labels)

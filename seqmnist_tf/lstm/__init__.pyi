@@ -1,0 +1,12 @@
+from . import native as native
+from .kernel import Kernel as Kernel
+from .kernel import choose_kernel as choose_kernel
+from .layer import LSTM as LSTM
+from .layer import last_states as last_states
+from .measured import MeasuredSequential as MeasuredSequential
+from .model import build_model as build_model
+from .model import initial_bias as initial_bias
+from .optimizer import TorchRMSprop as TorchRMSprop
+from .optimizer import build_optimizer as build_optimizer
+from .optimizer import compile_model as compile_model
+from .optimizer import learning_rate as learning_rate

@@ -1,0 +1,167 @@
+"""The Keras layer that trains on the native kernel: a drop-in for ``keras.layers.LSTM``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..system import available_cores
+from . import native
+
+# The arguments of ``keras.layers.LSTM`` that the kernel supports; anything else is left to stock Keras.
+SUPPORTED = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_bias": True,
+    "dropout": 0,
+    "recurrent_dropout": 0,
+    "return_sequences": False,
+    "return_state": False,
+    "go_backwards": False,
+    "stateful": False,
+}
+
+
+@keras.saving.register_keras_serializable(package="seqmnist_tf")
+class LSTM(keras.layers.LSTM):
+    """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
+
+    Sequences float32 (n, steps, 1) to last hidden states float32 (n, units). The states differ from stock Keras's only
+    by the rounding of another order of additions. Stock Keras computes what the kernel does not support (other
+    activations, dropout, masks, initial states, more than one feature, a GPU, ...), with one warning that says why.
+
+    Args:
+        threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
+        args, kwargs: as ``keras.layers.LSTM``.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), LSTM(128), keras.layers.Dense(10)])
+    """
+
+    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.threads = threads
+        self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
+        self._warned = False
+
+    @classmethod
+    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
+        """Return a layer that shares the weights of a layer of stock Keras, so that training it trains them."""
+        layer = cls.from_config({**stock.get_config(), "threads": threads})
+        layer.cell = stock.cell
+        return layer
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "threads": self.threads}
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
+        reason = self._why_stock(sequences, initial_state, mask)
+        if reason:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        weights = [
+            tf.convert_to_tensor(variable)
+            for variable in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        ]
+        return last_states(sequences, *weights, threads=self.threads, training=bool(training))
+
+    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
+        """Return why the kernel cannot compute this call, or None."""
+        config = self.get_config()
+        for key, value in SUPPORTED.items():
+            if config[key] != value:
+                return f"{key} is {config[key]!r}, not {value!r}"
+        if self.units % native.UNIT_MULTIPLE:
+            return f"units are {self.units}, not a multiple of {native.UNIT_MULTIPLE}"
+        if initial_state is not None or mask is not None:
+            return "an initial state or a mask is given"
+        if sequences.shape[-1] != 1:
+            return f"sequences have {sequences.shape[-1]} features, not 1"
+        if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
+            return f"sequences are {sequences.dtype.name} and weights {self.variable_dtype}, not float32"
+        return why_not_native()
+
+
+def why_not_native() -> str | None:
+    """Return why the native kernel cannot be used in this process, or None."""
+    if keras.backend.backend() != "tensorflow":
+        return f"Keras runs on {keras.backend.backend()}"
+    if tf.config.list_physical_devices("GPU"):
+        return "there is a GPU, on which stock Keras uses cuDNN"
+    try:
+        native.instruction_set()
+    except native.UnavailableError as error:
+        return f"the native kernel is not available: {error}"
+    return None
+
+
+def last_states(
+    sequences: tf.Tensor,
+    kernel: tf.Tensor,
+    recurrent_kernel: tf.Tensor,
+    bias: tf.Tensor,
+    *,
+    threads: int = 0,
+    training: bool = False,
+) -> tf.Tensor:
+    """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1).
+
+    Differentiable with respect to all four tensors.
+
+    Args:
+        kernel, recurrent_kernel, bias: float32 (1, 4 units), (units, 4 units) and (4 units,), as Keras has them.
+        threads: CPU threads; 0 is all cores.
+        training: keep the activations for the backward pass, 2 kB for each step of a sequence with 100 units. If
+            false, a gradient computes the forward pass again.
+
+    Raises:
+        tf.errors.ResourceExhaustedError: out of memory while the operation runs.
+    """
+    threads = threads or available_cores()
+
+    def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
+        return native.forward(x[..., 0], weights, threads=threads, keep=False)[0]
+
+    def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
+        return native.forward(x[..., 0], weights, threads=threads, keep=True)
+
+    def weight_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+        kept, upstream = rest
+        kernel_gradient, *others, _ = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads)
+        return kernel_gradient[None], *others
+
+    def sequence_gradient(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+        kept, upstream = rest
+        *_, pixels = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads, want_sequences=True)
+        return pixels[..., None]
+
+    # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
+    @tf.custom_gradient
+    def compute(*inputs: tf.Tensor) -> Any:
+        def run_and_keep() -> Any:
+            return tf.numpy_function(forward_and_keep, inputs, (tf.float32, tf.float32), stateful=False)
+
+        states, kept = run_and_keep() if training else (None, None)
+        if states is None:
+            states = tf.numpy_function(forward, inputs, tf.float32, stateful=False)
+        states.set_shape((inputs[0].shape[0], inputs[2].shape[0]))
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            given = (*inputs, run_and_keep()[1] if kept is None else kept, upstream)
+            pixels = tf.numpy_function(sequence_gradient, given, tf.float32, stateful=False)
+            weights = tf.numpy_function(weight_gradients, given, (tf.float32, tf.float32, tf.float32), stateful=False)
+            gradients = [pixels, *weights]
+            for tensor, source in zip(gradients, inputs, strict=True):
+                tensor.set_shape(source.shape)
+            return gradients
+
+        return states, gradient
+
+    return compute(sequences, kernel, recurrent_kernel, bias)

@@ -1,0 +1,85 @@
+"""The model that is trained: a Sequential whose step reports each batch's own figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..config import NOISY_PARTS
+from .kernel import Kernel
+from .layer import LSTM
+
+
+class MeasuredSequential(keras.Sequential):
+    """A Sequential whose training step reports the batch's own figures, not running means.
+
+    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
+    clipping, and ``weight_norm``, the norm over all weights after the step.
+    The step is otherwise that of ``keras.Sequential``, with noise on the recurrent weights where ``recurrent_noise`` is
+    not 0. It shares the layers of the model that it is made from, so that training it trains that model.
+
+    Attributes:
+        recurrent_noise: ``train.recurrent_noise``.
+        noise_seed: seed of the noise, together with the number of the step.
+    """
+
+    recurrent_noise = 0.0
+    noise_seed = 0
+
+    @classmethod
+    def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
+        """Return a measured Sequential over the layers of ``model``, its LSTM computed by ``kernel``.
+
+        Args:
+            model: stock layers, which own the weights.
+            kernel: computes the LSTM.
+            threads: CPU threads of the native kernel; 0 is all cores.
+        """
+        lstm, *others = model.layers
+        if kernel.isa:
+            lstm = LSTM.sharing(lstm, threads)
+        return cls([keras.Input(model.input_shape[1:]), lstm, *others])
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Empty: no running mean is kept over the batches of an epoch."""
+        return []
+
+    def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
+        sequences, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            logits = self._noisy_logits(sequences) if self.recurrent_noise else self(sequences, training=True)
+            loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, training=True)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+        return {
+            "loss": loss,
+            "accuracy": tf.reduce_mean(tf.cast(hits, tf.float32)),
+            "gradient_norm": tf.linalg.global_norm(gradients),
+            "weight_norm": tf.linalg.global_norm(self.trainable_variables),
+        }
+
+    def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
+        """Return the logits of a batch, each part of which has recurrent weights with a noise of its own.
+
+        Each part has copies of all weights of the LSTM, so that the parts' gradients are added by a sum over an axis,
+        in a fixed order. The tape's own sum (``AddN``) begins with a part whose memory it may overwrite; that part
+        differs from run to run, and so do the last bits.
+        """
+        lstm, *others = self.layers
+        weights = (lstm.cell.kernel, lstm.cell.recurrent_kernel, lstm.cell.bias)
+        kernel, recurrent, bias = (tf.broadcast_to(w.value, (NOISY_PARTS, *w.shape)) for w in weights)
+        seed = tf.stack([tf.constant(self.noise_seed, tf.int64), tf.cast(self.optimizer.iterations.value, tf.int64)])
+        recurrent += self.recurrent_noise * tf.random.stateless_normal(recurrent.shape, seed)
+        size, states = tf.shape(sequences)[0], []
+        for part, copies in enumerate(zip(*map(tf.unstack, (kernel, recurrent, bias)), strict=True)):
+            rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
+            with keras.StatelessScope(state_mapping=list(zip(weights, copies, strict=True))):
+                states.append(lstm(rows, training=True))
+        outputs = tf.concat(states, axis=0)
+        for layer in others:
+            outputs = layer(outputs, training=True)
+        return outputs

@@ -1,0 +1,226 @@
+"""The native LSTM on numpy arrays: finding the compiled library, choosing its instruction set, calling it.
+
+The library is an optional part of an installation, compiled by ``setup.py`` from the C++ sources in ``cpp/`` where
+there is a compiler. It releases Python's global lock while it computes, starts its threads anew for each call, and
+keeps nothing between calls, so that it may be used from several threads and after a fork.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import functools
+import hashlib
+import importlib.machinery
+import mmap
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..system import InputError
+
+FOLDER = Path(__file__).parent
+SOURCES = FOLDER / "cpp"
+ISAS = ("avx2", "avx512", "amx")  # the library's numbers for them; a later one is faster
+UNIT_MULTIPLE = 16  # units come in whole vectors
+KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
+ALIGNMENT = 64
+NO_MEMORY = 1
+
+
+class UnavailableError(Exception):
+    """The native kernel cannot be used here; the message says why."""
+
+
+def source_hash() -> str:
+    """Return the SHA-256 of the sources, hexadecimal; the build writes it into the library."""
+    sources = sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])  # the same files as in setup.py
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    paths = [FOLDER / f"_lstm{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise UnavailableError("it was not compiled when the package was installed (it needs g++ on Linux x86-64)")
+    try:
+        library = ctypes.CDLL(str(path))
+        library.seqmnist_lstm_source.restype = ctypes.c_char_p
+        library.seqmnist_lstm_peak.restype = ctypes.c_double
+        built_from = library.seqmnist_lstm_source().decode()
+    except (OSError, AttributeError) as error:
+        raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
+    if built_from != source_hash():
+        raise UnavailableError(
+            f"{path.name} was compiled from other sources (python -m pip install -e . compiles it again)"
+        )
+    return library
+
+
+def instruction_set() -> str:
+    """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``.
+
+    It is the fastest that this machine supports, or the value of the environment variable ``SEQMNIST_ISA``.
+
+    Raises:
+        UnavailableError: there is no library, or this machine supports none of its instruction sets.
+        InputError: ``SEQMNIST_ISA`` is none of the three.
+    """
+    wanted = os.environ.get("SEQMNIST_ISA")
+    if wanted and wanted not in ISAS:
+        raise InputError(f"SEQMNIST_ISA must be avx2, avx512 or amx (got {wanted!r})")
+    here = [name for number, name in enumerate(ISAS) if _library().seqmnist_lstm_supported(number)]
+    if wanted and wanted not in here:
+        raise UnavailableError(f"this machine does not support {wanted}, the value of SEQMNIST_ISA")
+    if not here:
+        raise UnavailableError("this processor has neither AVX2 nor AVX-512")
+    return wanted or here[-1]
+
+
+def forward(
+    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the last hidden states of sequences.
+
+    Args:
+        sequences: float32 (n, steps), one feature a step. Infinities count as NaN.
+        weights: kernel (1, 4 units) or (4 units,), recurrent kernel (units, 4 units), bias (4 units,), float32, in
+            Keras's order of gates: input, forget, candidate, output.
+        threads: at least 1. The result does not depend on it.
+        keep: whether to keep what :func:`backward` needs.
+
+    Returns:
+        float32 (n, units), and float32 (size,) for :func:`backward`, or None. NaN or infinity in a sequence makes its
+        states NaN; in a weight, those of all.
+
+    Raises:
+        UnavailableError: as :func:`instruction_set`.
+        MemoryError: there is no memory for the kept values.
+    """
+    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    isa = ISAS.index(instruction_set())
+    states = np.empty((n, units), np.float32)
+    kept = None
+    if keep:
+        kept = _take(_kept_size(n, steps, units))
+        kept[-1] = isa  # which says how the rest is laid out
+    if n:
+        _call("forward", isa, (threads, n, steps, units), sequences, kernel, recurrent, bias, states, kept)
+    return states, kept
+
+
+def backward(
+    sequences: np.ndarray,
+    weights: Sequence[np.ndarray],
+    kept: np.ndarray,
+    gradient: np.ndarray,
+    *,
+    threads: int,
+    want_sequences: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Return the gradients of kernel (4 units,), recurrent kernel and bias, and of the sequences or None.
+
+    Args:
+        sequences, weights, threads: as they were given to :func:`forward`.
+        kept: what it returned.
+        gradient: float32 (n, units), with respect to the last hidden states.
+        want_sequences: whether to return the gradient (n, steps) of the sequences too. It takes longer, because rows
+            that begin with the same pixels are then no longer computed as one.
+    """
+    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    kept, gradient = _contiguous(kept), _contiguous(gradient)
+    if gradient.shape != (n, units) or kept.shape != (_kept_size(n, steps, units),):
+        raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
+    if kept.ctypes.data % ALIGNMENT:
+        aligned = _take(kept.size)
+        aligned[:] = kept
+        kept = aligned
+    kernel_gradient, recurrent_gradient, bias_gradient = (
+        np.zeros(shape, np.float32) for shape in (4 * units, (units, 4 * units), 4 * units)
+    )
+    pixels = np.zeros((n, steps), np.float32) if want_sequences else None
+    if n:
+        results = (pixels, kernel_gradient, recurrent_gradient, bias_gradient)
+        sizes = (threads, n, steps, units)
+        _call("backward", int(kept[-1]), sizes, sequences, kernel, recurrent, bias, kept, gradient, *results)
+    return kernel_gradient, recurrent_gradient, bias_gradient, pixels
+
+
+def peak_flops(threads: int) -> float:
+    """Return the measured peak of matrix products in floating-point operations a second, over all threads.
+
+    On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
+    """
+    return float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _shape(sequences: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> tuple[int, int, int]:
+    units = recurrent.shape[0]
+    fits = sequences.ndim == 2 and sequences.shape[1] > 0 and units > 0 and units % UNIT_MULTIPLE == 0
+    if not fits or recurrent.shape != (units, 4 * units) or kernel.size != 4 * units or bias.shape != (4 * units,):
+        shapes = [array.shape for array in (sequences, kernel, recurrent, bias)]
+        raise ValueError(f"shapes must be (n, steps), (4 units,), (units, 4 units), (4 units,) (got {shapes})")
+    return (*sequences.shape, units)
+
+
+def _kept_size(n: int, steps: int, units: int) -> int:
+    """Return the floats of what is kept: of every row, of what rows share, and the instruction set's number."""
+    return (n + 1) * steps * units * KEPT + 1
+
+
+def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
+    pointers = [None if array is None else array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
+    status = getattr(_library(), f"seqmnist_lstm_{name}")(isa, *numbers, *pointers)
+    if status == NO_MEMORY:
+        raise MemoryError(f"the LSTM's {name} pass found no memory")
+    if status:
+        raise RuntimeError(f"the LSTM's {name} pass returned {status}")
+
+
+# Memory for kept values returns here when its last array is gone: to allocate 200 MB for a batch of 100 again took 4 to
+# 12 ms of a step of 66 ms.
+_free: collections.deque[mmap.mmap] = collections.deque(maxlen=2)
+
+
+def _take(floats: int) -> np.ndarray:
+    """Return an uninitialised, aligned array float32 (floats,).
+
+    Raises:
+        MemoryError: the system does not have the memory.
+    """
+    size = max(4 * floats, 1)
+    memory = _reuse(size)
+    if memory is None:
+        try:
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError, ValueError) as error:
+            raise MemoryError(f"no {size / 1e9:.1f} GB for the LSTM's states: {error}") from None
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    array = np.frombuffer(memory, np.float32, floats)
+    give_back: Callable[[mmap.mmap], None] = _free.append
+    weakref.finalize(array, give_back, memory)
+    return array
+
+
+def _reuse(size: int) -> mmap.mmap | None:
+    for _ in range(len(_free)):
+        try:
+            memory = _free.popleft()
+        except IndexError:
+            return None
+        if size <= len(memory) <= 2 * size:
+            return memory
+        _free.append(memory)
+    return None

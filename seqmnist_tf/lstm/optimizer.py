@@ -1,0 +1,67 @@
+"""What a model is trained with: optimizer, loss and accuracy of a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..config import Config
+
+
+class TorchRMSprop(keras.optimizers.RMSprop):
+    """RMSprop with epsilon outside of the root, as in ``torch.optim.RMSprop``.
+
+    v = rho v + (1 - rho) g^2; m = momentum m + g / (sqrt(v) + epsilon); w = w - lr m. Keras divides by
+    sqrt(v + epsilon), so that an epsilon of 1e-8 there acts like 1e-4 here.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        lr = tf.cast(learning_rate, variable.dtype)
+        velocity = self._velocities[self._get_variable_index(variable)]
+        self.assign(velocity, self.rho * velocity + (1 - self.rho) * tf.square(gradient))
+        step = gradient / (tf.sqrt(velocity) + self.epsilon)
+        if self.momentum > 0:
+            momentum = self._momentums[self._get_variable_index(variable)]
+            self.assign(momentum, self.momentum * momentum + step)
+            step = tf.convert_to_tensor(momentum)
+        self.assign_sub(variable, lr * step)
+
+
+def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule."""
+    opt = config.optimizer
+    lr: Any = opt.lr
+    if opt.schedule == "cosine":
+        lr = keras.optimizers.schedules.CosineDecay(opt.lr, config.train.n_epochs * config.steps_per_epoch)
+    shared = {
+        "learning_rate": lr,
+        "weight_decay": opt.weight_decay or None,
+        "clipvalue": opt.grad_clip_value,
+        "global_clipnorm": opt.grad_clip_norm,
+    }
+    if opt.name == "SGD":
+        optimizer = keras.optimizers.SGD(momentum=opt.momentum, **shared)
+    elif opt.name == "Adam":
+        optimizer = keras.optimizers.Adam(beta_1=opt.beta_1, beta_2=opt.beta_2, epsilon=opt.epsilon, **shared)
+    else:
+        rmsprop = TorchRMSprop if opt.epsilon_placement == "outside" else keras.optimizers.RMSprop
+        optimizer = rmsprop(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon, **shared)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])  # the gates' biases set how long memories last
+    return optimizer
+
+
+def compile_model(model: keras.Model, config: Config) -> None:
+    """Compile ``model`` with the loss on logits, the optimizer and the accuracy of a configuration."""
+    model.compile(
+        optimizer=build_optimizer(config),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA is slower on CPUs and has other numerics
+    )
+
+
+def learning_rate(model: keras.Model) -> float:
+    """Return the learning rate of the next step."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))

@@ -1,0 +1,75 @@
+"""Everything that documents and pictures are made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import NUM_TEST
+from ..system import InputError
+from .records import Record, read_records
+
+HEADLINE = "strong"  # name of the experiment that this project is judged by
+QUICK_START = "quickstart"  # name of the experiment that the README's first command runs
+
+
+@dataclass(frozen=True)
+class Board:
+    """The content of a results folder.
+
+    Attributes:
+        records: lists of records by name, see :func:`read_records`.
+        literature: ``literature.json``: the results of the original project and of papers.
+        speed: ``benchmark.json``.
+        serving: ``serving.json``.
+    """
+
+    records: dict[str, list[Record]]
+    literature: dict[str, Any]
+    speed: dict[str, Any]
+    serving: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Board:
+        """Read a results folder.
+
+        Raises:
+            InputError: a file is missing or cannot be read.
+        """
+        names = ("literature", "benchmark", "serving")
+        return cls(read_records(folder), *(_read_json(folder / f"{name}.json") for name in names))
+
+
+def headline_record(board: Board) -> Record:
+    """Return the record of the exported model, which the pictures show: the lowest seed of :data:`HEADLINE`.
+
+    Raises:
+        InputError: it is not published.
+    """
+    if HEADLINE not in board.records:
+        raise InputError(f"no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name {HEADLINE})")
+    return board.records[HEADLINE][0]
+
+
+def original_accuracy(literature: dict[str, Any]) -> tuple[int, int, float]:
+    """Return the result of the original project.
+
+    Its printed accuracy is the number of correct test digits divided by the size of all batches, although the last
+    batch is smaller.
+
+    Returns:
+        The number of correct digits, the divisor behind the printed accuracy, and the test accuracy (0 to 1).
+    """
+    original = literature["upstream"]
+    divisor = original["batches"] * original["batch_size"]
+    correct = round(original["printed_accuracy_percent"] / 100 * divisor)
+    return correct, divisor, correct / NUM_TEST
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None

@@ -1,0 +1,98 @@
+"""Writing and checking the documents and pictures that are made from the records."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..system import InputError, RunError, write_atomically
+
+# These modules register their sections when they are imported.
+from . import sections_accuracy, sections_config, sections_literature, sections_speed  # noqa: F401
+from .board import Board
+from .documents import MARKED_SECTION, find_documents, relative_links
+from .manifest import update_manifest
+from .plots import draw_pictures, picture_problems
+from .records import RESULTS_FOLDER
+from .sections import DOCUMENT_SECTIONS
+from .verify import folder_problems
+
+
+def render_section(name: str, board: Board) -> str:
+    """Return a section as Markdown; its links are relative to the root of the clone.
+
+    Raises:
+        InputError: unknown section.
+
+    Example::
+
+        render_section("summary", Board.read(Path("results")))
+    """
+    if name not in DOCUMENT_SECTIONS:
+        raise InputError(f"unknown section {name!r} (allowed: {', '.join(DOCUMENT_SECTIONS)})")
+    return DOCUMENT_SECTIONS[name](board)
+
+
+def render_document(text: str, board: Board, document: Path) -> str:
+    """Return a document with all its sections made anew.
+
+    Args:
+        text: its present content.
+        board: the content of the results folder.
+        document: its path, relative to the root of the clone.
+
+    Raises:
+        InputError: unknown section.
+    """
+
+    def render(match: re.Match[str]) -> str:
+        return match[1] + relative_links(render_section(match[2], board), document) + "\n" + match[3]
+
+    return MARKED_SECTION.sub(render, text)
+
+
+def write_documents(root: Path = Path()) -> list[Path]:
+    """Draw outdated pictures, write outdated documents, and return the documents that changed.
+
+    Raises:
+        RunError: a record does not pass its checks; nothing is written.
+    """
+    folder = root / RESULTS_FOLDER
+    if problems := folder_problems(folder, records_only=True):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise RunError(f"nothing was written: {problems[0]}{more}")
+    board = Board.read(folder)
+    draw_pictures(board, folder)
+    update_manifest(folder)
+    changed = []
+    for path in find_documents(root):
+        old = (root / path).read_text(encoding="utf-8")
+        new = render_document(old, board, path)
+        if new != old:
+            write_atomically(root / path, new.encode())
+            changed.append(path)
+    return changed
+
+
+def clone_problems(root: Path = Path()) -> list[str]:
+    """Return where records, manifest, documents and pictures contradict each other."""
+    folder = root / RESULTS_FOLDER
+    if problems := folder_problems(folder):
+        return problems
+    board = Board.read(folder)
+    documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
+    return documents + picture_problems(folder)
+
+
+def document_problems(root: Path, document: Path, board: Board) -> list[str]:
+    """Return the sections of a document that do not match the records.
+
+    Args:
+        root: root of the clone.
+        document: path of the document, relative to the root.
+        board: the content of the results folder.
+    """
+    text = (root / document).read_text(encoding="utf-8")
+    rendered = render_document(text, board, document)
+    pairs = zip(MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(rendered), strict=True)
+    return [f"{document}: section {old[2]} does not match the records" for old, new in pairs if old[0] != new[0]]

@@ -1,0 +1,194 @@
+"""The pictures of the results: learning curves, and the headline's model on the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from ..config import NUM_CLASSES, NUM_TIMESTEPS
+from ..train import score
+from .board import HEADLINE, Board
+from .manifest import records_digest
+from .records import Record
+from .shown_model import ShownModel
+
+PICTURE_FOLDER = "plots"
+DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
+DPI = 110
+OVERVIEW = ("baseline", "adam", "sgd", HEADLINE)
+UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
+ACCURACY_TICKS = (0.1, 0.5, 0.9, 0.95, 0.98, 0.99, 0.998)  # of an axis that is stretched towards 1
+PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 112)  # every four rows of an image
+LABELLED_PROBABILITY = 0.25  # a digit is in the legend if its probability ever exceeds this
+
+
+class Picture(NamedTuple):
+    """A picture in ``results/plots/``.
+
+    Attributes:
+        file: its file name.
+        draw: returns the figure.
+        sources: beginnings of the paths of the record files that it shows.
+    """
+
+    file: str
+    draw: Callable[[Board, ShownModel], Figure]
+    sources: tuple[str, ...]
+
+
+def draw_pictures(board: Board, folder: Path) -> None:
+    """Draw the pictures whose records have changed.
+
+    Raises:
+        InputError: the model that they show is not published.
+        OSError: a picture cannot be written.
+    """
+    (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
+    outdated = outdated_pictures(folder)
+    if not outdated:
+        return
+    shown = ShownModel(board)
+    for picture in outdated:
+        digest = records_digest(folder, picture.sources)
+        picture.draw(board, shown).savefig(
+            folder / PICTURE_FOLDER / picture.file, dpi=DPI, metadata={DIGEST_KEY: digest}
+        )
+
+
+def picture_problems(folder: Path) -> list[str]:
+    """Return the pictures that are missing or do not show the records in the folder."""
+    return [
+        f"{folder / PICTURE_FOLDER / picture.file} does not show the current records (python -m seqmnist_tf.results "
+        "draws it again)"
+        for picture in outdated_pictures(folder)
+    ]
+
+
+def outdated_pictures(folder: Path) -> list[Picture]:
+    """Return the pictures that are missing or do not show the records in the folder."""
+    return [
+        picture
+        for picture in PICTURES
+        if shown_digest(folder / PICTURE_FOLDER / picture.file) != records_digest(folder, picture.sources)
+    ]
+
+
+def shown_digest(path: Path) -> str | None:
+    """Return the digest of the records that a PNG shows; None if there is no such file or entry."""
+    try:
+        with Image.open(path) as image:
+            return image.text.get(DIGEST_KEY) if isinstance(image, PngImagePlugin.PngImageFile) else None
+    except (OSError, UnidentifiedImageError):
+        return None
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
+    """Draw training and test loss and accuracy by epoch: one colour per experiment, one line per seed."""
+    figure = _new_figure(11, 7)
+    panels = figure.subplots(2, 2, sharex=True)
+    names = [name for name in OVERVIEW if name in board.records]
+    for column, (split, title) in enumerate((("train", "training"), ("test", "test"))):
+        for axes, metric, scale in zip(panels[:, column], ("loss", "accuracy"), ("log", "logit"), strict=True):
+            for number, name in enumerate(names):
+                _draw_curves(axes, board.records[name], f"{split}_{metric}", name, f"C{number}")
+            axes.set_title(f"{title} {metric}{', %' if metric == 'accuracy' else ''}", fontsize=11)
+            axes.grid(alpha=0.3)
+            axes.set_yscale(scale)
+            axes.yaxis.set_minor_formatter("")
+            axes.yaxis.set_major_formatter("{x:g}")
+        panels[1, column].set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
+        panels[1, column].set_xlabel("epoch")
+    panels[0, 0].legend()
+    return figure
+
+
+def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
+    highest = ACCURACY_TICKS[-1] if key.endswith("accuracy") else float("inf")
+    for number, record in enumerate(records):
+        epochs = [row["epoch"] for row in record.history]
+        values = [min(row[key], highest) for row in record.history]
+        label = None if number else name
+        axes.plot(epochs, values, color=colour, alpha=0.85, linewidth=1.3, label=label)
+
+
+def draw_confusion(_: Board, shown: ShownModel) -> Figure:
+    """Draw how often each digit is classified as each other."""
+    counts = score(shown.logits, shown.test.labels).confusion
+    figure = _new_figure(6.2, 6)
+    axes = figure.subplots()
+    wrong = counts - np.diag(counts.diagonal())
+    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1))
+    for label in range(NUM_CLASSES):
+        for predicted in range(NUM_CLASSES):
+            number = counts[label, predicted]
+            colour = "white" if wrong[label, predicted] > 0.6 * wrong.max() else "black" if number else "silver"
+            axes.text(predicted, label, f"{number}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(NUM_CLASSES))
+    axes.set_yticks(range(NUM_CLASSES))
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    title = f"{HEADLINE}, seed {shown.record.seed}: {counts.trace():,} of {counts.sum():,} correct"
+    axes.set_title(title, fontsize=11)
+    return figure
+
+
+def draw_hardest(_: Board, shown: ShownModel) -> Figure:
+    """Draw the test digits whose label gets the lowest probability."""
+    across, down = 10, 4
+    probabilities, labels = shown.probabilities, shown.test.labels
+    label_probability = probabilities[np.arange(len(labels)), labels]
+    hardest = label_probability.argsort(kind="stable")
+    figure = _new_figure(11, 5.4)
+    for axes, index in zip(figure.subplots(down, across).ravel(), hardest, strict=False):
+        axes.imshow(shown.test.images[index], cmap="gray_r")
+        axes.set_title(f"{labels[index]}, predicted {probabilities[index].argmax()}", fontsize=8, pad=2)
+        axes.set_xlabel(f"{100 * label_probability[index]:.1g} % · no. {index}", fontsize=7, labelpad=2)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure
+
+
+def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
+    """Draw the ten probabilities after each pixel of some digits, with the ink shaded beneath."""
+    indices = np.array(UNFOLDING_IMAGES)
+    figure = _new_figure(11, 1.7 * len(indices))
+    panels = figure.subplots(len(indices), 2, width_ratios=(1, 7))
+    for (picture, axes), index, by_pixel in zip(panels, indices, shown.probabilities_by_pixel(indices), strict=True):
+        picture.imshow(shown.test.images[index], cmap="gray_r")
+        picture.set_axis_off()
+        ink = shown.test.images[index].reshape(-1)[shown.record.run.pixel_order()] / 255
+        axes.fill_between(range(NUM_TIMESTEPS), ink, step="mid", color="0.88", linewidth=0)
+        for digit in range(NUM_CLASSES):
+            name = str(digit) if by_pixel[:, digit].max() > LABELLED_PROBABILITY else None
+            axes.plot(by_pixel[:, digit], color=f"C{digit}", linewidth=1.4, label=name)
+        axes.set_xlim(0, NUM_TIMESTEPS - 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xticks(PIXEL_TICKS)
+        axes.set_ylabel("probability", fontsize=8)
+        axes.tick_params(labelsize=8)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="upper left", fontsize=7, ncols=2, framealpha=0.8)
+    panels[-1, 1].set_xlabel("pixels read", fontsize=9)
+    return figure
+
+
+MODEL_FILES = (f"{HEADLINE}/seed0/",)
+PICTURES = (
+    Picture("learning_curves.png", draw_learning_curves, tuple(f"{name}/" for name in OVERVIEW)),
+    Picture("confusion.png", draw_confusion, MODEL_FILES),
+    Picture("hardest.png", draw_hardest, MODEL_FILES),
+    Picture("unfolding.png", draw_unfolding, MODEL_FILES),
+)

@@ -1,0 +1,142 @@
+"""Generated sections: the accuracy of published runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
+from ..system import markdown_table
+from ..train import wilson_interval
+from .board import HEADLINE, QUICK_START, Board, headline_record, original_accuracy
+from .records import RESULTS_FOLDER, Record
+from .sections import document_section, wrap_text
+from .seed_statistics import Statistics, percent
+
+
+@document_section("headline")
+def headline_text(board: Board) -> str:
+    """The paragraph that the README begins with."""
+    over_seeds = Statistics.from_records(board.records[HEADLINE])
+    spread = f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
+    return wrap_text(
+        f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
+        f"one at a time and classifies **{over_seeds.percent()} %** of the {NUM_TEST:,} test digits correctly "
+        f"({spread}). Every published run has its configuration, seed, commit and log, so that anyone can run it again."
+    )
+
+
+@document_section("quick_start")
+def quick_start_text(board: Board) -> str:
+    """What the README's first command does, and how long it took."""
+    text = f"Train an LSTM on the {NUM_TRAIN:,} training images of MNIST"
+    if QUICK_START in board.records:
+        record = board.records[QUICK_START][0]
+        minutes = record.summary["seconds_total"] / 60
+        text += (
+            f" for {record.config.train.n_epochs} epochs. Seed {record.seed} reached **{percent(record.accuracy)} %** "
+            f"test accuracy after {minutes:.1f} minutes of training ([record]({record_link(record)}/summary.json): "
+            f"{training_machine(record)})"
+        )
+    return wrap_text(
+        text + ". Without g++, or on other systems than Linux x86-64, training takes several times as long:"
+    )
+
+
+@document_section("summary")
+def summary_table(board: Board) -> str:
+    """One row per experiment."""
+    target = original_accuracy(board.literature)[2]
+    head = [
+        "run",
+        ">seeds",
+        ">test accuracy, %",
+        ">lowest to highest, %",
+        ">95 % interval, %",
+        ">epochs",
+        ">first epoch above 50 %",
+        f">first epoch at {percent(target)} %",
+    ]
+    return markdown_table(head, [_summary_row(name, records, target) for name, records in board.records.items()])
+
+
+def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
+    over_seeds = Statistics.from_records(records)
+    lowest, highest, low, high = map(percent, (over_seeds.lowest, over_seeds.highest, over_seeds.low, over_seeds.high))
+    return [
+        f"`{name}`",
+        over_seeds.n,
+        f"**{over_seeds.percent()}**",
+        f"{lowest} to {highest}" if over_seeds.n > 1 else "",
+        f"{low} to {high}",
+        records[0].config.train.n_epochs,
+        epoch_range([record.summary["escape_epoch"] for record in records]),
+        epoch_range([record.epochs_to(target) for record in records]),
+    ]
+
+
+@document_section("runs")
+def runs_table(board: Board) -> str:
+    """One row per run."""
+    head = [
+        "run",
+        ">seed",
+        f">correct of {NUM_TEST:,}",
+        ">test accuracy, % (95 % interval)",
+        ">test loss",
+        ">training accuracy, %",
+        ">highest test accuracy, % (epoch)",
+        ">first epoch above 50 %",
+        "commit",
+        "configuration",
+    ]
+    return markdown_table(head, [_run_row(record) for records in board.records.values() for record in records])
+
+
+def _run_row(record: Record) -> list[Any]:
+    best = max(record.history, key=lambda row: row["test_accuracy"])
+    low, high = wilson_interval(record.correct, NUM_TEST)
+    return [
+        f"[`{record.name}`]({record_link(record)})",
+        record.seed,
+        f"{record.correct:,}",
+        f"{percent(record.accuracy)} ({percent(low)} to {percent(high)})",
+        f"{record.summary['final']['test_loss']:.4f}",
+        percent(record.history[-1]["train_accuracy"]),
+        f"{percent(best['test_accuracy'])} ({best['epoch']})",
+        record.summary["escape_epoch"] or "never",
+        f"`{record.environment['git']['commit'][:7]}`",
+        f"`{record.summary['config_id']}`",
+    ]
+
+
+@document_section("exported")
+def exported_text(board: Board) -> str:
+    """The run of the newest exported version."""
+    record = headline_record(board)
+    return wrap_text(
+        f"The newest version is the run `{record.name}`, seed {record.seed} ([record]({record_link(record)})). It "
+        f"classifies **{record.correct:,}** of the {NUM_TEST:,} test digits correctly."
+    )
+
+
+def record_link(record: Record) -> str:
+    """Return the path of a record, relative to the root of the clone."""
+    return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
+
+
+def training_machine(record: Record) -> str:
+    """Return what the time of a run depends on: processor, threads and kernel."""
+    environment = record.environment
+    threads = f"{environment['threads']} thread{'s' if environment['threads'] > 1 else ''}"
+    return f"{environment['machine']['processor']}, {threads}, {environment['kernel']}"
+
+
+def epoch_range(epochs: Sequence[int | None]) -> str:
+    """Return the range of the epochs in which seeds reached an accuracy; None is a seed that never did."""
+    reached = sorted(epoch for epoch in epochs if epoch is not None)
+    missing = len(epochs) - len(reached)
+    if not reached:
+        return "never"
+    span = str(reached[0]) if reached[0] == reached[-1] else f"{reached[0]} to {reached[-1]}"
+    return span + (f" ({missing} of {len(epochs)} seeds never)" if missing else "")

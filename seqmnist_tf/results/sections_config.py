@@ -1,0 +1,42 @@
+"""Generated sections: the keys of the configuration, and the presets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..config import OPTIONS, PRESETS
+from ..system import markdown_table
+from .board import Board
+from .sections import document_section, wrap_text
+
+
+@document_section("configuration")
+def configuration_table(_: Board) -> str:
+    """One row per key of the configuration."""
+    rows = [
+        [
+            f"`{key}`",
+            f"`{_command_line_word(option.default)}`",
+            _escaped(option.allowed),
+            _escaped(f"{option.meta['doc']} {option.meta['details']}".strip()),
+        ]
+        for key, option in OPTIONS.items()
+    ]
+    return markdown_table(["key", "default", "allowed values", "meaning"], rows)
+
+
+@document_section("presets")
+def presets_list(_: Board) -> str:
+    """One list item per preset."""
+    return "\n".join(wrap_text(f"- `{name}`: {preset.doc}", others="  ") for name, preset in PRESETS.items())
+
+
+def _command_line_word(value: Any) -> str:
+    """Return a value as it is written after a flag."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _escaped(text: str) -> str:
+    """Return text in which Markdown shows backslashes and which does not end a table's cell."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")

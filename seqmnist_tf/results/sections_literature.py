@@ -1,0 +1,78 @@
+"""Generated sections: comparison with the original project and with papers, and rows to paste into a paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import NUM_TEST
+from ..system import markdown_table
+from .board import Board, original_accuracy
+from .sections import document_section, wrap_text
+from .seed_statistics import Statistics, percent
+
+COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
+
+
+@document_section("rows_to_paste")
+def rows_to_paste(board: Board) -> str:
+    """One row per experiment, in Markdown and in LaTeX."""
+    rows, latex = [], []
+    for name, records in board.records.items():
+        over_seeds, config = Statistics.from_records(records), records[0].config
+        task = "sMNIST" if config.task.permutation == "none" else f"psMNIST ({config.task.permutation})"
+        model, parameters = f"LSTM({config.model.hidden_size})", f"{records[0].summary['num_params']:,}"
+        training = f"{config.optimizer.name}, {config.train.n_epochs} epochs"
+        rows.append([f"{model} `{name}`", task, parameters, training, over_seeds.percent(), over_seeds.n])
+        source = rf"seqmnist\_tf, \texttt{{{name}}}"
+        accuracy, escaped_task = over_seeds.percent(r" \pm "), task.replace("_", r"\_")
+        cells = [f"{model} ({source})", escaped_task, parameters, training, f"${accuracy}$", str(over_seeds.n)]
+        latex.append(" & ".join(cells) + r" \\")
+    head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
+    return "\n".join(["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"])
+
+
+@document_section("original")
+def original_table(board: Board) -> str:
+    """The accuracy that the original project prints, the corrected one, and ours."""
+    printed = board.literature["upstream"]
+    correct, divisor, accuracy = original_accuracy(board.literature)
+    printed_percent, printed_loss = f"{printed['printed_accuracy_percent']:.2f}", printed["printed_loss"]
+    rows: list[list[Any]] = [
+        ["original, as printed", f"{correct:,}", printed_percent, "", printed_loss],
+        ["original, corrected", f"{correct:,}", "", f"**{percent(accuracy)}**", printed_loss],
+    ]
+    for record in board.records.get("baseline", []):
+        shares = [percent(record.correct / divisor), f"**{percent(record.accuracy)}**"]
+        loss = f"{record.summary['final']['test_loss']:.5f}"
+        rows.append([f"`baseline`, seed {record.seed}", f"{record.correct:,}", *shares, loss])
+    batches = f"{printed['batches']} batches x {printed['batch_size']:,}"
+    head = ["", ">correct", f">correct / {divisor:,} ({batches}), %", f">correct / {NUM_TEST:,}, %", ">test loss"]
+    return markdown_table(head, rows)
+
+
+@document_section("literature")
+def literature_table(board: Board) -> str:
+    """Published accuracies of the plain LSTM, and how far they differ."""
+    head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks", "figures taken from"]
+    published = board.literature["plain_lstm"]
+    rows = [
+        [
+            row["source"],
+            row["units"],
+            f"{row['smnist']} {row.get('spread', '')}".strip(),
+            "" if row["psmnist"] is None else row["psmnist"],
+            row.get("runs", ""),
+            "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
+            row["read_in"],
+        ]
+        for row in published
+    ]
+    least, most = COMPARED_UNITS
+    similar = [row for row in published if row["units"].isdecimal() and least <= int(row["units"]) <= most]
+    accuracies, spreads = [row["smnist"] for row in similar], sum("spread" in row for row in similar)
+    text = (
+        f"The accuracies of one model, an LSTM of {least} to {most} units, range from {min(accuracies)} to "
+        f"{max(accuracies)} %. Of these {len(similar)} accuracies, {spreads} {'has' if spreads == 1 else 'have'} a "
+        "spread over runs."
+    )
+    return markdown_table(head, rows) + "\n\n" + wrap_text(text)

@@ -1,0 +1,58 @@
+"""Test accuracy over the seeds of an experiment."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import scipy.stats
+
+from ..config import NUM_TEST
+from ..train import wilson_interval
+from .records import Record
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Test accuracy over seeds; all accuracies are shares, 0 to 1.
+
+    Attributes:
+        n: number of seeds.
+        mean, lowest, highest: over seeds.
+        deviation: standard deviation over seeds (divided by n - 1), None for one seed.
+        low, high: 95 % interval. Several seeds: for the mean over seeds, by Student's t. One seed: Wilson's score
+            interval, where the 10,000 test digits are the sample.
+    """
+
+    n: int
+    mean: float
+    deviation: float | None
+    lowest: float
+    highest: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_accuracies(cls, accuracies: Sequence[float]) -> Statistics:
+        """Return the statistics of one accuracy per seed, at least one, each a number of test digits / 10,000."""
+        n, mean = len(accuracies), statistics.mean(accuracies)
+        if n == 1:
+            return cls(n, mean, None, mean, mean, *wilson_interval(round(mean * NUM_TEST), NUM_TEST))
+        deviation = statistics.stdev(accuracies)
+        half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation / n**0.5
+        return cls(n, mean, deviation, min(accuracies), max(accuracies), mean - half, min(1.0, mean + half))
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record]) -> Statistics:
+        """Return the statistics of an experiment's records."""
+        return cls.from_accuracies([record.accuracy for record in records])
+
+    def percent(self, plus_minus: str = " ± ") -> str:
+        """Return mean and standard deviation in percent, such as ``99.10 ± 0.03``."""
+        return percent(self.mean) + (f"{plus_minus}{percent(self.deviation)}" if self.deviation is not None else "")
+
+
+def percent(share: float) -> str:
+    """Return a share (0 to 1) in percent with two decimals, without the sign."""
+    return f"{100 * share:.2f}"

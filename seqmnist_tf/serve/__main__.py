@@ -1,0 +1,55 @@
+"""A local server with TF Serving's REST API and a page to draw digits on, for computers without Docker.
+
+python -m seqmnist_tf.serve [--model-dir DIR] [--host 127.0.0.1] [--port 8501]
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from .. import system
+from ..system import InputError, say
+from .server import create_server, listen
+from .versions import DEFAULT_FOLDER, require_versions
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; return its exit status."""
+    parser = system.Parser(
+        prog="python -m seqmnist_tf.serve",
+        description="Serve exported versions of the model with TF Serving's REST API and a page to draw digits on.\n"
+        "For use on one computer. TF Serving also has gRPC, batching across requests, version labels,\n"
+        "loading of new versions while it runs, and metrics.",
+    )
+    parser.add_argument(
+        "--model-dir",
+        type=Path,
+        default=DEFAULT_FOLDER,
+        metavar="DIR",
+        help=f"folder of the exported versions (default: {DEFAULT_FOLDER})",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)"
+    )
+    parser.add_argument("--port", type=int, default=8501, help="port to listen on; 0: any free port (default: 8501)")
+    args = parser.parse_args(argv)
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"--port must be 0 to 65535 (got {args.port})")
+    with listen(args.host, args.port) as server_socket:
+        paths = require_versions(args.model_dir)
+        system.start_tensorflow(0)
+        from .app import create_app  # late, so that --help and bad input do not wait for TensorFlow
+        from .models import ServedModels
+
+        models = ServedModels(paths)
+        host, port = server_socket.getsockname()[:2]
+        say(f"version {models.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
+        # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        create_server(create_app(models)).run(sockets=[server_socket])
+    return system.EXIT_DONE
+
+
+if __name__ == "__main__":
+    system.run_command(main)

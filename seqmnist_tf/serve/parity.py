@@ -1,0 +1,106 @@
+"""Comparison of exported signatures with the Keras model from which they were exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .. import data
+from ..system import RunError
+from .saved_model import SavedModel
+
+# Sums in another order over 784 steps change a probability by about 1e-6, and another model changes it by far more than
+# this tolerance.
+TOLERANCE = 1e-5
+STEP_PIXELS = slice(400, 428)  # the pixels of the example for ``step``, whose states are not zero
+
+Arrays = dict[str, np.ndarray]
+
+
+def example_inputs(
+    images: np.ndarray, model: keras.Sequential, normalization: str, order: np.ndarray
+) -> dict[str, Arrays]:
+    """Return inputs for every signature that all show the same images.
+
+    Args:
+        images: uint8 (n, 28, 28), 0 to 255.
+        model: the Keras model that was exported.
+        normalization: ``task.normalization`` of its run.
+        order: int (784,), the pixel order of its run.
+    """
+    sequences = data.encode(images, normalization, order)
+    pngs = np.array([tf.io.encode_png(image[..., None]).numpy() for image in images], dtype=object)
+    states = np.random.RandomState(0).uniform(-0.5, 0.5, (2, len(images), model.layers[0].units)).astype(np.float32)
+    return {
+        "serving_default": {"images": images},
+        "encoded_images": {"image_bytes": pngs},
+        "logits": {"sequence": sequences},
+        "trace": {"images": images},
+        "step": {"pixels": sequences[:, STEP_PIXELS], "h": states[0], "c": states[1]},
+    }
+
+
+def expected_outputs(inputs: dict[str, Arrays], model: keras.Sequential) -> dict[str, Arrays]:
+    """Return the outputs that Keras's own layers compute for the inputs of :func:`example_inputs`, by signature."""
+    lstm, dense = model.layers
+    unrolled = keras.layers.RNN(lstm.cell, return_sequences=True, return_state=True)
+
+    def probabilities(states: Any) -> np.ndarray:
+        return keras.ops.convert_to_numpy(keras.ops.softmax(dense(states)))
+
+    sequences, step = inputs["logits"]["sequence"], inputs["step"]
+    logits = keras.ops.convert_to_numpy(model(sequences))
+    answer = {"class_id": logits.argmax(axis=1), "probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits))}
+    after_each, h, c = unrolled(step["pixels"], initial_state=[step["h"], step["c"]])
+    return {
+        "serving_default": answer,
+        "encoded_images": answer,
+        "logits": {"logits": logits},
+        "trace": {"probabilities": probabilities(unrolled(sequences)[0])},
+        "step": {
+            "h_next": keras.ops.convert_to_numpy(h),
+            "c_next": keras.ops.convert_to_numpy(c),
+            "probabilities": probabilities(after_each),
+        },
+    }
+
+
+def largest_difference(outputs: Arrays, expected: Arrays) -> float:
+    """Return the largest difference between the outputs of a signature, relative to max(1, largest expected value).
+
+    Where the classes differ, the difference is the one between the two classes' expected probabilities.
+
+    Raises:
+        RunError: an output has the wrong shape or dtype.
+    """
+    largest = 0.0
+    for name, right in expected.items():
+        got = outputs[name]
+        if got.shape != right.shape or got.dtype != right.dtype:
+            raise RunError(f"output {name} must be {right.dtype} {right.shape} (got {got.dtype} {got.shape})")
+        if name == "class_id":
+            rows, probabilities = np.arange(len(right)), expected["probabilities"]
+            differences = probabilities[rows, right] - probabilities[rows, got]
+        else:
+            differences = np.abs(got - right) / max(1.0, float(np.abs(right).max(initial=0)))
+        largest = float(np.maximum(largest, np.max(differences, initial=0)))  # unlike max(), keeps a NaN
+    return largest
+
+
+def require_parity(saved: SavedModel, model: keras.Sequential, inputs: dict[str, Arrays]) -> dict[str, float]:
+    """Return the :func:`largest_difference` between an exported model and the Keras model, by signature.
+
+    Raises:
+        RunError: a difference is above 1e-5.
+    """
+    expected = expected_outputs(inputs, model)
+    differences = {name: largest_difference(saved(name, **arrays), expected[name]) for name, arrays in inputs.items()}
+    for name, value in differences.items():
+        if not value <= TOLERANCE:  # so that a NaN fails too
+            raise RunError(
+                f"signature {name} differs from the Keras model by {value:.1e} (at most {TOLERANCE:.0e} is allowed)"
+            )
+    return differences

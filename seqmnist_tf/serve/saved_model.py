@@ -1,0 +1,83 @@
+"""An exported version as a function: its signatures on arrays, as TF Serving computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from ..system import InputError, first_line
+from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE, read_description
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A SavedModel in this process.
+
+    Attributes:
+        path: the folder of its version.
+        signatures: TensorFlow's functions by signature name.
+
+    Example::
+
+        model = SavedModel.load(Path("export/seqmnist/2"))
+        print(model(images=np.zeros((1, 28, 28), np.uint8))["class_id"])
+    """
+
+    path: Path
+    signatures: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> SavedModel:
+        """Load a version.
+
+        Raises:
+            InputError: ``path`` has no SavedModel, or a damaged one.
+        """
+        try:
+            loaded = tf.saved_model.load(str(path))
+        except Exception as error:
+            # TensorFlow raises many kinds of exceptions for missing and damaged files.
+            hint = "give a folder that seqmnist_tf.export has written"
+            raise InputError(f"cannot read {path}: {first_line(error)} ({hint})") from None
+        return cls(path, dict(loaded.signatures))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What export wrote about the model: run, configuration, test accuracy, pixel order, package versions."""
+        return read_description(self.path)
+
+    def inputs(self, signature: str) -> dict[str, Any]:
+        """Return TensorFlow's specification (shape and dtype) of each input of a signature."""
+        return dict(self.signatures[signature].structured_input_signature[1])
+
+    def outputs(self, signature: str) -> dict[str, Any]:
+        """Return TensorFlow's specification (shape and dtype) of each output of a signature."""
+        return dict(self.signatures[signature].structured_outputs)
+
+    def signature_defs(self) -> dict[str, Any]:
+        """Return the signatures as the SavedModel declares them, ready for JSON, as in TF Serving's metadata."""
+        document = saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes())
+        declared = document.meta_graphs[0].signature_def
+        options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+        return {name: MessageToDict(definition, **options) for name, definition in declared.items()}
+
+    def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version."""
+        for record in tf.data.TFRecordDataset(str(self.path / EXTRA_ASSETS / WARM_UP_FILE)).as_numpy_iterator():
+            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+            yield request.model_spec.signature_name, inputs
+
+    def __call__(self, signature: str = DEFAULT_SIGNATURE, **inputs: Any) -> dict[str, np.ndarray]:
+        """Call a signature on arrays and return its outputs as arrays."""
+        specs = self.inputs(signature)
+        tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+        return {name: output.numpy() for name, output in self.signatures[signature](**tensors).items()}

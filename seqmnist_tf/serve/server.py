@@ -1,0 +1,55 @@
+"""The local server's socket and its HTTP server, uvicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from ..system import InputError
+from .http_limits import MAX_CONNECTIONS, SHUTDOWN_SECONDS, TimedProtocol
+
+
+def create_server(app: ASGIApp) -> uvicorn.Server:
+    """Return an HTTP server for an application; its ``run`` takes the sockets to listen on."""
+    config = uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        ws="none",
+        log_config=None,  # Python's own logging prints warnings and errors
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: name or address to listen on.
+        port: 0 to 65535; 0 is any free port.
+
+    Raises:
+        InputError: the host is unknown, or the port is in use or forbidden.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # With the protocol named, asyncio switches Nagle's algorithm off, which would delay each answer by 40 ms.
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
+        try:
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(MAX_CONNECTIONS)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port}: {error.strerror} (give another --host or --port)") from None

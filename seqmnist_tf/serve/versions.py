@@ -1,0 +1,55 @@
+"""The exported versions in a folder, ``FOLDER/<version>/``: their names and descriptions, without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ..system import InputError
+
+MODEL_NAME = "seqmnist"
+DEFAULT_FOLDER = Path("export", MODEL_NAME)
+DEFAULT_SIGNATURE = "serving_default"
+EXTRA_ASSETS = "assets.extra"  # TF Serving's name for the folder of extra files in a version
+DESCRIPTION_FILE = "model.json"
+WARM_UP_FILE = "tf_serving_warmup_requests"  # TF Serving replays these requests before it serves a version
+HINT = "give --model-dir a folder that seqmnist_tf.export has written to"
+
+
+def exported_versions(folder: Path) -> dict[int, Path]:
+    """Return the versions in a folder by number, in ascending order: the subfolders whose names are numbers."""
+    paths = (path for path in folder.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir())
+    return dict(sorted((int(path.name), path) for path in paths))
+
+
+def require_versions(folder: Path) -> dict[int, Path]:
+    """Return the versions in a folder by number, in ascending order.
+
+    Raises:
+        InputError: the folder cannot be read, or has no version.
+    """
+    try:
+        versions = exported_versions(folder)
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror} ({HINT})") from None
+    if not versions:
+        raise InputError(f"no version in {folder} ({HINT})")
+    return versions
+
+
+def read_description(version: Path) -> dict[str, Any]:
+    """Return what export wrote about a version: its run, configuration, test accuracy, pixel order, package versions.
+
+    Args:
+        version: the folder of the version.
+
+    Raises:
+        InputError: the description is missing or damaged.
+    """
+    path = version / EXTRA_ASSETS / DESCRIPTION_FILE
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None

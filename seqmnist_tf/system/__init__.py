@@ -1,0 +1,44 @@
+"""The computer, and nothing of the experiment: errors, console, command lines, files, hosts, TensorFlow's start.
+
+Imports the standard library alone; TensorFlow is imported by :func:`start_tensorflow` when it is called.
+"""
+
+from .command import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
+from .console import note, say, warn
+from .doors import call_room, open_door
+from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
+from .errors import InputError, RunError, first_line
+from .files import folder_atomically, replace_atomically, write_atomically
+from .hosts import PROBE_SECONDS, host_answers
+from .markdown import markdown_table
+from .runtime import available_cores, start_tensorflow
+
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_DONE",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "PROBE_SECONDS",
+    "InputError",
+    "Parser",
+    "RunError",
+    "available_cores",
+    "call_room",
+    "describe_environment",
+    "describe_machine",
+    "first_line",
+    "folder_atomically",
+    "git_state",
+    "host_answers",
+    "markdown_table",
+    "note",
+    "open_door",
+    "package_versions",
+    "replace_atomically",
+    "run_command",
+    "say",
+    "start_tensorflow",
+    "utc_now",
+    "warn",
+    "write_atomically",
+]

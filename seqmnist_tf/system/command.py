@@ -1,0 +1,77 @@
+"""The parser of every command, and its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from .console import note
+from .errors import InputError, RunError
+
+EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves a wider column to the options, whose names are long."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises InputError where argparse would print its usage and exit.
+
+    Dashes and underscores are the same in the names of its options.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+
+    def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        return super().parse_known_args(_canonical(args), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
+    """Call ``main`` with the command line, then exit with the status that it returns or that its exception stands for.
+
+    Example::
+
+        if __name__ == "__main__":
+            run_command(main)
+    """
+    try:
+        status = main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        note("interrupted")
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away (`... | head`); Python would complain once more while closing it.
+        sys.stderr.close()
+        status = EXIT_FAILED
+    except (InputError, RunError, OSError) as error:
+        note(f"error: {' '.join(str(error).split())}")
+        status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
+    sys.exit(status)
+
+
+def _canonical(argv: Sequence[str]) -> list[str]:
+    """Write option names in one way: ``--a.b-c -1`` becomes ``--a.b_c=-1``, ``--run_dir`` becomes ``--run-dir``."""
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and "." in name:
+            name = "--" + name[2:].replace("-", "_")
+            if not equals and (following := next(rest, None)) is not None:
+                equals, value = "=", following
+            word = name + equals + value
+        elif name.startswith("--"):
+            word = "--" + name[2:].replace("_", "-") + equals + value
+        words.append(word)
+    return words

@@ -1,0 +1,113 @@
+"""What a run depends on besides its configuration: versions, machine, threads, commit, command line."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .runtime import available_cores
+
+CLONE = Path(__file__).resolve().parents[2]  # where a clone of the repository has its pyproject.toml
+PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
+
+
+def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
+    """Return the content of ``environment.json``, ready for JSON.
+
+    Args:
+        command: the command line.
+        threads: ``train.threads``; 0 is all cores.
+        kernel: name of the kernel that computes the LSTM.
+    """
+    return {
+        "started": utc_now(),
+        "command": command,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "versions": package_versions(),
+        "machine": describe_machine(),
+        **_tensorflow_state(threads),
+        "kernel": kernel,
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the description of this computer, ready for JSON."""
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cores": available_cores(),
+        "memory_gib": _memory_gib(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of the clone that this package is imported from, and whether its working tree has changes.
+
+    Both are None where the package is not in a clone of its repository.
+    """
+    if not (CLONE / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    commit = _output("git", "-C", str(CLONE), "rev-parse", "HEAD")
+    status = _output("git", "-C", str(CLONE), "status", "--porcelain")
+    return {"commit": commit or None, "dirty": None if status is None else bool(status)}
+
+
+def _tensorflow_state(threads: int) -> dict[str, Any]:
+    """Return the settings that decide the last bit of a result on one machine, beside seed and versions."""
+    import tensorflow as tf  # here alone: system imports the standard library
+
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",
+        "threads": threads or available_cores(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    """Return the processor's name with family and model, since virtual machines shorten the name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
+    except (OSError, KeyError):
+        return platform.processor() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None

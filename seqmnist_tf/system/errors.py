@@ -1,0 +1,18 @@
+"""The two ways in which a command fails, and the first line of any other exception."""
+
+import re
+
+
+class InputError(ValueError):
+    """Bad input. The message is one line: what was given and what is allowed. Commands exit with status 2."""
+
+
+class RunError(RuntimeError):
+    """Failure while running. The message is one line: what happened and what to do. Commands exit with status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, without the names of operations that TensorFlow adds."""
+    text = str(error).split("<stack traces unavailable>")[-1]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text).strip()
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,62 @@
+"""Files and folders that are whole at every moment: a kill leaves the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old or the new one, whole, at every moment."""
+
+    def write(new: Path) -> None:
+        new.write_bytes(content)
+
+    replace_atomically(path, write)
+
+
+def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
+
+    Raises:
+        OSError: the disk is full or refuses; ``path`` is as it was.
+    """
+    new = path.with_name(f".new-{path.name}")
+    try:
+        write(new)
+        with open(new, "rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def folder_atomically(path: Path) -> Iterator[Path]:
+    """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
+
+    A process that is killed leaves it beside, its name beginning with ``.new-``.
+
+    Raises:
+        OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", dir=path.parent))
+    try:
+        yield new
+        new.chmod(0o777 & ~_umask())
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,66 @@
+"""TensorFlow's start: without chatter on the terminal, and with the threads that a run asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+
+def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
+    """Import TensorFlow without its notes on the terminal; where threads are given, start it with them.
+
+    The only place that starts TensorFlow. It may be called again: the first call that gives threads decides.
+
+    Args:
+        threads: CPU threads of an operation; 0 is all cores. None leaves the choice to a later call.
+        operations: number of operations that may run at a time; 0 is as many as ``threads``. TensorFlow's threads that
+            wait for the next operation spin on the cores that a running one could use.
+    """
+    if threads is None and "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import tensorflow as tf  # here alone: a command that only parses its arguments must not wait for it
+
+        tf.config.list_physical_devices()
+        if threads is None:
+            return
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
+        except RuntimeError:
+            if threads != tf.config.threading.get_intra_op_parallelism_threads():
+                warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect", stacklevel=2)
+        tf.config.list_logical_devices()
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back the output on file descriptor 2, and show it only if the body fails.
+
+    TensorFlow writes notes about oneDNN and missing GPU libraries there from C++, and ignores TF_CPP_MIN_LOG_LEVEL
+    while it is being imported.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

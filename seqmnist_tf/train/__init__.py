@@ -1,0 +1,11 @@
+"""One run: training, its run directory, its metrics and its summary.
+
+The room can be called: ``seqmnist_tf.train(config, path)`` is :func:`train`.
+"""
+
+from ..system import call_room, open_door
+
+__getattr__, __dir__, __all__ = open_door(
+    __name__, __file__, light=("RunDirectory", "load_run", "summarize", "to_line")
+)
+call_room(__name__, "train")

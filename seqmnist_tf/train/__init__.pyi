@@ -1,0 +1,14 @@
+from .callbacks import StopRule as StopRule
+from .metrics import AT_CHANCE as AT_CHANCE
+from .metrics import Metrics as Metrics
+from .metrics import evaluate_model as evaluate_model
+from .metrics import evaluate_run as evaluate_run
+from .metrics import load_final_model as load_final_model
+from .metrics import score as score
+from .metrics import wilson_interval as wilson_interval
+from .run_directory import RunDirectory as RunDirectory
+from .run_directory import load_run as load_run
+from .run_directory import to_line as to_line
+from .summary import summarize as summarize
+from .training import resume as resume
+from .training import train as train

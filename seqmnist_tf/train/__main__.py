@@ -1,0 +1,110 @@
+"""Train an LSTM on sequential MNIST.
+
+python -m seqmnist_tf.train [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--run-dir DIR] [--resume]
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import config as cfg
+from .. import data, system
+from ..system import InputError, say
+from .run_directory import RunDirectory
+
+EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; return its exit status."""
+    parser = system.Parser(prog="python -m seqmnist_tf.train", description="Train an LSTM on sequential MNIST.")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: runs/<preset>-<seed>-<timestamp>)"
+    )
+    parser.add_argument("--resume", action="store_true", help="resume the run in --run-dir")
+    cfg.add_config_arguments(parser)
+    args = cfg.parse_arguments(parser, argv)
+    path = args.options.run_dir
+    if args.options.resume:
+        run = RunDirectory.open(_require_run_dir(path))
+        _require_same(run, args)
+        config = run.config
+    else:
+        config = args.config
+    if args.options.print_config:
+        data.pixel_order(config.task.permutation)
+        print(cfg.config_to_json(config))
+        return system.EXIT_DONE
+    _interrupt_on_terminate()
+    command = shlex.join(["python", "-m", "seqmnist_tf.train", *argv])
+    if not args.options.resume:
+        path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
+        RunDirectory.refuse_existing(path)
+    system.start_tensorflow()
+    from .training import resume, train  # late, so that --help and bad input do not wait for TensorFlow
+
+    if args.options.resume:
+        summary = resume(path, command=command)
+    else:
+        summary = train(config, path, preset=args.preset or "baseline", command=command)
+    _report(summary, path)
+    return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
+
+
+def _require_run_dir(path: Path | None) -> Path:
+    if path is None:
+        raise InputError("--resume needs --run-dir with the directory of the run (got none)")
+    return path
+
+
+def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
+    """Raise InputError where the command line describes another run than the directory."""
+    was = cfg.flatten(run.config)
+    for key, value in args.given.items():
+        if value != was[key]:
+            raise InputError(f"{key} is {was[key]} in the run at {run.path} and cannot be changed (got {value})")
+    preset = run.environment.get("preset")
+    if args.preset and args.preset != preset:
+        raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")
+
+
+def _default_run_dir(preset: str, seed: int) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{preset}-{seed}-{stamp}"
+    number = 2
+    while path.exists():
+        path = path.with_name(f"{preset}-{seed}-{stamp}-{number}")
+        number += 1
+    return path
+
+
+def _interrupt_on_terminate() -> None:
+    """Let SIGTERM end a run in the same way as Ctrl-C."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _report(summary: dict[str, Any], path: Path) -> None:
+    final = summary["final"]
+    say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
+    if summary["status"] == "interrupted":
+        say(f"resume it:     python -m seqmnist_tf.train --run-dir {shlex.quote(str(path))} --resume")
+        return
+    if final and final["test_total"]:
+        say(
+            f"test accuracy {final['test_accuracy']:.2%} ({final['test_correct']:,} of {final['test_total']:,}), "
+            f"test loss {final['test_loss']:.4f}"
+        )
+        say(f"look closer:   python -m seqmnist_tf.evaluate {shlex.quote(str(path))}")
+    say("all options:   python -m seqmnist_tf.train --help")
+
+
+if __name__ == "__main__":
+    system.run_command(main)

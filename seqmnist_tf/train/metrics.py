@@ -1,0 +1,152 @@
+"""Exact metrics of a model on a split: counts, loss, confusion matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import NUM_CLASSES
+from ..data import Split, in_batches, load_test
+from ..system import InputError, first_line
+from .run_directory import RunDirectory
+
+AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics over a whole split.
+
+    Attributes:
+        loss: mean cross-entropy in nats.
+        correct: number of examples whose largest logit is their label's.
+        total: number of examples.
+        predictions: the class of the largest logit, int64 (n,).
+        confusion: int64 (10, 10), examples by label (row) and prediction (column).
+
+    Example::
+
+        metrics = evaluate("runs/mine")
+        print(metrics.accuracy, metrics.per_class_accuracy[8])
+    """
+
+    loss: float
+    correct: int
+    total: int
+    predictions: np.ndarray
+    confusion: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """correct / total."""
+        return self.correct / self.total
+
+    @property
+    def per_class_accuracy(self) -> list[float | None]:
+        """The share of each digit's examples that are classified correctly; None for a digit without examples."""
+        totals = self.confusion.sum(axis=1)
+        return [
+            float(hits / total) if total else None
+            for hits, total in zip(self.confusion.diagonal(), totals, strict=True)
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the test metrics under the contract's names, ready for JSON."""
+        return {
+            "test_correct": self.correct,
+            "test_total": self.total,
+            "test_accuracy": self.accuracy,
+            "test_loss": self.loss,
+            "wilson_95": list(wilson_interval(self.correct, self.total)),
+            "per_class_accuracy": self.per_class_accuracy,
+            "confusion": self.confusion.tolist(),
+        }
+
+    def to_text(self) -> str:
+        """Return the test metrics as a table for the terminal."""
+        low, high = wilson_interval(self.correct, self.total)
+        lines = [
+            f"test accuracy  {self.accuracy:.2%} ({self.correct:,} of {self.total:,}; 95 % Wilson interval "
+            f"{low:.2%} to {high:.2%})",
+            f"test loss      {self.loss:.5f}",
+            "",
+            "digit  accuracy  predicted " + "".join(f"{digit:6d}" for digit in range(NUM_CLASSES)),
+        ]
+        for digit, (accuracy, row) in enumerate(zip(self.per_class_accuracy, self.confusion, strict=True)):
+            share = "       -" if accuracy is None else f"{accuracy:8.2%}"
+            lines.append(f"{digit:5d}  {share}           " + "".join(f"{count:6d}" for count in row))
+        return "\n".join(lines)
+
+
+def evaluate_model(
+    model: keras.Model, split: Split, batch_size: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+) -> Metrics:
+    """Return the metrics of a model over every example of a split.
+
+    Args:
+        model: sequences float32 (n, 784, 1) to logits float32 (n, 10).
+        split: the examples.
+        batch_size: examples per step; the result does not depend on it beyond rounding.
+        callbacks: for ``predict``.
+    """
+    logits = model.predict(in_batches(split.sequences, batch_size), verbose=0, callbacks=list(callbacks))
+    return score(logits, split.labels)
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Return the metrics of logits float (n, 10) for labels int (n,); the mean cross-entropy is taken in float64."""
+    logits = logits.astype(np.float64)
+    top = logits.max(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        log_partition = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        losses = log_partition - logits[np.arange(len(labels)), labels]
+    predictions = logits.argmax(axis=1)
+    confusion = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    return Metrics(float(losses.mean()), int(confusion.trace()), len(labels), predictions, confusion)
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a proportion (Wilson 1927).
+
+    Args:
+        correct: 0 to ``total``.
+        total: at least 1.
+        confidence: probability that the interval covers the proportion, between 0 and 1.
+    """
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = correct / total
+    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def evaluate_run(run: RunDirectory) -> Metrics:
+    """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
+
+    Raises:
+        InputError: the run has no model, or one that cannot be read.
+    """
+    config = run.config
+    model = load_final_model(run)
+    return evaluate_model(model, load_test(config, run.pixel_order()), config.test.batch_size)
+
+
+def load_final_model(run: RunDirectory) -> keras.Sequential:
+    """Return the model of a run's ``model.keras``.
+
+    Raises:
+        InputError: the run has no model, or one that cannot be read.
+    """
+    path = run.require_model()
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
+        raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None

@@ -1,0 +1,173 @@
+"""The run directory: the files of one run, written so that a kill at any moment leaves them whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from .. import config as cfg
+from ..config import Config
+from ..data import read_pixel_order
+from ..system import InputError, folder_atomically, write_atomically
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run directory that holds at least its configuration and its environment.
+
+    Example::
+
+        run = RunDirectory.open("runs/mine")
+        print(run.config.train.seed, run.history()[-1]["test_accuracy"])
+    """
+
+    path: Path
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise InputError where a new run directory cannot be made at ``path``."""
+        if path.exists() or path.is_symlink():
+            raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"run directory {path} cannot be made: {parent} is not a writable folder")
+
+    @classmethod
+    def create(cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray) -> RunDirectory:
+        """Make a run directory; it appears with its configuration, environment and pixel order at once.
+
+        Raises:
+            InputError: ``path`` exists, or cannot be written.
+            OSError: the disk is full.
+        """
+        cls.refuse_existing(path)
+        with folder_atomically(path) as new:
+            (new / "checkpoints").mkdir()
+            (new / "config.json").write_text(cfg.config_to_json(config) + "\n")
+            (new / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+            (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Return the run directory at ``path``.
+
+        Raises:
+            InputError: there is none.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
+        return cls(path)
+
+    @property
+    def config(self) -> Config:
+        """The run's whole configuration."""
+        return cfg.read_config(self.path / "config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The content of ``environment.json``."""
+        try:
+            return json.loads((self.path / "environment.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.path / 'environment.json'}: {error}") from None
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The content of ``summary.json``; None while the run is trained, and after it was killed."""
+        try:
+            return json.loads((self.path / "summary.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.path / 'summary.json'}: {error}") from None
+
+    @property
+    def resume_file(self) -> Path:
+        """Weights and optimizer state after the last whole epoch."""
+        return self.path / "checkpoints" / "resume.keras"
+
+    def epoch_file(self, epoch: int) -> Path:
+        """The file of the model after an epoch; 1 is the first."""
+        return self.path / "checkpoints" / f"epoch-{epoch:04d}.keras"
+
+    def pixel_order(self) -> np.ndarray:
+        """Return the order in which the run reads the pixels, int64 (784,)."""
+        return read_pixel_order(self.path / "pixel_order.txt")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of ``history.jsonl``, without a last row that a kill cut off."""
+        try:
+            lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def truncate(self, epochs: int, steps: int) -> None:
+        """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
+        rows = self.history()[:epochs]
+        write_atomically(self.path / "history.jsonl", "".join(to_line(row) for row in rows).encode())
+        try:
+            losses = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[: steps + 1]
+        except FileNotFoundError:
+            losses = []
+        write_atomically(self.path / "steps.csv", b"".join(losses or [b"step,loss\n"]))
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    def append_history(self, row: dict[str, Any]) -> None:
+        """Add one epoch to ``history.jsonl``."""
+        with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(to_line(row))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_json(self, name: str, document: dict[str, Any]) -> None:
+        """Write a JSON document of the run directory."""
+        write_atomically(self.path / name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+    def require_model(self) -> Path:
+        """Return the path of ``model.keras``, or raise InputError where the run has none."""
+        path = self.path / "model.keras"
+        if not path.is_file():
+            status = (self.summary or {}).get("status", "not finished")
+            raise InputError(f"{self.path} has no model.keras: the run is {status} (finish it with --resume)")
+        return path
+
+    def lock(self) -> filelock.AcquireReturnProxy:
+        """Lock the run for this process until the context or the process ends.
+
+        Raises:
+            InputError: another process trains it.
+        """
+        try:
+            return filelock.FileLock(self.path / ".lock").acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(f"run directory {self.path} is in use by another process (wait for it to end)") from None
+        except OSError as error:
+            raise InputError(f"run directory {self.path} cannot be written: {error.strerror}") from None
+
+
+def to_line(row: dict[str, Any]) -> str:
+    """Return a row as one line of JSON Lines."""
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def load_run(path: str | os.PathLike[str]) -> RunDirectory:
+    """Return the run at ``path``: a run directory, or a published record.
+
+    Raises:
+        InputError: there is none.
+
+    Example::
+
+        run = load_run("results/strong/seed0")
+        print(run.config.optimizer.lr, run.summary["final"]["test_accuracy"], len(run.history()))
+    """
+    return RunDirectory.open(path)

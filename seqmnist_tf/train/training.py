@@ -1,0 +1,232 @@
+"""One run: a configuration goes in, a run directory comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from ..config import Config, config_id, validate
+from ..data import Splits, batches, load_splits, pixel_order
+from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model
+from ..system import (
+    RunError,
+    describe_environment,
+    first_line,
+    replace_atomically,
+    say,
+    start_tensorflow,
+    warn,
+)
+from .callbacks import DivergedError, RunCallbacks, StopRule
+from .metrics import evaluate_model, load_final_model
+from .run_directory import RunDirectory
+from .summary import summarize
+from .wandb_run import Tracker
+
+
+class Ending(NamedTuple):
+    """How a run ended: the ``status`` of its summary, the reason where it was stopped, the test results."""
+
+    status: str
+    reason: str | None = None
+    final: dict[str, Any] | None = None
+
+
+def train(
+    config: Config,
+    path: str | os.PathLike[str],
+    *,
+    preset: str | None = None,
+    command: str = "",
+    stop_rule: StopRule | None = None,
+) -> dict[str, Any]:
+    """Train a configuration and return the summary of its run.
+
+    Args:
+        config: the experiment.
+        path: the run directory to make.
+        preset: the name of the preset that the configuration started from, for the record.
+        command: the command line, for the record.
+        stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
+
+    Returns:
+        The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged``, ``stopped`` or ``interrupted``.
+
+    Raises:
+        InputError: the configuration is not valid, or ``path`` exists.
+        RunError: no data, a full disk, no memory; the run's status is ``failed`` if it had begun.
+
+    Example::
+
+        summary = train(preset("quickstart"), "runs/mine")
+        print(summary["final"]["test_accuracy"])
+    """
+    config, path = validate(config), Path(path)
+    order = pixel_order(config.task.permutation)
+    RunDirectory.refuse_existing(path)
+    kernel = _start(config)
+    model = build_model(config)
+    splits = load_splits(config, order)
+    record = describe_environment(command, config.train.threads, kernel.name)
+    record.update(preset=preset, config_id=config_id(config), wandb_run_id=uuid.uuid4().hex[:8], resumed=[])
+    run = RunDirectory.create(path, config, record, order)
+    with run.lock():
+        return _fit(run, config, model, splits, kernel, stop_rule)
+
+
+def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRule | None = None) -> dict[str, Any]:
+    """Resume a run that was killed, interrupted or stopped, and return its summary.
+
+    Weights, optimizer state and history become those of an uninterrupted run, bit for bit on one machine. A completed
+    run is left unchanged.
+
+    Raises:
+        InputError: there is no run at ``path``, or another process trains it.
+        RunError: as :func:`train`, or the checkpoint cannot be read.
+
+    Example::
+
+        summary = resume("runs/mine")
+    """
+    run = RunDirectory.open(path)
+    with run.lock():
+        summary = run.summary
+        if summary and summary["status"] == "completed":
+            return summary
+        config, order = run.config, run.pixel_order()
+        kernel = _start(config)
+        first = run.environment
+        now = describe_environment(command, config.train.threads, kernel.name)
+        for key in ("threads", "kernel", "device", "onednn", "versions"):
+            if now[key] != first.get(key):
+                warn(f"{key} was {first.get(key)} and is {now[key]}: the last digits may differ from one whole run's")
+        run.write_json("environment.json", {**first, "resumed": [*first["resumed"], now]})
+        return _fit(run, config, build_model(config), load_splits(config, order), kernel, stop_rule)
+
+
+def _start(config: Config) -> Kernel:
+    """Choose the kernel, start TensorFlow with the threads that suit it, and say which kernel it is."""
+    kernel = choose_kernel(config)
+    start_tensorflow(config.train.threads, operations=1 if kernel.isa else 0)
+    if kernel.isa:
+        say(f"LSTM on the native kernel ({kernel.isa})")
+    elif kernel.reason:
+        say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
+    return kernel
+
+
+def _fit(
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    splits: Splits,
+    kernel: Kernel,
+    stop_rule: StopRule | None,
+) -> dict[str, Any]:
+    """Train from the last checkpoint, if there is one, to the end; write the summary and return it."""
+    trained = MeasuredSequential.of(model, kernel, config.train.threads)
+    trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    compile_model(trained, config)
+    steps = _restore(run, trained)
+    run.truncate(steps // config.steps_per_epoch, steps)
+    environment = run.environment
+    tracker = Tracker(config, environment["config_id"], run.path, environment["wandb_run_id"], steps)
+    callbacks = RunCallbacks(
+        run, config, splits, model, stop_rule, lambda epochs: tracker.callbacks(splits.train, epochs)
+    )
+    ending = Ending("failed")
+    try:
+        ending = _train_to_end(run, config, model, trained, splits, tracker, callbacks)
+    finally:
+        callbacks.close()
+        status, reason, final = ending
+        summary = summarize(
+            run.history(), config, status, final=final, reason=reason, experiment=environment["config_id"]
+        )
+        with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
+            run.write_json("summary.json", summary)
+        tracker.finish(summary)
+    return summary
+
+
+def _train_to_end(
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    trained: MeasuredSequential,
+    splits: Splits,
+    tracker: Tracker,
+    callbacks: RunCallbacks,
+) -> Ending:
+    """Train the remaining epochs, save and evaluate the final model; return how the run ended.
+
+    Raises:
+        RunError: the disk is full, or there is no memory.
+    """
+    first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
+    try:
+        with callbacks.interruption:
+            trained.fit(
+                batches(splits.train, config, first_epoch),
+                epochs=config.train.n_epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=callbacks.in_order,
+                shuffle=False,  # ``batches`` has put them into their order
+                verbose=0,
+            )
+            if callbacks.early_stop.reason:
+                return Ending("stopped", callbacks.early_stop.reason)
+            return Ending("completed", final=_finish_model(run, config, model, splits, tracker, callbacks))
+    except DivergedError as error:
+        warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
+        return Ending("diverged")
+    except KeyboardInterrupt:
+        return Ending("interrupted")
+    except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+        hint = f"the last checkpoint is intact, --run-dir {run.path} --resume continues from it"
+        raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
+
+
+def _restore(run: RunDirectory, trained: keras.Model) -> int:
+    """Load weights and optimizer state of the last checkpoint; return the number of its optimizer steps, or 0."""
+    if not run.resume_file.exists():
+        return 0
+    trained.optimizer.build(trained.trainable_variables)
+    try:
+        trained.load_weights(run.resume_file)
+    except Exception as error:
+        raise RunError(
+            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
+        ) from error
+    return int(trained.optimizer.iterations)
+
+
+def _finish_model(
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    splits: Splits,
+    tracker: Tracker,
+    callbacks: RunCallbacks,
+) -> dict[str, Any] | None:
+    """Write ``model.keras`` and return the test results of the reloaded file; None without a test set."""
+    path = run.path / "model.keras"
+    replace_atomically(path, model.save)
+    tracker.log_model(path)
+    if splits.test is None:
+        return None
+    metrics = evaluate_model(load_final_model(run), splits.test, config.test.batch_size, [callbacks.interruption])
+    tracker.log_predictions(splits.test, metrics.predictions)
+    return {
+        "test_loss": metrics.loss,
+        "test_accuracy": metrics.accuracy,
+        "test_correct": metrics.correct,
+        "test_total": metrics.total,
+    }

@@ -1,0 +1,226 @@
+"""Weights & Biases: a copy of the run's own files, which are authoritative. The only importer of wandb.
+
+Nothing here asks questions, waits for minutes, or stops a training: without a key or a network the run is tracked
+offline, and after a failure training continues untracked, with one warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import keras
+import numpy as np
+import tensorflow as tf
+import wandb
+from wandb.integration.keras import WandbMetricsLogger
+
+from ..config import NUM_CLASSES, Config, config_to_dict
+from ..data import Split
+from ..system import PROBE_SECONDS, first_line, host_answers, warn
+from .epoch_log import EpochLog
+
+INIT_SECONDS, FINISH_SECONDS = 30, 60
+NUM_MISREAD = 24
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+class Tracker:
+    """The W&B run of a training run; it does nothing where W&B is disabled or has failed.
+
+    Args:
+        config: the run's configuration.
+        config_id: its id, by which W&B groups the seeds of one experiment.
+        folder: the run directory; W&B keeps its files in its ``wandb/``.
+        run_id: the run's id in W&B, also after it is resumed.
+        first_step: number of optimizer steps that were taken before.
+    """
+
+    def __init__(self, config: Config, config_id: str, folder: Path, run_id: str, first_step: int) -> None:
+        self.config, self.config_id, self.folder, self.first_step = config, config_id, folder, first_step
+        self.run: Any = None
+        self.failed = False
+        self.guard(lambda: self._start(run_id), started=False)
+
+    def callbacks(self, train: Split, epochs: EpochLog) -> list[keras.callbacks.Callback]:
+        """Return the Keras callbacks that log to the run.
+
+        Args:
+            train: the training split; the gradients of the histograms are taken on its first batch.
+            epochs: holds each epoch's row.
+        """
+        made: list[keras.callbacks.Callback] = []
+        self.guard(lambda: made.append(self._metrics_logger()))
+        if self.config.wandb.histograms:
+            batch = slice(self.config.train.batch_size)
+            made.append(Histograms(self, train.sequences[batch], train.labels[batch]))
+        return [Guarded(self, callback, epochs) for callback in made]
+
+    def log_predictions(self, test: Split, predictions: np.ndarray) -> None:
+        """Log the confusion matrix and some misread digits.
+
+        Args:
+            test: the test split.
+            predictions: int (n,), 0 to 9.
+        """
+        self.guard(lambda: self._log_predictions(test, predictions))
+
+    def log_model(self, path: Path) -> None:
+        """Log the file of the final model as an artifact."""
+        self.guard(lambda: self._log_model(path))
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """End the W&B run with the content of ``summary.json``."""
+
+        def finish() -> None:
+            self.run.summary.update(summary)
+            self.run.finish(exit_code=0 if summary["status"] == "completed" else 1)
+
+        self.guard(finish)
+        self.run = None
+
+    def guard(self, action: Callable[[], Any], started: bool = True) -> None:
+        """Call ``action`` if W&B is running; an exception ends W&B for this run."""
+        if self.failed or (started and self.run is None):
+            return
+        try:
+            action()
+        except Exception as error:
+            self.failed, self.run = True, None
+            warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
+
+    def _start(self, run_id: str) -> None:
+        mode = resolve_mode(self.config.wandb.mode)
+        if mode == "disabled":
+            return
+        try:
+            self.run = self._init(run_id, mode)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            warn(f"W&B online failed, tracking offline: {first_line(error)}")
+            self.run = self._init(run_id, "offline")
+        if self.first_step:
+            # W&B drops steps that do not rise. Continue above all that earlier processes can have logged: a row for
+            # each batch of their epochs and of the one that was cut off, and at most two for each epoch.
+            self.run.log({"resumed_at_step": self.first_step}, step=4 * self.first_step + 4)
+
+    def _init(self, run_id: str, mode: Mode) -> Any:
+        os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            disable_git=True,
+            save_code=False,
+        )
+        return wandb.init(
+            project=self.config.wandb.project,
+            entity=self.config.wandb.entity,
+            dir=self.folder,
+            id=run_id,
+            name=self.folder.name,
+            group=os.environ.get("WANDB_RUN_GROUP", self.config_id),
+            config={**config_to_dict(self.config), "config_id": self.config_id},
+            mode=mode,
+            resume="allow",
+            settings=settings,
+        )
+
+    def _metrics_logger(self) -> keras.callbacks.Callback:
+        logger = WandbMetricsLogger(log_freq="batch", initial_global_step=self.first_step)
+        logger.global_batch = self.first_step
+        self.run.define_metric("epoch/epoch")
+        self.run.define_metric("epoch/*", step_metric="epoch/epoch")
+        return logger
+
+    def _log_predictions(self, test: Split, predictions: np.ndarray) -> None:
+        labels = test.labels
+        names = [str(digit) for digit in range(NUM_CLASSES)]
+        matrix = wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predictions.tolist(), class_names=names)
+        misread = [
+            wandb.Image(test.images[i], caption=f"{labels[i]} classified as {predictions[i]} (test image {i})")
+            for i in np.flatnonzero(labels != predictions)[:NUM_MISREAD]
+        ]
+        self.run.log({"test/confusion_matrix": matrix, "test/misread": misread})
+
+    def _log_model(self, model: Path) -> None:
+        artifact = wandb.Artifact(f"model-{self.run.id}", type="model", metadata={"run_dir": self.folder.name})
+        artifact.add_file(str(model))
+        self.run.log_artifact(artifact)
+
+
+class Guarded(keras.callbacks.Callback):
+    """Passes the ends of batches and epochs on to a callback, an epoch's with its row, as long as W&B works."""
+
+    def __init__(self, tracker: Tracker, inner: keras.callbacks.Callback, epochs: EpochLog) -> None:
+        super().__init__()
+        self.tracker, self.inner, self.epochs = tracker, inner, epochs
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.inner.set_model(model)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.tracker.guard(lambda: self.inner.on_train_batch_end(batch, logs))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = {key: value for key, value in self.epochs.row.items() if value is not None and key != "epoch"}
+        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, row))
+
+
+class Histograms(keras.callbacks.Callback):
+    """Logs after each epoch histograms of the weights, and of their gradients on one fixed batch."""
+
+    def __init__(self, tracker: Tracker, sequences: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__()
+        self.tracker, self.sequences, self.labels = tracker, sequences, labels
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with tf.GradientTape() as tape:
+            logits = self.model(self.sequences, training=True)
+            loss = self.model.compute_loss(x=self.sequences, y=self.labels, y_pred=logits)
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        histograms: dict[str, Any] = {"epoch/epoch": epoch}
+        for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
+            for kind, tensor in (("weights", variable), ("gradients", gradient)):
+                values = keras.ops.convert_to_numpy(tensor).tolist()
+                histograms[f"epoch/{kind}/{variable.path}"] = wandb.Histogram(values)
+        self.tracker.run.log(histograms)
+
+
+def resolve_mode(mode: str) -> Mode:
+    """Return ``online``, ``offline`` or ``disabled``: online only where there is a key and the server answers."""
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE", "").lower() or mode
+    if mode == "disabled":
+        return "disabled"
+    if mode == "offline":
+        return "offline"
+    server = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    if not _has_key(server):
+        lack = "no W&B API key is configured (`wandb login` stores one)"
+    elif not host_answers(server):
+        lack = f"{server} does not answer within {PROBE_SECONDS:.0f} s"
+    else:
+        return "online"
+    if mode == "online":
+        warn(f"wandb.mode is online, but {lack}: tracking offline")
+    return "offline"
+
+
+def _has_key(server: str) -> bool:
+    """Return whether wandb would find a key, in its environment variable or in the netrc file where it stores keys."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")).expanduser()
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(path).authenticators(urlsplit(server).netloc) is not None
+    return False

@@ -1,0 +1,5 @@
+"""A search for hyperparameters: its space, folder, trials, workers, tuner and report."""
+
+from ..system import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("DEFAULT_SPACE", "Dimension", "parse_space"))

@@ -1,0 +1,43 @@
+"""Reports of trials as they end."""
+
+from __future__ import annotations
+
+import time
+
+from ..system import say
+from .folder import SearchFolder, best_of, read_trials
+
+POLL_SECONDS = 1.0
+
+
+class TrialReporter:
+    """Reports each trial that has ended: its score, the best so far, and the time left at the pace since the start."""
+
+    def __init__(self, search: SearchFolder, max_trials: int) -> None:
+        self.search, self.max_trials = search, max_trials
+        self.started = time.monotonic()
+        self.reported = {row["trial"] for row in read_trials(search)}
+        self.before = len(self.reported)
+
+    def report_new(self) -> int:
+        """Report the trials that have not been reported yet; return their number."""
+        rows = read_trials(self.search)
+        new = [row for row in rows if row["trial"] not in self.reported]
+        if new:
+            best = best_of(rows)
+            pace = (time.monotonic() - self.started) / (len(rows) - self.before)
+            minutes = (self.max_trials - len(rows)) * pace / 60
+        for row in new:
+            self.reported.add(row["trial"])
+            say(
+                f"trial {row['trial']}: validation accuracy {row['score']:.2%}, {row['status']}; best so far "
+                f"{best['score']:.2%} (trial {best['trial']}); {len(rows)} of at most {self.max_trials} trials, "
+                f"{minutes:.0f} min left"
+            )
+        return len(new)
+
+    def report_forever(self) -> None:
+        """Report trials as they end; for a thread of its own."""
+        while True:
+            time.sleep(POLL_SECONDS)
+            self.report_new()

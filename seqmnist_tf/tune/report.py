@@ -1,0 +1,93 @@
+"""The report and the picture of a search."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..system import markdown_table
+from .folder import SearchFolder, best_of
+from .space import Dimension
+
+
+def search_report(search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float]) -> str:
+    """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, all trials."""
+    best = best_of(rows)
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
+    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [
+        f"# Search: {search.tuner}, {len(rows)} trials ({counted})",
+        "",
+        f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
+    ]
+    if repeats:
+        spread = f" ± {statistics.stdev(repeats):.2%}" if len(repeats) > 1 else ""
+        each = ", ".join(f"{score:.2%}" for score in repeats)
+        lines.append(f"With {len(repeats)} other seeds: {statistics.mean(repeats):.2%}{spread} ({each}).")
+    lines += ["", _best_table(search, best["values"]), "", _trial_table(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def draw_search(search: SearchFolder, rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the score by trial, and the score against each hyperparameter."""
+    shown = [row for row in search.space if any(row.name in trial["values"] for trial in rows)]
+    across = 3
+    down = -(-(len(shown) + 1) // across)
+    figure = Figure(figsize=(4.2 * across, 3.2 * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    scores = [100 * trial["score"] for trial in rows]
+    best_so_far = [max(scores[: n + 1]) for n in range(len(scores))]
+    axes[0].plot(range(1, len(rows) + 1), scores, "o", label="trial")
+    axes[0].step(range(1, len(rows) + 1), best_so_far, where="post", label="best so far")
+    axes[0].set_xlabel("trial")
+    axes[0].legend()
+    for panel, row in zip(axes[1:], shown, strict=False):
+        _draw_dimension(panel, row, [trial for trial in rows if row.applies(trial["values"])])
+    for panel in axes[: len(shown) + 1]:
+        panel.set_ylabel("validation accuracy, %")
+        panel.grid(alpha=0.3)
+    for panel in axes[len(shown) + 1 :]:
+        panel.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
+def _best_table(search: SearchFolder, values: dict[str, Any]) -> str:
+    rows = []
+    for row in search.space:
+        if row.name in values:
+            value = values[row.name]
+            shown = value if row.choices else f"{value:.3g}"
+            used = row.applies(values)
+            rows.append((f"`{row.name}`", shown if used else "-", row.allowed, row.at_edge(value) or ""))
+    return markdown_table(("hyperparameter", "best", "explored", "at the edge"), rows)
+
+
+def _trial_table(rows: list[dict[str, Any]]) -> str:
+    cells = [
+        (row["trial"], f"{row['score']:.2%}", row["status"], row["epochs"], row["escape_epoch"] or "-",
+         f"{row['seconds']:.0f}")
+        for row in sorted(rows, key=lambda row: -row["score"])
+    ]  # fmt: skip
+    head = ("trial", ">validation accuracy", "status", ">epochs", ">left the plateau in epoch", ">seconds")
+    return markdown_table(head, cells)
+
+
+def _draw_dimension(panel: Axes, row: Dimension, trials: list[dict[str, Any]]) -> None:
+    """Draw the scores of the trials to which a row of the space applies, against its values."""
+    heights = [100 * trial["score"] for trial in trials]
+    if row.choices:
+        labels = list(row.choices)
+        panel.plot([labels.index(trial["values"][row.name]) for trial in trials], heights, "o", alpha=0.7)
+        panel.set_xticks(range(len(labels)), labels, fontsize="x-small")
+        panel.tick_params(axis="x", rotation=20 if max(map(len, labels)) > 10 else 0)
+        panel.set_xlim(-0.5, len(labels) - 0.5)
+    else:
+        panel.plot([trial["values"][row.name] for trial in trials], heights, "o", alpha=0.7)
+        panel.set_xscale("log" if row.log else "linear")
+    panel.set_xlabel(row.name)

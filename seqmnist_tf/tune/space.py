@@ -1,0 +1,200 @@
+"""The search space: the keys that a search varies, their bounds, and why."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import config as cfg
+from ..config import Config
+from ..system import InputError
+
+# Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
+FIXED = ("criterion.", "task.", "test.", "data.", "wandb.")
+FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel")
+ROW_KEYS = ("low", "high", "scale", "choices", "only_with", "reason")  # of a row
+EDGE = 0.05  # a value within this share of a range's width, on its scale, from an end is at the edge
+
+DEFAULT_SPACE: dict[str, dict[str, Any]] = {
+    "optimizer.name": {
+        "choices": ["RMSProp", "Adam"],
+        "reason": "The published optimizer and the usual one; SGD needs learning rates beyond this range.",
+    },
+    "optimizer.lr": {
+        "low": 3e-4,
+        "high": 1e-2,
+        "scale": "log",
+        "reason": "Below, an epoch moves too little to leave the plateau; above, single runs diverged.",
+    },
+    "optimizer.rho": {
+        "choices": [0.9, 0.99],
+        "only_with": {"optimizer.name": "RMSProp"},
+        "reason": "Keras's default and PyTorch's.",
+    },
+    "optimizer.epsilon": {
+        "low": 1e-8,
+        "high": 1e-4,
+        "scale": "log",
+        "reason": "From PyTorch's default up; gradients through 784 steps can be smaller than it.",
+    },
+    "clipping": {
+        "choices": [
+            {"optimizer.grad_clip_value": 1.0, "optimizer.grad_clip_norm": None},
+            {"optimizer.grad_clip_value": 0.1, "optimizer.grad_clip_norm": None},
+            {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 1.0},
+            {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 0.1},
+        ],
+        "reason": "By value as published, or by norm, which keeps the direction; loose and tight.",
+    },
+    "model.initializer": {"choices": ["keras", "torch"], "reason": "The two readings of the published recipe."},
+    "model.forget_bias": {
+        "choices": [0, 1, "chrono"],
+        "reason": "How long the initial memory lasts: some steps (0, 1), or up to all 784 (chrono).",
+    },
+    "optimizer.schedule": {
+        "choices": ["constant", "cosine"],
+        "reason": "As published, or falling to 0 over the run.",
+    },
+    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the published 100: more steps, or less noise."},
+}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One row of a search space.
+
+    Attributes:
+        name: a key of the configuration, or a name for several keys that are set together.
+        low: the lowest value of a range; None for choices.
+        high: the highest.
+        log: the range is explored on a logarithmic scale.
+        integer: its values are whole numbers.
+        choices: the keys and values that each choice sets, by its label; empty for a range.
+        only_with: the row applies only where this other row has this label; None for always.
+        reason: why these values are explored.
+    """
+
+    name: str
+    low: float | None
+    high: float | None
+    log: bool
+    integer: bool
+    choices: dict[str, dict[str, Any]]
+    only_with: tuple[str, str] | None
+    reason: str
+
+    @property
+    def allowed(self) -> str:
+        """Its range or choices, as text."""
+        if self.choices:
+            return ", ".join(self.choices)
+        return f"{self.low:g} to {self.high:g}{', log-uniform' if self.log else ''}"
+
+    def applies(self, values: Mapping[str, Any]) -> bool:
+        """Return whether this row has an effect in a trial with these values."""
+        return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
+
+    def settings(self, value: Any) -> dict[str, Any]:
+        """Return the keys and values that a value sets."""
+        return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
+
+    def at_edge(self, value: Any) -> str | None:
+        """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None."""
+        if not self.choices:
+            scale = math.log if self.log else float
+            low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
+            share = (at - low) / (high - low)
+            return "low" if share < EDGE else "high" if share > 1 - EDGE else None
+        numbers: dict[str, Any] = {label: settings.get(self.name) for label, settings in self.choices.items()}
+        if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
+            return None
+        in_order = sorted(numbers, key=lambda label: float(numbers[label]))
+        return "low" if value == in_order[0] else "high" if value == in_order[-1] else None
+
+
+def parse_space(document: Any) -> tuple[Dimension, ...]:
+    """Return a search space from its JSON form; DEFAULT_SPACE is an example.
+
+    Raises:
+        InputError: an unknown or fixed key, a range or a choice that the key does not allow, no row.
+    """
+    if not isinstance(document, dict) or not document:
+        raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
+    rows: dict[str, Dimension] = {}
+    for name, row in document.items():
+        rows[name] = _row(name, row, rows)
+    return tuple(rows.values())
+
+
+def read_space(path: Path) -> Any:
+    """Return the JSON document of a search space's file, or raise InputError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read search space {path}: {getattr(error, 'strerror', None) or error}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"search space {path} is not valid JSON: {error}") from None
+
+
+def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Config) -> Config:
+    """Return a configuration with the values of a trial; rows that do not apply leave it unchanged."""
+    settings: dict[str, Any] = {}
+    for row in space:
+        if row.applies(values):
+            settings.update(row.settings(values[row.name]))
+    return cfg.validate(cfg.with_values(config, settings))
+
+
+def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
+    def refuse(text: str, got: Any) -> NoReturn:
+        raise InputError(f"{name} in the search space {text} (got {json.dumps(got)[:60]})")
+
+    if not isinstance(row, dict) or ("choices" in row) == ("low" in row or "high" in row):
+        refuse("must have either low and high, or choices", row)
+    if unknown := sorted(set(row) - set(ROW_KEYS)):
+        refuse(f"may have {', '.join(ROW_KEYS)}", unknown[0])
+    reason = str(row.get("reason", ""))
+    only_with = None
+    if (condition := row.get("only_with")) is not None:
+        parts = list(condition.items()) if isinstance(condition, dict) else []
+        if len(parts) != 1 or parts[0][0] not in before or _label(parts[0][1]) not in before[parts[0][0]].choices:
+            refuse("may have only_with one choice of a row above", condition)
+        only_with = (parts[0][0], _label(parts[0][1]))
+    if "choices" in row:
+        choices = row["choices"]
+        if not isinstance(choices, list) or not choices:
+            refuse("must have a list of choices", choices)
+        made = {_label(choice): _settings(name, choice) for choice in choices}
+        if len(made) < len(choices):
+            refuse("must have choices that differ", choices)
+        return Dimension(name, None, None, False, False, made, only_with, reason)
+    low, high = (_settings(name, row.get(end))[name] for end in ("low", "high"))
+    scale = row.get("scale", "linear")
+    if scale not in ("linear", "log"):
+        refuse("must have a scale of linear or log", scale)
+    if type(low) not in (int, float) or type(high) not in (int, float) or not low < high:
+        refuse("must have low below high", [low, high])
+    if scale == "log" and low <= 0:
+        refuse("must have low above 0 on a log scale", low)
+    return Dimension(name, low, high, scale == "log", float not in cfg.OPTIONS[name].types, {}, only_with, reason)
+
+
+def _label(choice: Any) -> str:
+    """Return a choice as text: its JSON, or the keys that it sets to other than null, without their sections."""
+    if not isinstance(choice, dict):
+        return json.dumps(choice)
+    return ", ".join(f"{key.split('.')[-1]}={json.dumps(value)}" for key, value in choice.items() if value is not None)
+
+
+def _settings(name: str, choice: Any) -> dict[str, Any]:
+    """Return the keys and values that a choice sets, each value checked."""
+    settings = choice if isinstance(choice, dict) else {name: choice}
+    for key in settings:
+        if key.startswith(FIXED) or key in FIXED_KEYS:
+            raise InputError(f"{key} is fixed in a search (a search space varies keys of model, optimizer and train)")
+    cfg.with_values(Config(), settings)
+    return {key: cfg.OPTIONS[key].check(value) for key, value in settings.items()}

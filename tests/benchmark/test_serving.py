@@ -1,0 +1,124 @@
+"""The serving benchmark on toy versions: latency of signatures, load on the local server, the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqmnist_tf import serving_benchmark
+from seqmnist_tf.benchmark import load, serving
+from seqmnist_tf.benchmark.serving import Situation
+from seqmnist_tf.serve import SavedModel
+from seqmnist_tf.system import RunError
+from tests.conftest import Result
+from tests.toy import ROOT, toy_mnist
+
+IMAGES = toy_mnist()["test"].images
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SITUATIONS", (Situation(1, 0), Situation(8, 5)))
+    monkeypatch.setattr(serving, "LATENCY_ROUNDS", 2)
+    monkeypatch.setattr(serving, "load_mnist", toy_mnist)
+    monkeypatch.setattr(load, "CLIENTS", (2,))
+
+
+def test_stock_export_computes_the_same_logits(toy_versions: Path, tmp_path: Path) -> None:
+    saved = SavedModel.load(toy_versions / "2")
+    stock = serving.export_stock(saved, tmp_path / "stock")
+    (name,) = stock.inputs("serving_default")
+    sequences = np.random.RandomState(0).standard_normal((3, 784, 1)).astype(np.float32)
+    (logits,) = stock("serving_default", **{name: sequences}).values()
+    assert logits.shape == (3, 10) and logits.std() > 0.1
+    # 784 steps in float32, by two graphs of the same operations
+    np.testing.assert_allclose(logits, saved("logits", sequence=sequences)["logits"], atol=1e-5)
+
+
+def test_the_latency_of_each_situation(toy_versions: Path, small: None) -> None:
+    rows = serving.measure_latency(SavedModel.load(toy_versions / "2"), IMAGES)
+    assert [(row["batch"], row["rest_ms"]) for row in rows] == [(1, 0), (8, 5)]
+    for row in rows:
+        assert all(0 < row[f"{name}_ms"] < 60_000 for name in ("stock", "serving_default", "trace"))
+        assert row["ratio"] == row["stock_ms"] / row["serving_default_ms"]
+    published = json.loads((ROOT / "results" / "serving.json").read_text())
+    assert set(rows[0]) == set(published["latency"][0])
+
+
+def test_calls_take_turns_and_the_first_ones_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer:
+        def numpy(self) -> None:
+            pass
+
+    monkeypatch.setattr(serving, "SECONDS_PER_SITUATION", 0)
+    calls: list[tuple[str, int]] = []
+
+    def signature(name: str) -> Callable[[int, int], dict[str, Answer]]:
+        return lambda pixels, numbers: calls.append((name, pixels)) or {"output": Answer()}  # type: ignore[func-returns-value]
+
+    signatures = {name: signature(name) for name in ("a", "b")}
+    times = serving._time_signatures(signatures, [(n, n) for n in range(7)], 0)
+    turns = [(name, n % 7) for first in (0, 5) for name in ("a", "b") for n in range(first, first + 5)]
+    assert calls == turns  # one round that does not count and, the time being over, one that counts
+    assert {name: len(each) for name, each in times.items()} == {"a": 4, "b": 4}
+
+
+def test_the_load_of_two_clients(server: str) -> None:
+    row = load.measure_load(server, IMAGES, 2, 0.5)
+    assert (row["clients"], row["seconds"], row["errors"]) == (2, 0.5, 0)
+    assert row["answers"] > 2
+    assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert row["per_second"] <= row["answers"] / 0.5
+    published = json.loads((ROOT / "results" / "serving.json").read_text())
+    assert set(row) == set(published["server"][0])
+
+
+def test_a_server_without_answers_is_a_failure(server: str) -> None:
+    with pytest.raises(RunError, match="the local server gave no answer: 404 Client Error"):
+        load.measure_load(f"{server}/nowhere", IMAGES, 1, 0.1)
+
+
+def test_a_server_that_does_not_start_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load.sys, "executable", "false")
+    with pytest.raises(RunError, match="the local server did not start"):
+        load.measure_server(tmp_path, IMAGES, 1)
+
+
+@pytest.mark.slow
+def test_the_document_and_its_report(command: Callable[..., Result], toy_versions: Path, small: None) -> None:
+    options = ["--model-dir", str(toy_versions), "--seconds", "0.5"]
+    result = command(serving_benchmark.main, *options, "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    published = json.loads((ROOT / "results" / "serving.json").read_text())
+    assert set(document) == set(published)
+    assert document["version"] == 2 and document["bytes"] > 10_000
+    (row,) = document["server"]
+    assert (row["clients"], row["errors"]) == (2, 0) and row["answers"] > 2
+    result = command(serving_benchmark.main, *options)
+    assert "Version 2 has 0." in result.out
+    assert "| clients of the local server |" in result.out
+
+
+def test_bad_input_is_one_line_and_waits_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    no_version = "holds no version (give --model-dir a folder that seqmnist_tf.export wrote to)"
+    for argv, message in (
+        (["--seconds", "0"], "--seconds must be above 0 and at most 3600 (got 0)"),
+        (["--model-dir", "nowhere"], f"nowhere {no_version}"),
+        (["--model-dir", "empty"], f"empty {no_version}"),
+    ):
+        code = (
+            "import sys; from seqmnist_tf import serving_benchmark, system\n"
+            "try: system.run_command(serving_benchmark.main)\n"
+            "finally: print('tensorflow' in sys.modules)"
+        )
+        result = subprocess.run([sys.executable, "-c", code, *argv], cwd=tmp_path, capture_output=True, text=True)
+        assert (result.returncode, result.stdout) == (2, "False\n"), argv
+        assert result.stderr == f"error: {message}\n"

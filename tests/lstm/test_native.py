@@ -1,0 +1,507 @@
+"""The native kernel against an LSTM in float64, against stock Keras, and against what processes do to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import Config
+from seqmnist_tf.lstm import (
+    LSTM,
+    Kernel,
+    MeasuredSequential,
+    build_model,
+    choose_kernel,
+    compile_model,
+    native,
+)
+from seqmnist_tf.system import InputError
+from seqmnist_tf.train import RunDirectory, load_final_model
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.lstm import numpy_lstm
+from tests.toy import ROOT, SMALL, run_train, toy_mnist
+
+Weights = list[np.ndarray]
+
+
+def isas() -> list[str]:
+    """Return the instruction sets of this machine."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for isa in native.ISAS:
+            patch.setenv("SEQMNIST_ISA", isa)
+            try:
+                found.append(native.instruction_set())
+            except native.UnavailableError:
+                continue
+    return found
+
+
+pytestmark = pytest.mark.skipif(not isas(), reason="the native kernel was not compiled, or not for this processor")
+
+
+@pytest.fixture(params=native.ISAS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param not in isas():
+        pytest.skip(f"no {request.param} on this machine")
+    monkeypatch.setenv("SEQMNIST_ISA", request.param)
+    return request.param
+
+
+def digits(n: int, steps: int = 784) -> np.ndarray:
+    """Return float32 (n, steps): toy digits, whose background above the ink is that of real ones, with grain."""
+    images = np.concatenate([examples.images for examples in toy_mnist().values()]).reshape(-1, 784)
+    random = np.random.RandomState(n)
+    x = images[random.randint(0, len(images), n)] * random.uniform(0.5, 1, (n, 784))
+    return (x[:, :steps] / 255 / 0.3081 - 0.4242).astype(np.float32)
+
+
+def random_weights(units: int, seed: int = 0, forget_bias: str | None = None) -> Weights:
+    values = {"model.hidden_size": units, "train.seed": seed, "model.forget_bias": forget_bias}
+    return build_model(cfg.with_values(Config(), values)).get_weights()[:3]
+
+
+@pytest.fixture(scope="module")
+def trained_weights() -> Weights:
+    """Weights of an LSTM(128) after 15 steps: later ones magnify rounding so that stock Keras is off by 1e-5 too."""
+    config = cfg.with_values(cfg.preset("quickstart"), {"optimizer.schedule": "constant"})
+    stock = build_model(config)
+    before = stock.get_weights()[1]
+    model = MeasuredSequential.of(stock, Kernel(native.instruction_set()))
+    compile_model(model, config)
+    examples = toy_mnist()["train"]
+    x = (examples.images.reshape(-1, 784, 1) / 255 / 0.3081 - 0.4242).astype(np.float32)
+    model.fit(x, examples.labels.astype(np.int32), batch_size=40, epochs=3, verbose=0)
+    assert np.abs(stock.get_weights()[1] - before).max() > 0.05
+    return stock.get_weights()[:3]
+
+
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def both_passes(x: np.ndarray, weights: Weights, upstream: np.ndarray, threads: int = 2) -> Weights:
+    """Return states and the gradients of weights, then those of sequences with the weights' beside them once more."""
+    states, kept = native.forward(x, weights, threads=threads, keep=True)
+    assert kept is not None
+    first = native.backward(x, weights, kept, upstream, threads=threads)
+    second = native.backward(x, weights, kept, upstream, threads=threads, want_sequences=True)
+    assert first[3] is None
+    return [states, *first[:3], *second]
+
+
+BATCHES = (1, 7, 33, 100, 257)
+
+
+@pytest.fixture(scope="module", params=["random", "trained"])
+def reference(request: pytest.FixtureRequest) -> tuple[Weights, np.ndarray, np.ndarray, dict[int, Weights]]:
+    """Return weights, digits and upstream gradients of 257 rows, and the results in float64 for the first n of them.
+
+    The gradients of weights are sums over rows: each row is computed once, and counts for all n that it is within.
+    """
+    weights = random_weights(128) if request.param == "random" else request.getfixturevalue("trained_weights")
+    x = digits(BATCHES[-1])
+    upstream = np.random.RandomState(0).standard_normal((len(x), 128)).astype(np.float32)
+    results: dict[int, Weights] = {}
+    states, wrt_x = np.zeros((0, 128)), np.zeros((0, 784))
+    sums: Weights = [np.zeros_like(w, np.float64) for w in weights]
+    for first, n in zip((0, *BATCHES), BATCHES, strict=False):
+        part = x[first:n, :, None]
+        more, steps = numpy_lstm.forward([*weights, np.eye(128), np.zeros(128)], part)
+        steps.pop()
+        pixels, *gradients = numpy_lstm.backward(weights, part, steps, upstream[first:n])
+        states, wrt_x = np.concatenate([states, more]), np.concatenate([wrt_x, pixels[..., 0]])
+        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+        results[n] = [states, sums[0][0], *sums[1:], wrt_x]
+    return weights, x, upstream, results
+
+
+@pytest.mark.parametrize("n", BATCHES)
+def test_states_and_gradients_are_those_of_a_float64_lstm(n: int, isa: str, reference: Any) -> None:
+    weights, x, upstream, results = reference
+    states, kernel, recurrent, bias, wrt_x = results[n]
+    expected = [states, kernel, recurrent, bias, kernel, recurrent, bias, wrt_x]
+    got = both_passes(x[:n], weights, upstream[:n])
+    # float32 over 784 steps: some 5e-6 were seen, a wrong term gives errors of order 1.
+    assert max(relative_error(a, b) for a, b in zip(got, expected, strict=True)) < 2e-5
+
+
+@pytest.mark.parametrize("n", [1, 24, 57])
+def test_every_bit_is_the_same_each_time_and_for_any_number_of_threads(n: int, isa: str) -> None:
+    x, weights = digits(n, 300), random_weights(64)
+    upstream = np.random.RandomState(n).standard_normal((n, 64)).astype(np.float32)
+    once = both_passes(x, weights, upstream, threads=2)
+    for threads in (1, 2, 4):
+        again = both_passes(x, weights, upstream, threads=threads)
+        assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_a_backward_pass_runs_on_what_its_forward_pass_ran_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weights, upstream = digits(9, 100), random_weights(32), np.ones((9, 32), np.float32)
+    for first in isas():
+        monkeypatch.setenv("SEQMNIST_ISA", first)
+        _, kept = native.forward(x, weights, threads=1, keep=True)
+        assert kept is not None
+        expected = native.backward(x, weights, kept, upstream, threads=1)
+        for then in isas():
+            monkeypatch.setenv("SEQMNIST_ISA", then)
+            got = native.backward(x, weights, kept, upstream, threads=1)
+            assert all(np.array_equal(a, b) for a, b in zip(got[:3], expected[:3], strict=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_does_not_become_one(value: float, isa: str) -> None:
+    x, weights = digits(30, 200), random_weights(32)
+    upstream = np.ones((30, 32), np.float32)
+    assert np.isfinite(both_passes(x, weights, upstream)[0]).all()
+    x[4, 150] = value
+    states, kernel, recurrent, bias, *_ = both_passes(x, weights, upstream)
+    assert np.isnan(states[4]).all()
+    assert np.isfinite(np.delete(states, 4, axis=0)).all()
+    assert all(np.isnan(gradient).all() for gradient in (kernel, recurrent, bias))
+    for position in range(3):
+        broken = [w.copy() for w in weights]
+        broken[position].flat[5] = value
+        assert np.isnan(both_passes(digits(30, 200), broken, upstream)[0]).all()
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    weights = random_weights(16)
+    for x, bad in ((digits(2, 10)[0], weights), (digits(2, 10), [weights[0], weights[1][:, :-1], weights[2]])):
+        with pytest.raises(ValueError, match="shapes must be"):
+            native.forward(x, bad, threads=1, keep=False)
+    with pytest.raises(ValueError, match="belong to"):
+        native.backward(digits(2, 10), weights, np.zeros(7, np.float32), np.zeros((2, 16), np.float32), threads=1)
+
+
+def run_python(code: str) -> str:
+    """Run code with ``native`` and numpy, without TensorFlow, and return what it prints."""
+    start = """
+import os, resource, sys
+import numpy as np
+from seqmnist_tf.lstm import native
+random = np.random.RandomState(0)
+def weights(units):
+    shapes = (4 * units, (units, 4 * units), 4 * units)
+    return [random.uniform(-0.1, 0.1, shape).astype(np.float32) for shape in shapes]
+x = random.standard_normal((100, 784)).astype(np.float32)
+w = weights(128)
+def states(**options): return native.forward(x, w, threads=2, **{"keep": False, **options})[0]
+"""
+    done = subprocess.run([sys.executable, "-c", start + code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_memory_there_is_a_memory_error() -> None:
+    out = run_python("""
+states()
+large = weights(2048)
+limit = 4096 * int(open("/proc/self/statm").read().split()[0]) + 2**26
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for attempt in (lambda: states(keep=True), lambda: native.forward(x[:1], large, threads=2, keep=False)):
+    try:
+        attempt()
+    except MemoryError as error:
+        print(error)
+states()
+""")
+    assert "GB for the LSTM's states" in out
+    assert "forward pass found no memory" in out
+
+
+def test_no_thread_is_left_and_a_fork_goes_on() -> None:
+    out = run_python("""
+before = len(os.listdir("/proc/self/task"))
+first = states()
+print("threads", len(os.listdir("/proc/self/task")) - before)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(states(), first) else 3)
+print("child", os.waitpid(child, 0)[1], np.array_equal(states(), first))
+""")
+    assert out.split() == ["threads", "0", "child", "0", "True"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_the_kernels_own_test_is_clean_under_sanitizers(tmp_path: Path) -> None:
+    # AMX's tiles are emulated: their code is tested on every processor that has AVX-512 with bfloat16.
+    build = ["g++", "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
+    program = tmp_path / "kernel_test"
+    source = ROOT / "tests" / "lstm" / "kernel_test.cpp"
+    subprocess.run([*build, "-DLSTM_EMULATE_AMX", source, "-o", program], check=True, timeout=200)
+    done = subprocess.run([program, "quick"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert done.stdout.endswith("right\n")
+
+
+def stock_and_native(**options: Any) -> tuple[keras.layers.LSTM, LSTM]:
+    stock = keras.layers.LSTM(32, **options)
+    stock.build((None, 50, 1))
+    return stock, LSTM.sharing(stock)
+
+
+def test_the_layer_is_stock_keras_s_lstm() -> None:
+    stock, ours = stock_and_native()
+    x = tf.constant(digits(9, 150)[:, 100:, None])
+    results = []
+    for lstm in (stock, ours):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            states = lstm(x, training=True)
+            loss = tf.reduce_sum(states**2)
+        results.append([states, *tape.gradient(loss, [x, *lstm.trainable_variables])])
+    assert ours.trainable_variables == stock.trainable_variables
+    assert len(results[0]) == 5
+    for a, b in zip(*results, strict=True):
+        assert a.shape == b.shape
+        assert relative_error(a.numpy(), b.numpy()) < 1e-5
+    np.testing.assert_array_equal(ours(x, training=True), ours(x, training=False))
+
+
+def test_a_gradient_without_training_is_the_same() -> None:
+    _, ours = stock_and_native()
+    x = tf.constant(digits(9, 50)[..., None])
+    gradients = []
+    for training in (True, False):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(ours(x, training=training) ** 2)
+        gradients.append(tape.gradient(loss, ours.trainable_variables))
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_graph_computes_the_gradient_of_sequences_only_for_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ours = stock_and_native()
+    asked: list[bool] = []
+    backward = native.backward
+
+    def record(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("want_sequences", False))
+        return backward(*args, **options)
+
+    monkeypatch.setattr(native, "backward", record)
+
+    @tf.function
+    def gradients(x: tf.Tensor, wrt_x: bool) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(ours(x, training=True))
+        return tape.gradient(loss, x if wrt_x else ours.trainable_variables)
+
+    x = tf.constant(digits(3, 50)[..., None])
+    gradients(x, False)
+    assert asked == [False]
+    gradients(x, True)
+    assert asked == [False, True]
+
+
+def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
+    return lstm(x, mask=tf.ones(x.shape[:2], tf.bool))
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "call", "reason"),
+    [
+        ({"activation": "relu"}, (3, 20, 1), None, "activation is 'relu', not 'tanh'"),
+        ({"recurrent_activation": "hard_sigmoid"}, (3, 20, 1), None, "recurrent_activation is 'hard_sigmoid'"),
+        ({"use_bias": False}, (3, 20, 1), None, "use_bias is False"),
+        ({"dropout": 0.1}, (3, 20, 1), None, "dropout is 0.1"),
+        ({"recurrent_dropout": 0.1}, (3, 20, 1), None, "recurrent_dropout is 0.1"),
+        ({"return_sequences": True}, (3, 20, 1), None, "return_sequences is True"),
+        ({"go_backwards": True}, (3, 20, 1), None, "go_backwards is True"),
+        ({"units": 20}, (3, 20, 1), None, "units are 20, not a multiple of 16"),
+        ({}, (3, 20, 2), None, "sequences have 2 features, not 1"),
+        ({}, (3, 20, 1), masked, "an initial state or a mask is given"),
+        ({"dtype": "float64"}, (3, 20, 1), None, "float64"),
+    ],
+)
+def test_what_the_kernel_does_not_compute_goes_to_stock_keras(
+    options: dict[str, Any], shape: tuple[int, ...], call: Any, reason: str
+) -> None:
+    options = {"units": 32, **options}
+    call = call or (lambda lstm, x: lstm(x))
+    x = tf.random.stateless_normal(shape, [1, 2])
+    stock, ours = keras.layers.LSTM(**options), LSTM(**options)
+    expected = call(stock, x)
+    with pytest.warns(UserWarning, match="stock Keras is used, because") as caught:
+        ours.build(x.shape)
+        ours.set_weights(stock.get_weights())
+        np.testing.assert_array_equal(call(ours, x), expected)
+    assert any(reason in str(warning.message) for warning in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(ours, x)  # it has said so
+
+
+def test_a_model_with_the_layer_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((50, 1)), LSTM(16, threads=1), keras.layers.Dense(10)])
+    assert not model.layers[0].supports_jit
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.layers[0], LSTM)
+    assert loaded.layers[0].threads == 1
+    x = digits(5, 50)[..., None]
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+MAKING = threading.Lock()  # Keras's random seed and names are global
+
+
+def losses(kernel: str, steps: int) -> list[float]:
+    """Return the losses of training an LSTM(32) on the first half of some toy digits."""
+    with MAKING:
+        config = cfg.with_values(cfg.preset("quickstart"), {"model.hidden_size": 32, "train.kernel": kernel})
+        layers = MeasuredSequential.of(build_model(config), choose_kernel(config)).layers
+        assert isinstance(layers[0], LSTM) == (kernel == "native")
+        model = MeasuredSequential([keras.Input((392, 1)), *layers])
+        compile_model(model, config)
+    examples = toy_mnist()["train"]
+    x = (examples.images.reshape(-1, 784, 1)[:60, 200:592] / 255).astype(np.float32)
+    y = examples.labels[:60].astype(np.int32)
+    return [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for _ in range(steps)]
+
+
+def test_training_is_that_of_stock_keras() -> None:
+    ours, stock = losses("native", 20), losses("keras", 20)
+    np.testing.assert_allclose(ours, stock, rtol=1e-4)  # at first they are often equal to the last bit
+    assert ours[-1] < ours[0] - 0.03
+
+
+def test_two_models_train_in_two_threads() -> None:
+    alone = losses("native", 8)
+    together: list[list[float]] = []
+    threads = [threading.Thread(target=lambda: together.append(losses("native", 8))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [alone, alone]
+
+
+def in_memory(array: np.ndarray, *, aligned: bool) -> np.ndarray:
+    """Return a copy that TensorFlow uses where it lies, or one that it has to copy into memory of its own."""
+    memory = np.empty(array.size + 32, np.float32)
+    start = -memory.ctypes.data % 64 // 4 + (0 if aligned else 1)
+    copy = memory[start : start + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def test_gradients_of_noisy_parts_are_added_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = cfg.with_values(cfg.preset("strong"), {"model.hidden_size": 16, "train.kernel": "native"})
+    x, y = digits(40)[..., None], np.arange(40, dtype=np.int32) % 10
+    backward, found = native.backward, set()
+    for copied in range(-1, cfg.NOISY_PARTS):
+        calls = iter(range(cfg.NOISY_PARTS))
+
+        def placed(*args: Any, copied: int = copied, calls: Any = calls, **options: Any) -> Any:
+            aligned = next(calls) != copied
+            return [of if of is None else in_memory(of, aligned=aligned) for of in backward(*args, **options)]
+
+        monkeypatch.setattr(native, "backward", placed)
+        model = MeasuredSequential.of(build_model(config), choose_kernel(config))
+        model.recurrent_noise = config.train.recurrent_noise
+        compile_model(model, config)
+        model.train_on_batch(x, y)
+        assert next(calls, None) is None
+        found.add(b"".join(weights.tobytes() for weights in model.get_weights()))
+    assert len(found) == 1
+
+
+NATIVE = (*SMALL, "--model.hidden-size=16", "--train.n-epochs=2", "--train.shuffle=true")
+
+
+def test_a_run_trains_on_the_kernel_and_leaves_stock_keras(command: Any, in_tmp: Path, toy: None) -> None:
+    result = command(train_main, *NATIVE, "--run-dir=one")
+    assert result.status == 0
+    assert f"LSTM on the native kernel ({native.instruction_set()})\n" in result.out
+    command(train_main, *NATIVE, "--run-dir=stock", "--train.kernel=keras")
+    ours, stock = RunDirectory(Path("one")), RunDirectory(Path("stock"))
+    assert ours.environment["kernel"] == f"native-{native.instruction_set()}"
+    assert stock.environment["kernel"] == "keras"
+    assert ours.environment["config_id"] == stock.environment["config_id"]
+    for a, b in zip(ours.history(), stock.history(), strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
+        assert a["test_loss"] == pytest.approx(b["test_loss"], rel=1e-5)
+    assert type(load_final_model(ours).layers[0]) is keras.layers.LSTM
+
+
+def test_a_killed_run_on_the_kernel_resumes_to_the_same_end(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = [*NATIVE, "--train.kernel=native"]
+    run_train(*words, f"--run-dir={whole}")
+    run_train(*words, f"--run-dir={killed}", KILL="step:5")
+    assert not (killed / "summary.json").exists()
+    done = run_train("--resume", f"--run-dir={killed}")
+    assert done.returncode == 0, done.stderr
+    assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()
+    models_of = [load_final_model(RunDirectory(path)).get_weights() for path in (whole, killed)]
+    assert all(np.array_equal(a, b) for a, b in zip(*models_of, strict=True))
+
+
+def test_without_a_kernel_auto_is_stock_keras_and_native_an_error(
+    command: Any, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "source_hash", lambda: "changed since")
+    native._library.cache_clear()
+    try:
+        result = command(train_main, *NATIVE, "--run-dir=auto")
+        assert result.status == 0
+        assert result.out.count("LSTM on stock Keras, which takes several times as long: the native kernel is not") == 1
+        assert "was compiled from other sources (python -m pip install -e . compiles it again)" in result.out
+        refused = command(train_main, *NATIVE, "--run-dir=native", "--train.kernel=native")
+        assert refused.status == 2
+        assert refused.err.startswith("error: train.kernel must be auto or keras here (got 'native'): the native")
+        assert not Path("native").exists()
+    finally:
+        native._library.cache_clear()
+
+
+def test_the_instruction_set_can_be_chosen(command: Any, in_tmp: Path, toy: None, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SEQMNIST_ISA", "sse")
+    refused = command(train_main, *NATIVE, "--run-dir=run")
+    assert (refused.status, refused.err) == (2, "error: SEQMNIST_ISA must be avx2, avx512 or amx (got 'sse')\n")
+    for isa in set(native.ISAS) - set(isas()):
+        monkeypatch.setenv("SEQMNIST_ISA", isa)
+        with pytest.raises(InputError, match=f"this machine has no {isa}, which SEQMNIST_ISA asks for"):
+            choose_kernel(cfg.with_values(Config(), {"train.kernel": "native"}))
+
+
+def test_a_gpu_is_left_to_stock_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    kernel = choose_kernel(Config())
+    assert kernel == Kernel(None, "there is a GPU, on which stock Keras uses cuDNN")
+
+
+def test_stock_keras_can_be_asked_for() -> None:
+    assert choose_kernel(cfg.with_values(Config(), {"train.kernel": "keras"})) == Kernel(None)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("compiler", "libraries"), [("/bin/false", 0), (None, 1)])
+def test_an_installation_without_a_compiler_succeeds(compiler: str | None, libraries: int, tmp_path: Path) -> None:
+    environment = {**os.environ, **({"CXX": compiler, "CC": compiler} if compiler else {})}
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "*.so", "*.egg-info", "build", "runs"))
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(clone)]
+    subprocess.run(build, check=True, env=environment, timeout=280)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+    assert sum(name.endswith(".so") for name in names) == libraries
+    assert "seqmnist_tf/lstm/cpp/lstm.cpp" in names

@@ -1,0 +1,36 @@
+"""Changes of files, large and small, for the tests of the checks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file of a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def change_json(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change a JSON document."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def flip_digit(path: Path, pattern: str = r"\d") -> None:
+    """Change one digit, the last in the last match of ``pattern``."""
+    text = path.read_text()
+    match = list(re.finditer(pattern, text))[-1]
+    at = next(i for i in range(match.end() - 1, match.start() - 1, -1) if text[i].isdigit())
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+
+
+def flip_byte(path: Path) -> None:
+    """Change one bit of the byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))

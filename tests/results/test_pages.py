@@ -1,0 +1,198 @@
+"""Documents and pictures are made from the records, and every digit that differs is found."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmnist_tf.results import pages, plots, verify
+from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.documents import find_documents, relative_links
+from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+from seqmnist_tf.results.records import read_records
+from seqmnist_tf.system import InputError
+from tests.conftest import Result
+from tests.results.files import change_json, content, flip_byte, flip_digit
+
+RECORD = "results/strong/seed1"
+
+
+def section_pattern(name: str) -> str:
+    """Return a pattern that matches one section of a document."""
+    return rf"(?s)<!-- results: {name} -->.*?<!-- end -->"
+
+
+def test_everything_agrees_after_writing(command: Callable[..., Result], published: Path) -> None:
+    answer = command(main, "--check")
+    assert (answer.status, answer.out) == (0, "records, manifest, documents and pictures agree\n")
+    before = content(published)
+    assert command(main).out == "all documents are up to date\n"
+    assert content(published) == before
+
+
+CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
+    (f"{RECORD}/summary.json", flip_digit),
+    (f"{RECORD}/history.jsonl", flip_digit),
+    (f"{RECORD}/config.json", flip_digit),
+    (f"{RECORD}/environment.json", flip_digit),
+    (f"{RECORD}/pixel_order.txt", flip_digit),
+    (f"{RECORD}/steps.csv.gz", flip_byte),
+    (f"{RECORD}/model.keras", flip_byte),
+    (f"{RECORD}/model.keras", Path.unlink),
+    (f"{RECORD}/more.txt", lambda path: path.write_text("1")),
+    ("results/SHA256SUMS", flip_digit),
+    ("results/SHA256SUMS", lambda path: path.write_text("nonsense\n")),
+    ("results/benchmark.json", flip_digit),
+    ("results/serving.json", flip_digit),
+    ("results/literature.json", flip_digit),
+    ("results/plots/confusion.png", flip_byte),
+    ("results/plots/unfolding.png", Path.unlink),
+    ("README.md", lambda path: flip_digit(path, section_pattern("summary"))),
+    ("results/README.md", lambda path: flip_digit(path, section_pattern("runs"))),
+    ("results/README.md", lambda path: flip_digit(path, section_pattern("original"))),
+    ("export/README.md", lambda path: flip_digit(path, section_pattern("serving"))),
+    ("docs/more/page.md", lambda path: flip_digit(path, section_pattern("speed"))),
+    ("docs/more/page.md", lambda path: flip_digit(path, section_pattern("configuration"))),
+    ("docs/more/page.md", lambda path: flip_digit(path, section_pattern("presets"))),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+def test_one_changed_digit_is_found(
+    name: str, change: Callable[[Path], Any], command: Callable[..., Result], published: Path
+) -> None:
+    change(published / name)
+    before = content(published)
+    answer = command(main, "--check")
+    assert answer.status in (1, 2) and answer.status == (2 if name == "results/SHA256SUMS" and not answer.out else 1)
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1
+    assert content(published) == before
+
+
+def test_a_changed_section_is_named(published: Path) -> None:
+    flip_digit(published / "docs" / "more" / "page.md", section_pattern("configuration"))
+    assert pages.clone_problems() == ["docs/more/page.md: section configuration does not match the records"]
+
+
+def list_in_manifest(name: str) -> None:
+    """Write the present hash of a file into the manifest."""
+    folder = Path("results")
+    write_manifest(folder, {**read_manifest(folder), name: file_hash(folder / name)})
+
+
+def test_a_changed_record_is_found_though_its_hash_was_changed_too(
+    command: Callable[..., Result], published: Path
+) -> None:
+    path = published / RECORD / "summary.json"
+    change_json(path, lambda d: d.update(seconds_total=1.0))
+    list_in_manifest("strong/seed1/summary.json")
+    assert read_manifest(Path("results"))["strong/seed1/summary.json"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    answer = command(main, "--check")
+    assert answer.status == 1 and "seconds_total in summary.json does not match" in answer.out
+    assert command(main).status == 1  # nor is anything written from it
+
+
+def test_broken_losses_are_found_though_their_hash_was_changed_too(
+    command: Callable[..., Result], published: Path
+) -> None:
+    path = published / RECORD / "steps.csv.gz"
+    path.write_bytes(path.read_bytes()[:40])
+    list_in_manifest("strong/seed1/steps.csv.gz")
+    answer = command(main, "--check")
+    assert answer.status == 1 and answer.out.startswith(f"{RECORD}: cannot read {RECORD}/steps.csv.gz: ")
+
+
+def test_the_records_of_a_name_have_their_seeds_and_one_configuration(published: Path) -> None:
+    first, second = read_records(Path("results"))["strong"]
+    assert verify.record_problems(second) == [] and verify.experiment_problems([first, second]) == []
+    second.run.path.rename(second.run.path.with_name("seed7"))
+    (first, moved) = read_records(Path("results"))["strong"]
+    assert verify.record_problems(moved) == ["its folder must be seed1, the seed in config.json"]
+    change_json(moved.run.path / "config.json", lambda d: d["optimizer"].update(lr=0.5))
+    (problem,) = verify.experiment_problems(read_records(Path("results"))["strong"])
+    assert problem.startswith("its seeds have different configurations: ")
+
+
+def test_writing_refuses_a_changed_record(command: Callable[..., Result], published: Path) -> None:
+    flip_digit(published / RECORD / "history.jsonl")
+    before = content(published)
+    answer = command(main)
+    assert answer.status == 1 and "history.jsonl does not match its SHA-256" in answer.err
+    assert content(published) == before
+
+
+def test_pictures_follow_their_records(published: Path) -> None:
+    folder = Path("results")
+    drawn = {picture.file: (folder / "plots" / picture.file).stat().st_mtime_ns for picture in plots.PICTURES}
+    shutil.rmtree(folder / "strong" / "seed1")
+    manifest = {name: h for name, h in read_manifest(folder).items() if "seed1" not in name}
+    write_manifest(folder, manifest)
+    # The learning curves show every seed, the others seed 0.
+    (problem,) = plots.picture_problems(folder)
+    assert problem.startswith("results/plots/learning_curves.png does not show the current records")
+    pages.write_documents()
+    assert plots.picture_problems(folder) == []
+    fresh = {name for name in drawn if (folder / "plots" / name).stat().st_mtime_ns != drawn[name]}
+    assert fresh == {"learning_curves.png"}
+
+
+@pytest.mark.parametrize(
+    ("document", "link"),
+    [
+        ("README.md", "results/strong/seed0"),
+        ("results/README.md", "strong/seed0"),
+        ("export/README.md", "../results/strong/seed0"),
+        ("docs/more/page.md", "../../results/strong/seed0"),
+    ],
+)
+def test_links_are_relative_to_their_document(document: str, link: str) -> None:
+    text = "[a](results/strong/seed0), [b](https://example.org/x), [c](#part)"
+    assert relative_links(text, Path(document)) == f"[a]({link}), [b](https://example.org/x), [c](#part)"
+
+
+def test_sections_link_to_the_record_from_every_document(published: Path) -> None:
+    page = (published / "docs" / "more" / "page.md").read_text()
+    assert "| [`strong`](../../results/strong/seed1) | 1 |" in page
+    assert "([record](../../results/strong/seed0))" in page
+    assert "| [`strong`](strong/seed1) | 1 |" in (published / "results" / "README.md").read_text()
+    assert "([record](../results/strong/seed0))" in (published / "export" / "README.md").read_text()
+    assert (published / "docs" / "more" / "../../results/strong/seed1").is_dir()
+
+
+def test_documents_are_the_readmes_and_every_page_of_docs(tmp_path: Path) -> None:
+    (tmp_path / "docs" / "more").mkdir(parents=True)
+    for name in ("index.md", "more/page.md", "hooks.py"):
+        (tmp_path / "docs" / name).write_text("")
+    readmes = ["README.md", "results/README.md", "export/README.md"]
+    assert [path.as_posix() for path in find_documents(tmp_path)] == [*readmes, "docs/index.md", "docs/more/page.md"]
+
+
+def test_an_unknown_section_is_refused() -> None:
+    board = Board({}, {}, {}, {})
+    with pytest.raises(InputError, match=r"unknown section 'headlines' \(allowed: headline, quick_start, "):
+        pages.render_document("<!-- results: headlines -->\n<!-- end -->\n", board, Path("README.md"))
+
+
+def test_it_runs_in_a_clone_only(command: Callable[..., Result], in_tmp: Path) -> None:
+    for words in ([], ["--check"], ["add", "run", "--name", "mine"]):
+        answer = command(main, *words)
+        assert answer.status == 2 and "run this in the root of a clone" in answer.err
+    assert list(in_tmp.iterdir()) == []
+
+
+def test_reading_records_and_help_do_not_import_tensorflow() -> None:
+    code = (
+        "import sys\n"
+        "from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, Board, Record, read_records\n"
+        "import seqmnist_tf.results.__main__\n"
+        "print(sorted({'tensorflow', 'keras', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,40 @@
+"""The records of this repository: they pass all checks, and documents show them."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqmnist_tf.results import HEADLINE, Record, pages, read_records, verify
+from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
+from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
+from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
+from tests.toy import ROOT
+
+PUBLISHED = [record for records in read_records(ROOT / "results").values() for record in records]
+
+
+def test_everything_published_agrees() -> None:
+    assert pages.clone_problems(ROOT) == []
+
+
+def test_every_section_is_shown() -> None:
+    text = "\n".join((ROOT / path).read_text() for path in find_documents(ROOT))
+    assert {match[2] for match in MARKED_SECTION.finditer(text)} == set(DOCUMENT_SECTIONS)
+    assert text.count("<!-- results:") == len(list(MARKED_SECTION.finditer(text)))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("record", PUBLISHED, ids=lambda record: f"{record.name}-{record.seed}")
+def test_a_published_model_scores_what_its_record_says(record: Record) -> None:
+    assert verify.model_problems(record.run) == []
+
+
+def test_the_newest_exported_version_is_the_headlines() -> None:
+    exported = exported_versions(ROOT / DEFAULT_FOLDER)
+    described = read_description(exported[max(exported)])
+    record = read_records(ROOT / "results")[HEADLINE][0]
+    assert described["seed"] == record.seed == 0
+    assert described["config_id"] == record.summary["config_id"]
+    assert described["commit"] == record.environment["git"]["commit"]
+    for key in ("epoch", "test_accuracy", "test_correct", "test_total", "test_loss"):
+        assert described[key] == record.summary["final"][key]

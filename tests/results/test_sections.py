@@ -1,0 +1,129 @@
+"""The generated sections say what the records say."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import NUM_TEST, Config
+from seqmnist_tf.results import sections
+from seqmnist_tf.results.board import QUICK_START, Board, original_accuracy
+from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.sections_accuracy import epoch_range
+from seqmnist_tf.results.seed_statistics import Statistics
+from tests.toy import ROOT
+
+EMPTY = Board({}, {}, {}, {})
+
+
+def test_statistics_over_seeds() -> None:
+    over_seeds = Statistics.from_accuracies([0.98, 0.99, 0.985])
+    assert (over_seeds.n, over_seeds.lowest, over_seeds.highest) == (3, 0.98, 0.99)
+    assert over_seeds.mean == pytest.approx(0.985)
+    assert over_seeds.deviation == pytest.approx(0.005)
+    half = 4.302653 * 0.005 / 3**0.5  # Student's t, two degrees of freedom, 97.5 %: any table
+    assert (over_seeds.low, over_seeds.high) == (pytest.approx(0.985 - half), pytest.approx(0.985 + half))
+    assert over_seeds.percent() == "98.50 ± 0.50"
+
+
+def test_a_single_run_has_a_wilson_interval() -> None:
+    one_seed = Statistics.from_accuracies([0.9838])
+    assert one_seed.deviation is None and one_seed.percent() == "98.38"
+    # Wilson's score by hand: p = 0.9838, n = 10,000, z = 1.959964.
+    assert (round(one_seed.low, 5), round(one_seed.high, 5)) == (0.98113, 0.9861)
+
+
+def test_the_originals_arithmetic() -> None:
+    literature = json.loads((ROOT / "results" / "literature.json").read_text())
+    assert original_accuracy(literature) == (9838, 10240, 0.9838)
+    text = render_section("original", Board({}, literature, {}, {}))
+    assert "| 9,838 | 96.07 |" in text and "**98.38**" in text
+
+
+def test_sections_say_what_records_say(published: Path) -> None:
+    board = Board.read(Path("results"))
+    first, second = board.records["strong"]
+    mean = 100 * (first.correct + second.correct) / 2 / NUM_TEST
+    headline = " ".join(render_section("headline", board).split())
+    assert f"classifies **{mean:.2f} ± " in headline
+    assert " %** of the 10,000 test digits correctly (mean ± standard deviation of 2 seeds)" in headline
+    assert f"| `strong` | 2 | **{mean:.2f} ± " in render_section("summary", board)
+    for record in (first, second):
+        row = f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} ("
+        assert row in render_section("runs", board)
+    row = rf"\texttt{{strong}}) & sMNIST & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm "
+    assert row in render_section("rows_to_paste", board)
+    exported = " ".join(render_section("exported", board).split())
+    assert "`strong`, seed 0 ([record](results/strong/seed0))" in exported
+    assert f"classifies **{first.correct:,}** of the 10,000 test digits correctly" in exported
+
+
+def test_the_quick_start_says_what_its_record_says(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "%" not in render_section("quick_start", board)
+    record = board.records["strong"][0]
+    board.records[QUICK_START] = [record]
+    text = " ".join(render_section("quick_start", board).split())
+    minutes = sum(row["seconds"] for row in record.history) / 60
+    assert f" for 2 epochs. Seed 0 reached **{record.correct / 100:.2f} %** test accuracy" in text
+    assert f" after {minutes:.1f} minutes of training ([record](results/strong/seed0/summary.json)" in text
+
+
+def test_cost_has_a_row_for_each_machine(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "| `strong` | 0, 1 |" in render_section("cost", board)
+    second = board.records["strong"][1]
+    second.environment["threads"] = 7
+    rows = render_section("cost", board).splitlines()[2:]
+    assert rows[0].startswith("| `strong` | 0 | ") and rows[1].startswith("| `strong` | 1 | ")
+    assert "7 threads" not in rows[0] and "7 threads" in rows[1]
+    assert f" {statistics.median(row['seconds'] for row in second.history):.0f} (" in rows[1]
+
+
+def test_ranges_of_epochs() -> None:
+    assert epoch_range([3, 5, None]) == "3 to 5 (1 of 3 seeds never)"
+    assert epoch_range([4, 4]) == "4"
+    assert epoch_range([None]) == "never"
+
+
+def test_parameters_are_counted() -> None:
+    assert cfg.num_params(Config()) == 67_850
+
+
+def test_every_key_is_in_the_configuration_section() -> None:
+    lines = render_section("configuration", EMPTY).splitlines()
+    assert lines[0] == "| key | default | allowed values | meaning |"
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+    assert [row[0] for row in rows] == [f"`{key}`" for key in cfg.OPTIONS]
+    for row, option in zip(rows, cfg.OPTIONS.values(), strict=True):
+        word = row[1].strip("`")
+        assert option.parse(word) == option.default
+        assert row[2].replace("\\\\", "\\") == option.allowed
+        assert row[3].replace("\\\\", "\\") == f"{option.meta['doc']} {option.meta['details']}".strip()
+    assert "| `optimizer.grad_clip_norm` | `null` | a number > 0 or null |" in "\n".join(lines)
+
+
+def test_every_preset_is_in_the_presets_section() -> None:
+    text = render_section("presets", EMPTY)
+    assert re.findall(r"^- `(\w+)`: ", text, re.MULTILINE) == list(cfg.PRESETS)
+    items = [" ".join(item.split()) for item in text.removeprefix("- ").split("\n- ")]
+    assert items == [f"`{name}`: {preset.doc}" for name, preset in cfg.PRESETS.items()]
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_section_is_registered_under_its_explicit_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "DOCUMENT_SECTIONS", dict(sections.DOCUMENT_SECTIONS))
+
+    @sections.document_section("weather")
+    def report(_: Board) -> str:
+        return "sunny"
+
+    assert sections.DOCUMENT_SECTIONS["weather"] is report and "report" not in sections.DOCUMENT_SECTIONS
+    assert report(EMPTY) == "sunny"
+    with pytest.raises(ValueError, match="section weather is registered twice"):
+        sections.document_section("weather")(report)

@@ -1,0 +1,235 @@
+"""The client: against REST and gRPC servers of this process, servers that misbehave, and TF Serving if available."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from seqmnist_tf import client
+from seqmnist_tf.serve import SavedModel, ask_server, classify, read_picture
+from seqmnist_tf.serve.app import WEB
+from seqmnist_tf.serve.picture import to_mnist
+from seqmnist_tf.system import RunError
+from tests.conftest import Result
+from tests.toy import toy_mnist
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> list[Path]:
+    """Return three pictures of toy digits, already in the form of MNIST."""
+    paths = [tmp_path / f"digit {n}.png" for n in range(3)]
+    for path, image in zip(paths, toy_mnist()["test"].images, strict=False):
+        Image.fromarray(to_mnist(Image.fromarray(image))).save(path)
+    return paths
+
+
+class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """TF Serving's Predict over a SavedModel, with delays and errors on demand."""
+
+    def __init__(self, model: SavedModel) -> None:
+        self.model = model
+        self.calls = 0
+
+    def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
+        self.calls += 1
+        images = tf.make_ndarray(request.inputs["images"])
+        if len(images) == 2:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "two are too many")
+        if len(images) == 3:
+            threading.Event().wait(2)
+        response = predict_pb2.PredictResponse()
+        for name, value in self.model(request.model_spec.signature_name, images=images).items():
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return response
+
+
+@pytest.fixture
+def grpc_server(toy_versions: Path) -> Iterator[tuple[str, Service]]:
+    service = Service(SavedModel.load(toy_versions / "2"))
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"grpc://127.0.0.1:{port}", service
+    server.stop(None)
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[Callable[[bytes], str]]:
+    """Start a server that answers each connection with the given bytes, or never with none."""
+    opened = []
+
+    def start(answer: bytes) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        opened.append(listener)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                opened.append(connection)
+                if answer:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for each in opened:
+        each.close()
+
+
+def test_answers_are_the_models(
+    command: Callable[..., Result], digits: list[Path], server: str, toy_versions: Path
+) -> None:
+    words = [str(path) for path in digits]
+    result = command(client.main, *words, "--server", server, "--json")
+    assert result.status == 0, result.err
+    answers = json.loads(result.out)
+    expected = SavedModel.load(toy_versions / "2")(images=np.stack([read_picture(path) for path in digits]))
+    assert [answer["file"] for answer in answers] == words
+    assert [answer["class_id"] for answer in answers] == expected["class_id"].tolist()
+    np.testing.assert_allclose([a["probabilities"] for a in answers], expected["probabilities"], atol=1e-7)
+    lines = command(client.main, *words, "--server", server).out.splitlines()
+    assert lines[1] == f"{words[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})"
+
+
+def test_grpc_answers_as_rest_does(
+    command: Callable[..., Result], digits: list[Path], server: str, grpc_server: tuple[str, Service]
+) -> None:
+    rest, grpc_ = (
+        json.loads(command(client.main, str(digits[0]), "--json", "--server", url).out)
+        for url in (server, grpc_server[0])
+    )
+    assert rest == grpc_
+
+
+def test_many_pictures_go_in_few_requests(server: str, grpc_server: tuple[str, Service]) -> None:
+    images = np.tile(toy_mnist()["test"].images, (5, 1, 1))[:260]
+    by_rest, by_grpc = classify(images, server), classify(images, grpc_server[0])
+    assert len(by_rest) == len(by_grpc) == 260
+    assert grpc_server[1].calls == 3
+    np.testing.assert_allclose([a.probabilities for a in by_rest], [a.probabilities for a in by_grpc], atol=1e-6)
+
+
+def test_show_prints_the_models_input(command: Callable[..., Result], digits: list[Path], server: str) -> None:
+    shown = command(client.main, str(digits[0]), "--server", server, "--show")
+    assert "@@" in shown.out and len(shown.out.splitlines()) == 30
+    as_json = command(client.main, str(digits[0]), "--server", server, "--show", "--json")
+    assert "@@" in as_json.err and len(json.loads(as_json.out)) == 1
+
+
+def test_a_servers_error_reaches_the_user(
+    command: Callable[..., Result],
+    digits: list[Path],
+    grpc_server: tuple[str, Service],
+    misbehaving: Callable[[bytes], str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+) -> None:
+    words = [str(path) for path in digits]
+    url, service = grpc_server
+    result = command(client.main, *words[:2], "--server", url)
+    assert (result.status, result.err) == (1, f"error: {url} answered INVALID_ARGUMENT: two are too many\n")
+    assert service.calls == 1
+    result = command(client.main, *words, "--server", url, "--timeout", "0.5")
+    assert (result.status, result.err) == (
+        1,
+        f"error: {url} did not answer within 0.5 s (a longer --timeout may help)\n",
+    )
+    url = misbehaving(b'HTTP/1.1 503 x\r\ncontent-type: application/json\r\n\r\n{"error": "the model\\nis away"}')
+    assert command(client.main, *words, "--server", url).err == f"error: {url} answered 503: the model is away\n"
+    url = misbehaving(b"HTTP/1.1 200 OK\r\n\r\nhello")
+    assert command(client.main, *words, "--server", url).err == f"error: {url} answered 200: hello\n"
+    url = misbehaving(b"\x00\x01nonsense\r\n\r\n")
+    result = command(client.main, *words, "--server", url)
+    assert result.status == 1 and result.err.startswith(f"error: cannot reach {url}: ") and result.err.count("\n") == 1
+    url = misbehaving(b"")
+    assert command(client.main, *words, "--server", url, "--timeout=0.3").err.endswith(
+        "did not answer within 0.3 s (a longer --timeout may help)\n"
+    )
+    monkeypatch.setattr(ask_server, "MODEL_NAME", "other")
+    assert command(client.main, *words, "--server", server).err == (
+        f"error: {server} answered 404: Servable not found for request: Latest(other)\n"
+    )
+
+
+def test_only_connecting_is_tried_again(misbehaving: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.zeros((1, 28, 28), np.uint8)
+    attempts = []
+    real = socket.socket.connect
+
+    def connect_refused(self: socket.socket, address: tuple[str, int]) -> None:
+        attempts.append(address)
+        if len(attempts) <= 2:
+            raise ConnectionRefusedError(111, "Connection refused")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_refused)
+    url = misbehaving(b'HTTP/1.1 500 x\r\n\r\n{"error": "once"}')
+    with pytest.raises(RunError, match="answered 500: once"):
+        classify(image, url)
+    assert len(attempts) == 3
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9", "http://no.such.host.invalid:1"])
+def test_no_server_is_one_line(
+    command: Callable[..., Result], digits: list[Path], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_server, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(ask_server, "BACKOFF_SECONDS", 0.01)
+    result = command(client.main, str(digits[0]), "--server", url)
+    assert result.status == 1 and result.err.startswith(f"error: cannot reach {url}: ")
+    assert result.err.endswith(
+        "(start a server with python -m seqmnist_tf.serve, or give another address with --server)\n"
+    )
+
+
+def test_bad_input_is_one_line(command: Callable[..., Result], digits: list[Path], in_tmp: Path) -> None:
+    (in_tmp / "no.png").write_text("no picture")
+    for words, message in (
+        ([str(digits[0]), "no.png"], "no.png is not a readable picture"),
+        (["missing.png"], "cannot read missing.png: No such file"),
+        ([], "the following arguments are required: IMAGE"),
+        ([str(digits[0]), "--timeout=0"], "--timeout must be a number of seconds above 0 (got 0)"),
+        ([str(digits[0]), "--timeout=soon"], "argument --timeout: invalid float value: 'soon'"),
+        *(
+            ([str(digits[0]), "--server", url], "--server must be http://HOST:PORT")
+            for url in ("127.0.0.1:8501", "ftp://x:1", "http://", "http://h:99999", "http://h/path", "grpc://h:x")
+        ),
+    ):
+        result = command(client.main, *words)
+        assert (result.status, result.out) == (2, "") and result.err.startswith(f"error: {message}"), (
+            words,
+            result.err,
+        )
+        assert result.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.environ.get("TF_SERVING_URL"), reason="TF_SERVING_URL is not set to a TF Serving")
+def test_against_tf_serving() -> None:
+    samples = json.loads((WEB / "samples.json").read_text())
+    pixels = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
+    answers = classify(np.stack(pixels), os.environ["TF_SERVING_URL"])
+    correct = [answer.class_id == sample["label"] for answer, sample in zip(answers, samples, strict=True)]
+    assert sum(correct) >= 9
+    assert all(abs(sum(answer.probabilities) - 1) < 1e-5 for answer in answers)

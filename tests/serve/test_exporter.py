@@ -1,0 +1,324 @@
+"""Exported versions: their numbers, their signatures against Keras, complete at first sight."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf import data
+from seqmnist_tf.export import main
+from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporter, parity, read_description
+from seqmnist_tf.serve.versions import EXTRA_ASSETS
+from seqmnist_tf.system import RunError
+from seqmnist_tf.train import RunDirectory, load_final_model
+from tests.conftest import Result
+from tests.toy import ROOT, finished_run, toy_mnist
+
+VARIANTS: list[dict[str, Any]] = [{}, {"task__permutation": "urnn92916", "task__normalization": "unit"}]
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=["plain", "permuted"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, Path]:
+    """Return a run and the version that was exported of it."""
+    folder = tmp_path_factory.mktemp("exported")
+    run = finished_run(folder / "run", **request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "load_mnist", toy_mnist)
+        return run, export_run(run, folder / "versions")
+
+
+@pytest.fixture(autouse=True)
+def toy_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "load_mnist", toy_mnist)
+
+
+def images(n: int) -> np.ndarray:
+    """Return n images: digits of the toy set, a blank one, one with ink from the first pixel on, noise."""
+    random = np.random.RandomState(7)
+    special = [np.zeros((28, 28)), np.full((28, 28), 9), random.randint(0, 256, (28, 28))]
+    return np.concatenate([toy_mnist()["test"].images, special]).astype(np.uint8)[::-1][:n]
+
+
+def arguments(run: RunDirectory) -> tuple[keras.Sequential, str, np.ndarray]:
+    """Return the arguments of ``example_inputs`` after the images."""
+    return load_final_model(run), run.config.task.normalization, run.pixel_order()
+
+
+def test_signatures_have_the_names_shapes_and_types_of_the_contract(exported: tuple[RunDirectory, Path]) -> None:
+    saved = SavedModel.load(exported[1])
+    described = {
+        name: [
+            {key: (spec.dtype.name, tuple(spec.shape)) for key, spec in specs(name).items()}
+            for specs in (saved.inputs, saved.outputs)
+        ]
+        for name in saved.signatures
+    }
+    answer = {"class_id": ("int64", (None,)), "probabilities": ("float32", (None, 10))}
+    state = ("float32", (None, 8))
+    unrolled = ("float32", (None, None, 10))
+    assert described == {
+        "serving_default": [{"images": ("uint8", (None, 28, 28))}, answer],
+        "encoded_images": [{"image_bytes": ("string", (None,))}, answer],
+        "logits": [{"sequence": ("float32", (None, 784, 1))}, {"logits": ("float32", (None, 10))}],
+        "trace": [{"images": ("uint8", (None, 28, 28))}, {"probabilities": unrolled}],
+        "step": [
+            {"pixels": ("float32", (None, None, 1)), "h": state, "c": state},
+            {"h_next": state, "c_next": state, "probabilities": unrolled},
+        ],
+    }
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 9, 16, 17, 33, 63])
+def test_signatures_are_the_keras_model_at_any_batch_size(exported: tuple[RunDirectory, Path], n: int) -> None:
+    run, path = exported
+    inputs = parity.example_inputs(images(n), *arguments(run))
+    saved, expected = SavedModel.load(path), parity.expected_outputs(inputs, load_final_model(run))
+    for name, arrays in inputs.items():
+        assert parity.largest_difference(saved(name, **arrays), expected[name]) < parity.TOLERANCE, name
+    if n > 9:
+        assert np.ptp(expected["serving_default"]["probabilities"], axis=0).max() > 0.01  # digits do differ
+
+
+def test_no_images_have_no_answers(exported: tuple[RunDirectory, Path]) -> None:
+    assert SavedModel.load(exported[1])(images=images(0))["probabilities"].shape == (0, 10)
+
+
+def test_a_stream_of_single_pixels_is_the_trace(exported: tuple[RunDirectory, Path]) -> None:
+    run, path = exported
+    saved = SavedModel.load(path)
+    _, normalization, order = arguments(run)
+    sequences = data.encode(images(3), normalization, order)
+    trace = saved("trace", images=images(3))["probabilities"]
+    h = c = np.zeros((3, 8), np.float32)
+    cuts = [0, *range(1, 101), 101, 400, 400, 784]  # pixel by pixel, by many, none at all
+    for start, end in itertools.pairwise(cuts):
+        out = saved("step", pixels=sequences[:, start:end], h=h, c=c)
+        h, c = out["h_next"], out["c_next"]
+        assert out["probabilities"].shape == (3, end - start, 10)
+        np.testing.assert_allclose(out["probabilities"], trace[:, start:end], atol=1e-6)
+    np.testing.assert_allclose(saved(images=images(3))["probabilities"], trace[:, -1], atol=1e-6)
+
+
+def test_encoded_images_are_png_or_jpeg_of_28x28(exported: tuple[RunDirectory, Path]) -> None:
+    saved = SavedModel.load(exported[1])
+    image = images(10)[9]
+    grey = image[..., None]
+    wanted = saved(images=image[None])["probabilities"]
+
+    def classify(content: bytes) -> np.ndarray:
+        return saved("encoded_images", image_bytes=np.array([content], object))["probabilities"]
+
+    np.testing.assert_array_equal(classify(tf.io.encode_png(grey).numpy()), wanted)
+    np.testing.assert_array_equal(classify(tf.io.encode_png(np.repeat(grey, 3, axis=-1)).numpy()), wanted)
+    np.testing.assert_allclose(classify(tf.io.encode_jpeg(grey, quality=100).numpy()), wanted, atol=0.05)
+    huge = tf.io.encode_png(np.zeros((28, 30, 1), np.uint8)).numpy()
+    huge = huge[:16] + (2**15).to_bytes(4, "big") * 2 + huge[24:]
+    for bad in (b"", b"x" * 100, tf.io.encode_png(grey).numpy()[:60], tf.io.encode_jpeg(grey[:27]).numpy(), huge):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            classify(bad)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be PNG or JPEG images of 28x28"):
+        classify(tf.io.encode_png(grey[:, :27]).numpy())
+
+
+def test_the_graph_is_stock_and_for_any_device(exported: tuple[RunDirectory, Path]) -> None:
+    document = (exported[1] / "saved_model.pb").read_bytes()
+    (meta,) = saved_model_pb2.SavedModel.FromString(document).meta_graphs
+    functions = meta.graph_def.library.function
+    nodes = [*meta.graph_def.node, *(node for function in functions for node in function.node_def)]
+    assert not {node.op for node in nodes} & {"PyFunc", "EagerPyFunc", "CudnnRNNV3", "XlaLaunch"}
+    assert {node.op for node in nodes} >= {"BlockLSTMV2", "While"}
+    assert {node.device for node in nodes} <= {"", "/device:CPU:0", "/device:CPU:*"}
+    loaded = tf.saved_model.load(str(exported[1]))
+    used = {op.type for op in loaded.signatures["logits"].graph.get_operations()}
+    used |= {node.op for f in loaded.signatures["logits"].graph.as_graph_def().library.function for node in f.node_def}
+    assert "BlockLSTMV2" not in used and "MatMul" in used
+
+
+def test_the_description_says_where_the_model_comes_from(exported: tuple[RunDirectory, Path]) -> None:
+    run, path = exported
+    described = SavedModel.load(path).description
+    assert read_description(path) == described
+    assert (described["model"], described["version"]) == ("seqmnist", 1)
+    assert cfg.with_values(
+        cfg.Config(), {f"{s}.{k}": v for s, keys in described["config"].items() for k, v in keys.items()}
+    ) == (run.config)
+    assert described["config_id"] == cfg.config_id(run.config)
+    assert (described["commit"], described["test_accuracy"], described["test_correct"]) == ("c0ffee", 0.5, 5000)
+    assert described["pixel_order"] == run.pixel_order().tolist()
+    order = (run.path / "pixel_order.txt").read_bytes()
+    assert described["pixel_order_sha256"] == hashlib.sha256(order).hexdigest()
+    assert described["versions"]["tensorflow"] == tf.__version__
+    assert set(described["difference_from_keras"]) == set(SavedModel.load(path).signatures)
+
+
+def test_the_warm_up_requests_replay(exported: tuple[RunDirectory, Path]) -> None:
+    saved = SavedModel.load(exported[1])
+    replayed = [(name, len(next(iter(saved(name, **inputs).values())))) for name, inputs in saved.warm_up_requests()]
+    assert sorted(replayed) == sorted((name, n) for name in saved.signatures for n in exporter.BATCH_SIZES)
+
+
+def test_the_warm_up_requests_name_the_model(exported: tuple[RunDirectory, Path]) -> None:
+    for record in tf.data.TFRecordDataset(str(exported[1] / "assets.extra" / "tf_serving_warmup_requests")):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "seqmnist"
+
+
+def test_versions_count_up_and_are_never_overwritten(command: Callable[..., Result], in_tmp: Path) -> None:
+    run = finished_run(in_tmp / "run")
+    folder = in_tmp / "export" / "seqmnist"
+    assert command(main, "run").out.splitlines()[-1] == "export/seqmnist/1"
+    before = {path: path.read_bytes() for path in (folder / "1").rglob("*") if path.is_file()}
+    for name in ("07", "notes", "-9", "1.5", ".new-3-left"):
+        (folder / name).mkdir()
+    (folder / "12").write_text("a file")
+    result = command(main, "run", "--export_dir=export/seqmnist")
+    assert (result.status, result.out.splitlines()[-1]) == (0, "export/seqmnist/8")
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(exported_versions(folder)) == [1, 7, 8]
+    assert not list(folder.glob(".new-*"))
+    assert run.summary is not None
+
+
+def test_a_model_that_differs_does_not_appear(
+    command: Callable[..., Result], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(in_tmp / "run")
+
+    class Other(SavedModel):
+        def __call__(self, signature: str = "serving_default", **inputs: Any) -> dict[str, np.ndarray]:
+            outputs = super().__call__(signature, **inputs)
+            return {**outputs, "h_next": outputs["h_next"] + np.float32(3e-5)} if signature == "step" else outputs
+
+    monkeypatch.setattr(exporter, "SavedModel", Other)
+    result = command(main, "run", "--export-dir", "versions")
+    assert result.status == 1
+    assert result.err == (
+        "error: signature step differs from the Keras model by 3.0e-05 (at most 1e-05 is allowed)\n"
+    ) and not list((in_tmp / "versions").glob("[!.]*"))
+    assert not list((in_tmp / "versions").glob(".new-*"))
+
+
+def test_a_difference_is_noticed() -> None:
+    expected = {"class_id": np.array([1]), "probabilities": np.array([[0.2, 0.5, 0.3]], np.float32)}
+    assert parity.largest_difference(expected, expected) == 0
+    assert parity.largest_difference({**expected, "class_id": np.array([2])}, expected) == pytest.approx(0.2)
+    off = {"logits": np.array([[100.0, 0]], np.float32)}
+    assert parity.largest_difference({"logits": off["logits"] + 1}, off) == pytest.approx(0.01)
+    with pytest.raises(RunError, match=r"output logits must be float32 \(1, 2\) \(got float32 \(1, 1\)\)"):
+        parity.largest_difference({"logits": off["logits"][:, :1]}, off)
+    nan = {"logits": np.array([[np.nan, 0]], np.float32)}
+    assert not parity.largest_difference(nan, off) <= parity.TOLERANCE
+
+
+def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path) -> None:
+    run = finished_run(in_tmp / "run")
+    (in_tmp / "file").write_text("")
+    for words, message in (
+        (["nowhere"], "no run at nowhere"),
+        (["run", "--export-dir", "file"], "cannot write to file: "),
+        (["run", "--export-dir", "file/deeper"], "cannot write to file/deeper: "),
+        (["run", "--nonsense"], "unrecognized arguments: --nonsense"),
+        ([], "the following arguments are required: RUN_DIR"),
+    ):
+        result = command(main, *words)
+        assert (result.status, result.out) == (2, "") and result.err.startswith(f"error: {message}"), words
+        assert result.err.count("\n") == 1
+    (run.path / "model.keras").write_bytes(b"no model")
+    assert command(main, "run").err.startswith("error: cannot read run/model.keras")
+    (run.path / "model.keras").unlink()
+    assert "has no model.keras" in command(main, "run").err
+    assert not (in_tmp / "export").exists()
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .*give a folder that seqmnist_tf\.export has written"):
+        SavedModel.load(tmp_path)
+
+
+KILLED_AFTER = ("save_signatures", "require_parity", "write_warm_up")
+EXPORTER = """
+import os, signal, sys
+from pathlib import Path
+from seqmnist_tf import load_run
+from seqmnist_tf.serve import exporter
+from tests.toy import toy_mnist
+
+exporter.load_mnist = toy_mnist
+_, run, folder, count, *killed_after = sys.argv
+for name in killed_after:
+    work = getattr(exporter, name)
+    def then_die(*args, **kwargs):
+        work(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(exporter, name, then_die)
+for _ in range(int(count)):
+    exporter.export_run(load_run(run), Path(folder))
+"""
+
+
+def export_elsewhere(run: Path, folder: Path, count: int, *killed_after: str) -> int:
+    """Export a run some times in another process, which kills itself after a function; return its exit status."""
+    command = [sys.executable, "-c", EXPORTER, str(run), str(folder), str(count), *killed_after]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=200).returncode
+
+
+@pytest.mark.slow
+def test_a_watcher_of_the_folder_sees_complete_versions_only(tmp_path: Path) -> None:
+    """20 exports, of which three are killed, while a thread lists the folder all the time."""
+    run = finished_run(tmp_path / "run")
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    seen: dict[int, Path] = {}
+    broken: list[str] = []
+    looks = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal looks
+        while not done.is_set():
+            looks += 1
+            for number, path in exported_versions(folder).items():
+                if number not in seen:
+                    seen[number] = path
+                    if not (path / EXTRA_ASSETS / "tf_serving_warmup_requests").stat().st_size:
+                        broken.append(f"{path}: no warm-up")
+                    try:
+                        assert SavedModel.load(path)(images=images(2))["class_id"].shape == (2,)
+                    except Exception as error:
+                        broken.append(f"{path}: {error}")
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for name in KILLED_AFTER:
+            assert export_elsewhere(run.path, folder, 5) == 0
+            assert export_elsewhere(run.path, folder, 1, name) == -signal.SIGKILL
+            assert list(folder.glob(".new-*"))
+        assert export_elsewhere(run.path, folder, 2) == 0
+    finally:
+        done.set()
+        watcher.join()
+    assert not broken
+    assert sorted(seen) == list(range(1, 18))
+    assert looks > 1000
+    assert not list(folder.glob(".new-*"))
+    assert json.loads((folder / "17" / "assets.extra" / "model.json").read_text())["version"] == 17

@@ -1,0 +1,171 @@
+"""Pictures of all kinds, brought to MNIST's form."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+from scipy import ndimage
+
+from seqmnist_tf.serve import picture_to_text, read_picture
+from seqmnist_tf.serve.picture import to_mnist
+from seqmnist_tf.system import InputError
+
+
+def drawn_digit(size: int = 280, width: int = 24) -> Image.Image:
+    """Return a 7, light on dark, off the middle."""
+    image = Image.new("L", (size, size), 0)
+    corners = [(size * x // 100, size * y // 100) for x, y in ((30, 22), (72, 20), (48, 80))]
+    ImageDraw.Draw(image).line(corners, fill=255, width=width, joint="curve")
+    return image
+
+
+def coloured(image: Image.Image, ink: tuple[int, int, int], paper: tuple[int, int, int]) -> Image.Image:
+    share = np.asarray(image)[..., None] / 255
+    return Image.fromarray((np.array(ink) * share + np.array(paper) * (1 - share)).astype(np.uint8))
+
+
+def as_ink(image: Image.Image, ink: tuple[int, int, int]) -> Image.Image:
+    return Image.merge("RGBA", [*(Image.new("L", image.size, value) for value in ink), image])
+
+
+DIGIT = drawn_digit()
+SAME = {
+    "dark on light": ImageOps.invert(DIGIT),
+    "red on green": coloured(DIGIT, (220, 20, 20), (20, 160, 20)),
+    "equally bright colours": coloured(DIGIT, (200, 0, 0), (0, 102, 0)),
+    "pale": DIGIT.point(lambda value: 100 + value // 8),
+    "black on nothing": as_ink(DIGIT, (0, 0, 0)),
+    "white on nothing": as_ink(DIGIT, (255, 255, 255)),
+    "grey with alpha": as_ink(DIGIT, (0, 0, 0)).convert("LA"),
+    "palette": coloured(DIGIT, (255, 255, 0), (0, 0, 90)).convert("P"),
+    "one bit": DIGIT.convert("1"),
+    "16 bits": Image.fromarray(np.asarray(DIGIT).astype(np.uint16) * 257),
+    "32 bits": Image.fromarray(np.asarray(DIGIT).astype(np.int32) * 1000 - 7),
+    "floats": Image.fromarray(np.asarray(DIGIT).astype(np.float32) / 255),
+    "CMYK": coloured(DIGIT, (0, 0, 0), (255, 255, 255)).convert("CMYK"),
+    "elsewhere": ImageOps.expand(DIGIT, (100, 5, 3, 240)),
+}
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean difference over inked pixels; the centring, by whole pixels, may differ by one."""
+    moved = [np.roll(a, (down, right), (0, 1)).astype(float) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    return min(float(np.abs(image - b)[(image > 0) | (b > 0)].mean()) for image in moved)
+
+
+def test_a_picture_has_mnists_form() -> None:
+    image = to_mnist(DIGIT)
+    assert (image.dtype, image.shape) == (np.uint8, (28, 28))
+    rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
+    assert [round(centre) for centre in ndimage.center_of_mass(image)] == [14, 14]
+    assert image.max() == 255 and 0.08 < (image > 127).mean() < 0.2
+    narrow = to_mnist(DIGIT.resize((40, 280)))
+    rows, columns = (np.flatnonzero(narrow.any(axis=axis)) for axis in (1, 0))
+    assert np.ptp(rows) + 1 == 20 and np.ptp(columns) + 1 < 8  # the proportions stay
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_the_same_digit_in_any_colours_and_place(kind: str) -> None:
+    assert difference(to_mnist(SAME[kind]), to_mnist(DIGIT)) < 12
+
+
+@pytest.mark.parametrize("side", [28, 56, 100, 1000, 3000])
+def test_the_same_digit_in_any_size(side: int) -> None:
+    resized = DIGIT.resize((side, side), Image.Resampling.BOX)
+    assert difference(to_mnist(resized), to_mnist(DIGIT)) < 45
+
+
+def test_noise_and_specks_are_removed() -> None:
+    noisy = np.asarray(ImageOps.invert(DIGIT)) + np.random.RandomState(0).normal(0, 20, (280, 280))
+    noisy[3:7, 3:7] = 0
+    image = to_mnist(Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)))
+    assert difference(image, to_mnist(DIGIT)) < 40
+    assert not image[:3].any() and not image[:, :3].any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_thin_strokes_are_thickened(width: int) -> None:
+    thin, thick = (to_mnist(drawn_digit(280, w)) for w in (width, 24))
+    assert 0.6 < thin.sum() / thick.sum() < 1.4
+    assert np.corrcoef(thin.ravel(), thick.ravel())[0, 1] > 0.7
+
+
+def test_a_picture_in_mnists_form_is_unchanged() -> None:
+    image = to_mnist(DIGIT)
+    image[image == 255] = 254
+    np.testing.assert_array_equal(to_mnist(Image.fromarray(image)), image)
+    np.testing.assert_array_equal(to_mnist(Image.fromarray(255 - image)), image)
+    assert not image[:2].any()
+    moved = np.roll(image, -2, axis=0)
+    assert difference(to_mnist(Image.fromarray(moved)), image) < 6
+
+
+@pytest.mark.parametrize("n", range(60))
+def test_any_picture_has_mnists_form_or_is_blank(n: int) -> None:
+    random = np.random.RandomState(n)
+    mode = ["L", "RGB", "RGBA", "1", "P"][n % 5]
+    size = tuple(int(side) for side in random.randint(1, [3, 40, 400][n % 3], 2))
+    image = Image.fromarray(random.randint(0, [2, 256][n % 2], (*size, 4)).astype(np.uint8), "RGBA").convert(mode)
+    if n % 4 == 0:
+        image.paste(0, (0, 0, max(1, image.width - 1), max(1, image.height - 1)))
+    try:
+        result = to_mnist(image)
+    except InputError as error:
+        assert "the picture is blank" in str(error)
+    else:
+        assert (result.dtype, result.shape) == (np.uint8, (28, 28)) and result.any()
+
+
+def test_files(tmp_path: Path) -> None:
+    wanted = to_mnist(DIGIT)
+    for suffix in ("png", "bmp", "gif", "tiff", "webp", "jpg"):
+        DIGIT.save(tmp_path / f"digit.{suffix}")
+        assert difference(read_picture(tmp_path / f"digit.{suffix}"), wanted) < 20
+    turned = DIGIT.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held on its side
+    turned.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), wanted)
+
+
+def test_a_bad_picture_is_one_line(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    DIGIT.save(buffer, "PNG")
+    for name, content, message in (
+        ("text.png", b"no picture", "is not a readable picture"),
+        ("empty.png", b"", "is not a readable picture"),
+        ("cut.png", buffer.getvalue()[:200], "cannot read"),
+        (
+            "huge.png",
+            buffer.getvalue()[:16] + (60000).to_bytes(4, "big") * 2 + buffer.getvalue()[24:],
+            "is not a readable picture",
+        ),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=message) as raised:
+            read_picture(tmp_path / name)
+        assert name in str(raised.value) and "\n" not in str(raised.value)
+    with pytest.raises(InputError, match="No such file"):
+        read_picture(tmp_path / "missing.png")
+    Image.new("1", (10_001, 10_000)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match=r"large\.png: the picture has 10001x10000 pixels \(at most 100,000,000 are"):
+        read_picture(tmp_path / "large.png")
+    Image.new("1", (10_001, 10_000)).save(tmp_path / "large.png")
+    with pytest.raises(InputError, match=r"large\.png: the picture has 10001x10000 pixels \(at most 100,000,000 are"):
+        read_picture(tmp_path / "large.png")
+    Image.new("L", (50, 50), 99).save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match=r"blank\.png: the picture is blank"):
+        read_picture(tmp_path / "blank.png")
+
+
+def test_text_shows_the_image() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    image[0, 1], image[27, 0] = 255, 128
+    lines = picture_to_text(image).split("\n")
+    assert len(lines) == 28
+    assert lines[0] == "  @@" and lines[27] == "++" and not any(lines[1:27])

@@ -1,0 +1,76 @@
+"""Metrics against counts made by hand, and the command on a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf import data
+from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.lstm import build_model
+from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.toy import SMALL
+
+
+def test_scores_are_counts() -> None:
+    labels = np.array([0, 0, 0, 1, 9])
+    logits = np.full((5, 10), -5.0, np.float32)
+    for row, prediction in enumerate([0, 0, 3, 1, 1]):
+        logits[row, prediction] = 5
+    metrics = score(logits, labels)
+    assert (metrics.correct, metrics.total, metrics.accuracy) == (3, 5, 0.6)
+    assert metrics.predictions.tolist() == [0, 0, 3, 1, 1]
+    assert metrics.confusion[0, 0] == 2 and metrics.confusion[0, 3] == 1 and metrics.confusion[9, 1] == 1
+    assert metrics.confusion.sum() == 5
+    assert metrics.per_class_accuracy == [2 / 3, 1.0, *[None] * 7, 0.0]
+    right, wrong = (-logit + math.log(math.exp(5) + 9 * math.exp(-5)) for logit in (5, -5))
+    assert metrics.loss == pytest.approx((3 * right + 2 * wrong) / 5)
+
+
+def test_large_logits_do_not_overflow() -> None:
+    assert score(np.array([[1e30, *[0] * 9], [0, 3e38, *[0] * 8]], np.float32), np.array([0, 1])).loss == 0
+    assert math.isnan(score(np.full((1, 10), np.nan, np.float32), np.array([0])).loss)
+
+
+def test_wilson_interval_is_the_published_one() -> None:
+    # 81 of 263: 0.2553 to 0.3662 (Newcombe 1998, Statistics in Medicine 17, table I, method 3).
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(10_000, 10_000)[1] == 1.0
+
+
+def test_no_example_is_left_out(toy: None) -> None:
+    config = cfg.with_values(cfg.Config(), {"model.hidden_size": 4})
+    test = data.load_test(config, data.pixel_order("none"))
+    model = build_model(config)
+    ragged, whole = (evaluate_model(model, test, size) for size in (7, 60))
+    assert ragged.total == whole.total == 60
+    assert ragged.correct == whole.correct
+    assert ragged.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_the_command_recounts_a_run(command: Callable[..., Result], in_tmp: Path, toy: None) -> None:
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--task.permutation=seed:1", "--run-dir=run").status == 0
+    result = command(evaluate_main, "run", "--json")
+    assert result.status == 0
+    counted = json.loads(result.out)
+    final = (RunDirectory(Path("run")).summary or {})["final"]
+    for key in ("test_correct", "test_total", "test_accuracy", "test_loss"):
+        assert counted[key] == final[key]
+    assert counted["test_total"] == 30
+    assert np.sum(counted["confusion"]) == 30
+    assert np.trace(counted["confusion"]) == counted["test_correct"]
+    assert len(counted["per_class_accuracy"]) == 10
+    low, high = counted["wilson_95"]
+    assert 0 <= low <= counted["test_accuracy"] <= high <= 1
+    table = command(evaluate_main, "run").out
+    assert f"({final['test_correct']} of 30; 95 % Wilson interval" in table
+    assert len(table.splitlines()) == 14

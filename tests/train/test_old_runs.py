@@ -1,0 +1,48 @@
+"""A run directory that version 0.1.0 left behind, killed in its third epoch: it resumes, evaluates and exports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.export import main as export_main
+from seqmnist_tf.serve import SavedModel, exporter
+from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.toy import toy_mnist
+
+OLD = Path(__file__).parent / "run_of_0.1.0"
+
+
+def test_a_run_of_version_0_1_0_resumes_evaluates_and_exports(
+    command: Callable[..., Result], in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(OLD, in_tmp / "run")
+    run = RunDirectory(in_tmp / "run")
+    before, config_id = run.history(), run.environment["config_id"]
+    losses = (run.path / "steps.csv").read_text().splitlines()[:7]
+    assert (len(before), run.summary, cfg.config_id(run.config)) == (2, None, config_id)
+
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    summary = run.summary or {}
+    assert (summary["status"], summary["epochs"], summary["config_id"]) == ("completed", 3, config_id)
+    assert run.history()[:2] == before
+    assert (run.path / "steps.csv").read_text().splitlines()[:7] == losses
+    assert len((run.path / "steps.csv").read_text().splitlines()) == 1 + 3 * run.config.steps_per_epoch
+
+    counted = json.loads(command(evaluate_main, "run", "--json").out)
+    assert counted["test_correct"] == summary["final"]["test_correct"]
+
+    monkeypatch.setattr(exporter, "load_mnist", toy_mnist)
+    exported = command(export_main, "run", "--export-dir=versions")
+    assert exported.status == 0
+    description = SavedModel.load(Path(exported.out.splitlines()[-1])).description
+    assert description["config_id"] == config_id
+    assert description["pixel_order"] == run.pixel_order().tolist()

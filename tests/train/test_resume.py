@@ -1,0 +1,182 @@
+"""Runs that are killed and resumed end as those that were not, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqmnist_tf.lstm import Kernel, MeasuredSequential, build_model, compile_model
+from seqmnist_tf.train import RunDirectory, load_final_model
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.toy import SMALL, run_train, start_train
+
+EPOCHS, STEPS = 6, 3
+WORDS = (
+    *SMALL,
+    f"--train.n-epochs={EPOCHS}",
+    "--train.shuffle=true",
+    "--train.recurrent-noise=0.05",
+    "--optimizer.lr=0.01",
+)
+
+
+def resume_words(run: Path) -> list[str]:
+    return ["--resume", f"--run-dir={run}"]
+
+
+def state(run: RunDirectory) -> list[np.ndarray]:
+    """Return weights, optimizer state and step count of a run's last checkpoint."""
+    model = MeasuredSequential.of(build_model(run.config), Kernel(None))
+    compile_model(model, run.config)
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(run.resume_file)
+    return [*model.get_weights(), *(variable.numpy() for variable in model.optimizer.variables)]
+
+
+def without_seconds(run: RunDirectory) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.history()]
+
+
+def assert_same(run: RunDirectory, whole: RunDirectory) -> None:
+    for a, b in zip(state(run), state(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(load_final_model(run).get_weights(), load_final_model(whole).get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert without_seconds(run) == without_seconds(whole)
+    assert (run.path / "steps.csv").read_text() == (whole.path / "steps.csv").read_text()
+    summaries = [{k: v for k, v in (r.summary or {}).items() if "seconds" not in k} for r in (run, whole)]
+    assert summaries[0] == summaries[1]
+    assert summaries[0]["status"] == "completed"
+    names = {p.name for p in whole.path.rglob("*")}
+    assert {p.name for p in run.path.rglob("*")} == names
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run that nothing stopped."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    done = run_train(*WORDS, f"--run-dir={path}")
+    assert done.returncode == 0, done.stderr
+    run = RunDirectory(path)
+    history = run.history()
+    assert len(history) == EPOCHS
+    assert len({row["train_loss"] for row in history}) == EPOCHS  # it does train
+    return run
+
+
+def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_ends_the_same(
+    whole: RunDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    run = RunDirectory(path)
+    done = run_train(*WORDS, f"--run-dir={path}", KILL="step:2")
+    assert done.returncode == -signal.SIGKILL
+    assert not run.resume_file.exists()
+
+    done = run_train(*resume_words(path), KILL=f"step:{2 * STEPS + 1}")
+    assert done.returncode == -signal.SIGKILL
+    assert len(run.history()) == 2
+    assert len((path / "steps.csv").read_text().splitlines()) == 1 + 2 * STEPS + 1
+
+    # The third and fourth writes of this process are the model after epoch 4 and what resumes from it.
+    done = run_train(*resume_words(path), KILL="write:3")
+    assert done.returncode == -signal.SIGKILL
+    assert not run.epoch_file(4).exists() and run.epoch_file(3).exists()
+    done = run_train(*resume_words(path), KILL="write:4")
+    assert done.returncode == -signal.SIGKILL
+    assert len(run.history()) == 5 and run.epoch_file(5).exists()
+    assert (path / "checkpoints" / ".new-resume.keras").exists()
+
+    done = run_train(*resume_words(path))
+    assert done.returncode == 0, done.stderr
+    assert_same(run, whole)
+    environment = json.loads((path / "environment.json").read_text())
+    assert [entry["command"].split()[-2:] for entry in environment["resumed"]] == [resume_words(path)] * 4
+    assert (whole.environment["resumed"], whole.summary["epochs"] if whole.summary else 0) == ([], EPOCHS)
+
+
+def test_a_run_killed_at_random_moments_ends_the_same(whole: RunDirectory, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    words: list[str] = [*WORDS, f"--run-dir={path}"]
+    for _ in range(2):
+        with start_train(*words) as process:
+            while process.poll() is None and not path.exists():
+                time.sleep(0.01)
+            time.sleep(random.uniform(0, 3))
+            process.kill()
+        words = resume_words(path)
+    done = run_train(*words)
+    assert done.returncode == 0, done.stderr
+    assert_same(RunDirectory(path), whole)
+
+
+def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert [row["epoch"] for row in run.history()] == [1, 2]
+    (tmp_path / "steps.csv").write_text("step,loss\n1,2.5\n2,2.25\n3,2")
+    run.truncate(1, 2)
+    assert (tmp_path / "history.jsonl").read_text() == '{"epoch": 1}\n'
+    assert (tmp_path / "steps.csv").read_text() == "step,loss\n1,2.5\n2,2.25\n"
+
+
+@pytest.fixture
+def finished(command: Any, in_tmp: Path, toy: None) -> Path:
+    """A completed run of one epoch at ``run``."""
+    assert command(train_main, "sgd", *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+    return in_tmp / "run"
+
+
+def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: Path) -> None:
+    before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+
+    def resume(*words: str) -> Result:
+        return command(train_main, *words, "--run-dir=run", "--resume")
+
+    done = resume("sgd", *SMALL, "--train.n-epochs=1")
+    assert done.status == 0
+    assert "run run (completed, 1 epochs" in done.out
+    for words, message in (
+        (["--train.n-epochs=2"], "train.n_epochs is 1 in the run at run and cannot be changed (got 2)"),
+        (["--optimizer.name=Adam"], "optimizer.name is SGD in the run at run and cannot be changed (got Adam)"),
+        (["adam"], "the run at run is of preset sgd (got 'adam')"),
+    ):
+        result = resume(*words)
+        assert (result.status, result.out) == (2, "")
+        assert result.err == f"error: {message}\n"
+    assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_in_use_is_refused(command: Any, finished: Path) -> None:
+    (finished / "summary.json").unlink()
+    with RunDirectory(finished).lock():
+        result = command(train_main, "--run-dir=run", "--resume")
+    assert result.status == 2
+    assert result.err == "error: run directory run is in use by another process (wait for it to end)\n"
+
+
+def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Any, finished: Path) -> None:
+    history = (finished / "history.jsonl").read_text()
+    summary = json.loads((finished / "summary.json").read_text())
+    (finished / "summary.json").unlink()
+    (finished / "model.keras").unlink()
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert (finished / "history.jsonl").read_text() == history
+    assert json.loads((finished / "summary.json").read_text()) == summary
+
+
+def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
+    (finished / "summary.json").unlink()
+    (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")
+    result = command(train_main, "--run-dir=run", "--resume")
+    assert result.status == 1
+    assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
+    assert "(remove it to start over)" in result.err

@@ -1,0 +1,281 @@
+"""Training runs on toy data: the run directory, its logs, and every way in which a run ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.data import sequences
+from seqmnist_tf.lstm import build_model
+from seqmnist_tf.system import write_atomically
+from seqmnist_tf.train import AT_CHANCE, RunDirectory, load_final_model, summarize
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.toy import ROOT, SMALL, run_train, start_train
+
+Call = Callable[..., Result]
+
+
+def read_losses(run: Path) -> list[float]:
+    with (run / "steps.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
+    return [float(row["loss"]) for row in rows]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, toy: None) -> None:
+    result = command(train_main, *SMALL, "--train.n-epochs=2", "--task.validation-size=20", "--train.seed=3")
+    assert result.status == 0
+    (run,) = (in_tmp / "runs").iterdir()
+    assert re.fullmatch(r"baseline-3-\d{8}-\d{6}", run.name)
+    assert {p.name for p in run.iterdir()} == {
+        ".lock",
+        "checkpoints",
+        "config.json",
+        "environment.json",
+        "history.jsonl",
+        "model.keras",
+        "pixel_order.txt",
+        "steps.csv",
+        "summary.json",
+    }
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {
+        "epoch-0001.keras",
+        "epoch-0002.keras",
+        "resume.keras",
+    }
+    config = cfg.read_config(run / "config.json")
+    assert config.train.seed == 3
+    environment = read_json(run / "environment.json")
+    assert environment["kernel"] == "keras"
+    assert environment["threads"] >= 1
+    assert environment["versions"]["tensorflow"]
+    assert environment["command"].startswith("python -m seqmnist_tf.train --model.hidden-size=4")
+    summary = read_json(run / "summary.json")
+    assert summary["status"] == "completed"
+    assert summary["config_id"] == cfg.config_id(config)
+    assert (summary["seed"], summary["epochs"], summary["num_params"]) == (3, 2, 4 * 4 * 6 + 50)
+
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [list(row) for row in history] == [
+        [
+            "epoch",
+            "train_loss",
+            "train_accuracy",
+            "test_loss",
+            "test_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "learning_rate",
+            "seconds",
+        ]
+    ] * 2
+    losses = read_losses(run)
+    assert len(losses) == 6
+    for k, row in enumerate(history):
+        assert row["epoch"] == k + 1
+        assert row["train_loss"] == pytest.approx(np.mean(losses[3 * k : 3 * k + 3]), rel=1e-12)
+        assert row["train_accuracy"] * 40 == pytest.approx(round(row["train_accuracy"] * 40))
+    final, best = summary["final"], summary["best"]
+    assert final["test_correct"] / final["test_total"] == final["test_accuracy"] == history[1]["test_accuracy"]
+    assert (final["epoch"], final["test_total"]) == (2, 30)
+    assert final["test_loss"] == history[1]["test_loss"]
+    assert best["val_accuracy"] == max(row["val_accuracy"] for row in history)
+    assert summary["seconds_total"] == pytest.approx(sum(row["seconds"] for row in history))
+
+    reloaded = keras.saving.load_model(run / "model.keras")
+    rebuilt = build_model(config)
+    rebuilt.load_weights(run / "checkpoints" / "epoch-0002.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(reloaded.get_weights(), rebuilt.get_weights(), strict=True))
+    for words in (f"run {run.relative_to(in_tmp)}", f"test accuracy {final['test_accuracy']:.2%}", "look closer: "):
+        assert words in result.out
+
+
+def test_without_a_held_out_split_nothing_is_best(command: Call, in_tmp: Path, toy: None) -> None:
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+    summary = read_json(in_tmp / "run" / "summary.json")
+    assert summary["best"] is None
+    assert summary["escape_epoch"] is None
+    assert "val_loss" not in read_json(in_tmp / "run" / "history.jsonl")
+
+
+def test_the_test_set_stays_closed(command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.toy import toy_mnist
+
+    def only_train(source: str, folder: str | None, splits: tuple[str, ...]) -> Any:
+        assert splits == ("train",)
+        return toy_mnist(splits=splits)
+
+    monkeypatch.setattr(sequences, "load_mnist", only_train)
+    words = ["--train.n-epochs=2", "--test.enabled=false", "--task.validation-size=20", "--run-dir=run"]
+    assert command(train_main, *SMALL, *words).status == 0
+    summary = read_json(in_tmp / "run" / "summary.json")
+    for result in (summary["final"], summary["best"]):
+        assert [result[k] for k in ("test_loss", "test_accuracy", "test_correct", "test_total")] == [None] * 4
+        assert result["val_accuracy"] >= 0
+    row = RunDirectory(in_tmp / "run").history()[0]
+    assert row["test_loss"] is None and row["test_accuracy"] is None and row["val_loss"] > 0
+
+
+def test_escape_is_the_first_epoch_above_one_half() -> None:
+    base = {"seconds": 1.0, "test_loss": 1.0}
+    history = [{**base, "epoch": k + 1, "test_accuracy": a} for k, a in enumerate([0.1, 0.5, 0.51, 0.2])]
+    config = cfg.Config()
+    assert summarize(history, config, "interrupted")["escape_epoch"] == 3
+    assert summarize(history[:2], config, "interrupted")["escape_epoch"] is None
+    closed = cfg.with_values(config, {"test.enabled": False, "task.validation_size": 10})
+    rows = [{**row, "val_accuracy": row["test_accuracy"], "val_loss": 1.0, "test_accuracy": None} for row in history]
+    summary = summarize(rows, closed, "completed")
+    assert summary["escape_epoch"] == 3
+    assert summary["best"]["epoch"] == 3
+
+
+def test_the_plateau_is_told(command: Call, in_tmp: Path, toy: None) -> None:
+    result = command(train_main, *SMALL, "--train.n-epochs=2", "--run-dir=run", "--optimizer.lr=1e-9")
+    history = RunDirectory(in_tmp / "run").history()
+    assert history[0]["test_accuracy"] < AT_CHANCE
+    share = f"warning: still near chance ({history[0]['test_accuracy']:.1%})"
+    first, second = (line for line in result.out.splitlines() if line.startswith("warning"))
+    assert first == (
+        f"{share}; many recipes stay on this plateau for their first epochs, and some for good "
+        "(--model.forget_bias chrono skips it)"
+    )
+    assert second == share
+
+
+@pytest.mark.parametrize("words", [["--optimizer.lr=1e38", "--optimizer.grad-clip-value=null", "--optimizer.name=SGD"]])
+def test_a_loss_that_is_not_finite_stops_the_run(words: list[str], command: Call, in_tmp: Path, toy: None) -> None:
+    result = command(train_main, *SMALL, *words, "--train.n-epochs=3", "--run-dir=run")
+    assert result.status == 1
+    assert "warning: the t" in result.err and " loss is " in result.err and "diverged" in result.err
+    summary = read_json(in_tmp / "run" / "summary.json")
+    assert (summary["status"], summary["final"]) == ("diverged", None)
+    assert "run run (diverged, " in result.out
+    assert "--resume" not in result.out  # it would diverge again
+    assert read_losses(in_tmp / "run")
+    assert not (in_tmp / "run" / "model.keras").exists()
+
+
+def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(
+    command: Call, tmp_path: Path, toy: None
+) -> None:
+    words = [*SMALL, "--train.n-epochs=2", "--train.shuffle=true"]
+    assert run_train(*words, f"--run-dir={tmp_path / 'a'}").returncode == 0
+    for name, seed in (("b", 0), ("c", 1)):
+        assert command(train_main, *words, f"--run-dir={tmp_path / name}", f"--train.seed={seed}").status == 0
+    assert read_losses(tmp_path / "a") == read_losses(tmp_path / "b") != read_losses(tmp_path / "c")
+    first, again = (load_final_model(RunDirectory(tmp_path / name)).get_weights() for name in "ab")
+    assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SMALL, "--train.n-epochs=1000", f"--run-dir={run}"]
+    with start_train(*words) as process:
+        wait_for(lambda: len(RunDirectory(run).history()) >= 2, process)
+        process.send_signal(signal_number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"resume it:     python -m seqmnist_tf.train --run-dir {run} --resume" in out
+    summary = read_json(run / "summary.json")
+    assert (summary["status"], summary["final"]) == ("interrupted", None)
+    assert summary["epochs"] == len(RunDirectory(run).history()) >= 2
+    assert not list(run.rglob(".new-*"))
+
+
+def test_an_interrupt_before_the_run_leaves_nothing(
+    command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sequences, "load_mnist", interrupt)
+    assert command(train_main, *SMALL, "--run-dir=run").status == 130
+    assert not list(in_tmp.iterdir())
+
+
+def limited(words: list[str], size: int) -> subprocess.CompletedProcess[str]:
+    """Run a training that may write no file longer than ``size``; the system then answers as a full disk does."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    command = [sys.executable, "-m", "tests.toy", *words]
+    return subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+
+
+def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Call, tmp_path: Path, toy: None) -> None:
+    run = tmp_path / "run"
+    words = [*SMALL, "--model.hidden-size=8", "--train.n-epochs=1", f"--run-dir={run}"]
+    assert command(train_main, *words).status == 0
+    whole = {p.name: p.read_bytes() for p in (run / "checkpoints").iterdir()}
+    (run / "summary.json").unlink()
+    config = read_json(run / "config.json")
+    config["train"]["n_epochs"] = 3
+    (run / "config.json").write_text(json.dumps(config))
+    done = limited(["--resume", f"--run-dir={run}"], size=len(whole["resume.keras"]) - 4000)
+    assert done.returncode == 1, done
+    assert f"error: cannot continue {run}: [Errno 27] File too large" in done.stderr
+    assert f"--run-dir {run} --resume continues from it" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = {p.name: p.read_bytes() for p in (run / "checkpoints").iterdir()}
+    assert kept["resume.keras"] == whole["resume.keras"]
+    assert read_json(run / "summary.json")["status"] == "failed"
+    assert command(train_main, "--resume", f"--run-dir={run}").status == 0
+    assert read_json(run / "summary.json")["epochs"] == 3
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, None)  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> None:
+        assert sorted(p.name for p in self.iterdir()) == [
+            "checkpoints",
+            "config.json",
+            "environment.json",
+            "pixel_order.txt",
+        ]
+        raise OSError("no")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
+        RunDirectory.create(tmp_path / "run", cfg.Config(), {}, np.arange(784))
+    assert not list(tmp_path.iterdir())
+    assert os.access(tmp_path, os.W_OK)

@@ -1,0 +1,141 @@
+"""W&B: what is logged offline, one run over a resume, and that nothing it does stops a training."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmnist_tf.train import RunDirectory, wandb_run
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.toy import SMALL, run_train
+
+Call = Callable[..., Result]
+OFFLINE = (*SMALL[:-1], "--wandb.mode=offline", "--train.n-epochs=2")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
+    """Return the values under each key of an offline W&B run, as wandb's own command reads them, and its whole text."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    values: dict[str, list[Any]] = {}
+    for line in done.stdout.splitlines():
+        for key, value in json.loads(line).get("history", {}).get("item", {}).items():
+            values.setdefault(key, []).append(value)
+    return values, done.stdout
+
+
+def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    words = (*OFFLINE, f"--run-dir={run.path}", "--wandb.histograms=true")
+    assert run_train(*words, KILL="write:3").returncode < 0  # before the checkpoint of the second epoch
+    done = run_train("--resume", f"--run-dir={run.path}")
+    assert done.returncode == 0, done.stderr
+    assert "warning: W&B" not in done.stderr
+    run_id = run.environment["wandb_run_id"]
+    folders = sorted((run.path / "wandb").glob("offline-run-*"))
+    assert [folder.name.rsplit("-", 1)[1] for folder in folders] == [run_id, run_id]
+    assert not [p for p in (tmp_path / "home").rglob("*") if "wandb" in p.name]
+
+    values, text = logged(folders[1])
+    losses = [float(line.split(",")[1]) for line in (run.path / "steps.csv").read_text().splitlines()[1:]]
+    assert len(losses) == 6
+    assert values["batch/loss"] == losses[3:]
+    assert values["batch/batch_step"] == [3, 4, 5]
+    assert values["resumed_at_step"] == [3]
+    for key in ("batch/gradient_norm", "batch/weight_norm", "batch/accuracy", "batch/learning_rate"):
+        assert len(values[key]) == 3
+    row = run.history()[1]
+    for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate"):
+        assert values[f"epoch/{key}"] == [pytest.approx(row[key])]
+    for kind in ("weights", "gradients"):
+        assert any(f"epoch/{kind}/" in key and "lstm_cell/kernel._type" in key for key in values)
+    assert values["_step"] == sorted(set(values["_step"]))
+    assert values["_step"][0] > 2 * 3 + 2
+    for part in (
+        "config_id",
+        f"model-{run_id}",
+        "model.keras",
+        '"n_epochs":2',
+        "test/misread",
+        "test/confusion_matrix",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+def test_a_failure_of_wandb_is_one_warning(
+    where: str, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise wandb.Error("W&B is\nbroken")
+
+    real = wandb.init
+
+    def init(*args: Any, **kwargs: Any) -> Any:
+        run = real(*args, **kwargs)
+        monkeypatch.setattr(run, where, fail)
+        return run
+
+    monkeypatch.setattr(wandb, "init", fail if where == "init" else init)
+    if where == "log":
+        monkeypatch.setattr(wandb, "log", fail)
+    result = command(train_main, *OFFLINE, "--run-dir=run")
+    monkeypatch.undo()
+    wandb.finish()
+    assert result.status == 0
+    assert result.err.count("warning: W&B failed and is off for this run, training continues: W&B is") == 1
+    assert (RunDirectory(in_tmp / "run").summary or {})["status"] == "completed"
+
+
+def test_the_mode_is_online_only_with_key_and_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wandb_run, "host_answers", lambda url: False)
+    assert wandb_run.resolve_mode("auto") == "offline"
+    assert capsys.readouterr().err == ""
+    assert wandb_run.resolve_mode("online") == "offline"
+    assert "wandb.mode is online, but no W&B API key is configured" in capsys.readouterr().err
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40 + "\n")
+    assert wandb_run.resolve_mode("online") == "offline"
+    assert "https://api.wandb.ai does not answer within 4 s" in capsys.readouterr().err
+    monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
+    assert wandb_run.resolve_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert wandb_run.resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert wandb_run.resolve_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_run.resolve_mode("auto") == "disabled"
+    assert wandb_run.resolve_mode("offline") == "offline"
+
+
+def test_a_server_that_refuses_costs_seconds_and_no_run(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    started = time.monotonic()
+    result = command(train_main, *SMALL[:-1], "--train.n-epochs=1", "--run-dir=run", "--wandb.mode=online")
+    assert result.status == 0
+    assert "http://127.0.0.1:9 does not answer within 4 s: tracking offline" in result.err
+    assert list((in_tmp / "run" / "wandb").glob("offline-run-*"))
+    assert time.monotonic() - started < 30

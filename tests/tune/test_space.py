@@ -1,0 +1,101 @@
+"""The search space: its default, what it refuses, what its values set, its edges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmnist_tf.config import Config
+from seqmnist_tf.system import InputError
+from seqmnist_tf.tune import DEFAULT_SPACE, Dimension, parse_space
+from seqmnist_tf.tune.space import apply_values, read_space
+
+
+def rows(**document: Any) -> tuple[Dimension, ...]:
+    return parse_space({name.replace("__", "."): row for name, row in document.items()})
+
+
+def test_the_default_has_a_reason_for_each_row() -> None:
+    parsed = parse_space(DEFAULT_SPACE)
+    assert all(len(row.reason) > 20 for row in parsed)
+    asked = {"optimizer.lr", "optimizer.rho", "optimizer.epsilon", "clipping", "model.initializer", "model.forget_bias"}
+    assert {row.name for row in parsed} == asked | {"optimizer.name", "optimizer.schedule", "train.batch_size"}
+    assert parse_space(json.loads(json.dumps(DEFAULT_SPACE))) == parsed
+
+
+def test_values_become_settings() -> None:
+    parsed = parse_space(DEFAULT_SPACE)
+    values: dict[str, Any] = {
+        "optimizer.name": '"RMSProp"',
+        "optimizer.lr": 0.002,
+        "optimizer.rho": "0.99",
+        "clipping": "grad_clip_norm=0.1",
+        "model.forget_bias": '"chrono"',
+        "train.batch_size": "50",
+        "tuner/epochs": 3,
+    }
+    config = apply_values(parsed, values, Config())
+    assert (config.optimizer.lr, config.optimizer.rho, config.train.batch_size) == (0.002, 0.99, 50)
+    assert (config.optimizer.grad_clip_value, config.optimizer.grad_clip_norm) == (None, 0.1)
+    assert config.model.forget_bias == "chrono"
+    adam = apply_values(parsed, {**values, "optimizer.name": '"Adam"'}, Config())
+    assert (adam.optimizer.name, adam.optimizer.rho) == ("Adam", 0.9)  # rho applies with RMSProp only
+
+
+def test_edges() -> None:
+    log, linear, ordered, words = rows(
+        optimizer__lr={"low": 1e-4, "high": 1e-2, "scale": "log"},
+        optimizer__rho={"low": 0.5, "high": 0.9},
+        train__batch_size={"choices": [200, 50, 100]},
+        model__forget_bias={"choices": [0, 1, "chrono"]},
+    )
+    assert [log.at_edge(value) for value in (1.1e-4, 1e-3, 9.5e-3)] == ["low", None, "high"]
+    assert [linear.at_edge(value) for value in (0.51, 0.7, 0.89)] == ["low", None, "high"]
+    assert [ordered.at_edge(value) for value in ("50", "100", "200")] == ["low", None, "high"]
+    assert {words.at_edge(value) for value in ("0", '"chrono"')} == {None}
+
+
+def test_a_range_of_whole_numbers() -> None:
+    (row,) = rows(train__batch_size={"low": 20, "high": 200})
+    assert row.integer and row.settings(33) == {"train.batch_size": 33}
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "a search space must be a JSON object of rows"),
+        ({}, "a search space must be a JSON object of rows"),
+        ({"optimizer.lrr": {"low": 1, "high": 2}}, "unknown key optimizer.lrr"),
+        ({"optimizer.lr": {"low": 1}}, "optimizer.lr must be a number > 0 (got null)"),
+        ({"optimizer.lr": {"low": 0.1, "high": 0.01}}, "must have low below high (got [0.1, 0.01])"),
+        ({"optimizer.lr": {"low": -1, "high": 1}}, "optimizer.lr must be a number > 0 (got -1)"),
+        ({"optimizer.rho": {"low": 0, "high": 0.9, "scale": "log"}}, "must have low above 0 on a log scale (got 0.0)"),
+        ({"optimizer.rho": {"low": 0, "high": 0.9, "scale": "square"}}, "must have a scale of linear or log"),
+        ({"optimizer.lr": {"low": 0.1, "high": 1, "choices": [1]}}, "must have either low and high, or choices"),
+        ({"optimizer.lr": {"choices": []}}, "must have a list of choices (got [])"),
+        ({"optimizer.lr": {"choices": [1, 1]}}, "must have choices that differ"),
+        ({"optimizer.lr": {"choices": [1], "colour": 2}}, 'choices, only_with, reason (got "colour")'),
+        ({"optimizer.name": {"choices": ["Adagrad"]}}, "optimizer.name must be "),
+        ({"task.limit_train": {"choices": [1, 2]}}, "task.limit_train is fixed in a search"),
+        ({"clip": {"choices": [{"train.seed": 1}]}}, "train.seed is fixed in a search"),
+        (
+            {"optimizer.rho": {"choices": [0.9], "only_with": {"optimizer.name": "Adam"}}},
+            "only_with one choice of a row",
+        ),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(document: Any, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        parse_space(document)
+    assert message in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read search space"):
+        read_space(tmp_path / "missing.json")
+    (tmp_path / "space.json").write_text("{")
+    with pytest.raises(InputError, match=r"space\.json is not valid JSON"):
+        read_space(tmp_path / "space.json")
