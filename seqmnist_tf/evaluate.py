@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from .train import Metrics
 
 
-def evaluate(path: str | os.PathLike[str]) -> Metrics:
+def evaluate(path: str | os.PathLike[str], data_dir: str | None = None) -> Metrics:
     """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
 
     Args:
         path: a run directory, or a published record such as ``results/strong/seed0``.
+        data_dir: folder of the data; None is tensorflow-datasets' own. The run's ``data.dir`` is ignored.
 
     Raises:
-        InputError: there is no run, it has no model, or the model cannot be read.
+        InputError: there is no run, it has no model, or the model cannot be read or is not its configuration's.
 
     Example::
 
@@ -37,7 +38,7 @@ def evaluate(path: str | os.PathLike[str]) -> Metrics:
     system.start_tensorflow(run.config.train.threads)
     from .train import evaluate_run  # late, so that a missing run is reported at once
 
-    return evaluate_run(run)
+    return evaluate_run(run, data_dir)
 
 
 def main(argv: list[str]) -> int:
@@ -45,8 +46,11 @@ def main(argv: list[str]) -> int:
     parser = system.Parser(prog="python -m seqmnist_tf.evaluate", description="Test metrics of a finished run.")
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own; the run's is ignored)"
+    )
     args = parser.parse_args(argv)
-    metrics = evaluate(args.run_dir)
+    metrics = evaluate(args.run_dir, args.data_dir)
     print(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
     return system.EXIT_DONE
 

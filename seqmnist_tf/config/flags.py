@@ -58,7 +58,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     groups = {name: parser.add_argument_group(name) for name in SECTIONS}
     for option in OPTIONS.values():
         default = json.dumps(option.default).strip('"')
-        allowed = re.sub(r"^(an integer|a number) (?=[<>])", "", option.allowed)
+        allowed = re.sub(r"^(an integer|a number) (from )?(?=[<>\d])", "", option.allowed)
         doc = f"{option.meta['doc']} [{allowed}; {default}]".replace("%", "%%")
         groups[option.key.split(".")[0]].add_argument(
             f"--{option.key}",

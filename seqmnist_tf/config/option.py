@@ -69,9 +69,12 @@ class Option:
                 for name, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
                 if meta[name] is not None
             ]
-            words[0] += " " + " and ".join(bounds) if bounds else ""
             if meta["low"] is not None and meta["low"] == meta["high"]:
                 words[0] = str(meta["low"])
+            elif meta["low"] is not None and meta["high"] is not None:
+                words[0] += f" from {meta['low']:,} to {meta['high']:,}"
+            elif bounds:
+                words[0] += " " + " and ".join(bounds)
         if bool in self.types:
             words += ["true", "false"]
         words += meta["choices"] + meta["forms"]

@@ -37,7 +37,7 @@ class Criterion:
 @dataclass(frozen=True)
 class Model:
     input_size: int = option(1, "Pixels read per timestep.", low=1, high=1, hidden=True)
-    hidden_size: int = option(128, "LSTM units.", low=1)
+    hidden_size: int = option(128, "LSTM units.", low=1, high=16_384)
     output_size: int = option(NUM_CLASSES, "Classes.", low=NUM_CLASSES, high=NUM_CLASSES, hidden=True)
     initializer: str = option(
         "keras",
@@ -105,20 +105,20 @@ class Task:
         choices=("standard", "unit"),
     )
     validation_size: int = option(0, "Hold out the last N training images.", low=0, high=NUM_TRAIN - 1)
-    limit_train: int = option(0, "Train on the first N images; 0 is all.", low=0)
-    limit_test: int = option(0, "Test on the first N images; 0 is all.", low=0)
+    limit_train: int = option(0, "Train on the first N images; 0 is all.", low=0, high=NUM_TRAIN)
+    limit_test: int = option(0, "Test on the first N images; 0 is all.", low=0, high=NUM_TEST)
 
 
 @dataclass(frozen=True)
 class Test:
-    batch_size: int = option(1024, "Images per evaluation step.", low=1)
+    batch_size: int = option(1024, "Images per evaluation step.", low=1, high=NUM_TRAIN)
     enabled: bool = option(True, "false: the test set is never read.")
 
 
 @dataclass(frozen=True)
 class Train:
-    batch_size: int = option(100, "Images per optimizer step.", low=1)
-    n_epochs: int = option(100, "Passes over the training images.", low=1)
+    batch_size: int = option(100, "Images per optimizer step.", low=1, high=NUM_TRAIN)
+    n_epochs: int = option(100, "Passes over the training images.", low=1, high=100_000)
     recurrent_noise: float = option(
         0.0,
         "Standard deviation of the noise on recurrent weights.",
@@ -132,7 +132,7 @@ class Train:
         details="The order is a function of seed and epoch. false: the published order.",
     )
     seed: int = option(0, "Seed of weights, order and noise.", low=0, high=2**32 - 1)
-    threads: int = option(0, "CPU threads; 0 is all cores.", low=0)
+    threads: int = option(0, "CPU threads; 0 is all cores.", low=0, high=1024)
     kernel: str = option(
         "auto",
         "Implementation of the LSTM.",

@@ -4,6 +4,7 @@ from .kernel import choose_kernel as choose_kernel
 from .layer import LSTM as LSTM
 from .layer import last_states as last_states
 from .measured import MeasuredSequential as MeasuredSequential
+from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
 from .model import initial_bias as initial_bias
 from .optimizer import TorchRMSprop as TorchRMSprop

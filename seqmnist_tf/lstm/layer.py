@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import forwardprop_util
 
 from ..system import available_cores
 from . import native
@@ -32,7 +33,8 @@ class LSTM(keras.layers.LSTM):
 
     Sequences float32 (n, steps, 1) to last hidden states float32 (n, units). The states differ from stock Keras's only
     by the rounding of another order of additions. Stock Keras computes what the kernel does not support (other
-    activations, dropout, masks, initial states, more than one feature, a GPU, ...), with one warning that says why.
+    activations, dropout, masks, initial states, more than one feature, forward-mode gradients, a GPU, ...), and graphs
+    that may be saved, such as those of ``model.export()``, with one warning that says why.
 
     Args:
         threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
@@ -60,17 +62,25 @@ class LSTM(keras.layers.LSTM):
         return {**super().get_config(), "threads": self.threads}
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
-        reason = self._why_stock(sequences, initial_state, mask)
+        reason = self._why_stock(sequences, initial_state, mask) or self._why_stock_graph(sequences, training)
         if reason:
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        weights = [
-            tf.convert_to_tensor(variable)
-            for variable in (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        ]
-        return last_states(sequences, *weights, threads=self.threads, training=bool(training))
+        return last_states(sequences, *self._weight_tensors(), threads=self.threads, training=bool(training))
+
+    def _weight_tensors(self) -> list[tf.Tensor]:
+        variables = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        return [tf.convert_to_tensor(variable) for variable in variables]
+
+    def _why_stock_graph(self, sequences: Any, training: bool | None) -> str | None:
+        """Return why the kernel must not be used where this call is traced or differentiated, or None."""
+        if forwardprop_util.pack_tangents([sequences, *self._weight_tensors()]).tangents:
+            return "the kernel has no forward-mode gradients"
+        if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
+            return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
+        return None
 
     def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
         """Return why the kernel cannot compute this call, or None."""
@@ -102,6 +112,15 @@ def why_not_native() -> str | None:
     return None
 
 
+def _belongs_to_keras(graph: Any) -> bool:
+    """Return whether a graph is traced by ``fit``, ``evaluate``, ``predict`` or shape inference, which save none."""
+    while graph is not None:
+        if getattr(graph, "name", "").startswith(("one_step_on_", "multi_step_on_", "scratch_graph")):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
 def last_states(
     sequences: tf.Tensor,
     kernel: tf.Tensor,
@@ -113,7 +132,7 @@ def last_states(
 ) -> tf.Tensor:
     """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1).
 
-    Differentiable with respect to all four tensors.
+    Differentiable once with respect to all four tensors.
 
     Args:
         kernel, recurrent_kernel, bias: float32 (1, 4 units), (units, 4 units) and (4 units,), as Keras has them.
@@ -122,6 +141,7 @@ def last_states(
             false, a gradient computes the forward pass again.
 
     Raises:
+        NotImplementedError: a gradient of a gradient is taken.
         tf.errors.ResourceExhaustedError: out of memory while the operation runs.
     """
     threads = threads or available_cores()
@@ -142,6 +162,11 @@ def last_states(
         *_, pixels = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads, want_sequences=True)
         return pixels[..., None]
 
+    def second_order(*_: tf.Tensor) -> Any:
+        raise NotImplementedError(
+            "the native LSTM kernel has first-order gradients only; use keras.layers.LSTM for higher-order ones"
+        )
+
     # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
     @tf.custom_gradient
     def compute(*inputs: tf.Tensor) -> Any:
@@ -153,14 +178,17 @@ def last_states(
             states = tf.numpy_function(forward, inputs, tf.float32, stateful=False)
         states.set_shape((inputs[0].shape[0], inputs[2].shape[0]))
 
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            given = (*inputs, run_and_keep()[1] if kept is None else kept, upstream)
+        @tf.custom_gradient
+        def first_order(*given: tf.Tensor) -> Any:
             pixels = tf.numpy_function(sequence_gradient, given, tf.float32, stateful=False)
             weights = tf.numpy_function(weight_gradients, given, (tf.float32, tf.float32, tf.float32), stateful=False)
             gradients = [pixels, *weights]
             for tensor, source in zip(gradients, inputs, strict=True):
                 tensor.set_shape(source.shape)
-            return gradients
+            return gradients, second_order
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
 
         return states, gradient
 

@@ -57,3 +57,28 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
     elif config.model.forget_bias is not None:
         bias[units : 2 * units] = config.model.forget_bias
     return bias
+
+
+def architecture_problems(model: keras.Model, config: Config) -> list[str]:
+    """Return how a model differs from the model of a configuration, weights left out.
+
+    The classes of its layers must be exactly the same: a subclass may compute anything.
+    """
+    expected = build_model(config)
+    if type(model) is not keras.Sequential:
+        return [f"it must be a keras.Sequential (got {type(model).__name__})"]
+    classes = [[f"{type(layer).__module__}.{type(layer).__name__}" for layer in m.layers] for m in (model, expected)]
+    if classes[0] != classes[1]:
+        return [f"its layers must be {', '.join(classes[1])} (got {', '.join(classes[0]) or 'none'})"]
+    if model.input_shape != expected.input_shape:
+        return [f"its input must have the shape {expected.input_shape} (got {model.input_shape})"]
+    problems = []
+    for layer, reference in zip(model.layers, expected.layers, strict=True):
+        for key, value in reference.get_config().items():
+            if layer.get_config().get(key) != value:
+                problems.append(
+                    f"{key} of its layer {reference.name} must be {value} (got {layer.get_config().get(key)})"
+                )
+    if model.count_params() != expected.count_params():
+        problems.append(f"it must have {expected.count_params():,} parameters (got {model.count_params():,})")
+    return problems

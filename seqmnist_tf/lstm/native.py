@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cpp"
 ISAS = ("avx2", "avx512", "amx")  # the library's numbers for them; a later one is faster
 UNIT_MULTIPLE = 16  # units come in whole vectors
+MAX_THREADS = 1024
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
 ALIGNMENT = 64
 NO_MEMORY = 1
@@ -91,7 +92,7 @@ def forward(
         sequences: float32 (n, steps), one feature a step. Infinities count as NaN.
         weights: kernel (1, 4 units) or (4 units,), recurrent kernel (units, 4 units), bias (4 units,), float32, in
             Keras's order of gates: input, forget, candidate, output.
-        threads: at least 1. The result does not depend on it.
+        threads: 1 to 1,024. The result does not depend on it.
         keep: whether to keep what :func:`backward` needs.
 
     Returns:
@@ -101,9 +102,11 @@ def forward(
     Raises:
         UnavailableError: as :func:`instruction_set`.
         MemoryError: there is no memory for the kept values.
+        ValueError: shapes that do not fit together, or ``threads`` out of range.
     """
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
     n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    _require_threads(threads)
     isa = ISAS.index(instruction_set())
     states = np.empty((n, units), np.float32)
     kept = None
@@ -135,6 +138,7 @@ def backward(
     """
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
     n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    _require_threads(threads)
     kept, gradient = _contiguous(kept), _contiguous(gradient)
     if gradient.shape != (n, units) or kept.shape != (_kept_size(n, steps, units),):
         raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
@@ -158,7 +162,13 @@ def peak_flops(threads: int) -> float:
 
     On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
     """
+    _require_threads(threads)
     return float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
+
+
+def _require_threads(threads: int) -> None:
+    if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS:,} (got {threads!r})")
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:

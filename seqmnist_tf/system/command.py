@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .console import note
+from .console import note, prepare_console
 from .errors import InputError, RunError
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -44,9 +45,10 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         if __name__ == "__main__":
             run_command(main)
     """
+    prepare_console()
     try:
         status = main(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        _flush_stdout()
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
@@ -58,6 +60,14 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         note(f"error: {' '.join(str(error).split())}")
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
+
+
+def _flush_stdout() -> None:
+    """Flush stdout; where its reader has gone away, what is left is dropped, and the command's status stays."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

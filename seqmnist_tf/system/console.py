@@ -1,11 +1,58 @@
 """What a command prints for people: results on stdout, notes and warnings on stderr."""
 
+import contextlib
+import io
+import os
 import sys
+from typing import Any
+
+
+class _Patient(io.TextIOBase):
+    """A stream whose reader may go away: what cannot be written any more is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._stream.isatty())
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return str(self._stream.encoding)
+
+
+def prepare_console() -> None:
+    """Let no terminal end a command: characters that it lacks are escaped, and a stderr that was closed is dropped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:
+        # Descriptor 2 too, or the next file to be opened would get it, and TensorFlow's notes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 as long as the process
+    if not isinstance(sys.stderr, _Patient):
+        sys.stderr = _Patient(sys.stderr)
 
 
 def say(text: str) -> None:
-    """Print a line on stdout at once."""
-    print(text, flush=True)
+    """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def note(text: str) -> None:

@@ -6,8 +6,11 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+STALE_SECONDS = 24 * 60 * 60.0
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,6 +49,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
         OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path.parent)
     new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", dir=path.parent))
     try:
         yield new
@@ -54,6 +58,14 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the unfinished folders that processes left in ``folder`` more than a day ago."""
+    for path in folder.glob(".new-*"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -51,6 +51,9 @@ def _quiet_stderr() -> Iterator[None]:
     TensorFlow writes notes about oneDNN and missing GPU libraries there from C++, and ignores TF_CPP_MIN_LOG_LEVEL
     while it is being imported.
     """
+    if sys.stderr is None:
+        yield
+        return
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:

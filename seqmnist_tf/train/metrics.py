@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..config import NUM_CLASSES
+from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
+from ..lstm import architecture_problems
 from ..system import InputError, first_line
 from .run_directory import RunDirectory
 
@@ -127,14 +128,18 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def evaluate_run(run: RunDirectory) -> Metrics:
+def evaluate_run(run: RunDirectory, data_dir: str | None = None) -> Metrics:
     """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
 
+    Args:
+        run: a run, perhaps from another machine: its ``data.source`` and ``data.dir`` are ignored.
+        data_dir: folder of the data; None is tensorflow-datasets' own.
+
     Raises:
-        InputError: the run has no model, or one that cannot be read.
+        InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
-    config = run.config
     model = load_final_model(run)
+    config = replace(run.config, data=Data(dir=data_dir))
     return evaluate_model(model, load_test(config, run.pixel_order()), config.test.batch_size)
 
 
@@ -142,11 +147,14 @@ def load_final_model(run: RunDirectory) -> keras.Sequential:
     """Return the model of a run's ``model.keras``.
 
     Raises:
-        InputError: the run has no model, or one that cannot be read.
+        InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
     path = run.require_model()
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except Exception as error:
         # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
         raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None
+    if problems := architecture_problems(model, run.config):
+        raise InputError(f"{path} is not the model of its configuration: {problems[0]}")
+    return model

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import config as cfg
 from ..config import Config
-from ..data import read_pixel_order
+from ..data import pixel_order, read_pixel_order
 from ..system import InputError, folder_atomically, write_atomically
 
 
@@ -74,20 +74,28 @@ class RunDirectory:
     @property
     def environment(self) -> dict[str, Any]:
         """The content of ``environment.json``."""
-        try:
-            return json.loads((self.path / "environment.json").read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self.path / 'environment.json'}: {error}") from None
+        return self._read_object("environment.json")
+
+    @property
+    def config_id(self) -> str:
+        """The id of the run's experiment.
+
+        The id of a pixel order from a file depends on that file. Where it has changed since, the recorded id counts.
+        """
+        config = self.config
+        if config.task.permutation.startswith("file:"):
+            try:
+                same = np.array_equal(pixel_order(config.task.permutation), self.pixel_order())
+            except InputError:
+                same = False
+            if not same:
+                return str(self.environment.get("config_id"))
+        return cfg.config_id(config)
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of ``summary.json``; None while the run is trained, and after it was killed."""
-        try:
-            return json.loads((self.path / "summary.json").read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self.path / 'summary.json'}: {error}") from None
+        return self._read_object("summary.json") if (self.path / "summary.json").exists() else None
 
     @property
     def resume_file(self) -> Path:
@@ -108,7 +116,26 @@ class RunDirectory:
             lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                continue
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number}: {error}") from None
+            if not isinstance(rows[-1], dict):
+                raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
+        return rows
+
+    def logged_steps(self) -> list[int]:
+        """Return the step of each whole row of ``steps.csv``; a row that cannot be read counts as step -1."""
+        try:
+            lines = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[1:]
+        except FileNotFoundError:
+            return []
+        steps = (line.partition(b",")[0] for line in lines if line.endswith(b"\n"))
+        return [int(step) if step.isdigit() else -1 for step in steps]
 
     def truncate(self, epochs: int, steps: int) -> None:
         """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
@@ -131,6 +158,17 @@ class RunDirectory:
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document of the run directory."""
         write_atomically(self.path / name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+    def _read_object(self, name: str) -> dict[str, Any]:
+        """Return the JSON object of a file, or raise InputError where it cannot be read."""
+        path = self.path / name
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}") from None
+        if not isinstance(document, dict):
+            raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
+        return document
 
     def require_model(self) -> Path:
         """Return the path of ``model.keras``, or raise InputError where the run has none."""

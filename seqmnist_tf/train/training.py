@@ -24,6 +24,7 @@ from ..system import (
     warn,
 )
 from .callbacks import DivergedError, RunCallbacks, StopRule
+from .checkpoint import order_hash, require_own_files, restore
 from .metrics import evaluate_model, load_final_model
 from .run_directory import RunDirectory
 from .summary import summarize
@@ -74,7 +75,14 @@ def train(
     model = build_model(config)
     splits = load_splits(config, order)
     record = describe_environment(command, config.train.threads, kernel.name)
-    record.update(preset=preset, config_id=config_id(config), wandb_run_id=uuid.uuid4().hex[:8], resumed=[])
+    record.update(
+        preset=preset,
+        config_id=config_id(config),
+        seed=config.train.seed,
+        pixel_order_sha256=order_hash(order),
+        wandb_run_id=uuid.uuid4().hex[:8],
+        resumed=[],
+    )
     run = RunDirectory.create(path, config, record, order)
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
@@ -87,7 +95,7 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
     run is left unchanged.
 
     Raises:
-        InputError: there is no run at ``path``, or another process trains it.
+        InputError: there is no run at ``path``, another process trains it, or its files do not belong together.
         RunError: as :func:`train`, or the checkpoint cannot be read.
 
     Example::
@@ -100,14 +108,20 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
         if summary and summary["status"] == "completed":
             return summary
         config, order = run.config, run.pixel_order()
+        require_own_files(run, config)
         kernel = _start(config)
         first = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
         for key in ("threads", "kernel", "device", "onednn", "versions"):
             if now[key] != first.get(key):
                 warn(f"{key} was {first.get(key)} and is {now[key]}: the last digits may differ from one whole run's")
-        run.write_json("environment.json", {**first, "resumed": [*first["resumed"], now]})
-        return _fit(run, config, build_model(config), load_splits(config, order), kernel, stop_rule)
+        if now["git"]["commit"] != first.get("git", {}).get("commit"):
+            warn(
+                f"the commit was {first.get('git', {}).get('commit')} and is {now['git']['commit']}: the run cannot be "
+                "published"
+            )
+        record = {**first, "resumed": [*first.get("resumed", []), now]}
+        return _fit(run, config, build_model(config), load_splits(config, order), kernel, stop_rule, record)
 
 
 def _start(config: Config) -> Kernel:
@@ -128,15 +142,20 @@ def _fit(
     splits: Splits,
     kernel: Kernel,
     stop_rule: StopRule | None,
+    record: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train from the last checkpoint, if there is one, to the end; write the summary and return it."""
+    """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
+
+    ``record`` is the new content of ``environment.json`` where the run is resumed.
+    """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
     trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
     compile_model(trained, config)
-    steps = _restore(run, trained)
+    steps = restore(run, config, model, trained)
+    if record:
+        run.write_json("environment.json", record)
     run.truncate(steps // config.steps_per_epoch, steps)
-    environment = run.environment
-    tracker = Tracker(config, environment["config_id"], run.path, environment["wandb_run_id"], steps)
+    tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"), steps)
     callbacks = RunCallbacks(
         run, config, splits, model, stop_rule, lambda epochs: tracker.callbacks(splits.train, epochs)
     )
@@ -146,9 +165,7 @@ def _fit(
     finally:
         callbacks.close()
         status, reason, final = ending
-        summary = summarize(
-            run.history(), config, status, final=final, reason=reason, experiment=environment["config_id"]
-        )
+        summary = summarize(run.history(), config, status, final=final, reason=reason, experiment=run.config_id)
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
             run.write_json("summary.json", summary)
         tracker.finish(summary)
@@ -190,22 +207,10 @@ def _train_to_end(
     except KeyboardInterrupt:
         return Ending("interrupted")
     except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        hint = f"the last checkpoint is intact, --run-dir {run.path} --resume continues from it"
+        hint = f"--run-dir {run.path} --resume starts over"
+        if run.resume_file.exists():
+            hint = f"the last checkpoint is intact, --run-dir {run.path} --resume continues from it"
         raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
-
-
-def _restore(run: RunDirectory, trained: keras.Model) -> int:
-    """Load weights and optimizer state of the last checkpoint; return the number of its optimizer steps, or 0."""
-    if not run.resume_file.exists():
-        return 0
-    trained.optimizer.build(trained.trainable_variables)
-    try:
-        trained.load_weights(run.resume_file)
-    except Exception as error:
-        raise RunError(
-            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
-        ) from error
-    return int(trained.optimizer.iterations)
 
 
 def _finish_model(

@@ -42,7 +42,7 @@ class Tracker:
         first_step: number of optimizer steps that were taken before.
     """
 
-    def __init__(self, config: Config, config_id: str, folder: Path, run_id: str, first_step: int) -> None:
+    def __init__(self, config: Config, config_id: str, folder: Path, run_id: str | None, first_step: int) -> None:
         self.config, self.config_id, self.folder, self.first_step = config, config_id, folder, first_step
         self.run: Any = None
         self.failed = False
@@ -95,7 +95,7 @@ class Tracker:
             self.failed, self.run = True, None
             warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
 
-    def _start(self, run_id: str) -> None:
+    def _start(self, run_id: str | None) -> None:
         mode = resolve_mode(self.config.wandb.mode)
         if mode == "disabled":
             return
@@ -111,7 +111,7 @@ class Tracker:
             # each batch of their epochs and of the one that was cut off, and at most two for each epoch.
             self.run.log({"resumed_at_step": self.first_step}, step=4 * self.first_step + 4)
 
-    def _init(self, run_id: str, mode: Mode) -> Any:
+    def _init(self, run_id: str | None, mode: Mode) -> Any:
         os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
         settings = wandb.Settings(
             silent=True,

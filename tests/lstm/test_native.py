@@ -505,3 +505,76 @@ def test_an_installation_without_a_compiler_succeeds(compiler: str | None, libra
         names = wheel.namelist()
     assert sum(name.endswith(".so") for name in names) == libraries
     assert "seqmnist_tf/lstm/cpp/lstm.cpp" in names
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2**32, 1025, 1.5])
+def test_impossible_numbers_of_threads_are_refused(threads: Any) -> None:
+    weights, x = random_weights(16), digits(2, 10)
+    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
+        native.forward(x, weights, threads=threads, keep=False)
+    kept = native.forward(x, weights, threads=1, keep=True)[1]
+    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
+        native.backward(x, weights, kept, np.zeros((2, 16), np.float32), threads=threads)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
+        native.peak_flops(threads)
+
+
+def small_model() -> tuple[keras.Sequential, tf.Tensor]:
+    model = keras.Sequential([keras.Input((20, 1)), LSTM(16), keras.layers.Dense(3)])
+    return model, tf.constant(np.random.RandomState(0).standard_normal((4, 20, 1)).astype(np.float32))
+
+
+def test_an_exported_model_runs_in_another_process(tmp_path: Path) -> None:
+    model, x = small_model()
+    with pytest.warns(UserWarning, match="a graph outside of fit, evaluate and predict may be saved"):
+        model.export(str(tmp_path / "exported"), verbose=False)
+    np.save(tmp_path / "x.npy", x.numpy())
+    code = (
+        "import sys, numpy as np, tensorflow as tf; folder = sys.argv[1]\n"
+        "loaded = tf.saved_model.load(folder + '/exported')\n"
+        "x = tf.constant(np.load(folder + '/x.npy'))\n"
+        "np.save(folder + '/y.npy', loaded.signatures['serving_default'](x)['output_0'])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x), atol=1e-6)
+
+
+def test_fit_evaluate_and_predict_use_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    forward = native.forward
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs["keep"])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(native, "forward", record)
+    model, x = small_model()
+    model.compile(loss="mse", optimizer="sgd")
+    for action in (lambda: model.fit(x, np.zeros((4, 3)), verbose=0), lambda: model.predict(x, verbose=0)):
+        before = len(calls)
+        action()
+        assert len(calls) > before
+    assert True in calls and False in calls
+
+
+def test_gradients_of_gradients_are_an_error_and_forward_mode_is_stock_keras() -> None:
+    model, x = small_model()
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(model(x) ** 2)
+        total = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+    with pytest.raises(NotImplementedError, match="first-order gradients only; use keras"):
+        outer.gradient(total, x)
+
+    stock = keras.Sequential([keras.Input((20, 1)), keras.layers.LSTM(16), keras.layers.Dense(3)])
+    stock.set_weights(model.get_weights())
+    products = []
+    with pytest.warns(UserWarning, match="the kernel has no forward-mode gradients"):
+        for each in (model, stock):
+            with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)) as accumulator:
+                logits = each(x)
+            products.append(accumulator.jvp(logits))
+    np.testing.assert_allclose(products[0], products[1], rtol=1e-5)
+    assert np.abs(products[1]).max() > 0

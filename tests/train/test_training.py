@@ -243,6 +243,9 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Call, tmp_pat
     config = read_json(run / "config.json")
     config["train"]["n_epochs"] = 3
     (run / "config.json").write_text(json.dumps(config))
+    environment = read_json(run / "environment.json")
+    environment["config_id"] = cfg.config_id(cfg.read_config(run / "config.json"))
+    (run / "environment.json").write_text(json.dumps(environment))
     done = limited(["--resume", f"--run-dir={run}"], size=len(whole["resume.keras"]) - 4000)
     assert done.returncode == 1, done
     assert f"error: cannot continue {run}: [Errno 27] File too large" in done.stderr

@@ -1,0 +1,109 @@
+"""The last checkpoint of a run: loading it, and refusing one that does not belong to the run's files."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+
+import keras
+import numpy as np
+
+from ..config import Config
+from ..data import pixel_order
+from ..system import InputError, RunError, first_line
+from .run_directory import RunDirectory
+
+
+def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained: keras.Model) -> int:
+    """Load weights and optimizer state of the last checkpoint; return the number of its optimizer steps, or 0.
+
+    Args:
+        run: the run directory.
+        config: its configuration.
+        stock: the model with stock layers, which ``trained`` shares.
+        trained: the compiled model.
+
+    Raises:
+        InputError: the checkpoint does not match the configuration, the history or the batch losses.
+        RunError: the checkpoint cannot be read.
+    """
+    if not run.resume_file.exists():
+        return 0
+    trained.optimizer.build(trained.trainable_variables)
+    try:
+        with warnings.catch_warnings():
+            # Keras warns, and goes on, where the file has no optimizer state that fits.
+            warnings.filterwarnings("error", message=".*Skipping variable loading for optimizer.*")
+            trained.load_weights(run.resume_file)
+    except Exception as error:
+        raise RunError(
+            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
+        ) from error
+    steps = int(trained.optimizer.iterations)
+    problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
+    if problems:
+        raise InputError(f"{run.path} cannot be resumed: {problems[0]}")
+    return steps
+
+
+def require_own_files(run: RunDirectory, config: Config) -> None:
+    """Raise InputError where the files of a run do not belong to the experiment that it began as.
+
+    Records of older versions lack the seed and the hash of the pixel order; these two are then not checked.
+    """
+    record = run.environment
+    recorded = {
+        "config_id": (record.get("config_id"), run.config_id),
+        "seed": (record.get("seed", config.train.seed), config.train.seed),
+        "pixel order": (record.get("pixel_order_sha256"), order_hash(run.pixel_order())),
+    }
+    for name, (was, now) in recorded.items():
+        if was is not None and was != now:
+            raise InputError(
+                f"{run.path} cannot be resumed: it began with {name} {was}, and its files now have {now} "
+                "(restore config.json and pixel_order.txt)"
+            )
+    permutation = config.task.permutation
+    if not permutation.startswith("file:") and not np.array_equal(run.pixel_order(), pixel_order(permutation)):
+        raise InputError(
+            f"{run.path} cannot be resumed: pixel_order.txt is not the order of task.permutation {permutation}"
+        )
+
+
+def order_hash(order: np.ndarray) -> str:
+    """Return the SHA-256 of a pixel order int (784,), as text with one index a line."""
+    return hashlib.sha256("".join(f"{pixel}\n" for pixel in order).encode()).hexdigest()
+
+
+def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
+    """Return whether the number of optimizer steps contradicts the configuration or the logs."""
+    epochs, rest = divmod(steps, config.steps_per_epoch)
+    if rest or not 1 <= epochs <= config.train.n_epochs:
+        return [
+            f"the checkpoint has {steps:,} optimizer steps, which is not 1 to {config.train.n_epochs} epochs of "
+            f"{config.steps_per_epoch:,} steps"
+        ]
+    rows = [row.get("epoch") for row in run.history()]
+    if rows[:epochs] != list(range(1, epochs + 1)):
+        return [f"history.jsonl must have epochs 1 to {epochs}, where the checkpoint is (got {len(rows)} rows)"]
+    logged = run.logged_steps()
+    if logged[:steps] != list(range(1, steps + 1)):
+        return [f"steps.csv must have steps 1 to {steps:,}, where the checkpoint is (got {len(logged):,} rows)"]
+    return []
+
+
+def _weight_problems(run: RunDirectory, stock: keras.Sequential, epoch: int) -> list[str]:
+    """Return whether the checkpoint has other weights than the model that was saved after its epoch."""
+    path = run.epoch_file(epoch)
+    if not path.exists():
+        return []
+    loaded = stock.get_weights()
+    try:
+        stock.load_weights(path)
+    except Exception as error:
+        return [f"cannot read {path}: {first_line(error)} (remove it)"]
+    saved = stock.get_weights()
+    stock.set_weights(loaded)
+    if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(loaded, saved, strict=True)):
+        return []
+    return [f"checkpoints/resume.keras and {path.name} have different weights"]

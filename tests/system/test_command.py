@@ -1,0 +1,63 @@
+"""Terminals and pipes that fail: the status of a command stays its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf.system import folder_atomically
+from tests.toy import ROOT, SMALL
+
+PROGRAM = "from seqmnist_tf.system import run_command, say, note, warn\n"
+
+
+def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = f"{sys.executable} -c {subprocess.list2cmdline([PROGRAM + code])} {shell}"
+    return subprocess.run(
+        command, shell=True, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, timeout=60
+    )
+
+
+def test_characters_that_a_terminal_lacks_are_escaped() -> None:
+    code = "run_command(lambda argv: (say('Zürich 数'), note('é'), 3)[2], [])"
+    done = run(code, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 3
+    assert done.stdout == b"Z\\xfcrich \\u6570\n"
+    assert done.stderr == b"\\xe9\n"
+
+
+@pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full", "2> >(exit)"])
+def test_a_closed_stderr_changes_nothing(shell: str) -> None:
+    code = (
+        "import time; run_command(lambda argv: (time.sleep(0.3), warn('x' * 9999), note('y'), say('done'), 0)[4], [])"
+    )
+    command = f'{sys.executable} -c "$CODE" {shell}'
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env={**os.environ, "CODE": PROGRAM + code}, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path) -> None:
+    run_dir = tmp_path / "Zürich"
+    words = " ".join([*SMALL, "--train.n-epochs=2", f"--run-dir={run_dir}"])
+    command = f"{sys.executable} -m tests.toy {words} 2>&- | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done
+    assert '"status": "completed"' in (run_dir / "summary.json").read_text()
+
+
+def test_unfinished_folders_of_the_day_before_are_removed(tmp_path: Path) -> None:
+    for name, age in ((".new-a-1", 2), (".new-b-2", 0), ("old", 9)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+        os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
+    with folder_atomically(tmp_path / "run") as new:
+        (new / "file").write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-b-2", "old", "run"]
