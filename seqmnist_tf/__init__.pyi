@@ -11,7 +11,7 @@ from .train import load_run as load_run
 
 __version__: str
 
-def evaluate(path: str | os.PathLike[str], data_dir: str | None = None) -> Metrics: ...
+def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow_code: bool = False) -> Metrics: ...
 def train(
     config: Config,
     path: str | os.PathLike[str],

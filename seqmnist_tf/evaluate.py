@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from .train import Metrics
 
 
-def evaluate(path: str | os.PathLike[str], data_dir: str | None = None) -> Metrics:
+def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
     """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
 
     Args:
         path: a run directory, or a published record such as ``results/strong/seed0``.
         data_dir: folder of the data; None is tensorflow-datasets' own. The run's ``data.dir`` is ignored.
+        allow_code: run the code of the run's own layer, if it has one. Read it first.
 
     Raises:
         InputError: there is no run, it has no model, or the model cannot be read or is not its configuration's.
@@ -36,9 +37,9 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None) -> Metri
     run = load_run(path)
     run.require_model()
     system.start_tensorflow(run.config.train.threads)
-    from .train import evaluate_run  # late, so that a missing run is reported at once
+    from .train import evaluate_page  # late, so that a missing run is reported at once
 
-    return evaluate_run(run, data_dir)
+    return evaluate_page(run, data_dir, allow_code=allow_code)
 
 
 def main(argv: list[str]) -> int:
@@ -49,8 +50,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own; the run's is ignored)"
     )
+    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
     args = parser.parse_args(argv)
-    metrics = evaluate(args.run_dir, args.data_dir)
+    metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)
     print(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
     return system.EXIT_DONE
 

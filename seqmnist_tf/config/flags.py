@@ -16,7 +16,7 @@ from typing import Any
 
 from ..system import InputError, Parser
 from .presets import PRESETS, preset
-from .sections import OPTIONS, SECTIONS, Config
+from .sections import OPTIONS, Config
 from .values import flatten, read_values, validate, with_values
 
 DOCS = "docs/training.md"  # has what --help leaves out
@@ -55,12 +55,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, metavar="FILE", help="JSON file of sections and keys; any of them may be omitted"
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
-    groups = {name: parser.add_argument_group(name) for name in SECTIONS}
+    keys = parser.add_argument_group("keys")
     for option in OPTIONS.values():
         default = json.dumps(option.default).strip('"')
         allowed = re.sub(r"^(an integer|a number) (from )?(?=[<>\d])", "", option.allowed)
         doc = f"{option.meta['doc']} [{allowed}; {default}]".replace("%", "%%")
-        groups[option.key.split(".")[0]].add_argument(
+        keys.add_argument(
             f"--{option.key}",
             dest=option.key,
             metavar="X",

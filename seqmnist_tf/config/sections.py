@@ -1,10 +1,10 @@
 """The experiment as frozen dataclasses: each key is declared once, here.
 
-A configuration has eight sections. Six of them (``criterion``, ``model``, ``optimizer``, ``task``, ``test``,
+A configuration has nine sections. Six of them (``criterion``, ``model``, ``optimizer``, ``task``, ``test``,
 ``train``) have the names of the original sequential-MNIST LSTM's published block, whose keys and values load
-unchanged. Every choice that the block left unsaid is a further key with a default. ``data`` and ``wandb`` say where
-the images come from and where the metrics go. The command line, its help, the JSON file and the configuration sent to
-W&B are all made from these declarations.
+unchanged. Every choice that the block left unsaid is a further key with a default. ``data``, ``wandb`` and
+``tensorboard`` say where the images come from and where the metrics go. The command line, its help, the JSON file and
+the configuration sent to W&B are all made from these declarations.
 """
 
 from __future__ import annotations
@@ -37,7 +37,23 @@ class Criterion:
 @dataclass(frozen=True)
 class Model:
     input_size: int = option(1, "Pixels read per timestep.", low=1, high=1, hidden=True)
-    hidden_size: int = option(128, "LSTM units.", low=1, high=16_384)
+    layer: str = option(
+        "LSTM",
+        "The recurrent layer.",
+        details="A stock Keras layer, or a factory of one's own (a layer class or a function) that takes units and "
+        "returns a Keras layer from float32 (n, T, 1) to (n, units). The code of a file is copied into the run.",
+        choices=("LSTM", "GRU", "SimpleRNN"),
+        pattern=r"[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+        forms=("MODULE:NAME", "FILE.py:NAME"),
+    )
+    hidden_size: int = option(128, "Units of the layer.", low=1, high=16_384)
+    match_parameters: int | None = option(
+        None,
+        "Choose the units whose model has nearest to N parameters.",
+        details="hidden_size becomes the units whose model has the number of parameters nearest to this one.",
+        low=1,
+        high=100_000_000,
+    )
     output_size: int = option(NUM_CLASSES, "Classes.", low=NUM_CLASSES, high=NUM_CLASSES, hidden=True)
     initializer: str = option(
         "keras",
@@ -171,6 +187,11 @@ class Wandb:
 
 
 @dataclass(frozen=True)
+class Tensorboard:
+    enabled: bool = option(False, "Write logs for TensorBoard to the run's tensorboard/.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment. Equal configurations give equal runs on one machine.
 
@@ -189,6 +210,7 @@ class Config:
     train: Train = field(default_factory=Train)
     data: Data = field(default_factory=Data)
     wandb: Wandb = field(default_factory=Wandb)
+    tensorboard: Tensorboard = field(default_factory=Tensorboard)
 
     @property
     def num_train(self) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 from ..system import InputError
 from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
 
+NOT_OF_THE_EXPERIMENT = ("data", "wandb", "tensorboard")  # sections
+
 
 def _unknown(key: str) -> InputError:
     section = key.split(".")[0]
@@ -58,6 +60,13 @@ def validate(config: Config) -> Config:
         raise InputError(f"optimizer.epsilon_placement must be inside with optimizer.name {opt.name} (got 'outside')")
     if opt.momentum and opt.name == "Adam":
         raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
+    if config.model.layer != "LSTM":
+        for key, default in (("forget_bias", None), ("initializer", "keras")):
+            if (value := getattr(config.model, key)) != default:
+                raise InputError(
+                    f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}, only an LSTM "
+                    f"has it (got {json.dumps(value)})"
+                )
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
     if config.train.recurrent_noise and last < NOISY_PARTS:
         raise InputError(
@@ -134,31 +143,62 @@ def read_config(path: Path) -> Config:
     return validate(with_values(Config(), read_values(path)))
 
 
-def config_id(config: Config) -> str:
+def layer_file(config: Config) -> Path | None:
+    """Return the file of ``model.layer``, or None where the layer is not from a file."""
+    path, _, _ = config.model.layer.rpartition(":")
+    return Path(path) if path.endswith(".py") else None
+
+
+def config_id(config: Config, layer_source: bytes | None = None) -> str:
     """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
-    id. Seed, threads, kernel, data and wandb are left out. For a pixel order from a file, the file's content counts,
-    not its path.
+    id. Seed, threads, kernel, data, wandb and tensorboard are left out. For a pixel order or a layer from a file, the
+    file's content counts, not its path.
+
+    Args:
+        config: the experiment.
+        layer_source: the content of the layer's file; None reads it.
+
+    Raises:
+        InputError: a file that the configuration names cannot be read.
     """
     apart = ("train.seed", "train.threads", "train.kernel")
     values = {
         key: value
         for key, value in flatten(config).items()
-        if value != OPTIONS[key].default and key not in apart and key.split(".")[0] not in ("data", "wandb")
+        if value != OPTIONS[key].default
+        and key not in apart
+        and key.split(".")[0] not in ("data", "wandb", "tensorboard")
     }
     if config.task.permutation.startswith("file:"):
-        content = Path(config.task.permutation[5:]).read_bytes()
+        content = _read_bytes("task.permutation", Path(config.task.permutation[5:]))
         values["task.permutation"] = "file:" + hashlib.sha256(content).hexdigest()
+    if path := layer_file(config):
+        content = _read_bytes("model.layer", path) if layer_source is None else layer_source
+        values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def num_params(config: Config) -> int:
-    """Return the number of parameters of the model: an LSTM over one feature with one bias vector, and a dense layer.
+def _read_bytes(key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {error.strerror})") from None
+
+
+def num_params(config: Config) -> int | None:
+    """Return the number of parameters of the model, or None for a layer that is not a stock one.
+
+    An LSTM over one feature has four gates with a kernel, a recurrent kernel and one bias vector; Keras's GRU has three
+    gates and two bias vectors, its SimpleRNN one gate. The dense layer follows.
 
     Example:
         >>> num_params(Config())
         67850
     """
+    gates, biases = {"LSTM": (4, 1), "GRU": (3, 2), "SimpleRNN": (1, 1)}.get(config.model.layer, (None, None))
+    if gates is None or biases is None:
+        return None
     units, classes = config.model.hidden_size, config.model.output_size
-    return 4 * units * (config.model.input_size + units + 1) + units * classes + classes
+    return gates * units * (config.model.input_size + units + biases) + units * classes + classes

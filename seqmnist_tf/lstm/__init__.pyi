@@ -3,7 +3,12 @@ from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
 from .layer import LSTM as LSTM
 from .layer import last_states as last_states
+from .layers import check_layer as check_layer
+from .layers import custom_objects as custom_objects
+from .layers import is_stock as is_stock
+from .layers import match_units as match_units
 from .measured import MeasuredSequential as MeasuredSequential
+from .measured import recurrent_weights as recurrent_weights
 from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
 from .model import initial_bias as initial_bias

@@ -37,7 +37,9 @@ def choose_kernel(config: Config) -> Kernel:
     if config.train.kernel == "keras":
         return Kernel(None)
     reason = why_not_native()
-    if config.model.hidden_size % native.UNIT_MULTIPLE:
+    if config.model.layer != "LSTM":
+        reason = f"model.layer is {config.model.layer}"
+    elif config.model.hidden_size % native.UNIT_MULTIPLE:
         reason = f"model.hidden_size is {config.model.hidden_size}, not a multiple of {native.UNIT_MULTIPLE}"
     if reason is None:
         return Kernel(native.instruction_set())

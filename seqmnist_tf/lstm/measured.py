@@ -12,6 +12,16 @@ from .kernel import Kernel
 from .layer import LSTM
 
 
+def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer that ``train.recurrent_noise`` acts on.
+
+    They are those of the layer's attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their
+    name; an empty list where there are none.
+    """
+    named = getattr(layer, "recurrent_weights", None)
+    return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
+
+
 class MeasuredSequential(keras.Sequential):
     """A Sequential whose training step reports the batch's own figures, not running means.
 
@@ -37,10 +47,10 @@ class MeasuredSequential(keras.Sequential):
             kernel: computes the LSTM.
             threads: CPU threads of the native kernel; 0 is all cores.
         """
-        lstm, *others = model.layers
+        recurrent_layer, *others = model.layers
         if kernel.isa:
-            lstm = LSTM.sharing(lstm, threads)
-        return cls([keras.Input(model.input_shape[1:]), lstm, *others])
+            recurrent_layer = LSTM.sharing(recurrent_layer, threads)
+        return cls([keras.Input(model.input_shape[1:]), recurrent_layer, *others])
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -65,20 +75,26 @@ class MeasuredSequential(keras.Sequential):
     def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
         """Return the logits of a batch, each part of which has recurrent weights with a noise of its own.
 
-        Each part has copies of all weights of the LSTM, so that the parts' gradients are added by a sum over an axis,
+        Each part has copies of all weights of the layer, so that the parts' gradients are added by a sum over an axis,
         in a fixed order. The tape's own sum (``AddN``) begins with a part whose memory it may overwrite; that part
         differs from run to run, and so do the last bits.
         """
-        lstm, *others = self.layers
-        weights = (lstm.cell.kernel, lstm.cell.recurrent_kernel, lstm.cell.bias)
-        kernel, recurrent, bias = (tf.broadcast_to(w.value, (NOISY_PARTS, *w.shape)) for w in weights)
-        seed = tf.stack([tf.constant(self.noise_seed, tf.int64), tf.cast(self.optimizer.iterations.value, tf.int64)])
-        recurrent += self.recurrent_noise * tf.random.stateless_normal(recurrent.shape, seed)
+        recurrent_layer, *others = self.layers
+        weights = recurrent_layer.trainable_variables
+        noisy = [weight.path for weight in recurrent_weights(recurrent_layer)]
+        step = tf.cast(self.optimizer.iterations.value, tf.int64)
+        copies = []
+        for weight in weights:
+            parts = tf.broadcast_to(weight.value, (NOISY_PARTS, *weight.shape))
+            if weight.path in noisy:
+                seed = tf.stack([tf.constant(self.noise_seed + (noisy.index(weight.path) << 32), tf.int64), step])
+                parts += self.recurrent_noise * tf.random.stateless_normal(parts.shape, seed)
+            copies.append(tf.unstack(parts))
         size, states = tf.shape(sequences)[0], []
-        for part, copies in enumerate(zip(*map(tf.unstack, (kernel, recurrent, bias)), strict=True)):
+        for part, values in enumerate(zip(*copies, strict=True)):
             rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
-            with keras.StatelessScope(state_mapping=list(zip(weights, copies, strict=True))):
-                states.append(lstm(rows, training=True))
+            with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))):
+                states.append(recurrent_layer(rows, training=True))
         outputs = tf.concat(states, axis=0)
         for layer in others:
             outputs = layer(outputs, training=True)

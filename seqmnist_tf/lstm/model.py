@@ -1,22 +1,33 @@
-"""The model of a configuration: a Keras Sequential of an LSTM and a dense layer, with its initial weights."""
+"""The model of a configuration: a Keras Sequential of a recurrent and a dense layer, with its initial weights."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config
+from .layers import make_layer
 
 
-def build_model(config: Config) -> keras.Sequential:
-    """Build the LSTM of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
+def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
+    """Build the model of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
 
-    A plain ``keras.Sequential`` of stock layers. Keras's global random seed is set to ``train.seed`` first, so that the
-    initial weights depend on the configuration alone and equal those of plain Keras code with that seed.
+    A plain ``keras.Sequential`` of stock layers, or of a layer of one's own and a dense layer. Keras's global random
+    seed is set to ``train.seed`` first, so that the initial weights depend on the configuration alone and equal those
+    of plain Keras code with that seed.
+
+    Args:
+        config: the experiment.
+        file: the file to read ``model.layer`` from, where it is not the one that the configuration names.
     """
     keras.utils.set_random_seed(config.train.seed)
+    shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
+    if config.model.layer != "LSTM":
+        layer = make_layer(config, file)
+        return keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
     units = config.model.hidden_size
     recipe: dict[str, Any] = {}
     dense: dict[str, Any] = {}
@@ -27,7 +38,7 @@ def build_model(config: Config) -> keras.Sequential:
         dense = {"kernel_initializer": uniform[2], "bias_initializer": uniform[3]}
     model = keras.Sequential(
         [
-            keras.Input((NUM_TIMESTEPS, config.model.input_size)),
+            shape,
             keras.layers.LSTM(units, name="lstm", **recipe),
             keras.layers.Dense(config.model.output_size, name="logits", **dense),
         ]
@@ -59,12 +70,13 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
     return bias
 
 
-def architecture_problems(model: keras.Model, config: Config) -> list[str]:
+def architecture_problems(model: keras.Model, config: Config, file: Path | None = None) -> list[str]:
     """Return how a model differs from the model of a configuration, weights left out.
 
-    The classes of its layers must be exactly the same: a subclass may compute anything.
+    The classes of its layers must be exactly the same: a subclass may compute anything. Arguments as
+    :func:`build_model`.
     """
-    expected = build_model(config)
+    expected = build_model(config, file)
     if type(model) is not keras.Sequential:
         return [f"it must be a keras.Sequential (got {type(model).__name__})"]
     classes = [[f"{type(layer).__module__}.{type(layer).__name__}" for layer in m.layers] for m in (model, expected)]
@@ -74,11 +86,19 @@ def architecture_problems(model: keras.Model, config: Config) -> list[str]:
         return [f"its input must have the shape {expected.input_shape} (got {model.input_shape})"]
     problems = []
     for layer, reference in zip(model.layers, expected.layers, strict=True):
-        for key, value in reference.get_config().items():
-            if layer.get_config().get(key) != value:
-                problems.append(
-                    f"{key} of its layer {reference.name} must be {value} (got {layer.get_config().get(key)})"
-                )
+        given, wanted = layer.get_config(), reference.get_config()
+        if layer is model.layers[0] and config.model.layer != "LSTM":
+            given, wanted = _without_names(given), _without_names(wanted)
+        for key, value in wanted.items():
+            if given.get(key) != value:
+                problems.append(f"{key} of its layer {reference.name} must be {value} (got {given.get(key)})")
     if model.count_params() != expected.count_params():
         problems.append(f"it must have {expected.count_params():,} parameters (got {model.count_params():,})")
     return problems
+
+
+def _without_names(config: Any) -> Any:
+    """Return a layer's configuration without names: Keras numbers those of layers that were not given one."""
+    if isinstance(config, dict):
+        return {key: _without_names(value) for key, value in config.items() if key != "name"}
+    return [_without_names(value) for value in config] if isinstance(config, list | tuple) else config

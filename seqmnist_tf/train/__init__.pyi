@@ -6,6 +6,9 @@ from .metrics import evaluate_run as evaluate_run
 from .metrics import load_final_model as load_final_model
 from .metrics import score as score
 from .metrics import wilson_interval as wilson_interval
+from .page import PREDICTIONS_FILE as PREDICTIONS_FILE
+from .page import evaluate_page as evaluate_page
+from .page import predictions_csv as predictions_csv
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
 from .run_directory import to_line as to_line

@@ -63,6 +63,17 @@ class Checkpoint(keras.callbacks.Callback):
         replace_atomically(self.run.resume_file, self.model.save)
 
 
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras's callback, with the rows of the epoch log, in the run's ``tensorboard/``."""
+
+    def __init__(self, run: RunDirectory, epochs: EpochLog) -> None:
+        super().__init__(str(run.path / "tensorboard"))
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, self.epochs.numbers)
+
+
 class EarlyStop(keras.callbacks.Callback):
     """Stops a run after an epoch whose history gives ``rule`` a reason.
 
@@ -115,6 +126,7 @@ class RunCallbacks:
             Divergence(evaluation),  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
             epochs,
             *trackers(epochs),
+            *([TensorBoard(run, epochs)] if config.tensorboard.enabled else []),
             Checkpoint(run, stock),  # after the log: a checkpoint without its row could not be resumed exactly
             self._bar,
             self.early_stop,  # after the checkpoint: a stopped run can be resumed

@@ -88,6 +88,11 @@ class EpochLog(keras.callbacks.Callback):
         self.run, self.config, self.batches, self.evaluation = run, config, batches, evaluation
         self.row: dict[str, Any] = {}
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The measurements of the last epoch's row, as Keras's callbacks expect their logs."""
+        return {key: value for key, value in self.row.items() if value is not None and key != "epoch"}
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()
         self.learning_rate = learning_rate(self.model)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
-from ..lstm import architecture_problems
+from ..lstm import architecture_problems, custom_objects, is_stock
 from ..system import InputError, first_line
 from .run_directory import RunDirectory
 
@@ -29,6 +29,7 @@ class Metrics:
         correct: number of examples whose largest logit is their label's.
         total: number of examples.
         predictions: the class of the largest logit, int64 (n,).
+        probabilities: the softmax of that logit, float64 (n,), 0 to 1.
         confusion: int64 (10, 10), examples by label (row) and prediction (column).
 
     Example::
@@ -41,6 +42,7 @@ class Metrics:
     correct: int
     total: int
     predictions: np.ndarray
+    probabilities: np.ndarray
     confusion: np.ndarray
 
     @property
@@ -110,7 +112,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     predictions = logits.argmax(axis=1)
     confusion = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
     np.add.at(confusion, (labels, predictions), 1)
-    return Metrics(float(losses.mean()), int(confusion.trace()), len(labels), predictions, confusion)
+    probabilities = np.exp(top - log_partition)
+    return Metrics(float(losses.mean()), int(confusion.trace()), len(labels), predictions, probabilities, confusion)
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -128,33 +131,50 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def evaluate_run(run: RunDirectory, data_dir: str | None = None) -> Metrics:
-    """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
+def require_allowed(run: RunDirectory, allow_code: bool) -> None:
+    """Raise InputError where the layer of a run is code of its own and ``allow_code`` is false."""
+    if not allow_code and not is_stock(run.config):
+        raise InputError(
+            f"{run.path} has a layer of its own ({run.config.model.layer}): reading its model would run that code "
+            "(read the code, then give --allow-code)"
+        )
+
+
+def evaluate_run(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> tuple[Split, Metrics]:
+    """Return the test split of a finished run and the metrics of its ``model.keras``, loaded on stock Keras, on it.
 
     Args:
         run: a run, perhaps from another machine: its ``data.source`` and ``data.dir`` are ignored.
         data_dir: folder of the data; None is tensorflow-datasets' own.
+        allow_code: as :func:`load_final_model`.
 
     Raises:
         InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
-    model = load_final_model(run)
+    model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
-    return evaluate_model(model, load_test(config, run.pixel_order()), config.test.batch_size)
+    split = load_test(config, run.pixel_order())
+    return split, evaluate_model(model, split, config.test.batch_size)
 
 
-def load_final_model(run: RunDirectory) -> keras.Sequential:
+def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Sequential:
     """Return the model of a run's ``model.keras``.
 
+    Args:
+        run: a run, perhaps a stranger's.
+        allow_code: run the code of ``layer.py``, or of the module that ``model.layer`` names.
+
     Raises:
         InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
-    path = run.require_model()
+    path, config = run.require_model(), run.config
+    require_allowed(run, allow_code)
+    objects = custom_objects(config, run.layer_file)
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, custom_objects=objects, compile=False)
     except Exception as error:
         # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
         raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None
-    if problems := architecture_problems(model, run.config):
+    if problems := architecture_problems(model, config, run.layer_file):
         raise InputError(f"{path} is not the model of its configuration: {problems[0]}")
     return model

@@ -16,6 +16,8 @@ from ..config import Config
 from ..data import pixel_order, read_pixel_order
 from ..system import InputError, folder_atomically, write_atomically
 
+LAYER_FILE = "layer.py"
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -39,8 +41,15 @@ class RunDirectory:
             raise InputError(f"run directory {path} cannot be made: {parent} is not a writable folder")
 
     @classmethod
-    def create(cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray) -> RunDirectory:
-        """Make a run directory; it appears with its configuration, environment and pixel order at once.
+    def create(
+        cls,
+        path: Path,
+        config: Config,
+        environment: dict[str, Any],
+        order: np.ndarray,
+        layer_source: bytes | None = None,
+    ) -> RunDirectory:
+        """Make a run directory; it appears with its configuration, environment, pixel order and layer at once.
 
         Raises:
             InputError: ``path`` exists, or cannot be written.
@@ -52,6 +61,8 @@ class RunDirectory:
             (new / "config.json").write_text(cfg.config_to_json(config) + "\n")
             (new / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
+            if layer_source is not None:
+                (new / LAYER_FILE).write_bytes(layer_source)
         return cls(path)
 
     @classmethod
@@ -90,7 +101,12 @@ class RunDirectory:
                 same = False
             if not same:
                 return str(self.environment.get("config_id"))
-        return cfg.config_id(config)
+        return cfg.config_id(config, self.layer_file.read_bytes() if self.layer_file else None)
+
+    @property
+    def layer_file(self) -> Path | None:
+        """The run's own copy of the file of ``model.layer``, or None where its layer is not from a file."""
+        return self.path / LAYER_FILE if (self.path / LAYER_FILE).is_file() else None
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -127,6 +143,20 @@ class RunDirectory:
             if not isinstance(rows[-1], dict):
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
         return rows
+
+    def step_losses(self) -> list[float]:
+        """Return the loss of each batch, from ``steps.csv``.
+
+        Raises:
+            InputError: a row cannot be read.
+        """
+        try:
+            lines = (self.path / "steps.csv").read_text(encoding="ascii").splitlines()[1:]
+            return [float(line.partition(",")[2]) for line in lines]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.path / 'steps.csv'}: {error}") from None
 
     def logged_steps(self) -> list[int]:
         """Return the step of each whole row of ``steps.csv``; a row that cannot be read counts as step -1."""

@@ -14,6 +14,7 @@ def summarize(
     config: Config,
     status: str,
     *,
+    parameters: int | None = None,
     final: dict[str, Any] | None = None,
     reason: str | None = None,
     experiment: str | None = None,
@@ -28,6 +29,7 @@ def summarize(
         history: the rows of ``history.jsonl``.
         config: the run's configuration.
         status: completed, diverged, interrupted, stopped or failed.
+        parameters: number of parameters of the model; None computes it, for a stock layer.
         final: test results of the reloaded model, in place of the last row's.
         reason: why the run was stopped.
         experiment: the ``config_id``, where it was computed before.
@@ -43,7 +45,7 @@ def summarize(
         **({"reason": reason} if reason else {}),
         "config_id": experiment or config_id(config),
         "seed": config.train.seed,
-        "num_params": num_params(config),
+        "num_params": num_params(config) if parameters is None else parameters,
         "epochs": len(history),
         "seconds_total": round(sum(seconds), 3),
         "seconds_per_epoch": round(sum(seconds) / len(seconds), 3) if seconds else None,

@@ -11,9 +11,18 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ..config import Config, config_id, validate
+from ..config import Config, config_id, layer_file, validate
 from ..data import Splits, batches, load_splits, pixel_order
-from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model
+from ..lstm import (
+    Kernel,
+    MeasuredSequential,
+    build_model,
+    check_layer,
+    choose_kernel,
+    compile_model,
+    match_units,
+    recurrent_weights,
+)
 from ..system import (
     RunError,
     describe_environment,
@@ -26,6 +35,7 @@ from ..system import (
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import order_hash, require_own_files, restore
 from .metrics import evaluate_model, load_final_model
+from .page import write_page
 from .run_directory import RunDirectory
 from .summary import summarize
 from .wandb_run import Tracker
@@ -48,6 +58,8 @@ def train(
     stop_rule: StopRule | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
+
+    The code of ``model.layer`` is run, where it is not a stock layer.
 
     Args:
         config: the experiment.
@@ -72,18 +84,23 @@ def train(
     order = pixel_order(config.task.permutation)
     RunDirectory.refuse_existing(path)
     kernel = _start(config)
-    model = build_model(config)
+    file = layer_file(config)
+    config = match_units(config, file)
+    check_layer(config, file)
+    source = file.read_bytes() if file else None
+    model = build_model(config, file)
+    _announce_model(config, model)
     splits = load_splits(config, order)
     record = describe_environment(command, config.train.threads, kernel.name)
     record.update(
         preset=preset,
-        config_id=config_id(config),
+        config_id=config_id(config, source),
         seed=config.train.seed,
         pixel_order_sha256=order_hash(order),
         wandb_run_id=uuid.uuid4().hex[:8],
         resumed=[],
     )
-    run = RunDirectory.create(path, config, record, order)
+    run = RunDirectory.create(path, config, record, order, source)
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
 
@@ -121,7 +138,9 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
                 "published"
             )
         record = {**first, "resumed": [*first.get("resumed", []), now]}
-        return _fit(run, config, build_model(config), load_splits(config, order), kernel, stop_rule, record)
+        return _fit(
+            run, config, build_model(config, run.layer_file), load_splits(config, order), kernel, stop_rule, record
+        )
 
 
 def _start(config: Config) -> Kernel:
@@ -133,6 +152,18 @@ def _start(config: Config) -> Kernel:
     elif kernel.reason:
         say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
     return kernel
+
+
+def _announce_model(config: Config, model: keras.Sequential) -> None:
+    """Say what the model is where it is not the baseline's."""
+    parameters, target = model.count_params(), config.model.match_parameters
+    if target is not None:
+        say(
+            f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
+            f"{parameters - target:+,} against model.match_parameters {target:,}"
+        )
+    if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
+        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights")
 
 
 def _fit(
@@ -165,7 +196,15 @@ def _fit(
     finally:
         callbacks.close()
         status, reason, final = ending
-        summary = summarize(run.history(), config, status, final=final, reason=reason, experiment=run.config_id)
+        summary = summarize(
+            run.history(),
+            config,
+            status,
+            parameters=model.count_params(),
+            final=final,
+            reason=reason,
+            experiment=run.config_id,
+        )
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
             run.write_json("summary.json", summary)
         tracker.finish(summary)
@@ -226,8 +265,12 @@ def _finish_model(
     replace_atomically(path, model.save)
     tracker.log_model(path)
     if splits.test is None:
+        write_page(run, None, None)
         return None
-    metrics = evaluate_model(load_final_model(run), splits.test, config.test.batch_size, [callbacks.interruption])
+    metrics = evaluate_model(
+        load_final_model(run, allow_code=True), splits.test, config.test.batch_size, [callbacks.interruption]
+    )
+    write_page(run, splits.test, metrics)
     tracker.log_predictions(splits.test, metrics.predictions)
     return {
         "test_loss": metrics.loss,

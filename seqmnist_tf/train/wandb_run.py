@@ -172,8 +172,7 @@ class Guarded(keras.callbacks.Callback):
         self.tracker.guard(lambda: self.inner.on_train_batch_end(batch, logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {key: value for key, value in self.epochs.row.items() if value is not None and key != "epoch"}
-        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, row))
+        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, self.epochs.numbers))
 
 
 class Histograms(keras.callbacks.Callback):

@@ -54,7 +54,9 @@ def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, t
         "environment.json",
         "history.jsonl",
         "model.keras",
+        "overview.png",
         "pixel_order.txt",
+        "predictions.csv",
         "steps.csv",
         "summary.json",
     }

@@ -1,0 +1,150 @@
+"""What one looks at first: the predictions of a run as a table, and its overview as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..config import NUM_CLASSES
+from ..data import Split
+from ..system import replace_atomically, warn, write_atomically
+from .metrics import Metrics, evaluate_run
+from .run_directory import RunDirectory
+
+PREDICTIONS_FILE = "predictions.csv"
+OVERVIEW_FILE = "overview.png"
+MISREAD_ACROSS, MISREAD_DOWN, MISREAD_GAP = 8, 3, 8  # images across and down, and the pixels between them
+DPI = 100
+
+
+def predictions_csv(split: Split, metrics: Metrics) -> bytes:
+    """Return ``predictions.csv``: index, label, prediction, probability of the prediction; one row an image."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "label", "prediction", "probability"])
+    rows = zip(split.labels.tolist(), metrics.predictions.tolist(), metrics.probabilities.tolist(), strict=True)
+    writer.writerows((index, label, prediction, f"{p:.6g}") for index, (label, prediction, p) in enumerate(rows))
+    return text.getvalue().encode("ascii")
+
+
+def write_page(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:
+    """Write ``overview.png``, and ``predictions.csv`` where there are test metrics.
+
+    Args:
+        run: the run directory.
+        split: the test split, or None.
+        metrics: of the final model on it, or None.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if split is not None and metrics is not None:
+        write_atomically(run.path / PREDICTIONS_FILE, predictions_csv(split, metrics))
+    figure = draw_overview(run, split, metrics)
+
+    def write(path: Path) -> None:
+        figure.savefig(path, format="png", dpi=DPI)
+
+    replace_atomically(run.path / OVERVIEW_FILE, write)
+
+
+def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
+    """Return the test metrics of a finished run, and write its page anew where it is a run directory.
+
+    A published record, which has no checkpoints, is left unchanged. Arguments and errors as :func:`evaluate_run`.
+    """
+    split, metrics = evaluate_run(run, data_dir, allow_code=allow_code)
+    if (run.path / "checkpoints").is_dir():
+        try:
+            write_page(run, split, metrics)
+        except OSError as error:
+            warn(f"{OVERVIEW_FILE} of {run.path} cannot be written: {error.strerror or error}")
+    return metrics
+
+
+def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> Figure:
+    """Draw losses, accuracies and learning rate; where there are test metrics, confusion matrix and misread digits."""
+    history, config = run.history(), run.config
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    subfigures: Any = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    losses, accuracies, rates = subfigures[0].subplots(1, 3)
+    _draw_losses(losses, run, history)
+    for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
+        rows = [row for row in history if row.get(f"{name}_accuracy") is not None]
+        if rows:
+            values = [100 * row[f"{name}_accuracy"] for row in rows]
+            accuracies.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
+    accuracies.set(title="accuracy, %", xlabel="epoch")
+    rates.plot([row["epoch"] for row in history], [row["learning_rate"] for row in history], color="0.3")
+    rates.set(title="learning rate", xlabel="epoch")
+    for axes in (losses, accuracies, rates):
+        axes.grid(alpha=0.3)
+    if accuracies.get_legend_handles_labels()[1]:
+        accuracies.legend()
+    if split is not None and metrics is not None:
+        counts, misread = subfigures[1].subplots(1, 2, width_ratios=(1, 1.6))
+        _draw_counts(counts, metrics)
+        _draw_misread(misread, split, metrics)
+    result = f", {metrics.correct:,} of {metrics.total:,} test digits classified correctly" if metrics else ""
+    figure.suptitle(f"{config.model.layer}({config.model.hidden_size}), seed {config.train.seed}{result}")
+    return figure
+
+
+def _marker(rows: list[dict[str, Any]]) -> str:
+    return "o" if len(rows) == 1 else ""
+
+
+def _draw_losses(axes: Axes, run: RunDirectory, history: list[dict[str, Any]]) -> None:
+    """Draw the loss of every batch in the background, and the losses of the epochs."""
+    batches = run.step_losses()
+    per_epoch = run.config.steps_per_epoch
+    axes.plot(
+        np.arange(1, len(batches) + 1) / per_epoch, batches, color="C0", alpha=0.25, linewidth=0.5, label="batches"
+    )
+    for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
+        rows = [row for row in history if row.get(f"{name}_loss") is not None]
+        if rows:
+            epochs, values = [row["epoch"] for row in rows], [row[f"{name}_loss"] for row in rows]
+            axes.plot(epochs, values, color=colour, label=label, marker=_marker(rows))
+    if any(loss > 0 for loss in batches):
+        axes.set_yscale("log")
+    axes.set(title="loss", xlabel="epoch")
+    axes.legend()
+
+
+def _draw_counts(axes: Axes, metrics: Metrics) -> None:
+    """Draw the confusion matrix, its errors shaded."""
+    counts = metrics.confusion
+    errors = counts - np.diag(counts.diagonal())
+    axes.imshow(errors, cmap="Blues", vmin=0, vmax=max(int(errors.max()), 1))
+    for label in range(NUM_CLASSES):
+        for prediction in range(NUM_CLASSES):
+            number = int(counts[label, prediction])
+            colour = "white" if errors[label, prediction] > 0.6 * errors.max() else "black" if number else "silver"
+            axes.text(prediction, label, f"{number}", ha="center", va="center", color=colour, fontsize=7)
+    axes.set(xticks=range(NUM_CLASSES), yticks=range(NUM_CLASSES), xlabel="prediction", ylabel="label")
+    axes.set_title("confusion matrix", fontsize=10)
+
+
+def _draw_misread(axes: Axes, split: Split, metrics: Metrics) -> None:
+    """Draw the misclassified digits with the highest probability of their wrong class."""
+    wrong = np.flatnonzero(metrics.predictions != split.labels)
+    worst = wrong[metrics.probabilities[wrong].argsort(kind="stable")[::-1]]
+    height, width = (side + MISREAD_GAP for side in split.images.shape[1:])
+    field = np.zeros((MISREAD_DOWN * height, MISREAD_ACROSS * width), np.uint8)
+    for place, index in enumerate(worst[: MISREAD_DOWN * MISREAD_ACROSS]):
+        y, x = (place // MISREAD_ACROSS) * height + MISREAD_GAP, (place % MISREAD_ACROSS) * width
+        field[y : y + height - MISREAD_GAP, x : x + width - MISREAD_GAP] = split.images[index]
+        text = f"{split.labels[index]} as {metrics.predictions[index]}"
+        axes.text(x + (width - MISREAD_GAP) / 2, y - 1, text, ha="center", va="bottom", fontsize=8)
+    axes.imshow(field, cmap="gray_r", vmin=0, vmax=255)
+    axes.set_axis_off()
+    axes.set_title(f"{len(wrong):,} misclassified, those with the highest probability first", fontsize=10)

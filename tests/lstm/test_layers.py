@@ -1,0 +1,197 @@
+"""Layers of one's own: what is admitted, how units are matched, what recurrent noise acts on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import Config
+from seqmnist_tf.lstm import (
+    Kernel,
+    MeasuredSequential,
+    architecture_problems,
+    build_model,
+    check_layer,
+    choose_kernel,
+    compile_model,
+    custom_objects,
+    match_units,
+    recurrent_weights,
+)
+from seqmnist_tf.system import InputError
+from tests.toy import ROOT
+
+HEAD = "import keras\nfrom keras import ops\n"
+GOOD = HEAD + (
+    "class Last(keras.layers.Layer):\n"
+    "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n        self.units = units\n"
+    "    def build(self, shape):\n        self.kernel = self.add_weight(shape=(shape[-1], self.units), name='kernel')\n"
+    "    def call(self, x):\n        return ops.matmul(x[:, -1], self.kernel)\n"
+    "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
+)
+
+
+def configure(layer: str, **values: object) -> Config:
+    values = {"model__hidden_size": 6, **values}
+    return cfg.validate(
+        cfg.with_values(Config(), {"model.layer": layer, **{k.replace("__", "."): v for k, v in values.items()}})
+    )
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "own.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+def test_stock_layers_have_the_parameters_that_the_formula_gives(layer: str) -> None:
+    config = configure(layer)
+    model = build_model(config)
+    assert type(model.layers[0]).__name__ == layer
+    assert model.count_params() == cfg.num_params(config)
+    assert architecture_problems(build_model(config), config) == []
+
+
+def test_a_layer_from_a_file_and_one_from_a_module(tmp_path: Path) -> None:
+    config = configure(f"{write(tmp_path, GOOD)}:Last")
+    check_layer(config)
+    model = build_model(config)
+    assert model.output_shape == (None, 10)
+    assert list(custom_objects(config)) == ["Last"]
+    assert cfg.num_params(config) is None
+    assert architecture_problems(build_model(config), config) == []
+    other = build_model(configure(f"{tmp_path / 'own.py'}:Last", model__hidden_size=7))
+    assert architecture_problems(other, config)[0].startswith("units of its layer last")
+    module = configure("keras.layers:GRU")
+    check_layer(module)
+    assert type(build_model(module).layers[0]) is keras.layers.GRU
+
+
+BAD = {
+    "no such file": (None, "Last", "model.layer must name a file that can be read"),
+    "no such name": (GOOD, "Other", "there is no Other in it"),
+    "no function": (GOOD + "Number = 3\n", "Number", "must be a layer class or a function of units (got int)"),
+    "broken file": ("import keras\n1 +\n", "Last", "importing it raised SyntaxError"),
+    "file that raises": ("raise RuntimeError('no')\n", "Last", "importing it raised RuntimeError: no"),
+    "factory that raises": (HEAD + "def f(units):\n    raise ValueError('odd')\n", "f", "raised ValueError: odd"),
+    "no layer": (HEAD + "def f(units):\n    return 3\n", "f", "must return a Keras layer (got int)"),
+    "wrong shape": (
+        HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n",
+        "f",
+        "into (n, 6) (got (None, 7))",
+    ),
+    "sequences": (
+        HEAD + "def f(units):\n    return keras.layers.LSTM(units, return_sequences=True)\n",
+        "f",
+        "into (n, 6) (got (None, 784, 6))",
+    ),
+    "no weight": (
+        HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :units, 0])\n",
+        "f",
+        "must have at least one trainable weight",
+    ),
+    "not serialisable": (
+        GOOD.replace("        return {**super().get_config(), 'units': self.units}\n", "        return {}\n"),
+        "Last",
+        "must save and load as a Keras layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) -> None:
+    text, attribute, message = BAD[name]
+    if text is not None:
+        write(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        check_layer(configure(f"{tmp_path / 'own.py'}:{attribute}"))
+    assert message in str(error.value)
+
+
+def test_a_module_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model.layer no_such_module:X: importing it raised ModuleNotFoundError"):
+        check_layer(configure("no_such_module:X"))
+
+
+@pytest.mark.parametrize("value", ["own.py", ":X", "a b:X", "own.py:1", "LSTM2"])
+def test_names_of_no_layer_are_refused(value: str) -> None:
+    with pytest.raises(InputError, match=r"model.layer must be LSTM, GRU, SimpleRNN, MODULE:NAME or FILE.py:NAME"):
+        configure(value)
+
+
+def test_keys_of_the_lstm_are_refused_for_other_layers() -> None:
+    for key, value in (("forget_bias", "chrono"), ("initializer", "torch")):
+        with pytest.raises(InputError, match=f"model.{key} must be .* with model.layer GRU"):
+            configure("GRU", **{f"model__{key}": value})
+
+
+@pytest.mark.parametrize(("layer", "units"), [("LSTM", 128), ("GRU", 147), ("SimpleRNN", 255)])
+def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -> None:
+    config = match_units(configure(layer, model__match_parameters=67_850))
+    assert config.model.hidden_size == units
+    # No other number of units is nearer.
+    distance = {
+        u: abs((cfg.num_params(configure(layer, model__hidden_size=u)) or 0) - 67_850)
+        for u in (units - 1, units, units + 1)
+    }
+    assert min(distance, key=lambda u: distance[u]) == units
+
+
+def test_the_example_is_admitted_and_matched() -> None:
+    config = configure(f"{ROOT / 'examples' / 'min_lstm.py'}:MinLSTM", model__match_parameters=67_850)
+    config = match_units(config)
+    check_layer(config)
+    assert (config.model.hidden_size, build_model(config).count_params()) == (147, 67_630)
+
+
+def test_the_identity_of_a_layer_is_its_files_content(tmp_path: Path) -> None:
+    first = configure(f"{write(tmp_path, GOOD)}:Last")
+    before = cfg.config_id(first)
+    (tmp_path / "moved.py").write_text(GOOD)
+    assert cfg.config_id(configure(f"{tmp_path / 'moved.py'}:Last")) == before
+    write(tmp_path, GOOD + "# changed\n")
+    assert cfg.config_id(first) != before
+    assert cfg.config_id(first, GOOD.encode()) == before
+    assert len({cfg.config_id(configure(layer)) for layer in ("LSTM", "GRU", "SimpleRNN")}) == 3
+
+
+def test_other_layers_run_on_stock_keras() -> None:
+    assert choose_kernel(configure("GRU", model__hidden_size=16)) == Kernel(None, "model.layer is GRU")
+
+
+def test_recurrent_noise_acts_on_the_recurrent_weights_alone() -> None:
+    random = np.random.RandomState(0)
+    x, y = random.standard_normal((8, 784, 1)).astype(np.float32), random.randint(0, 10, 8)
+    config = configure("GRU", train__recurrent_noise=0.5, train__batch_size=8)
+    model = build_model(config)
+    assert [weight.name for weight in recurrent_weights(model.layers[0])] == ["recurrent_kernel"]
+    losses: list[Any] = []
+    for noise in (0.0, 0.5):
+        trained = MeasuredSequential.of(build_model(config), Kernel(None))
+        trained.recurrent_noise = noise
+        compile_model(trained, config)
+        losses.append(trained.train_on_batch(x, y, return_dict=True)["loss"])
+    assert losses[0] != losses[1]
+
+
+class Named(keras.layers.GRU):
+    """A layer that says which of its weights are recurrent."""
+
+    @property
+    def recurrent_weights(self) -> list[keras.Variable]:
+        return [self.cell.bias]
+
+
+def test_a_layer_may_name_its_recurrent_weights() -> None:
+    layer = Named(4)
+    layer.build((None, 5, 1))
+    assert [weight.name for weight in recurrent_weights(layer)] == ["bias"]
+    dense = keras.layers.Dense(3)
+    dense.build((None, 2))
+    assert recurrent_weights(dense) == []

@@ -1,0 +1,103 @@
+"""Runs with a layer of one's own: what they keep, and that a stranger's layer runs only when it is asked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.conftest import Result
+from tests.lstm.test_layers import GOOD
+from tests.toy import SMALL
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def own(command: Call, in_tmp: Path, toy: None) -> RunDirectory:
+    """A finished run of a layer from a file, which has changed since."""
+    (in_tmp / "own.py").write_text(GOOD)
+    words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
+    result = command(train_main, *[word for word in SMALL if "hidden" not in word], *words)
+    assert result.status == 0, result.err
+    assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in result.out
+    assert "LSTM on stock Keras, which takes several times as long: model.layer is own.py:Last" in result.out
+    (in_tmp / "own.py").write_text("raise SystemExit('the copy must be used')\n")
+    return RunDirectory(in_tmp / "run")
+
+
+def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, command: Call) -> None:
+    assert (own.path / "layer.py").read_text() == GOOD
+    assert own.config.model.hidden_size == 13
+    summary = own.summary or {}
+    assert (summary["num_params"], summary["config_id"]) == (153, cfg.config_id(own.config, GOOD.encode()))
+    for name in ("summary.json", "model.keras"):
+        (own.path / name).unlink()
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert own.summary == summary
+
+
+def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call) -> None:
+    with (own.path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(30))
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert right == (own.summary or {})["final"]["test_correct"]
+    assert all(0 < float(row["probability"]) <= 1 for row in rows)
+    (own.path / "overview.png").unlink()
+    (own.path / "predictions.csv").unlink()
+    assert command(evaluate_main, "run", "--allow-code").status == 0
+    assert (own.path / "overview.png").read_bytes().startswith(b"\x89PNG")
+    with (own.path / "predictions.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+
+
+def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, toy: None) -> None:
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+    shutil.rmtree(in_tmp / "run" / "checkpoints")  # as in a published record
+    (in_tmp / "run" / "overview.png").unlink()
+    assert command(evaluate_main, "run").status == 0
+    assert not (in_tmp / "run" / "overview.png").exists()
+
+
+HOSTILE = f"open({'HARMED'!r}, 'w').close()\n"
+
+
+def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, command: Call, in_tmp: Path) -> None:
+    (own.path / "layer.py").write_text(HOSTILE + GOOD)
+    for main, words in ((evaluate_main, ["run"]), (evaluate_main, ["run", "--json"])):
+        result = command(main, *words)
+        assert result.status == 2
+        assert result.err.startswith("error: run has a layer of its own (own.py:Last)") and "--allow-code" in result.err
+        assert not (in_tmp / "HARMED").exists()
+    document = json.loads((own.path / "config.json").read_text())
+    document["model"]["layer"] = "antigravity:fly"  # an import with an effect
+    (own.path / "config.json").write_text(json.dumps(document))
+    assert command(evaluate_main, "run").status == 2
+    # The test would notice: asked for, it runs.
+    document["model"]["layer"] = "own.py:Last"
+    (own.path / "config.json").write_text(json.dumps(document))
+    command(evaluate_main, "run", "--allow-code")
+    assert (in_tmp / "HARMED").exists()
+
+
+def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+    harm = keras.layers.Lambda(lambda x: (open("HARMED", "w").close(), x)[1], output_shape=(784, 1))
+    model = keras.Sequential([keras.Input((784, 1)), harm, keras.layers.LSTM(4), keras.layers.Dense(10)])
+    (in_tmp / "HARMED").unlink(missing_ok=True)
+    model.save(in_tmp / "run" / "model.keras")
+    (in_tmp / "HARMED").unlink(missing_ok=True)
+    result = command(evaluate_main, "run")
+    assert result.status == 2
+    assert result.err.startswith("error: cannot read run/model.keras: ") and result.err.count("\n") == 1
+    assert not (in_tmp / "HARMED").exists()
