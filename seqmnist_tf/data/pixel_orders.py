@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS
+from ..config import NUM_TIMESTEPS, OPTIONS
 from ..system import InputError
 
 
@@ -20,12 +20,14 @@ def pixel_order(permutation: str) -> np.ndarray:
         int64 (784,), each of 0 to 783 once.
 
     Raises:
-        InputError: the file of ``file:PATH`` cannot be read or holds no such order.
+        InputError: an unknown name, or a file that cannot be read or holds no such order.
 
     Example:
         >>> pixel_order("bit_reversal")[:4].tolist()
         [0, 512, 256, 768]
     """
+    # The same check and the same sentence as for the configuration's key.
+    permutation = OPTIONS["task.permutation"].check(permutation)
     if permutation == "urnn92916":
         # The seed of the unitary RNN experiments (Arjovsky, Shah & Bengio 2016) and of many papers after them.
         permutation = "seed:92916"
@@ -34,7 +36,10 @@ def pixel_order(permutation: str) -> np.ndarray:
         reversed_bits = [int(f"{i:010b}"[::-1], 2) for i in range(1024)]
         return np.array([i for i in reversed_bits if i < NUM_TIMESTEPS])
     if permutation.startswith("seed:"):
-        return np.random.RandomState(int(permutation.removeprefix("seed:"))).permutation(NUM_TIMESTEPS)
+        seed = int(permutation.removeprefix("seed:"))
+        if seed >= 2**32:
+            raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
+        return np.random.RandomState(seed).permutation(NUM_TIMESTEPS)
     if permutation.startswith("file:"):
         return read_pixel_order(Path(permutation.removeprefix("file:")))
     return np.arange(NUM_TIMESTEPS)

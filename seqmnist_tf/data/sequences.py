@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, Config
+from ..config import NUM_TIMESTEPS, Config, validate, with_values
 from .mnist import Examples, load_mnist
 from .pixel_orders import pixel_order
 
@@ -87,23 +87,48 @@ def _split(examples: Examples, part: slice, config: Config, order: np.ndarray) -
     return Split(images, encode(images, config.task.normalization, order), labels.astype(np.int32))
 
 
-def load_sequences() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return ``(x_train, y_train), (x_test, y_test)`` of sequential MNIST as the baseline reads it, for plain Keras.
+def load_sequences(
+    *,
+    permutation: str = "none",
+    normalization: str = "standard",
+    validation_size: int = 0,
+    limit_train: int = 0,
+    limit_test: int = 0,
+    data_dir: str | None = None,
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Return sequential MNIST for plain Keras: the same arrays that ``train`` reads with the same values.
 
     The first call downloads and prepares MNIST.
 
+    Args:
+        permutation: the pixel order, as ``task.permutation``.
+        normalization: ``standard`` or ``unit``, as ``task.normalization``.
+        validation_size: hold out the last N training images.
+        limit_train, limit_test: the first N images; 0 is all.
+        data_dir: folder of the data; None is tensorflow-datasets' own.
+
     Returns:
-        Sequences float32 (n, 784, 1) in published order and labels int32 (n,), 0 to 9; n is 60,000 and 10,000.
+        ``(x_train, y_train), (x_test, y_test)``, or with ``validation_size``
+        ``(x_train, y_train), (x_validation, y_validation), (x_test, y_test)``. Sequences are float32 (n, 784, 1) in
+        published order, labels int32 (n,), 0 to 9; n is 60,000 and 10,000 where nothing is held out or left out.
 
     Raises:
+        InputError: a value that is not allowed.
         RunError: no source of MNIST could be reached.
 
     Example::
 
-        (x_train, y_train), (x_test, y_test) = load_sequences()
+        (x_train, y_train), (x_test, y_test) = load_sequences(permutation="urnn92916")
         model.fit(x_train, y_train, validation_data=(x_test, y_test))
     """
-    config, order = Config(), pixel_order("none")
-    mnist = load_mnist(config.data.source, config.data.dir)
-    train, test = (_split(mnist[name], slice(None), config, order) for name in ("train", "test"))
-    return (train.sequences, train.labels), (test.sequences, test.labels)
+    values = {
+        "task.permutation": permutation,
+        "task.normalization": normalization,
+        "task.validation_size": validation_size,
+        "task.limit_train": limit_train,
+        "task.limit_test": limit_test,
+        "data.dir": data_dir,
+    }
+    splits = load_splits(validate(with_values(Config(), values)), pixel_order(permutation))
+    parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]
+    return tuple((part.sequences, part.labels) for part in parts)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
@@ -39,9 +40,27 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process was given: by its affinity, a container's quota, or Slurm."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = [len(affinity(0)) if affinity else os.cpu_count() or 1]
+    if (quota := _cgroup_quota()) is not None:
+        cores.append(max(1, int(quota)))
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdecimal() and int(slurm) > 0:
+        cores.append(int(slurm))
+    return min(cores)
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the CPUs that a container may use, None without a limit (cgroup v2's cpu.max, v1's cpu.cfs_*)."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Train an LSTM on sequential MNIST.
 
-python -m seqmnist_tf.train [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--run-dir DIR] [--resume]
+python -m seqmnist_tf.train [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--run-dir DIR] [--resume [auto]]
 """
 
 from __future__ import annotations
@@ -25,11 +25,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run directory (default: runs/<preset>-<seed>-<timestamp>)"
     )
-    parser.add_argument("--resume", action="store_true", help="resume the run in --run-dir")
+    parser.add_argument(
+        "--resume",
+        choices=("required", "auto"),
+        metavar="[auto]",
+        help="resume the run in --run-dir; auto: start it where there is none",
+    )
     cfg.add_config_arguments(parser)
-    args = cfg.parse_arguments(parser, argv)
+    args = cfg.parse_arguments(parser, _with_resume_values(argv))
     path = args.options.run_dir
-    if args.options.resume:
+    resuming = bool(args.options.resume)
+    if args.options.resume == "auto":
+        resuming = (_require_run_dir(path) / "config.json").exists()
+    if resuming:
         run = RunDirectory.open(_require_run_dir(path))
         _require_same(run, args)
         config = run.config
@@ -41,18 +49,29 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     _interrupt_on_terminate()
     command = shlex.join(["python", "-m", "seqmnist_tf.train", *argv])
-    if not args.options.resume:
+    if not resuming:
         path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
         RunDirectory.refuse_existing(path)
     system.start_tensorflow()
     from .training import resume, train  # late, so that --help and bad input do not wait for TensorFlow
 
-    if args.options.resume:
+    if resuming:
         summary = resume(path, command=command)
     else:
         summary = train(config, path, preset=args.preset or "baseline", command=command)
     _report(summary, path)
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
+
+
+def _with_resume_values(argv: list[str]) -> list[str]:
+    """Write ``--resume`` with its value, so that a preset that follows it is not taken for one."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] == "--resume=required" and word == "auto":
+            words[-1] = "--resume=auto"
+        else:
+            words.append("--resume=required" if word == "--resume" else word)
+    return words
 
 
 def _require_run_dir(path: Path | None) -> Path:

@@ -14,7 +14,8 @@ import numpy as np
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
 from ..lstm import architecture_problems, custom_objects, is_stock
-from ..system import InputError, first_line
+from ..system import InputError, first_line, note
+from .evaluation_bar import EvaluationBar
 from .run_directory import RunDirectory
 
 AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
@@ -88,7 +89,11 @@ class Metrics:
 
 
 def evaluate_model(
-    model: keras.Model, split: Split, batch_size: int, callbacks: Sequence[keras.callbacks.Callback] = ()
+    model: keras.Model,
+    split: Split,
+    batch_size: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    description: str | None = None,
 ) -> Metrics:
     """Return the metrics of a model over every example of a split.
 
@@ -97,7 +102,10 @@ def evaluate_model(
         split: the examples.
         batch_size: examples per step; the result does not depend on it beyond rounding.
         callbacks: for ``predict``.
+        description: says on the terminal what is evaluated, above a bar; None for neither.
     """
+    if description:
+        callbacks = [*callbacks, EvaluationBar(description, math.ceil(len(split) / batch_size))]
     logits = model.predict(in_batches(split.sequences, batch_size), verbose=0, callbacks=list(callbacks))
     return score(logits, split.labels)
 
@@ -151,10 +159,12 @@ def evaluate_run(run: RunDirectory, data_dir: str | None = None, *, allow_code: 
     Raises:
         InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
+    note(f"loading the model of {run.path} and the test images")
     model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
     split = load_test(config, run.pixel_order())
-    return split, evaluate_model(model, split, config.test.batch_size)
+    description = f"evaluating it on stock Keras: {len(split):,} test images"
+    return split, evaluate_model(model, split, config.test.batch_size, description=description)
 
 
 def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Sequential:

@@ -39,8 +39,12 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {float((logs or {})['loss']):.4f}", refresh=False)
+            last = batch + 1 == self.config.steps_per_epoch
+            loss = f"loss {float((logs or {})['loss']):.4f}"
+            self.bar.set_postfix_str(f"{loss}, evaluating" if last else loss, refresh=False)
             self.bar.update()
+            if last:
+                self.bar.refresh()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = self.epochs.row
@@ -65,7 +69,9 @@ class ProgressBar(keras.callbacks.Callback):
             return ""
         self.explained = True
         text = "; many recipes stay on this plateau for their first epochs, and some for good"
-        return text if self.config.model.forget_bias == "chrono" else text + " (--model.forget_bias chrono skips it)"
+        model = self.config.model
+        without_chrono = model.layer == "LSTM" and model.forget_bias != "chrono"
+        return text + (" (--model.forget_bias chrono skips it)" if without_chrono else "")
 
     def close(self) -> None:
         """Remove the bar."""

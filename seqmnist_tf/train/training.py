@@ -101,6 +101,7 @@ def train(
         resumed=[],
     )
     run = RunDirectory.create(path, config, record, order, source)
+    _announce_run(run, config, preset, splits)
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
 
@@ -138,9 +139,9 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
                 "published"
             )
         record = {**first, "resumed": [*first.get("resumed", []), now]}
-        return _fit(
-            run, config, build_model(config, run.layer_file), load_splits(config, order), kernel, stop_rule, record
-        )
+        model, splits = build_model(config, run.layer_file), load_splits(config, order)
+        _announce_run(run, config, first.get("preset"), splits)
+        return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
 def _start(config: Config) -> Kernel:
@@ -152,6 +153,16 @@ def _start(config: Config) -> Kernel:
     elif kernel.reason:
         say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
     return kernel
+
+
+def _announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
+    """Say where the run is, and what it reads."""
+    parts = [f"{len(splits.train):,} training images"]
+    if splits.validation is not None:
+        parts.append(f"{len(splits.validation):,} held out")
+    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
+    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
+    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
 
 
 def _announce_model(config: Config, model: keras.Sequential) -> None:
@@ -261,15 +272,17 @@ def _finish_model(
     callbacks: RunCallbacks,
 ) -> dict[str, Any] | None:
     """Write ``model.keras`` and return the test results of the reloaded file; None without a test set."""
+    callbacks.close()
     path = run.path / "model.keras"
     replace_atomically(path, model.save)
     tracker.log_model(path)
     if splits.test is None:
         write_page(run, None, None)
         return None
-    metrics = evaluate_model(
-        load_final_model(run, allow_code=True), splits.test, config.test.batch_size, [callbacks.interruption]
-    )
+    reloaded = load_final_model(run, allow_code=True)  # the code has just been trained
+    description = f"evaluating the saved model.keras on stock Keras: {len(splits.test):,} test images"
+    interruption = [callbacks.interruption]
+    metrics = evaluate_model(reloaded, splits.test, config.test.batch_size, interruption, description)
     write_page(run, splits.test, metrics)
     tracker.log_predictions(splits.test, metrics.predictions)
     return {

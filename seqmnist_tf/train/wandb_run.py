@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import netrc
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from wandb.integration.keras import WandbMetricsLogger
 
 from ..config import NUM_CLASSES, Config, config_to_dict
 from ..data import Split
-from ..system import PROBE_SECONDS, first_line, host_answers, warn
+from ..system import PROBE_SECONDS, first_line, host_answers, say, warn
 from .epoch_log import EpochLog
 
 INIT_SECONDS, FINISH_SECONDS = 30, 60
@@ -98,6 +99,7 @@ class Tracker:
     def _start(self, run_id: str | None) -> None:
         mode = resolve_mode(self.config.wandb.mode)
         if mode == "disabled":
+            say("W&B: disabled")
             return
         try:
             self.run = self._init(run_id, mode)
@@ -106,6 +108,11 @@ class Tracker:
                 raise
             warn(f"W&B online failed, tracking offline: {first_line(error)}")
             self.run = self._init(run_id, "offline")
+        if self.run.offline:
+            files = Path(self.run.dir).parent
+            say(f"W&B: offline, in {files} (upload it: wandb sync {shlex.quote(str(files))})")
+        else:
+            say(f"W&B: {self.run.url}")
         if self.first_step:
             # W&B drops steps that do not rise. Continue above all that earlier processes can have logged: a row for
             # each batch of their epochs and of the one that was cut off, and at most two for each epoch.

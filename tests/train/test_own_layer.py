@@ -92,7 +92,7 @@ def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, comma
 
 def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
     assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
-    harm = keras.layers.Lambda(lambda x: (open("HARMED", "w").close(), x)[1], output_shape=(784, 1))
+    harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115
     model = keras.Sequential([keras.Input((784, 1)), harm, keras.layers.LSTM(4), keras.layers.Dense(10)])
     (in_tmp / "HARMED").unlink(missing_ok=True)
     model.save(in_tmp / "run" / "model.keras")

@@ -180,3 +180,17 @@ def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
     assert result.status == 1
     assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
     assert "(remove it to start over)" in result.err
+
+
+def test_resume_auto_starts_and_continues_with_one_command_line(command: Any, in_tmp: Path, toy: None) -> None:
+    words = ["sgd", *SMALL, "--train.n-epochs=1", "--run-dir=run", "--resume", "auto"]
+    first = command(train_main, *words)
+    assert (first.status, "run run (completed, 1 epochs" in first.out) == (0, True)
+    (in_tmp / "run" / "summary.json").unlink()  # as after a kill
+    (in_tmp / "run" / "model.keras").unlink()
+    assert command(train_main, *words).status == 0
+    assert len(json.loads((in_tmp / "run" / "environment.json").read_text())["resumed"]) == 1
+    other = command(train_main, *words, "--train.seed=1")
+    assert "train.seed is 0 in the run at run and cannot be changed" in other.err
+    assert "--resume needs --run-dir" in command(train_main, "--resume", "auto").err
+    assert "no run at none" in command(train_main, "--resume", "--run-dir=none", "sgd").err
