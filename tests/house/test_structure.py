@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tune": {"system", "config", "train"},
     "serve": {"system", "config", "data", "train"},
     "benchmark": {"system", "config", "data", "lstm", "serve"},
-    "results": {"system", "config", "data", "train", "benchmark"},
+    "results": {"system", "config", "data", "lstm", "train", "benchmark"},
 }
 COMMANDS = {
     "evaluate": {"system", "train"},
@@ -207,7 +207,7 @@ HEAVY = "{'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner', 
             "import runpy; sys.argv = ['x', '--help']\n"
             f"try: runpy.run_module('seqmnist_tf.{name}', run_name='__main__')\n"
             "except SystemExit as stopped: assert stopped.code == 0, stopped.code"
-            for name in ("train", "tune", "serve", "benchmark", "results", *COMMANDS)
+            for name in ("data", "train", "tune", "serve", "benchmark", "results", *COMMANDS)
         ),
     ],
     ids=lambda code: code[:60].split(";")[0] + code[-60:-20],
