@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         paths = require_versions(args.model_dir)
         system.start_tensorflow(0)
         from .app import create_app  # late, so that --help and bad input do not wait for TensorFlow
-        from .models import ServedModels
+        from .models import ServedModels  # late for the same reason
 
         models = ServedModels(paths)
         host, port = server_socket.getsockname()[:2]

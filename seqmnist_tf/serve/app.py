@@ -133,7 +133,7 @@ def _prepare(body: bytes) -> bytes:
 
 
 def _requested_version(request: Request) -> str | None:
-    """Return the version in the request's path, None where the path has none.
+    """Return the version in the request's path, None if it has none.
 
     Raises:
         RequestError: 404, another model's name; 400, a verb other than ``:predict``.

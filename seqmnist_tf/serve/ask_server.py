@@ -12,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 from ..system import InputError, RunError, start_tensorflow
-from .versions import DEFAULT_SIGNATURE, MODEL_NAME
+from .versions import MODEL_NAME
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
 IMAGES_PER_REQUEST = 128  # more images are sent in several requests
@@ -106,29 +106,15 @@ def _reason(error: BaseException) -> str:
 
 
 def _ask_grpc(server: str, images: np.ndarray, timeout: float) -> dict[str, Any]:
-    # Late imports: gRPC's messages need TensorFlow, for which a client over REST must not wait.
     start_tensorflow()
-    import grpc
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+    from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which a client over REST must not wait
 
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = MODEL_NAME
-    request.model_spec.signature_name = DEFAULT_SIGNATURE
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
-    options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(server.removeprefix("grpc://"), options) as channel:
-        try:
-            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            raise _unreachable(server, f"no connection within {CONNECT_SECONDS:g} s") from None
-        try:
-            response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise _too_slow(server, timeout) from None
-            raise RunError(f"{server} answered {error.code().name}: {error.details()}") from None
-    return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+    try:
+        return ask_grpc(server, images, timeout, CONNECT_SECONDS)
+    except ConnectionError as error:
+        raise _unreachable(server, str(error)) from None
+    except TimeoutError:
+        raise _too_slow(server, timeout) from None
 
 
 def _unreachable(server: str, reason: str) -> RunError:

@@ -16,7 +16,7 @@ MAX_BODY_BYTES = 8 * 2**20
 # A client that is still sending does not read the answer: of a body that is too large, this much is read and ignored.
 MAX_IGNORED_BYTES = 8 * MAX_BODY_BYTES
 MAX_REQUEST_ROWS = 256
-MAX_UNROLLED_PIXELS = 32 * NUM_TIMESTEPS  # of all rows, where the answer has probabilities after each pixel
+MAX_UNROLLED_PIXELS = 32 * NUM_TIMESTEPS  # of all rows, if the answer has probabilities after each pixel
 HEAD_SECONDS, BODY_SECONDS, ANSWER_SECONDS = 10.0, 20.0, 60.0
 SHUTDOWN_SECONDS = 10
 SECURITY_HEADERS = [

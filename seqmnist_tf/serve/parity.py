@@ -71,7 +71,7 @@ def expected_outputs(inputs: dict[str, Arrays], model: keras.Sequential) -> dict
 def largest_difference(outputs: Arrays, expected: Arrays) -> float:
     """Return the largest difference between the outputs of a signature, relative to max(1, largest expected value).
 
-    Where the classes differ, the difference is the one between the two classes' expected probabilities.
+    For classes that differ, it is the difference between the expected probabilities of the two classes.
 
     Raises:
         RunError: an output has the wrong shape or dtype.

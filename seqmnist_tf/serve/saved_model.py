@@ -51,7 +51,7 @@ class SavedModel:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What export wrote about the model: run, configuration, test accuracy, pixel order, package versions."""
+        """The description that export wrote: run, configuration, test accuracy, pixel order, package versions."""
         return read_description(self.path)
 
     def inputs(self, signature: str) -> dict[str, Any]:

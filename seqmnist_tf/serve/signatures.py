@@ -1,4 +1,4 @@
-"""The signatures of an exported model: what TF Serving and other engines can call."""
+"""The signatures of an exported model: the functions that TF Serving and other engines can call."""
 
 from __future__ import annotations
 
@@ -18,67 +18,89 @@ from .picture import IMAGE_SIDE
 PNG_SIZE_AT, PNG_SIZE_BYTES = 16, 8
 
 
-def save_signatures(model: keras.Sequential, normalization: str, order: np.ndarray, path: Path) -> None:
-    """Write a trained model as a SavedModel with five signatures, each for any number of rows n.
-
-    - ``serving_default``: ``images`` uint8 (n, 28, 28) to ``class_id`` int64 (n,), ``probabilities`` float32 (n, 10);
-    - ``encoded_images``: ``image_bytes`` string (n,), 28x28 PNG or JPEG files, to the same outputs;
-    - ``logits``: ``sequence`` float32 (n, 784, 1), normalised and in the run's pixel order, to ``logits`` float32
-      (n, 10): Keras's own loop of elementary operations, for engines without ``BlockLSTMV2``;
-    - ``trace``: ``images`` to ``probabilities`` float32 (n, 784, 10), after each pixel;
-    - ``step``: ``pixels`` float32 (n, k, 1), the next part of a ``sequence``, with states ``h``, ``c`` float32
-      (n, units), zeros at the start, to ``h_next``, ``c_next`` and ``probabilities`` float32 (n, k, 10).
+class ServingFunctions:
+    """The functions of the signatures, each for any number of rows n, as graphs of TensorFlow operations.
 
     Args:
         model: a Keras Sequential of an LSTM over one feature and a dense layer, both stock layers.
         normalization: ``task.normalization`` of its run.
         order: int (784,), the pixel order of its run.
-        path: the folder to write to.
     """
-    lstm = model.layers[0]
-    lstm.use_cudnn = False  # otherwise the graph would only run on the kind of device that wrote it
-    levels = data.normalized_levels(normalization)
-    block_lstm = BlockLSTM(model, float(levels[0]))
 
-    def sequences(images: tf.Tensor) -> tf.Tensor:
-        pixels = tf.reshape(images, (-1, NUM_TIMESTEPS, 1))
-        if not np.array_equal(order, np.arange(NUM_TIMESTEPS)):
-            pixels = tf.gather(pixels, order.astype(np.int32), axis=1)
-        return tf.gather(levels, tf.cast(pixels, tf.int32))
+    def __init__(self, model: keras.Sequential, normalization: str, order: np.ndarray) -> None:
+        model.layers[0].use_cudnn = False  # otherwise the graph would only run on the kind of device that wrote it
+        self.model = model
+        self.units = model.layers[0].units
+        self.levels, self.order = data.normalized_levels(normalization), order
+        self.block_lstm = BlockLSTM(model, float(self.levels[0]))
 
-    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = block_lstm.logits(sequences(images))
+    def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classify images uint8 (n, 28, 28): ``class_id`` int64 (n,), ``probabilities`` float32 (n, 10)."""
+        logits = self.block_lstm.logits(self._sequences(images))
         return {"class_id": tf.argmax(logits, -1), "probabilities": tf.nn.softmax(logits)}
 
-    def classify_encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return classify(
-            tf.map_fn(decode_image, image_bytes, fn_output_signature=tf.TensorSpec((IMAGE_SIDE, IMAGE_SIDE), tf.uint8))
-        )
+    def encoded_images(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classify 28x28 PNG or JPEG files, string (n,); outputs as :meth:`serving_default`."""
+        image = tf.TensorSpec((IMAGE_SIDE, IMAGE_SIDE), tf.uint8)
+        return self.serving_default(tf.map_fn(decode_image, image_bytes, fn_output_signature=image))
 
-    def logits(sequence: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"logits": model(sequence)}
+    def logits(self, sequence: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return ``logits`` float32 (n, 10) of sequences float32 (n, 784, 1), normalised and in the run's pixel order.
 
-    def trace(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, _, _ = block_lstm.unroll(sequences(images), *block_lstm.start(tf.shape(images)[0]))
+        Keras's own loop of elementary operations, for engines without ``BlockLSTMV2``.
+        """
+        return {"logits": self.model(sequence)}
+
+    def trace(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return ``probabilities`` float32 (n, 784, 10), after each pixel of images uint8 (n, 28, 28)."""
+        start = self.block_lstm.start(tf.shape(images)[0])
+        logits, _, _ = self.block_lstm.unroll(self._sequences(images), *start)
         return {"probabilities": tf.nn.softmax(logits)}
 
-    def step(pixels: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, h_next, c_next = block_lstm.unroll(pixels, h, c)
+    def step(self, pixels: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Continue over the next pixels, float32 (n, k, 1), of sequences.
+
+        Args:
+            pixels: float32 (n, k, 1), normalised and in the run's pixel order.
+            h: float32 (n, units), the output before these pixels; zeros at the start.
+            c: float32 (n, units), the cell state before these pixels; zeros at the start.
+
+        Returns:
+            ``h_next`` and ``c_next`` float32 (n, units), and ``probabilities`` float32 (n, k, 10), after each pixel.
+        """
+        logits, h_next, c_next = self.block_lstm.unroll(pixels, h, c)
         return {"h_next": h_next, "c_next": c_next, "probabilities": tf.nn.softmax(logits)}
 
+    def _sequences(self, images: tf.Tensor) -> tf.Tensor:
+        pixels = tf.reshape(images, (-1, NUM_TIMESTEPS, 1))
+        if not np.array_equal(self.order, np.arange(NUM_TIMESTEPS)):
+            pixels = tf.gather(pixels, self.order.astype(np.int32), axis=1)
+        return tf.gather(self.levels, tf.cast(pixels, tf.int32))
+
+
+def save_signatures(model: keras.Sequential, normalization: str, order: np.ndarray, path: Path) -> None:
+    """Write a trained model as a SavedModel whose signatures are the :class:`ServingFunctions`.
+
+    Args:
+        model: a Keras Sequential of an LSTM over one feature and a dense layer, both stock layers.
+        normalization: ``task.normalization`` of the model's run.
+        order: int (784,), the pixel order of the model's run.
+        path: the folder to write to.
+    """
+    functions = ServingFunctions(model, normalization, order)
     images = tf.TensorSpec((None, IMAGE_SIDE, IMAGE_SIDE), tf.uint8, "images")
     image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
     sequence = tf.TensorSpec((None, NUM_TIMESTEPS, 1), tf.float32, "sequence")
     pixels = tf.TensorSpec((None, None, 1), tf.float32, "pixels")
-    h, c = (tf.TensorSpec((None, lstm.units), tf.float32, name) for name in ("h", "c"))
+    h, c = (tf.TensorSpec((None, functions.units), tf.float32, name) for name in ("h", "c"))
     archive = ExportArchive()
     archive.track(model)
-    archive.track(block_lstm)
-    archive.add_endpoint("serving_default", classify, [images])
-    archive.add_endpoint("encoded_images", classify_encoded, [image_bytes])
-    archive.add_endpoint("logits", logits, [sequence])
-    archive.add_endpoint("trace", trace, [images])
-    archive.add_endpoint("step", step, [pixels, h, c])
+    archive.track(functions.block_lstm)
+    archive.add_endpoint("serving_default", functions.serving_default, [images])
+    archive.add_endpoint("encoded_images", functions.encoded_images, [image_bytes])
+    archive.add_endpoint("logits", functions.logits, [sequence])
+    archive.add_endpoint("trace", functions.trace, [images])
+    archive.add_endpoint("step", functions.step, [pixels, h, c])
     archive.write_out(str(path), verbose=False)
 
 

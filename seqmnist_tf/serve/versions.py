@@ -40,7 +40,7 @@ def require_versions(folder: Path) -> dict[int, Path]:
 
 
 def read_description(version: Path) -> dict[str, Any]:
-    """Return what export wrote about a version: its run, configuration, test accuracy, pixel order, package versions.
+    """Return the description that export wrote: run, configuration, test accuracy, pixel order, package versions.
 
     Args:
         version: the folder of the version.

@@ -80,7 +80,7 @@ def test_the_load_of_two_clients(server: str) -> None:
 
 
 def test_a_server_without_answers_is_a_failure(server: str) -> None:
-    with pytest.raises(RunError, match="the local server gave no answer: 404 Client Error"):
+    with pytest.raises(RunError, match="the local server gave no answer: 405 Client Error"):
         load.measure_load(f"{server}/nowhere", IMAGES, 1, 0.1)
 
 

@@ -2,8 +2,9 @@
 //
 //     saved_model_loader VERSION_DIR REQUESTS ANSWERS
 //
-// REQUESTS is a TFRecord file of tensorflow.serving.PredictionLog, as the warm-up requests are. ANSWERS becomes a
-// TFRecord file with a TensorProto for each output of each request, a request's in the order of their names.
+// REQUESTS is a TFRecord file of tensorflow.serving.PredictionLog, like the warm-up requests. ANSWERS is written as a
+// TFRecord file with one TensorProto per output, in the order of the requests and, for each request, of the outputs'
+// names.
 
 #include <cstdint>
 #include <iostream>
@@ -27,8 +28,8 @@ void check(const absl::Status& status) {
   }
 }
 
-// The submessages and strings of a protobuf message by their field number, in order. TensorFlow's library does not hold
-// the messages of TF Serving, so that they are read here from their wire format.
+// The submessages and strings of a protobuf message by field number, in order. TensorFlow's library lacks the messages
+// of TF Serving; this parses their wire format.
 class Fields {
  public:
   explicit Fields(const std::string& message) {

@@ -111,7 +111,7 @@ def test_any_picture_is_prepared(server: str) -> None:
     assert blank.status_code == 400 and "is not a readable picture" in blank.json()["error"]
 
 
-def test_the_page_is_served_and_loads_nothing_from_elsewhere(server: str) -> None:
+def test_the_page_is_served_and_loads_nothing_from_other_servers(server: str) -> None:
     page = requests.get(server, timeout=9)
     assert page.status_code == 200 and "<canvas" in page.text
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
@@ -293,7 +293,7 @@ def test_2000_bad_requests_are_refused_and_the_good_ones_between_them_answered(s
 
 
 def answer_to(server: str, *parts: bytes, pause: float = 0) -> bytes:
-    """Send raw bytes, part by part, and return what comes back until the server hangs up."""
+    """Send raw bytes, part by part, and return the answer, up to the end of the connection."""
     host, port = server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         for part in parts:

@@ -275,7 +275,7 @@ for _ in range(int(count)):
 
 
 def export_elsewhere(run: Path, folder: Path, count: int, *killed_after: str) -> int:
-    """Export a run some times in another process, which kills itself after a function; return its exit status."""
+    """Export a run ``count`` times in another process, which kills itself after a function; return its exit status."""
     command = [sys.executable, "-c", EXPORTER, str(run), str(folder), str(count), *killed_after]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=200).returncode
 

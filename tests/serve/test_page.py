@@ -114,7 +114,7 @@ def answer(page: Page) -> int:
 
 
 def bars(page: Page) -> dict[int, float]:
-    """Return the percentages beside the bars."""
+    """Return the percentages next to the bars."""
     rows = page.get_by_role("list", name="Probability of each digit").get_by_role("listitem").all_text_contents()
     return {int(digit): float(number) for digit, number in (re.findall(r"[\d.]+", row) for row in rows)}
 
@@ -156,7 +156,7 @@ def test_test_images_are_chosen_by_keyboard(visit: Visit) -> None:
 
 def test_an_empty_drawing_is_an_error_and_the_page_goes_on(visit: Visit) -> None:
     page, _ = visit(STILL)
-    page.get_by_role("button", name="Read it").click()
+    page.get_by_role("button", name="Classify").click()
     expect(page.get_by_role("alert")).to_have_text(re.compile(r"\w+ \w+"))
     draw(page)
     assert answer(page) == 3
@@ -176,7 +176,7 @@ def test_reduced_motion_shows_the_end_at_once(visit: Visit) -> None:
 def test_everything_has_a_name(visit: Visit) -> None:
     page, _ = visit(DESKTOP)
     expect(page.get_by_role("button", name=re.compile("test image"))).to_have_count(10)
-    for name in ("Read it", "Clear", "Play", "A picture file"):
+    for name in ("Classify", "Clear", "Play", "A picture file"):
         expect(page.get_by_role("button", name=name, exact=True)).to_have_count(1)
     expect(page.get_by_role("slider", name="Pixels read")).to_have_count(1)
     assert page.locator("button, input").count() == 10 + 4 + 1

@@ -36,7 +36,7 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replay(loader: Path, version: Path, requests: Path) -> Iterator[np.ndarray]:
-    """Yield the outputs that the C++ program computes: those of each request, in the order of their names."""
+    """Yield the outputs that the C++ program computes, request by request, in the order of the outputs' names."""
     answers = requests.with_name(f"{requests.name}-answers")
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [str(loader), str(version), str(requests), str(answers)]

@@ -2,12 +2,12 @@ const SIDE = 28;
 const STEPS = SIDE * SIDE;
 const DIGITS = [...Array(10).keys()];
 const HINT = "Draw a digit or choose a picture.";
-const PAUSE_BEFORE_READING = 600; // ms, time enough to begin the next stroke of a digit
+const PAUSE_BEFORE_READING = 600; // ms: enough time to begin the next stroke of a digit
 const TRACE_DURATION = 6000; // ms
-const PATIENCE = 20000; // ms that the server may take
-const PEN_WIDTH = 20; // CSS px: once scaled to MNIST's size about as thick as MNIST's strokes
+const ANSWER_TIMEOUT = 20000; // ms
+const PEN_WIDTH = 20; // CSS px: after scaling to MNIST's size, about as thick as MNIST's strokes
 const MARGIN = { left: 44, right: 12, top: 44, bottom: 34 }; // of the chart, px
-const REIGN_HEIGHT = 18; // px, the band that tells the most probable digit
+const SPAN_HEIGHT = 18; // px, the band of the most probable digits
 const SEQUENCE_HEIGHT = 10; // px, the band of pixels
 
 const element = (id) => document.getElementById(id);
@@ -18,18 +18,18 @@ const slider = element("slider");
 const file = element("file");
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-let trace = null; // what was read last: its picture, its probabilities and what follows from them
+let trace = null; // the newest picture, its probabilities and the spans of their maximum
 let step = 0; // pixels read
-let seen = 0; // the most pixels read so far: the chart keeps what comes later to itself
+let seen = 0; // the largest step so far: the chart hides everything after it
 let frame = 0;
 let pause = 0;
 let newest = new AbortController();
-let pen = null; // where it last touched the paper, while it is down
+let pen = null; // the last point of the current stroke; null between strokes
 let drawn = null; // the parts of the chart that move with the step
 
 const percent = (probability) => `${(100 * probability).toFixed(1)}\u00a0%`;
 const decode = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
+const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
 // The server
 
@@ -53,11 +53,11 @@ async function predict(image, signal) {
 
 function explain(error) {
   if (error instanceof ServerError) return error.message;
-  if (error.name === "TimeoutError") return "The server takes too long. Try again.";
-  return "The server cannot be reached, or its answer cannot be read. Try again.";
+  if (error.name === "TimeoutError") return "The server did not answer in time. Try again.";
+  return "The server cannot be reached, or its answer is damaged. Try again.";
 }
 
-// Reading: the newest request alone counts
+// Requests: only the answer to the newest one is shown
 
 function stop() {
   clearTimeout(pause);
@@ -70,11 +70,11 @@ async function read(source, label, getImage) {
   stop();
   const current = newest;
   const { signal } = current;
-  const limit = setTimeout(() => current.abort(new DOMException("", "TimeoutError")), PATIENCE);
+  const limit = setTimeout(() => current.abort(new DOMException("", "TimeoutError")), ANSWER_TIMEOUT);
   element("error").textContent = "";
   element("answer").textContent = "Waiting for the server.";
   try {
-    // The server may have gone on to another version, with another pixel order, since the page was loaded.
+    // Since the page was loaded, the server may have been restarted with another version and pixel order.
     const [model, image] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
     const probabilities = await predict(image, signal);
     if (current !== newest) return;
@@ -90,14 +90,14 @@ async function read(source, label, getImage) {
 }
 
 function readDrawing() {
-  // Not toBlob: Chromium leaves that for an idle moment, which on a busy machine is seconds away.
+  // Not toBlob: Chromium waits for an idle moment to run it, which takes seconds on a busy machine.
   const drawing = decode(paper.canvas.toDataURL().split(",")[1]);
   read("your drawing", null, (signal) => prepare(drawing, signal));
 }
 
 async function readChosen(source, label, getImage) {
   await read(source, label, getImage);
-  element("verdict").scrollIntoView({ block: "nearest" }); // on a phone the choice stands below the answer
+  element("verdict").scrollIntoView({ block: "nearest" }); // on a phone, the choice is below the answer
 }
 
 // The drawing
@@ -113,7 +113,7 @@ function drawTo({ clientX, clientY }) {
   const point = { x: (clientX - box.left) * scale, y: (clientY - box.top) * scale };
   Object.assign(paper, { strokeStyle: "#111111", lineCap: "round", lineWidth: PEN_WIDTH * scale });
   paper.beginPath();
-  paper.moveTo(pen?.x ?? point.x - 0.01, pen?.y ?? point.y); // some browsers draw no line without length
+  paper.moveTo(pen?.x ?? point.x - 0.01, pen?.y ?? point.y); // some browsers do not draw a line of length 0
   paper.lineTo(point.x, point.y);
   paper.stroke();
   pen = point;
@@ -130,12 +130,12 @@ const onPen = (type, act) => paper.canvas.addEventListener(type, (event) => even
 
 function begin(source, label, image, order, probabilities) {
   const leaders = probabilities.map((row) => row.indexOf(Math.max(...row)));
-  const reigns = [];
+  const spans = []; // of steps with the same most probable digit
   leaders.forEach((digit, index) => {
-    if (digit !== leaders[index - 1]) reigns.push({ digit, from: index });
-    reigns.at(-1).to = index + 1;
+    if (digit !== leaders[index - 1]) spans.push({ digit, from: index });
+    spans.at(-1).to = index + 1;
   });
-  trace = { label, image, order, probabilities, leaders, reigns };
+  trace = { label, image, order, probabilities, leaders, spans };
   step = seen = 0;
   element("source").textContent = source;
   element("answer").textContent = "Reading. The answer comes after the last pixel.";
@@ -173,11 +173,11 @@ function show(count) {
 }
 
 function answer() {
-  const { digit, from } = trace.reigns.at(-1);
+  const { digit, from } = trace.spans.at(-1);
   const certainty = percent(trace.probabilities[STEPS - 1][digit]);
   const wrong = trace.label !== null && trace.label !== digit ? ` The label says ${trace.label}.` : "";
   const since = `The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
-  return `It is ${named(digit)} (${certainty}).${wrong} ${since}`;
+  return `It is ${withArticle(digit)} (${certainty}).${wrong} ${since}`;
 }
 
 function play(from) {
@@ -266,24 +266,24 @@ function drawChart() {
 
   const clip = add(add(chart, "clipPath", { id: "seen" }), "rect", { x: x(0), y: 0, height: bottom });
   const curves = add(chart, "g", { "clip-path": "url(#seen)" });
-  drawReigns(curves, x);
+  drawSpans(curves, x);
   drawCurves(curves, x, y);
   const sequence = pictureOf(trace.order.map((position) => trace.image[position]), STEPS, 1);
   const place = { x: x(0), y: y(0) + 4, width, height: SEQUENCE_HEIGHT, preserveAspectRatio: "none" };
   add(curves, "image", { href: sequence.toDataURL(), ...place });
   const veil = add(chart, "rect", { class: "veil", y: 0, height: bottom });
   drawn = { x, clip, veil, cursor: add(chart, "path", { class: "cursor", d: `M0 0V${bottom}` }) };
-  const long = trace.reigns.filter(({ from, to }) => to - from >= SIDE);
-  const told = long.map(({ digit, from, to }) => `${digit} from pixel ${from + 1} to ${to}`);
-  chart.ariaLabel = `Curves of the ten probabilities. Most probable for long: ${told.join(", ")}.`;
+  const long = trace.spans.filter(({ from, to }) => to - from >= SIDE);
+  const texts = long.map(({ digit, from, to }) => `${digit} from pixel ${from + 1} to ${to}`);
+  chart.ariaLabel = `Curves of the ten probabilities. Most probable digits: ${texts.join(", ")}.`;
   moveCursor();
 }
 
-function drawReigns(group, x) {
-  for (const { digit, from, to } of trace.reigns) {
+function drawSpans(group, x) {
+  for (const { digit, from, to } of trace.spans) {
     const width = x(to) - x(from);
-    add(group, "rect", { class: "reign", "data-digit": digit, x: x(from), y: 0, width, height: REIGN_HEIGHT });
-    if (width >= 12) add(group, "text", { class: "reign-name", x: x(from) + width / 2, y: 13 }, digit);
+    add(group, "rect", { class: "span", "data-digit": digit, x: x(from), y: 0, width, height: SPAN_HEIGHT });
+    if (width >= 12) add(group, "text", { class: "span-name", x: x(from) + width / 2, y: 13 }, digit);
   }
 }
 
@@ -333,7 +333,7 @@ function addSample({ index, label, pixels: encoded }) {
   const levels = [...decode(encoded)];
   const image = Array.from({ length: SIDE }, (_, row) => levels.slice(row * SIDE, (row + 1) * SIDE));
   const button = Object.assign(document.createElement("button"), { type: "button" });
-  button.ariaLabel = `test image of ${named(label)}`;
+  button.ariaLabel = `test image of ${withArticle(label)}`;
   button.append(pictureOf(levels, SIDE, SIDE));
   button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => image));
   element("samples").append(button);
@@ -358,7 +358,7 @@ element("clear").addEventListener("click", () => {
   file.value = "";
   forget(HINT);
 });
-file.addEventListener("click", () => (file.value = "")); // or choosing the same file again would be no change
+file.addEventListener("click", () => (file.value = "")); // otherwise choosing the same file again would not be a change
 file.addEventListener("change", () => {
   const [chosen] = file.files;
   if (chosen) readChosen(chosen.name, null, (signal) => prepare(chosen, signal));
