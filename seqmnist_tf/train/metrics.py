@@ -14,7 +14,7 @@ import numpy as np
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
 from ..lstm import architecture_problems, custom_objects, is_stock
-from ..system import InputError, first_line, note
+from ..system import InputError, first_line
 from .evaluation_bar import EvaluationBar
 from .run_directory import RunDirectory
 
@@ -148,22 +148,24 @@ def require_allowed(run: RunDirectory, allow_code: bool) -> None:
         )
 
 
-def evaluate_run(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> tuple[Split, Metrics]:
+def evaluate_run(
+    run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False, show_progress: bool = False
+) -> tuple[Split, Metrics]:
     """Return the test split of a finished run and the metrics of its ``model.keras``, loaded on stock Keras, on it.
 
     Args:
         run: a run, perhaps from another machine: its ``data.source`` and ``data.dir`` are ignored.
         data_dir: folder of the data; None is tensorflow-datasets' own.
         allow_code: as :func:`load_final_model`.
+        show_progress: say that it evaluates, above a bar.
 
     Raises:
         InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
-    note(f"loading the model of {run.path} and the test images")
     model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
     split = load_test(config, run.pixel_order())
-    description = f"evaluating it on stock Keras: {len(split):,} test images"
+    description = f"evaluating on stock Keras: {len(split):,} test images" if show_progress else None
     return split, evaluate_model(model, split, config.test.batch_size, description=description)
 
 

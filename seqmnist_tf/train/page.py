@@ -60,7 +60,7 @@ def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code:
 
     A published record, which has no checkpoints, is left unchanged. Arguments and errors as :func:`evaluate_run`.
     """
-    split, metrics = evaluate_run(run, data_dir, allow_code=allow_code)
+    split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
     if (run.path / "checkpoints").is_dir():
         try:
             write_page(run, split, metrics)

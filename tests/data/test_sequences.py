@@ -176,7 +176,12 @@ def test_the_command_prepares_the_data_and_says_where(
     from seqmnist_tf.data.__main__ import main
 
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(mnist, "load_mnist", lambda *args: asked.append(args) or toy_mnist())
+
+    def load(*args: Any) -> dict[str, Any]:
+        asked.append(args)
+        return toy_mnist()
+
+    monkeypatch.setattr(mnist, "load_mnist", load)
     result = command(main, "--dir", "here")
     assert (result.status, result.out) == (0, "MNIST is ready in here: 200 train images, 60 test images\n")
     assert asked == [("auto", "here")]
