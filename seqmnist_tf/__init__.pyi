@@ -19,4 +19,5 @@ def train(
     preset: str | None = None,
     command: str = "",
     stop_rule: typing.Callable[[list[dict[str, typing.Any]]], str | None] | None = None,
+    layer: typing.Callable[[int], typing.Any] | None = None,
 ) -> dict[str, typing.Any]: ...

@@ -7,6 +7,7 @@ from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
 from .layers import is_stock as is_stock
 from .layers import match_units as match_units
+from .layers import with_layer as with_layer
 from .measured import MeasuredSequential as MeasuredSequential
 from .measured import recurrent_weights as recurrent_weights
 from .model import architecture_problems as architecture_problems

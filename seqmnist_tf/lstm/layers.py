@@ -18,6 +18,7 @@ import numpy as np
 
 from ..config import NUM_TIMESTEPS, OPTIONS, Config, layer_file
 from ..system import InputError, first_line
+from .layer_source import layer_source
 
 LayerFactory = Callable[[int], keras.Layer]
 
@@ -32,6 +33,26 @@ STOCK_LAYERS: dict[str, LayerFactory] = {
 def is_stock(config: Config) -> bool:
     """Return whether ``model.layer`` is a layer of Keras, so that building it runs no other code."""
     return config.model.layer in STOCK_LAYERS
+
+
+def with_layer(config: Config, layer: LayerFactory, folder: Path) -> tuple[Config, Path | None]:
+    """Return ``config`` with a layer that was defined in Python, and the file of its source.
+
+    Args:
+        config: the experiment.
+        layer: a layer class or a function of units.
+        folder: where the source is written, as ``layer.py``. A stock layer needs no file.
+
+    Raises:
+        InputError: the source of the layer is not known.
+    """
+    spec, file = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
+    if spec is None:
+        name, source = layer_source(layer)
+        file = folder / "layer.py"
+        file.write_bytes(source)
+        spec = f"layer.py:{name}"
+    return replace(config, model=replace(config.model, layer=spec)), file
 
 
 def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from ..lstm import (
     compile_model,
     match_units,
     recurrent_weights,
+    with_layer,
 )
 from ..system import (
     RunError,
@@ -56,6 +59,7 @@ def train(
     preset: str | None = None,
     command: str = "",
     stop_rule: StopRule | None = None,
+    layer: Callable[[int], keras.Layer] | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
 
@@ -67,6 +71,8 @@ def train(
         preset: the name of the preset that the configuration started from, for the record.
         command: the command line, for the record.
         stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
+        layer: the recurrent layer, in place of ``model.layer``: a layer class or a function of units, from a notebook
+            for example. The run keeps its source.
 
     Returns:
         The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged``, ``stopped`` or ``interrupted``.
@@ -79,28 +85,31 @@ def train(
 
         summary = train(preset("quickstart"), "runs/mine")
         print(summary["final"]["test_accuracy"])
+        train(preset("quickstart"), "runs/own", layer=MyLayer)
     """
-    config, path = validate(config), Path(path)
-    order = pixel_order(config.task.permutation)
-    RunDirectory.refuse_existing(path)
-    kernel = _start(config)
-    file = layer_file(config)
-    config = match_units(config, file)
-    check_layer(config, file)
-    source = file.read_bytes() if file else None
-    model = build_model(config, file)
-    _announce_model(config, model)
-    splits = load_splits(config, order)
-    record = describe_environment(command, config.train.threads, kernel.name)
-    record.update(
-        preset=preset,
-        config_id=config_id(config, source),
-        seed=config.train.seed,
-        pixel_order_sha256=order_hash(order),
-        wandb_run_id=uuid.uuid4().hex[:8],
-        resumed=[],
-    )
-    run = RunDirectory.create(path, config, record, order, source)
+    path = Path(path)
+    with tempfile.TemporaryDirectory() as folder:
+        config, file = with_layer(config, layer, Path(folder)) if layer else (config, layer_file(config))
+        config = validate(config)
+        order = pixel_order(config.task.permutation)
+        RunDirectory.refuse_existing(path)
+        kernel = _start(config)
+        config = match_units(config, file)
+        check_layer(config, file)
+        source = file.read_bytes() if file else None
+        model = build_model(config, file)
+        _announce_model(config, model)
+        splits = load_splits(config, order)
+        record = describe_environment(command, config.train.threads, kernel.name)
+        record.update(
+            preset=preset,
+            config_id=config_id(config, source),
+            seed=config.train.seed,
+            pixel_order_sha256=order_hash(order),
+            wandb_run_id=uuid.uuid4().hex[:8],
+            resumed=[],
+        )
+        run = RunDirectory.create(path, config, record, order, source)
     _announce_run(run, config, preset, splits)
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)

@@ -11,8 +11,11 @@ from pathlib import Path
 import keras
 import pytest
 
+from examples.min_lstm import MinLSTM
 from seqmnist_tf import config as cfg
+from seqmnist_tf import evaluate, train
 from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
@@ -44,6 +47,29 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
         (own.path / name).unlink()
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert own.summary == summary
+
+
+def test_a_layer_of_a_notebook_is_kept_with_its_run(in_tmp: Path, toy: None) -> None:
+    config = cfg.with_values(own_config(), {"model.layer": "LSTM"})
+    with pytest.raises(InputError, match=r"must turn \(n, 784, 1\) into \(n, 4\)"):
+        train(config, "wrong", layer=wrong_shape)
+    assert not Path("wrong").exists()
+    summary = train(config, "run", layer=MinLSTM)
+    run = RunDirectory.open("run")
+    assert run.config.model.layer == "layer.py:MinLSTM" and "class MinLSTMCell" in (run.path / "layer.py").read_text()
+    assert summary["config_id"] == run.config_id and summary["num_params"] == 4 * 3 * (1 + 4 + 2) + 50
+    assert evaluate("run", allow_code=True).correct == summary["final"]["test_correct"]
+
+
+def wrong_shape(units: int) -> keras.layers.Layer:
+    return keras.layers.GRU(units + 1)
+
+
+def own_config() -> cfg.Config:
+    values = dict(word[2:].replace("-", "_").split("=") for word in [*SMALL, "--train.n-epochs=1"])
+    return cfg.with_values(
+        cfg.Config(), {key: int(value) if value.isdigit() else value for key, value in values.items()}
+    )
 
 
 def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call) -> None:

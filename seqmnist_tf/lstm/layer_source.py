@@ -1,0 +1,122 @@
+"""The source of a layer that was defined in Python, in a notebook for example: a module that stands on its own."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import linecache
+import sys
+from collections.abc import Callable
+from types import FunctionType, ModuleType
+from typing import Any
+
+from ..system import InputError
+
+HEAD = "from __future__ import annotations"
+
+
+def layer_source(layer: Callable[[int], Any]) -> tuple[str, bytes]:
+    """Return the name of a layer and the source of a module that defines it.
+
+    The source has the definition of the layer, the functions, classes and constants of its module that it uses, and
+    the imports that they need.
+
+    Args:
+        layer: a layer class or a function of units, defined at the top level of a module or of a notebook.
+
+    Raises:
+        InputError: its source is not known, or it uses a value that has no source.
+
+    Example::
+
+        name, source = layer_source(MyLayer)
+        Path("my_layer.py").write_bytes(source)
+    """
+    if not isinstance(layer, type | FunctionType):
+        raise InputError(f"layer must be a layer class or a function of units (got {type(layer).__name__})")
+    if not layer.__qualname__.isidentifier():
+        raise InputError(f"layer must be defined at the top level of a module or a notebook (got {layer.__qualname__})")
+    parts = _Parts(layer.__name__)
+    parts.define(layer)
+    text = "\n".join([HEAD, "", *sorted(parts.imports), "", *parts.constants, "", "\n\n\n".join(parts.definitions), ""])
+    return layer.__name__, text.encode()
+
+
+class _Parts:
+    """The imports, constants and definitions of the module that is written."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self.imports: set[str] = set()
+        self.constants: list[str] = []
+        self.definitions: list[str] = []
+        self.known: set[str] = set()
+
+    def define(self, value: type | FunctionType) -> None:
+        """Add a class or function of the layer's module, after all that it uses."""
+        self.known.add(value.__name__)
+        source = _definition(value)
+        names = vars(sys.modules[value.__module__]) if isinstance(value, type) else value.__globals__
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Name) and node.id in names and node.id not in self.known:
+                self._add(node.id, names[node.id], value.__module__)
+        self.definitions.append(source)
+
+    def _add(self, name: str, value: Any, module: str) -> None:
+        if isinstance(value, ModuleType):
+            self.imports.add(f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}")
+        elif getattr(value, "__module__", None) == module and isinstance(value, type | FunctionType):
+            self.define(value)
+        elif _is_constant(value):
+            self.constants.append(f"{name} = {value!r}")
+        elif (home := _home(value)) is not None:
+            renamed = f" as {name}" if value.__name__ != name else ""
+            self.imports.add(f"from {home} import {value.__name__}{renamed}")
+        elif not hasattr(builtins, name):
+            raise InputError(
+                f"layer {self.layer} uses {name}, a {type(value).__name__} whose source is not known (define it inside "
+                "of the layer, or give the layer as FILE.py:NAME)"
+            )
+        self.known.add(name)
+
+
+def _definition(value: type | FunctionType) -> str:
+    """Return the source of a class or function.
+
+    A class of a notebook has no file of its own; its methods know the cell that they were defined in.
+    """
+    if isinstance(value, FunctionType) and value.__closure__:
+        raise InputError(f"layer uses {value.__name__}, which has variables of another function (define it by itself)")
+    functions = [value] if isinstance(value, FunctionType) else vars(value).values()
+    files = [f.__code__.co_filename for f in map(inspect.unwrap, functions) if isinstance(f, FunctionType)]
+    for file in files:
+        lines = linecache.getlines(file)
+        try:
+            tree = ast.parse("".join(line if line.lstrip()[:1] not in "%!" else "\n" for line in lines))
+        except SyntaxError:
+            continue
+        for node in reversed(tree.body):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == value.__name__:
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                return "".join(lines[first - 1 : node.end_lineno]).rstrip()
+    raise InputError(f"the source of layer {value.__name__} is not known (give the layer as FILE.py:NAME)")
+
+
+def _is_constant(value: Any) -> bool:
+    """Return whether the text of a value is the value: numbers, strings, and containers of them."""
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError, TypeError):
+        return False
+
+
+def _home(value: Any) -> str | None:
+    """Return the module that a class or function can be imported from by its name, or None."""
+    module = getattr(value, "__module__", None)
+    if (
+        module in (None, "__main__")
+        or getattr(sys.modules.get(module), getattr(value, "__name__", ""), None) is not value
+    ):
+        return None
+    return str(module)

@@ -1,0 +1,118 @@
+"""The source of layers that were defined in Python: it stands on its own, and says what it cannot hold."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from examples.min_lstm import MinLSTM
+from seqmnist_tf.config import Config
+from seqmnist_tf.lstm import build_model, with_layer
+from seqmnist_tf.lstm.layer_source import layer_source
+from seqmnist_tf.system import InputError
+
+CELLS = (
+    """
+import keras
+import numpy as np
+from keras import ops
+SCALE = 0.5
+""",
+    """
+%matplotlib inline
+def halve(x):
+    return np.float32(SCALE) * x
+
+
+@keras.saving.register_keras_serializable("cells")
+class Half(keras.layers.SimpleRNN):
+    def call(self, sequences, **kwargs):
+        return halve(ops.abs(super().call(sequences, **kwargs)))
+
+
+data = np.zeros(3)
+def Uses(units):
+    return Half(units) if len(data) else None
+""",
+)
+
+
+def notebook(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Any]:
+    """Run cells as a notebook does: one namespace without a file, the source of each cell known to linecache."""
+    module = ModuleType("notebook_of_the_test")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for number, cell in enumerate(cells):
+        name = f"<cell {number}>"
+        monkeypatch.setitem(linecache.cache, name, (len(cell), None, cell.splitlines(True), name))
+        code = "".join("\n" if line.startswith("%") else line for line in cell.splitlines(True))
+        exec(compile(code, name, "exec"), module.__dict__)
+    return module.__dict__
+
+
+def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = notebook(monkeypatch, *CELLS)
+    config, file = with_layer(Config(), names["Half"], tmp_path)
+    assert config.model.layer == "layer.py:Half" and file == tmp_path / "layer.py"
+    text = file.read_text()
+    for line in ("import numpy as np", "import keras", "SCALE = 0.5", "def halve(x):", "@keras.saving.register"):
+        assert line in text
+    assert "data" not in text and "Uses" not in text
+    sequences = np.random.RandomState(0).standard_normal((2, 784, 1)).astype(np.float32)
+    built = build_model(config, file)
+    keras.utils.set_random_seed(0)
+    own = names["Half"](128)
+    own.build((None, 784, 1))
+    own.set_weights(built.layers[0].get_weights())
+    assert np.abs(own(sequences)).max() > 0
+    np.testing.assert_array_equal(own(sequences), built.layers[0](sequences))
+
+
+def test_a_function_of_a_file_brings_its_cell(tmp_path: Path) -> None:
+    config, file = with_layer(Config(), MinLSTM, tmp_path)
+    assert file is not None and "class MinLSTMCell" in file.read_text()
+    assert build_model(config, file).count_params() == 128 * 3 * (1 + 128 + 2) + 1290
+
+
+def test_a_stock_layer_needs_no_file(tmp_path: Path) -> None:
+    config, file = with_layer(Config(), keras.layers.GRU, tmp_path)
+    assert (config.model.layer, file, list(tmp_path.iterdir())) == ("GRU", None, [])
+
+
+def local_layer() -> Any:
+    class Local(keras.layers.SimpleRNN):
+        pass
+
+    return Local
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("LSTM", "a layer class or a function of units (got str)"),
+        (lambda units: keras.layers.GRU(units), "top level of a module or a notebook (got <lambda>)"),
+        (local_layer(), "top level of a module or a notebook (got local_layer.<locals>.Local)"),
+    ],
+)
+def test_what_has_no_source_is_refused(layer: Any, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        layer_source(layer)
+    assert message in str(raised.value)
+
+
+def test_a_value_without_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = notebook(monkeypatch, *CELLS)
+    with pytest.raises(InputError, match="layer Uses uses data, a ndarray whose source is not known"):
+        layer_source(names["Uses"])
+
+
+def test_a_definition_that_was_run_twice_is_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "import keras\ndef Own(units):\n    return keras.layers.GRU(units)\ndef Own(units):\n    return None\n"
+    _, source = layer_source(notebook(monkeypatch, cell)["Own"])
+    assert b"return None" in source and b"GRU" not in source
