@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from ..system import InputError
+from ..system import InputError, first_line
+from .printable import printable
 
 IMAGE_SIDE, BOX = 28, 20
 CENTRE = 14  # the row and the column of the pixel that contains the centre of mass of a digit of MNIST
-MAX_PIXELS = 100_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, whose decoders include Ghostscript
+MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
 SPECK = 0.03  # smaller pieces of ink, relative to the area of the largest, are removed
 FINE = 8  # strokes are thickened at this many times the final resolution
@@ -27,7 +29,7 @@ SHADES = " .:-=+*#%@"
 
 
 def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
-    """Read a picture of a digit in any format that Pillow supports and return it in MNIST's form.
+    """Read a picture of a digit, a PNG, JPEG, WebP, GIF, BMP or TIFF, and return it in MNIST's form.
 
     Args:
         file: a path, or a binary file.
@@ -44,22 +46,35 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
         image = read_picture("digit.png")
         print(picture_to_text(image))
     """
-    name = name or str(file)
+    name = printable(name or str(file))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged metadata, and of sizes that are refused below
-            with Image.open(file) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    size = f"{picture.width}x{picture.height}"
-                    raise InputError(f"the picture has {size} pixels (at most {MAX_PIXELS:,} are allowed)")
-                return to_mnist(ImageOps.exif_transpose(picture))
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise InputError(f"{name} is not a readable picture (give a PNG, JPEG, GIF, BMP, TIFF or WebP)") from None
+            with Image.open(file, formats=FORMATS) as picture:
+                _check_size(picture)
+                picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
+                picture.load()
+                ImageOps.exif_transpose(picture, in_place=True)
+                return to_mnist(picture)
+    except Image.DecompressionBombError:
+        raise InputError(f"{name}: the picture has too many pixels (at most {MAX_PIXELS:,} are allowed)") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not a readable picture (give a PNG, JPEG, WebP, GIF, BMP or TIFF)") from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        # Pillow raises any of these for incomplete and damaged files.
-        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or first_line(error)}") from None
+    except Exception as error:
+        # Pillow raises many kinds of exceptions for damaged files: struct.error, KeyError, SyntaxError, MemoryError.
+        raise InputError(f"cannot read {name}: it is damaged ({printable(first_line(error))})") from None
+
+
+def _check_size(picture: Image.Image) -> None:
+    size = f"the picture has {picture.width}x{picture.height} pixels"
+    if max(picture.size) > MAX_SIDE:
+        raise InputError(f"{size} (at most {MAX_SIDE:,} on a side are allowed)")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise InputError(f"{size} (at most {MAX_PIXELS:,} are allowed)")
 
 
 def to_mnist(picture: Image.Image) -> np.ndarray:
@@ -92,17 +107,29 @@ def picture_to_text(image: np.ndarray) -> str:
 def _ink(picture: Image.Image) -> np.ndarray:
     """Return the distance of each pixel's colour from the background's, float (height, width), 0 to 255."""
     if picture.mode.startswith(("I", "F")):  # more than eight bits
-        values = np.asarray(picture, np.float64)
+        values = np.asarray(_reduced(picture.convert("F")), np.float64)
+        if not np.isfinite(values).all():
+            raise InputError("the picture has pixels that are not finite numbers")
         low, high = values.min(), values.max()
         picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
-    picture = picture.convert("RGBA")
-    picture.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
+        picture = _reduced(picture)  # before the conversion, which would hold a large picture twice
+    picture = _reduced(picture.convert("RGBA"))
     pixels = np.asarray(picture, np.float64)
     colours, opacity = pixels[..., :3], pixels[..., 3:] / 255
     visible = float((colours * opacity).sum() / max(3 * opacity.sum(), 1e-9))
     colours = colours * opacity + (255 if visible < 128 else 0) * (1 - opacity)
     edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
     return np.abs(colours - np.median(edge, axis=0)).max(axis=2)
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    """Return a picture, or its reduction to 256 pixels on the longer side, proportions kept."""
+    if max(picture.size) <= WORKING_SIDE:
+        return picture
+    scale = WORKING_SIDE / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX)
 
 
 def _is_mnist(ink: np.ndarray) -> bool:
