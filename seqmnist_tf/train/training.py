@@ -60,6 +60,7 @@ def train(
     command: str = "",
     stop_rule: StopRule | None = None,
     layer: Callable[[int], keras.Layer] | None = None,
+    layer_path: Path | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
 
@@ -73,6 +74,7 @@ def train(
         stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
         layer: the recurrent layer, in place of ``model.layer``: a layer class or a function of units, from a notebook
             for example. The run keeps its source.
+        layer_path: the file to read ``model.layer`` from, where it is not the one that the configuration names.
 
     Returns:
         The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged``, ``stopped`` or ``interrupted``.
@@ -89,7 +91,7 @@ def train(
     """
     path = Path(path)
     with tempfile.TemporaryDirectory() as folder:
-        config, file = with_layer(config, layer, Path(folder)) if layer else (config, layer_file(config))
+        config, file = with_layer(config, layer, Path(folder)) if layer else (config, layer_path or layer_file(config))
         config = validate(config)
         order = pixel_order(config.task.permutation)
         RunDirectory.refuse_existing(path)
