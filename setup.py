@@ -1,13 +1,18 @@
 """Compiles the native LSTM kernel where there is a compiler; pyproject.toml has everything else."""
 
 import hashlib
+import os
 import platform
+import re
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("seqmnist_tf/lstm/cpp")
+LIBRARY = Path("seqmnist_tf/lstm/_lstm.so")  # as in seqmnist_tf/lstm/native.py
 
 
 def extensions() -> list[Extension]:
@@ -30,4 +35,32 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=extensions())
+class BuildLibrary(build_ext):
+    """The kernel is a plain library, which ctypes loads: its file has one name for all Pythons."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return os.path.join(*fullname.split(".")) + ".so"
+
+
+class Wheel(bdist_wheel):
+    """One wheel for all Pythons; for all systems too where the kernel was not compiled."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        self.root_is_pure = not (Path(self.bdist_dir) / LIBRARY).is_file()
+        return "py3", "none", "any" if self.root_is_pure else super().get_tag()[2]
+
+
+def description() -> str:
+    """Return README.md as it can stand outside of the repository: without pictures, comments and relative links."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n*", "", text)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel},
+    long_description=description(),
+    long_description_content_type="text/markdown",
+)

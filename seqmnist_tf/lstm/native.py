@@ -11,7 +11,6 @@ import collections
 import ctypes
 import functools
 import hashlib
-import importlib.machinery
 import mmap
 import os
 import weakref
@@ -45,9 +44,8 @@ def source_hash() -> str:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    paths = [FOLDER / f"_lstm{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
+    path = FOLDER / "_lstm.so"  # as in setup.py
+    if not path.is_file():
         raise UnavailableError("it was not compiled when the package was installed (it needs g++ on Linux x86-64)")
     try:
         library = ctypes.CDLL(str(path))

@@ -28,7 +28,7 @@ from tests.toy import ROOT, toy_mnist
 PACKAGE = ROOT / "seqmnist_tf"
 COMMANDS = sorted(
     [path.parent.name for path in PACKAGE.glob("*/__main__.py")]
-    + [path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"]
+    + [path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
 )
 SMALL = ("--task.limit-train=40", "--train.n-epochs=1", "--wandb.mode=disabled")
 TOY = '''\
@@ -65,9 +65,10 @@ def project() -> dict[str, Any]:
 
 def test_each_imported_package_is_declared() -> None:
     """A missing dependency shows only in an environment that lacks what the tests bring along."""
+    extras = project()["optional-dependencies"]
     declared = {
         re.match(r"[\w.-]+", line)[0].lower().replace("_", "-")  # type: ignore[index]
-        for line in [*project()["dependencies"], *project()["optional-dependencies"]["bench"]]
+        for line in [*project()["dependencies"], *extras["bench"], *extras["cluster"]]
     }
     modules: dict[str, str] = {}
     for path in PACKAGE.rglob("*.py"):
@@ -90,7 +91,7 @@ def test_each_imported_package_is_declared() -> None:
 
 def test_development_tools_are_pinned() -> None:
     loose = [line for line in project()["optional-dependencies"]["test"] if "==" not in line]
-    assert {re.split("[<>=]", line)[0] for line in loose} == {"ipykernel", "nbclient", "pyyaml"}  # libraries
+    assert {re.split("[<>=]", line)[0] for line in loose} == {"ipykernel", "nbclient", "pyyaml", "ray"}  # libraries
 
 
 def copy_working_tree(to: Path) -> set[str]:
@@ -124,10 +125,14 @@ def check_contents(sdist: Path, wheel: Path, files: set[str]) -> None:
     assert {"seqmnist_tf/__init__.pyi", "seqmnist_tf/serve/web/index.html"} <= package
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        text = archive.read(metadata).decode()
     assert package <= names
-    kernel = [name for name in names - package if re.fullmatch(r"seqmnist_tf/lstm/_lstm\..*so", name)]
-    assert len(kernel) == (sys.platform == "linux" and os.uname().machine == "x86_64" and bool(shutil.which("g++")))
-    assert names - package == set(kernel)
+    compiled = sys.platform == "linux" and os.uname().machine == "x86_64" and bool(shutil.which("g++"))
+    assert names - package == ({"seqmnist_tf/lstm/_lstm.so"} if compiled else set())
+    tag = "-py3-none-linux_x86_64.whl" if compiled else "-py3-none-any.whl"
+    assert wheel.name.endswith(tag)  # one wheel for all Pythons
+    assert "# seqmnist_tf" in text and not re.search(r"\]\((?!https?:)", text)  # no link that leads nowhere on an index
 
 
 def install_alone(wheel: Path, folder: Path) -> Path:
@@ -220,7 +225,10 @@ def test_the_wheel_alone_runs_each_command(tmp_path: Path) -> None:
     assert Path(path).is_relative_to(tmp_path / "environment")
     assert version == importlib.metadata.version("seqmnist_tf")
     assert {"client", "evaluate", "export", "serve", "train", "tune"} < set(COMMANDS)
+    script = tmp_path / "environment" / "bin" / "seqmnist"
+    listing = subprocess.run([script], env=shell.environment, capture_output=True, text=True).stdout
     for name in COMMANDS:
+        assert f"\n  {name} " in listing
         assert f"seqmnist_tf.{name}" in shell.run("-m", f"seqmnist_tf.{name}", "--help")
 
     small = (*SMALL, "--task.limit-test=30", "--model.hidden-size=16", "--run-dir=run")

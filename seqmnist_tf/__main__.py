@@ -1,0 +1,57 @@
+"""The commands of the package.
+
+python -m seqmnist_tf lists them; seqmnist COMMAND ARGUMENTS is python -m seqmnist_tf.COMMAND ARGUMENTS.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NoReturn
+
+from . import system
+
+COMMANDS = {
+    "data": "prepare MNIST, for example on a node that has a network",
+    "train": "train a configuration",
+    "evaluate": "exact test metrics of a finished run",
+    "compare": "layers and configurations side by side, over seeds, with paired tests",
+    "tune": "search for hyperparameters",
+    "export": "write a SavedModel for TF Serving",
+    "serve": "answer requests as TF Serving does, with a page to draw on",
+    "client": "classify pictures with a server",
+    "benchmark": "speed of training, and of serving, on this machine",
+    "results": "the published records: verify, replay, add",
+}
+USAGE = "\n".join(
+    [
+        "usage: seqmnist COMMAND ...        (or: python -m seqmnist_tf.COMMAND ...)",
+        "",
+        *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
+        "",
+        "Each command has --help. A first run of some minutes: seqmnist train quickstart",
+    ]
+)
+
+
+def main(argv: list[str]) -> int:
+    """List the commands, or run one of them; return the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return system.EXIT_DONE
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise system.InputError(f"unknown command {name!r} (allowed: {', '.join(COMMANDS)})")
+    module = f"seqmnist_tf.{name}"
+    if hasattr(importlib.import_module(module), "__path__"):
+        module += ".__main__"
+    status: int = importlib.import_module(module).main(rest)
+    return status
+
+
+def run() -> NoReturn:
+    """Run the console script."""
+    system.run_command(main)
+
+
+if __name__ == "__main__":
+    run()
