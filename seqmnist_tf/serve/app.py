@@ -1,16 +1,15 @@
 """The local server's application: TF Serving's REST API for exported versions, and a page to draw digits on.
 
-Each endpoint computes its answer in a pool of worker threads, so that the event loop stays free for other clients.
+Models compute in one pool of threads, and pictures are decoded in another, smaller one: the event loop stays free, and
+pictures that take long delay only other pictures.
 """
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import mimetypes
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..system import InputError, available_cores, first_line
-from .http_limits import ANSWER_SECONDS, RequestError, WithSecurityHeaders, read_body
+from . import http_limits
+from .http_limits import RequestError
+from .http_origin import GuardedApp, HostCheck, require_content_type
+from .http_pools import Pool
+from .http_protocol import read_body
 from .models import ServedModels
 from .picture import read_picture
 from .predict_json import parse_predict, predict_answer
@@ -33,13 +36,19 @@ from .versions import MODEL_NAME
 WEB = Path(__file__).parent / "web"
 
 
-def create_app(models: ServedModels) -> Starlette:
-    """Return the ASGI application that answers with the given models."""
+def create_app(models: ServedModels, host: str = "127.0.0.1") -> Starlette:
+    """Return the ASGI application that answers with the given models.
+
+    Args:
+        models: the versions to serve.
+        host: the name or address that the server listens on, which requests may name besides localhost.
+    """
     mimetypes.add_type("text/javascript", ".js")  # Windows may have another type for it
     handlers: Mapping[Any, Any] = {RequestError: _refuse, HTTPException: _refuse_path, Exception: _report_failure}
-    app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[Middleware(WithSecurityHeaders)])
+    app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[Middleware(GuardedApp, HostCheck(host))])
     app.state.models = models
-    app.state.workers = ThreadPoolExecutor(available_cores(), thread_name_prefix="model")
+    app.state.model_pool = Pool("the model", available_cores(), http_limits.MAX_CONNECTIONS)
+    app.state.picture_pool = Pool("pictures", http_limits.DECODING_THREADS, http_limits.MAX_WAITING_PICTURES)
     return app
 
 
@@ -62,42 +71,45 @@ def _routes() -> list[BaseRoute]:
 
 async def get_status(request: Request) -> Response:
     """Answer with the state of one version, or of all versions."""
-    return await _in_worker(request, _status, request.app.state.models, _requested_version(request))
+    return _json(_status(request.app.state.models, _requested_version(request)))
 
 
 async def get_metadata(request: Request) -> Response:
     """Answer with the signatures of a version."""
-    return await _in_worker(request, _metadata, request.app.state.models, _requested_version(request))
+    return await _from_model(request, _metadata, _requested_version(request))
 
 
 async def post_predict(request: Request) -> Response:
     """Answer with the outputs of a signature for the inputs in the request's body."""
     version = _requested_version(request)
-    return await _in_worker(request, _predict, request.app.state.models, version, await read_body(request))
+    require_content_type(request, "application/json")
+    return await _from_model(request, _predict, version, await read_body(request))
 
 
 async def get_description(request: Request) -> Response:
     """Answer with the description that export wrote about the newest version."""
-    return await _in_worker(request, _description, request.app.state.models)
+    return await _from_model(request, _description)
 
 
 async def post_prepare(request: Request) -> Response:
     """Answer with the picture in the request's body in MNIST's form, 28 rows of 28 pixels."""
-    return await _in_worker(request, _prepare, await read_body(request))
+    require_content_type(request, "image/*", "application/octet-stream")
+    body = await read_body(request)
+    return _json(await request.app.state.picture_pool.run(http_limits.DECODING_SECONDS, _prepare, body))
 
 
-async def _in_worker(request: Request, function: Callable[..., bytes], *args: Any) -> Response:
-    """Answer with the JSON that ``function`` returns, called in a worker thread."""
-    work = asyncio.get_running_loop().run_in_executor(request.app.state.workers, function, *args)
-    try:
-        content = await asyncio.wait_for(work, ANSWER_SECONDS)
-    except TimeoutError:
-        raise RequestError(504, f"no answer within {ANSWER_SECONDS:g} s") from None
+async def _from_model(request: Request, function: Callable[..., bytes], *args: Any) -> Response:
+    """Answer with the JSON that ``function`` of the models and of ``args`` returns."""
+    state = request.app.state
+    return _json(await state.model_pool.run(http_limits.ANSWER_SECONDS, function, state.models, *args))
+
+
+def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
 def _status(models: ServedModels, version: str | None) -> bytes:
-    numbers = sorted(models.paths, reverse=True) if version is None else [models.get(version)[0]]
+    numbers = sorted(models.paths, reverse=True) if version is None else [models.number(version)]
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     return json.dumps({"model_version_status": [{"version": str(n), **available} for n in numbers]}).encode()
 
@@ -148,7 +160,7 @@ def _requested_version(request: Request) -> str | None:
 
 def _refuse(_: Request, error: RequestError) -> Response:
     # After a body that was not read to its end, the connection cannot carry another request.
-    headers = {"connection": "close"} if error.status in (408, 413) else {}
+    headers = {"connection": "close"} if error.status in (408, 413, 415) else {}
     return JSONResponse({"error": str(error)}, error.status, headers)
 
 

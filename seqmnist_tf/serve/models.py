@@ -28,8 +28,8 @@ class ServedModels:
         self._lock = threading.Lock()
         self.get(None)
 
-    def get(self, version: str | None) -> tuple[int, SavedModel]:
-        """Return the number and the model of a version.
+    def number(self, version: str | None) -> int:
+        """Return the number of a version.
 
         Args:
             version: the version as the request's path writes it; None is the newest.
@@ -41,6 +41,11 @@ class ServedModels:
         number = {str(number): number for number in self.paths}.get(version)
         if number is None:
             raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {version[:20]})")
+        return number
+
+    def get(self, version: str | None) -> tuple[int, SavedModel]:
+        """Return the number and the model of a version, which is loaded if it was not. Arguments as :meth:`number`."""
+        number = self.number(version)
         with self._lock:
             if number not in self._loaded:
                 model = SavedModel.load(self.paths[number])

@@ -9,7 +9,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ..system import InputError
-from .http_limits import MAX_CONNECTIONS, SHUTDOWN_SECONDS, TimedProtocol
+from .http_limits import MAX_CONNECTIONS, SHUTDOWN_SECONDS
+from .http_protocol import TimedProtocol
 
 
 def create_server(app: ASGIApp) -> uvicorn.Server:

@@ -314,7 +314,7 @@ def answer_to(server: str, *parts: bytes, pause: float = 0) -> bytes:
 def test_requests_that_are_not_http_are_refused(server: str) -> None:
     for nonsense in (b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET  /\r\n\r\n"):
         assert answer_to(server, nonsense).startswith(b"HTTP/1.1 400 "), nonsense
-    head = b"POST /v1/models/seqmnist:predict HTTP/1.1\r\nhost: x\r\n"
+    head = b"POST /v1/models/seqmnist:predict HTTP/1.1\r\nhost: localhost\r\n"
     assert b" 400 " in answer_to(server, head + b"content-length: ten\r\n\r\n")
     assert b" 400 " in answer_to(server, head + b"x: " + b"y" * 200_000)
     assert b" 400 " in answer_to(server, head + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
@@ -337,8 +337,8 @@ def test_large_bodies_are_refused(server: str) -> None:
 def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.6)
     monkeypatch.setattr(http_limits, "BODY_SECONDS", 0.6)
-    head = b"POST /v1/models/seqmnist:predict HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n"
-    kept_alive = b"GET /v1/models/seqmnist HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = b"POST /v1/models/seqmnist:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n"
+    kept_alive = b"GET /v1/models/seqmnist HTTP/1.1\r\nhost: localhost\r\n\r\n"
     attempts: dict[str, tuple[bytes, ...]] = {
         "silence": (b"",),
         "head": tuple(head[n : n + 1] for n in range(30)),
@@ -373,7 +373,7 @@ def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypat
 
 
 def test_an_answer_that_takes_too_long_is_an_error(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(http_limits, "ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(app, "parse_predict", lambda *_: time.sleep(1))
     answer = post(server, {"instances": [GOOD_IMAGE]})
     assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.1 s"})

@@ -42,7 +42,10 @@ async function ask(path, options) {
   throw new ServerError(error ?? `The server answered with status ${response.status}.`);
 }
 
-const prepare = async (body, signal) => (await ask("prepare", { method: "POST", body, signal })).image;
+async function prepare(body, signal) {
+  const headers = { "Content-Type": "application/octet-stream" };
+  return (await ask("prepare", { method: "POST", headers, body, signal })).image;
+}
 
 async function predict(image, signal) {
   const body = JSON.stringify({ signature_name: "trace", instances: [image] });

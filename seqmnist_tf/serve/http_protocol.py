@@ -1,0 +1,89 @@
+"""The local server's HTTP: slow clients are cut off, and bodies have a limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from starlette.requests import ClientDisconnect, Request
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from . import http_limits
+from .http_limits import MAX_BODY_BYTES, MAX_IGNORED_BYTES, RequestError
+
+LOOKS = 20  # at a reader, within its time
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's HTTP protocol with the time limits that it lacks: for a request's head, and for reading answers."""
+
+    head_timer: asyncio.TimerHandle | None = None
+    reader_timer: asyncio.TimerHandle | None = None
+    unread_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_head()
+        self._watch_reader()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self.head_timer, self.reader_timer):
+            if timer:
+                timer.cancel()
+
+    def _watch_head(self) -> None:
+        """Start the timer when the server begins to wait for a head; stop it when the head is complete."""
+        if self.conn.their_state is h11.IDLE and self.head_timer is None:
+            self.head_timer = self.loop.call_later(http_limits.HEAD_SECONDS, self._refuse_head)
+        elif self.conn.their_state is not h11.IDLE and self.head_timer:
+            self.head_timer.cancel()
+            self.head_timer = None
+
+    def _refuse_head(self) -> None:
+        if not self.transport.is_closing():
+            self.send_400_response(f"the request head was not complete within {http_limits.HEAD_SECONDS:g} s")
+
+    def _watch_reader(self) -> None:
+        """Look again and again at what the client has not read; after READER_SECONDS, drop it and the connection.
+
+        An answer that is complete waits in the transport too, so that uvicorn's own events do not tell.
+        """
+        now = self.loop.time()
+        if not self.transport.get_write_buffer_size():  # type: ignore[attr-defined]
+            self.unread_since = None
+        elif self.unread_since is None:
+            self.unread_since = now
+        elif now - self.unread_since > http_limits.READER_SECONDS:
+            self.transport.abort()  # type: ignore[attr-defined]
+            return
+        self.reader_timer = self.loop.call_later(http_limits.READER_SECONDS / LOOKS, self._watch_reader)
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        RequestError: 408, the body takes too long; 413, it is too large; 400, the client closes the connection.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(http_limits.BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= MAX_BODY_BYTES:
+                    chunks.append(chunk)
+                elif size > MAX_IGNORED_BYTES:
+                    break
+    except TimeoutError:
+        raise RequestError(408, f"the request body was not complete within {http_limits.BODY_SECONDS:g} s") from None
+    except ClientDisconnect:
+        raise RequestError(400, "the client closed the connection") from None
+    if size > MAX_BODY_BYTES:
+        raise RequestError(413, f"a request body may have at most {MAX_BODY_BYTES:,} bytes")
+    return b"".join(chunks)
