@@ -10,8 +10,9 @@ from .environment import describe_environment, describe_machine, git_state, pack
 from .errors import InputError, RunError, first_line
 from .files import folder_atomically, replace_atomically, write_atomically
 from .hosts import PROBE_SECONDS, host_answers
-from .markdown import markdown_table
+from .markdown import escape_markdown, markdown_table
 from .runtime import available_cores, start_tensorflow
+from .sources import hash_sources, is_source, package_sources
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -26,13 +27,17 @@ __all__ = [
     "call_room",
     "describe_environment",
     "describe_machine",
+    "escape_markdown",
     "first_line",
     "folder_atomically",
     "git_state",
+    "hash_sources",
     "host_answers",
+    "is_source",
     "markdown_table",
     "note",
     "open_door",
+    "package_sources",
     "package_versions",
     "replace_atomically",
     "run_command",

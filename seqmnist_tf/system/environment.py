@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from .runtime import available_cores
+from .sources import BUILD_FILES, PACKAGE, hash_sources, package_sources
 
-CLONE = Path(__file__).resolve().parents[2]  # where a clone of the repository has its pyproject.toml
+CLONE = PACKAGE.parent  # the root of a clone, where there is one
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 
 
@@ -28,6 +29,7 @@ def describe_environment(command: str, threads: int, kernel: str) -> dict[str, A
         "started": utc_now(),
         "command": command,
         "git": git_state(),
+        "sources": hash_sources(package_sources()),
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": describe_machine(),
@@ -59,15 +61,15 @@ def utc_now() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Return the commit of the clone that this package is imported from, and whether its working tree has changes.
+    """Return the commit of the clone that this package is imported from, and whether what is run differs from it.
 
-    Both are None where the package is not in a clone of its repository.
+    ``dirty`` is whether the package, ``pyproject.toml`` or ``setup.py`` has changes or new files; other files of the
+    working tree do not count. Both are None where the package is not in a clone of its repository.
     """
-    if not (CLONE / "pyproject.toml").is_file():
+    if _git("rev-parse", "--show-prefix") != "" or not (CLONE / "pyproject.toml").is_file():
         return {"commit": None, "dirty": None}
-    commit = _output("git", "-C", str(CLONE), "rev-parse", "HEAD")
-    status = _output("git", "-C", str(CLONE), "status", "--porcelain")
-    return {"commit": commit or None, "dirty": None if status is None else bool(status)}
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
+    return {"commit": _git("rev-parse", "HEAD") or None, "dirty": None if status is None else bool(status)}
 
 
 def _tensorflow_state(threads: int) -> dict[str, Any]:
@@ -89,10 +91,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _output(*command: str) -> str | None:
+def _git(*words: str) -> str | None:
+    """Return the output of git in the clone, None where it fails."""
     try:
+        command = ["git", "-C", str(CLONE), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 

@@ -1,7 +1,8 @@
-"""Markdown tables."""
+"""Markdown tables, and text of others in them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,3 +27,17 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
     return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def escape_markdown(text: str) -> str:
+    """Return text of others so that it stands in a table's cell as it is: no markup, no HTML, one line.
+
+    Characters that cannot be printed become ``?``.
+
+    Example:
+        >>> escape_markdown("a|b <!-- end -->")
+        'a\\\\|b &lt;!-- end --&gt;'
+    """
+    text = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", text)

@@ -1,10 +1,10 @@
-"""Markdown tables."""
+"""Markdown tables, and text of others in them."""
 
 from __future__ import annotations
 
 import pytest
 
-from seqmnist_tf.system import markdown_table
+from seqmnist_tf.system import escape_markdown, markdown_table
 
 
 def test_a_heading_that_begins_with_an_angle_bracket_is_right_aligned() -> None:
@@ -21,3 +21,17 @@ def test_a_table_may_have_no_rows() -> None:
 def test_rows_have_as_many_cells_as_the_head(row: list[str]) -> None:
     with pytest.raises(ValueError, match=rf"each row must have 2 cells \(got {len(row)}: "):
         markdown_table(["x", "y"], [row])
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("AMD EPYC (family 26, model 2), native-avx512", "AMD EPYC (family 26, model 2), native-avx512"),
+        ("x |\n<!-- end -->", "x \\| &lt;!-- end --&gt;"),
+        ("`code` [a](b) *c*", "\\`code\\` \\[a\\](b) \\*c\\*"),
+        ("a\\|b & c", "a\\\\\\|b &amp; c"),
+        ("\x1b[31m\u202etext", "?\\[31m?text"),
+    ],
+)
+def test_text_of_others_stays_in_its_cell(text: str, escaped: str) -> None:
+    assert escape_markdown(text) == escaped
