@@ -1,0 +1,118 @@
+"""Compare layers and configurations over seeds, with paired tests, tables and pictures.
+
+python -m seqmnist_tf.compare ARM... [--seeds 0-5] [--dir DIR] [--workers N | --address HOST:PORT] [--json]
+    [--allow-code] [--SECTION.KEY VALUE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import system
+from ..config import OPTIONS, PRESETS, Config, with_values
+from ..system import InputError, say
+from .arms import parse_arms
+from .options import require_cluster_options
+from .seeds import DEFAULT_SEEDS, parse_seeds
+
+
+def make_compare_parser() -> system.Parser:
+    """Return the command's parser."""
+    parser = system.Parser(
+        prog="python -m seqmnist_tf.compare",
+        description="Compare layers and configurations over seeds, with paired tests, tables and pictures.",
+    )
+    parser.usage = f"{parser.prog} ARM... [--SECTION.KEY VALUE ...] [options]"
+    parser.epilog = (
+        f"an ARM is a preset ({', '.join(PRESETS)}), a JSON\n"
+        "configuration, a layer (FILE.py:NAME or MODULE:NAME, trained by the first arm's\n"
+        "recipe with as many parameters), a run directory, a folder of runs, or a published\n"
+        "record (results/strong). The first arm is the reference. --SECTION.KEY VALUE changes\n"
+        "all arms that are trained; `python -m seqmnist_tf.train --help` lists the keys.\n"
+        "The same command resumes a comparison.\n"
+        "Exit status: 0 done, 1 failed while running, 2 bad input, 130 interrupted."
+    )
+    parser.add_argument("arms", nargs="+", metavar="ARM", help="what is compared")
+    parser.add_argument(
+        "--seeds", help=f"such as 0-5 or 0,2,4 (default: {DEFAULT_SEEDS}; all seeds where nothing is trained)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, metavar="DIR", help="folder of the comparison (default: runs/compare-<arms>)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="train N runs at a time on this machine (needs Ray)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="train on a Ray cluster whose nodes share --dir")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="run the code of existing runs' own layers (layer.py)"
+    )
+    return parser
+
+
+def read_keys(words: Sequence[str], prog: str) -> tuple[list[str], dict[str, Any]]:
+    """Return further arms and the values of ``--SECTION.KEY=VALUE`` words, by key.
+
+    Raises:
+        InputError: an unknown option or key, or a value that is not allowed.
+    """
+    arms, values = [], {}
+    for word in words:
+        match = re.fullmatch(r"--(\w+\.\w+)=(.*)", word, re.DOTALL)
+        if match and match[1] in OPTIONS:
+            values[match[1]] = OPTIONS[match[1]].parse(match[2])
+        elif key := re.match(r"--(\w+\.\w+)(=|$)", word):
+            with_values(Config(), {key[1]: None})  # raises where the key is unknown
+            raise InputError(f"--{key[1]} needs a value (see {prog} --help)")
+        elif word.startswith("-"):
+            raise InputError(f"unknown argument {word!r} (see {prog} --help)")
+        else:
+            arms.append(word)
+    return arms, values
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; return its exit status."""
+    parser = make_compare_parser()
+    options, rest = parser.parse_known_args(argv)
+    more, overrides = read_keys(rest, parser.prog)
+    words = [*options.arms, *more]
+    require_cluster_options(options.workers, options.address)
+    seeds = None if options.seeds is None else parse_seeds(options.seeds)
+    parse_arms(words, overrides, allow_code=options.allow_code)
+    _interrupt_on_sigterm()
+    system.start_tensorflow()
+    from .comparing import compare  # late, so that --help and bad input do not wait for TensorFlow
+
+    comparison = compare(
+        words,
+        seeds=seeds,
+        directory=options.dir,
+        workers=options.workers,
+        address=options.address,
+        allow_code=options.allow_code,
+        overrides=overrides,
+    )
+    if options.json:
+        print(json.dumps(comparison.to_json()))
+        return system.EXIT_DONE
+    for line in comparison.statements:
+        say(line)
+    say(f"report: {comparison.path / 'report.md'}")
+    return system.EXIT_DONE
+
+
+def _interrupt_on_sigterm() -> None:
+    """Let SIGTERM end a comparison in the same way as Ctrl-C."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+if __name__ == "__main__":
+    system.run_command(main)

@@ -1,0 +1,160 @@
+"""The arms of a comparison as a command line gives them. No code of a layer is run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import config as cfg
+from ..config import OPTIONS, PRESETS, Config
+from ..system import InputError
+from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
+from .outcomes import Outcome
+
+LSTM_KEYS = ("model.forget_bias", "model.initializer")  # have a meaning for an LSTM only
+NOT_OF_THE_RECIPE = ("data", "wandb", "tensorboard")  # sections
+
+
+class OwnLayer(NamedTuple):
+    """A layer that was defined in Python: its ``layer.py:NAME``, and the file with its source."""
+
+    spec: str
+    file: Path
+
+
+ArmWord = str | os.PathLike[str] | Config | OwnLayer
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+        name: in reports, and the name of its folder.
+        word: as it was given.
+        config: its experiment, without a seed.
+        matched: whether its units are chosen to match the first arm's number of parameters.
+        file: the file of its layer, None where its layer is not from a file.
+        given: its completed runs by seed; empty for an arm that is trained.
+        notes: sentences for the report.
+    """
+
+    name: str
+    word: str
+    config: Config
+    matched: bool = False
+    file: Path | None = None
+    given: Mapping[int, Outcome] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the comparison trains it."""
+        return not self.given
+
+
+def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_code: bool = False) -> list[Arm]:
+    """Return the arms of a comparison.
+
+    Args:
+        words: each a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, or one of Keras's), a
+            run directory, a folder of runs, or a published record. A layer takes the recipe of the first arm. In
+            Python also a configuration, or a layer with its source.
+        overrides: values of keys, which change all arms that are trained.
+        allow_code: admit given runs with a layer of their own.
+
+    Raises:
+        InputError: an arm is unknown or cannot be read, or a value is not allowed.
+    """
+    if not words:
+        raise InputError(f"give at least one arm ({_allowed()})")
+    if "train.seed" in overrides:
+        raise InputError(f"train.seed is set by --seeds (got {overrides['train.seed']})")
+    if overrides.get("test.enabled", True) is False:
+        raise InputError("test.enabled must be true in a comparison (got false): arms are compared on the test set")
+    arms: list[Arm] = []
+    for word in words:
+        arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
+        arms.append(replace(arm, name=_unique_name(arm.name, [other.name for other in arms])))
+    return arms
+
+
+def layer_spec(word: str) -> bool:
+    """Return whether a word names a layer: one of Keras's, ``MODULE:NAME`` or ``FILE.py:NAME``."""
+    return word in STOCK_LAYERS_OF_KERAS or bool(re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word))
+
+
+def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:
+    if isinstance(given, Config):
+        return _trained_arm("config", "config", given, overrides)
+    if isinstance(given, OwnLayer):
+        return _layer_arm(given.spec, given.file, first, overrides)
+    word, path = os.fspath(given), Path(given)
+    if word in PRESETS:
+        return _trained_arm(word, word, cfg.preset(word), overrides)
+    if layer_spec(word):
+        return _layer_arm(word, None, first, overrides)
+    if path.is_dir():
+        outcomes = read_given_runs(path, allow_code=allow_code)
+        return Arm(name_of_folder(path), word, next(iter(outcomes.values())).config, given=outcomes)
+    if path.suffix == ".json":
+        return _trained_arm(path.stem, word, cfg.with_values(Config(), cfg.read_values(path)), overrides)
+    raise InputError(f"unknown arm {word!r} (allowed: {_allowed()})")
+
+
+def _trained_arm(name: str, word: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
+    config = _with_overrides(config, overrides)
+    return Arm(name, word, config, file=cfg.layer_file(config))
+
+
+def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
+    """Return the arm of a layer: the first arm's recipe, without the keys that only an LSTM has."""
+    if first is None or first.matched:
+        raise InputError(
+            f"a layer ({word}) needs a first arm whose recipe it takes (give a preset, a configuration or runs first)"
+        )
+    if "model.layer" in overrides:
+        raise InputError(f"model.layer is set by the arm {word} (got {overrides['model.layer']} for all arms)")
+    name = word.rpartition(":")[2]
+    recipe = cfg.flatten(first.config)
+    values: dict[str, Any] = {"model.layer": word, "model.match_parameters": None, "train.kernel": "auto"}
+    notes = []
+    for key in LSTM_KEYS if word != "LSTM" else ():
+        if recipe[key] != OPTIONS[key].default:
+            values[key] = OPTIONS[key].default
+            notes.append(
+                f"{name}: `{key}` has no meaning for it and is left at its default, {json.dumps(values[key])} "
+                f"({first.name} has {json.dumps(recipe[key])})."
+            )
+    if not first.is_trained:
+        # Where the runs were trained, on how many threads and with which tracking, is not part of their recipe.
+        apart = [key for key in OPTIONS if key.split(".")[0] in NOT_OF_THE_RECIPE]
+        values |= {key: OPTIONS[key].default for key in (*apart, "train.threads")}
+    config = _with_overrides(cfg.with_values(first.config, values), overrides)
+    return Arm(name, word, config, matched=True, file=file or cfg.layer_file(config), notes=tuple(notes))
+
+
+def _with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """Return a configuration of an arm that is trained; its seed is set for each run."""
+    return cfg.validate(cfg.with_values(config, {**overrides, "train.seed": OPTIONS["train.seed"].default}))
+
+
+def _unique_name(name: str, taken: Sequence[str]) -> str:
+    """Return a name that is a file name and differs from those taken, also where a file system ignores case."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "arm"
+    lower, number, candidate = [other.lower() for other in taken], 2, name
+    while candidate.lower() in lower:
+        candidate, number = f"{name}-{number}", number + 1
+    return candidate
+
+
+def _allowed() -> str:
+    return (
+        f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer FILE.py:NAME or MODULE:NAME, a run directory, "
+        "a folder of runs"
+    )

@@ -1,0 +1,44 @@
+"""The command line of ``seqmnist_tf.train`` that gives a configuration, for the records of a comparison's runs."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..config import PRESETS, Config, flatten
+
+
+def nearest_preset(config: Config) -> str:
+    """Return the preset that differs from a configuration in the fewest keys, the first among equal ones."""
+    return min(PRESETS, key=lambda name: len(_difference(config, PRESETS[name].config)))
+
+
+def train_command(config: Config, run_dir: Path) -> str:
+    """Return the command that trains a configuration: a preset, then each key that differs from it.
+
+    Example:
+        >>> train_command(PRESETS["adam"].config, Path("runs/a"))
+        'python -m seqmnist_tf.train adam --run-dir runs/a'
+    """
+    name = nearest_preset(config)
+    words = ["python", "-m", "seqmnist_tf.train", name]
+    for key, value in _difference(config, PRESETS[name].config).items():
+        words += [f"--{key.replace('_', '-')}", _word(value)]
+    return shlex.join([*words, "--run-dir", str(run_dir)])
+
+
+def resume_command(run_dir: Path) -> str:
+    """Return the command that resumes a run."""
+    return shlex.join(["python", "-m", "seqmnist_tf.train", "--run-dir", str(run_dir), "--resume"])
+
+
+def _difference(config: Config, base: Config) -> dict[str, Any]:
+    before = flatten(base)
+    return {key: value for key, value in flatten(config).items() if value != before[key]}
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

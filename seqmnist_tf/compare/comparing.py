@@ -1,0 +1,188 @@
+"""A comparison from arms to report: train what is missing, read all runs, test, write."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ..config import OPTIONS, Config
+from ..lstm import choose_kernel, with_layer
+from ..system import InputError, start_tensorflow
+from .agreement import require_one_task
+from .arms import Arm, ArmWord, OwnLayer, parse_arms
+from .comparison import Comparison, arm_result, pair_results
+from .engine import require_completed, run_in_turn
+from .folder import ComparisonFolder
+from .options import default_directory, require_cluster_options
+from .outcomes import Outcome, read_outcome
+from .plan import PlannedRun, ReadyArm, make_ready, missing_runs, parameters_of, plan_runs
+from .predictions import read_predictions
+from .progress import ComparisonProgress
+from .report import write_report
+from .seeds import DEFAULT_SEEDS, parse_seeds
+
+LayerOfUnits = Callable[[int], keras.Layer]
+
+
+def compare(
+    arms: Sequence[str | os.PathLike[str] | Config | LayerOfUnits],
+    *,
+    seeds: str | Iterable[int] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    allow_code: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Compare arms over seeds: train what is missing, test, and write the report.
+
+    The same call resumes a comparison that was killed, and its report is the same to the last digit.
+
+    Args:
+        arms: each a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, a layer class or a
+            function of units), a run directory, a folder of runs, or a published record such as ``results/strong``.
+            The first arm is the reference. A layer is trained by the first arm's recipe, with the units that match its
+            number of parameters. Runs that exist are used as they are.
+        seeds: such as ``"0-5"`` or ``range(6)``. None is 0 to 5 for arms that are trained, and all seeds of arms
+            that exist where nothing is trained.
+        directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
+            with the names of the arms.
+        workers: number of runs that are trained at a time on this machine, by Ray; None trains one after the other in
+            this process.
+        address: ``HOST:PORT`` of a Ray cluster whose nodes share ``directory``.
+        allow_code: admit existing runs that have a layer of their own, and run its code. Read it first.
+        overrides: values of keys (``{"train.n_epochs": 5}``) for all arms that are trained.
+
+    Raises:
+        InputError: an arm is unknown, arms have different tasks or one configuration, a run is not completed, a layer
+            cannot be used, or the cluster does not answer; no run is lost.
+        RunError: a run failed or diverged; all others are kept.
+
+    Example::
+
+        comparison = compare(["results/strong", MyLayer], seeds=range(6), directory="runs/mine")
+        print(comparison.pairs[0].mean_difference, comparison.pairs[0].sign_flip_p)
+    """
+    values = dict(overrides or {})
+    require_cluster_options(workers, address)
+    wanted = None if seeds is None else parse_seeds(seeds)
+    with tempfile.TemporaryDirectory() as sources:
+        parsed = parse_arms(_words(arms, Path(sources)), values, allow_code=allow_code)
+        folder = ComparisonFolder(Path(directory or default_directory([arm.name for arm in parsed])))
+        folder.require_usable()
+        require_one_task(parsed)
+        _start_tensorflow(parsed, values)
+        ready = make_ready(parsed)
+        chosen = _choose_seeds(ready, wanted)
+        planned = plan_runs(ready, chosen or (), folder)
+        ready = [_restrict(one, chosen) for one in ready]
+        with folder.lock():
+            folder.claim(
+                [{"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id} for one in ready],
+                {one.arm.name: one.source for one in ready if one.source is not None},
+            )
+            _train_missing(planned, folder, workers, address, values)
+            require_completed(planned)
+            comparison = _read(ready, planned, folder, values.get("data.dir"), allow_code)
+            return write_report(comparison, folder, values.get("data.dir"))
+
+
+def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
+    """Return the arms with the source of each layer that was defined in Python written to a file."""
+    words: list[ArmWord] = []
+    for number, arm in enumerate(arms):
+        if isinstance(arm, str | os.PathLike | Config):
+            words.append(arm)
+        elif callable(arm):
+            place = folder / str(number)
+            place.mkdir()
+            config, file = with_layer(Config(), arm, place)
+            words.append(OwnLayer(config.model.layer, file) if file else config.model.layer)
+        else:
+            raise InputError(f"an arm must be text, a path, a configuration or a layer (got {type(arm).__name__})")
+    return words
+
+
+def _start_tensorflow(arms: Sequence[Arm], overrides: Mapping[str, Any]) -> None:
+    """Start TensorFlow with the threads of the runs that may be trained in this process."""
+    native = any(arm.is_trained and choose_kernel(arm.config).isa for arm in arms)
+    threads = next((arm.config.train.threads for arm in arms if arm.is_trained), 0)
+    start_tensorflow(overrides.get("train.threads", threads), operations=1 if native else 0)
+
+
+def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the seeds of the comparison; None for all seeds of arms that exist."""
+    if wanted is None and any(one.arm.is_trained for one in ready):
+        wanted = parse_seeds(DEFAULT_SEEDS)
+    for one in ready:
+        if wanted is not None and one.arm.given and not set(wanted) & set(one.arm.given):
+            there = ", ".join(map(str, one.arm.given))
+            raise InputError(f"{one.arm.word} has none of --seeds {', '.join(map(str, wanted))} (it has {there})")
+    return wanted
+
+
+def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None) -> ReadyArm:
+    """Return an arm with those of its existing runs whose seeds are compared, and with notes on its seeds and size."""
+    arm, notes = one.arm, list(one.notes)
+    if arm.given and seeds is not None:
+        missing = [str(seed) for seed in seeds if seed not in arm.given]
+        if missing:
+            notes.append(f"{arm.name}: there is no run of seed {', '.join(missing)}.")
+        arm = replace(arm, given={seed: arm.given[seed] for seed in seeds if seed in arm.given})
+    target = arm.config.model.match_parameters
+    if target is not None:
+        parameters = parameters_of(one)
+        notes.append(
+            f"{arm.name}: {arm.config.model.hidden_size} units were chosen to match {target:,} parameters; the model "
+            f"has {parameters:,} ({parameters - target:+,})."
+        )
+    return replace(one, arm=arm, notes=tuple(notes))
+
+
+def _train_missing(
+    planned: Sequence[PlannedRun],
+    folder: ComparisonFolder,
+    workers: int | None,
+    address: str | None,
+    overrides: Mapping[str, Any],
+) -> None:
+    """Train the runs that have not ended: one after the other here, or on a cluster."""
+    missing = missing_runs(planned)
+    if not missing:
+        return
+    if workers is None and address is None:
+        progress = ComparisonProgress(planned, 1)
+        progress.announce(missing)
+        run_in_turn(missing, progress)
+        return
+    from .cluster import run_on_cluster  # late: Ray is an extra
+
+    threads = overrides.get("train.threads", OPTIONS["train.threads"].default)
+    run_on_cluster(planned, missing, folder, workers=workers, address=address, threads=threads)
+
+
+def _read(
+    ready: Sequence[ReadyArm],
+    planned: Sequence[PlannedRun],
+    folder: ComparisonFolder,
+    data_dir: str | None,
+    allow_code: bool,
+) -> Comparison:
+    """Read the runs of all arms and return their comparison."""
+    arms = []
+    for one in ready:
+        arm = one.arm
+        outcomes: list[Outcome] = list(arm.given.values())
+        if arm.is_trained:
+            outcomes = [read_outcome(run.run) for run in planned if run.arm == arm.name]
+        # A layer that this comparison trains is the user's own; an existing run's was admitted when it was read.
+        allowed = allow_code or arm.is_trained
+        predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
+        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, one.notes))
+    return Comparison(tuple(arms), pair_results(arms), folder.path)

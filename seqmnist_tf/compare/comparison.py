@@ -1,0 +1,259 @@
+"""The result of a comparison as a value: arms, pairs, and what is said about them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Config
+from .outcomes import Outcome
+from .predictions import Predictions
+from .statistics import Interval, McNemarResult, difference_interval, holm, mcnemar_test, sign_flip_p, t_interval
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """The runs of one arm. Sequences are in the order of the seeds; accuracies are shares, 0 to 1.
+
+    Attributes:
+        name: the arm's name.
+        word: the arm as it was given.
+        config: the experiment.
+        config_id: its id.
+        num_params: number of parameters.
+        units: units of the recurrent layer.
+        seeds: the seeds.
+        correct: test digits that each final model classifies correctly.
+        total: number of test digits.
+        epochs: number of epochs; the results are those of the last.
+        chosen_epochs, chosen_accuracies: the epochs that the held-out split chose and their test accuracies; None
+            where nothing was held out.
+        seconds_per_epoch: mean over runs.
+        kernels, machines, commits: what computed the runs, each named once.
+        curves: test accuracy after each epoch, float (seeds, epochs).
+        predictions: of each final model.
+        notes: sentences for the report.
+    """
+
+    name: str
+    word: str
+    config: Config
+    config_id: str
+    num_params: int
+    units: int
+    seeds: tuple[int, ...]
+    correct: tuple[int, ...]
+    total: int
+    epochs: int
+    chosen_epochs: tuple[int, ...] | None
+    chosen_accuracies: tuple[float, ...] | None
+    seconds_per_epoch: float
+    kernels: tuple[str, ...]
+    machines: tuple[str, ...]
+    commits: tuple[str, ...]
+    curves: np.ndarray = field(repr=False)
+    predictions: tuple[Predictions, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.seeds)
+
+    @property
+    def test_accuracy(self) -> list[float]:
+        """Test accuracy of each final model."""
+        return [correct / self.total for correct in self.correct]
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy."""
+        return statistics.fmean(self.test_accuracy)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the test accuracy (divided by n - 1); None for one seed."""
+        return statistics.stdev(self.test_accuracy) if self.n > 1 else None
+
+    @property
+    def ci_95(self) -> Interval | None:
+        """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""
+        interval = t_interval(self.test_accuracy)
+        return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the arm under the contract's names, ready for JSON."""
+        return {
+            "name": self.name,
+            "config_id": self.config_id,
+            "num_params": self.num_params,
+            "units": self.units,
+            "seeds": list(self.seeds),
+            "test_accuracy": self.test_accuracy,
+            "mean": self.mean,
+            "std": self.std,
+            "ci_95": None if self.ci_95 is None else list(self.ci_95),
+            "seconds_per_epoch": self.seconds_per_epoch,
+        }
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """An arm against the first arm, paired by seed.
+
+    Attributes:
+        a, b: names of the first arm and of the other.
+        seeds: that both have.
+        total: number of test digits.
+        digits: per seed, digits that b classifies correctly minus those that a does.
+        mean_difference: mean accuracy of b minus that of a, -1 to 1.
+        ci_95: its 95 % interval; None for fewer than two seeds.
+        ci_method: ``BCa bootstrap`` or ``Student's t``.
+        sign_flip_p: exact two-sided p; None for fewer than two seeds.
+        holm_p: the same after Holm's correction over all pairs.
+        mcnemar: per seed.
+    """
+
+    a: str
+    b: str
+    seeds: tuple[int, ...]
+    total: int
+    digits: tuple[int, ...]
+    mean_difference: float
+    ci_95: Interval | None
+    ci_method: str
+    sign_flip_p: float | None
+    holm_p: float | None
+    mcnemar: tuple[McNemarResult, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of pairs."""
+        return len(self.seeds)
+
+    @property
+    def differences(self) -> list[float]:
+        """Per seed, the accuracy of b minus the accuracy of a."""
+        return [digits / self.total for digits in self.digits]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the pair under the contract's names, ready for JSON."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "seeds": list(self.seeds),
+            "mean_difference": self.mean_difference,
+            "ci_95": None if self.ci_95 is None else list(self.ci_95),
+            "sign_flip_p": self.sign_flip_p,
+            "holm_p": self.holm_p,
+            "mcnemar": [
+                {"seed": m.seed, "only_a_right": m.only_a_right, "only_b_right": m.only_b_right, "p": m.p}
+                for m in self.mcnemar
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms compared on one task. The first arm is the reference of the pairs.
+
+    Attributes:
+        arms: the arms.
+        pairs: each other arm against the first, where they have seeds in common.
+        path: the folder of the report.
+        statements: one sentence on each arm and each pair.
+        markdown: the tables of ``report.md``.
+
+    Example::
+
+        comparison = compare(["results/strong", "runs/mine"])
+        print(comparison.arms[1].mean, comparison.pairs[0].sign_flip_p)
+    """
+
+    arms: tuple[ArmResult, ...]
+    pairs: tuple[PairResult, ...]
+    path: Path
+    statements: tuple[str, ...] = ()
+    markdown: str = field(default="", repr=False)
+
+    def arm(self, name: str) -> ArmResult:
+        """Return the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contract's JSON document: accuracies are shares of 1."""
+        return {"arms": [arm.to_json() for arm in self.arms], "pairs": [pair.to_json() for pair in self.pairs]}
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+
+def arm_result(
+    name: str, word: str, outcomes: Sequence[Outcome], predictions: Sequence[Predictions], notes: Sequence[str]
+) -> ArmResult:
+    """Return the result of an arm.
+
+    Args:
+        name, word: of the arm.
+        outcomes: its runs, at least one, in the order of their seeds.
+        predictions: of the runs.
+        notes: sentences for the report.
+    """
+    first = outcomes[0]
+    chosen = [o for o in outcomes if o.chosen_epoch is not None and o.chosen_accuracy is not None]
+    return ArmResult(
+        name=name,
+        word=word,
+        config=first.config,
+        config_id=first.config_id,
+        num_params=first.num_params,
+        units=first.config.model.hidden_size,
+        seeds=tuple(o.config.train.seed for o in outcomes),
+        correct=tuple(o.correct for o in outcomes),
+        total=first.total,
+        epochs=first.epochs,
+        chosen_epochs=tuple(o.chosen_epoch or 0 for o in chosen) or None,
+        chosen_accuracies=tuple(o.chosen_accuracy or 0.0 for o in chosen) or None,
+        seconds_per_epoch=round(statistics.fmean(o.seconds_per_epoch for o in outcomes), 3),
+        kernels=tuple(sorted({o.kernel for o in outcomes})),
+        machines=tuple(sorted({o.machine for o in outcomes})),
+        commits=tuple(sorted({o.commit for o in outcomes})),
+        curves=np.array([o.curve for o in outcomes]),
+        predictions=tuple(predictions),
+        notes=tuple(notes),
+    )
+
+
+def pair_results(arms: Sequence[ArmResult]) -> tuple[PairResult, ...]:
+    """Return each other arm against the first, paired by seed, with Holm's correction over the pairs."""
+    pairs = [pair for arm in arms[1:] if (pair := _pair(arms[0], arm)) is not None]
+    corrected = holm([pair.sign_flip_p for pair in pairs])
+    return tuple(replace(pair, holm_p=p) for pair, p in zip(pairs, corrected, strict=True))
+
+
+def _pair(a: ArmResult, b: ArmResult) -> PairResult | None:
+    seeds = tuple(seed for seed in a.seeds if seed in b.seeds)
+    if not seeds:
+        return None
+    correct: list[Mapping[int, int]] = [dict(zip(arm.seeds, arm.correct, strict=True)) for arm in (a, b)]
+    right = [{seed: made.right for seed, made in zip(arm.seeds, arm.predictions, strict=True)} for arm in (a, b)]
+    digits = tuple(correct[1][seed] - correct[0][seed] for seed in seeds)
+    interval, method = difference_interval([number / a.total for number in digits])
+    return PairResult(
+        a=a.name,
+        b=b.name,
+        seeds=seeds,
+        total=a.total,
+        digits=digits,
+        mean_difference=sum(digits) / (len(digits) * a.total),
+        ci_95=interval,
+        ci_method=method,
+        sign_flip_p=sign_flip_p(digits),
+        holm_p=None,
+        mcnemar=tuple(mcnemar_test(seed, right[0][seed], right[1][seed], test=len(seeds) > 1) for seed in seeds),
+    )

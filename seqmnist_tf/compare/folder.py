@@ -1,0 +1,94 @@
+"""The folder of a comparison: trained runs by arm and seed, logs, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ..system import InputError, replace_atomically, write_atomically
+
+ARMS_FILE = "arms.json"
+LAYER_COPY = "layer.py"
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """The folder of a comparison. Nothing is written before :meth:`claim`.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def run_path(self, arm: str, seed: int) -> Path:
+        """Return the run directory of a trained run."""
+        return self.path / arm / f"seed{seed}"
+
+    def layer_path(self, arm: str) -> Path:
+        """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""
+        return self.path / arm / LAYER_COPY
+
+    def log_path(self, arm: str, seed: int) -> Path:
+        """Return the file of what a run prints."""
+        return self.path / LOGS / f"{arm}-seed{seed}.log"
+
+    def require_usable(self) -> None:
+        """Raise InputError where the folder is a file or holds something else than a comparison."""
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--dir must be a folder (got {path}, which is a file)")
+        if path.is_dir():
+            if not (path / ARMS_FILE).is_file() and any(child.name[0] != "." for child in path.iterdir()):
+                raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
+            parent = path
+        else:
+            parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {path}: {parent} is not a writable folder (give a writable --dir)")
+
+    def lock(self) -> filelock.AcquireReturnProxy:
+        """Make the folder and lock it for this process until the context or the process ends.
+
+        Raises:
+            InputError: another process compares in it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return filelock.FileLock(self.path / ".lock").acquire(timeout=0)
+        except filelock.Timeout:
+            raise InputError(f"{self.path} is in use by another process (wait for it to end)") from None
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
+
+    def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
+        """Write which arms are compared, and the files of their layers by arm."""
+        self.write_json(ARMS_FILE, {"arms": list(arms)})
+        for arm, source in layers.items():
+            path = self.layer_path(arm)
+            path.parent.mkdir(exist_ok=True)
+            if not path.is_file() or path.read_bytes() != source:
+                write_atomically(path, source)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the report."""
+        write_atomically(self.path / name, text.encode())
+
+    def write_json(self, name: str, document: Mapping[str, Any]) -> None:
+        """Write a JSON document of the report."""
+        self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    def write_picture(self, name: str, figure: Any, dpi: int) -> None:
+        """Write a matplotlib figure as PNG."""
+
+        def write(path: Path) -> None:
+            figure.savefig(path, format="png", dpi=dpi)
+
+        replace_atomically(self.path / name, write)

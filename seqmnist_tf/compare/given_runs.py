@@ -1,0 +1,68 @@
+"""Arms that exist already: a run directory, a folder of runs, a published record."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..config import OPTIONS
+from ..system import InputError
+from ..train import RunDirectory
+from .outcomes import Outcome, read_outcome
+
+STOCK_LAYERS_OF_KERAS = OPTIONS["model.layer"].meta["choices"]
+
+
+def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
+    """Return the completed runs of an arm by seed.
+
+    Args:
+        folder: a run directory, or a folder that holds run directories of one experiment.
+        allow_code: admit runs with a layer of their own.
+
+    Raises:
+        InputError: there is no run, a run is not completed or has a layer of its own, two runs have one seed or
+            different configurations.
+    """
+    outcomes: dict[int, Outcome] = {}
+    for run in _runs(folder):
+        _require_code_allowed(run, allow_code)
+        outcome = read_outcome(run)
+        seed = outcome.config.train.seed
+        if seed in outcomes:
+            raise InputError(f"{folder} has two runs of seed {seed}: {outcomes[seed].run.path} and {run.path}")
+        outcomes[seed] = outcome
+    first = next(iter(outcomes.values()))
+    for outcome in outcomes.values():
+        if outcome.config_id != first.config_id:
+            raise InputError(
+                f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
+                f"{outcome.run.path} ({outcome.config_id}); give a folder with the seeds of one"
+            )
+    return dict(sorted(outcomes.items()))
+
+
+def name_of_folder(folder: Path) -> str:
+    """Return the name of an arm: its folder's; ``strong-seed0`` for ``results/strong/seed0``."""
+    path = folder.resolve()
+    if re.fullmatch(r"seed\d+", path.name) and (path / "config.json").is_file():
+        return f"{path.parent.name}-{path.name}"
+    return path.name
+
+
+def _runs(folder: Path) -> list[RunDirectory]:
+    if (folder / "config.json").is_file():
+        return [RunDirectory.open(folder)]
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".") and (path / "config.json").is_file()]
+    if not paths:
+        raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
+    return [RunDirectory.open(path) for path in sorted(paths)]
+
+
+def _require_code_allowed(run: RunDirectory, allow_code: bool) -> None:
+    layer = run.config.model.layer
+    if not allow_code and (layer not in STOCK_LAYERS_OF_KERAS or run.layer_file):
+        raise InputError(
+            f"{run.path} has a layer of its own ({layer}): comparing it would run that code (read the code, then give "
+            "--allow-code)"
+        )

@@ -1,0 +1,189 @@
+"""The methods of a comparison, as a paragraph to paste into a paper, with its references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import NUM_TIMESTEPS, Config
+from .comparison import ArmResult, Comparison
+from .statistics import BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
+from .wording import count_of
+
+REFERENCES = {
+    "lecun1998": """@article{lecun1998,
+  author  = {LeCun, Yann and Bottou, L{\\'e}on and Bengio, Yoshua and Haffner, Patrick},
+  title   = {Gradient-based learning applied to document recognition},
+  journal = {Proceedings of the IEEE}, volume = {86}, number = {11}, pages = {2278--2324}, year = {1998}
+}""",
+    "le2015": """@misc{le2015,
+  author = {Le, Quoc V. and Jaitly, Navdeep and Hinton, Geoffrey E.},
+  title  = {A simple way to initialize recurrent networks of rectified linear units},
+  year   = {2015}, eprint = {1504.00941}, archiveprefix = {arXiv}
+}""",
+    "hochreiter1997": """@article{hochreiter1997,
+  author  = {Hochreiter, Sepp and Schmidhuber, J{\\"u}rgen},
+  title   = {Long short-term memory},
+  journal = {Neural Computation}, volume = {9}, number = {8}, pages = {1735--1780}, year = {1997}
+}""",
+    "cho2014": """@inproceedings{cho2014,
+  author    = {Cho, Kyunghyun and van Merri{\\"e}nboer, Bart and Gulcehre, Caglar and Bahdanau, Dzmitry and
+               Bougares, Fethi and Schwenk, Holger and Bengio, Yoshua},
+  title     = {Learning phrase representations using {RNN} encoder-decoder for statistical machine translation},
+  booktitle = {EMNLP}, pages = {1724--1734}, year = {2014}
+}""",
+    "elman1990": """@article{elman1990,
+  author  = {Elman, Jeffrey L.},
+  title   = {Finding structure in time},
+  journal = {Cognitive Science}, volume = {14}, number = {2}, pages = {179--211}, year = {1990}
+}""",
+    "arjovsky2016": """@inproceedings{arjovsky2016,
+  author    = {Arjovsky, Martin and Shah, Amar and Bengio, Yoshua},
+  title     = {Unitary evolution recurrent neural networks},
+  booktitle = {ICML}, year = {2016}
+}""",
+    "gu2022": """@inproceedings{gu2022,
+  author    = {Gu, Albert and Goel, Karan and R{\\'e}, Christopher},
+  title     = {Efficiently modeling long sequences with structured state spaces},
+  booktitle = {ICLR}, year = {2022}
+}""",
+    "tallec2018": """@inproceedings{tallec2018,
+  author    = {Tallec, Corentin and Ollivier, Yann},
+  title     = {Can recurrent neural networks warp time?},
+  booktitle = {ICLR}, year = {2018}
+}""",
+    "jim1996": """@article{jim1996,
+  author  = {Jim, Kam-Chuen and Giles, C. Lee and Horne, Bill G.},
+  title   = {An analysis of noise in recurrent neural networks: convergence and generalization},
+  journal = {IEEE Transactions on Neural Networks}, volume = {7}, number = {6}, pages = {1424--1438}, year = {1996}
+}""",
+    "kingma2015": """@inproceedings{kingma2015,
+  author    = {Kingma, Diederik P. and Ba, Jimmy},
+  title     = {Adam: a method for stochastic optimization},
+  booktitle = {ICLR}, year = {2015}
+}""",
+    "fisher1935": """@book{fisher1935,
+  author = {Fisher, Ronald A.}, title = {The design of experiments}, publisher = {Oliver and Boyd}, year = {1935}
+}""",
+    "holm1979": """@article{holm1979,
+  author  = {Holm, Sture},
+  title   = {A simple sequentially rejective multiple test procedure},
+  journal = {Scandinavian Journal of Statistics}, volume = {6}, number = {2}, pages = {65--70}, year = {1979}
+}""",
+    "efron1987": """@article{efron1987,
+  author  = {Efron, Bradley},
+  title   = {Better bootstrap confidence intervals},
+  journal = {Journal of the American Statistical Association}, volume = {82}, number = {397}, pages = {171--185},
+  year    = {1987}
+}""",
+    "mcnemar1947": """@article{mcnemar1947,
+  author  = {McNemar, Quinn},
+  title   = {Note on the sampling error of the difference between correlated proportions or percentages},
+  journal = {Psychometrika}, volume = {12}, number = {2}, pages = {153--157}, year = {1947}
+}""",
+}
+LAYER_REFERENCES = {"LSTM": "hochreiter1997", "GRU": "cho2014", "SimpleRNN": "elman1990"}
+ORDER_REFERENCES = {"urnn92916": "arjovsky2016", "bit_reversal": "gu2022"}
+
+
+def methods_paragraph(comparison: Comparison) -> str:
+    """Return how the numbers of a comparison were made, in LaTeX-free prose."""
+    arms = comparison.arms
+    parts = [_task(arms[0].config), _models(arms), _recipe(arms), _selection(arms)]
+    if any(arm.n > 1 for arm in arms):
+        parts.append(
+            "Accuracies are given as mean ± standard deviation over seeds, with a 95 % interval of the mean by "
+            "Student's t."
+        )
+    if any(pair.n > 1 for pair in comparison.pairs):
+        parts.append(_tests(comparison))
+    commits = sorted({commit for arm in arms for commit in arm.commits})
+    parts.append(f"Code: seqmnist_tf, {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}.")
+    return " ".join(parts)
+
+
+def bibtex(comparison: Comparison) -> str:
+    """Return the references of a comparison as BibTeX."""
+    keys = ["lecun1998", "le2015"]
+    for arm in comparison.arms:
+        config = arm.config
+        keys += [LAYER_REFERENCES.get(config.model.layer, ""), ORDER_REFERENCES.get(config.task.permutation, "")]
+        keys += ["tallec2018"] * (config.model.forget_bias == "chrono")
+        keys += ["jim1996"] * bool(config.train.recurrent_noise)
+        keys += ["kingma2015"] * (config.optimizer.name == "Adam")
+    if any(pair.n > 1 for pair in comparison.pairs):
+        keys += ["fisher1935", "holm1979", "mcnemar1947"]
+        keys += ["efron1987"] * any(pair.ci_method == "BCa bootstrap" for pair in comparison.pairs)
+    return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
+
+
+def _task(config: Config) -> str:
+    order = {"none": "row by row", "bit_reversal": "in bit-reversed order"}.get(
+        config.task.permutation, f"in the fixed permuted order {config.task.permutation}"
+    )
+    held_out = f", {config.task.validation_size:,} held out" if config.task.validation_size else ""
+    return (
+        f"Each model reads the {NUM_TIMESTEPS} pixels of an MNIST image one at a time, {order}, and classifies the "
+        f"digit from its last state ({config.num_train:,} training images{held_out}; {config.num_test:,} test images)."
+    )
+
+
+def _models(arms: Sequence[ArmResult]) -> str:
+    described = [
+        f"{arm.name} ({_layer_name(arm.config)}, {count_of(arm.units, 'unit')}, {arm.num_params:,} parameters)"
+        for arm in arms
+    ]
+    return f"A dense layer with ten outputs follows the recurrent layer: {', '.join(described)}."
+
+
+def _layer_name(config: Config) -> str:
+    return config.model.layer.rpartition(":")[2]
+
+
+def _recipe(arms: Sequence[ArmResult]) -> str:
+    """Return the recipe that all arms share, or say that they differ."""
+    recipes = {_recipe_text(arm.config) for arm in arms}
+    if len(recipes) == 1:
+        return f"Training: {recipes.pop()}."
+    return " ".join(f"Training of {arm.name}: {_recipe_text(arm.config)}." for arm in arms)
+
+
+def _recipe_text(config: Config) -> str:
+    opt, train = config.optimizer, config.train
+    parts = [
+        f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}",
+        f"batches of {train.batch_size}",
+        count_of(train.n_epochs, "epoch"),
+    ]
+    if opt.weight_decay:
+        parts.append(f"decoupled weight decay {opt.weight_decay:g}")
+    if opt.grad_clip_norm is not None:
+        parts.append(f"gradients clipped to norm {opt.grad_clip_norm:g}")
+    if opt.grad_clip_value is not None:
+        parts.append(f"gradient elements clipped to {opt.grad_clip_value:g}")
+    if train.recurrent_noise:
+        parts.append(f"noise of standard deviation {train.recurrent_noise:g} on recurrent weights")
+    if config.model.forget_bias == "chrono":
+        parts.append("chrono initialisation")
+    return ", ".join(parts)
+
+
+def _selection(arms: Sequence[ArmResult]) -> str:
+    seeds = sorted({arm.n for arm in arms})
+    several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count_of(seeds[0], "seed")
+    return f"Each model was trained with {several}; reported is the test accuracy after the final epoch, not the best."
+
+
+def _tests(comparison: Comparison) -> str:
+    reference, pairs = comparison.arms[0].name, comparison.pairs
+    sizes = [pair.n for pair in pairs]
+    methods = []
+    if any(pair.ci_method == "BCa bootstrap" for pair in pairs):
+        methods.append(f"the BCa bootstrap over seeds ({RESAMPLES:,} resamples)")
+    if any(pair.ci_method != "BCa bootstrap" for pair in pairs):
+        methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
+    flips = f"{FLIPS:,} random sign flips" if max(sizes) > ENUMERATED else "all sign flips, enumerated"
+    return (
+        f"Differences from {reference} are paired by seed. Their 95 % intervals are by {' or '.join(methods)}; p "
+        f"values are of the two-sided sign-flip test ({flips}), with Holm's correction over "
+        f"{count_of(len(pairs), 'pair')}. For each seed McNemar's exact test compares the two models on the same test images."
+    )

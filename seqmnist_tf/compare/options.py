@@ -1,0 +1,36 @@
+"""The options of a comparison, and their checks. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..system import InputError
+
+MAX_WORKERS = 1000
+INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
+
+
+def require_cluster_options(workers: int | None, address: str | None) -> None:
+    """Raise InputError where ``--workers`` or ``--address`` is not allowed, or Ray is not installed."""
+    if workers is not None and address is not None:
+        raise InputError("--workers and --address exclude each other: give one of them")
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f"--workers must be 1 to {MAX_WORKERS:,} (got {workers})")
+    if address is not None and not re.fullmatch(r"[^:\s/]+:\d{1,5}", address):
+        raise InputError(f"--address must be HOST:PORT (got {address!r})")
+    if (workers is not None or address is not None) and importlib.util.find_spec("ray") is None:
+        flag = "--workers" if workers is not None else "--address"
+        raise InputError(f"{flag} needs Ray, which is not installed ({INSTALL_RAY})")
+
+
+def default_directory(arms: Sequence[str]) -> Path:
+    """Return the folder of a comparison without ``--dir``: the same for the same arms.
+
+    Example:
+        >>> default_directory(["strong", "MinLSTM"]).as_posix()
+        'runs/compare-strong-MinLSTM'
+    """
+    return Path("runs") / f"compare-{'-'.join(arms)}"[:100]

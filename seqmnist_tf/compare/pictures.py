@@ -1,0 +1,147 @@
+"""The pictures of a comparison, at the size of a paper's column or page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ..config import Config, Data
+from ..data import load_test
+from .comparison import ArmResult, Comparison, PairResult
+
+DPI_OF_PAPERS = 200
+SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
+SMALL, NORMAL = 7.5, 9.0  # font sizes in points
+
+
+def draw_curves(comparison: Comparison) -> Figure:
+    """Draw the test error by epoch of each arm: mean over seeds, and the range from lowest to highest seed."""
+    figure = _figure(5.5, 3.4)
+    axes = figure.subplots()
+    lowest = 100 / comparison.arms[0].total / 2  # half a digit stands for no error on the logarithmic axis
+    for number, arm in enumerate(comparison.arms):
+        errors = np.maximum(100 * (1 - arm.curves), lowest)
+        epochs = np.arange(1, arm.epochs + 1)
+        label = f"{arm.name} ({arm.n} seed{'s' if arm.n > 1 else ''})"
+        axes.plot(epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker=_marker(arm))
+        axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes.get_ylim()
+    few_decades = high / low < 30
+    axes.yaxis.set_minor_formatter(FuncFormatter(_minor_text) if few_decades else NullFormatter())
+    axes.grid(alpha=0.3, which="major")
+    axes.legend(fontsize=NORMAL, frameon=False)
+    return _small(figure)
+
+
+def draw_differences(comparison: Comparison) -> Figure:
+    """Draw the paired differences in test accuracy: seeds, mean, and its 95 % interval."""
+    pairs = comparison.pairs
+    figure = _figure(5.5, 0.9 + 0.55 * len(pairs))
+    axes = figure.subplots()
+    for row, pair in enumerate(pairs):
+        points = 100 * np.array(pair.differences)
+        offsets = np.linspace(0.12, 0.3, len(points)) if len(points) > 1 else np.array([0.2])
+        axes.plot(points, row + offsets, "o", color="0.55", markersize=3.5, markeredgewidth=0)
+        mean = 100 * pair.mean_difference
+        if pair.ci_95:
+            axes.plot([100 * bound for bound in pair.ci_95], [row, row], color="C0", linewidth=2, solid_capstyle="butt")
+        axes.plot([mean], [row], "D", color="C0", markersize=5)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_yticks(range(len(pairs)), [f"{pair.b}\nagainst {pair.a}" for pair in pairs])
+    axes.set_ylim(len(pairs) - 0.45, -0.45)
+    axes.set_xlabel("difference in test accuracy, percentage points (grey: seeds; blue: mean, 95 % interval)")
+    axes.grid(axis="x", alpha=0.3)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return _small(figure)
+
+
+def draw_disagreements(comparison: Comparison, data_dir: str | None = None) -> Figure:
+    """Draw digits that only one arm of a pair classifies correctly, those of most seeds first."""
+    pairs = comparison.pairs[:SHOWN_PAIRS]
+    config, order = comparison.arms[0].config, np.arange(28 * 28)
+    images = load_test(_with_data(config, data_dir), order).images
+    figure = _figure(6.8, 2.55 * len(pairs))
+    blocks: Any = figure.subfigures(2 * len(pairs), 1, squeeze=False)
+    for number, pair in enumerate(pairs):
+        for side in (0, 1):
+            _draw_one_sided(blocks[2 * number + side, 0], comparison, pair, side, images)
+    return figure
+
+
+def _draw_one_sided(block: Any, comparison: Comparison, pair: PairResult, side: int, images: np.ndarray) -> None:
+    """Draw the digits that only arm a (side 0) or only arm b (side 1) of a pair classifies correctly."""
+    arms = [comparison.arm(name) for name in (pair.a, pair.b)]
+    winner, loser = arms[side], arms[1 - side]
+    ours, theirs = (np.array([_of_seed(arm, seed).right for seed in pair.seeds]) for arm in (winner, loser))
+    seeds = (ours & ~theirs).sum(axis=0)
+    shown = [int(index) for index in np.argsort(-seeds, kind="stable")[:SHOWN_DIGITS] if seeds[index]]
+    total = int((seeds > 0).sum())
+    block.suptitle(
+        f"only {winner.name} is right, {loser.name} is wrong"
+        + (f" (in {len(pair.seeds)} seeds: {total:,} digits)" if len(pair.seeds) > 1 else f" ({total:,} digits)"),
+        fontsize=NORMAL,
+        x=0.01,
+        horizontalalignment="left",
+    )
+    for column, axes in enumerate(block.subplots(1, SHOWN_DIGITS)):
+        axes.set_axis_off()
+        if column >= len(shown):
+            continue
+        index = shown[column]
+        axes.imshow(images[index], cmap="gray_r")
+        axes.set_title(_digit_text(loser, pair, index, int(seeds[index])), fontsize=SMALL - 1, pad=2)
+
+
+def _digit_text(loser: ArmResult, pair: PairResult, index: int, seeds: int) -> str:
+    """Return the label of a digit, what the arm that is wrong takes it for, and the number of seeds."""
+    made = [_of_seed(loser, seed) for seed in pair.seeds]
+    label = int(made[0].labels[index])
+    wrong = sorted({int(predictions.classes[index]) for predictions in made} - {label})
+    count = f"\n{seeds} of {len(pair.seeds)} seeds" if len(pair.seeds) > 1 else ""
+    return f"{label}, not {' or '.join(map(str, wrong))}{count}"
+
+
+def _of_seed(arm: ArmResult, seed: int) -> Any:
+    return arm.predictions[arm.seeds.index(seed)]
+
+
+def _with_data(config: Config, data_dir: str | None) -> Config:
+    """Return a configuration that reads the data of this machine."""
+    return replace(config, data=Data(dir=data_dir))
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _small(figure: Figure) -> Figure:
+    """Set the text of all axes to a paper's size."""
+    for axes in figure.axes:
+        _shrink(axes)
+    return figure
+
+
+def _shrink(axes: Axes) -> None:
+    for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set_fontsize(NORMAL)
+
+
+def _marker(arm: ArmResult) -> str:
+    return "o" if arm.epochs == 1 else ""
+
+
+def _minor_text(value: float, _: Any) -> str:
+    """Return the label of a minor tick: 2 and 5 of each decade."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""

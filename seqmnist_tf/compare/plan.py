@@ -1,0 +1,197 @@
+"""What a comparison trains: arms with their units, and the runs that are missing in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import Config, config_id, flatten, with_values
+from ..data import pixel_order
+from ..lstm import build_model, check_layer, choose_kernel, match_units, recurrent_weights
+from ..system import InputError
+from ..train import RunDirectory
+from .arms import Arm
+from .command_line import nearest_preset, resume_command, train_command
+from .folder import ComparisonFolder
+
+ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
+
+
+@dataclass(frozen=True)
+class ReadyArm:
+    """An arm whose units are known and whose layer has been tried.
+
+    Attributes:
+        arm: the arm; its configuration has its final units.
+        config_id: of its runs.
+        source: the content of its layer's file, where its layer is from a file and it is trained.
+        notes: sentences for the report.
+    """
+
+    arm: Arm
+    config_id: str
+    source: bytes | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that the comparison trains, in plain values that can be sent to another process.
+
+    Attributes:
+        arm, seed: whose run it is.
+        path: its run directory.
+        config: its whole configuration.
+        layer: the file to read its layer from, or None.
+        log: the file of what it prints.
+        group: the runs' group in W&B.
+    """
+
+    arm: str
+    seed: int
+    path: Path
+    config: Config
+    layer: Path | None
+    log: Path
+    group: str
+
+    @property
+    def preset(self) -> str:
+        """The preset that its command starts from."""
+        return nearest_preset(self.config)
+
+    @property
+    def command(self) -> str:
+        """The command of ``seqmnist_tf.train`` for its record."""
+        return train_command(self.config, self.path)
+
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes it, for its record."""
+        return resume_command(self.path)
+
+    @property
+    def run(self) -> RunDirectory:
+        """Its run directory."""
+        return RunDirectory(self.path)
+
+    @property
+    def status(self) -> str | None:
+        """The status of its summary; None where it has not begun or not ended."""
+        if not (self.path / "config.json").is_file():
+            return None
+        return (self.run.summary or {}).get("status")
+
+
+def make_ready(arms: Sequence[Arm]) -> list[ReadyArm]:
+    """Choose the units of the arms and try their layers. This runs the code of the layers.
+
+    Raises:
+        InputError: a layer cannot be used, a kernel is not available, or two arms have one configuration.
+    """
+    ready: list[ReadyArm] = []
+    for arm in arms:
+        ready.append(_make_ready(arm, ready[0] if ready else None))
+    for number, one in enumerate(ready):
+        for other in ready[:number]:
+            _require_different(other, one)
+    return ready
+
+
+def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
+    if not arm.is_trained:
+        outcome = next(iter(arm.given.values()))
+        return ReadyArm(arm, outcome.config_id, None, (*arm.notes, *_noise_notes(arm, outcome.run.layer_file)))
+    config, file = arm.config, arm.file
+    if arm.matched and first is not None:
+        config = with_values(config, {"model.match_parameters": parameters_of(first)})
+    pixel_order(config.task.permutation)
+    source = _read_layer(config, file)
+    config = match_units(config, file)
+    check_layer(config, file)
+    choose_kernel(config)
+    arm = replace(arm, config=config)
+    notes = (*arm.notes, *_noise_notes(arm, file))
+    return ReadyArm(arm, config_id(config, source), source, notes)
+
+
+def parameters_of(ready: ReadyArm) -> int:
+    """Return the number of parameters of an arm's model."""
+    if ready.arm.given:
+        return next(iter(ready.arm.given.values())).num_params
+    return int(build_model(ready.arm.config, ready.arm.file).count_params())
+
+
+def _read_layer(config: Config, file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError as error:
+        raise InputError(
+            f"model.layer must name a file that can be read (got {config.model.layer!r}: {error.strerror})"
+        ) from None
+
+
+def _noise_notes(arm: Arm, file: Path | None) -> list[str]:
+    """Return a sentence where the recipe's recurrent noise had no weights to act on."""
+    noise = arm.config.train.recurrent_noise
+    if not noise or recurrent_weights(build_model(arm.config, file).layers[0]):
+        return []
+    return [f"{arm.name}: `train.recurrent_noise` {noise:g} had no effect, its layer names no recurrent weights."]
+
+
+def _require_different(one: ReadyArm, other: ReadyArm) -> None:
+    """Raise InputError where two arms would be the same runs. Runs of one experiment may be compared if both exist."""
+    if one.arm.given and other.arm.given:
+        paths = [{o.run.path.resolve() for o in ready.arm.given.values()} for ready in (one, other)]
+        if paths[0] & paths[1]:
+            raise InputError(f"the arms {one.arm.word} and {other.arm.word} share runs (give each arm its own)")
+    elif one.config_id == other.config_id:
+        raise InputError(
+            f"the arms {one.arm.word} and {other.arm.word} have one configuration ({one.config_id}); give each arm its "
+            "own"
+        )
+
+
+def plan_runs(ready: Sequence[ReadyArm], seeds: Sequence[int], folder: ComparisonFolder) -> list[PlannedRun]:
+    """Return the runs of all trained arms, seed by seed, so that an early end leaves complete pairs.
+
+    Raises:
+        InputError: the folder has a run of another configuration where one of them belongs.
+    """
+    planned = []
+    for seed in seeds:
+        for one in ready:
+            if not one.arm.is_trained:
+                continue
+            name = one.arm.name
+            run = PlannedRun(
+                arm=name,
+                seed=seed,
+                path=folder.run_path(name, seed),
+                config=with_values(one.arm.config, {"train.seed": seed}),
+                layer=folder.layer_path(name) if one.source is not None else None,
+                log=folder.log_path(name, seed),
+                group=folder.path.resolve().name,
+            )
+            _require_own(run, one.config_id)
+            planned.append(run)
+    return planned
+
+
+def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Return the planned runs that have not ended."""
+    return [run for run in planned if run.status not in ENDED]
+
+
+def _require_own(planned: PlannedRun, experiment: str) -> None:
+    """Raise InputError where the run directory holds a run of another experiment or seed."""
+    if not (planned.path / "config.json").is_file():
+        return
+    config = planned.run.config
+    if planned.run.config_id == experiment and config.train.seed == planned.seed:
+        return
+    before, now = flatten(config), flatten(planned.config)
+    keys = [key for key in now if before[key] != now[key] and not key.startswith(("data.", "wandb.", "tensorboard."))]
+    difference = f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here" if keys else "its layer has changed"
+    raise InputError(f"{planned.path} is a run of another configuration: {difference} (give a new --dir)")

@@ -1,0 +1,136 @@
+"""Intervals and exact tests over seeds and over digits, with scipy and statsmodels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+CONFIDENCE = 0.95
+ALPHA = 0.05  # the p below which a report speaks of a difference
+BOOTSTRAP_FROM, RESAMPLES = 5, 9_999  # pairs from which the bootstrap is used, and its resamples
+ENUMERATED = 20  # pairs up to which all sign flips are enumerated: 2 ** 20 of them
+FLIPS = 999_999  # random sign flips where there are more pairs
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """McNemar's exact test of two models on the same digits.
+
+    Attributes:
+        seed: of both models.
+        only_a_right, only_b_right: digits that only one of the models classifies correctly.
+        p: exact two-sided p, None where no test is made.
+    """
+
+    seed: int
+    only_a_right: int
+    only_b_right: int
+    p: float | None
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Return the 95 % interval of a mean by Student's t; None for fewer than two values.
+
+    Example:
+        >>> t_interval([1.0, 1.0, 1.0])
+        (1.0, 1.0)
+    """
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(scipy.stats.sem(values))
+    if error == 0 or len(set(values)) == 1:
+        return mean, mean
+    low, high = scipy.stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
+
+
+def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, str]:
+    """Return the 95 % interval of a mean paired difference, and the name of its method.
+
+    From five pairs on it is the bias-corrected and accelerated bootstrap (Efron 1987) with a fixed random state, below
+    Student's t.
+    """
+    if len(differences) >= BOOTSTRAP_FROM and len(set(differences)) > 1:
+        random = np.random.default_rng(0)
+        result = scipy.stats.bootstrap(
+            (np.asarray(differences),),
+            np.mean,
+            method="BCa",
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            rng=random,
+        )
+        low, high = (float(value) for value in result.confidence_interval)
+        if math.isfinite(low) and math.isfinite(high):
+            return (low, high), "BCa bootstrap"
+    return t_interval(differences), "Student's t"
+
+
+def sign_flip_p(differences: Sequence[int]) -> float | None:
+    """Return the two-sided p of the sign-flip test: under the null hypothesis each difference may have either sign.
+
+    Exact, by enumeration, up to 20 pairs; above it is estimated with random flips of a fixed random state.
+
+    Args:
+        differences: of each pair, in digits, so that equal sums are equal to the last bit.
+
+    Returns:
+        The share of sign flips whose sum is at least as far from 0 as the one observed; None for fewer than two pairs.
+
+    Example:
+        >>> sign_flip_p([3, 1, 2])
+        0.25
+    """
+    n = len(differences)
+    if n < 2:
+        return None
+    if not any(differences):
+        return 1.0
+    result = scipy.stats.permutation_test(
+        (np.asarray(differences, np.int64),),
+        lambda x, axis: np.sum(x, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**n if n <= ENUMERATED else FLIPS,
+        batch=2**16,
+        rng=np.random.default_rng(0),
+    )
+    return float(min(1.0, result.pvalue))
+
+
+def smallest_sign_flip_p(n: int) -> float | None:
+    """Return the smallest p that the sign-flip test can have with ``n`` pairs; None for fewer than two."""
+    return 2.0 ** (1 - n) if n >= 2 else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p values after Holm's correction (Holm 1979); those that are None stay None and do not count."""
+    known = [p for p in p_values if p is not None]
+    if not known:
+        return [None] * len(p_values)
+    corrected = iter(multipletests(known, alpha=ALPHA, method="holm")[1].tolist())
+    return [None if p is None else float(next(corrected)) for p in p_values]
+
+
+def mcnemar_test(seed: int, a_right: np.ndarray, b_right: np.ndarray, *, test: bool = True) -> McNemarResult:
+    """Return McNemar's exact test (McNemar 1947) of two models.
+
+    Args:
+        seed: of both models.
+        a_right, b_right: bool (n,), whether each digit is classified correctly.
+        test: False counts the digits and leaves p at None.
+    """
+    only_a, only_b = int((a_right & ~b_right).sum()), int((~a_right & b_right).sum())
+    p = None
+    if test:
+        both, neither = int((a_right & b_right).sum()), int((~a_right & ~b_right).sum())
+        p = float(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue)
+    return McNemarResult(seed, only_a, only_b, p)

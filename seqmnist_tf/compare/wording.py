@@ -1,0 +1,109 @@
+"""What is said about arms and pairs. Never that one is better or worse without a corrected p below 0.05."""
+
+from __future__ import annotations
+
+from .comparison import ArmResult, Comparison, PairResult
+from .statistics import ALPHA, ENUMERATED, smallest_sign_flip_p
+
+
+def in_percent(share: float, sign: bool = False) -> str:
+    """Return a share (-1 to 1) in percent with two decimals, without the percent sign.
+
+    Example:
+        >>> in_percent(0.9910), in_percent(-0.00001, sign=True)
+        ('99.10', '0.00')
+    """
+    text = f"{100 * share:+.2f}" if sign else f"{100 * share:.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
+
+
+def mean_and_std(arm: ArmResult, plus_minus: str = " ± ") -> str:
+    """Return mean and standard deviation of the test accuracy in percent, such as ``99.10 ± 0.03``."""
+    return in_percent(arm.mean) + ("" if arm.std is None else f"{plus_minus}{in_percent(arm.std)}")
+
+
+def p_text(p: float | None) -> str:
+    """Return a p value with the digits that matter; empty where no test was made."""
+    if p is None:
+        return ""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return ``1 seed``, ``2 seeds``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def arm_statement(arm: ArmResult) -> str:
+    """Return one sentence on an arm."""
+    spread = ""
+    if arm.n > 1:
+        spread = f", {in_percent(min(arm.test_accuracy))} to {in_percent(max(arm.test_accuracy))} %"
+    return f"{arm.name}: {mean_and_std(arm)} % test accuracy ({count_of(arm.n, 'seed')}{spread})."
+
+
+def pair_statement(pair: PairResult, pairs: int) -> str:
+    """Return what a pair shows, and what its number of seeds allows.
+
+    Args:
+        pair: an arm against the first.
+        pairs: number of pairs in the comparison, over which Holm's correction is made.
+    """
+    difference = f"{in_percent(pair.mean_difference, sign=True)} points"
+    if pair.ci_95 is None or pair.holm_p is None:
+        return (
+            f"{pair.b} against {pair.a}: {difference} with the one seed that both have. One seed allows no test: other "
+            "seeds may differ by more."
+        )
+    low, high = (in_percent(bound, sign=True) for bound in pair.ci_95)
+    corrected = f", {p_text(pair.holm_p)} after Holm's correction" if pairs > 1 else ""
+    return (
+        f"{pair.b} against {pair.a}, {pair.n} pairs: {difference} (95 % interval {low} to {high}, {pair.ci_method}); "
+        f"{_test_name(pair)} p {_equal(pair.sign_flip_p)}{corrected}. {_verdict(pair, pairs)}"
+    )
+
+
+def _equal(p: float | None) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _test_name(pair: PairResult) -> str:
+    return "sign-flip" if pair.n <= ENUMERATED else "sign-flip (random flips)"
+
+
+def _verdict(pair: PairResult, pairs: int) -> str:
+    if pair.holm_p is not None and pair.holm_p < ALPHA:
+        return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
+    smallest = (smallest_sign_flip_p(pair.n) or 1.0) * pairs
+    if smallest < ALPHA:
+        return "This is no evidence of a difference."
+    over = f" of the smallest of {pairs} pairs" if pairs > 1 else ""
+    return (
+        f"With {pair.n} seeds the p{over} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
+        f"shown; {seeds_needed(pairs)} seeds can show one."
+    )
+
+
+def seeds_needed(pairs: int) -> int:
+    """Return the smallest number of seeds with which a p below 0.05 is possible after Holm's correction.
+
+    Example:
+        >>> seeds_needed(1), seeds_needed(3)
+        (6, 7)
+    """
+    n = 2
+    while pairs * 2.0 ** (1 - n) >= ALPHA:
+        n += 1
+    return n
+
+
+def statements(comparison: Comparison) -> tuple[str, ...]:
+    """Return one sentence on each arm, and what each pair shows."""
+    pairs = [pair_statement(pair, len(comparison.pairs)) for pair in comparison.pairs]
+    lonely = [
+        f"{arm.name} and {comparison.arms[0].name} have no seed in common: they are not compared."
+        for arm in comparison.arms[1:]
+        if arm.name not in [pair.b for pair in comparison.pairs]
+    ]
+    return (*(arm_statement(arm) for arm in comparison.arms), *pairs, *lonely)
