@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import system
-from .serve import DEFAULT_SERVER, classify, picture_to_text, read_picture
+from .serve import DEFAULT_SERVER, classify, picture_to_text, printable, read_picture
 from .system import InputError, note, say
 
 
@@ -45,18 +45,20 @@ def main(argv: list[str]) -> int:
     if not 0 < args.timeout < 1e6:
         raise InputError(f"--timeout must be a number of seconds above 0 (got {args.timeout:g})")
     images = np.stack([read_picture(path) for path in args.images])
+    names = [printable(str(path)) for path in args.images]
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
-        for path, image in zip(args.images, images, strict=True):
-            show(f"{path}\n{picture_to_text(image)}")
+        for name, image in zip(names, images, strict=True):
+            show(f"{name}\n{picture_to_text(image)}")
     answers = classify(images, args.server, args.timeout)
     if args.json:
         rows = zip(args.images, answers, strict=True)
-        say(json.dumps([{"file": str(path), **dataclasses.asdict(answer)} for path, answer in rows]))
+        document = [{"file": str(path), **dataclasses.asdict(answer)} for path, answer in rows]
+        say(json.dumps(document, allow_nan=False))
     else:
-        width = max(len(str(path)) for path in args.images)
-        for path, answer in zip(args.images, answers, strict=True):
-            say(f"{path!s:{width}}  {answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})")
+        width = max(map(len, names))
+        for name, answer in zip(names, answers, strict=True):
+            say(f"{name:{width}}  {answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})")
     return system.EXIT_DONE
 
 

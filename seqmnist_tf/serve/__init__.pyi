@@ -1,9 +1,10 @@
+from .answers import Classification as Classification
 from .ask_server import DEFAULT_SERVER as DEFAULT_SERVER
-from .ask_server import Classification as Classification
 from .ask_server import classify as classify
 from .exporter import export_run as export_run
 from .picture import picture_to_text as picture_to_text
 from .picture import read_picture as read_picture
+from .printable import printable as printable
 from .saved_model import SavedModel as SavedModel
 from .versions import DEFAULT_FOLDER as DEFAULT_FOLDER
 from .versions import MODEL_NAME as MODEL_NAME

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import numpy as np
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
-from ..system import InputError, RunError, start_tensorflow
-from .versions import MODEL_NAME
+from ..system import InputError, RunError, note, start_tensorflow
+from . import http_limits
+from .answers import Classification, check_outputs, parse_answer
+from .ask_rest import ask_rest
+from .picture import IMAGE_SIDE
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
-IMAGES_PER_REQUEST = 128  # more images are sent in several requests
-CONNECT_SECONDS = 3.0
-CONNECTION_TRIES = 4
-BACKOFF_SECONDS = 0.2  # before the second try; doubles before each further try
-
-
-@dataclass(frozen=True)
-class Classification:
-    """The model's answer for one image: the most probable class, 0 to 9, and the probability of each class."""
-
-    class_id: int
-    probabilities: list[float]
+DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 8500}
 
 
 def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 30.0) -> list[Classification]:
     """Classify images of digits on a server.
 
-    Failed connections are tried again; a request that was sent is never sent twice.
+    Images are sent in requests of at most 64. Failed connections are tried again; a request that was sent is never sent
+    twice. Where connecting takes more than two seconds, a note says so.
 
     Args:
-        images: uint8 (n, 28, 28), 0 (background) to 255 (ink), in MNIST's form.
+        images: uint8 (n, 28, 28), 0 (background) to 255 (ink), in MNIST's form; n at least 1.
         server: ``http://host:port`` or ``https://host:port`` for REST, ``grpc://host:port`` for gRPC.
         timeout: seconds to wait for each answer; connecting has its own, shorter limit.
 
@@ -43,9 +37,9 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
         One classification per image.
 
     Raises:
-        InputError: ``server`` is not such an address.
+        InputError: ``server`` is not such an address, or ``images`` are not such images.
         RunError: the server cannot be reached, does not answer in time, or answers with an error, which the message
-            quotes.
+            quotes, or with anything but a classification of each image.
 
     Example::
 
@@ -53,68 +47,87 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
         (answer,) = classify(image[None], "http://127.0.0.1:8501")
         print(answer.class_id, answer.probabilities[answer.class_id])
     """
-    parts = urlsplit(server)
-    ask = {"http": _ask_rest, "https": _ask_rest, "grpc": _ask_grpc}.get(parts.scheme)
-    if ask is None or not parts.hostname or not _port_is_valid(server) or parts.path not in ("", "/") or parts.query:
-        raise InputError(f"--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got {server!r})")
+    _check_server(server)
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE) or not len(images):
+        # Zero images would make TF Serving with batching wait for ever.
+        raise InputError(
+            f"images must be uint8 (n, {IMAGE_SIDE}, {IMAGE_SIDE}), n at least 1 (got {images.dtype} {images.shape})"
+        )
+    server = server.rstrip("/")
+    ask = _ask_grpc if server.startswith("grpc:") else _ask_rest
     answers = []
-    for start in range(0, len(images), IMAGES_PER_REQUEST):
-        outputs = ask(server.rstrip("/"), images[start : start + IMAGES_PER_REQUEST], timeout)
-        answers += [
-            Classification(int(class_id), [float(p) for p in row])
-            for class_id, row in zip(outputs["class_id"], outputs["probabilities"], strict=True)
-        ]
+    for start in range(0, len(images), http_limits.CLIENT_ROWS):
+        answers += ask(server, images[start : start + http_limits.CLIENT_ROWS], timeout)
     return answers
 
 
-def _port_is_valid(server: str) -> bool:
+def _check_server(server: str) -> None:
+    """Raise InputError unless ``server`` is an address of the three kinds; it has no characters but plain ones."""
     try:
-        return urlsplit(server).port != 0
+        parts = urlsplit(server)
+        good = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return False
+        good = False
+    if not good or not re.fullmatch(r"\w+://[\w.:\[\]-]+/?", server, re.ASCII):
+        raise InputError(f"--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got {server!r})")
 
 
-def _ask_rest(server: str, images: np.ndarray, timeout: float) -> dict[str, Any]:
-    tries = CONNECTION_TRIES - 1
-    retries = Retry(tries, connect=tries, read=0, status=0, redirect=0, other=0, backoff_factor=BACKOFF_SECONDS)
-    url = f"{server}/v1/models/{MODEL_NAME}:predict"
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
-        try:
-            body = {"inputs": {"images": images.tolist()}}
-            answer = session.post(url, json=body, timeout=(CONNECT_SECONDS, timeout))
-        except requests.ReadTimeout:
-            raise _too_slow(server, timeout) from None
-        except requests.RequestException as error:
-            raise _unreachable(server, _reason(error)) from None
+def _ask_rest(server: str, images: np.ndarray, timeout: float) -> list[Classification]:
+    connection = _connect(server)
     try:
-        document = answer.json()
-        if answer.status_code == 200:
-            return document["outputs"]
-        text = document["error"]
-    except (ValueError, TypeError, KeyError):
-        text = answer.text.strip()[:200] or "an empty answer"
-    raise RunError(f"{server} answered {answer.status_code}: {text}")
+        status, body = ask_rest(server, connection, images, timeout)
+    except TimeoutError:
+        raise _too_slow(server, timeout) from None
+    except ConnectionError as error:
+        raise _unreachable(server, str(error)) from None
+    return parse_answer(server, status, body, len(images))
 
 
-def _reason(error: BaseException) -> str:
-    """Return the operating system's message: requests wraps an error of urllib3, which wraps the system's error."""
-    argument = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-    inner = getattr(error, "reason", None) or error.__cause__ or argument
-    return _reason(inner) if isinstance(inner, BaseException) else getattr(error, "strerror", None) or str(error)
-
-
-def _ask_grpc(server: str, images: np.ndarray, timeout: float) -> dict[str, Any]:
-    start_tensorflow()
-    from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which a client over REST must not wait
+def _ask_grpc(server: str, images: np.ndarray, timeout: float) -> list[Classification]:
+    _connect(server).close()  # first, so that nobody waits for TensorFlow to learn that there is no server
+    with _note_when_slow(f"loading TensorFlow's messages for {server}"):
+        start_tensorflow()
+        from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
 
     try:
-        return ask_grpc(server, images, timeout, CONNECT_SECONDS)
+        outputs = ask_grpc(server, images, timeout, http_limits.CONNECT_SECONDS)
     except ConnectionError as error:
         raise _unreachable(server, str(error)) from None
     except TimeoutError:
         raise _too_slow(server, timeout) from None
+    return check_outputs(server, outputs, len(images))
+
+
+def _connect(server: str) -> socket.socket:
+    """Return a connection to a server, after several tries.
+
+    Raises:
+        RunError: it cannot be reached.
+    """
+    parts = urlsplit(server)
+    address = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+    pauses = [http_limits.BACKOFF_SECONDS * 2**n for n in range(http_limits.CONNECTION_TRIES - 1)]
+    with _note_when_slow(f"waiting for {server}"):
+        while True:
+            try:
+                return socket.create_connection(address, http_limits.CONNECT_SECONDS)
+            except OSError as error:
+                if not pauses or isinstance(error, socket.gaierror):
+                    raise _unreachable(server, error.strerror or str(error)) from None
+            time.sleep(pauses.pop(0))
+
+
+@contextlib.contextmanager
+def _note_when_slow(text: str) -> Iterator[None]:
+    """Say on stderr what the client does if it takes more than two seconds."""
+    timer = threading.Timer(http_limits.SILENT_SECONDS, note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _unreachable(server: str, reason: str) -> RunError:
