@@ -113,6 +113,7 @@ def train(
         )
         run = RunDirectory.create(path, config, record, order, source)
     _announce_run(run, config, preset, splits)
+    _announce_origin(record["git"])
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
 
@@ -174,6 +175,17 @@ def _announce_run(run: RunDirectory, config: Config, preset: str | None, splits:
     parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
     order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
     say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
+
+
+def _announce_origin(git: dict[str, Any]) -> None:
+    """Say at the start where a run cannot become a record, and why."""
+    if git["commit"] is None:
+        say("this run cannot be published as a record: its commit is not known (train from a clone)")
+    elif git["dirty"]:
+        say(
+            "this run cannot be published as a record: the package, pyproject.toml or setup.py differ from the commit "
+            "(commit them first)"
+        )
 
 
 def _announce_model(config: Config, model: keras.Sequential) -> None:

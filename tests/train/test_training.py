@@ -284,3 +284,19 @@ def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypa
         RunDirectory.create(tmp_path / "run", cfg.Config(), {}, np.arange(784))
     assert not list(tmp_path.iterdir())
     assert os.access(tmp_path, os.W_OK)
+
+
+@pytest.mark.parametrize(
+    ("git", "reason"),
+    [
+        ({"commit": None, "dirty": None}, "its commit is not known"),
+        ({"commit": "c0ffee", "dirty": True}, "differ from the commit"),
+        ({"commit": "c0ffee", "dirty": False}, None),
+    ],
+)
+def test_a_run_that_cannot_be_published_says_so_at_its_start(
+    git: dict[str, Any], reason: str | None, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqmnist_tf.system.environment.git_state", lambda: git)
+    out = command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").out
+    assert ("cannot be published" in out) == bool(reason) and (reason or "") in out.split("epoch 1/")[0]
