@@ -58,6 +58,17 @@ PRESETS: dict[str, Preset] = {
         "`baseline` with SGD. Seed 0 never left the plateau: after 100 epochs it classifies every test digit as a 1, "
         "which is 11.35 % test accuracy.",
     ),
+    "original": Preset(
+        replace(
+            _BASELINE,
+            model=Model(initializer="torch"),
+            optimizer=Optimizer(rho=0.99, epsilon=1e-8, epsilon_placement="outside", bias_rate=2.0),
+        ),
+        "the original's run in PyTorch, step for step",
+        "The published recipe as PyTorch runs it, on which the original ran: PyTorch's initial weights, RMSprop with "
+        "rho 0.99 and an epsilon of 1e-8 outside of the root, and its LSTM's two bias vectors, whose sum moves at "
+        "twice the rate.",
+    ),
     "strong": Preset(
         _STRONG,
         "the same LSTM(128), trained to generalise: chrono, Adam, 40 epochs",

@@ -90,6 +90,13 @@ class Optimizer:
         details="inside: sqrt(v + epsilon), as Keras. outside: sqrt(v) + epsilon, as PyTorch.",
         choices=("inside", "outside"),
     )
+    bias_rate: float = option(
+        1.0,
+        "Factor of the learning rate of the LSTM's bias.",
+        details="Needs epsilon_placement outside. 2: as PyTorch, whose LSTM has two bias vectors with equal gradients, "
+        "so that their sum moves at twice the rate.",
+        above=0,
+    )
     momentum: float = option(0.0, "RMSProp, SGD: momentum.", low=0, below=1)
     beta_1: float = option(0.9, "Adam: decay of the first moment.", low=0, below=1)
     beta_2: float = option(0.999, "Adam: decay of the second moment.", low=0, below=1)

@@ -58,6 +58,11 @@ def validate(config: Config) -> Config:
         )
     if opt.epsilon_placement == "outside" and opt.name != "RMSProp":
         raise InputError(f"optimizer.epsilon_placement must be inside with optimizer.name {opt.name} (got 'outside')")
+    if opt.bias_rate != 1 and (opt.epsilon_placement != "outside" or config.model.layer != "LSTM"):
+        raise InputError(
+            "optimizer.bias_rate must be 1 without optimizer.epsilon_placement outside and model.layer LSTM "
+            f"(got {opt.bias_rate:g})"
+        )
     if opt.momentum and opt.name == "Adam":
         raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
     if config.model.layer != "LSTM":

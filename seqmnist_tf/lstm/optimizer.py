@@ -15,15 +15,33 @@ class TorchRMSprop(keras.optimizers.RMSprop):
 
     v = rho v + (1 - rho) g^2; m = momentum m + g / (sqrt(v) + epsilon); w = w - lr m. Keras divides by
     sqrt(v + epsilon), so that an epsilon of 1e-8 there acts like 1e-4 here.
+
+    Args:
+        bias_rate: factor of the learning rate of an LSTM's bias. ``torch.nn.LSTM`` has two bias vectors with equal
+            gradients, so that their sum, which is the one vector here, moves at twice the rate.
+        **kwargs: as ``keras.optimizers.RMSprop``.
     """
 
+    def __init__(self, *, bias_rate: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bias_rate = bias_rate
+        self._rates: list[float] = []
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self._rates = [self.bias_rate if v.path.endswith("lstm_cell/bias") else 1.0 for v in variables]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bias_rate": self.bias_rate}
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        lr = tf.cast(learning_rate, variable.dtype)
-        velocity = self._velocities[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
+        lr = tf.cast(learning_rate, variable.dtype) * self._rates[index]
+        velocity = self._velocities[index]
         self.assign(velocity, self.rho * velocity + (1 - self.rho) * tf.square(gradient))
         step = gradient / (tf.sqrt(velocity) + self.epsilon)
         if self.momentum > 0:
-            momentum = self._momentums[self._get_variable_index(variable)]
+            momentum = self._momentums[index]
             self.assign(momentum, self.momentum * momentum + step)
             step = tf.convert_to_tensor(momentum)
         self.assign_sub(variable, lr * step)
@@ -46,8 +64,11 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     elif opt.name == "Adam":
         optimizer = keras.optimizers.Adam(beta_1=opt.beta_1, beta_2=opt.beta_2, epsilon=opt.epsilon, **shared)
     else:
-        rmsprop = TorchRMSprop if opt.epsilon_placement == "outside" else keras.optimizers.RMSprop
-        optimizer = rmsprop(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon, **shared)
+        shared.update(rho=opt.rho, momentum=opt.momentum, epsilon=opt.epsilon)
+        if opt.epsilon_placement == "outside":
+            optimizer = TorchRMSprop(bias_rate=opt.bias_rate, **shared)
+        else:
+            optimizer = keras.optimizers.RMSprop(**shared)
     optimizer.exclude_from_weight_decay(var_names=["bias"])  # the gates' biases set how long memories last
     return optimizer
 

@@ -124,6 +124,7 @@ def test_combinations_that_contradict_are_refused() -> None:
     assert "(got 1 and 2)" in both
     assert "inside with optimizer.name Adam (got 'outside')" in refused(name="Adam", epsilon_placement="outside")
     assert "must be 0 with optimizer.name Adam (got 0.9)" in refused(name="Adam", momentum=0.9)
+    assert "must be 1 without optimizer.epsilon_placement outside" in refused(bias_rate=2.0)
 
 
 def test_choices_are_read_in_any_case() -> None:

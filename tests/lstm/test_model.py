@@ -165,6 +165,16 @@ def test_one_rmsprop_step_is_the_formula(placement: str, clip: float | None) -> 
     assert clip is None or clipped > 10
 
 
+def test_the_lstms_bias_alone_moves_at_its_own_rate() -> None:
+    torch_like = {"optimizer__epsilon_placement": "outside", "optimizer__lr": 0.01}
+    before, _, once = one_step(configure(**torch_like))
+    _, _, twice = one_step(configure(**torch_like, optimizer__bias_rate=2.0))
+    factors = [1, 1, 2, 1, 1]  # kernel, recurrent kernel, bias; dense kernel and bias
+    for w, w_once, w_twice, factor in zip(before, once, twice, factors, strict=True):
+        np.testing.assert_allclose(w_twice - w, factor * (w_once - w), atol=3e-7)
+        assert np.abs(w_once - w).max() > 1e-4
+
+
 def test_norm_clipping_is_over_all_gradients() -> None:
     before, gradients, after = one_step(
         configure(optimizer__name="SGD", optimizer__lr=1.0, optimizer__grad_clip_norm=0.05)
