@@ -1,4 +1,7 @@
-"""Examples in docstrings: those with ``>>>`` run, those in ``Example::`` blocks compile and name what exists."""
+"""Examples in docstrings: those with ``>>>`` run, those in ``Example::`` blocks compile and name what exists.
+
+Examples in examples/: the UR-LSTM against NumPy, and that layers are admitted, matched and compared as they say.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,31 @@ import inspect
 import io
 import pkgutil
 import re
+import shlex
 import textwrap
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 import seqmnist_tf
+from examples import ur_lstm
 from seqmnist_tf import config as cfg
+from seqmnist_tf import lstm
+from seqmnist_tf.compare import parse_seeds
+from seqmnist_tf.compare.__main__ import make_compare_parser
+from seqmnist_tf.compare.arms import parse_arms
+from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
     f"seqmnist_tf.{module.name}" for module in pkgutil.iter_modules(seqmnist_tf.__path__) if module.ispkg
 ]
+# Units that match the baseline's 67,850 parameters, the parameters of that model, and what recurrent noise acts on.
+EXAMPLES = [("min_lstm", 147, 67_630, []), ("ur_lstm", 128, 67_850, ["recurrent_kernel"])]
 ELSEWHERE = {"Path", "__file__", "keras", "main", "model", "np"}  # what a reader knows, or has made in the lines before
 
 
@@ -101,3 +115,76 @@ def test_the_experiment_in_the_house_s_docstring_runs(
     exec(experiment, names)
     assert names["summary"]["status"] == "completed"
     assert "of 20" in capsys.readouterr().out
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def numpy_ur_lstm(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Return the last state of a UR-LSTM in float64, written gate by gate from the paper's equations.
+
+    The effective gate is computed as in the authors' later code, g = (1 - 2 r) f**2 + 2 r f.
+    """
+    kernel, recurrent, bias = (w.astype(np.float64) for w in weights)
+    units = len(recurrent)
+    parts = {gate: slice(n * units, (n + 1) * units) for n, gate in enumerate("fruo")}
+    h = c = np.zeros((len(x), units))
+    for t in range(x.shape[1]):
+        f, r, u, o = (x[:, t] @ kernel[:, p] + h @ recurrent[:, p] + bias[p] for p in parts.values())
+        f, r = sigmoid(f), sigmoid(r)
+        g = (1 - 2 * r) * f**2 + 2 * r * f
+        c = g * c + (1 - g) * np.tanh(u)
+        h = sigmoid(o) * np.tanh(c)
+    return h
+
+
+def test_ur_lstm_computes_the_equations_and_loads_as_it_was_saved(tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    x = random.standard_normal((3, 12, 2)).astype(np.float32)
+    model = keras.Sequential([keras.Input((12, 2)), ur_lstm.URLSTM(5)])
+    weights = [0.5 * random.standard_normal(w.shape) for w in model.get_weights()]
+    model.set_weights(weights)
+    states = keras.ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(states, numpy_ur_lstm(model.get_weights(), x), atol=2e-6)  # float32, 12 steps
+    assert np.ptp(states) > 0.1
+    model.save(tmp_path / "ur.keras")
+    loaded = keras.saving.load_model(tmp_path / "ur.keras")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(x)), states)
+
+
+def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
+    model = lstm.build_model(cfg.with_values(cfg.Config(), {"model.layer": f"{ur_lstm.__file__}:URLSTM"}))
+    kernel, recurrent, bias = (weight.numpy() for weight in model.layers[0].weights)
+    f, r, u, o = np.split(bias, 4)
+    gates = np.sort(sigmoid(f))
+    assert gates[0] >= 1 / 128 and gates[-1] <= 1 - 1 / 128
+    # The largest distance of 128 uniform values from their distribution is above 0.2 once in 10,000 draws.
+    assert np.abs(gates - (np.arange(128) + 0.5) / 128).max() < 0.2
+    np.testing.assert_array_equal(r, -f)
+    assert not u.any() and not o.any()
+    assert (kernel.shape, recurrent.shape, model.count_params()) == ((1, 512), (128, 512), 67_850)
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(128), atol=1e-5)
+
+
+@pytest.mark.parametrize(("file", "units", "parameters", "noisy"), EXAMPLES)
+def test_the_examples_are_admitted_and_matched(file: str, units: int, parameters: int, noisy: list[str]) -> None:
+    name = {"min_lstm": "MinLSTM", "ur_lstm": "URLSTM"}[file]
+    values = {"model.layer": f"{ROOT / 'examples' / file}.py:{name}", "model.match_parameters": 67_850}
+    config = lstm.match_units(cfg.validate(cfg.with_values(cfg.Config(), values)))
+    lstm.check_layer(config)
+    model = lstm.build_model(config)
+    assert (config.model.hidden_size, model.count_params()) == (units, parameters)
+    assert [weight.name for weight in lstm.recurrent_weights(model.layers[0])] == noisy
+
+
+def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        (line,) = re.findall(r"^    python -m seqmnist_tf\.compare (.*)$", path.read_text(), re.MULTILINE)
+        words = shlex.split(line)
+        assert words[1].startswith(f"examples/{path.name}:"), line
+        options, rest = make_compare_parser().parse_known_args(words)
+        assert (rest, parse_seeds(options.seeds)) == ([], tuple(range(6)))
+        first, second = parse_arms(options.arms, {})
+        assert second.matched and second.file == Path("examples") / path.name and first.name == "strong"
