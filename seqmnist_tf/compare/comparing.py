@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from .arms import Arm, ArmWord, OwnLayer, parse_arms
 from .comparison import Comparison, arm_result, pair_results
 from .engine import require_completed, run_in_turn
 from .folder import ComparisonFolder
-from .options import default_directory, require_cluster_options
+from .options import default_directory, require_answer, require_cluster_options
 from .outcomes import Outcome, read_outcome
 from .plan import PlannedRun, ReadyArm, make_ready, missing_runs, parameters_of, plan_runs
 from .predictions import read_predictions
@@ -77,6 +78,8 @@ def compare(
         folder = ComparisonFolder(Path(directory or default_directory([arm.name for arm in parsed])))
         folder.require_usable()
         require_one_task(parsed)
+        if address is not None:
+            require_answer(address)
         _start_tensorflow(parsed, values)
         ready = make_ready(parsed)
         chosen = _choose_seeds(ready, wanted)
@@ -114,6 +117,7 @@ def _start_tensorflow(arms: Sequence[Arm], overrides: Mapping[str, Any]) -> None
     native = any(arm.is_trained and choose_kernel(arm.config).isa for arm in arms)
     threads = next((arm.config.train.threads for arm in arms if arm.is_trained), 0)
     start_tensorflow(overrides.get("train.threads", threads), operations=1 if native else 0)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
 
 
 def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -184,5 +188,5 @@ def _read(
         # A layer that this comparison trains is the user's own; an existing run's was admitted when it was read.
         allowed = allow_code or arm.is_trained
         predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
-        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, one.notes))
+        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, noise=one.noise, notes=one.notes))
     return Comparison(tuple(arms), pair_results(arms), folder.path)

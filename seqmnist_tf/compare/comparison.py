@@ -37,6 +37,7 @@ class ArmResult:
         kernels, machines, commits: what computed the runs, each named once.
         curves: test accuracy after each epoch, float (seeds, epochs).
         predictions: of each final model.
+        noise: standard deviation of the noise that acted on recurrent weights.
         notes: sentences for the report.
     """
 
@@ -58,6 +59,7 @@ class ArmResult:
     commits: tuple[str, ...]
     curves: np.ndarray = field(repr=False)
     predictions: tuple[Predictions, ...] = field(repr=False)
+    noise: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -194,7 +196,13 @@ class Comparison:
 
 
 def arm_result(
-    name: str, word: str, outcomes: Sequence[Outcome], predictions: Sequence[Predictions], notes: Sequence[str]
+    name: str,
+    word: str,
+    outcomes: Sequence[Outcome],
+    predictions: Sequence[Predictions],
+    *,
+    noise: float = 0.0,
+    notes: Sequence[str] = (),
 ) -> ArmResult:
     """Return the result of an arm.
 
@@ -202,6 +210,7 @@ def arm_result(
         name, word: of the arm.
         outcomes: its runs, at least one, in the order of their seeds.
         predictions: of the runs.
+        noise: standard deviation of the noise that acted on recurrent weights.
         notes: sentences for the report.
     """
     first = outcomes[0]
@@ -225,6 +234,7 @@ def arm_result(
         commits=tuple(sorted({o.commit for o in outcomes})),
         curves=np.array([o.curve for o in outcomes]),
         predictions=tuple(predictions),
+        noise=noise,
         notes=tuple(notes),
     )
 

@@ -108,10 +108,10 @@ def bibtex(comparison: Comparison) -> str:
         config = arm.config
         keys += [LAYER_REFERENCES.get(config.model.layer, ""), ORDER_REFERENCES.get(config.task.permutation, "")]
         keys += ["tallec2018"] * (config.model.forget_bias == "chrono")
-        keys += ["jim1996"] * bool(config.train.recurrent_noise)
+        keys += ["jim1996"] * bool(arm.noise)
         keys += ["kingma2015"] * (config.optimizer.name == "Adam")
     if any(pair.n > 1 for pair in comparison.pairs):
-        keys += ["fisher1935", "holm1979", "mcnemar1947"]
+        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(comparison.pairs) > 1)
         keys += ["efron1987"] * any(pair.ci_method == "BCa bootstrap" for pair in comparison.pairs)
     return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
 
@@ -140,15 +140,18 @@ def _layer_name(config: Config) -> str:
 
 
 def _recipe(arms: Sequence[ArmResult]) -> str:
-    """Return the recipe that all arms share, or say that they differ."""
-    recipes = {_recipe_text(arm.config) for arm in arms}
-    if len(recipes) == 1:
-        return f"Training: {recipes.pop()}."
-    return " ".join(f"Training of {arm.name}: {_recipe_text(arm.config)}." for arm in arms)
+    """Return what the recipes of all arms have in common, and what each has beside it."""
+    parts = {arm.name: _recipe_parts(arm) for arm in arms}
+    shared = [part for part in parts[arms[0].name] if all(part in others for others in parts.values())]
+    sentences = [f"Training: {', '.join(shared)}."] if shared else []
+    for name, own in parts.items():
+        if rest := [part for part in own if part not in shared]:
+            sentences.append(f"{'Only for' if shared else 'Training of'} {name}: {', '.join(rest)}.")
+    return " ".join(sentences)
 
 
-def _recipe_text(config: Config) -> str:
-    opt, train = config.optimizer, config.train
+def _recipe_parts(arm: ArmResult) -> list[str]:
+    opt, train = arm.config.optimizer, arm.config.train
     parts = [
         f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}",
         f"batches of {train.batch_size}",
@@ -160,11 +163,12 @@ def _recipe_text(config: Config) -> str:
         parts.append(f"gradients clipped to norm {opt.grad_clip_norm:g}")
     if opt.grad_clip_value is not None:
         parts.append(f"gradient elements clipped to {opt.grad_clip_value:g}")
-    if train.recurrent_noise:
-        parts.append(f"noise of standard deviation {train.recurrent_noise:g} on recurrent weights")
-    if config.model.forget_bias == "chrono":
+    parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
+    if arm.noise:
+        parts.append(f"noise of standard deviation {arm.noise:g} on recurrent weights")
+    if arm.config.model.forget_bias == "chrono":
         parts.append("chrono initialisation")
-    return ", ".join(parts)
+    return parts
 
 
 def _selection(arms: Sequence[ArmResult]) -> str:
@@ -182,8 +186,9 @@ def _tests(comparison: Comparison) -> str:
     if any(pair.ci_method != "BCa bootstrap" for pair in pairs):
         methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
     flips = f"{FLIPS:,} random sign flips" if max(sizes) > ENUMERATED else "all sign flips, enumerated"
+    corrected = f", with Holm's correction over {len(pairs)} pairs" if len(pairs) > 1 else ""
     return (
         f"Differences from {reference} are paired by seed. Their 95 % intervals are by {' or '.join(methods)}; p "
-        f"values are of the two-sided sign-flip test ({flips}), with Holm's correction over "
-        f"{count_of(len(pairs), 'pair')}. For each seed McNemar's exact test compares the two models on the same test images."
+        f"values are of the two-sided sign-flip test ({flips}){corrected}. For each seed McNemar's exact test"
+        " compares the two models on the same test images."
     )

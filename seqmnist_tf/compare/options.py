@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..system import InputError
+from ..system import InputError, host_answers
 
 MAX_WORKERS = 1000
+ANSWER_SECONDS = 10.0  # a cluster that does not answer within them is reported
 INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
 
 
@@ -24,6 +27,21 @@ def require_cluster_options(workers: int | None, address: str | None) -> None:
     if (workers is not None or address is not None) and importlib.util.find_spec("ray") is None:
         flag = "--workers" if workers is not None else "--address"
         raise InputError(f"{flag} needs Ray, which is not installed ({INSTALL_RAY})")
+
+
+def require_answer(address: str) -> None:
+    """Raise InputError where no Ray cluster answers at an address within ten seconds."""
+    problem = f"no Ray cluster answers at {address} within {ANSWER_SECONDS:.0f} s (start one: ray start --head)"
+    if not host_answers(f"ray://{address}"):
+        raise InputError(problem)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        # In a process of its own, since a connection to something else than Ray has no time limit.
+        done = subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise InputError(problem) from None
+    if done.returncode:
+        raise InputError(problem)
 
 
 def default_directory(arms: Sequence[str]) -> Path:

@@ -26,12 +26,14 @@ class ReadyArm:
         arm: the arm; its configuration has its final units.
         config_id: of its runs.
         source: the content of its layer's file, where its layer is from a file and it is trained.
+        noise: ``train.recurrent_noise``, 0 where its layer names no weights for it.
         notes: sentences for the report.
     """
 
     arm: Arm
     config_id: str
     source: bytes | None
+    noise: float
     notes: tuple[str, ...]
 
 
@@ -42,6 +44,7 @@ class PlannedRun:
     Attributes:
         arm, seed: whose run it is.
         path: its run directory.
+        run_dir: the same as it was given, for its command.
         config: its whole configuration.
         layer: the file to read its layer from, or None.
         log: the file of what it prints.
@@ -51,6 +54,7 @@ class PlannedRun:
     arm: str
     seed: int
     path: Path
+    run_dir: Path
     config: Config
     layer: Path | None
     log: Path
@@ -64,12 +68,12 @@ class PlannedRun:
     @property
     def command(self) -> str:
         """The command of ``seqmnist_tf.train`` for its record."""
-        return train_command(self.config, self.path)
+        return train_command(self.config, self.run_dir)
 
     @property
     def resume_command(self) -> str:
         """The command that resumes it, for its record."""
-        return resume_command(self.path)
+        return resume_command(self.run_dir)
 
     @property
     def run(self) -> RunDirectory:
@@ -102,7 +106,7 @@ def make_ready(arms: Sequence[Arm]) -> list[ReadyArm]:
 def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     if not arm.is_trained:
         outcome = next(iter(arm.given.values()))
-        return ReadyArm(arm, outcome.config_id, None, (*arm.notes, *_noise_notes(arm, outcome.run.layer_file)))
+        return _with_noise(arm, outcome.config_id, None, outcome.run.layer_file)
     config, file = arm.config, arm.file
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
@@ -111,9 +115,7 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     config = match_units(config, file)
     check_layer(config, file)
     choose_kernel(config)
-    arm = replace(arm, config=config)
-    notes = (*arm.notes, *_noise_notes(arm, file))
-    return ReadyArm(arm, config_id(config, source), source, notes)
+    return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
 
 
 def parameters_of(ready: ReadyArm) -> int:
@@ -132,12 +134,15 @@ def _read_layer(config: Config, file: Path | None) -> bytes | None:
         ) from None
 
 
-def _noise_notes(arm: Arm, file: Path | None) -> list[str]:
-    """Return a sentence where the recipe's recurrent noise had no weights to act on."""
-    noise = arm.config.train.recurrent_noise
-    if not noise or recurrent_weights(build_model(arm.config, file).layers[0]):
-        return []
-    return [f"{arm.name}: `train.recurrent_noise` {noise:g} had no effect, its layer names no recurrent weights."]
+def _with_noise(arm: Arm, experiment: str, source: bytes | None, file: Path | None) -> ReadyArm:
+    """Return a ready arm, with a note where the recipe's recurrent noise has no weights to act on."""
+    noise, notes = arm.config.train.recurrent_noise, arm.notes
+    if noise and not recurrent_weights(build_model(arm.config, file).layers[0]):
+        notes += (
+            f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect, its layer names no recurrent weights.",
+        )
+        noise = 0.0
+    return ReadyArm(arm, experiment, source, noise, notes)
 
 
 def _require_different(one: ReadyArm, other: ReadyArm) -> None:
@@ -169,6 +174,7 @@ def plan_runs(ready: Sequence[ReadyArm], seeds: Sequence[int], folder: Compariso
                 arm=name,
                 seed=seed,
                 path=folder.run_path(name, seed),
+                run_dir=folder.run_path(name, seed),
                 config=with_values(one.arm.config, {"train.seed": seed}),
                 layer=folder.layer_path(name) if one.source is not None else None,
                 log=folder.log_path(name, seed),

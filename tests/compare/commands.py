@@ -1,0 +1,48 @@
+"""The command ``compare`` on toy data in a process of its own.
+
+    python -m tests.compare.commands ARGUMENTS OF seqmnist_tf.compare
+
+``KILL`` in the environment makes the process kill itself with SIGKILL in the middle of the N-th checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.toy import ROOT, _plan_kill, toy_mnist
+
+TINY = (
+    "--model.hidden-size=4",
+    "--task.limit-train=40",
+    "--task.limit-test=30",
+    "--train.batch-size=16",
+    "--train.n-epochs=2",
+    "--wandb.mode=disabled",
+)
+
+
+def use_toy_data() -> None:
+    """Read toy data instead of MNIST; for Ray's workers, which RAY_USER_SETUP_FUNCTION makes call it."""
+    from seqmnist_tf.data import sequences
+
+    sequences.load_mnist = toy_mnist
+
+
+def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``seqmnist_tf.compare`` on the toy data in another process and return it when it has ended."""
+    command = [sys.executable, "-m", "tests.compare.commands", *argv]
+    return subprocess.run(
+        command, cwd=ROOT, text=True, env={**os.environ, **environment}, capture_output=True, timeout=280
+    )
+
+
+if __name__ == "__main__":
+    from seqmnist_tf.compare.__main__ import main
+    from seqmnist_tf.system import run_command
+
+    use_toy_data()
+    if plan := os.environ.get("KILL"):
+        _plan_kill(plan)
+    run_command(main)

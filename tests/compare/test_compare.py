@@ -1,0 +1,213 @@
+"""The command from nothing to the report, at small size, on toy data."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.compare import compare
+from seqmnist_tf.compare.__main__ import main as compare_main
+from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.compare.plan import make_ready
+from seqmnist_tf.system import InputError, Parser, RunError
+from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.compare.commands import TINY, run_compare
+from tests.compare.runs import completed_run, some_right
+from tests.conftest import Result
+from tests.lstm.test_layers import GOOD
+
+Call = Callable[..., Result]
+TINY_VALUES: dict[str, Any] = {
+    "model.hidden_size": 4,
+    "task.limit_train": 40,
+    "task.limit_test": 30,
+    "train.batch_size": 16,
+    "train.n_epochs": 1,
+    "wandb.mode": "disabled",
+}
+
+
+def timeless(path: Path) -> dict[str, Any]:
+    """Return a comparison's JSON without the seconds, which no two trainings share."""
+    document = json.loads(path.read_text())
+    for arm in document["arms"]:
+        del arm["seconds_per_epoch"]
+    return document
+
+
+def parsed(command: str) -> cfg.Config:
+    """Return the configuration of a command of ``seqmnist_tf.train``, as its own parser reads it."""
+    parser = Parser(prog="train")
+    parser.add_argument("--run-dir")
+    cfg.add_config_arguments(parser)
+    return cfg.parse_arguments(parser, shlex.split(command)[3:]).config
+
+
+def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own_layer.py").write_text(GOOD)
+    (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
+    words = ("chrono.json", "own_layer.py:Last", "--seeds", "0,1", "--dir", "out", *TINY)
+    result = command(compare_main, *words)
+    assert result.status == 0, result.err
+    assert "chrono seed 0: epoch 1/2, test accuracy" in result.err
+    assert "] 8/8 epochs, 0 s left" in result.err
+    for seed in (0, 1):
+        for arm in ("chrono", "Last"):
+            run = RunDirectory.open(in_tmp / f"out/{arm}/seed{seed}")
+            assert (run.summary or {})["status"] == "completed"
+            assert parsed(run.environment["command"]) == run.config
+            assert run.config.train.seed == seed
+    document = timeless(in_tmp / "out/comparison.json")
+    chrono, last = document["arms"]
+    assert (chrono["num_params"], last["num_params"], last["units"]) == (146, 142, 12)
+    run = RunDirectory.open(in_tmp / "out/Last/seed0")
+    assert (run.config.model.match_parameters, run.config.model.forget_bias) == (146, None)
+    assert (run.path / "layer.py").read_text() == GOOD
+    report = (in_tmp / "out/report.md").read_text()
+    for note in (
+        "Last: `model.forget_bias` has no meaning for it and is left at its default, null (chrono has",
+        "Last: 12 units were chosen to match 146 parameters; the model has 142 (-4).",
+    ):
+        assert note in report
+    assert "LSTM on stock Keras" in (in_tmp / "out/logs/Last-seed0.log").read_text()
+
+    # Again: nothing is trained, and every file stays as it is. One arm more: only that one is trained.
+    before = {path: path.read_bytes() for path in (in_tmp / "out").rglob("*") if path.is_file()}
+    assert command(compare_main, *words).status == 0
+    assert {path: path.read_bytes() for path in (in_tmp / "out").rglob("*") if path.is_file()} == before
+    more = command(compare_main, *words[:2], "SimpleRNN", *words[2:])
+    assert more.status == 0, more.err
+    assert "2 runs to train, 4 of 6 are there already" in more.err
+    assert timeless(in_tmp / "out/comparison.json")["arms"][:2] == document["arms"]
+
+    # A changed layer is another experiment, and is not taken for the one that is there.
+    (in_tmp / "own_layer.py").write_text(GOOD + "\n# changed\n")
+    changed = command(compare_main, *words)
+    assert changed.status == 2
+    assert "out/Last/seed0 is a run of another configuration: its layer has changed" in changed.err
+    changed = command(compare_main, *words[:1], *words[2:], "--optimizer.lr=0.5")
+    assert "out/chrono/seed0 is a run of another configuration: optimizer.lr is 0.001 there and 0.5" in changed.err
+
+
+def test_a_trained_run_is_that_of_train(command: Call, in_tmp: Path, toy: None) -> None:
+    trained = compare(["adam"], seeds=[3], directory="out", overrides=TINY_VALUES)
+    words = shlex.split(RunDirectory.open(in_tmp / "out/adam/seed3").environment["command"])[3:-1]
+    assert command(train_main, *words, "again").status == 0
+    weights = [
+        keras.saving.load_model(path / "model.keras").get_weights()
+        for path in (in_tmp / "out/adam/seed3", in_tmp / "again")
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+    assert trained.arms[0].test_accuracy == [(RunDirectory(in_tmp / "again").summary or {})["final"]["test_accuracy"]]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Mean(keras.layers.Layer):
+    """The mean of the sequence, times a kernel: float32 (n, T, 1) to (n, units)."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(keras.ops.mean(x, axis=1), self.kernel)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+def test_layers_of_python_beside_runs_that_exist(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {key.replace(".", "__"): value for key, value in TINY_VALUES.items()}
+    for seed in (0, 1):
+        completed_run(in_tmp / f"mine/{seed}", seed, some_right(20), **values)
+    comparison = compare(["mine", Mean], seeds=range(2), directory="out", overrides=TINY_VALUES)
+    assert [arm.name for arm in comparison.arms] == ["mine", "Mean"]
+    assert comparison.arms[1].num_params in range(146, 163)  # 13 units: 153 of 154 parameters
+    assert (in_tmp / "out/Mean/seed1/layer.py").read_text() == (in_tmp / "out/Mean/layer.py").read_text()
+    assert comparison._repr_markdown_().startswith("- mine: 66.67 ± 0.00 % test accuracy")
+    # A folder of such runs has code, which is not run unasked.
+    with pytest.raises(InputError, match=r"has a layer of its own \(layer\.py:Mean\)"):
+        compare(["out/Mean", "mine"], directory="again")
+    again = compare(["mine", "out/Mean"], directory="again", allow_code=True)
+    assert again.pairs == comparison.pairs
+
+
+RAISES = "def make(units):\n    raise RuntimeError('no\\nsuch layer')\n"
+WRONG = "import keras\n\n\ndef make(units):\n    return keras.layers.LSTM(units, return_sequences=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (RAISES, "model.layer own.py:make raised RuntimeError: no"),
+        (WRONG, "model.layer own.py:make must turn (n, 784, 1) into (n, 4)"),
+        ("x = 1\n", "model.layer own.py:make: there is no make in it"),
+        ("make = 1\n", "model.layer own.py:make must be a layer class or a function"),
+        ("raise ValueError('broken')\n", "model.layer own.py:make: importing it raised ValueError: broken"),
+        (None, "model.layer must name a file that can be read"),
+    ],
+)
+def test_layers_that_are_refused(source: str | None, message: str, command: Call, in_tmp: Path) -> None:
+    if source is not None:
+        (in_tmp / "own.py").write_text(source)
+    result = command(compare_main, "strong", "own.py:make", "--dir=out", *TINY)
+    assert result.status == 2
+    assert message in result.err and "Traceback" not in result.err
+    assert not (in_tmp / "out").exists()
+
+
+def test_noise_that_has_no_weights_to_act_on_is_noted(in_tmp: Path) -> None:
+    (in_tmp / "own.py").write_text(GOOD)
+    values = {"model.hidden_size": 4, "train.recurrent_noise": 0.1}
+    first, gru, own = make_ready(parse_arms(["baseline", "GRU", "own.py:Last"], values))
+    assert (first.noise, gru.noise, own.noise) == (0.1, 0.1, 0.0)
+    assert own.notes == ("Last: `train.recurrent_noise` 0.1 has no effect, its layer names no recurrent weights.",)
+
+
+def test_trained_arms_of_one_configuration_are_refused(in_tmp: Path) -> None:
+    (in_tmp / "copy.json").write_text(cfg.config_to_json(cfg.preset("strong")))
+    with pytest.raises(InputError, match=r"the arms strong and copy.json have one configuration"):
+        compare(["strong", "copy.json"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    assert not (in_tmp / "out").exists()
+
+
+def test_a_run_that_diverges_is_named_and_the_others_are_kept(in_tmp: Path, toy: None) -> None:
+    hot = {**TINY_VALUES, "optimizer.lr": 1e30, "optimizer.grad_clip_value": None}
+    for _ in range(2):  # it is not trained again
+        with pytest.raises(
+            RunError, match=r"out/adam/seed0 is diverged .see out/logs/adam-seed0.log.: a comparison needs"
+        ):
+            compare(["adam"], seeds=[0], directory="out", overrides=hot)
+    assert (in_tmp / "out/logs/adam-seed0.log").read_text().count("has diverged") == 1
+
+
+@pytest.mark.slow
+def test_killed_midway_and_run_again_it_gives_the_same_report(tmp_path: Path) -> None:
+    words = ("adam", "SimpleRNN", "--seeds=0,1", *TINY)
+    assert run_compare(*words, f"--dir={tmp_path / 'whole'}").returncode == 0
+    directory = f"--dir={tmp_path / 'killed'}"
+    for plan in ("write:4", "write:3"):
+        assert run_compare(*words, directory, KILL=plan).returncode == -9
+    assert not (tmp_path / "killed/report.md").exists()
+    done = run_compare(*words, directory)
+    assert done.returncode == 0, done.stderr
+    assert timeless(tmp_path / "killed/comparison.json") == timeless(tmp_path / "whole/comparison.json")
+    texts = [(tmp_path / name / "report.md").read_bytes() for name in ("killed", "whole")]
+    assert texts[0].splitlines()[:5] == texts[1].splitlines()[:5]
+    for name in ("row.tex", "row.md", "curves.png", "differences.png", "disagreements.png"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    before = {path: path.read_bytes() for path in (tmp_path / "killed").rglob("*") if path.is_file()}
+    assert run_compare(*words, directory, "--json").returncode == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "killed").rglob("*") if path.is_file()} == before

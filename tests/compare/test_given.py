@@ -1,0 +1,295 @@
+"""Comparisons of runs that exist: pairs, words, refusals. Nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf.compare import compare
+from seqmnist_tf.compare.__main__ import main as compare_main
+from seqmnist_tf.compare.wording import seeds_needed
+from seqmnist_tf.system import InputError
+from tests.compare.runs import TOTAL, completed_run, some_right
+from tests.conftest import Result
+
+Call = Callable[..., Result]
+ACCURACIES = {0: 20, 1: 21, 2: 19, 3: 22, 4: 20, 5: 18}
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+def make_arm(folder: Path, correct: dict[int, int], **values: object) -> None:
+    """Make a folder of completed runs, whose names do not follow their seeds."""
+    for seed, number in correct.items():
+        completed_run(folder / f"run-{(7 * seed) % 11}", seed, some_right(number), **values)
+
+
+def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", ACCURACIES)
+    make_arm(in_tmp / "b", {seed: number + 3 for seed, number in ACCURACIES.items()}, optimizer__lr=0.5)
+    result = command(compare_main, "a", "b", "--dir=out", "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    assert document == json.loads((in_tmp / "out/comparison.json").read_text())
+    a, b = document["arms"]
+    assert (a["name"], a["num_params"], a["units"], a["seeds"]) == ("a", 154, 4, [0, 1, 2, 3, 4, 5])
+    assert a["test_accuracy"] == [number / TOTAL for number in ACCURACIES.values()]
+    assert b["mean"] == pytest.approx(np.mean(b["test_accuracy"])) and a["mean"] == pytest.approx(20 / TOTAL)
+    assert a["std"] == pytest.approx(np.std(list(ACCURACIES.values()), ddof=1) / TOTAL)
+    assert a["ci_95"][0] < a["mean"] < a["ci_95"][1] and a["seconds_per_epoch"] == 3.0
+    (pair,) = document["pairs"]
+    assert (pair["a"], pair["b"], pair["seeds"]) == ("a", "b", [0, 1, 2, 3, 4, 5])
+    assert pair["mean_difference"] == pytest.approx(0.1)
+    assert pair["ci_95"] == [pytest.approx(0.1), pytest.approx(0.1)]  # all differences are equal
+    assert pair["sign_flip_p"] == pair["holm_p"] == 2 / 2**6
+    assert pair["mcnemar"][0] == {"seed": 0, "only_a_right": 0, "only_b_right": 3, "p": 0.25}
+    report = (in_tmp / "out/report.md").read_text()
+    assert "b is better than a on this task." in report
+    assert "| `optimizer.lr` | `0.001` | `0.5` |" in report
+    assert (in_tmp / "out/row.tex").read_text().splitlines()[1:] == [
+        r"a & 154 & 66.67 $\pm$ 4.71 & 6 \\",
+        r"b & 154 & 76.67 $\pm$ 4.71 & 6 \\",
+    ]
+    assert "| a | 154 | 66.67 ± 4.71 | 6 |" in (in_tmp / "out/row.md").read_text()
+    for name in ("curves", "differences", "disagreements"):
+        assert (in_tmp / f"out/{name}.png").read_bytes().startswith(b"\x89PNG")
+    before = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir()}
+    assert command(compare_main, "a", "b", "--dir=out").status == 0
+    assert {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir()} == before
+
+
+def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", ACCURACIES)
+    make_arm(in_tmp / "b", dict(reversed({**ACCURACIES, 9: 30}.items())))
+    comparison = compare(["a", "b"], directory="out")
+    (pair,) = comparison.pairs
+    assert (pair.seeds, pair.digits, pair.sign_flip_p) == ((0, 1, 2, 3, 4, 5), (0,) * 6, 1.0)
+    assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9)
+    assert {m.p for m in pair.mcnemar} == {1.0}
+    assert "no evidence of a difference" in comparison.statements[-1]
+    some = compare(["a", "b"], seeds="4,9,2", directory="some")
+    assert (some.arms[0].seeds, some.arms[1].seeds, some.pairs[0].seeds) == ((2, 4), (2, 4, 9), (2, 4))
+    assert "a: there is no run of seed 9." in some.markdown
+
+
+def test_five_seeds_cannot_show_a_difference(in_tmp: Path) -> None:
+    five = {seed: number for seed, number in ACCURACIES.items() if seed < 5}
+    make_arm(in_tmp / "a", five)
+    make_arm(in_tmp / "b", dict.fromkeys(five, 3))
+    comparison = compare(["a", "b"], directory="out")
+    assert comparison.pairs[0].sign_flip_p == 0.0625
+    assert "With 5 seeds the p cannot be below 0.0625, so that no difference can be shown; 6 seeds" in str(
+        comparison.statements
+    )
+    report = (in_tmp / "out/report.md").read_text()
+    assert "better" not in report and "worse" not in report
+
+
+def test_holm_corrects_over_the_pairs(in_tmp: Path) -> None:
+    for name, more in (("a", 0), ("b", 3), ("c", -3), ("d", 1)):
+        make_arm(in_tmp / name, {seed: number + more for seed, number in ACCURACIES.items()})
+    comparison = compare(["a", "b", "c", "d"], directory="out")
+    assert [(pair.b, pair.sign_flip_p, pair.holm_p) for pair in comparison.pairs] == [
+        (name, 0.03125, 0.09375) for name in "bcd"
+    ]
+    assert seeds_needed(3) == 7
+    assert "7 seeds can show one" in comparison.statements[-1]
+    report = (in_tmp / "out/report.md").read_text()
+    assert "better" not in report and "worse" not in report and "Holm's correction over 3 pairs" in report
+    assert "@article{holm1979" in report
+
+
+def test_one_seed_is_a_report_without_tests(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {3: 20})
+    make_arm(in_tmp / "b", {3: 25})
+    document = compare(["a", "b"], directory="out").to_json()
+    assert document["arms"][0]["std"] is None and document["arms"][0]["ci_95"] is None
+    (pair,) = document["pairs"]
+    assert (pair["ci_95"], pair["sign_flip_p"], pair["holm_p"]) == (None, None, None)
+    assert pair["mcnemar"] == [{"seed": 3, "only_a_right": 0, "only_b_right": 5, "p": None}]
+    report = (in_tmp / "out/report.md").read_text()
+    assert "One seed allows no test" in report and "better" not in report and "mcnemar1947" not in report
+
+
+def test_arms_without_a_common_seed_and_a_single_arm(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20, 1: 21})
+    make_arm(in_tmp / "b", {2: 25})
+    comparison = compare(["a", "b"], directory="out")
+    assert comparison.pairs == () and "no seed in common" in comparison.statements[-1]
+    assert compare(["a"], directory="one").to_json()["pairs"] == []
+    assert not (in_tmp / "one/differences.png").exists()
+
+
+def test_the_epoch_that_validation_chose(in_tmp: Path) -> None:
+    for seed in (0, 1):
+        run = completed_run(in_tmp / f"a/{seed}", seed, some_right(20), task__validation_size=100)
+        run.write_json("summary.json", {**(run.summary or {}), "best": {"epoch": 1 + seed}})
+    arm = compare(["a"], directory="out").arms[0]
+    assert (arm.chosen_epochs, arm.chosen_accuracies) == ((1, 2), (10 / TOTAL, 20 / TOTAL))
+    assert "| 1 to 2 | 50.00 |" in (in_tmp / "out/report.md").read_text()
+
+
+def break_summary(path: Path) -> None:
+    (path / "summary.json").unlink()
+
+
+def break_status(path: Path) -> None:
+    (path / "summary.json").write_text('{"status": "diverged"}')
+
+
+def break_final(path: Path) -> None:
+    (path / "summary.json").write_text('{"status": "completed", "final": [1], "num_params": 1}')
+
+
+def break_counts(path: Path) -> None:
+    text = (path / "summary.json").read_text()
+    (path / "summary.json").write_text(text.replace('"test_correct": 20', '"test_correct": 21'))
+
+
+def break_total(path: Path) -> None:
+    text = (path / "summary.json").read_text()
+    (path / "summary.json").write_text(text.replace('"test_total": 30', '"test_total": 10000'))
+
+
+def break_history(path: Path) -> None:
+    (path / "history.jsonl").write_text('{"epoch": 1, "test_accuracy": "NaN", "seconds": 1}\n')
+
+
+def break_predictions(path: Path) -> None:
+    (path / "predictions.csv").write_text("index,label,prediction,probability\n0,0,11,x\n")
+
+
+def break_order(path: Path) -> None:
+    rows = (path / "predictions.csv").read_text().splitlines()
+    (path / "predictions.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
+
+
+def remove_predictions(path: Path) -> None:
+    (path / "predictions.csv").unlink()
+
+
+def use_other_order(path: Path) -> None:
+    (path / "pixel_order.txt").write_text("".join(f"{783 - pixel}\n" for pixel in range(784)))
+
+
+def own_layer(path: Path) -> None:
+    text = (path / "config.json").read_text()
+    (path / "config.json").write_text(text.replace('"LSTM"', '"antigravity:fly"'))
+
+
+def hidden_layer(path: Path) -> None:
+    (path / "layer.py").write_text("open('HARMED', 'w')\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_summary, "a/run-0 is not finished: only completed runs can be compared"),
+        (break_status, "a/run-0 is diverged: only completed runs can be compared"),
+        (break_final, "a/run-0 is not in the format of a run directory"),
+        (break_counts, "a/run-0/predictions.csv classifies 20 of 30 test images correctly, but summary.json says 21"),
+        (break_total, "a/run-0 is not in the format of a run directory"),
+        (break_history, "a/run-0 is not in the format of a run directory"),
+        (break_predictions, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
+        (break_order, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
+        (remove_predictions, "a/run-0 has no model.keras"),
+        (use_other_order, "arms must agree in their task, but task.permutation"),
+        (own_layer, "a/run-0 has a layer of its own (antigravity:fly): comparing it would run that code"),
+        (hidden_layer, "a/run-0 has a layer of its own (LSTM)"),
+    ],
+)
+def test_runs_that_are_refused(
+    damage: Callable[[Path], None], message: str, command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed_run(in_tmp / "a/run-0", 0, some_right(20))
+    completed_run(in_tmp / "b/run-0", 0, some_right(20))
+    damage(in_tmp / "a/run-0")
+    result = command(compare_main, "a", "b", "--dir=out")
+    assert result.status == 2
+    assert f"error: {message}" in result.err and "Traceback" not in result.err
+    assert not (in_tmp / "HARMED").exists() and not (in_tmp / "out/report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"task__permutation": "urnn92916"}, "task.permutation is none for a and urnn92916 for b"),
+        ({"task__limit_train": 50}, "task.limit_train is 0 for a and 50 for b"),
+        ({"task__normalization": "unit"}, "task.normalization is standard for a and unit for b"),
+        ({"task__validation_size": 5}, "task.validation_size is 0 for a and 5 for b"),
+    ],
+)
+def test_arms_of_different_tasks_are_refused(values: dict[str, object], message: str, in_tmp: Path) -> None:
+    completed_run(in_tmp / "a", 0, some_right(20))
+    completed_run(in_tmp / "b", 0, some_right(20), **values)
+    with pytest.raises(InputError, match=f"arms must agree in their task, but {message}"):
+        compare(["a", "b"], directory="out")
+    assert not (in_tmp / "out").exists()
+
+
+def test_the_same_runs_twice_are_refused_and_copies_are_not(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", ACCURACIES)
+    with pytest.raises(InputError, match=r"the arms a and \./a share runs"):
+        compare(["a", "./a"], directory="out")
+    shutil.copytree(in_tmp / "a", in_tmp / "b")
+    (pair,) = compare(["a", "b"], directory="out").pairs
+    assert (pair.mean_difference, pair.ci_95, pair.sign_flip_p) == (0.0, (0.0, 0.0), 1.0)
+
+
+def test_folders_that_cannot_be_written_are_refused(command: Call, in_tmp: Path) -> None:
+    completed_run(in_tmp / "a", 0, some_right(20))
+    (in_tmp / "file").write_text("")
+    for directory, message in (
+        ("file", "--dir must be a folder (got file, which is a file)"),
+        ("a", "a holds other files and no comparison"),
+    ):
+        result = command(compare_main, "a", f"--dir={directory}")
+        assert result.status == 2 and result.err.startswith(f"error: {message}")
+    assert sorted(path.name for path in in_tmp.iterdir()) == ["a", "file"]
+    result = command(compare_main, "a", "--dir=out", "--seeds=4-6")
+    assert (result.status, result.err) == (2, "error: a has none of --seeds 4, 5, 6 (it has 0)\n")
+    assert not (in_tmp / "out").exists()
+
+
+def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path) -> None:
+    run = completed_run(in_tmp / "a", 0, some_right(20))
+    (run.path / "predictions.csv").unlink()
+    harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115
+    keras.Sequential([keras.Input((784, 1)), harm, keras.layers.LSTM(4), keras.layers.Dense(10)]).save(
+        run.path / "model.keras"
+    )
+    (in_tmp / "HARMED").unlink(missing_ok=True)
+    result = command(compare_main, "a", "--dir=out")
+    assert result.status == 2
+    assert "error: cannot read a/model.keras" in result.err
+    assert not (in_tmp / "HARMED").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "unknown arm 'nothing'"),
+        ([], "the following arguments are required: ARM"),
+        (["a", "--seeds=5-2"], "the range 5-2 falls"),
+        (["a", "--workers=0"], "--workers must be 1 to 1,000 (got 0)"),
+        (["a", "--workers=2", "--address=h:1"], "exclude each other"),
+        (["a", "--train.epochs=3"], "unknown key train.epochs"),
+        (["a", "--train.n-epochs", "none"], "train.n_epochs must be"),
+        (["a", "--epochs=3"], "unknown argument '--epochs=3'"),
+        (["a", "--address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9 within 10 s"),
+    ],
+)
+def test_command_lines_that_are_refused(words: list[str], message: str, command: Call, in_tmp: Path) -> None:
+    completed_run(in_tmp / "a", 0, some_right(20))
+    if "--address=127.0.0.1:9" in words:
+        words = ["strong", *words[1:], "--seeds=0"]
+    result = command(compare_main, *words)
+    assert result.status == 2
+    assert result.err.splitlines()[-1].startswith("error: ") and message in result.err
+    assert "Traceback" not in result.err
+    assert [path.name for path in in_tmp.iterdir()] == ["a"]

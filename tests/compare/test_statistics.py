@@ -1,0 +1,119 @@
+"""Intervals and tests against independent computations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from seqmnist_tf.compare.statistics import (
+    difference_interval,
+    holm,
+    mcnemar_test,
+    sign_flip_p,
+    smallest_sign_flip_p,
+    t_interval,
+)
+
+
+def enumerated_p(differences: list[int]) -> float:
+    """Return the two-sided sign-flip p by looking at all flips."""
+    observed = abs(sum(differences))
+    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in _signs(len(differences))]
+    return sum(abs(total) >= observed for total in sums) / len(sums)
+
+
+def _signs(n: int) -> itertools.product[tuple[int, ...]]:
+    return itertools.product((-1, 1), repeat=n)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [3, 1, 2],
+        [-52, -61, -49, -55, -58],
+        [-52, -61, -49, -55, -58, -40],
+        [5, -3, 2, 2, -1, 0, 4],
+        [0, 0, 0, 7],
+        [1, -1],
+        [0, 0],
+        [10, 10, 10, -10, 3, 3, -2, 1, 9, 4],
+    ],
+)
+def test_the_sign_flip_p_is_that_of_all_flips(differences: list[int]) -> None:
+    assert sign_flip_p(differences) == pytest.approx(enumerated_p(differences), abs=1e-15)
+
+
+def test_more_seeds_than_are_enumerated_are_estimated_reproducibly() -> None:
+    random = np.random.RandomState(0)
+    differences = random.randint(-20, 30, 21).tolist()
+    p = sign_flip_p(differences)
+    assert p == sign_flip_p(differences)
+    # The exact p by the distribution of the sum, whose terms are independent.
+    distribution = {0: 1.0}
+    for d in differences:
+        after: dict[int, float] = {}
+        for total, share in distribution.items():
+            for step in (-d, d):
+                after[total + step] = after.get(total + step, 0.0) + share / 2
+        distribution = after
+    exact = sum(share for total, share in distribution.items() if abs(total) >= abs(sum(differences)))
+    assert p == pytest.approx(exact, abs=4 * math.sqrt(exact / 999_999))
+
+
+def test_what_n_allows() -> None:
+    assert [smallest_sign_flip_p(n) for n in (1, 2, 5, 6)] == [None, 0.5, 0.0625, 0.03125]
+    for n in (2, 5, 6):
+        assert sign_flip_p([-1] * n) == smallest_sign_flip_p(n)
+    assert sign_flip_p([4]) is None
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (12, 25), (34, 164), (5, 5), (0, 9)])
+def test_mcnemar_is_the_binomial_test_of_the_digits_that_differ(only_a: int, only_b: int) -> None:
+    a, b = np.zeros(300, bool), np.zeros(300, bool)
+    a[:only_a] = True
+    b[only_a : only_a + only_b] = True
+    a[250:] = b[250:] = True
+    result = mcnemar_test(7, a, b)
+    expected = scipy.stats.binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
+    assert (result.seed, result.only_a_right, result.only_b_right) == (7, only_a, only_b)
+    assert result.p == pytest.approx(expected, rel=1e-12)
+    assert mcnemar_test(7, a, b, test=False).p is None
+
+
+def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs() -> None:
+    # By hand: 0.01 * 3, 0.02 * 2, 0.04 * 1, each at least the one before; None does not count.
+    assert holm([0.04, None, 0.01, 0.02]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
+    assert holm([None]) == [None]
+    assert holm([]) == []
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_the_t_interval() -> None:
+    values = [0.9909, 0.9911, 0.9909, 0.9906, 0.9913]
+    half = 2.7764451051977987 * np.std(values, ddof=1) / math.sqrt(5)  # t of 0.975 with 4 degrees of freedom
+    assert t_interval(values) == (pytest.approx(np.mean(values) - half), pytest.approx(np.mean(values) + half))
+    assert t_interval([0.5]) is None
+    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_the_interval_of_differences() -> None:
+    few = [0.01, 0.02, 0.04, 0.03]
+    assert difference_interval(few) == (t_interval(few), "Student's t")
+    many = [*few, 0.05, 0.01]
+    (low, high), method = difference_interval(many)  # type: ignore[misc]
+    assert method == "BCa bootstrap"
+    assert min(many) < low < np.mean(many) < high < max(many)
+    # The percentiles of all resamples, drawn by hand: BCa moves them a little for such a small sample.
+    random = np.random.RandomState(1)
+    means = random.choice(many, (20_000, len(many))).mean(axis=1)
+    assert (low, high) == (
+        pytest.approx(np.quantile(means, 0.025), abs=0.004),
+        pytest.approx(np.quantile(means, 0.975), abs=0.004),
+    )
+    assert difference_interval(many) == ((low, high), method)
+    assert difference_interval([0.0] * 6) == ((0.0, 0.0), "Student's t")
+    assert difference_interval([0.1]) == (None, "Student's t")
