@@ -1,16 +1,19 @@
 """Export a finished run as a SavedModel for TF Serving: the next version in a folder.
 
-python -m seqmnist_tf.export RUN_DIR [--export-dir DIR]
+python -m seqmnist_tf.export RUN_DIR [--export-dir DIR] [--data-dir DIR] [--allow-code]
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from . import system
-from .serve import DEFAULT_FOLDER
-from .system import say
+from .serve import DEFAULT_FOLDER, read_description
+from .system import note, say, warn
 from .train import load_run
+
+LOW_ACCURACY = 0.5
 
 
 def main(argv: list[str]) -> int:
@@ -27,13 +30,33 @@ def main(argv: list[str]) -> int:
         default=DEFAULT_FOLDER,
         help=f"folder of the versions; the new version is the highest plus 1 (default: {DEFAULT_FOLDER})",
     )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own; the run's is ignored)"
+    )
+    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
     args = parser.parse_args(argv)
     run = load_run(args.run_dir)
     run.require_model()
+    note(f"exporting {run.path}: some half a minute")
     from .serve import export_run  # late, so that --help and a missing run do not wait for TensorFlow
 
-    say(str(export_run(run, args.export_dir)))
+    path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code, say_steps=note)
+    _say_what_was_exported(path, args.export_dir)
+    say(str(path))
     return system.EXIT_DONE
+
+
+def _say_what_was_exported(path: Path, folder: Path) -> None:
+    description = read_description(path)
+    accuracy, correct, total = (description[f"test_{key}"] for key in ("accuracy", "correct", "total"))
+    name = f"{description['preset'] or 'a run'}, seed {description['seed']}"
+    known = "unknown" if accuracy is None else f"{accuracy:.2%}"
+    counts = f" ({correct:,} of {total:,})" if correct is not None and total is not None else ""
+    note(f"exported {name} as version {path.name}; test accuracy {known}{counts}")
+    if accuracy is not None and accuracy < LOW_ACCURACY:
+        warn(f"test accuracy {accuracy:.2%} is below {LOW_ACCURACY:.0%}: this model misclassifies most digits")
+    model_dir = "" if folder == DEFAULT_FOLDER else f" --model-dir {shlex.quote(str(folder))}"
+    note(f"next: python -m seqmnist_tf.serve{model_dir}")
 
 
 if __name__ == "__main__":

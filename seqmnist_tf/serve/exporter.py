@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +19,35 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from .. import config as cfg
+from ..config import Data
 from ..data import load_mnist
-from ..system import InputError, folder_atomically, package_versions, start_tensorflow, utc_now
+from ..system import (
+    InputError,
+    RunError,
+    first_line,
+    folder_atomically,
+    package_versions,
+    start_tensorflow,
+    utc_now,
+)
 from ..train import RunDirectory, load_final_model
 from .parity import Arrays, example_inputs, require_parity
 from .picture import IMAGE_SIDE
 from .saved_model import SavedModel
-from .signatures import save_signatures
+from .signatures import has_block_lstm, save_signatures
 from .versions import DESCRIPTION_FILE, EXTRA_ASSETS, MODEL_NAME, WARM_UP_FILE, exported_versions
 
 BATCH_SIZES = (1, 33)  # one block of rows, and several blocks
 
 
-def export_run(run: RunDirectory, folder: Path) -> Path:
+def export_run(
+    run: RunDirectory,
+    folder: Path,
+    data_dir: str | None = None,
+    *,
+    allow_code: bool = False,
+    say_steps: Callable[[str], None] = lambda _: None,
+) -> Path:
     """Export a run's final model as the next version in a folder.
 
     The version is written under a temporary name, and each signature is compared with the Keras model on MNIST digits;
@@ -35,15 +55,19 @@ def export_run(run: RunDirectory, folder: Path) -> Path:
     process is killed.
 
     Args:
-        run: a finished run.
+        run: a finished run, perhaps from another computer: its ``pixel_order.txt`` counts, its ``data.source`` and
+            ``data.dir`` are ignored.
         folder: the folder of the versions, made if it does not exist.
+        data_dir: folder of the data; None is tensorflow-datasets' own.
+        allow_code: run the code of the run's own layer, if it has one. Read it first.
+        say_steps: is called with a line of text before each step.
 
     Returns:
         The new version's path, ``folder/<version>``.
 
     Raises:
-        InputError: the run has no model, or ``folder`` is not writable.
-        RunError: a signature differs from the Keras model, or MNIST cannot be loaded.
+        InputError: the run has no model, or a model that is not its configuration's, or ``folder`` is not writable.
+        RunError: a signature differs from the Keras model, cannot be written, or MNIST cannot be loaded.
         OSError: the disk is full.
 
     Example::
@@ -53,15 +77,33 @@ def export_run(run: RunDirectory, folder: Path) -> Path:
     """
     run.require_model()
     start_tensorflow(run.config.train.threads)
-    model, order = load_final_model(run), run.pixel_order()
-    digits = load_mnist(run.config.data.source, run.config.data.dir, ("train",))["train"].images
+    say_steps(f"loading the model of {run.path}")
+    model, order = load_final_model(run, allow_code=allow_code), run.pixel_order()
+    described = describe_export(run, order)
+    digits = load_mnist("auto", data_dir, ("train",))["train"].images
     with _lock(folder):
         for incomplete in folder.glob(".new-*"):
             shutil.rmtree(incomplete, ignore_errors=True)
         version = max(exported_versions(folder), default=0) + 1
-        with folder_atomically(folder / str(version)) as new:
-            _write_version(new, version, run, model, order, digits)
+        with folder_atomically(folder / str(version)) as new, _as_one_line(run, folder):
+            _write_version(new, version, model, described, digits, say_steps)
     return folder / str(version)
+
+
+@contextlib.contextmanager
+def _as_one_line(run: RunDirectory, folder: Path) -> Iterator[None]:
+    """Raise RunError where TensorFlow cannot write (a full disk) or where a layer of the user's own fails."""
+    try:
+        yield
+    except (OSError, RunError):
+        raise
+    except tf.errors.OpError as error:
+        raise RunError(f"cannot export to {folder}: {first_line(error)} (is the disk full?)") from None
+    except Exception as error:
+        if run.config.model.layer == "LSTM":
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise RunError(f"model.layer {run.config.model.layer} cannot be exported ({reason})") from None
 
 
 def write_warm_up(path: Path, requests: list[dict[str, Arrays]]) -> None:
@@ -89,20 +131,34 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
     ``commit`` and ``trained_with`` are the commit and the package versions of the training; the SHA-256 is the one of
     the run's ``pixel_order.txt``.
     """
-    record, final = run.environment, (run.summary or {}).get("final") or {}
+    record, summary = run.environment, run.summary or {}
+    git, final = (part if isinstance(part, dict) else {} for part in (record.get("git"), summary.get("final")))
+    versions = record.get("versions")
     return {
-        "config": cfg.config_to_dict(run.config),
-        "config_id": cfg.config_id(run.config),
-        "preset": record.get("preset"),
+        # Where the data lay on the computer of the training is nobody's business.
+        "config": cfg.config_to_dict(replace(run.config, data=Data())),
+        "config_id": run.config_id,
+        "preset": _value(record.get("preset"), str),
         "seed": run.config.train.seed,
-        **{key: record.get("git", {}).get(key) for key in ("commit", "dirty")},
-        **{key: final.get(key) for key in ("epoch", "test_accuracy", "test_correct", "test_total", "test_loss")},
+        "commit": _value(git.get("commit"), str),
+        "dirty": _value(git.get("dirty"), bool),
+        **{key: _value(final.get(key), int) for key in ("epoch", "test_correct", "test_total")},
+        **{key: _value(final.get(key), float) for key in ("test_accuracy", "test_loss")},
         "pixel_order": order.tolist(),
         "pixel_order_sha256": hashlib.sha256((run.path / "pixel_order.txt").read_bytes()).hexdigest(),
-        "trained_with": record.get("versions"),
+        "trained_with": {key: _value(value, str) for key, value in versions.items()}
+        if isinstance(versions, dict)
+        else None,
         "versions": package_versions(),
         "exported": utc_now(),
     }
+
+
+def _value(value: Any, kind: type) -> Any:
+    """Return a value of a run, perhaps a stranger's, or None where it has another type or is not finite."""
+    if type(value) is kind and (kind is not float or math.isfinite(value)):
+        return value
+    return float(value) if kind is float and type(value) is int else None
 
 
 def _lock(folder: Path) -> filelock.AcquireReturnProxy:
@@ -115,32 +171,44 @@ def _lock(folder: Path) -> filelock.AcquireReturnProxy:
 
 
 def _write_version(
-    path: Path, version: int, run: RunDirectory, model: keras.Sequential, order: np.ndarray, digits: np.ndarray
+    path: Path,
+    version: int,
+    model: keras.Sequential,
+    described: dict[str, Any],
+    digits: np.ndarray,
+    say_steps: Callable[[str], None],
 ) -> None:
     """Write a version: the SavedModel, its warm-up requests and its description.
 
     Args:
         path: the folder to write to.
         version: the number of the version.
-        run: the run to describe.
         model: the run's final model.
-        order: int (784,), the run's pixel order.
+        described: of :func:`describe_export`.
         digits: uint8 (n, 28, 28), the images on which the signatures are compared with the model; n at least 33.
+        say_steps: as :func:`export_run`.
     """
-    normalization = run.config.task.normalization
-    save_signatures(model, normalization, order, path)
+    config, order = described["config"], np.array(described["pixel_order"])
+    encoding = config["task"]["normalization"], order
+    say_steps(f"writing version {version}")
+    save_signatures(model, *encoding, path)
     saved = SavedModel.load(path)
-    differences = [
-        require_parity(saved, model, example_inputs(digits[:n], model, normalization, order)) for n in BATCH_SIZES
-    ]
+    if not has_block_lstm(model):
+        say_steps("the signatures trace and step are left out: they need the states of a stock LSTM")
+    if python := saved.python_operations():
+        raise RunError(
+            f"model.layer {config['model']['layer']} needs Python ({', '.join(python)}), which no server has"
+        )
+    say_steps(f"comparing {len(saved.signatures)} signatures with the Keras model on {max(BATCH_SIZES)} digits")
+    differences = [require_parity(saved, model, example_inputs(digits[:n], model, *encoding)) for n in BATCH_SIZES]
     noise = np.random.RandomState(0).randint(0, 256, (max(BATCH_SIZES), IMAGE_SIDE, IMAGE_SIDE)).astype(np.uint8)
     assets = path / EXTRA_ASSETS
     assets.mkdir()
-    write_warm_up(assets / WARM_UP_FILE, [example_inputs(noise[:n], model, normalization, order) for n in BATCH_SIZES])
+    write_warm_up(assets / WARM_UP_FILE, [example_inputs(noise[:n], model, *encoding) for n in BATCH_SIZES])
     description = {
         "model": MODEL_NAME,
         "version": version,
-        **describe_export(run, order),
+        **described,
         "difference_from_keras": {name: max(by_size[name] for by_size in differences) for name in saved.signatures},
     }
     (assets / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")

@@ -11,6 +11,7 @@ import tensorflow as tf
 from .. import data
 from ..system import RunError
 from .saved_model import SavedModel
+from .signatures import has_block_lstm
 
 # Sums in another order over 784 steps change a probability by about 1e-6, and another model changes it by far more than
 # this tolerance.
@@ -23,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 def example_inputs(
     images: np.ndarray, model: keras.Sequential, normalization: str, order: np.ndarray
 ) -> dict[str, Arrays]:
-    """Return inputs for every signature that all show the same images.
+    """Return inputs for every signature of a model that all show the same images.
 
     Args:
         images: uint8 (n, 28, 28), 0 to 255.
@@ -33,33 +34,39 @@ def example_inputs(
     """
     sequences = data.encode(images, normalization, order)
     pngs = np.array([tf.io.encode_png(image[..., None]).numpy() for image in images], dtype=object)
-    states = np.random.RandomState(0).uniform(-0.5, 0.5, (2, len(images), model.layers[0].units)).astype(np.float32)
-    return {
+    inputs: dict[str, Arrays] = {
         "serving_default": {"images": images},
         "encoded_images": {"image_bytes": pngs},
         "logits": {"sequence": sequences},
-        "trace": {"images": images},
-        "step": {"pixels": sequences[:, STEP_PIXELS], "h": states[0], "c": states[1]},
     }
+    if has_block_lstm(model):
+        shape = (2, len(images), model.layers[0].units)
+        h, c = np.random.RandomState(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+        inputs["trace"] = {"images": images}
+        inputs["step"] = {"pixels": sequences[:, STEP_PIXELS], "h": h, "c": c}
+    return inputs
 
 
 def expected_outputs(inputs: dict[str, Arrays], model: keras.Sequential) -> dict[str, Arrays]:
     """Return the outputs that Keras's own layers compute for the inputs of :func:`example_inputs`, by signature."""
+    logits = keras.ops.convert_to_numpy(model(inputs["logits"]["sequence"]))
+    answer = {"class_id": logits.argmax(axis=1), "probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits))}
+    outputs: dict[str, Arrays] = {"serving_default": answer, "encoded_images": answer, "logits": {"logits": logits}}
+    return outputs | _expected_unrolled(inputs, model) if "step" in inputs else outputs
+
+
+def _expected_unrolled(inputs: dict[str, Arrays], model: keras.Sequential) -> dict[str, Arrays]:
+    """Return the outputs of ``trace`` and ``step``, computed by Keras's own loop over the LSTM's cell."""
     lstm, dense = model.layers
     unrolled = keras.layers.RNN(lstm.cell, return_sequences=True, return_state=True)
 
     def probabilities(states: Any) -> np.ndarray:
         return keras.ops.convert_to_numpy(keras.ops.softmax(dense(states)))
 
-    sequences, step = inputs["logits"]["sequence"], inputs["step"]
-    logits = keras.ops.convert_to_numpy(model(sequences))
-    answer = {"class_id": logits.argmax(axis=1), "probabilities": keras.ops.convert_to_numpy(keras.ops.softmax(logits))}
+    step = inputs["step"]
     after_each, h, c = unrolled(step["pixels"], initial_state=[step["h"], step["c"]])
     return {
-        "serving_default": answer,
-        "encoded_images": answer,
-        "logits": {"logits": logits},
-        "trace": {"probabilities": probabilities(unrolled(sequences)[0])},
+        "trace": {"probabilities": probabilities(unrolled(inputs["logits"]["sequence"])[0])},
         "step": {
             "h_next": keras.ops.convert_to_numpy(h),
             "c_next": keras.ops.convert_to_numpy(c),

@@ -64,10 +64,18 @@ class SavedModel:
 
     def signature_defs(self) -> dict[str, Any]:
         """Return the signatures as the SavedModel declares them, ready for JSON, as in TF Serving's metadata."""
-        document = saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes())
-        declared = document.meta_graphs[0].signature_def
+        declared = self._meta_graph().signature_def
         options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
         return {name: MessageToDict(definition, **options) for name, definition in declared.items()}
+
+    def python_operations(self) -> list[str]:
+        """Return the names of the operations that call back into Python, which a server without Python lacks."""
+        graph = self._meta_graph().graph_def
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        return sorted({node.op for node in nodes} & {"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+
+    def _meta_graph(self) -> Any:
+        return saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes()).meta_graphs[0]
 
     def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Yield the signature and the inputs of each request that TF Serving replays before it serves the version."""

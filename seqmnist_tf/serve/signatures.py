@@ -18,25 +18,32 @@ from .picture import IMAGE_SIDE
 PNG_SIZE_AT, PNG_SIZE_BYTES = 16, 8
 
 
+def has_block_lstm(model: keras.Sequential) -> bool:
+    """Return whether a model's recurrent layer is a stock LSTM, which has all signatures; others lack some."""
+    return type(model.layers[0]) is keras.layers.LSTM
+
+
 class ServingFunctions:
     """The functions of the signatures, each for any number of rows n, as graphs of TensorFlow operations.
 
     Args:
-        model: a Keras Sequential of an LSTM over one feature and a dense layer, both stock layers.
+        model: a Keras Sequential of a recurrent layer over one feature and a dense layer.
         normalization: ``task.normalization`` of its run.
         order: int (784,), the pixel order of its run.
     """
 
     def __init__(self, model: keras.Sequential, normalization: str, order: np.ndarray) -> None:
-        model.layers[0].use_cudnn = False  # otherwise the graph would only run on the kind of device that wrote it
+        for layer in model._flatten_layers():
+            if hasattr(layer, "use_cudnn"):
+                layer.use_cudnn = False  # otherwise the graph would only run on the kind of device that wrote it
         self.model = model
-        self.units = model.layers[0].units
         self.levels, self.order = data.normalized_levels(normalization), order
-        self.block_lstm = BlockLSTM(model, float(self.levels[0]))
+        self.block_lstm = BlockLSTM(model, float(self.levels[0])) if has_block_lstm(model) else None
 
     def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classify images uint8 (n, 28, 28): ``class_id`` int64 (n,), ``probabilities`` float32 (n, 10)."""
-        logits = self.block_lstm.logits(self._sequences(images))
+        sequences = self._sequences(images)
+        logits = self.block_lstm.logits(sequences) if self.block_lstm else self.model(sequences)
         return {"class_id": tf.argmax(logits, -1), "probabilities": tf.nn.softmax(logits)}
 
     def encoded_images(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -53,8 +60,9 @@ class ServingFunctions:
 
     def trace(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return ``probabilities`` float32 (n, 784, 10), after each pixel of images uint8 (n, 28, 28)."""
-        start = self.block_lstm.start(tf.shape(images)[0])
-        logits, _, _ = self.block_lstm.unroll(self._sequences(images), *start)
+        lstm = self._lstm()
+        start = lstm.start(tf.shape(images)[0])
+        logits, _, _ = lstm.unroll(self._sequences(images), *start)
         return {"probabilities": tf.nn.softmax(logits)}
 
     def step(self, pixels: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -68,8 +76,13 @@ class ServingFunctions:
         Returns:
             ``h_next`` and ``c_next`` float32 (n, units), and ``probabilities`` float32 (n, k, 10), after each pixel.
         """
-        logits, h_next, c_next = self.block_lstm.unroll(pixels, h, c)
+        logits, h_next, c_next = self._lstm().unroll(pixels, h, c)
         return {"h_next": h_next, "c_next": c_next, "probabilities": tf.nn.softmax(logits)}
+
+    def _lstm(self) -> BlockLSTM:
+        if self.block_lstm is None:
+            raise TypeError("trace and step need a stock LSTM")
+        return self.block_lstm
 
     def _sequences(self, images: tf.Tensor) -> tf.Tensor:
         pixels = tf.reshape(images, (-1, NUM_TIMESTEPS, 1))
@@ -81,8 +94,10 @@ class ServingFunctions:
 def save_signatures(model: keras.Sequential, normalization: str, order: np.ndarray, path: Path) -> None:
     """Write a trained model as a SavedModel whose signatures are the :class:`ServingFunctions`.
 
+    ``trace`` and ``step`` need an LSTM's states: a model of another layer has the other three signatures.
+
     Args:
-        model: a Keras Sequential of an LSTM over one feature and a dense layer, both stock layers.
+        model: a Keras Sequential of a recurrent layer over one feature and a dense layer.
         normalization: ``task.normalization`` of the model's run.
         order: int (784,), the pixel order of the model's run.
         path: the folder to write to.
@@ -92,15 +107,16 @@ def save_signatures(model: keras.Sequential, normalization: str, order: np.ndarr
     image_bytes = tf.TensorSpec((None,), tf.string, "image_bytes")
     sequence = tf.TensorSpec((None, NUM_TIMESTEPS, 1), tf.float32, "sequence")
     pixels = tf.TensorSpec((None, None, 1), tf.float32, "pixels")
-    h, c = (tf.TensorSpec((None, functions.units), tf.float32, name) for name in ("h", "c"))
     archive = ExportArchive()
     archive.track(model)
-    archive.track(functions.block_lstm)
     archive.add_endpoint("serving_default", functions.serving_default, [images])
     archive.add_endpoint("encoded_images", functions.encoded_images, [image_bytes])
     archive.add_endpoint("logits", functions.logits, [sequence])
-    archive.add_endpoint("trace", functions.trace, [images])
-    archive.add_endpoint("step", functions.step, [pixels, h, c])
+    if functions.block_lstm:
+        archive.track(functions.block_lstm)
+        h, c = (tf.TensorSpec((None, model.layers[0].units), tf.float32, name) for name in ("h", "c"))
+        archive.add_endpoint("trace", functions.trace, [images])
+        archive.add_endpoint("step", functions.step, [pixels, h, c])
     archive.write_out(str(path), verbose=False)
 
 

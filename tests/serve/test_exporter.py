@@ -210,8 +210,8 @@ def test_a_model_that_differs_does_not_appear(
     monkeypatch.setattr(exporter, "SavedModel", Other)
     result = command(main, "run", "--export-dir", "versions")
     assert result.status == 1
-    assert result.err == (
-        "error: signature step differs from the Keras model by 3.0e-05 (at most 1e-05 is allowed)\n"
+    assert result.err.endswith(
+        "\nerror: signature step differs from the Keras model by 3.0e-05 (at most 1e-05 is allowed)\n"
     ) and not list((in_tmp / "versions").glob("[!.]*"))
     assert not list((in_tmp / "versions").glob(".new-*"))
 
@@ -239,10 +239,11 @@ def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path) -> 
         ([], "the following arguments are required: RUN_DIR"),
     ):
         result = command(main, *words)
-        assert (result.status, result.out) == (2, "") and result.err.startswith(f"error: {message}"), words
-        assert result.err.count("\n") == 1
+        assert (result.status, result.out) == (2, ""), words
+        *notes, error = result.err.splitlines()
+        assert error.startswith(f"error: {message}") and "error" not in " ".join(notes)
     (run.path / "model.keras").write_bytes(b"no model")
-    assert command(main, "run").err.startswith("error: cannot read run/model.keras")
+    assert "\nerror: cannot read run/model.keras" in command(main, "run").err
     (run.path / "model.keras").unlink()
     assert "has no model.keras" in command(main, "run").err
     assert not (in_tmp / "export").exists()
@@ -251,6 +252,194 @@ def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path) -> 
 def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot read .*give a folder that seqmnist_tf\.export has written"):
         SavedModel.load(tmp_path)
+
+
+def test_export_says_what_it_does_and_what_it_exported(command: Callable[..., Result], in_tmp: Path) -> None:
+    run = finished_run(in_tmp / "run")
+    result = command(main, "run", "--export-dir", "my versions")
+    assert (result.status, result.out) == (0, "my versions/1\n")
+    assert result.err.splitlines() == [
+        "exporting run: some half a minute",
+        "loading the model of run",
+        "writing version 1",
+        "comparing 5 signatures with the Keras model on 33 digits",
+        "exported baseline, seed 0 as version 1; test accuracy 50.00% (5,000 of 10,000)",
+        "next: python -m seqmnist_tf.serve --model-dir 'my versions'",
+    ]
+    final = {"epoch": 1, "test_loss": 2.3, "test_accuracy": 0.1135, "test_correct": 1135, "test_total": 10000}
+    run.write_json("summary.json", {"status": "diverged", "final": final})
+    low = command(main, "run")
+    assert low.out == "export/seqmnist/1\n"
+    assert low.err.splitlines()[-2:] == [
+        "warning: test accuracy 11.35% is below 50%: this model misclassifies most digits",
+        "next: python -m seqmnist_tf.serve",
+    ]
+
+
+OTHER_LAYERS = {"GRU": "GRU", "SimpleRNN": "SimpleRNN", "own": f"{ROOT}/examples/min_lstm.py:MinLSTM"}
+
+
+@pytest.mark.parametrize("layer", OTHER_LAYERS)
+def test_another_layer_has_the_signatures_that_mean_something_for_it(
+    command: Callable[..., Result], in_tmp: Path, layer: str
+) -> None:
+    run = finished_run(in_tmp / "run", model__layer=OTHER_LAYERS[layer])
+    if layer == "own":
+        (run.path / "layer.py").write_bytes((ROOT / "examples" / "min_lstm.py").read_bytes())
+        refused = command(main, "run")
+        assert (refused.status, refused.out) == (2, "") and "then give --allow-code" in refused.err
+    result = command(main, "run", "--allow-code")
+    assert result.status == 0, result.err
+    assert "the signatures trace and step are left out: they need the states of a stock LSTM\n" in result.err
+    saved = SavedModel.load(in_tmp / "export" / "seqmnist" / "1")
+    assert set(saved.signatures) == {"serving_default", "encoded_images", "logits"}
+    model = load_final_model(run, allow_code=True)
+    for n in (1, 17):
+        logits = keras.ops.convert_to_numpy(model(data.encode(images(n), "standard", np.arange(784))))
+        np.testing.assert_array_equal(saved(images=images(n))["class_id"], logits.argmax(axis=1))
+    assert len(list(saved.warm_up_requests())) == 6
+
+
+PYTHON_LAYER = """
+import keras
+import tensorflow as tf
+
+class Python(keras.layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[1], self.units))
+    def call(self, x):
+        x = tf.numpy_function(lambda x: x, [x[..., 0]], tf.float32)
+        return tf.ensure_shape(x, (None, 784)) @ self.kernel
+    def compute_output_shape(self, shape):
+        return (shape[0], self.units)
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+"""
+
+
+def test_a_layer_that_needs_python_is_refused(command: Callable[..., Result], in_tmp: Path) -> None:
+    (in_tmp / "mine.py").write_text(PYTHON_LAYER)
+    run = finished_run(in_tmp / "run", model__layer="mine.py:Python")
+    (run.path / "layer.py").write_text(PYTHON_LAYER)
+    result = command(main, "run", "--allow-code")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.endswith("error: model.layer mine.py:Python needs Python (PyFunc), which no server has\n")
+    assert not list((in_tmp / "export" / "seqmnist").glob("[!.]*"))
+
+
+def foreign_model(run: RunDirectory, *layers: keras.Layer) -> None:
+    keras.Sequential([keras.Input((784, 1)), *layers]).save(run.path / "model.keras")
+
+
+LSTM, DENSE = keras.layers.LSTM, keras.layers.Dense
+FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
+    # what a run from elsewhere may hold, and the error
+    "more units": (lambda run: foreign_model(run, LSTM(9), DENSE(10, name="logits")), "units of its layer"),
+    "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "its layers must be keras."),
+    "a layer too many": (lambda run: foreign_model(run, LSTM(8), DENSE(10), DENSE(10)), "its layers must be keras."),
+    "eleven classes": (
+        lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(11, name="logits")),
+        "units of its layer logits must be 10 (got 11)",
+    ),
+    "backwards": (
+        lambda run: foreign_model(run, LSTM(8, name="lstm", go_backwards=True), DENSE(10, name="logits")),
+        "go_backwards of its layer lstm must be False (got True)",
+    ),
+    "a softmax": (
+        lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(10, name="logits", activation="softmax")),
+        "activation of its layer logits must be linear (got softmax)",
+    ),
+    "half an order": (lambda run: (run.path / "pixel_order.txt").write_text("0\n1\n"), "pixel_order.txt"),
+    "an order with a pixel twice": (
+        lambda run: (run.path / "pixel_order.txt").write_text("0\n" * 784),
+        "pixel_order.txt",
+    ),
+    "an order that is no text": (lambda run: (run.path / "pixel_order.txt").write_bytes(b"\xff"), "pixel_order.txt"),
+    "no order": (lambda run: (run.path / "pixel_order.txt").unlink(), "pixel_order.txt"),
+    "no configuration": (lambda run: (run.path / "config.json").write_text("{"), "config.json"),
+    "a summary cut off": (lambda run: (run.path / "summary.json").write_text("{"), "summary.json"),
+    "no environment": (lambda run: (run.path / "environment.json").unlink(), "environment.json"),
+    "an environment that is a list": (lambda run: (run.path / "environment.json").write_text("[]"), "environment.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN_RUNS)
+def test_a_run_that_does_not_fit_is_one_line(command: Callable[..., Result], in_tmp: Path, kind: str) -> None:
+    spoil, message = FOREIGN_RUNS[kind]
+    spoil(finished_run(in_tmp / "run"))
+    result = command(main, "run")
+    assert (result.status, result.out) == (2, ""), result.err
+    assert message in result.err.splitlines()[-1] and result.err.splitlines()[-1].startswith("error: ")
+    assert not list(in_tmp.glob("export/seqmnist/[!.]*"))
+
+
+def test_a_run_from_elsewhere(command: Callable[..., Result], in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder of data is ignored, its own pixel order counts, and odd values of its records are left out."""
+    order = np.random.RandomState(3).permutation(784)
+    (in_tmp / "order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
+    run = finished_run(
+        in_tmp / "run",
+        task__permutation=f"file:{in_tmp / 'order.txt'}",
+        data__dir="/home/other/data",
+        data__source="pypi",
+    )
+    environment = {"preset": 7, "git": "main", "versions": {"keras": 3}, "config_id": run.config_id}
+    run.write_json("environment.json", environment)
+    (run.path / "summary.json").write_text('{"final": {"test_accuracy": NaN, "test_correct": "9,909", "epoch": 3}}')
+    (in_tmp / "order.txt").write_text("".join(f"{pixel}\n" for pixel in order[::-1]))  # changed since
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*args: Any) -> dict[str, data.Examples]:
+        asked.append(args)
+        return toy_mnist()
+
+    monkeypatch.setattr(exporter, "load_mnist", load)
+    result = command(main, "run", "--export-dir", "versions", "--data-dir", "data")
+    assert "exported a run, seed 0 as version 1; test accuracy unknown\n" in result.err
+    path = in_tmp / "versions" / "1"
+    described = read_description(path)
+    assert asked == [("auto", "data", ("train",))]
+    assert described["pixel_order"] == order.tolist()
+    assert described["config_id"] == environment["config_id"]
+    assert described["config"]["data"] == cfg.config_to_dict(cfg.Config())["data"]
+    assert [described[key] for key in ("preset", "commit", "dirty", "test_accuracy", "test_correct", "epoch")] == [
+        *[None] * 5,
+        3,
+    ]
+    assert described["trained_with"] == {"keras": None}
+    sequences = data.encode(images(4), "standard", order)
+    saved = SavedModel.load(path)
+    expected = saved("logits", sequence=sequences)["logits"].argmax(axis=1)
+    np.testing.assert_array_equal(saved(images=images(4))["class_id"], expected)
+
+
+FULL = "No space left on device"
+FULL_DISKS: dict[str, tuple[str, Exception]] = {
+    "TensorFlow, variables": ("save_signatures", tf.errors.ResourceExhaustedError(None, None, f"x/variables; {FULL}")),
+    "TensorFlow, warm-up": ("write_warm_up", tf.errors.UnknownError(None, None, f"x/warmup; {FULL}")),
+    "Python": ("write_warm_up", OSError(28, FULL)),
+}
+
+
+@pytest.mark.parametrize("kind", FULL_DISKS)
+def test_a_full_disk_is_one_line(
+    command: Callable[..., Result], in_tmp: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, error = FULL_DISKS[kind]
+    finished_run(in_tmp / "run")
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(exporter, function, fail)
+    result = command(main, "run")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.splitlines()[-1].startswith("error: ") and FULL in result.err.splitlines()[-1]
+    assert not list((in_tmp / "export" / "seqmnist").glob("[!.]*"))
+    assert not list((in_tmp / "export" / "seqmnist").glob(".new-*"))
 
 
 KILLED_AFTER = ("save_signatures", "require_parity", "write_warm_up")
