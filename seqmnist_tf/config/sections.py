@@ -100,6 +100,14 @@ class Optimizer:
     momentum: float = option(0.0, "RMSProp, SGD: momentum.", low=0, below=1)
     beta_1: float = option(0.9, "Adam: decay of the first moment.", low=0, below=1)
     beta_2: float = option(0.999, "Adam: decay of the second moment.", low=0, below=1)
+    ema_momentum: float | None = option(
+        None,
+        "Average the weights over steps, with this momentum.",
+        details="The model that is evaluated and saved after each epoch has an exponential moving average of the "
+        "weights: a = m a + (1 - m) w after each step (Polyak & Juditsky 1992). null: the weights themselves.",
+        above=0,
+        below=1,
+    )
     schedule: str = option(
         "constant",
         "Learning-rate schedule.",

@@ -59,6 +59,8 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
         "clipvalue": opt.grad_clip_value,
         "global_clipnorm": opt.grad_clip_norm,
     }
+    if opt.ema_momentum is not None:
+        shared.update(use_ema=True, ema_momentum=opt.ema_momentum)
     if opt.name == "SGD":
         optimizer = keras.optimizers.SGD(momentum=opt.momentum, **shared)
     elif opt.name == "Adam":
@@ -69,8 +71,24 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
             optimizer = TorchRMSprop(bias_rate=opt.bias_rate, **shared)
         else:
             optimizer = keras.optimizers.RMSprop(**shared)
+    # Keras calls it at the end of fit, to copy the averages into the weights; swap_averages has put them there before.
+    optimizer.finalize_variable_values = lambda variables: None
     optimizer.exclude_from_weight_decay(var_names=["bias"])  # the gates' biases set how long memories last
     return optimizer
+
+
+def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Exchange the weights and their moving averages, bit for bit; without averages nothing changes.
+
+    Keras's own callback ``SwapEMAWeights`` exchanges them by sums, which rounds.
+    """
+    if optimizer.use_ema:
+        for weight, average in zip(
+            optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+        ):
+            kept = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(kept)
 
 
 def compile_model(model: keras.Model, config: Config) -> None:

@@ -10,6 +10,7 @@ import keras
 
 from ..config import Config
 from ..data import Splits
+from ..lstm import swap_averages
 from ..system import replace_atomically
 from .epoch_log import BatchLog, EpochLog, Evaluation
 from .interruption import Interruption
@@ -61,6 +62,29 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         replace_atomically(self.run.epoch_file(epoch + 1), self.stock.save)
         replace_atomically(self.run.resume_file, self.model.save)
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Puts the averages of ``optimizer.ema_momentum`` into the model between the end of an epoch and the next one.
+
+    A checkpoint is written there, so that it has the averages as weights, and the weights as averages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swapped = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.swapped = int(self.model.optimizer.iterations) > 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.swapped:
+            swap_averages(self.model.optimizer)
+            self.swapped = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        swap_averages(self.model.optimizer)
+        self.swapped = True
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -122,6 +146,7 @@ class RunCallbacks:
         # Keras calls them in this order, at the end of a batch and at the end of an epoch.
         self.in_order: list[keras.callbacks.Callback] = [
             self._batches,  # first, so that steps.csv has the loss that ends a run
+            AveragedWeights(),  # before all that reads the weights
             evaluation,
             Divergence(evaluation),  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
             epochs,

@@ -18,6 +18,7 @@ from seqmnist_tf.lstm import (
     build_optimizer,
     compile_model,
     learning_rate,
+    swap_averages,
 )
 from tests.lstm import numpy_lstm
 
@@ -173,6 +174,25 @@ def test_the_lstms_bias_alone_moves_at_its_own_rate() -> None:
     for w, w_once, w_twice, factor in zip(before, once, twice, factors, strict=True):
         np.testing.assert_allclose(w_twice - w, factor * (w_once - w), atol=3e-7)
         assert np.abs(w_once - w).max() > 1e-4
+
+
+def test_the_averages_of_the_weights_are_the_formula_and_are_exchanged_exactly() -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=1.0, optimizer__ema_momentum=0.75)
+    model = MeasuredSequential.of(build_model(config), Kernel(None))
+    compile_model(model, config)
+    x, y = toy_batch()
+    expected: list[np.ndarray] = []
+    for _ in range(3):
+        model.train_on_batch(x, y)
+        weights = model.get_weights()
+        expected = [0.75 * a + 0.25 * w for a, w in zip(expected or weights, weights, strict=True)]
+    swap_averages(model.optimizer)
+    for average, formula, weight in zip(model.get_weights(), expected, weights, strict=True):
+        np.testing.assert_allclose(average, formula, atol=1e-6)
+        assert np.abs(average - weight).max() > 1e-4
+    swap_averages(model.optimizer)
+    for again, weight in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(again, weight)
 
 
 def test_norm_clipping_is_over_all_gradients() -> None:

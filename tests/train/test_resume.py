@@ -25,6 +25,7 @@ WORDS = (
     "--train.shuffle=true",
     "--train.recurrent-noise=0.05",
     "--optimizer.lr=0.01",
+    "--optimizer.ema-momentum=0.7",
 )
 
 
