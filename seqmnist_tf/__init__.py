@@ -11,9 +11,13 @@ An experiment is a value: a configuration goes in, a run directory comes out. ::
     print(summary["final"]["test_accuracy"], seqmnist_tf.load_run("runs/mine").history()[-1])
     print(seqmnist_tf.evaluate("runs/mine").to_text())
 
+A layer of your own stands beside the LSTM, over seeds, with paired tests::
+
+    seqmnist_tf.compare(["results/strong", MyLayer], seeds=range(6), directory="runs/mine-and-lstm")
+
 For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` is a drop-in for ``keras.layers.LSTM`` on the
-native CPU kernel. The commands are ``python -m seqmnist_tf.train``, ``evaluate``, ``tune``, ``export``, ``serve``,
-``client``, ``benchmark`` and ``results``; each has ``--help``.
+native CPU kernel. The commands are ``python -m seqmnist_tf.train``, ``evaluate``, ``compare``, ``tune``, ``export``,
+``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has ``--help``.
 """
 
 from .system import open_door
@@ -21,7 +25,7 @@ from .system import open_door
 __version__ = "0.1.0"
 
 __getattr__, _list_names, __all__ = open_door(
-    __name__, __file__, light=("Config", "load_run", "preset"), rooms=("evaluate", "train")
+    __name__, __file__, light=("Config", "load_run", "preset"), rooms=("compare", "evaluate", "train")
 )
 __all__ += ["__version__"]
 

@@ -1,6 +1,7 @@
 import os
 import typing
 
+from .compare import Comparison as Comparison
 from .config import Config as Config
 from .config import preset as preset
 from .data import load_sequences as load_sequences
@@ -11,6 +12,16 @@ from .train import load_run as load_run
 
 __version__: str
 
+def compare(
+    arms: typing.Sequence[str | os.PathLike[str] | Config | typing.Callable[[int], typing.Any]],
+    *,
+    seeds: str | typing.Iterable[int] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    allow_code: bool = False,
+    overrides: typing.Mapping[str, typing.Any] | None = None,
+) -> Comparison: ...
 def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow_code: bool = False) -> Metrics: ...
 def train(
     config: Config,
