@@ -1,11 +1,12 @@
 """The published results: records in ``results/``, and the documents and pictures made from them.
 
-python -m seqmnist_tf.results [--check]
-python -m seqmnist_tf.results add RUN_DIR --name NAME
+python -m seqmnist_tf.results [--check | --replay [full] [NAME] [--write]] [--allow-code]
+python -m seqmnist_tf.results add RUN_DIR --name NAME [--allow-code]
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from .. import system
@@ -26,23 +27,60 @@ def _write_or_check(argv: list[str]) -> int:
         description="Write the generated sections of the documents, and the pictures, from the records in results/.\n"
         "To publish a run: python -m seqmnist_tf.results add RUN_DIR --name NAME",
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is outdated or changed")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is outdated or changed")
+    action.add_argument(
+        "--replay",
+        nargs="*",
+        metavar="NAME",
+        help="train the first batches of all records, of NAME or of NAME/seed<k>, anew, and compare their losses; "
+        "--replay full [NAME]: all batches",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="with --replay: note in the records what was replayed here"
+    )
+    _add_allow_code(parser)
     args = parser.parse_args(argv)
+    if args.write and args.replay is None:
+        raise InputError("--write needs --replay (without both, everything is written)")
     _require_clone()
-    system.start_tensorflow(0)
-    from .pages import clone_problems, write_documents  # late, so that --help does not wait for TensorFlow
+    system.start_tensorflow(0, operations=1 if args.replay is not None else 0)
+    from . import pages, replay_records  # late, so that --help does not wait for TensorFlow
 
-    if not args.check:
-        changed = write_documents()
-        say(f"written: {', '.join(map(str, changed))}" if changed else "all documents are up to date")
-        return system.EXIT_DONE
-    problems = clone_problems()
+    if args.check:
+        return _report(
+            pages.clone_problems(allow_code=args.allow_code),
+            "records, manifest, documents, pictures and models agree",
+            "problems in records, manifest, documents, pictures and models",
+        )
+    if args.replay is not None:
+        full, name = _what_to_replay(args.replay)
+        problems = replay_records.replay_records(
+            RESULTS_FOLDER, name, full=full, write=args.write, allow_code=args.allow_code
+        )
+        return _report(problems, "all replayed records agree", "records part from their replay")
+    changed = pages.write_documents()
+    say(f"written: {', '.join(map(str, changed))}" if changed else "all documents are up to date")
+    return system.EXIT_DONE
+
+
+def _report(problems: list[str], good: str, bad: str) -> int:
+    """Print the problems, or ``good``; return the exit status, or raise RunError with their number and ``bad``."""
     for problem in problems:
         say(problem)
     if problems:
-        raise RunError(f"{len(problems)} problems in records, manifest, documents and pictures")
-    say("records, manifest, documents and pictures agree")
+        raise RunError(f"{len(problems)} {bad}")
+    say(good)
     return system.EXIT_DONE
+
+
+def _what_to_replay(words: list[str]) -> tuple[bool, str | None]:
+    """Return whether all batches are replayed, and the name of the records, from the words after ``--replay``."""
+    full = words[:1] == ["full"]
+    names = words[1:] if full else words
+    if len(names) > 1:
+        raise InputError(f"--replay takes one name at most (got {' '.join(names)})")
+    return full, names[0] if names else None
 
 
 def _add(argv: list[str]) -> int:
@@ -52,14 +90,19 @@ def _add(argv: list[str]) -> int:
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
     parser.add_argument("--name", required=True, help="the name of the run's preset, or a new name")
+    _add_allow_code(parser)
     args = parser.parse_args(argv)
     _require_clone()
     run = load_run(args.run_dir)
     system.start_tensorflow(0)
     from .publish import add_record  # late, so that a missing run is reported at once
 
-    say(str(add_record(run, args.name, RESULTS_FOLDER)))
+    say(str(add_record(run, args.name, RESULTS_FOLDER, allow_code=args.allow_code)))
     return system.EXIT_DONE
+
+
+def _add_allow_code(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--allow-code", action="store_true", help="run the code of layers that runs brought along")
 
 
 def _require_clone() -> None:

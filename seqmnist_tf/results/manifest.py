@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from ..system import InputError, write_atomically
+from .layout import WRITTEN_LATER, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
 NOT_LISTED = (MANIFEST_FILE, "README.md")  # the page is compared with the records instead
@@ -76,12 +77,20 @@ def file_hash(path: Path) -> str:
 
 
 def records_digest(folder: Path, prefixes: tuple[str, ...]) -> str:
-    """Return 16 hexadecimal digits that identify all listed files whose path begins with one of ``prefixes``."""
-    lines = [f"{h} {name}" for name, h in sorted(read_manifest(folder).items()) if name.startswith(prefixes)]
+    """Return 16 hexadecimal digits that identify what a picture shows of the records.
+
+    Args:
+        folder: the results folder.
+        prefixes: beginnings of the paths of the files that it shows; predictions and replays do not count.
+    """
+    listed = sorted(read_manifest(folder).items())
+    shown = [(name, h) for name, h in listed if name.rpartition("/")[2] not in WRITTEN_LATER]
+    lines = [f"{h} {name}" for name, h in shown if name.startswith(prefixes)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _listed_files(folder: Path) -> dict[str, Path]:
     """Return the files that the manifest must list, by their path in the folder."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path for name, path in files.items() if name not in NOT_LISTED and path.name[0] != "."}
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    names = {name.as_posix(): path for name, path in files.items() if not is_hidden(name)}
+    return {name: path for name, path in names.items() if name not in NOT_LISTED}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..system import InputError, RunError, write_atomically
+from ..system import InputError, RunError, note, write_atomically
 
 # These modules register their sections when they are imported.
-from . import sections_accuracy, sections_config, sections_literature, sections_speed  # noqa: F401
+from . import sections_accuracy, sections_code, sections_config, sections_literature, sections_speed  # noqa: F401
 from .board import Board
 from .documents import MARKED_SECTION, find_documents, relative_links
+from .layout import TABLE_FILE
 from .manifest import update_manifest
+from .model_check import evaluation_problems
 from .plots import draw_pictures, picture_problems
-from .records import RESULTS_FOLDER
+from .records import RESULTS_FOLDER, read_records
 from .sections import DOCUMENT_SECTIONS
-from .verify import folder_problems
+from .store import locked, set_files
+from .verify import all_model_problems, folder_problems
 
 
 def render_section(name: str, board: Board) -> str:
@@ -52,18 +55,22 @@ def render_document(text: str, board: Board, document: Path) -> str:
 
 
 def write_documents(root: Path = Path()) -> list[Path]:
-    """Draw outdated pictures, write outdated documents, and return the documents that changed.
+    """Write missing predictions, draw outdated pictures, write outdated documents; return the documents that changed.
 
     Raises:
         RunError: a record does not pass its checks; nothing is written.
     """
     folder = root / RESULTS_FOLDER
-    if problems := folder_problems(folder, records_only=True):
+    with locked(folder):
+        problems = folder_problems(folder, records_only=True)
+    if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RunError(f"nothing was written: {problems[0]}{more}")
+    write_predictions(folder)
     board = Board.read(folder)
     draw_pictures(board, folder)
-    update_manifest(folder)
+    with locked(folder):
+        update_manifest(folder)
     changed = []
     for path in find_documents(root):
         old = (root / path).read_text(encoding="utf-8")
@@ -74,14 +81,44 @@ def write_documents(root: Path = Path()) -> list[Path]:
     return changed
 
 
-def clone_problems(root: Path = Path()) -> list[str]:
-    """Return where records, manifest, documents and pictures contradict each other."""
+def write_predictions(folder: Path) -> None:
+    """Write ``predictions.csv`` of the records that lack it, from their models.
+
+    Raises:
+        RunError: a model does not have the results of its record.
+    """
+    for record in (record for same in read_records(folder).values() for record in same):
+        if (record.run.path / TABLE_FILE).exists():
+            continue
+        note(f"{record.run.path / TABLE_FILE}:")
+        problems, table = evaluation_problems(record.run)
+        if problems:
+            raise RunError(f"{record.run.path}: {problems[0]}")
+        with locked(folder):
+            set_files(folder, record.run.path, {TABLE_FILE: table})
+
+
+def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool = False) -> list[str]:
+    """Return where records, manifest, documents, pictures and models contradict each other.
+
+    Args:
+        root: the root of the clone.
+        models: load the models too, once everything else agrees, and run them on the first test images.
+        allow_code: run the code of ``layer.py`` of records.
+
+    Raises:
+        InputError: the manifest cannot be read.
+        RunError: no source of MNIST could be reached.
+    """
     folder = root / RESULTS_FOLDER
     if problems := folder_problems(folder):
         return problems
     board = Board.read(folder)
     documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
-    return documents + picture_problems(folder)
+    problems = documents + picture_problems(folder)
+    if problems or not models:
+        return problems
+    return all_model_problems([r for records in board.records.values() for r in records], allow_code=allow_code)
 
 
 def document_problems(root: Path, document: Path, board: Board) -> list[str]:

@@ -2,67 +2,141 @@
 
 from __future__ import annotations
 
-import gzip
 import re
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from ..config import PRESETS, config_id, preset
-from ..system import InputError, folder_atomically
-from ..train import RunDirectory
-from .manifest import file_hash, read_manifest, write_manifest
-from .records import COPIED_FILES, STEPS_FILE, read_records
-from .verify import model_problems, run_problems
+from ..config import PRESETS, Config, config_id, preset
+from ..system import InputError, note
+from ..train import RunDirectory, load_final_model
+from .history import parse_losses
+from .layout import REPLAYS_FILE, STEPS_FILE, TABLE_FILE
+from .model_check import evaluation_problems, weights_digest
+from .public_files import public_files
+from .records import Record, read_records
+from .replay import REPLAYED_BATCHES, TrainingData, replay_run
+from .replays import record_json
+from .store import add_files, is_listed, locked
+from .verify import history_problem, record_problems
+from .wellformed import read_steps
+
+RESERVED_NAMES = ("full", "plots")  # a word of the command line, and a folder beside the records
 
 
-def add_record(run: RunDirectory, name: str, folder: Path) -> Path:
+def add_record(run: RunDirectory, name: str, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a finished run under a name and return the folder of its record.
 
-    The files are copied unchanged; ``steps.csv`` is compressed. Before, they are checked against each other, and the
+    The files are copied; ``steps.csv`` is compressed, and places of the machine are left out. Before, they are checked
+    against each other and against the clone. The first batches are trained anew and must have the recorded losses. The
     model is loaded on stock Keras, where it must classify as many test digits correctly as ``summary.json`` says.
 
     Args:
         run: a run directory.
         name: the preset's name if the run is of a preset; else a new name, or the name of records of the same
             experiment.
-        folder: the results folder.
+        folder: the results folder, in the root of a clone.
+        allow_code: run the code of the run's ``layer.py``.
 
     Raises:
         InputError: a check fails, or the record exists; nothing is written.
+        RunError: no data, or another process is publishing for minutes.
         OSError: the disk is full.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
-        raise InputError(f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first (got {name!r})")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
+        raise InputError(
+            f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first, and not "
+            f"{' or '.join(RESERVED_NAMES)} (got {name!r})"
+        )
     run.require_model()
-    losses = (run.path / "steps.csv").read_bytes() if (run.path / "steps.csv").is_file() else b""
-    _require_no_problems(run, run_problems(run, losses))
-    _require_no_problems(run, name_problems(run, name, folder))
-    path = folder / name / f"seed{run.config.train.seed}"
-    if path.exists():
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = RunDirectory(Path(temporary) / name / "run")
+        try:
+            return _publish(run, staged, folder, allow_code)
+        except InputError as error:
+            # The checks read the copy.
+            raise InputError(str(error).replace(str(staged.path), str(run.path))) from None
+
+
+def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: bool) -> Path:
+    """Check a copy of a run that has the files of its record, then add these to the results folder."""
+    try:
+        files = public_files(run)
+    except InputError as error:
+        raise _refused(run, str(error)) from None
+    staged.path.mkdir(parents=True)
+    for file, content in files.items():
+        (staged.path / file).write_bytes(content)
+    if problems := record_problems(staged.path, folder.parent):
+        raise _refused(run, problems[0])
+    record = Record.read(staged.path)
+    path = folder / record.name / f"seed{record.seed}"
+    if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run, or another --name)")
-    _require_no_problems(run, model_problems(run))
-    with folder_atomically(path) as new:
-        for file in COPIED_FILES:
-            (new / file).write_bytes((run.path / file).read_bytes())
-        (new / STEPS_FILE).write_bytes(gzip.compress(losses, mtime=0))
-        hashes = {f"{name}/{path.name}/{file.name}": file_hash(file) for file in new.iterdir()}
-        write_manifest(folder, {**read_manifest(folder), **hashes})
+    _require_own_place(run, record, folder)
+    files |= _checked_anew(run, record, folder, allow_code)
+    with locked(folder):
+        _require_own_place(run, record, folder)  # again: another process may have published since
+        add_files(folder, path, files)
     return path
 
 
-def name_problems(run: RunDirectory, name: str, folder: Path) -> list[str]:
-    """Return whether ``name`` is the name of another experiment, of a preset or of records."""
-    experiment = config_id(run.config)
-    others = {config_id(record.config) for record in read_records(folder).get(name, [])}
-    if name in PRESETS:
-        others.add(config_id(preset(name)))
+def name_problems(record: Record, folder: Path) -> list[str]:
+    """Return whether a record's name is the name of another experiment, of a preset or of records."""
+    experiment = record.run.config_id
+    others = {other.run.config_id for other in read_records(folder).get(record.name, [])}
+    if record.name in PRESETS:
+        others.add(config_id(_with_found_units(preset(record.name), record.config)))
     if not others - {experiment}:
         return []
     return [
-        f"--name {name} is the name of configuration {', '.join(sorted(others))}, but this run has configuration "
-        f"{experiment} (give another name)"
+        f"--name {record.name} is the name of configuration {', '.join(sorted(others))}, but this run has "
+        f"configuration {experiment} (give another name)"
     ]
 
 
-def _require_no_problems(run: RunDirectory, problems: list[str]) -> None:
-    if problems:
-        raise InputError(f"{run.path} is not published: {problems[0]}")
+def _with_found_units(config: Config, run_config: Config) -> Config:
+    """Return a preset with the units that ``model.match_parameters`` found for a run of it."""
+    if config.model.match_parameters is None:
+        return config
+    return replace(config, model=replace(config.model, hidden_size=run_config.model.hidden_size))
+
+
+def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
+    """Raise InputError where the name, or the history, is that of other records."""
+    others = [other for same in read_records(folder).values() for other in same]
+    if problems := name_problems(record, folder) + [p for other in others for p in history_problem(record, other)]:
+        raise _refused(run, problems[0])
+
+
+def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
+    """Train the first batches anew and evaluate the model; return the files that a record has beside those of its run.
+
+    Raises:
+        InputError: the results are not those of the run.
+    """
+    losses = [loss for _, loss in parse_losses(read_steps(record.run.path / STEPS_FILE))]
+    note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
+    replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
+    if problems := replay.problems():
+        raise _refused(run, problems[0])
+    problems, table = evaluation_problems(record.run, allow_code=allow_code)
+    if problems := problems or _weight_doubles(record, folder, allow_code):
+        raise _refused(run, problems[0])
+    return {TABLE_FILE: table, REPLAYS_FILE: record_json([replay.entry()])}
+
+
+def _weight_doubles(record: Record, folder: Path, allow_code: bool) -> list[str]:
+    """Return whether the model is that of a published record of another seed."""
+    digest = weights_digest(load_final_model(record.run, allow_code=allow_code))
+    parameters = record.summary["num_params"]
+    for other in (other for same in read_records(folder).values() for other in same):
+        if other.seed != record.seed and other.summary["num_params"] == parameters:
+            allowed = allow_code or other.layer_source is None
+            if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
+                return [f"its model is of {other.run.path}, which has another seed"]
+    return []
+
+
+def _refused(run: RunDirectory, problem: str) -> InputError:
+    return InputError(f"{run.path} is not published: {problem}")

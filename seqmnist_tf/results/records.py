@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import NUM_TEST, PRESETS, Config
-from ..system import InputError
 from ..train import RunDirectory
+from .layout import SOURCE_OF_LAYER, STEPS_FILE, is_hidden
+from .replays import read_replays
+from .wellformed import read_json_object, read_json_rows, read_steps
 
 RESULTS_FOLDER = Path("results")
-STEPS_FILE = "steps.csv.gz"
-COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class Record:
         run: its folder, read as a run directory.
         config, environment, summary: the content of its JSON files.
         history: one row per epoch.
+        replays: where it was trained anew, by date; see :func:`~seqmnist_tf.results.replays.read_replays`.
     """
 
     name: str
@@ -34,6 +33,32 @@ class Record:
     environment: dict[str, Any]
     summary: dict[str, Any]
     history: list[dict[str, Any]]
+    replays: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read the folder of a record.
+
+        Raises:
+            InputError: a file is missing or cannot be read.
+        """
+        run = RunDirectory.open(path)
+        documents = {name: read_json_object(path / f"{name}.json") for name in ("config", "environment", "summary")}
+        return cls(
+            path.parent.name,
+            run,
+            run.config,
+            documents["environment"],
+            documents["summary"],
+            read_json_rows(path / "history.jsonl"),
+            read_replays(path),
+        )
+
+    @property
+    def layer_source(self) -> str | None:
+        """The text of ``layer.py``, None where the layer is a stock one."""
+        path = self.run.path / SOURCE_OF_LAYER
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
     @property
     def seed(self) -> int:
@@ -60,11 +85,7 @@ class Record:
         Raises:
             InputError: the file is missing or broken.
         """
-        path = self.run.path / STEPS_FILE
-        try:
-            return gzip.decompress(path.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
+        return read_steps(self.run.path / STEPS_FILE)
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
@@ -80,9 +101,9 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
     """
     records: dict[str, list[Record]] = {}
     for path in folder.glob("*/seed*"):
-        run = RunDirectory.open(path)
-        record = Record(path.parent.name, run, run.config, run.environment, run.summary or {}, run.history())
-        records.setdefault(record.name, []).append(record)
+        if not is_hidden(path.relative_to(folder)):
+            record = Record.read(path)
+            records.setdefault(record.name, []).append(record)
     presets = list(PRESETS)
     names = sorted(records, key=lambda name: (presets.index(name) if name in presets else len(presets), name))
     return {name: sorted(records[name], key=lambda record: record.seed) for name in names}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
-from ..system import markdown_table
+from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
 from .board import HEADLINE, QUICK_START, Board, headline_record, original_accuracy
 from .records import RESULTS_FOLDER, Record
@@ -89,6 +89,7 @@ def runs_table(board: Board) -> str:
         ">first epoch above 50 %",
         "commit",
         "configuration",
+        "trained anew",
     ]
     return markdown_table(head, [_run_row(record) for records in board.records.values() for record in records])
 
@@ -105,8 +106,9 @@ def _run_row(record: Record) -> list[Any]:
         percent(record.history[-1]["train_accuracy"]),
         f"{percent(best['test_accuracy'])} ({best['epoch']})",
         record.summary["escape_epoch"] or "never",
-        f"`{record.environment['git']['commit'][:7]}`",
+        f"`{code_of(record)}`",
         f"`{record.summary['config_id']}`",
+        replay_text(record),
     ]
 
 
@@ -125,11 +127,32 @@ def record_link(record: Record) -> str:
     return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
 
 
+def code_of(record: Record) -> str:
+    """Return the first digits of a run's commit; of a run from a wheel, which has none, its version."""
+    commit = record.environment["git"]["commit"]
+    return commit[:7] if commit else f"v{record.environment['versions']['seqmnist_tf']}"
+
+
+def replay_text(record: Record) -> str:
+    """Return what of a run was trained anew, how well it agreed, and where; the longest replay, and of these the last.
+
+    An empty string where none was.
+    """
+    if not record.replays:
+        return ""
+    entry = max(record.replays, key=lambda entry: entry["batches"])
+    latest = [other for other in record.replays if other["batches"] == entry["batches"]][-1]
+    largest = latest["largest_difference"]
+    agreement = f"within {largest:.0e}" if largest else "bit for bit"
+    where = escape_markdown(f"{latest['processor']}, {latest['kernel']}, {latest['date'][:10]}")
+    return f"{latest['batches']:,} batches {agreement} ({where})"
+
+
 def training_machine(record: Record) -> str:
     """Return what the time of a run depends on: processor, threads and kernel."""
     environment = record.environment
     threads = f"{environment['threads']} thread{'s' if environment['threads'] > 1 else ''}"
-    return f"{environment['machine']['processor']}, {threads}, {environment['kernel']}"
+    return escape_markdown(f"{environment['machine']['processor']}, {threads}, {environment['kernel']}")
 
 
 def epoch_range(epochs: Sequence[int | None]) -> str:

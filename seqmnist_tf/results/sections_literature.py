@@ -20,13 +20,14 @@ def rows_to_paste(board: Board) -> str:
     for name, records in board.records.items():
         over_seeds, config = Statistics.from_records(records), records[0].config
         task = "sMNIST" if config.task.permutation == "none" else f"psMNIST ({config.task.permutation})"
-        model, parameters = f"LSTM({config.model.hidden_size})", f"{records[0].summary['num_params']:,}"
+        layer = config.model.layer.rpartition(":")[2]
+        model, parameters = f"{layer}({config.model.hidden_size})", f"{records[0].summary['num_params']:,}"
         training = f"{config.optimizer.name}, {config.train.n_epochs} epochs"
         rows.append([f"{model} `{name}`", task, parameters, training, over_seeds.percent(), over_seeds.n])
-        source = rf"seqmnist\_tf, \texttt{{{name}}}"
-        accuracy, escaped_task = over_seeds.percent(r" \pm "), task.replace("_", r"\_")
-        cells = [f"{model} ({source})", escaped_task, parameters, training, f"${accuracy}$", str(over_seeds.n)]
-        latex.append(" & ".join(cells) + r" \\")
+        accuracy = over_seeds.percent(r" \pm ")
+        cells = [rf"{model} (seqmnist_tf, \texttt{{{name}}})", task, parameters, training, f"${accuracy}$"]
+        # None of these texts has another character that LaTeX reads as its own.
+        latex.append(" & ".join([*cells, str(over_seeds.n)]).replace("_", r"\_") + r" \\")
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
     return "\n".join(["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"])
 
@@ -53,14 +54,24 @@ def original_table(board: Board) -> str:
 @document_section("literature")
 def literature_table(board: Board) -> str:
     """Published accuracies of the plain LSTM, and how far they differ."""
-    head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks", "figures taken from"]
+    head = [
+        "source",
+        ">units",
+        ">parameters",
+        ">sMNIST, %",
+        ">psMNIST, %",
+        ">runs",
+        "training, remarks",
+        "figures taken from",
+    ]
     published = board.literature["plain_lstm"]
     rows = [
         [
             row["source"],
             row["units"],
+            row.get("parameters", ""),
             f"{row['smnist']} {row.get('spread', '')}".strip(),
-            "" if row["psmnist"] is None else row["psmnist"],
+            _or_empty(row["psmnist"]),
             row.get("runs", ""),
             "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
             row["read_in"],
@@ -76,3 +87,17 @@ def literature_table(board: Board) -> str:
         "spread over runs."
     )
     return markdown_table(head, rows) + "\n\n" + wrap_text(text)
+
+
+@document_section("other_cells")
+def other_cells_table(board: Board) -> str:
+    """Published accuracies of other recurrent cells, which are what the LSTM can be compared with."""
+    rows = [
+        [row["source"], row["parameters"], row["smnist"], _or_empty(row["psmnist"]), row["read_in"]]
+        for row in board.literature["other_cells"]
+    ]
+    return markdown_table(["cell", ">parameters", ">sMNIST, %", ">psMNIST, %", "figures taken from"], rows)
+
+
+def _or_empty(value: float | None) -> float | str:
+    return "" if value is None else value

@@ -1,170 +1,140 @@
-"""The checks of runs and records. Each function returns a list of problems, one line each; empty if all is well.
+"""The checks of records. Each function returns a list of problems, one line each; empty if all is well.
 
-:func:`run_problems` checks a run, :func:`model_problems` evaluates its model, :func:`folder_problems` checks all
-records.
+:func:`record_problems` checks one record, :func:`folder_problems` all of them, :func:`all_model_problems` their models.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from ..config import NUM_TEST, Config, config_id
 from ..system import InputError
-from ..train import RunDirectory, evaluate_run, summarize
-from .manifest import manifest_problems
+from .history import history_problems, summary_problems
+from .layout import SOURCE_OF_LAYER, STEPS_FILE, layout_problems
+from .manifest import RECORD_FILE, manifest_problems
+from .model_check import ModelCheck
+from .origin import origin_problems
+from .predictions import prediction_problems
 from .records import Record, read_records
+from .replays import read_replays
+from .wellformed import (
+    environment_problems,
+    layer_problems,
+    read_json_object,
+    read_json_rows,
+    read_steps,
+    text_problems,
+)
 
-LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 
-
-def run_problems(run: RunDirectory, losses: bytes) -> list[str]:
-    """Return the problems that keep a run from being published; its model is not evaluated.
+def record_problems(path: Path, root: Path) -> list[str]:
+    """Return what keeps the folder of a record from being published; its model is not loaded.
 
     Args:
-        run: a run directory or the folder of a record.
-        losses: the content of its ``steps.csv``.
+        path: the folder.
+        root: the root of the clone.
     """
+    if problems := layout_problems(path):
+        return problems
     try:
-        config, environment, summary, history = run.config, run.environment, run.summary or {}, run.history()
-        if config.task.permutation.startswith("file:"):
-            return ["its pixel order must be reproducible (task.permutation seed:N, not file:PATH)"]
-        return [
-            *_origin_problems(config, environment, summary),
-            *_history_problems(config, history, losses),
-            *_summary_problems(config, environment, summary, history),
-        ]
+        return _format_problems(path) or _content_problems(path, root)
     except InputError as error:
         return [str(error)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
         return [f"its files are not in the format of a run directory ({type(error).__name__}: {error})"]
 
 
-def model_problems(run: RunDirectory) -> list[str]:
-    """Evaluate ``model.keras`` on stock Keras and return how the results contradict ``summary.json``.
-
-    Raises:
-        InputError: the run has no model, or the model cannot be read.
-    """
-    (_, metrics), final = evaluate_run(run), (run.summary or {})["final"]
-    problems = []
-    if metrics.correct != final["test_correct"]:
-        problems.append(
-            f"model.keras classifies {metrics.correct:,} test digits correctly (summary.json says "
-            f"{final['test_correct']:,})"
-        )
-    if not math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE):
-        problems.append(f"model.keras has test loss {metrics.loss:.6f} (summary.json says {final['test_loss']:.6f})")
-    return problems
-
-
 def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
-    """Return where a results folder contradicts its manifest, and where records contradict themselves.
+    """Return where a results folder contradicts its manifest, and where records contradict themselves or each other.
 
     Args:
         folder: the results folder.
         records_only: ignore the benchmarks, the literature and the pictures.
 
     Raises:
-        InputError: the manifest or a record cannot be read.
+        InputError: the manifest cannot be read.
     """
     if problems := manifest_problems(folder, records_only=records_only):
         return problems
+    paths = sorted(path for path in folder.glob("*/seed*") if RECORD_FILE.match(f"{path.relative_to(folder)}/"))
+    problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path, folder.parent)]
+    if problems:
+        return problems
+    records = read_records(folder)
     return [
-        problem
-        for name, records in read_records(folder).items()
-        for problem in (
-            *(f"{record.run.path}: {problem}" for record in records for problem in record_problems(record)),
-            *(f"{folder / name}: {problem}" for problem in experiment_problems(records)),
-        )
+        *(
+            f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
+            for same in records.values()
+            for record in same
+            if record.run.path.name != f"seed{record.seed}"
+        ),
+        *(f"{folder / name}: {problem}" for name, same in records.items() for problem in experiment_problems(same)),
+        *(
+            f"{record.run.path}: {problem}"
+            for other, record in combinations([record for same in records.values() for record in same], 2)
+            for problem in history_problem(record, other)
+        ),
     ]
-
-
-def record_problems(record: Record) -> list[str]:
-    """Return how the files of a record contradict each other."""
-    try:
-        losses = record.step_losses()
-    except InputError as error:
-        return [str(error)]
-    problems = run_problems(record.run, losses)
-    if record.run.path.name != f"seed{record.seed}":
-        problems.append(f"its folder must be seed{record.seed}, the seed in config.json")
-    return problems
 
 
 def experiment_problems(records: list[Record]) -> list[str]:
     """Return whether records of one name have different configurations."""
-    experiments = sorted({config_id(record.config) for record in records})
+    experiments = sorted({record.run.config_id for record in records})
     return [f"its seeds have different configurations: {', '.join(experiments)}"] if len(experiments) > 1 else []
 
 
-def _origin_problems(config: Config, environment: dict[str, Any], summary: dict[str, Any]) -> list[str]:
-    """Return whether the run is complete, tested on all digits, and trained from a commit."""
-    problems = []
-    if summary.get("status") != "completed":
-        problems.append(f"its status must be completed (got {summary.get('status')})")
-    if not config.test.enabled or config.num_test != NUM_TEST:
-        problems.append(f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0)")
-    for part in (environment, *environment["resumed"]):
-        git = part["git"]
-        if not git["commit"] or git["dirty"] is not False:
-            problems.append(
-                "it must be trained from a commit, without changes in the working tree (got commit "
-                f"{git['commit']}, dirty {git['dirty']})"
-            )
+def history_problem(record: Record, other: Record) -> list[str]:
+    """Return whether a record has an epoch of another record's seed: no two seeds share the losses of an epoch."""
+    losses = [{(row["train_loss"], row["test_loss"]) for row in one.history} for one in (record, other)]
+    if record.seed == other.seed or not losses[0] & losses[1]:
+        return []
+    return [f"its history is of {other.run.path}, which has another seed"]
+
+
+def all_model_problems(records: list[Record], *, allow_code: bool = False) -> list[str]:
+    """Load the model of each record and return how it contradicts the record, or is the model of another seed.
+
+    Raises:
+        InputError: the code of a record is not allowed.
+        RunError: no source of MNIST could be reached.
+    """
+    problems: list[str] = []
+    owners: dict[str, Record] = {}
+    check = ModelCheck(allow_code)
+    for record in records:
+        try:
+            found, digest = check.check(record.run)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        problems += [f"{record.run.path}: {problem}" for problem in found]
+        owner = owners.setdefault(digest, record)
+        if owner.seed != record.seed:
+            problems.append(f"{record.run.path}: its model is of {owner.run.path}, which has another seed")
     return problems
 
 
-def _history_problems(config: Config, history: list[dict[str, Any]], losses: bytes) -> list[str]:
-    """Return whether ``history.jsonl`` contradicts the configuration or ``steps.csv``."""
-    epochs, per_epoch = config.train.n_epochs, config.steps_per_epoch
-    if [row["epoch"] for row in history] != list(range(1, epochs + 1)):
-        return [f"history.jsonl must have epochs 1 to {epochs} (got {len(history)} rows)"]
-    steps = [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(io.StringIO(losses.decode("ascii")))]
-    if [step for step, _ in steps] != list(range(1, epochs * per_epoch + 1)):
-        return [f"steps.csv must have steps 1 to {epochs * per_epoch} (got {len(steps)} rows)"]
+def _format_problems(path: Path) -> list[str]:
+    """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
     problems = []
-    for epoch, row in enumerate(history, start=1):
-        epoch_losses = [loss for _, loss in steps[(epoch - 1) * per_epoch : epoch * per_epoch]]
-        if row["train_loss"] != math.fsum(epoch_losses) / per_epoch:
-            problems.append(f"train_loss of epoch {epoch} is not the mean of its losses in steps.csv")
-        for split, total in (("train", config.num_train), ("test", NUM_TEST)):
-            correct = row[f"{split}_accuracy"] * total
-            if abs(correct - round(correct)) > 1e-6 or not 0 <= correct <= total:
-                problems.append(f"{split}_accuracy of epoch {epoch} is not a whole number of {total:,} images")
-        rate = _expected_learning_rate(config, epoch)
-        if not math.isclose(row["learning_rate"], rate, rel_tol=1e-4):
-            problems.append(f"learning_rate of epoch {epoch} must be {rate:.4g} (got {row['learning_rate']:.4g})")
-    return problems
-
-
-def _expected_learning_rate(config: Config, epoch: int) -> float:
-    """Return the learning rate of the first step of an epoch."""
-    fraction = (epoch - 1) / config.train.n_epochs if config.optimizer.schedule == "cosine" else 0.0
-    return config.optimizer.lr * (1 + math.cos(math.pi * fraction)) / 2
-
-
-def _summary_problems(
-    config: Config, environment: dict[str, Any], summary: dict[str, Any], history: list[dict[str, Any]]
-) -> list[str]:
-    """Return whether ``summary.json`` or ``environment.json`` contradicts the configuration or the history."""
-    experiment, final = config_id(config), summary["final"]
-    expected = summarize(history, config, "completed", experiment=experiment)
-    # These are the results of model.keras on stock Keras; model_problems() checks them.
-    own = ("test_loss", "test_accuracy", "test_correct", "test_total")
-    expected["final"] = {**expected["final"], **{key: final[key] for key in own}}
-    problems = [
-        f"{key} in summary.json does not match config.json and history.jsonl"
-        for key in expected
-        if summary[key] != expected[key]
+    for name in ("config.json", "environment.json", "summary.json"):
+        problems += text_problems(name, read_json_object(path / name))
+    read_json_rows(path / "history.jsonl")
+    read_replays(path)
+    return [
+        *problems,
+        *environment_problems(read_json_object(path / "environment.json")),
+        *layer_problems(path / SOURCE_OF_LAYER),
     ]
-    if environment["config_id"] != experiment:
-        problems.append("config_id in environment.json does not match config.json")
-    if final["test_total"] != NUM_TEST or final["test_correct"] / NUM_TEST != final["test_accuracy"]:
-        problems.append(f"test_accuracy in summary.json is not test_correct / {NUM_TEST:,}")
-    if not math.isclose(history[-1]["test_loss"], final["test_loss"], rel_tol=0.01, abs_tol=1e-4):
-        problems.append("test_loss in summary.json does not match the last epoch in history.jsonl")
-    return problems
+
+
+def _content_problems(path: Path, root: Path) -> list[str]:
+    """Return where the files of a record contradict each other, or the clone."""
+    record, steps = Record.read(path), read_steps(path / STEPS_FILE)
+    experiment = record.run.config_id
+    return [
+        *origin_problems(record.run, record.environment, record.summary, root),
+        *history_problems(record.config, record.history, steps),
+        *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
+        *prediction_problems(path, record.summary["final"]["test_correct"]),
+    ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from seqmnist_tf.results import pages
 from seqmnist_tf.results.documents import REQUIRED_DOCUMENTS
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
-from seqmnist_tf.system import environment
+from seqmnist_tf.system import environment, package_sources
 from seqmnist_tf.train import RunDirectory, train
 from tests.toy import ROOT, toy_mnist
 
@@ -43,15 +44,45 @@ def many_mnist(source: str = "auto", folder: Any = None, splits: Sequence[str] =
     return made
 
 
-def patch_small(patch: pytest.MonkeyPatch) -> None:
+class Repository(NamedTuple):
+    """A git folder, and its one commit: the sources of this package."""
+
+    git_folder: Path
+    commit: str
+
+    def at(self, root: Path) -> None:
+        """Make ``root`` a clone of it."""
+        (root / ".git").write_text(f"gitdir: {self.git_folder}\n")
+
+
+def git(root: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(root), *identity, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    root = tmp_path_factory.mktemp("repository")
+    for name, content in package_sources().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    git(root, "init", "-q")
+    git(root, "add", "-f", ".")
+    git(root, "commit", "-q", "-m", "sources")
+    return Repository(root / ".git", git(root, "rev-parse", "HEAD"))
+
+
+def patch_small(patch: pytest.MonkeyPatch, commit: str) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
-    patch.setattr(environment, "git_state", lambda: {"commit": "c0ffee" * 6 + "c0ff", "dirty": False})
+    patch.setattr(environment, "git_state", lambda: {"commit": commit, "dirty": False})
     patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))
 
 
-def empty_clone(root: Path) -> Path:
+def empty_clone(root: Path, repository: Repository) -> Path:
     """Make the documents and records of a clone without records of runs; ``docs/more/page.md`` has all sections."""
+    repository.at(root)
     for path in REQUIRED_DOCUMENTS:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text((ROOT / path).read_text())
@@ -64,23 +95,23 @@ def empty_clone(root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two finished runs of the small preset, seeds 0 and 1."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch)
+        patch_small(patch, repository.commit)
         for seed in (0, 1):
             config = cfg.with_values(cfg.preset("strong"), {"train.seed": seed})
-            command = "python -m seqmnist_tf.train strong"
+            command = f"python -m seqmnist_tf.train strong --train.seed {seed}"
             assert train(config, folder / str(seed), preset="strong", command=command)["status"] == "completed"
     return [folder / "0", folder / "1"]
 
 
 @pytest.fixture(scope="session")
-def published_once(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = empty_clone(tmp_path_factory.mktemp("clone"))
+def published_once(runs: list[Path], repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = empty_clone(tmp_path_factory.mktemp("clone"), repository)
     with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch)
+        patch_small(patch, repository.commit)
         for run in runs:
             add_record(RunDirectory.open(run), "strong", root / "results")
         pages.write_documents(root)
@@ -88,17 +119,17 @@ def published_once(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty clone, which is also the working directory."""
-    patch_small(monkeypatch)
-    monkeypatch.chdir(empty_clone(tmp_path))
+    patch_small(monkeypatch, repository.commit)
+    monkeypatch.chdir(empty_clone(tmp_path, repository))
     return tmp_path
 
 
 @pytest.fixture
-def published(published_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def published(published_once: Path, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with both runs published and all documents written, which is also the working directory."""
-    patch_small(monkeypatch)
+    patch_small(monkeypatch, repository.commit)
     shutil.copytree(published_once, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,0 +1,34 @@
+"""Which files a record has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STEPS_FILE = "steps.csv.gz"
+TABLE_FILE = "predictions.csv"
+REPLAYS_FILE = "record.json"
+SOURCE_OF_LAYER = "layer.py"
+COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
+REQUIRED_FILES = (*COPIED_FILES, STEPS_FILE)
+OPTIONAL_FILES = (TABLE_FILE, REPLAYS_FILE, SOURCE_OF_LAYER)  # records of version 0.1.0 have none of them
+WRITTEN_LATER = (TABLE_FILE, REPLAYS_FILE)  # into records that were published without them
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a relative path leads to what a killed command left behind, or to a hidden file of a system."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def layout_problems(folder: Path) -> list[str]:
+    """Return the files that a record lacks or must not have."""
+    names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    allowed = (*REQUIRED_FILES, *OPTIONAL_FILES)
+    return [
+        *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
+        *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),
+        *(
+            f"{name} must be a file"
+            for name, path in sorted(names.items())
+            if name in allowed and (path.is_symlink() or not path.is_file())
+        ),
+    ]

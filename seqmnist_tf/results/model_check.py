@@ -1,0 +1,127 @@
+"""Whether ``model.keras`` is the model of its record: on all test images, or on the first of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import Data
+from ..data import Split, load_test
+from ..lstm import match_units
+from ..train import (
+    RunDirectory,
+    evaluate_model,
+    evaluate_run,
+    load_final_model,
+    predictions_csv,
+)
+from .layout import TABLE_FILE
+from .predictions import read_table
+
+LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
+PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
+MAX_OTHER_CLASSES = 0.01  # share of images whose two highest logits are so near that another machine swaps them
+FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probability of six digits
+
+
+def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple[list[str], bytes]:
+    """Evaluate ``model.keras`` on all test images.
+
+    Args:
+        run: a run directory or the folder of a record.
+        allow_code: run the code of ``layer.py``.
+
+    Returns:
+        How the results contradict ``summary.json`` and ``predictions.csv``; and the content of ``predictions.csv``.
+
+    Raises:
+        InputError: the run has no model, the model cannot be read or is not its configuration's, or has a layer of
+            its own and ``allow_code`` is false.
+    """
+    (split, metrics), final = evaluate_run(run, allow_code=allow_code, show_progress=True), (run.summary or {})["final"]
+    problems = units_problems(run)
+    if metrics.correct != final["test_correct"]:
+        problems.append(
+            f"model.keras classifies {metrics.correct:,} test digits correctly (summary.json says "
+            f"{final['test_correct']:,})"
+        )
+    if not math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE):
+        problems.append(f"model.keras has test loss {metrics.loss:.6f} (summary.json says {final['test_loss']:.6f})")
+    if (run.path / TABLE_FILE).exists():
+        problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
+        return problems, (run.path / TABLE_FILE).read_bytes()
+    return problems, predictions_csv(split, metrics)
+
+
+class ModelCheck:
+    """Checks the models of records one after the other: their architecture, and the first test images.
+
+    Args:
+        allow_code: run the code of ``layer.py``.
+    """
+
+    def __init__(self, allow_code: bool = False) -> None:
+        self.allow_code = allow_code
+        self._images: dict[tuple[str, str], Split] = {}
+
+    def check(self, run: RunDirectory) -> tuple[list[str], str]:
+        """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it.
+
+        Raises:
+            InputError: as :func:`evaluation_problems`.
+            RunError: no source of MNIST could be reached.
+        """
+        model = load_final_model(run, allow_code=self.allow_code)
+        problems = [*units_problems(run), *_parameter_problems(model, run.summary or {})]
+        if (run.path / TABLE_FILE).exists():
+            split = self._first_images(run)
+            metrics = evaluate_model(model, split, len(split))
+            problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
+        return problems, weights_digest(model)
+
+    def _first_images(self, run: RunDirectory) -> Split:
+        task = run.config.task
+        key = (task.normalization, task.permutation)
+        if key not in self._images:
+            split = load_test(replace(run.config, data=Data()), run.pixel_order())
+            first = slice(FIRST_IMAGES)
+            self._images[key] = Split(split.images[first], split.sequences[first], split.labels[first])
+        return self._images[key]
+
+
+def units_problems(run: RunDirectory) -> list[str]:
+    """Return whether the units are not those that ``model.match_parameters`` finds; this builds the layer."""
+    units = match_units(run.config, run.layer_file).model.hidden_size
+    if units == run.config.model.hidden_size:
+        return []
+    return [f"model.match_parameters gives {units} units (config.json has {run.config.model.hidden_size})"]
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Return a hash of the weights of a model; saving it again does not change them."""
+    return hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
+
+
+def _parameter_problems(model: keras.Model, summary: dict[str, Any]) -> list[str]:
+    if model.count_params() == summary["num_params"]:
+        return []
+    return [f"model.keras has {model.count_params():,} parameters (summary.json says {summary['num_params']:,})"]
+
+
+def _table_problems(run: RunDirectory, split: Split, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    """Return whether the first rows of ``predictions.csv`` are not what the model gives for the images of a split."""
+    table, n = read_table(run.path / TABLE_FILE), len(split)
+    if not np.array_equal(table.labels[:n], split.labels):
+        return [f"{TABLE_FILE} does not have the labels of the test images"]
+    differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
+    other_class = table.classes[:n] != classes
+    if other_class.sum() > MAX_OTHER_CLASSES * n:
+        differs |= other_class
+    if differs.any():
+        return [f"{TABLE_FILE} is not what model.keras gives for {differs.sum():,} of {n:,} test images"]
+    return []

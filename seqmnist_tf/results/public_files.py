@@ -1,0 +1,54 @@
+"""The files of a run as they are published: compressed batch losses, and no places of the machine."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from ..system import InputError
+from ..train import RunDirectory
+from .layout import COPIED_FILES, SOURCE_OF_LAYER, STEPS_FILE, TABLE_FILE
+from .train_command import public_command, public_config
+from .wellformed import read_json_object
+
+
+def public_files(run: RunDirectory) -> dict[str, bytes]:
+    """Return the files of a run's record by name; without the files that the run lacks.
+
+    ``data.dir`` and absolute paths in the command are replaced. Everything else is unchanged.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    files = {}
+    for name in (*COPIED_FILES, TABLE_FILE, SOURCE_OF_LAYER):
+        if (run.path / name).is_file():
+            files[name] = (run.path / name).read_bytes()
+    steps = run.path / "steps.csv"
+    files[STEPS_FILE] = gzip.compress(steps.read_bytes() if steps.is_file() else b"", mtime=0)
+    config = read_json_object(run.path / "config.json")
+    if (published := public_config(config)) != config:
+        files["config.json"] = _json(published)
+    if "environment.json" in files:
+        environment = read_json_object(run.path / "environment.json")
+        if (published := _public_environment(environment)) != environment:
+            files["environment.json"] = _json(published)
+    return files
+
+
+def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of ``environment.json`` with commands as they are published."""
+    published = dict(environment)
+    if isinstance(environment.get("command"), str):
+        published["command"] = public_command(environment["command"])
+    if isinstance(environment.get("resumed"), list):
+        parts = environment["resumed"]
+        if not all(isinstance(part, dict) for part in parts):
+            raise InputError("resumed in environment.json must be a list of objects")
+        published["resumed"] = [_public_environment(part) for part in parts]
+    return published
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()

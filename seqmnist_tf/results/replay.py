@@ -1,0 +1,194 @@
+"""Replay: the first batches of a run trained anew from its configuration and seed. No edit of its files survives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..config import Config, Data
+from ..data import Split, batches, load_splits, pixel_order
+from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, native
+from ..system import InputError, describe_machine, package_versions, utc_now
+from ..train import RunDirectory, load_final_model, require_allowed
+
+REPLAYED_BATCHES = 20
+REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.2e-7 in the first 20 batches
+VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of a replay.
+
+    Attributes:
+        batches: how many were trained anew and agree, up to where it parts.
+        parted: the first step whose loss differs by more than is allowed; None where all agree.
+        losses: this step's loss, anew and as recorded.
+        largest: the largest difference of a loss, relative to the recorded one; 0 is bit for bit.
+        kernel: what computed the LSTM, as in ``environment.json``.
+        exact: whether it had to agree bit for bit.
+        model: the trained model.
+    """
+
+    batches: int
+    parted: int | None
+    losses: tuple[float, float]
+    largest: float
+    kernel: str
+    exact: bool
+    model: keras.Model
+
+    @property
+    def agreement(self) -> str:
+        """In words how well the losses agree."""
+        return f"within {self.largest:.0e}" if self.largest else "bit for bit"
+
+    def entry(self) -> dict[str, Any]:
+        """Return the entry of ``record.json``."""
+        versions = package_versions()
+        return {
+            "date": utc_now(),
+            "processor": describe_machine()["processor"],
+            "kernel": self.kernel,
+            "versions": {"python": platform.python_version(), **{name: versions[name] for name in VERSIONS}},
+            "batches": self.batches,
+            "largest_difference": self.largest,
+        }
+
+    def problems(self) -> list[str]:
+        """Return where the replay parts from the record."""
+        if self.parted is None:
+            return []
+        wanted = "bit for bit" if self.exact else f"within {REPLAY_TOLERANCE:g}"
+        return [
+            f"trained anew, batch {self.parted:,} has loss {self.losses[0]!r} (steps.csv says {self.losses[1]!r}; they "
+            f"must agree {wanted} on {self.kernel})"
+        ]
+
+
+class Parted(Exception):
+    """The losses differ by more than is allowed."""
+
+
+class LossComparison(keras.callbacks.Callback):
+    """Compares each batch's loss with the recorded one, and ends training where they part."""
+
+    def __init__(self, recorded: list[float], exact: bool) -> None:
+        super().__init__()
+        self.recorded, self.tolerance = recorded, 0.0 if exact else REPLAY_TOLERANCE
+        self.done, self.largest, self.losses = 0, 0.0, (0.0, 0.0)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss, recorded = float((logs or {})["loss"]), self.recorded[self.done]
+        difference = abs(loss - recorded) / (abs(recorded) or 1.0)
+        if not difference <= self.tolerance:
+            self.losses = (loss, recorded)
+            raise Parted
+        self.done, self.largest = self.done + 1, max(self.largest, difference)
+
+
+class TrainingData:
+    """The training split of each pixel order and scaling, read once."""
+
+    def __init__(self) -> None:
+        self._splits: dict[tuple[Any, ...], Split] = {}
+
+    def read(self, config: Config) -> Split:
+        """Return the training split of a configuration; the test set is not read."""
+        task = config.task
+        key = (task.permutation, task.normalization, task.validation_size, task.limit_train)
+        if key not in self._splits:
+            apart = replace(config, data=Data(), test=replace(config.test, enabled=False))
+            self._splits = {key: load_splits(apart, pixel_order(task.permutation)).train}
+        return self._splits[key]
+
+
+def replay_run(
+    run: RunDirectory, recorded: list[float], data: TrainingData, *, full: bool = False, allow_code: bool = False
+) -> Replay:
+    """Train a run anew and compare the losses of its first batches.
+
+    They are computed as ``train`` computes them, on the run's kernel and instruction set if this machine has them. On
+    the processor, kernel and versions of the run they must agree bit for bit, elsewhere within REPLAY_TOLERANCE.
+
+    Args:
+        run: a run directory or the folder of a record.
+        recorded: the loss of every batch.
+        data: where the images come from.
+        full: train to the end, not only the first REPLAYED_BATCHES batches.
+        allow_code: run the code of ``layer.py``.
+
+    Raises:
+        InputError: the run has a layer of its own and ``allow_code`` is false, or no batches.
+        RunError: no source of MNIST could be reached.
+    """
+    require_allowed(run, allow_code)
+    environment = run.environment
+    recorded = recorded if full else recorded[:REPLAYED_BATCHES]
+    if not recorded:
+        raise InputError(f"{run.path} has no batches in steps.csv")
+    with _kernel_of(run.config, environment["kernel"]) as (config, kernel):
+        exact = agrees_exactly(environment, kernel.name)
+        comparison = LossComparison(recorded, exact)
+        model = build_model(config, run.layer_file)
+        trained = MeasuredSequential.of(model, kernel, config.train.threads)
+        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+        compile_model(trained, config)
+        # One stream of batches over all epochs: nothing of an epoch's end acts on training.
+        stream = batches(data.read(config), config, 0).take(len(recorded))
+        parted = None
+        try:
+            trained.fit(stream, steps_per_epoch=len(recorded), callbacks=[comparison], shuffle=False, verbose=0)
+        except Parted:
+            parted = comparison.done + 1
+    return Replay(comparison.done, parted, comparison.losses, comparison.largest, kernel.name, exact, model)
+
+
+def agrees_exactly(environment: dict[str, Any], kernel: str) -> bool:
+    """Return whether losses on this machine must be those of a run, to the last bit.
+
+    The processor counts beside kernel and versions: with the same kernel, the mean over a batch came out with another
+    last bit on an EPYC of family 25 than on one of family 26. Its name counts only with family and model.
+    """
+    processor, versions = environment["machine"]["processor"], package_versions()
+    return (
+        environment["kernel"] == kernel
+        and processor == describe_machine()["processor"]
+        and "(family" in processor
+        and environment["device"] == "CPU"
+        and environment["onednn"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
+        and all(environment["versions"].get(name) == versions[name] for name in VERSIONS)
+    )
+
+
+def same_weights(run: RunDirectory, model: keras.Model, *, allow_code: bool = False) -> bool:
+    """Return whether a model has the weights of a run's ``model.keras``, to the last bit."""
+    published = load_final_model(run, allow_code=allow_code).get_weights()
+    return all(np.array_equal(a, b) for a, b in zip(published, model.get_weights(), strict=True))
+
+
+@contextlib.contextmanager
+def _kernel_of(config: Config, recorded: str) -> Iterator[tuple[Config, Kernel]]:
+    """Choose the kernel that a run recorded, if this machine has it, else the machine's own."""
+    before = os.environ.get("SEQMNIST_ISA")
+    isa = recorded.removeprefix("native-")
+    choice = replace(config, train=replace(config.train, kernel="keras" if recorded == "keras" else "auto"))
+    try:
+        if isa in native.ISAS:
+            os.environ["SEQMNIST_ISA"] = isa
+            try:
+                native.instruction_set()
+            except native.UnavailableError:
+                del os.environ["SEQMNIST_ISA"]
+        yield choice, choose_kernel(choice)
+    finally:
+        os.environ.pop("SEQMNIST_ISA", None)
+        if before is not None:
+            os.environ["SEQMNIST_ISA"] = before

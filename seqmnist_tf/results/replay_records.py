@@ -1,0 +1,66 @@
+"""``results --replay``: published records trained anew, and noting in them where that was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..system import InputError, note, say
+from .history import parse_losses
+from .layout import REPLAYS_FILE
+from .records import Record, read_records
+from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
+from .replays import record_json
+from .store import locked, set_files
+
+
+def replay_records(
+    folder: Path, name: str | None = None, *, full: bool = False, write: bool = False, allow_code: bool = False
+) -> list[str]:
+    """Train records anew and say what came of each; return where they part from what was published.
+
+    Args:
+        folder: the results folder.
+        name: an experiment, such as ``strong``, or a record, such as ``strong/seed1``; None is all.
+        full: train to the end, not only the first batches.
+        write: note in ``record.json`` what was trained anew here.
+        allow_code: run the code of ``layer.py`` of records.
+
+    Raises:
+        InputError: there is no such record, or the code of its layer is not allowed.
+        RunError: no source of MNIST could be reached.
+    """
+    problems, data = [], TrainingData()
+    for record in _selected(folder, name):
+        losses = [loss for _, loss in parse_losses(record.step_losses())]
+        number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
+        note(f"{record.run.path}: training {number:,} batches anew")
+        replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
+        say(f"{record.run.path}: {_outcome(record, replay, full, allow_code)}")
+        problems += [f"{record.run.path}: {problem}" for problem in replay.problems()]
+        if write and replay.parted is None:
+            with locked(folder):
+                content = record_json([*record.replays, replay.entry()])
+                set_files(folder, record.run.path, {REPLAYS_FILE: content})
+    return problems
+
+
+def _outcome(record: Record, replay: Replay, full: bool, allow_code: bool) -> str:
+    where = f"on {replay.kernel}"
+    if replay.parted is not None:
+        epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
+        return f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
+    text = f"{replay.batches:,} batches agree {replay.agreement}, {where}"
+    if full:
+        same = same_weights(record.run, replay.model, allow_code=allow_code)
+        text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"
+    return text
+
+
+def _selected(folder: Path, name: str | None) -> Iterator[Record]:
+    records = [record for same in read_records(folder).values() for record in same]
+    chosen = [record for record in records if name in (None, record.name, f"{record.name}/seed{record.seed}")]
+    if not chosen:
+        names = dict.fromkeys(record.name for record in records)
+        raise InputError(f"no record {name!r} (allowed: {', '.join(names) or 'none is published'}, or NAME/seed<k>)")
+    yield from chosen

@@ -1,0 +1,66 @@
+"""``record.json``: the schema of a record, and what of it was trained anew where."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from ..system import InputError
+from .layout import REPLAYS_FILE
+from .wellformed import read_json_object, text_problems
+
+SCHEMA = 1  # of records; records of version 0.1.0 have none
+ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
+    "date": str,
+    "processor": str,
+    "kernel": str,
+    "versions": dict,
+    "batches": int,
+    "largest_difference": (int, float),
+}
+
+
+def read_replays(folder: Path) -> list[dict[str, Any]]:
+    """Return the replays of a record, in the order of their dates; an empty list where it has none.
+
+    Each has ``date``, ``processor``, ``kernel`` (whose name ends in the instruction set), ``versions``, ``batches``,
+    and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit.
+
+    Raises:
+        InputError: ``record.json`` cannot be read, or has another schema.
+    """
+    path = folder / REPLAYS_FILE
+    if not path.exists():
+        return []
+    document = read_json_object(path)
+    if document.get("schema") != SCHEMA:
+        raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
+    entries = document.get("replayed")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: replayed must be a list of objects")
+    for entry in entries:
+        if problems := _entry_problems(entry):
+            raise InputError(f"{path}: {problems[0]}")
+    return sorted(entries, key=lambda entry: entry["date"])
+
+
+def record_json(entries: list[dict[str, Any]]) -> bytes:
+    """Return the content of ``record.json``; of replays on one machine and kernel, the last is kept."""
+    latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
+    document = {"schema": SCHEMA, "replayed": list(latest.values())}
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _entry_problems(entry: dict[str, Any]) -> list[str]:
+    for key, kind in ENTRY_TYPES.items():
+        value = entry.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return [f"{key} of a replay is missing or of another type"]
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"][:10]):
+        return [f"date of a replay must be ISO 8601 (got {entry['date'][:40]!a})"]
+    if entry["batches"] < 1 or not 0 <= entry["largest_difference"] < math.inf:
+        return ["batches of a replay must be at least 1, and largest_difference at least 0"]
+    return text_problems(REPLAYS_FILE, entry)

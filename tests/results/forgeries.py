@@ -1,0 +1,337 @@
+"""Forged records: each case is a change of one file of an honest run, and the words of the line that refuses it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+import seqmnist_tf
+from tests.results.files import change_json
+
+HONEST_COMMAND = "python -m seqmnist_tf.train strong --train.seed 1"
+UNKNOWN_COMMIT = "c0ffee" * 6 + "c0ff"
+
+
+class Forgery(NamedTuple):
+    """One case.
+
+    Attributes:
+        name: of the case.
+        file: of the run; a published record has ``steps.csv`` compressed.
+        change: changes it.
+        message: part of the line that refuses it.
+        added: whether it is tried on ``results add``.
+        checked: whether it is tried on ``results --check``, with a manifest that agrees.
+    """
+
+    name: str
+    file: str
+    change: Callable[[Path], Any]
+    message: str
+    added: bool = True
+    checked: bool = True
+
+
+def put(*keys: str, value: Any) -> Callable[[Path], None]:
+    """Return a change that sets a value, at some depth of a JSON object."""
+
+    def change(path: Path) -> None:
+        def set_value(document: Any) -> None:
+            for key in keys[:-1]:
+                document = document[key]
+            document[keys[-1]] = value
+
+        change_json(path, set_value)
+
+    return change
+
+
+def drop(key: str) -> Callable[[Path], None]:
+    return lambda path: change_json(path, lambda document: document.pop(key))
+
+
+def row(number: int, **values: Any) -> Callable[[Path], None]:
+    """Return a change of one row of JSON Lines."""
+
+    def change(path: Path) -> None:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows[number].update(values)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return change
+
+
+def replace(pattern: str, text: str) -> Callable[[Path], None]:
+    """Return a change of the first match of a pattern."""
+
+    def change(path: Path) -> None:
+        old = path.read_text()
+        assert re.search(pattern, old), pattern
+        path.write_text(re.sub(pattern, lambda _: text, old, count=1))
+
+    return change
+
+
+def text(content: str | bytes) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def resumed(**values: Any) -> Callable[[Path], None]:
+    """Return a change that adds a resumed part, which differs from the first in some values."""
+
+    def change(path: Path) -> None:
+        def add(document: Any) -> None:
+            part = {key: value for key, value in document.items() if key not in ("preset", "config_id", "resumed")}
+            part["command"] = "python -m seqmnist_tf.train --run-dir runs/mine --resume"
+            document["resumed"].append({**part, **values})
+
+        change_json(path, add)
+
+    return change
+
+
+def drop_last_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def other_weights(path: Path) -> None:
+    model = keras.saving.load_model(path, compile=False)
+    model.set_weights([-weights for weights in model.get_weights()])
+    model.save(path)
+
+
+def model(lstm: Callable[[], keras.Layer], activation: str | None = None, *between: str) -> Callable[[Path], Any]:
+    """Return a change to another model; ``between`` are names of layers between its two."""
+
+    def change(path: Path) -> None:
+        layers = [lstm(), *(getattr(keras.layers, name)() for name in between)]
+        dense = keras.layers.Dense(10, activation, name="logits")
+        keras.Sequential([keras.Input((784, 1)), *layers, dense]).save(path)
+
+    return change
+
+
+def first_loss(path: Path) -> None:
+    """Change the first loss, and the mean of its epoch in ``history.jsonl``: no file contradicts another."""
+    head, first, *rest = path.read_text().splitlines()
+    step, loss = first.split(",")
+    lines = [head, f"{step},{float(loss) + 0.001!r}", *rest]
+    path.write_text("".join(line + "\n" for line in lines))
+    losses = [float(line.split(",")[1]) for line in lines[1:4]]
+    row(0, train_loss=math.fsum(losses) / 3)(path.with_name("history.jsonl"))
+
+
+def other_prediction(path: Path) -> None:
+    """Change the first prediction that is correct."""
+    lines = path.read_text().splitlines()
+    number = next(n for n, line in enumerate(lines[1:], 1) if line.split(",")[1] == line.split(",")[2])
+    index, label, prediction, probability = lines[number].split(",")
+    lines[number] = f"{index},{label},{(int(prediction) + 1) % 10},{probability}"
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def other_probability(path: Path) -> None:
+    path.write_text(re.sub(r"(?m)^(7,\d,\d),.*$", r"\1,0.777", path.read_text()))
+
+
+def other_labels(path: Path) -> None:
+    """Give the first two rows the labels 0 and 1, right or wrong as before."""
+    lines = path.read_text().splitlines()
+    for number, label in ((1, 0), (2, 1)):
+        index, old, prediction, probability = lines[number].split(",")
+        hit = old == prediction
+        lines[number] = f"{index},{label},{label if hit else label + 1},{probability}"
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def command(words: str) -> Callable[[Path], None]:
+    return put("command", value=words)
+
+
+SUMMARY = [
+    Forgery("diverged", "summary.json", put("status", value="diverged"), "status must be completed"),
+    Forgery("other seed", "summary.json", put("seed", value=7), "seed in summary.json does not match"),
+    Forgery("escape", "summary.json", put("escape_epoch", value=9), "escape_epoch in summary.json does not match"),
+    Forgery("parameters", "summary.json", put("num_params", value=1), "num_params in summary.json does not match"),
+    Forgery("count", "summary.json", put("final", "test_correct", value=1), "is not test_correct / 10,000"),
+    Forgery(
+        "count and share",
+        "summary.json",
+        lambda path: change_json(path, lambda d: d["final"].update(test_correct=5, test_accuracy=0.0005)),
+        "test_correct in summary.json does not match the last epoch",
+    ),
+    Forgery(
+        "loss",
+        "summary.json",
+        put("final", "test_loss", value=9.0),
+        "test_loss in summary.json does not match the last",
+    ),
+    Forgery("no final", "summary.json", drop("final"), "not in the format of a run directory (KeyError: 'final')"),
+    Forgery("NaN", "summary.json", put("final", "test_loss", value=math.nan), "NaN is not JSON"),
+    Forgery("nested", "summary.json", text('{"a":' * 99_999 + "1" + "}" * 99_999), "nested too deep"),
+    Forgery("a list", "summary.json", text("[1]"), "it must be a JSON object (got list)"),
+    Forgery("not UTF-8", "summary.json", text(b'{"a": "\xff"}'), "cannot read"),
+]
+
+HISTORY = [
+    Forgery("short", "history.jsonl", drop_last_line, "must have epochs 1 to 2"),
+    Forgery("train loss", "history.jsonl", row(0, train_loss=1.0), "train_loss of epoch 1 is not the mean"),
+    Forgery("share", "history.jsonl", row(0, test_accuracy=0.12345), "is not a whole number of 10,000 images"),
+    Forgery("rate", "history.jsonl", row(1, learning_rate=0.01), "learning_rate of epoch 2 must be 0.005"),
+    Forgery("seconds", "history.jsonl", row(1, seconds=1e4), "seconds_total in summary.json does not match"),
+    Forgery("negative seconds", "history.jsonl", row(1, seconds=-1.0), "seconds of epoch 2 must be a finite number"),
+    Forgery(
+        "last row", "history.jsonl", row(1, test_accuracy=0.3), "test_correct in summary.json does not match the last"
+    ),
+    Forgery("last loss", "history.jsonl", row(1, test_loss=0.1), "test_loss in summary.json does not match the last"),
+    Forgery("NaN", "history.jsonl", row(1, test_loss=math.nan), "NaN is not JSON"),
+    Forgery(
+        "infinite", "history.jsonl", replace('"test_loss": [0-9.]+', '"test_loss": 1e999'), "numbers must be finite"
+    ),
+    Forgery("twice", "history.jsonl", replace('"epoch": 1', '"epoch": 1, "epoch": 1'), "a key is given twice"),
+    Forgery(
+        "huge", "history.jsonl", replace('"seconds": [0-9.]+', '"seconds": 1' + "0" * 400), "seconds of epoch 1|format"
+    ),
+    Forgery("short", "steps.csv", drop_last_line, "must have steps 1 to 6"),
+    Forgery("changed", "steps.csv", replace(r"\n3,.*\n", "\n3,2.5\n"), "is not the mean"),
+    Forgery(
+        "not finite", "steps.csv", replace(r"\n3,.*\n", "\n3,nan\n"), "loss of step 3 in steps.csv is not a finite"
+    ),
+    Forgery("negative", "steps.csv", replace(r"\n3,.*\n", "\n3,-2.5\n"), "loss of step 3 in steps.csv is not a finite"),
+    Forgery("missing", "steps.csv", Path.unlink, "must have steps 1 to 6", checked=False),
+    # Nothing but training it anew finds this one.
+    Forgery("first loss", "steps.csv", first_loss, "trained anew, batch 1 has loss", checked=False),
+]
+
+CONFIG = [
+    Forgery("epochs", "config.json", put("train", "n_epochs", value=3), "its command gives train.n_epochs 2"),
+    Forgery("beta", "config.json", put("optimizer", "beta_1", value=0.8), "its command gives optimizer.beta_1 0.9"),
+    Forgery("no test", "config.json", put("test", "enabled", value=False), "tested on all 10,000"),
+    Forgery("order", "config.json", put("task", "permutation", value="file:/x"), "pixel order must be reproducible"),
+    Forgery("unknown key", "config.json", put("train", "speed", value=1), "unknown key train.speed"),
+    Forgery("NaN", "config.json", put("optimizer", "lr", value=math.nan), "NaN is not JSON"),
+    Forgery("module", "config.json", put("model", "layer", value="os:x"), "model.layer"),
+    Forgery(
+        "reversed", "pixel_order.txt", lambda p: p.write_text("\n".join(map(str, range(783, -1, -1)))), "not the order"
+    ),
+    Forgery("not numbers", "pixel_order.txt", text("one"), "784 integers"),
+    Forgery("missing", "pixel_order.txt", Path.unlink, "pixel_order.txt is missing"),
+]
+
+ORIGIN = [
+    Forgery("id", "environment.json", put("config_id", value="0" * 12), "config_id in environment.json does not match"),
+    Forgery("seed", "environment.json", put("seed", value=7), "seed in environment.json does not match"),
+    Forgery("dirty", "environment.json", put("git", "dirty", value=True), "trained from a commit"),
+    Forgery("no commit", "environment.json", put("git", "commit", value=None), "trained from a commit"),
+    Forgery("short commit", "environment.json", put("git", "commit", value="c0ffee"), "40 hexadecimal digits"),
+    Forgery("markup", "environment.json", put("git", "commit", value="[x](javascript:x)"), "40 hexadecimal digits"),
+    Forgery("no text", "environment.json", put("git", "commit", value=[1]), "40 hexadecimal digits"),
+    Forgery("unknown", "environment.json", put("git", "commit", value=UNKNOWN_COMMIT), "is not a commit of this clone"),
+    Forgery("other parts", "environment.json", resumed(git={"commit": UNKNOWN_COMMIT, "dirty": False}), "c0ffeec"),
+    Forgery("dirty part", "environment.json", resumed(git={"commit": "ab", "dirty": True}), "trained from a commit"),
+    Forgery("part of code", "environment.json", resumed(sources="0" * 64), "sources in environment.json is not"),
+    Forgery("part's command", "environment.json", resumed(command="python -m seqmnist_tf.train"), "must have --resume"),
+    Forgery("sources", "environment.json", put("sources", value="0" * 64), "is not the hash of the code of commit"),
+    Forgery("no sources", "environment.json", drop("sources"), "is not the hash of the code of commit"),
+    Forgery("no git", "environment.json", put("git", value={}), "not in the format of a run directory"),
+    Forgery("missing", "environment.json", Path.unlink, "environment.json is missing"),
+    Forgery("program", "environment.json", command("python train.py"), "it must be python -m seqmnist_tf.train"),
+    Forgery("no command", "environment.json", command(""), "it must be python -m seqmnist_tf.train"),
+    Forgery("quote", "environment.json", command("python -m seqmnist_tf.train 'x"), "its command is not one of train"),
+    Forgery("option", "environment.json", command("python -m seqmnist_tf.train --fast"), "not one of train: unknown"),
+    Forgery(
+        "preset", "environment.json", command("python -m seqmnist_tf.train sgd --train.seed 0"), "is of preset sgd"
+    ),
+    Forgery(
+        "other seed", "environment.json", command("python -m seqmnist_tf.train strong --train.seed 9"), "train.seed 9"
+    ),
+    Forgery(
+        "file",
+        "environment.json",
+        command("python -m seqmnist_tf.train --config /dev/zero"),
+        "names a file that is not",
+    ),
+]
+
+TEXT = [
+    Forgery(
+        "cell", "environment.json", put("machine", "processor", value="x |\n<!-- end -->"), "no control characters"
+    ),
+    Forgery("code", "environment.json", put("versions", "keras", value="`x`"), "no control characters, |, < or `"),
+    Forgery("terminal", "environment.json", put("kernel", value="\x1b[2J"), "no control characters"),
+    Forgery("direction", "environment.json", put("device", value="a\u202eb"), "no control characters"),
+    Forgery("surrogate", "environment.json", put("device", value="\ud800"), "no control characters"),
+    Forgery("a key", "environment.json", put("<b>", value=1), "no control characters"),
+    Forgery("long", "environment.json", put("started", value="x" * 9_999), "no text of more than 2,000"),
+    Forgery("number", "environment.json", put("threads", value="2"), "threads is missing in environment.json"),
+    Forgery("nested", "environment.json", put("machine", "processor", value=["x"]), "must have plain values"),
+    Forgery("no machine", "environment.json", drop("machine"), "machine is missing in environment.json"),
+    Forgery("parts", "environment.json", put("resumed", value=[1]), "must be a list of objects"),
+    Forgery("summary", "summary.json", put("reason", value="<script>"), "no control characters"),
+    Forgery("project", "config.json", put("wandb", "project", value="a|b"), "no control characters"),
+]
+
+MODEL = [
+    Forgery("weights", "model.keras", other_weights, "is not what model.keras gives|test digits correctly"),
+    Forgery(
+        "units", "model.keras", model(lambda: keras.layers.LSTM(32, name="lstm")), "units of its layer lstm must be 16"
+    ),
+    Forgery(
+        "backwards",
+        "model.keras",
+        model(lambda: keras.layers.LSTM(16, go_backwards=True, name="lstm")),
+        "go_backwards of its layer lstm must be False",
+    ),
+    Forgery(
+        "softmax",
+        "model.keras",
+        model(lambda: keras.layers.LSTM(16, name="lstm"), "softmax"),
+        "activation of its layer logits must be linear",
+    ),
+    Forgery("more layers", "model.keras", model(lambda: keras.layers.LSTM(16), None, "ReLU"), "its layers must be"),
+    Forgery("native layer", "model.keras", model(lambda: seqmnist_tf.LSTM(16, name="lstm")), "its layers must be"),
+    Forgery("GRU", "model.keras", model(lambda: keras.layers.GRU(16, name="lstm")), "its layers must be"),
+    Forgery("cut", "model.keras", lambda path: path.write_bytes(path.read_bytes()[:1000]), "give a whole Keras model"),
+    Forgery("missing", "model.keras", Path.unlink, "has no model.keras|model.keras is missing"),
+    Forgery("table's count", "predictions.csv", other_prediction, "correct predictions (summary.json says"),
+    Forgery("table's probability", "predictions.csv", other_probability, "is not what model.keras gives for 1 of"),
+    Forgery("table's labels", "predictions.csv", other_labels, "does not have the labels of the test images"),
+    Forgery("table's head", "predictions.csv", replace("index", "number"), "its first line must be"),
+    Forgery("table's order", "predictions.csv", replace(r"\n5,", "\n6,"), "in their order"),
+    Forgery("table's digit", "predictions.csv", replace(r"\n5,\d,\d,", "\n5,12,12,"), "must be 0 to 9"),
+    Forgery(
+        "table's NaN", "predictions.csv", replace(r"\n5,(\d),(\d),.*", "\n5,1,2,nan"), "probabilities must be 0.1 to 1"
+    ),
+]
+
+FILES = [
+    Forgery("stray", "notes.txt", text("x"), "notes.txt does not belong to a record", added=False),
+    Forgery("a link", "summary.json", lambda p: (p.unlink(), p.symlink_to("/dev/zero")), "must be a file", added=False),
+    Forgery("a folder", "predictions.csv", lambda p: (p.unlink(), p.mkdir()), "must be a file", added=False),
+    Forgery("layer", "layer.py", text("1"), "does not belong to a run of a stock layer"),
+    Forgery("layer's text", "layer.py", text("x = '<!-- end -->'"), "must not have a comment of HTML"),
+    Forgery("schema", "record.json", put("schema", value=2), "has schema 2 (this version reads 1)", added=False),
+    Forgery("replays", "record.json", put("replayed", value=[{}]), "date of a replay is missing", added=False),
+    Forgery(
+        "replay's text",
+        "record.json",
+        lambda p: change_json(p, lambda d: d["replayed"][0].update(processor="|")),
+        "no control characters",
+        added=False,
+    ),
+    Forgery(
+        "path", "environment.json", command(f"{HONEST_COMMAND} --run-dir /home/x"), "no absolute path", added=False
+    ),
+    Forgery(
+        "home folder", "environment.json", command(f"{HONEST_COMMAND} --run-dir=~/x"), "no absolute path", added=False
+    ),
+    Forgery("home", "config.json", put("data", "dir", value="/home/x"), "no absolute path", added=False),
+]
+
+FORGERIES = [*SUMMARY, *HISTORY, *CONFIG, *ORIGIN, *TEXT, *MODEL, *FILES]

@@ -1,0 +1,105 @@
+"""Forged records are refused, each with one line, before they are published and after."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf.results import verify
+from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+from seqmnist_tf.results.records import read_records
+from tests.conftest import Result
+from tests.results.files import change_json, content
+from tests.results.forgeries import FORGERIES, Forgery
+
+RESULTS = Path("results")
+
+
+def name(forgery: Forgery) -> str:
+    return f"{forgery.file}-{forgery.name}".replace(" ", "-")
+
+
+def says(line: str, forgery: Forgery) -> bool:
+    return any(words in line for words in forgery.message.split("|")) or forgery.message in line
+
+
+@pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.added], ids=name)
+def test_a_forged_run_is_not_published(
+    forgery: Forgery, command: Callable[..., Result], runs: list[Path], clone: Path
+) -> None:
+    shutil.copytree(runs[0], clone / "run")
+    forgery.change(clone / "run" / forgery.file)
+    before = content(clone)
+    refused = command(main, "add", "run", "--name", "mine")
+    errors = [line for line in refused.err.splitlines() if "error: " in line]
+    assert refused.status == 2 and len(errors) == 1 and errors[0].startswith("error: "), refused
+    assert says(errors[0], forgery), errors
+    assert "/tmp" not in errors[0].replace(str(clone), "")
+    assert content(clone) == before
+
+
+def list_record(folder: Path) -> None:
+    """Write the present hashes of a record's files into the manifest."""
+    beginning = folder.relative_to(RESULTS).as_posix()
+    others = {path: h for path, h in read_manifest(RESULTS).items() if not path.startswith(beginning)}
+    present = {f"{beginning}/{path.name}": file_hash(path) for path in folder.iterdir() if path.is_file()}
+    write_manifest(RESULTS, {**others, **present})
+
+
+@pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.checked], ids=name)
+def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, published: Path) -> None:
+    record = RESULTS / "strong" / "seed1"
+    packed, steps = record / "steps.csv.gz", record / "steps.csv"
+    steps.write_bytes(gzip.decompress(packed.read_bytes()))
+    forgery.change(record / forgery.file)
+    packed.write_bytes(gzip.compress(steps.read_bytes(), mtime=0))
+    steps.unlink()
+    link = next((path for path in record.iterdir() if path.is_symlink()), None)
+    if link is None:
+        list_record(record)
+        problems = verify.folder_problems(RESULTS)
+    else:
+        problems = verify.record_problems(record, Path())  # the manifest would follow it
+    problems = problems or verify.all_model_problems(read_records(RESULTS)["strong"])
+    assert any(says(problem, forgery) for problem in problems), problems
+    assert all(problem.isprintable() for problem in problems)
+
+
+def test_honest_records_have_no_problems(published: Path) -> None:
+    assert verify.folder_problems(RESULTS) == []
+    assert verify.all_model_problems(read_records(RESULTS)["strong"]) == []
+
+
+def test_a_model_is_not_published_under_two_seeds(published: Path) -> None:
+    for file in ("model.keras", "predictions.csv"):
+        shutil.copy(RESULTS / "strong" / "seed0" / file, RESULTS / "strong" / "seed1" / file)
+    assert verify.all_model_problems(read_records(RESULTS)["strong"]) == [
+        "results/strong/seed1: its model is of results/strong/seed0, which has another seed"
+    ]
+
+
+def test_a_history_is_not_published_under_two_seeds(
+    command: Callable[..., Result], runs: list[Path], published: Path
+) -> None:
+    run = published / "run"
+    shutil.copytree(runs[0], run)
+    change_json(run / "config.json", lambda d: d["train"].update(seed=5))
+    change_json(run / "summary.json", lambda d: d.update(seed=5))
+    change_json(run / "environment.json", lambda d: d.update(seed=5, command=d["command"].replace("seed 0", "seed 5")))
+    refused = command(main, "add", "run", "--name", "strong")
+    assert refused.status == 2 and "its history is of results/strong/seed0, which has another seed" in refused.err
+    shutil.rmtree(RESULTS / "strong" / "seed1")
+    shutil.copytree(RESULTS / "strong" / "seed0", RESULTS / "strong" / "seed5")
+    for file in ("config.json", "summary.json", "environment.json"):
+        shutil.copy(run / file, RESULTS / "strong" / "seed5" / file)
+    manifest = {path: h for path, h in read_manifest(RESULTS).items() if "seed1" not in path}
+    write_manifest(RESULTS, manifest)
+    list_record(RESULTS / "strong" / "seed5")
+    assert verify.folder_problems(RESULTS) == [
+        "results/strong/seed5: its history is of results/strong/seed0, which has another seed"
+    ]
