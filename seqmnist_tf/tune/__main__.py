@@ -1,7 +1,8 @@
 """Search for hyperparameters with KerasTuner, in one process or in many; the result is a configuration.
 
 python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-trials N --dir DIR [--epochs E]
-    [--workers N] [--space FILE] [--role {chief,worker} --oracle HOST:PORT] [--SECTION.KEY VALUE ...]
+    [--workers N] [--space FILE] [--role {chief,worker} --oracle HOST:PORT] [--patience MINUTES]
+    [--SECTION.KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import os
 import re
 import shlex
 import socket
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from .. import system
 from ..config import Config
 from ..system import InputError, note
 from .folder import SearchFolder
-from .progress import POLL_SECONDS, TrialReporter
+from .processes import without_options
 from .space import DEFAULT_SPACE, apply_values, parse_space, read_space
-from .workers import PARENT, end_with_parent, set_role, supervise, without_workers
+from .worker import ChiefTasks
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 TUNERS = ("random", "bayesian", "hyperband")
@@ -68,6 +67,13 @@ def make_parser() -> system.Parser:
         metavar="NAME",
         help="unique name of a worker (default: the host's name)",
     )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=30.0,
+        metavar="MINUTES",
+        help="a worker that is missing for so long loses its trial to another; a chief is waited for as long (30)",
+    )
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
     parser.epilog = f"search space (--space FILE replaces it):\n{rows}\n\n{parser.epilog}"
     return parser
@@ -79,6 +85,10 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise InputError(f"--{name.replace('_', '-')} must be {low} to {high:,} (got {value})")
+    if not 0.05 <= options.patience <= 100_000:
+        raise InputError(f"--patience must be 0.05 to 100,000 minutes (got {options.patience:g})")
+    if not re.fullmatch(r"[\w.-]{1,100}", options.worker_name):
+        raise InputError(f"--worker-name must be letters, digits, '.', '_' and '-' (got {options.worker_name!r})")
     if bool(options.role) != bool(options.oracle) or (options.role and options.workers):
         raise InputError("--role and --oracle go together, and without --workers")
     if options.oracle and not re.fullmatch(r"[^:]+:\d{1,5}", options.oracle):
@@ -92,28 +102,54 @@ def check_choices(search: SearchFolder) -> None:
             apply_values((row,), {row.name: choice, **dict([row.only_with] if row.only_with else [])}, search.base)
 
 
-def wait_for_chief(search: SearchFolder) -> None:
-    """Wait until the chief has written the search's settings."""
-    if not search.file.exists():
-        note("waiting for the chief")
-    while not search.file.exists():
-        time.sleep(POLL_SECONDS)
+def require_free(oracle: str) -> None:
+    """Raise InputError, before anything is written, where a chief cannot listen at ``HOST:PORT``."""
+    host, _, port = oracle.rpartition(":")
+    try:
+        socket.create_server((host, int(port))).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"--oracle must be a free address of this machine (got {oracle}: {reason}; is there another chief?)"
+        ) from None
 
 
-def lead(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:
-    """Run a search to its end: in this process, with workers on this machine, or as the chief of workers elsewhere."""
-    threads = search.base.train.threads
-    if options.workers:
-        share = threads or max(1, system.available_cores() // options.workers)
-        supervise(search, [*without_workers(argv), f"--train.threads={share}"], options.workers, options.max_trials)
-        return
-    from .tuner import make_tuner, run_tuner  # late: supervisors and bad input do not wait for it
+def join_search(search: SearchFolder, options: argparse.Namespace, command: str) -> None:
+    """Work for the chief of a search until it ends."""
+    tasks = ChiefTasks(search, options.oracle, options.worker_name, 60 * options.patience)
+    tasks.join()
+    search.claim()
+    note(f"worker {options.worker_name} has joined the search {search.path}, and starts TensorFlow")
+    system.start_tensorflow()
+    from .lead import search_as_worker  # late: a worker waits for its chief without it
 
-    tuner = make_tuner(search, options.max_trials, threads, command)
-    if options.role == "chief" and PARENT not in os.environ:
-        reporter = TrialReporter(search, options.max_trials)
-        threading.Thread(target=reporter.report_forever, daemon=True).start()
-    run_tuner(tuner, options.oracle)
+    search_as_worker(search, tasks, search.base.train.threads, command)
+
+
+def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:
+    """Run a search to its result: in this process, or as the chief of workers here or elsewhere."""
+    search.claim()
+    try:
+        lock = filelock.FileLock(options.dir / ".lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
+    with lock:
+        epochs = search.base.train.n_epochs
+        note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {epochs} epochs")
+        system.start_tensorflow()
+        from .lead import search_alone, search_as_chief, search_with_workers  # late: bad input does not wait for it
+
+        own, patience = search.base.train.threads, 60 * options.patience
+        if options.workers:
+            share = own or max(1, system.available_cores() // options.workers)
+            words = [*without_options(argv, ("workers", "train.threads")), f"--train.threads={share}"]
+            search_with_workers(search, options.max_trials, patience, words, options.workers)
+        elif options.role:
+            words = [*without_options(argv, ("role", "worker-name")), "--role", "worker"]
+            worker_command = shlex.join(["python", "-m", "seqmnist_tf.tune", *words])
+            search_as_chief(search, options.max_trials, patience, options.oracle, worker_command)
+        else:
+            search_alone(search, options.max_trials, own, command)
 
 
 def main(argv: list[str]) -> int:
@@ -128,27 +164,14 @@ def main(argv: list[str]) -> int:
     document = read_space(options.space) if options.space else DEFAULT_SPACE
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
     check_choices(search)
-    if options.role == "worker":
-        wait_for_chief(search)
-    search.claim()
     command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])
     os.environ.setdefault("WANDB_RUN_GROUP", f"search-{options.dir.resolve().name}")
-    system.start_tensorflow()
-    if options.role:
-        end_with_parent()
-        set_role(options.role, options.worker_name, options.oracle)
-    if options.role == "worker" or PARENT in os.environ:
-        lead(search, options, argv, command)
+    if options.role == "worker":
+        join_search(search, options, command)
         return system.EXIT_DONE
-    try:
-        lock = filelock.FileLock(options.dir / ".lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
-    with lock:
-        lead(search, options, argv, command)
-        from .result import finish_search  # late: bad input does not wait for it
-
-        finish_search(search, command)
+    if options.role:
+        require_free(options.oracle)
+    lead_search(search, options, argv, command)
     return system.EXIT_DONE
 
 

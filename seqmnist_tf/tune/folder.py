@@ -1,4 +1,4 @@
-"""The folder of a search: its settings, its trials and its result."""
+"""The folder of a search: its settings and its trials."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, write_atomically
+from ..system import InputError, note, write_atomically
 from ..train import RunDirectory
-from .space import Dimension, apply_values
+from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
 WORST = 0.0  # score of a trial that diverged
+OF_A_SUMMARY = ("status", "epochs", "escape_epoch", "seconds_total")
+DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel")
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,7 @@ class SearchFolder:
     @property
     def document(self) -> dict[str, Any]:
         """The settings that two processes of one search share, ready for JSON."""
-        base = cfg.config_to_dict(self.base)
-        for section, key in (("train", "threads"), ("train", "kernel")):
-            del base[section][key]
-        return {"tuner": self.tuner, "base": base, "space": self.space_document}
+        return {"tuner": self.tuner, "base": _shared_values(self.base), "space": self.space_document}
 
     @property
     def file(self) -> Path:
@@ -57,18 +56,32 @@ class SearchFolder:
             InputError: the folder belongs to another search, holds other files, or cannot be written.
         """
         try:
-            if self.file.is_file():
-                if json.loads(self.file.read_text()) != self.document:
+            if found := read_object(self.file):
+                if _with_defaults(found) != self.document:
                     raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
+                return
+            if self.file.exists() or (self.path / ORACLE).is_dir():
+                self._require_own_trials()
+                note(f"{self.file} cannot be read, and is written again")
             elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
                 raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
-            else:
-                self.path.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"cannot read {self.file}: {error}") from None
+
+    def _require_own_trials(self) -> None:
+        """Raise InputError where ``search.json`` is damaged and a trial in the folder is not of this search."""
+        for path in sorted((self.path / "trials").glob("*/config.json")):
+            try:
+                config = cfg.read_config(path)
+            except InputError:
+                continue
+            if self.values_of(config) is None:
+                raise InputError(
+                    f"cannot read {self.file}, and trial {path.parent.name} is of another search "
+                    "(give a new --dir, or that search's arguments)"
+                )
 
     def config(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial with these values."""
@@ -76,49 +89,93 @@ class SearchFolder:
         epochs = values.get("tuner/epochs", config.train.n_epochs)
         return cfg.validate(cfg.with_values(config, {"train.n_epochs": epochs}))
 
+    def values_of(self, config: Config) -> dict[str, Any] | None:
+        """Return the values with which a trial has this configuration; None where no values of the space give it."""
+        values = values_in(self.space, config)
+        if values is None:
+            return None
+        if self.tuner == "hyperband":
+            values["tuner/epochs"] = config.train.n_epochs
+        return values if same_experiment(self.config(values), config) else None
+
     def trial_path(self, trial_id: str) -> Path:
         """Return the run directory of a trial."""
         return self.path / "trials" / trial_id
 
 
+def same_experiment(a: Config, b: Config) -> bool:
+    """Return whether two configurations differ in nothing but what depends on the machine."""
+    apart = set(DEPENDS_ON_THE_MACHINE)
+    if a.model.match_parameters is not None:
+        apart.add("model.hidden_size")  # ``train`` sets it
+    one, other = cfg.flatten(a), cfg.flatten(b)
+    return all(one[key] == other[key] for key in one if key not in apart)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a file; None where it is missing, damaged, or just being written."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def outcome(run: RunDirectory) -> tuple[str, float] | None:
-    """Return the status of a trial's run (completed, stopped, diverged) and its score; None where it has not ended."""
+    """Return the status of a trial's run (completed, stopped, diverged) and its score; None where it has not ended.
+
+    Raises:
+        InputError: a file of the run cannot be read.
+    """
     summary, history = run.summary, run.history()
     if summary is None:
         return None
-    if summary["status"] in ("completed", "stopped"):
-        return summary["status"], history[-1]["val_accuracy"]
-    if summary["status"] == "diverged":
-        return "diverged", WORST
-    return None
+    if missing := [key for key in OF_A_SUMMARY if key not in summary]:
+        raise InputError(f"cannot read {run.path / 'summary.json'}: it has no {missing[0]}")
+    status = summary["status"]
+    if status in ("completed", "stopped"):
+        if not history or len(history) != summary["epochs"] or not isinstance(history[-1].get("val_accuracy"), float):
+            raise InputError(f"cannot read {run.path / 'history.jsonl'}: it lacks epochs of its summary.json")
+        return status, history[-1]["val_accuracy"]
+    return ("diverged", WORST) if status == "diverged" else None
 
 
 def read_trials(search: SearchFolder) -> list[dict[str, Any]]:
-    """Return a row for each trial that has ended, in the order of their numbers."""
+    """Return a row for each trial that has ended, in the order of their numbers.
+
+    A trial whose files cannot be read is left out: it is being written, and is read the next time.
+    """
     rows = []
-    files = (search.path / ORACLE).glob("trial_*/trial.json")
-    for file in sorted(files, key=lambda file: int(file.parent.name.removeprefix("trial_"))):
-        trial = json.loads(file.read_text())
-        run = RunDirectory(search.trial_path(trial["trial_id"]))
-        summary = run.summary
-        if trial["status"] != "COMPLETED" or summary is None:
+    for folder in (search.path / ORACLE).glob("trial_*"):
+        try:
+            row = _trial_row(search, read_object(folder / "trial.json"))
+        except (InputError, OSError, KeyError, TypeError, AttributeError):
             continue
-        # A trial that version 0.1.0 stopped at chance has the status "interrupted"; KerasTuner has its score.
-        status, score = outcome(run) or ("stopped", trial["score"])
-        values = {k: v for k, v in trial["hyperparameters"]["values"].items() if not k.startswith("tuner/")}
-        rows.append(
-            {
-                "trial": trial["trial_id"],
-                "status": status,
-                "score": score,
-                "epochs": summary["epochs"],
-                "escape_epoch": summary["escape_epoch"],
-                "seconds": summary["seconds_total"],
-                "values": values,
-                "hyperparameters": trial["hyperparameters"]["values"],
-            }
-        )
-    return rows
+        if row:
+            rows.append(row)
+    return sorted(rows, key=lambda row: int(row["trial"]))
+
+
+def _trial_row(search: SearchFolder, trial: dict[str, Any] | None) -> dict[str, Any] | None:
+    if trial is None or trial["status"] != "COMPLETED" or not str(trial["trial_id"]).isdecimal():
+        return None
+    run = RunDirectory(search.trial_path(trial["trial_id"]))
+    summary = run.summary
+    if summary is None:
+        return None
+    # A trial that version 0.1.0 stopped at chance has the status "interrupted"; KerasTuner has its score.
+    status, score = outcome(run) or ("stopped", float(trial["score"]))
+    values = trial["hyperparameters"]["values"]
+    return {
+        "trial": trial["trial_id"],
+        "status": status,
+        "score": score,
+        "epochs": summary["epochs"],
+        "escape_epoch": summary["escape_epoch"],
+        "seconds": summary["seconds_total"],
+        "values": {key: value for key, value in values.items() if not key.startswith("tuner/")},
+        "hyperparameters": values,
+    }
 
 
 def best_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,3 +189,23 @@ def best_config(search: SearchFolder, row: dict[str, Any]) -> Config:
     return cfg.validate(
         cfg.with_values(config, {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True})
     )
+
+
+def _shared_values(config: Config) -> dict[str, dict[str, Any]]:
+    """Return a configuration's values without those that depend on the machine, by section."""
+    base = cfg.config_to_dict(config)
+    for name in DEPENDS_ON_THE_MACHINE:
+        section, key = name.split(".")
+        del base[section][key]
+    return base
+
+
+def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the keys that came after it was written, at their defaults."""
+    try:
+        values = {
+            f"{section}.{key}": value for section, keys in document["base"].items() for key, value in keys.items()
+        }
+        return {**document, "base": _shared_values(cfg.with_values(cfg.Config(), values))}
+    except (InputError, KeyError, AttributeError):
+        return document

@@ -25,8 +25,8 @@ class TrialReporter:
         new = [row for row in rows if row["trial"] not in self.reported]
         if new:
             best = best_of(rows)
-            pace = (time.monotonic() - self.started) / (len(rows) - self.before)
-            minutes = (self.max_trials - len(rows)) * pace / 60
+            pace = (time.monotonic() - self.started) / max(1, len(rows) - self.before)
+            minutes = max(0, self.max_trials - len(rows)) * pace / 60
         for row in new:
             self.reported.add(row["trial"])
             say(
@@ -35,9 +35,3 @@ class TrialReporter:
                 f"{minutes:.0f} min left"
             )
         return len(new)
-
-    def report_forever(self) -> None:
-        """Report trials as they end; for a thread of its own."""
-        while True:
-            time.sleep(POLL_SECONDS)
-            self.report_new()

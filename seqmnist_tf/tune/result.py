@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 from .. import config as cfg
 from ..system import RunError, say, write_atomically
 from .folder import SearchFolder, best_config, best_of, read_trials
+from .repeats import repeat_score, repeat_seeds
 from .report import draw_search, search_report
-from .trials import run_trial
-
-REPEATS = 3  # other seeds of the best trial
 
 
-def finish_search(search: SearchFolder, command: str) -> None:
-    """Repeat the best trial with other seeds; write best.json, trials.json, the report and the picture."""
+def finish_search(search: SearchFolder) -> None:
+    """Write best.json, trials.json, the report and the picture of a search whose trials and repeats have ended."""
     rows = read_trials(search)
     if not rows:
         raise RunError(f"no trial of {search.path} has ended with a score")
@@ -23,14 +20,8 @@ def finish_search(search: SearchFolder, command: str) -> None:
     write_atomically(search.path / "best.json", (cfg.config_to_json(best_config(search, best)) + "\n").encode())
     write_atomically(search.path / "trials.json", (json.dumps(rows, indent=1) + "\n").encode())
     draw_search(search, rows, search.path / "search.png")
-    repeats: list[float] = []
-    for n in range(1, REPEATS + 1):
-        seed = (search.base.train.seed + n) % 2**32
-        again = dataclasses.replace(
-            search, path=search.path / "repeats", base=cfg.with_values(search.base, {"train.seed": seed})
-        )
-        repeats.append(run_trial(again, f"seed{seed}", best["hyperparameters"], 0, command))
-    text = search_report(search, rows, repeats)
+    scores = [repeat_score(search, best, seed) for seed in repeat_seeds(search)]
+    text = search_report(search, rows, [score for score in scores if score is not None])
     write_atomically(search.path / "report.md", text.encode())
     say(text)
     say(f"train it: python -m seqmnist_tf.train --config {search.path / 'best.json'}")

@@ -149,6 +149,27 @@ def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config
     return cfg.validate(cfg.with_values(config, settings))
 
 
+def values_in(space: tuple[Dimension, ...], config: Config) -> dict[str, Any] | None:
+    """Return the values with which ``apply_values`` gives a configuration its keys of the space.
+
+    Returns:
+        The values by row; rows that do not apply are left out. None where a row has no value that fits.
+    """
+    has = cfg.flatten(config)
+    values: dict[str, Any] = {}
+    for row in space:
+        if row.only_with and values.get(row.only_with[0]) != row.only_with[1]:
+            continue
+        if row.choices:
+            fits = [label for label, keys in row.choices.items() if all(has[key] == keys[key] for key in keys)]
+            if not fits:
+                return None
+            values[row.name] = fits[0]
+        else:
+            values[row.name] = has[row.name]
+    return values
+
+
 def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
     def refuse(text: str, got: Any) -> NoReturn:
         raise InputError(f"{name} in the search space {text} (got {json.dumps(got)[:60]})")

@@ -1,13 +1,71 @@
-"""The trials of a search: each is a run of ``train``."""
+"""The trials of a search, and the repeats of the best: each is a run of ``train``."""
 
 from __future__ import annotations
 
+import shutil
+import time
+import zipfile
+from pathlib import Path
 from typing import Any
 
+import keras
+
 from .. import config as cfg
-from ..system import note
+from ..config import Config
+from ..system import InputError, note
 from ..train import AT_CHANCE, RunDirectory, StopRule, resume, train
-from .folder import SearchFolder, outcome
+from .folder import SearchFolder, outcome, same_experiment
+from .repeats import repeat_config, repeat_path
+from .task import Task, TaskLost, Watcher
+
+BUSY_SECONDS = 2.0
+REMIND_SECONDS = 60.0
+
+
+def task_run(search: SearchFolder, task: Task) -> tuple[RunDirectory, Config]:
+    """Return the run directory of a task, which need not exist, and its configuration."""
+    if task.seed is None:
+        return RunDirectory(search.trial_path(task.trial)), search.config(task.values)
+    config = repeat_config(search, task.values, task.seed)
+    return RunDirectory(repeat_path(search, task.trial, config)), config
+
+
+def run_task(
+    search: SearchFolder, task: Task, threads: int = 0, command: str = "", watcher: Watcher | None = None
+) -> float:
+    """Train a task to its end, from its last checkpoint if it had begun, and return its score.
+
+    A run whose files are damaged is moved to the search's ``damaged/`` and trained anew.
+
+    Args:
+        search: the search.
+        task: the trial or repeat.
+        threads: ``train.threads``; 0 leaves the configuration's.
+        command: the command line, for the record.
+        watcher: follows the run.
+
+    Returns:
+        The validation accuracy of the last epoch, 0 to 1; 0 where the run diverged.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted.
+        TaskLost: another worker has the task.
+    """
+    watcher = watcher or Watcher()
+    run, config = task_run(search, task)
+    config = cfg.with_values(config, {"train.threads": threads} if threads else {})
+    _wait_until_free(run, task, watcher)
+    _prepare(search, run, config, task)
+    if (ended := outcome(run)) is None:
+        keras.utils.clear_session()
+        _train_to_end(search, run, config, command, _stop_rule(config.train.n_epochs, watcher))
+        if (ended := outcome(run)) is None:
+            raise KeyboardInterrupt
+    status, score = ended
+    if status != "completed":
+        reason = (run.summary or {}).get("reason")
+        note(f"{task}: {status}{f' ({reason})' if reason else ''}")
+    return score
 
 
 def stop_at_chance(n_epochs: int) -> StopRule:
@@ -22,37 +80,74 @@ def stop_at_chance(n_epochs: int) -> StopRule:
     return rule
 
 
-def run_trial(search: SearchFolder, trial_id: str, values: dict[str, Any], threads: int, command: str) -> float:
-    """Train a trial to its end, from its last checkpoint if it had begun, and return its score.
+def _stop_rule(n_epochs: int, watcher: Watcher) -> StopRule:
+    at_chance = stop_at_chance(n_epochs)
 
-    Args:
-        search: the search.
-        trial_id: name of the trial's run directory.
-        values: KerasTuner's hyperparameters.
-        threads: ``train.threads``; 0 leaves the configuration's.
-        command: the command line, for the record.
+    def rule(history: list[dict[str, Any]]) -> str | None:
+        watcher.epoch_ended(len(history), n_epochs)
+        if watcher.lost():
+            raise TaskLost
+        return at_chance(history)
 
-    Returns:
-        The validation accuracy of the last epoch, 0 to 1; 0 where the run diverged.
+    return rule
 
-    Raises:
-        KeyboardInterrupt: the run was interrupted.
-    """
-    config = cfg.with_values(search.config(values), {"train.threads": threads} if threads else {})
-    path = search.trial_path(trial_id)
-    run = RunDirectory(path)
-    ended = outcome(run)
-    if ended is None:
-        rule = stop_at_chance(config.train.n_epochs)
-        if path.is_dir():
-            resume(path, command=command, stop_rule=rule)
-        else:
-            train(config, path, preset=search.preset, command=command, stop_rule=rule)
-        ended = outcome(run)
-        if ended is None:
-            raise KeyboardInterrupt
-    status, score = ended
-    if status != "completed":
-        reason = (run.summary or {}).get("reason")
-        note(f"trial {trial_id}: {status}{f' ({reason})' if reason else ''}")
-    return score
+
+def _train_to_end(search: SearchFolder, run: RunDirectory, config: Config, command: str, rule: StopRule) -> None:
+    if run.path.is_dir():
+        try:
+            resume(run.path, command=command, stop_rule=rule)
+            return
+        except InputError as error:
+            if "cannot be resumed" not in str(error):
+                raise
+            _set_aside(search, run.path, str(error))
+    train(config, run.path, preset=search.preset, command=command, stop_rule=rule)
+
+
+def _wait_until_free(run: RunDirectory, task: Task, watcher: Watcher) -> None:
+    """Wait while another process trains a run, such as a worker that was given up too early."""
+    began = reminded = time.monotonic()
+    told = False
+    while run.path.is_dir():
+        try:
+            run.lock().lock.release()
+            return
+        except InputError:
+            if watcher.lost():
+                raise TaskLost from None
+            if not told or time.monotonic() - reminded > REMIND_SECONDS:
+                told, reminded = True, time.monotonic()
+                note(f"{task}: {run.path} is in use by another process: waiting for {reminded - began:.0f} s")
+            time.sleep(BUSY_SECONDS)
+
+
+def _prepare(search: SearchFolder, run: RunDirectory, config: Config, task: Task) -> None:
+    """Remove or set aside the damaged files of a run that has not ended, so that it is resumed, or trained anew."""
+    if not run.path.is_dir():
+        return
+    try:
+        if outcome(run) is not None:
+            return
+    except InputError as error:
+        note(f"{task} is finished again: {error}")
+        (run.path / "summary.json").unlink(missing_ok=True)
+    try:
+        _ = run.environment, run.pixel_order(), run.history()
+        if not same_experiment(config, run.config):
+            raise InputError(f"{run.path / 'config.json'} is not the configuration of {task}")
+        if run.resume_file.exists():
+            with zipfile.ZipFile(run.resume_file) as file:
+                if broken := file.testzip():
+                    raise InputError(f"{run.resume_file} is damaged ({broken})")
+    except (InputError, OSError, zipfile.BadZipFile) as error:
+        _set_aside(search, run.path, str(error))
+
+
+def _set_aside(search: SearchFolder, path: Path, reason: str) -> None:
+    folder = search.path / "damaged"
+    folder.mkdir(exist_ok=True)
+    number = 1
+    while (target := folder / f"{path.parent.name}-{path.name}-{number}").exists():
+        number += 1
+    shutil.move(path, target)
+    note(f"{path} is trained again from its start, and what was there is now {target}: {reason}")

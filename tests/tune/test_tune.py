@@ -21,9 +21,11 @@ from seqmnist_tf.system import RunError
 from seqmnist_tf.train import AT_CHANCE, RunDirectory, train
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
-from seqmnist_tf.tune import parse_space, result, trials, workers
+from seqmnist_tf.tune import parse_space, repeats, trials
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
+from seqmnist_tf.tune.processes import without_options
 from seqmnist_tf.tune.report import search_report
+from seqmnist_tf.tune.task import Task
 from tests.conftest import Result
 from tests.toy import ROOT
 
@@ -37,7 +39,7 @@ SPACE = {
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result, "REPEATS", 2)
+    monkeypatch.setattr(repeats, "REPEATS", 2)
     monkeypatch.setenv("WANDB_RUN_GROUP", "")  # so that it is as before after the test
     monkeypatch.delenv("WANDB_RUN_GROUP")
 
@@ -153,7 +155,7 @@ def test_a_stopped_trial_is_not_run_again(
     assert answer.status == 0, answer.err
     assert {path: path.read_bytes() for path in before} == before
     assert trials_of(search.path) == rows and rows[0]["status"] == "stopped"
-    score = trials.run_trial(search, "0", rows[0]["hyperparameters"], 1, "")  # as after a kill before KerasTuner's note
+    score = trials.run_task(search, Task("0", rows[0]["hyperparameters"]))  # as after a kill before KerasTuner's note
     assert score == rows[0]["score"]
 
 
@@ -244,12 +246,12 @@ import os, signal, sys
 from seqmnist_tf.data import sequences
 from seqmnist_tf.system import run_command
 from seqmnist_tf.train import callbacks
-from seqmnist_tf.tune import result
+from seqmnist_tf.tune import repeats
 from seqmnist_tf.tune.__main__ import main
 from tests.toy import toy_mnist
 
 sequences.load_mnist = toy_mnist
-result.REPEATS = 1
+repeats.REPEATS = 1
 left = int(os.environ.get("KILL_AFTER", "0"))
 on_batch_end = callbacks.BatchLog.on_train_batch_end
 def batch_end(self, batch, logs=None):
@@ -425,7 +427,8 @@ def test_a_chief_and_a_worker_by_hand(tmp_path: Path, space_file: str) -> None:
 def test_only_workers_of_this_machine_reach_the_chief(tmp_path: Path) -> None:
     parsed = tune_command.make_parser().parse_args(["--tuner=random", "--max-trials=1", "--dir=x", "--workers=2"])
     assert parsed.oracle is None
-    assert workers.without_workers(["--workers", "2", "--epochs=1", "--workers=3", "a"]) == ["--epochs=1", "a"]
+    argv = ["--workers", "2", "--epochs=1", "--worker_name=b", "a", "--workers=3"]
+    assert without_options(argv, ("workers", "worker-name")) == ["--epochs=1", "a"]
 
 
 def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""The chief of a search: hands out its tasks to workers, and says and mends what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import keras_tuner
+
+from ..system import RunError, note, say, write_atomically
+from .folder import SearchFolder
+from .processes import LocalWorkers
+from .progress import POLL_SECONDS, TrialReporter
+from .roster import MISSING_SECONDS, Roster
+from .service import start_server
+from .task import Task
+from .tasks import Tasks
+
+ALONE_SECONDS = 3.0  # without any worker, after which that is said
+STATUS_SECONDS = 30.0  # between two lines about what runs
+REMIND_SECONDS = 300.0
+
+
+class Chief:
+    """Answers the workers' calls, and watches over the workers.
+
+    Args:
+        search: the search.
+        oracle: its oracle, loaded.
+        max_trials: maximum number of trials, for reports.
+        patience: seconds without a sign of a worker, after which its task is given to another.
+        type_for: returns what a person types to start a worker of this name.
+    """
+
+    def __init__(
+        self,
+        search: SearchFolder,
+        oracle: keras_tuner.Oracle,
+        max_trials: int,
+        patience: float,
+        type_for: Callable[[str], str],
+    ) -> None:
+        self.search, self.type_for = search, type_for
+        self.tasks, self.roster = Tasks(search, oracle), Roster(patience)
+        self.reporter = TrialReporter(search, max_trials)
+        self.token = uuid.uuid4().hex
+        self.workers: LocalWorkers | None = None
+        self._ended_repeats: list[str] = []
+        self._reported = -1
+        self._said = self._accompanied = self._reminded = time.monotonic()
+        self._lock = threading.Lock()
+        for name in oracle.ongoing_trials:
+            self.roster.expect(name)
+
+    def listen(self, address: str) -> int:
+        """Begin to answer calls at ``HOST:PORT``; return the port.
+
+        Raises:
+            InputError: the address is in use, or not of this machine.
+        """
+        methods = {"beat": self.beat, "take": self.take, "end": self.end}
+        self.server, port = start_server(address, methods)
+        address = f"{address.rpartition(':')[0]}:{port}"
+        write_atomically(self.search.path / ".chief", json.dumps({"oracle": address, "token": self.token}).encode())
+        return port
+
+    def beat(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Take note of a worker; say whether the task that it works on is still its own."""
+        name, task = str(call["name"]), call.get("task")
+        if not self.roster.hear(name, str(call["instance"]), call.get("epoch")):
+            return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
+        yours = task is None or self.tasks.held_by(name) == Task(**task) or self.tasks.claim(name, Task(**task))
+        return {"yours": yours, "token": self.token}
+
+    def take(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Return a worker's next task."""
+        name = str(call["name"])
+        if not self.roster.hear(name, str(call["instance"]), "epoch 1"):
+            return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
+        answer = self.tasks.take(name)
+        if isinstance(answer, Task):
+            note(f"{name}: {answer} begins")
+            return {"task": asdict(answer)}
+        if answer == "end":
+            self.roster.members[name].dismissed = True
+        return {"answer": answer}
+
+    def end(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Record the result of a worker's task."""
+        task, score = Task(**call["task"]), call["score"]
+        if not self.tasks.end(str(call["name"]), task, score, str(call["reason"])):
+            return {}
+        if score is None:
+            note(f"{task} failed: {call['reason']}")
+        elif task.seed is not None:
+            with self._lock:
+                self._ended_repeats.append(f"{task}: validation accuracy {score:.2%}")
+        return {}
+
+    def run(self) -> None:
+        """Watch over the workers until the search has ended.
+
+        Raises:
+            RunError: trials failed repeatedly, or this machine's workers died repeatedly.
+        """
+        over: float | None = None
+        while over is None or (self._undismissed() and time.monotonic() - over < MISSING_SECONDS):
+            time.sleep(POLL_SECONDS)
+            self.look_after()
+            if self.tasks.progress.error:
+                raise RunError(f"the search cannot continue: {self.tasks.progress.error}")
+            if over is None and self.tasks.over():
+                over = time.monotonic()
+
+    def look_after(self) -> None:
+        """Report results, and say what is wrong with workers; give the tasks of dead ones to others."""
+        self._report()
+        if self.workers:
+            self.workers.look_after(self.tasks.progress.ended)
+        for name, task in self.tasks.holders().items():
+            self._look_after_worker(name, task)
+        now = time.monotonic()
+        if self.roster.alive():
+            self._accompanied = now
+        elif not self.workers and min(now - self._accompanied, now - self._reminded) >= ALONE_SECONDS:
+            note(f"no worker is there; start one, or several: {self.type_for('NAME')}")
+            self._reminded = now + REMIND_SECONDS - ALONE_SECONDS
+        if now - self._said >= STATUS_SECONDS and (running := self.tasks.holders()):
+            rows = (f"{task} ({name}, {self.roster.members[name].epoch})" for name, task in running.items())
+            note(f"running: {', '.join(rows)}")
+            self._said = now
+
+    def close(self) -> None:
+        """Stop answering calls."""
+        self.server.stop(grace=1.0).wait()
+
+    def _undismissed(self) -> bool:
+        return any(not self.roster.members[name].dismissed for name in self.roster.alive())
+
+    def _report(self) -> None:
+        with self._lock:
+            repeats, self._ended_repeats = self._ended_repeats, []
+        if self.tasks.progress.ended != self._reported:
+            self._reported = self.tasks.progress.ended
+            if self.reporter.report_new():
+                self._said = time.monotonic()
+        for line in repeats:
+            say(line)
+
+    def _look_after_worker(self, name: str, task: Task) -> None:
+        if name not in self.roster.members:
+            self.roster.expect(name)
+        member = self.roster.members[name]
+        silent, minutes = self.roster.silence(name), member.patience / 60
+        if silent < MISSING_SECONDS:
+            if member.told:
+                note(f"worker {name} is back")
+                member.told = False
+            return
+        if not member.told:
+            cure = "" if self.workers else f"start it again: {self.type_for(name)}; "
+            note(
+                f"worker {name} is missing since {member.since} and has {task}; {cure}"
+                f"{minutes:.3g} min after that (--patience) the task is given to another worker"
+            )
+            member.told = True
+        if silent > member.patience:
+            self.tasks.release(name)
+            note(f"{task} goes back to the queue, and another worker continues it from its last epoch")
+            if self.workers:
+                self.workers.kill(name)

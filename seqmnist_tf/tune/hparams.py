@@ -1,0 +1,61 @@
+"""The trials of a search for TensorBoard's HParams page, by its own API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api  # type: ignore[import-untyped]
+
+from .folder import SearchFolder
+from .space import Dimension
+from .task import Task
+from .trials import task_run
+
+SUFFIX = ".hparams"
+METRIC = "val_accuracy"
+
+
+def log_hparams(search: SearchFolder, task: Task, score: float) -> None:
+    """Write a trial's values and score to its ``tensorboard/``, once, where ``tensorboard.enabled`` is true.
+
+    The search's ``tensorboard/`` gets the space. Repeats are left out: they have the values of their trial.
+    """
+    run, config = task_run(search, task)
+    if not config.tensorboard.enabled or task.seed is not None:
+        return
+    hparams = {_hparam(row): _value(row, task.values[row.name]) for row in search.space if row.applies(task.values)}
+    if writer := _new_writer(search.path / "tensorboard"):
+        with writer.as_default():
+            metric = api.Metric(METRIC, display_name="validation accuracy")
+            api.hparams_config([_hparam(row) for row in search.space], [metric])
+        writer.close()
+    if writer := _new_writer(run.path / "tensorboard"):
+        callback = api.KerasCallback(writer, hparams, trial_id=task.trial)
+        callback.on_train_begin()
+        with writer.as_default():
+            tf.summary.scalar(METRIC, score, step=len(run.history()))
+        callback.on_train_end()
+        writer.close()
+
+
+def _new_writer(folder: Path) -> Any:
+    """Return a writer of a file in a folder, None where it has one of an earlier call."""
+    if any(folder.glob(f"*{SUFFIX}")):
+        return None
+    return tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
+
+
+def _hparam(row: Dimension) -> api.HParam:
+    if row.choices:
+        return api.HParam(row.name, api.Discrete(list(row.choices)))
+    domain = api.IntInterval if row.integer else api.RealInterval
+    number = int if row.integer else float
+    return api.HParam(row.name, domain(number(row.low or 0), number(row.high or 0)))
+
+
+def _value(row: Dimension, value: Any) -> Any:
+    if row.choices:
+        return value
+    return int(value) if row.integer else float(value)

@@ -1,0 +1,78 @@
+"""Which workers have been heard, and when, by the chief's own clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BEAT_SECONDS = 2.0  # between two beats of a worker
+MISSING_SECONDS = 20.0  # without a beat, after which a worker counts as missing
+INHERITED_SECONDS = 60.0  # for a worker to report after the chief was restarted
+
+
+@dataclass
+class Member:
+    """A worker.
+
+    Attributes:
+        instance: the process that bears the name; empty for a worker of a chief before.
+        heard: when it was heard last, in seconds of the chief's clock.
+        since: the time of day of that.
+        patience: seconds without a beat, after which its task is given to another.
+        epoch: how far its task is, for people.
+        told: whether people know that it is missing.
+        dismissed: whether it knows that the search has ended.
+    """
+
+    instance: str
+    heard: float
+    since: str
+    patience: float
+    epoch: str = ""
+    told: bool = False
+    dismissed: bool = False
+
+
+class Roster:
+    """The workers of a chief.
+
+    Args:
+        patience: seconds without a beat, after which a worker's task is given to another.
+        clock: returns seconds; replaced in tests.
+    """
+
+    def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.patience, self.clock = patience, clock
+        self.members: dict[str, Member] = {}
+        self._lock = threading.Lock()
+
+    def expect(self, name: str) -> None:
+        """Wait for a worker of the chief before."""
+        self.members[name] = Member("", self.clock(), _time_of_day(), min(self.patience, INHERITED_SECONDS))
+
+    def hear(self, name: str, instance: str, epoch: str | None = None) -> bool:
+        """Take note of a beat; return False where another process bears the name and is alive."""
+        with self._lock:
+            member = self.members.get(name)
+            if member and member.instance not in ("", instance) and self.silence(name) < MISSING_SECONDS / 2:
+                return False
+            if member is None or member.instance != instance:
+                member = self.members[name] = Member(instance, 0, "", self.patience, told=bool(member and member.told))
+            member.heard, member.since = self.clock(), _time_of_day()
+            if epoch is not None:
+                member.epoch = epoch
+            return True
+
+    def silence(self, name: str) -> float:
+        """Return the seconds since a worker was heard."""
+        return self.clock() - self.members[name].heard
+
+    def alive(self) -> list[str]:
+        """Return the workers that are not missing."""
+        return [name for name in list(self.members) if self.silence(name) < MISSING_SECONDS]
+
+
+def _time_of_day() -> str:
+    return time.strftime("%H:%M:%S")

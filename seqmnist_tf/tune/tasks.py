@@ -1,0 +1,150 @@
+"""What a search has to do next: trials, whose values the oracle chooses, then repeats of the best one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import keras_tuner
+
+from ..system import first_line, note
+from .folder import SearchFolder, best_of, read_trials
+from .oracle import OBJECTIVE
+from .repeats import repeat_score, repeat_seeds
+from .task import Answer, Task
+
+
+@dataclass
+class Progress:
+    """What has ended since the search was opened."""
+
+    ended: int = 0
+    error: str | None = None
+
+
+class Tasks:
+    """Hands out the tasks of a search to its workers, and takes their results. Its methods may be called at once.
+
+    Args:
+        search: the search.
+        oracle: its oracle, loaded.
+    """
+
+    def __init__(self, search: SearchFolder, oracle: keras_tuner.Oracle) -> None:
+        self.search, self.oracle = search, oracle
+        self.progress = Progress()
+        self._lock = threading.RLock()
+        self._exhausted = False
+        self._best: dict[str, Any] = {}  # row of the best trial, once all have ended
+        self._repeats: dict[str, Task] = {}  # by worker
+        self._failed: set[int] = set()  # seeds
+
+    def take(self, worker: str) -> Answer:
+        """Return a worker's task: the one that it has not ended, or a new one."""
+        with self._lock:
+            if self.progress.error:
+                return "end"
+            if worker in self._repeats:
+                return self._repeats[worker]
+            trial = self.oracle.create_trial(worker)
+            if trial.status == "RUNNING":
+                return Task(trial.trial_id, dict(trial.hyperparameters.values))
+            if self.oracle.ongoing_trials or trial.status == "IDLE":
+                return "wait"
+            return self._take_repeat(worker)
+
+    def held_by(self, worker: str) -> Task | None:
+        """Return the task that a worker has; None where it has none."""
+        if worker in self._repeats:
+            return self._repeats[worker]
+        trial = self.oracle.ongoing_trials.get(worker)
+        return Task(trial.trial_id, dict(trial.hyperparameters.values)) if trial else None
+
+    def holders(self) -> dict[str, Task]:
+        """Return the workers that have a task, each with it."""
+        with self._lock:
+            names = [*self.oracle.ongoing_trials, *self._repeats]
+            return {name: task for name in names if (task := self.held_by(name))}
+
+    def end(self, worker: str, task: Task, score: float | None, reason: str = "") -> bool:
+        """Record a result, None for a task that failed; return False where the worker does not have the task."""
+        with self._lock:
+            if not self.claim(worker, task):
+                return False
+            if task.seed is None:
+                self._end_trial(task, score, reason)
+            else:
+                del self._repeats[worker]
+                if score is None:
+                    self._failed.add(task.seed)
+            self.progress.ended += 1
+            return True
+
+    def release(self, worker: str) -> None:
+        """Take a worker's task away and put it back into the queue."""
+        with self._lock:
+            self._repeats.pop(worker, None)
+            self.oracle.tuner_ids.discard(worker)
+            if trial := self.oracle.ongoing_trials.pop(worker, None):
+                self.oracle._retry_queue.append(trial.trial_id)
+                self.oracle.save()
+
+    def claim(self, worker: str, task: Task) -> bool:
+        """Return whether a worker that is at work on a task has it, or gets it from the queue, where it waits."""
+        with self._lock:
+            if (held := self.held_by(worker)) is not None:
+                return held == task
+            if task.seed is not None:
+                free = self._best.get("trial") == task.trial and task.seed in self._open_repeats()
+                if free:
+                    self._repeats[worker] = task
+                return free
+            if task.trial not in self.oracle._retry_queue:
+                return False
+            self.oracle._retry_queue.remove(task.trial)
+            self.oracle.ongoing_trials[worker] = self.oracle.trials[task.trial]
+            return True
+
+    def over(self) -> bool:
+        """Return whether nothing is left to do."""
+        with self._lock:
+            if self.oracle.ongoing_trials or self.oracle._retry_queue or self._repeats:
+                return False
+            if not self._exhausted and len(self.oracle.trials) < self.oracle.max_trials:
+                return False
+            return not (self._find_best() and self._open_repeats())
+
+    def _end_trial(self, task: Task, score: float | None, reason: str) -> None:
+        trial = self.oracle.trials[task.trial]
+        if score is not None:
+            self.oracle.update_trial(task.trial, {OBJECTIVE: score})
+        trial.status, trial.message = ("FAILED", reason) if score is None else ("COMPLETED", None)
+        try:
+            self.oracle.end_trial(trial)
+        except RuntimeError as error:  # several trials in a row have failed
+            self.progress.error = f"{first_line(error)} {reason}"
+
+    def _take_repeat(self, worker: str) -> Answer:
+        self._exhausted = True
+        if not self._find_best():
+            return "end"
+        if free := self._open_repeats():
+            self._repeats[worker] = Task(self._best["trial"], self._best["hyperparameters"], free[0])
+            return self._repeats[worker]
+        return "wait" if self._repeats else "end"
+
+    def _find_best(self) -> bool:
+        """Find the best trial of a search whose trials have ended; return False where no trial has a score."""
+        if not self._best and (rows := read_trials(self.search)):
+            self._best = best_of(rows)
+            if left := self._open_repeats():
+                seeds = ", ".join(map(str, left))
+                note(f"the trials have ended; the best, trial {self._best['trial']}, is repeated with seeds {seeds}")
+        return bool(self._best)
+
+    def _open_repeats(self) -> list[int]:
+        """Return the seeds of the repeats that nobody works on and that have not ended."""
+        taken = {task.seed for task in self._repeats.values()} | self._failed
+        free = [seed for seed in repeat_seeds(self.search) if seed not in taken]
+        return [seed for seed in free if self._best and repeat_score(self.search, self._best, seed) is None]
