@@ -45,10 +45,11 @@ def many_mnist(source: str = "auto", folder: Any = None, splits: Sequence[str] =
 
 
 class Repository(NamedTuple):
-    """A git folder, and its one commit: the sources of this package."""
+    """A git folder, its one commit, and the files of that commit: the sources of this package."""
 
     git_folder: Path
     commit: str
+    sources: dict[str, bytes]
 
     def at(self, root: Path) -> None:
         """Make ``root`` a clone of it."""
@@ -64,19 +65,21 @@ def git(root: Path, *words: str) -> str:
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     root = tmp_path_factory.mktemp("repository")
-    for name, content in package_sources().items():
+    sources = package_sources()
+    for name, content in sources.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     git(root, "init", "-q")
     git(root, "add", "-f", ".")
     git(root, "commit", "-q", "-m", "sources")
-    return Repository(root / ".git", git(root, "rev-parse", "HEAD"))
+    return Repository(root / ".git", git(root, "rev-parse", "HEAD"), sources)
 
 
-def patch_small(patch: pytest.MonkeyPatch, commit: str) -> None:
+def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
-    patch.setattr(environment, "git_state", lambda: {"commit": commit, "dirty": False})
+    patch.setattr(environment, "git_state", lambda: {"commit": repository.commit, "dirty": False})
+    patch.setattr(environment, "package_sources", lambda: repository.sources)
     patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))
 
 
@@ -99,7 +102,7 @@ def runs(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> li
     """Two finished runs of the small preset, seeds 0 and 1."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch, repository.commit)
+        patch_small(patch, repository)
         for seed in (0, 1):
             config = cfg.with_values(cfg.preset("strong"), {"train.seed": seed})
             command = f"python -m seqmnist_tf.train strong --train.seed {seed}"
@@ -111,7 +114,7 @@ def runs(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> li
 def published_once(runs: list[Path], repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = empty_clone(tmp_path_factory.mktemp("clone"), repository)
     with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch, repository.commit)
+        patch_small(patch, repository)
         for run in runs:
             add_record(RunDirectory.open(run), "strong", root / "results")
         pages.write_documents(root)
@@ -121,7 +124,7 @@ def published_once(runs: list[Path], repository: Repository, tmp_path_factory: p
 @pytest.fixture
 def clone(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty clone, which is also the working directory."""
-    patch_small(monkeypatch, repository.commit)
+    patch_small(monkeypatch, repository)
     monkeypatch.chdir(empty_clone(tmp_path, repository))
     return tmp_path
 
@@ -129,7 +132,7 @@ def clone(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def published(published_once: Path, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with both runs published and all documents written, which is also the working directory."""
-    patch_small(monkeypatch, repository.commit)
+    patch_small(monkeypatch, repository)
     shutil.copytree(published_once, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,0 +1,165 @@
+"""The commit, the sources and the command of a run, and its files as they are published."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf.results import clone as git_clone
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.pages import render_section, write_documents
+from seqmnist_tf.results.public_files import public_files
+from seqmnist_tf.results.train_command import is_absolute, parse_command, public_command
+from seqmnist_tf.results.verify import record_problems
+from seqmnist_tf.system import InputError, hash_sources
+from seqmnist_tf.train import RunDirectory
+from tests.results.conftest import Repository, git
+from tests.results.files import change_json, content
+
+SEED1 = Path("results/strong/seed1")
+
+
+def test_the_sources_of_a_commit_are_those_of_its_working_tree(repository: Repository, clone: Path) -> None:
+    assert git_clone.sources_at(clone, repository.commit) == repository.sources
+    assert git_clone.commit_problems(clone, repository.commit) == []
+
+
+def test_a_tree_or_file_is_no_commit(repository: Repository, clone: Path) -> None:
+    for name in (f"{repository.commit}^{{tree}}", f"{repository.commit}:setup.py"):
+        (problem,) = git_clone.commit_problems(clone, git(clone, "rev-parse", name))
+        assert problem.endswith("is not a commit of this clone")
+
+
+def test_a_shallow_clone_says_so(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "whole")
+    for message in ("first", "second"):
+        git(tmp_path / "whole", "commit", "-q", "--allow-empty", "-m", message)
+    first = git(tmp_path / "whole", "rev-parse", "HEAD^")
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{tmp_path / 'whole'}", "shallow")
+    assert git_clone.commit_problems(tmp_path / "whole", first) == []
+    assert git_clone.commit_problems(tmp_path / "shallow", first) == [
+        f"its commit {first[:7]} is not in this clone, which is shallow (git fetch --unshallow)"
+    ]
+    (tmp_path / "nothing").mkdir()
+    (problem,) = git_clone.commit_problems(tmp_path / "nothing", first)
+    assert problem.endswith("is not a git clone")
+
+
+def from_wheel(version: str, sources: dict[str, bytes]) -> None:
+    def change(environment: dict) -> None:
+        environment["git"] = {"commit": None, "dirty": None}
+        environment["versions"]["seqmnist_tf"] = version
+        environment["sources"] = hash_sources(sources)
+
+    change_json(SEED1 / "environment.json", change)
+
+
+def test_a_run_of_a_released_version_needs_no_clone(repository: Repository, published: Path) -> None:
+    wheel = {name: content for name, content in repository.sources.items() if "/" in name}
+    from_wheel("9.8.7", wheel)
+    assert record_problems(SEED1, Path()) == ["its commit is unknown, and version 9.8.7 is not a tag of this clone"]
+    git(published, "tag", "-f", "v9.8.7", repository.commit)
+    assert record_problems(SEED1, Path()) == []
+    assert "| `v9.8.7` |" in render_section("runs", Board.read(Path("results")))
+    from_wheel("9.8.7", {**wheel, "seqmnist_tf/more.py": b""})
+    assert record_problems(SEED1, Path()) == [
+        "sources in environment.json is not the hash of the code of version 9.8.7"
+    ]
+    from_wheel("--help", wheel)
+    assert "is not a tag of this clone" in record_problems(SEED1, Path())[0]
+
+
+def test_commits_of_before_recorded_no_hash(published: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "old")
+    old = tmp_path / "old"
+    (old / "seqmnist_tf").mkdir()
+    (old / "seqmnist_tf" / "__init__.py").write_text("")
+    git(old, "add", ".")
+    git(old, "commit", "-q", "-m", "before")
+    change_json(SEED1 / "environment.json", lambda d: d["git"].update(commit=git(old, "rev-parse", "HEAD")))
+    change_json(SEED1 / "environment.json", lambda d: d.pop("sources"))
+    for name in ("predictions.csv", "record.json"):
+        (SEED1 / name).unlink()
+    assert record_problems(SEED1, old) == []
+
+
+def test_places_of_the_machine_are_not_published(runs: list[Path], clone: Path) -> None:
+    run, record = RunDirectory(clone / "run"), clone / "strong" / "seed0"
+    shutil.copytree(runs[0], run.path)
+    (clone / "more.json").write_text('{"train": {"threads": 0}}')
+    words = f"--config={clone}/more.json --data.dir /home/me/data --run-dir /home/me/runs/x"
+    command = f"python -m seqmnist_tf.train strong --train.seed 0 {words}"
+    again = "python -m seqmnist_tf.train --run-dir=/home/me/runs/x --resume"
+    change_json(run.path / "config.json", lambda d: d["data"].update(dir="/home/me/data"))
+    change_json(
+        run.path / "environment.json",
+        lambda d: d.update(command=command, resumed=[{**d, "command": again}]),
+    )
+    config_id = run.config_id
+    record.mkdir(parents=True)
+    for name, data in public_files(run).items():
+        (record / name).write_bytes(data)
+    assert record_problems(record, clone) == []
+    assert not [name for name, data in content(record).items() if b"/home" in data]
+    published = RunDirectory(record)
+    assert published.config_id == config_id and published.config.data.dir is None
+    assert published.environment["command"] == (
+        "python -m seqmnist_tf.train strong --train.threads 0 --train.seed 0 --run-dir x"
+    )
+    assert published.environment["resumed"][0]["command"] == "python -m seqmnist_tf.train --run-dir x --resume"
+
+
+def test_a_command_without_places_is_published_as_it_is() -> None:
+    command = "python -m seqmnist_tf.train  strong --train.seed=1 --run-dir 'my runs/1'"
+    assert public_command(command) == command
+    with pytest.raises(InputError, match=r"names a file that is not there \(--config /nowhere\)"):
+        public_command("python -m seqmnist_tf.train --config /nowhere")
+
+
+@pytest.mark.parametrize(
+    ("word", "absolute"),
+    [("/x", True), ("~/x", True), ("C:\\x", True), ("\\\\host\\x", True), ("x/y", False), ("m:Layer", False)],
+)
+def test_absolute_paths(word: str, absolute: bool) -> None:
+    assert is_absolute(word) is absolute
+
+
+def test_a_command_is_parsed_as_train_does() -> None:
+    args = parse_command("python -m seqmnist_tf.train --resume strong --train.n-epochs 3 --run_dir x")
+    assert (args.preset, args.given, args.options.resume) == ("strong", {"train.n_epochs": 3}, "required")
+    assert parse_command("python -m seqmnist_tf.train --run-dir x --resume auto sgd").options.resume == "auto"
+
+
+def test_missing_predictions_are_written_from_the_model(published: Path) -> None:
+    path = SEED1 / "predictions.csv"
+    before = path.read_bytes()
+    path.unlink()
+    manifest = Path("results/SHA256SUMS")
+    whole = manifest.read_text()
+    manifest.write_text("".join(line for line in whole.splitlines(keepends=True) if "seed1/predictions" not in line))
+    write_documents()
+    assert (path.read_bytes(), manifest.read_text()) == (before, whole)
+    # A process that was killed between the file and the manifest.
+    manifest.write_text("".join(line for line in whole.splitlines(keepends=True) if "seed1/predictions" not in line))
+    path.write_bytes(b"half")
+    write_documents()
+    assert (path.read_bytes(), manifest.read_text()) == (before, whole)
+
+
+def test_a_layers_text_cannot_end_its_fence(published: Path) -> None:
+    (SEED1 / "layer.py").write_text('"""\n```\n````\n# <b>\n"""\n')
+    text = render_section("layers", Board.read(Path("results")))
+    assert text.splitlines()[0] == "[`strong`, seed 1](results/strong/seed1):"
+    assert text.splitlines()[2] == "`````python" and text.splitlines()[-1] == "`````"
+    (SEED1 / "layer.py").unlink()
+    assert render_section("layers", Board.read(Path("results"))) == "No published run has a layer of its own."
+
+
+def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) -> None:
+    Path("results/strong").rename("results/my_run")
+    text = render_section("rows_to_paste", Board.read(Path("results")))
+    latex = text.split("```latex\n")[1]
+    assert r"\texttt{my\_run}" in latex and "LSTM(16)" in latex
+    assert "_" not in latex.replace(r"\_", "")

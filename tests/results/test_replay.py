@@ -1,0 +1,161 @@
+"""Replay: the first losses of a run are computed anew, and no edit of its files survives that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seqmnist_tf.lstm import native
+from seqmnist_tf.results import replay
+from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.history import parse_losses
+from seqmnist_tf.results.manifest import manifest_problems
+from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.records import Record
+from seqmnist_tf.results.replay import TrainingData, replay_run
+from seqmnist_tf.results.replays import record_json
+from seqmnist_tf.train import RunDirectory
+from tests.conftest import Result
+from tests.results.files import change_json, content
+
+SEED1 = Path("results/strong/seed1")
+
+
+@pytest.fixture
+def losses(published: Path) -> list[float]:
+    """The recorded losses of seed 1."""
+    return [loss for _, loss in parse_losses(Record.read(SEED1).step_losses())]
+
+
+def replayed(losses: list[float], full: bool = False) -> replay.Replay:
+    return replay_run(RunDirectory.open(SEED1), losses, TrainingData(), full=full)
+
+
+def test_records_are_trained_anew_and_agree(command: Callable[..., Result], published: Path) -> None:
+    before = content(published)
+    answer = command(main, "--replay", "full", "strong/seed1")
+    assert answer.status == 0
+    assert answer.out.splitlines()[-2:] == [
+        f"results/strong/seed1: 6 batches agree bit for bit, on {Record.read(SEED1).environment['kernel']}, and the "
+        "weights are those of model.keras",
+        "all replayed records agree",
+    ]
+    assert content(published) == before
+
+
+def test_where_a_record_parts_is_said(
+    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Record.step_losses
+
+    def forged(record: Record) -> bytes:
+        rows = honest(record).decode().splitlines()
+        rows[5] = "5,2.25"
+        return "\n".join(rows).encode()
+
+    monkeypatch.setattr(Record, "step_losses", forged)
+    answer = command(main, "--replay", "full", "strong/seed1")
+    assert answer.status == 1
+    assert "results/strong/seed1: parts at batch 5, in epoch 2, on " in answer.out
+    assert "trained anew, batch 5 has loss 2." in answer.out and "(steps.csv says 2.25; " in answer.out
+    assert answer.err.splitlines()[-1] == "error: 1 records part from their replay"
+
+
+@pytest.mark.parametrize(
+    ("factor", "same_machine", "parted"),
+    [(1.0, True, None), (1 + 1e-6, True, 2), (1 + 1e-6, False, None), (1 + 3e-5, False, 2)],
+)
+def test_another_processor_may_differ_in_the_last_digits(
+    factor: float, same_machine: bool, parted: int | None, losses: list[float]
+) -> None:
+    machine = {"processor": "EPYC (family 1, model 1)" if same_machine else "another"}
+    change_json(SEED1 / "environment.json", lambda d: d.update(machine=machine))
+    described = {"processor": "EPYC (family 1, model 1)"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "describe_machine", lambda: described)
+        result = replayed([losses[0], losses[1] * factor, *losses[2:]])
+    assert (result.parted, result.exact) == (parted, same_machine)
+    assert result.largest == pytest.approx(factor - 1 if parted is None else 0, rel=0.01)
+    assert len(result.problems()) == (parted is not None)
+
+
+def test_the_kernel_is_the_records(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    change_json(SEED1 / "environment.json", lambda d: d.update(kernel="keras", machine={"processor": "another"}))
+    result = replayed(losses)
+    assert (result.kernel, result.parted) == ("keras", None)
+    try:
+        fastest = native.instruction_set()
+    except native.UnavailableError:
+        pytest.skip("no native kernel")
+    monkeypatch.setenv("SEQMNIST_ISA", fastest)
+    change_json(SEED1 / "environment.json", lambda d: d.update(kernel="native-avx2"))
+    assert replayed(losses).kernel == "native-avx2"
+    monkeypatch.setattr(native, "instruction_set", only(fastest))
+    change_json(SEED1 / "environment.json", lambda d: d.update(kernel="native-amx" if fastest != "amx" else "keras"))
+    result = replayed(losses)
+    assert (result.kernel, result.exact, result.parted) == (f"native-{fastest}", False, None)
+    assert native.os.environ["SEQMNIST_ISA"] == fastest
+
+
+def only(isa: str) -> Callable[[], str]:
+    """Return a stand-in for ``instruction_set`` on a machine with one instruction set."""
+
+    def instruction_set() -> str:
+        if (wanted := native.os.environ.get("SEQMNIST_ISA", isa)) != isa:
+            raise native.UnavailableError(f"no {wanted}")
+        return isa
+
+    return instruction_set
+
+
+def test_what_was_replayed_is_noted_and_shown(command: Callable[..., Result], published: Path) -> None:
+    old = {
+        "date": "2020-01-01T00:00:00+00:00",
+        "processor": "x86 [a](b)",
+        "kernel": "keras",
+        "versions": {},
+        "batches": 6,
+        "largest_difference": 2.4e-7,
+    }
+    (SEED1 / "record.json").write_bytes(record_json([old]))
+    row = render_section("runs", Board.read(Path("results"))).splitlines()[3]
+    assert row.endswith("| 6 batches within 2e-07 (x86 \\[a\\](b), keras, 2020-01-01) |")
+    assert command(main, "--replay", "strong", "--write").status == 0
+    assert manifest_problems(Path("results")) == []
+    first, second = json.loads((SEED1 / "record.json").read_text())["replayed"]
+    assert first == old and second["largest_difference"] == 0 and second["date"] > old["date"]
+    assert {"python", "tensorflow", "keras", "numpy"} == set(second["versions"])
+    row = render_section("runs", Board.read(Path("results"))).splitlines()[3]
+    assert f"| 6 batches bit for bit ({second['processor']}, {second['kernel']}, {second['date'][:10]}) |" in row
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--replay", "weak"), "no record 'weak' (allowed: strong, or NAME/seed<k>)"),
+        (("--replay", "strong", "full"), "--replay takes one name at most (got strong full)"),
+        (("--write",), "--write needs --replay"),
+        (("--check", "--replay"), "not allowed with argument"),
+    ],
+)
+def test_other_words_are_refused(
+    words: tuple[str, ...], message: str, command: Callable[..., Result], published: Path
+) -> None:
+    answer = command(main, *words)
+    assert answer.status == 2 and message in answer.err and answer.err.startswith("error: ")
+
+
+def test_of_replays_on_one_machine_the_last_is_kept() -> None:
+    entry = {"date": "1", "processor": "a", "kernel": "keras", "batches": 20, "largest_difference": 0.1}
+    document = json.loads(record_json([entry, {**entry, "date": "2"}, {**entry, "batches": 600}]))
+    assert [(e["date"], e["batches"]) for e in document["replayed"]] == [("2", 20), ("1", 600)]
+
+
+def test_a_record_without_a_schema_has_no_replays(published: Path) -> None:
+    (SEED1 / "record.json").unlink()
+    assert Record.read(SEED1).replays == []
+    assert render_section("runs", Board.read(Path("results"))).splitlines()[3].endswith("|  |")
