@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.serve",
         description="Serve exported versions of the model with TF Serving's REST API and a page to draw digits on.\n"
-        "For use on one computer. TF Serving also has gRPC, batching across requests, version labels,\n"
+        "For use on one computer. TF Serving also has gRPC, batching across requests,\n"
         "loading of new versions while it runs, and metrics.",
     )
     parser.add_argument(
@@ -39,10 +39,9 @@ def main(argv: list[str]) -> int:
     with listen(args.host, args.port) as server_socket:
         paths = require_versions(args.model_dir)
         system.start_tensorflow(0)
-        from .app import create_app  # late, so that --help and bad input do not wait for TensorFlow
-        from .models import ServedModels  # late for the same reason
+        from .app import create_app, load_models  # late, so that --help and bad input do not wait for TensorFlow
 
-        models = ServedModels(paths)
+        models = load_models(paths, args.model_dir)
         host, port = server_socket.getsockname()[:2]
         say(f"version {models.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
         # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).

@@ -26,6 +26,7 @@ from ..system import InputError, available_cores, first_line
 from . import http_limits
 from .http_limits import RequestError
 from .http_origin import GuardedApp, HostCheck, require_content_type
+from .http_paths import parse_path, read_labels
 from .http_pools import Pool
 from .http_protocol import read_body
 from .models import ServedModels
@@ -34,6 +35,8 @@ from .predict_json import parse_predict, predict_answer
 from .versions import MODEL_NAME
 
 WEB = Path(__file__).parent / "web"
+# TF Serving refuses methods as it refuses paths, with 400 and not with 405.
+ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 
 
 def create_app(models: ServedModels, host: str = "127.0.0.1") -> Starlette:
@@ -52,38 +55,35 @@ def create_app(models: ServedModels, host: str = "127.0.0.1") -> Starlette:
     return app
 
 
+def load_models(paths: dict[int, Path], folder: Path) -> ServedModels:
+    """Return the versions of a folder, the newest loaded, with the labels of the configuration beside it.
+
+    Raises:
+        InputError: the newest version or the configuration cannot be read.
+    """
+    return ServedModels(paths, read_labels(folder))
+
+
 def _routes() -> list[BaseRoute]:
-    routes: list[BaseRoute] = []
-    for path in ("/v1/models/{model}", "/v1/models/{model}/versions/{version}"):
-        # Before the plain path, whose {model} would match "seqmnist:predict" too.
-        routes += [
-            Route(f"{path}:predict", post_predict, methods=["POST"]),
-            Route(f"{path}/metadata", get_metadata),
-            Route(path, get_status),
-        ]
     return [
-        *routes,
+        Route("/v1/{path:path}", answer_api, methods=ALL_METHODS),
         Route("/model.json", get_description),
         Route("/prepare", post_prepare, methods=["POST"]),
         Mount("/", StaticFiles(directory=WEB, html=True)),
     ]
 
 
-async def get_status(request: Request) -> Response:
-    """Answer with the state of one version, or of all versions."""
-    return _json(_status(request.app.state.models, _requested_version(request)))
-
-
-async def get_metadata(request: Request) -> Response:
-    """Answer with the signatures of a version."""
-    return await _from_model(request, _metadata, _requested_version(request))
-
-
-async def post_predict(request: Request) -> Response:
-    """Answer with the outputs of a signature for the inputs in the request's body."""
-    version = _requested_version(request)
+async def answer_api(request: Request) -> Response:
+    """Answer a request of TF Serving's REST API: a version's status or metadata, or the outputs of a signature."""
+    asked = parse_path(request)
+    models: ServedModels = request.app.state.models
+    number = models.find(asked.version, asked.label)
+    if asked.asked == "status":
+        return _json(_status(models, number))
+    if asked.asked == "metadata":
+        return await _from_model(request, _metadata, number)
     require_content_type(request, "application/json")
-    return await _from_model(request, _predict, version, await read_body(request))
+    return await _from_model(request, _predict, number, await read_body(request))
 
 
 async def get_description(request: Request) -> Response:
@@ -108,24 +108,27 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _status(models: ServedModels, version: str | None) -> bytes:
-    numbers = sorted(models.paths, reverse=True) if version is None else [models.number(version)]
+def _status(models: ServedModels, number: int | None) -> bytes:
+    if number is not None and number not in models.paths:
+        raise RequestError(404, f"Could not find version {number} of model {MODEL_NAME}")
+    numbers = sorted(models.paths, reverse=True) if number is None else [number]
     available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     return json.dumps({"model_version_status": [{"version": str(n), **available} for n in numbers]}).encode()
 
 
-def _metadata(models: ServedModels, version: str | None) -> bytes:
-    number, model = models.get(version)
+def _metadata(models: ServedModels, number: int | None) -> bytes:
+    model = models.get(number)
+    version = str(models.newest if number is None else number)
     return json.dumps(
         {
-            "model_spec": {"name": MODEL_NAME, "signature_name": "", "version": str(number)},
+            "model_spec": {"name": MODEL_NAME, "signature_name": "", "version": version},
             "metadata": {"signature_def": {"signature_def": model.signature_defs()}},
         }
     ).encode()
 
 
-def _predict(models: ServedModels, version: str | None, body: bytes) -> bytes:
-    _, model = models.get(version)
+def _predict(models: ServedModels, number: int | None, body: bytes) -> bytes:
+    model = models.get(number)
     request = parse_predict(body, model)
     try:
         return predict_answer(request, model(request.signature, **request.inputs))
@@ -134,7 +137,7 @@ def _predict(models: ServedModels, version: str | None, body: bytes) -> bytes:
 
 
 def _description(models: ServedModels) -> bytes:
-    return json.dumps(models.get(None)[1].description).encode()
+    return json.dumps(models.get(None).description).encode()
 
 
 def _prepare(body: bytes) -> bytes:
@@ -142,20 +145,6 @@ def _prepare(body: bytes) -> bytes:
         return json.dumps({"image": read_picture(io.BytesIO(body), "the picture").tolist()}).encode()
     except InputError as error:
         raise RequestError(400, str(error)) from None
-
-
-def _requested_version(request: Request) -> str | None:
-    """Return the version in the request's path, None if it has none.
-
-    Raises:
-        RequestError: 404, another model's name; 400, a verb other than ``:predict``.
-    """
-    model = request.path_params["model"]
-    if ":" in model:
-        raise RequestError(400, f"Malformed request: {request.method} {request.url.path}")
-    if model != MODEL_NAME:
-        raise RequestError(404, f"Servable not found for request: Latest({model})")
-    return request.path_params.get("version")
 
 
 def _refuse(_: Request, error: RequestError) -> Response:

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import http_limits
 from .http_limits import MAX_BODY_BYTES, MAX_IGNORED_BYTES, RequestError
+from .printable import printable
 
 LOOKS = 20  # at a reader, within its time
 
@@ -68,8 +69,11 @@ async def read_body(request: Request) -> bytes:
     """Return the body of a request.
 
     Raises:
-        RequestError: 408, the body takes too long; 413, it is too large; 400, the client closes the connection.
+        RequestError: 408, the body takes too long; 413, it is too large; 415, it is compressed; 400, the client closes
+            the connection.
     """
+    if (encoding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise RequestError(415, f"Content-Encoding must be identity (got {printable(encoding, 80)!r})")
     chunks: list[bytes] = []
     size = 0
     try:

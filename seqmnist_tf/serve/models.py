@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from .http_limits import RequestError
+from .printable import printable
 from .saved_model import SavedModel
 from .versions import MODEL_NAME
 
@@ -15,41 +17,46 @@ class ServedModels:
 
     Attributes:
         paths: the folder of each version, by number.
+        labels: the number of a version, by label; the version may be missing.
         newest: the number of the newest version.
 
     Raises:
         InputError: the newest version cannot be loaded.
     """
 
-    def __init__(self, paths: dict[int, Path]) -> None:
+    def __init__(self, paths: dict[int, Path], labels: Mapping[str, int] | None = None) -> None:
         self.paths = paths
+        self.labels = dict(labels or {})
         self.newest = max(paths)
         self._loaded: dict[int, SavedModel] = {}
         self._lock = threading.Lock()
-        self.get(None)
+        self.get(self.newest)
 
-    def number(self, version: str | None) -> int:
-        """Return the number of a version.
+    def find(self, version: int | None, label: str | None) -> int | None:
+        """Return the number that a request asks for, None for the newest version.
 
-        Args:
-            version: the version as the request's path writes it; None is the newest.
+        Raises:
+            RequestError: 400, unknown label.
+        """
+        if label is None:
+            return version
+        if label not in self.labels:
+            raise RequestError(400, f"Unrecognized servable version label: {printable(label, 80)}")
+        return self.labels[label]
+
+    def get(self, number: int | None) -> SavedModel:
+        """Return the model of a version, None is the newest. A version that was not loaded is loaded.
 
         Raises:
             RequestError: 404, unknown version.
         """
-        version = str(self.newest) if version is None else version
-        number = {str(number): number for number in self.paths}.get(version)
-        if number is None:
-            raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {version[:20]})")
-        return number
-
-    def get(self, version: str | None) -> tuple[int, SavedModel]:
-        """Return the number and the model of a version, which is loaded if it was not. Arguments as :meth:`number`."""
-        number = self.number(version)
+        number = self.newest if number is None else number
+        if number not in self.paths:
+            raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {number})")
         with self._lock:
             if number not in self._loaded:
                 model = SavedModel.load(self.paths[number])
                 for signature, inputs in model.warm_up_requests():
                     model(signature, **inputs)
                 self._loaded[number] = model
-            return number, self._loaded[number]
+            return self._loaded[number]

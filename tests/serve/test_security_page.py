@@ -1,0 +1,40 @@
+"""SECURITY.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+
+from seqmnist_tf.serve import http_limits, picture
+from tests.toy import ROOT
+
+TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+LIMITS = {
+    "connections at a time": f"{http_limits.MAX_CONNECTIONS}",
+    "time for the head of a request": f"{http_limits.HEAD_SECONDS:g} s",
+    "time for the body of a request": f"{http_limits.BODY_SECONDS:g} s",
+    "size of the body of a request": f"{http_limits.MAX_BODY_BYTES >> 20} MiB",
+    "rows of a request": f"{http_limits.MAX_REQUEST_ROWS}",
+    "time for an answer": f"{http_limits.ANSWER_SECONDS:g} s",
+    "time in which a client must read an answer": f"{http_limits.READER_SECONDS:g} s",
+    "pixels of a picture": f"{picture.MAX_PIXELS:,}",
+    "side of a picture": f"{picture.MAX_SIDE:,} pixels",
+    "pictures decoded at a time": f"{http_limits.DECODING_THREADS}",
+    "pictures that may wait": f"{http_limits.MAX_WAITING_PICTURES}",
+    "time for decoding a picture": f"{http_limits.DECODING_SECONDS:g} s",
+}
+
+
+def test_the_limits_are_the_servers() -> None:
+    assert dict(re.findall(r"^\| ([a-z].*?) \| (\d.*?) \|$", TEXT, re.MULTILINE)) == LIMITS
+    assert f"which may have {http_limits.MAX_ANSWER_BYTES >> 20} MiB at most" in TEXT
+
+
+def test_the_formats_are_the_pictures() -> None:
+    (sentence,) = re.findall(r"the page open ([\w, ]+) only\.", TEXT)
+    assert [name.upper() for name in re.split(", | and ", sentence)] == list(picture.FORMATS)
+
+
+def test_links_lead_somewhere() -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", TEXT):
+        headings = re.findall(r"^#+ (.*)$", (ROOT / target).read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
