@@ -91,8 +91,10 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(f"--worker-name must be letters, digits, '.', '_' and '-' (got {options.worker_name!r})")
     if bool(options.role) != bool(options.oracle) or (options.role and options.workers):
         raise InputError("--role and --oracle go together, and without --workers")
-    if options.oracle and not re.fullmatch(r"[^:]+:\d{1,5}", options.oracle):
-        raise InputError(f"--oracle must be HOST:PORT (got {options.oracle!r})")
+    if options.oracle:
+        match = re.fullmatch(r"[^:\s]+:(\d{1,5})", options.oracle)
+        if not match or not 1 <= int(match[1]) <= 65535:
+            raise InputError(f"--oracle must be HOST:PORT with a port of 1 to 65535 (got {options.oracle!r})")
 
 
 def check_choices(search: SearchFolder) -> None:
@@ -107,8 +109,8 @@ def require_free(oracle: str) -> None:
     host, _, port = oracle.rpartition(":")
     try:
         socket.create_server((host, int(port))).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise InputError(
             f"--oracle must be a free address of this machine (got {oracle}: {reason}; is there another chief?)"
         ) from None

@@ -16,14 +16,14 @@ from ..system import RunError, note, say, write_atomically
 from .folder import SearchFolder
 from .processes import LocalWorkers
 from .progress import POLL_SECONDS, TrialReporter
-from .roster import MISSING_SECONDS, Roster
+from .roster import Roster
 from .service import start_server
 from .task import Task
 from .tasks import Tasks
 
 ALONE_SECONDS = 3.0  # without any worker, after which that is said
-STATUS_SECONDS = 30.0  # between two lines about what runs
-REMIND_SECONDS = 300.0
+STATUS_SECONDS = 30.0  # between two lines about what runs or is waited for
+FAREWELL_SECONDS = 20.0  # for workers to hear that the search has ended
 
 
 class Chief:
@@ -52,7 +52,7 @@ class Chief:
         self.workers: LocalWorkers | None = None
         self._ended_repeats: list[str] = []
         self._reported = -1
-        self._said = self._accompanied = self._reminded = time.monotonic()
+        self._alone_since = self._say_at = time.monotonic()
         self._lock = threading.Lock()
         for name in oracle.ongoing_trials:
             self.roster.expect(name)
@@ -109,7 +109,7 @@ class Chief:
             RunError: trials failed repeatedly, or this machine's workers died repeatedly.
         """
         over: float | None = None
-        while over is None or (self._undismissed() and time.monotonic() - over < MISSING_SECONDS):
+        while over is None or (self._undismissed() and time.monotonic() - over < FAREWELL_SECONDS):
             time.sleep(POLL_SECONDS)
             self.look_after()
             if self.tasks.progress.error:
@@ -126,18 +126,25 @@ class Chief:
             self._look_after_worker(name, task)
         now = time.monotonic()
         if self.roster.alive():
-            self._accompanied = now
-        elif not self.workers and min(now - self._accompanied, now - self._reminded) >= ALONE_SECONDS:
-            note(f"no worker is there; start one, or several: {self.type_for('NAME')}")
-            self._reminded = now + REMIND_SECONDS - ALONE_SECONDS
-        if now - self._said >= STATUS_SECONDS and (running := self.tasks.holders()):
-            rows = (f"{task} ({name}, {self.roster.members[name].epoch})" for name, task in running.items())
-            note(f"running: {', '.join(rows)}")
-            self._said = now
+            self._alone_since = now
+        if now >= self._say_at and (line := self._status(now - self._alone_since)):
+            note(line)
+            self._say_at = now + STATUS_SECONDS
 
     def close(self) -> None:
         """Stop answering calls."""
         self.server.stop(grace=1.0).wait()
+
+    def _status(self, alone: float) -> str:
+        """Return a line about what runs, or what is waited for; empty where there is nothing to say yet."""
+        if running := self.tasks.holders():
+            rows = (f"{task} ({name}, {self.roster.members[name].epoch})" for name, task in running.items())
+            return f"running: {', '.join(rows)}"
+        if alone < ALONE_SECONDS:
+            return ""
+        if self.workers:
+            return f"waiting for the workers to start, for {alone:.0f} s"
+        return f"no worker is there, for {alone:.0f} s; start one, or several: {self.type_for('NAME')}"
 
     def _undismissed(self) -> bool:
         return any(not self.roster.members[name].dismissed for name in self.roster.alive())
@@ -148,7 +155,7 @@ class Chief:
         if self.tasks.progress.ended != self._reported:
             self._reported = self.tasks.progress.ended
             if self.reporter.report_new():
-                self._said = time.monotonic()
+                self._say_at = time.monotonic() + STATUS_SECONDS
         for line in repeats:
             say(line)
 
@@ -156,20 +163,19 @@ class Chief:
         if name not in self.roster.members:
             self.roster.expect(name)
         member = self.roster.members[name]
-        silent, minutes = self.roster.silence(name), member.patience / 60
-        if silent < MISSING_SECONDS:
+        if not self.roster.missing(name):
             if member.told:
                 note(f"worker {name} is back")
                 member.told = False
             return
         if not member.told:
-            cure = "" if self.workers else f"start it again: {self.type_for(name)}; "
+            cure = "" if self.workers else f"; start it again: {self.type_for(name)}"
             note(
-                f"worker {name} is missing since {member.since} and has {task}; {cure}"
-                f"{minutes:.3g} min after that (--patience) the task is given to another worker"
+                f"worker {name} is missing since {member.since} and has {task}, which is given to another worker "
+                f"{member.patience / 60:.3g} min after that (--patience){cure}"
             )
             member.told = True
-        if silent > member.patience:
+        if self.roster.silence(name) > member.patience:
             self.tasks.release(name)
             note(f"{task} goes back to the queue, and another worker continues it from its last epoch")
             if self.workers:

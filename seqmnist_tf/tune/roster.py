@@ -69,9 +69,13 @@ class Roster:
         """Return the seconds since a worker was heard."""
         return self.clock() - self.members[name].heard
 
+    def missing(self, name: str) -> bool:
+        """Return whether a worker has not been heard for so long that people should know."""
+        return self.silence(name) > MISSING_SECONDS
+
     def alive(self) -> list[str]:
         """Return the workers that are not missing."""
-        return [name for name in list(self.members) if self.silence(name) < MISSING_SECONDS]
+        return [name for name in list(self.members) if not self.missing(name)]
 
 
 def _time_of_day() -> str:

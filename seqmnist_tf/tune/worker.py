@@ -18,6 +18,7 @@ ANSWER_SECONDS = 2.5
 CHOICE_SECONDS = 120.0  # for the chief to choose the values of a trial
 REMIND_SECONDS = 30.0
 SAY_SECONDS = 3.0
+RETRY_SECONDS = 1.0
 
 
 class Complaint:
@@ -159,7 +160,7 @@ class ChiefTasks:
         self._complaint.wait(problem)
         if self._complaint.exhausted:
             raise RunError(f"{problem} (the same command joins the search again)")
-        time.sleep(1.0)
+        time.sleep(RETRY_SECONDS)
 
     def _call(self, method: str, timeout: float, **fields: Any) -> dict[str, Any]:
         return self._line.call(method, timeout, name=self.name, instance=self.instance, **fields)

@@ -370,7 +370,10 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
         ([*good, "--epochs=0"], "--epochs must be 1 to 100,000 (got 0)"),
         ([*good, "--workers=-1"], "--workers must be 0 to 1,000 (got -1)"),
         ([*good, "--role=worker"], "--role and --oracle go together, and without --workers"),
-        ([*good, "--role=chief", "--oracle=nowhere"], "--oracle must be HOST:PORT (got 'nowhere')"),
+        (
+            [*good, "--role=chief", "--oracle=nowhere"],
+            "--oracle must be HOST:PORT with a port of 1 to 65535 (got 'nowhere')",
+        ),
         ([*good, "--test.enabled=true"], "test.enabled must be false in a search (got true)"),
         ([*good, "--space", str(tmp_path / "bad.json")], "optimizer.lr in the search space must have low below high"),
         ([*good, "--space", str(tmp_path / "no.json")], "cannot read search space"),

@@ -1,0 +1,205 @@
+"""Searches of made-up trials: repeats, files, what is printed, TensorBoard's HParams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util.tensor_util import make_ndarray
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.system import InputError
+from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.tune import __main__ as tune_command
+from seqmnist_tf.tune.folder import ORACLE, read_trials
+from seqmnist_tf.tune.hparams import log_hparams
+from seqmnist_tf.tune.lead import search_alone
+from seqmnist_tf.tune.oracle import make_oracle
+from seqmnist_tf.tune.progress import TrialReporter
+from seqmnist_tf.tune.repeats import repeat_score
+from seqmnist_tf.tune.task import Task
+from tests.conftest import Result
+from tests.tune.toy_search import SPACE, toy_search, toy_train
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+
+def best_row(path: Path) -> dict[str, Any]:
+    return max(json.loads((path / "trials.json").read_text()), key=lambda row: row["score"])
+
+
+def test_repeats_are_of_the_best_trial_after_more_trials(tmp_path: Path) -> None:
+    search = toy_search(tmp_path / "search")
+    search_alone(search, 1, 0, "")
+    first = best_row(search.path)
+    search_alone(search, 8, 0, "")
+    best = best_row(search.path)
+    assert (first["trial"], best["trial"]) != (best["trial"], first["trial"]), "the seed gives a better trial later"
+    runs = sorted((search.path / "repeats").glob(f"trial{best['trial']}-*/seed*"))
+    assert [path.name for path in runs] == ["seed1", "seed2", "seed3"]
+    for path in runs:
+        assert RunDirectory(path).config.optimizer.lr == best["values"]["optimizer.lr"]
+    scores = [repeat_score(search, best, seed) for seed in (1, 2, 3)]
+    assert scores == [pytest.approx(best["score"] - 1e-4 * seed) for seed in (1, 2, 3)]
+    assert f"({', '.join(f'{score:.2%}' for score in scores)})" in (search.path / "report.md").read_text()
+
+
+def test_repeats_of_before_are_used_only_for_the_same_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = toy_search(tmp_path / "search")
+    search_alone(search, 2, 0, "")
+    best = best_row(search.path)
+    former = search.path / "repeats" / "trials"  # of version 0.1.0
+    next((search.path / "repeats").glob("trial*")).rename(former)
+    search_alone(search, 2, 0, "")
+    assert not list((search.path / "repeats").glob("trial[0-9]*"))
+    config = json.loads((former / "seed2" / "config.json").read_text())
+    config["optimizer"]["lr"] = 0.5
+    (former / "seed2" / "config.json").write_text(json.dumps(config))
+    search_alone(search, 2, 0, "")
+    (again,) = (search.path / "repeats").glob("trial[0-9]*/seed*")
+    assert again.name == "seed2" and again.parent.name.startswith(f"trial{best['trial']}-")
+
+
+def test_kerastuner_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for tuner in ("random", "hyperband"):
+        for _ in range(2):
+            search_alone(toy_search(tmp_path / tuner, tuner), 3, 0, "")
+    out, err = capfd.readouterr()
+    known = ("trial ", "repeat of trial ", "# Search: ", "Best: ", "With ", "|", "train it: ", "the trials have ended")
+    assert [line for line in (out + err).splitlines() if line and not line.startswith(known)] == []
+
+
+def test_the_oracles_files_are_whole_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = make_oracle(toy_search(tmp_path), 3)
+    trial = oracle.create_trial("a")
+    files = sorted((tmp_path / ORACLE).rglob("*.json"))
+    assert [file.name for file in files] == ["oracle.json", "trial.json"]
+    before = [file.read_bytes() for file in files]
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for save in (oracle.save, lambda: oracle._save_trial(trial)):
+        with pytest.raises(OSError, match="No space left"):
+            save()
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("name", ["oracle/trial_1/trial.json", "trials/1/summary.json", "trials/1/history.jsonl"])
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+def test_files_that_are_being_written_are_read_the_next_time(tmp_path: Path, name: str, part: float) -> None:
+    search = toy_search(tmp_path)
+    search_alone(search, 3, 0, "")
+    (tmp_path / "repeats").rename(tmp_path / "elsewhere")
+    rows, file = read_trials(search), tmp_path / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    reporter = TrialReporter(search, 3)
+    assert [row["trial"] for row in read_trials(search)] == ["0", "2"]
+    file.write_bytes(content)
+    assert read_trials(search) == rows and reporter.report_new() == 1
+
+
+def test_settings_of_a_version_with_fewer_keys_are_of_the_same_search(tmp_path: Path) -> None:
+    search = toy_search(tmp_path / "search")
+    search.claim()
+    document = json.loads(search.file.read_text())
+    del document["base"]["tensorboard"]
+    search.file.write_text(json.dumps(document))
+    search.claim()
+    document["base"]["model"]["hidden_size"] = 5
+    search.file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="holds another search"):
+        search.claim()
+
+
+def test_damaged_settings_are_written_again_for_the_search_of_the_trials_only(tmp_path: Path) -> None:
+    search = toy_search(tmp_path / "search")
+    search.claim()
+    search_alone(search, 2, 0, "")
+    before = search.file.read_bytes()
+    search.file.write_text("")
+    with pytest.raises(InputError, match=r"cannot read .*search.json, and trial 0 is of another search"):
+        toy_search(tmp_path / "search", **{"model.hidden_size": 5}).claim()
+    search.claim()
+    assert search.file.read_bytes() == before
+
+
+def test_trials_are_on_tensorboards_hparams_page(tmp_path: Path) -> None:
+    search = toy_search(tmp_path, **{"tensorboard.enabled": True})
+    search_alone(search, 2, 0, "")
+    search_alone(search, 2, 0, "")
+    (space,) = (tmp_path / "tensorboard").iterdir()
+    plugin = hparams_of(space)["_hparams_/experiment"].experiment
+    assert {info.name for info in plugin.hparam_infos} == set(SPACE)
+    (lr,) = (info for info in plugin.hparam_infos if info.name == "optimizer.lr")
+    assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (1e-3, 1e-1)
+    for row in read_trials(search):
+        (file,) = (tmp_path / "trials" / row["trial"] / "tensorboard").glob("*.hparams")
+        data = hparams_of(file)
+        start = data["_hparams_/session_start_info"].session_start_info
+        assert start.group_name == row["trial"]
+        assert start.hparams["optimizer.lr"].number_value == row["values"]["optimizer.lr"]
+        assert start.hparams["optimizer.name"].string_value == row["values"]["optimizer.name"]
+        assert "_hparams_/session_end_info" in data
+        events = EventAccumulator(str(file)).Reload()
+        (score,) = events.Tensors("val_accuracy")
+        assert score.step == 4 and make_ndarray(score.tensor_proto) == pytest.approx(row["score"])
+
+
+def hparams_of(file: Path) -> dict[str, Any]:
+    """Return the HParams data of an event file, by tag."""
+    contents = EventAccumulator(str(file)).Reload().summary_metadata
+    return {
+        tag: plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+        for tag, metadata in contents.items()
+        if metadata.plugin_data.plugin_name == "hparams"
+    }
+
+
+def test_hparams_are_written_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    search = toy_search(tmp_path / "search")
+    search_alone(search, 1, 0, "")
+    log_hparams(search, Task("0", read_trials(search)[0]["hyperparameters"]), 0.5)
+    assert not list(tmp_path.rglob("*.hparams"))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--patience=0", "--patience must be 0.05 to 100,000 minutes (got 0)"),
+        ("--patience=nan", "--patience must be 0.05 to 100,000 minutes (got nan)"),
+        ("--patience=x", "argument --patience: invalid float value: 'x'"),
+        ("--worker-name=a/b", "--worker-name must be letters, digits, '.', '_' and '-' (got 'a/b')"),
+        ("--oracle=127.0.0.1:99999", "--oracle must be HOST:PORT with a port of 1 to 65535 (got '127.0.0.1:99999')"),
+        ("--oracle=192.0.2.1:8600", "--oracle must be a free address of this machine (got 192.0.2.1:8600"),
+        ("--oracle=no.such.host.invalid:8600", "--oracle must be a free address of this machine (got no.such.host"),
+    ],
+)
+def test_bad_options_are_one_line(command: Callable[..., Result], tmp_path: Path, option: str, message: str) -> None:
+    role = ["--role=chief"] if "oracle" in option else []
+    answer = command(
+        tune_command.main, "--tuner=random", "--max-trials=2", f"--dir={tmp_path / 'search'}", *role, option
+    )
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.startswith(f"error: {message}") and answer.err.count("\n") == 1
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_diverged_or_stopped_toy_is_scored(tmp_path: Path) -> None:
+    """The toys leave what a training leaves, as far as a search reads it."""
+    search = toy_search(tmp_path)
+    config = cfg.with_values(search.base, {"task.limit_train": 7})
+    toy_train(config, tmp_path / "run", stop_rule=lambda history: "enough" if len(history) == 2 else None)
+    summary = RunDirectory(tmp_path / "run").summary
+    assert summary is not None and (summary["status"], summary["reason"], summary["epochs"]) == ("stopped", "enough", 2)
