@@ -1,22 +1,29 @@
-"""Speed of the baseline's training step and evaluation, measured side by side.
+"""Speed of training and of serving on this machine, measured side by side.
 
-python -m seqmnist_tf.benchmark [--scaling] [--json]
+python -m seqmnist_tf.benchmark [training] [--scaling] [--json]
+python -m seqmnist_tf.benchmark serving [--model-dir DIR] [--seconds 20] [--server URL] [--json]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import data, system
 from ..config import Config
-from .report import training_text
+from ..serve import DEFAULT_FOLDER, exported_versions
+from ..system import InputError
+from .report import serving_report, training_text
 from .training import measure_scaling, measure_training
 from .workload import Workload
 
+LOAD_SECONDS = 20.0  # for each number of clients
 TRAIN_IMAGES = 2000  # training steps go through these, again and again
 
 
@@ -24,12 +31,33 @@ def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
     parser = system.Parser(
         prog="python -m seqmnist_tf.benchmark",
-        description="Measure a training step and an evaluation of the baseline: stock Keras, jit_compile, the native "
-        "kernel; PyTorch and JAX where the extra `bench` is installed. Some four minutes; --scaling takes longer.",
+        description="training: a training step and an evaluation of the baseline: stock Keras, jit_compile, the\n"
+        "native kernel; PyTorch and JAX where the extra `bench` is installed. Some four minutes; more with --scaling.\n"
+        "serving: the newest exported version beside stock model.export(), and the local server under load.\n"
+        "Some two minutes.",
     )
-    parser.add_argument("--scaling", action="store_true", help="also by batch size, number of steps and units")
+    parser.add_argument("subject", nargs="?", choices=("training", "serving"), default="training")
+    parser.add_argument("--scaling", action="store_true", help="training: also by batch size, number of steps, units")
+    parser.add_argument(
+        "--model-dir", type=Path, metavar="DIR", help=f"serving: the versions (default: {DEFAULT_FOLDER})"
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help=f"serving: of load per number of clients (default: {LOAD_SECONDS:g})"
+    )
+    parser.add_argument("--server", metavar="URL", help="serving: measure this server too, http://HOST:8501")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(argv)
+    document = _serving(args) if args.subject == "serving" else _training(args)
+    report = serving_report if args.subject == "serving" else training_text
+    system.say(json.dumps(document) if args.json else report(document))
+    return system.EXIT_DONE
+
+
+def _training(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure training; return the JSON document."""
+    for option in ("model_dir", "seconds", "server"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} is an option of the subject serving (got training)")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
         save_sequences(Config(), path)
@@ -37,8 +65,24 @@ def main(argv: list[str]) -> int:
         document = measure_training(workload)
         if args.scaling:
             document["scaling"] = measure_scaling(workload)
-    system.say(json.dumps(document) if args.json else training_text(document))
-    return system.EXIT_DONE
+    return document
+
+
+def _serving(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure serving; return the JSON document."""
+    if args.scaling:
+        raise InputError("--scaling is an option of the subject training (got serving)")
+    seconds = LOAD_SECONDS if args.seconds is None else args.seconds
+    if not 0 < seconds <= 3600:
+        raise InputError(f"--seconds must be above 0 and at most 3600 (got {seconds:g})")
+    if args.server is not None and not re.fullmatch(r"https?://[^/\s]+/?", args.server):
+        raise InputError(f"--server must be http://HOST:PORT (got {args.server!r})")
+    folder = args.model_dir or DEFAULT_FOLDER
+    if not folder.is_dir() or not exported_versions(folder):
+        raise InputError(f"{folder} holds no version (give --model-dir a folder that seqmnist_tf.export wrote to)")
+    from .serving import measure_serving  # late, so that bad input does not wait for TensorFlow
+
+    return measure_serving(folder, seconds, args.server)
 
 
 def save_sequences(config: Config, path: Path) -> None:

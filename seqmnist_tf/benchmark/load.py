@@ -1,4 +1,4 @@
-"""The local server under load."""
+"""A server under load."""
 
 from __future__ import annotations
 
@@ -35,9 +35,14 @@ def measure_server(folder: Path, images: np.ndarray, seconds: float) -> list[dic
             if " at http" not in line:
                 raise RunError("the local server did not start")
             url = line.split(" at ")[1].strip()
-            return [measure_load(url, images, clients, seconds) for clients in CLIENTS]
+            return measure_clients(url, images, seconds)
         finally:
             process.terminate()
+
+
+def measure_clients(url: str, images: np.ndarray, seconds: float) -> list[dict[str, Any]]:
+    """Measure a server under 1, 8 and 32 clients; return a row for each, as :func:`measure_load`."""
+    return [measure_load(url, images, clients, seconds) for clients in CLIENTS]
 
 
 def measure_load(url: str, images: np.ndarray, clients: int, seconds: float) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def measure_load(url: str, images: np.ndarray, clients: int, seconds: float) -> 
     times = [ms for client_times, _ in results for ms in client_times]
     errors = [error for _, client_errors in results for error in client_errors]
     if not times:
-        raise RunError(f"the local server gave no answer: {errors[0]}")
+        raise RunError(f"the server at {url} gave no answer: {errors[0]}")
     p50, p95, p99 = np.percentile(times, (50, 95, 99)).tolist()
     return {
         "clients": clients,

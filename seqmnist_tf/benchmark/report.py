@@ -36,7 +36,14 @@ def serving_report(document: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores; TensorFlow {packages['tensorflow']}, Keras "
         f"{packages['keras']}; {_origin(document)}. Version {document['version']} has {document['bytes'] / 1e6:.1f} MB."
     )
-    return "\n\n".join([origin, _latency_table(document["latency"]), _load_table(document["server"])])
+    parts = [
+        origin,
+        _latency_table(document["latency"]),
+        _load_table(document["server"], "clients of the local server"),
+    ]
+    if other := document.get("other"):
+        parts += [f"The server at {other['url']}:", _load_table(other["load"], "clients of this server")]
+    return "\n\n".join(parts)
 
 
 def training_text(document: dict[str, Any]) -> str:
@@ -104,10 +111,10 @@ def _latency_table(latency: list[dict[str, Any]]) -> str:
     return markdown_table((*head, ">speed-up over stock export", ">`trace`, ms"), rows)
 
 
-def _load_table(server: list[dict[str, Any]]) -> str:
+def _load_table(load: list[dict[str, Any]], clients: str) -> str:
     rows = []
-    for row in server:
+    for row in load:
         times = (f"{row[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))
         rows.append((row["clients"], f"{row['per_second']:.0f}", *times, f"{row['answers']:,}", row["errors"]))
-    head = (">clients of the local server", ">answers a second", ">median, ms", ">95 %, ms", ">99 %, ms")
+    head = (f">{clients}", ">answers a second", ">median, ms", ">95 %, ms", ">99 %, ms")
     return markdown_table((*head, ">answers", ">errors"), rows)

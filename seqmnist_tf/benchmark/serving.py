@@ -18,7 +18,7 @@ from ..data import encode, load_mnist
 from ..lstm import build_model
 from ..serve import SavedModel, exported_versions
 from ..system import describe_machine, git_state, package_versions, start_tensorflow, utc_now
-from .load import measure_server
+from .load import measure_clients, measure_load, measure_server
 
 TEST_IMAGES = 1000  # requests are made of these
 LATENCY_ROUNDS = 50  # at most; each signature has one turn in a round
@@ -43,26 +43,30 @@ Signatures = Mapping[str, Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 """Functions of a request, by name."""
 
 
-def measure_serving(folder: Path, seconds: float) -> dict[str, Any]:
+def measure_serving(folder: Path, seconds: float, url: str | None = None) -> dict[str, Any]:
     """Measure the newest version in a folder; return the command's JSON document.
 
     Args:
         folder: holds at least one exported version.
         seconds: duration of the load for each number of clients.
+        url: another server, TF Serving for example, that is measured beside the local one; its rows are ``other``.
 
     Raises:
         InputError: the version cannot be read.
-        RunError: the local server does not start, or gives no answer.
+        RunError: the local server does not start, or a server gives no answer.
     """
     start_tensorflow(0)
     version, path = list(exported_versions(folder).items())[-1]
     images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
     saved = SavedModel.load(path)
+    if url:
+        measure_load(url.rstrip("/"), images, 1, min(seconds, 1))  # a server that does not answer is an error at once
     return {
         "version": version,
         "bytes": sum(path.stat().st_size for path in saved.path.rglob("*") if path.is_file()),
         "latency": measure_latency(saved, images),
         "server": measure_server(folder, images, seconds),
+        **({"other": {"url": url, "load": measure_clients(url.rstrip("/"), images, seconds)}} if url else {}),
         "versions": package_versions(),
         "machine": describe_machine(),
         "git": git_state(),

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqmnist_tf import serving_benchmark
-from seqmnist_tf.benchmark import load, serving
+from seqmnist_tf.benchmark import load, serving, serving_report
+from seqmnist_tf.benchmark.__main__ import main as benchmark_main
 from seqmnist_tf.benchmark.serving import Situation
 from seqmnist_tf.serve import SavedModel
 from seqmnist_tf.system import RunError
@@ -80,7 +80,7 @@ def test_the_load_of_two_clients(server: str) -> None:
 
 
 def test_a_server_without_answers_is_a_failure(server: str) -> None:
-    with pytest.raises(RunError, match="the local server gave no answer: 405 Client Error"):
+    with pytest.raises(RunError, match="/nowhere gave no answer: 405 Client Error"):
         load.measure_load(f"{server}/nowhere", IMAGES, 1, 0.1)
 
 
@@ -91,17 +91,22 @@ def test_a_server_that_does_not_start_is_a_failure(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_the_document_and_its_report(command: Callable[..., Result], toy_versions: Path, small: None) -> None:
+def test_the_document_and_its_report(
+    command: Callable[..., Result], toy_versions: Path, server: str, small: None
+) -> None:
     options = ["--model-dir", str(toy_versions), "--seconds", "0.5"]
-    result = command(serving_benchmark.main, *options, "--json")
+    result = command(benchmark_main, "serving", *options, "--json", "--server", server)
     assert result.status == 0, result.err
     document = json.loads(result.out)
     published = json.loads((ROOT / "results" / "serving.json").read_text())
-    assert set(document) == set(published)
+    assert set(document) == {*published, "other"}
+    assert document["other"]["url"] == server
+    assert set(document["other"]["load"][0]) == set(document["server"][0])
+    assert f"The server at {server}:" in serving_report(document)
     assert document["version"] == 2 and document["bytes"] > 10_000
     (row,) = document["server"]
     assert (row["clients"], row["errors"]) == (2, 0) and row["answers"] > 2
-    result = command(serving_benchmark.main, *options)
+    result = command(benchmark_main, "serving", *options)
     assert "Version 2 has 0." in result.out
     assert "| clients of the local server |" in result.out
 
@@ -110,15 +115,19 @@ def test_bad_input_is_one_line_and_waits_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     no_version = "holds no version (give --model-dir a folder that seqmnist_tf.export wrote to)"
     for argv, message in (
+        (["--scaling"], "--scaling is an option of the subject training (got serving)"),
+        (["--server", "localhost"], "--server must be http://HOST:PORT (got 'localhost')"),
         (["--seconds", "0"], "--seconds must be above 0 and at most 3600 (got 0)"),
         (["--model-dir", "nowhere"], f"nowhere {no_version}"),
         (["--model-dir", "empty"], f"empty {no_version}"),
     ):
         code = (
-            "import sys; from seqmnist_tf import serving_benchmark, system\n"
-            "try: system.run_command(serving_benchmark.main)\n"
+            "import sys; from seqmnist_tf import system; from seqmnist_tf.benchmark.__main__ import main\n"
+            "try: system.run_command(main)\n"
             "finally: print('tensorflow' in sys.modules)"
         )
-        result = subprocess.run([sys.executable, "-c", code, *argv], cwd=tmp_path, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code, "serving", *argv], cwd=tmp_path, capture_output=True, text=True
+        )
         assert (result.returncode, result.stdout) == (2, "False\n"), argv
         assert result.stderr == f"error: {message}\n"

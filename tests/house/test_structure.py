@@ -34,7 +34,6 @@ COMMANDS = {
     "evaluate": {"system", "train"},
     "export": {"system", "serve", "train"},
     "client": {"system", "serve"},
-    "serving_benchmark": {"system", "benchmark", "serve"},
 }
 ONE_ROOM = {
     "wandb": "train",
