@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
-from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, native
+from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, native, swap_averages
 from ..system import InputError, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
 
@@ -146,6 +146,7 @@ def replay_run(
         parted = None
         try:
             trained.fit(stream, steps_per_epoch=len(recorded), callbacks=[comparison], shuffle=False, verbose=0)
+            swap_averages(trained.optimizer)  # as train does before it saves
         except Parted:
             parted = comparison.done + 1
     return Replay(comparison.done, parted, comparison.losses, comparison.largest, kernel.name, exact, model)

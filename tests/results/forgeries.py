@@ -96,6 +96,16 @@ def resumed(**values: Any) -> Callable[[Path], None]:
     return change
 
 
+def endless_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def drop_last_line(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
@@ -312,8 +322,8 @@ MODEL = [
 
 FILES = [
     Forgery("stray", "notes.txt", text("x"), "notes.txt does not belong to a record", added=False),
-    Forgery("a link", "summary.json", lambda p: (p.unlink(), p.symlink_to("/dev/zero")), "must be a file", added=False),
-    Forgery("a folder", "predictions.csv", lambda p: (p.unlink(), p.mkdir()), "must be a file", added=False),
+    Forgery("a link", "summary.json", endless_link, "must be a file", added=False),
+    Forgery("a folder", "predictions.csv", folder, "must be a file", added=False),
     Forgery("layer", "layer.py", text("1"), "does not belong to a run of a stock layer"),
     Forgery("layer's text", "layer.py", text("x = '<!-- end -->'"), "must not have a comment of HTML"),
     Forgery("schema", "record.json", put("schema", value=2), "has schema 2 (this version reads 1)", added=False),
