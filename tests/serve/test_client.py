@@ -10,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import grpc
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -22,10 +25,11 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from seqmnist_tf import client
 from seqmnist_tf.serve import SavedModel, ask_rest, classify, http_limits, read_picture
 from seqmnist_tf.serve.app import WEB
+from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.picture import to_mnist
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result
-from tests.toy import toy_mnist
+from tests.toy import ROOT, toy_mnist
 
 
 @pytest.fixture
@@ -271,11 +275,125 @@ def test_who_is_waited_for_is_said_within_3_seconds(
     assert http_limits.SILENT_SECONDS <= 3
 
 
-@pytest.mark.skipif(not os.environ.get("TF_SERVING_URL"), reason="TF_SERVING_URL is not set to a TF Serving")
-def test_against_tf_serving() -> None:
+class StandIn(BaseHTTPRequestHandler):
+    """TF Serving's REST with batching, as far as rows go: more than ``limit`` are refused, none are never answered."""
+
+    model: SavedModel
+    limit: int
+    rows: ClassVar[list[int]] = []
+
+    def do_POST(self) -> None:
+        images = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"]["images"]
+        self.rows.append(len(images))
+        if not images:
+            threading.Event().wait(60)
+        if len(images) > self.limit:
+            text = f"Task size {len(images)} is larger than maximum input batch size {self.limit}"
+            self.answer(400, {"error": text})
+        else:
+            outputs = self.model(images=np.array(images, np.uint8))
+            self.answer(200, {"outputs": {name: value.tolist() for name, value in outputs.items()}})
+
+    def answer(self, status: int, document: dict[str, Any]) -> None:
+        content = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def stand_in(toy_versions: Path) -> Iterator[str]:
+    StandIn.model, StandIn.limit = SavedModel.load(toy_versions / "2"), 64
+    StandIn.rows.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+        thread.join()
+
+
+def test_200_pictures_in_one_call(
+    command: Callable[..., Result], server: str, stand_in: str, in_tmp: Path, toy_versions: Path
+) -> None:
+    """Against the local server, and against TF Serving's limit of 64 rows, which a request of 128 broke."""
+    images = np.tile(toy_mnist()["test"].images, (4, 1, 1))[:200]
+    names = [f"{n:03}.png" for n in range(200)]
+    for name, image in zip(names, images, strict=True):
+        Image.fromarray(to_mnist(Image.fromarray(image))).save(name)
+    expected = SavedModel.load(toy_versions / "2")(images=np.stack([read_picture(name) for name in names]))
+    for url in (server, stand_in):
+        result = command(client.main, *names, "--server", url, "--json")
+        assert result.status == 0, result.err
+        answers = json.loads(result.out)
+        assert [answer["class_id"] for answer in answers] == expected["class_id"].tolist()
+        np.testing.assert_allclose([a["probabilities"] for a in answers], expected["probabilities"], atol=1e-6)
+    assert StandIn.rows == [64, 64, 64, 8]
+
+
+def test_the_stand_in_refuses_as_tf_serving_does(stand_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "CLIENT_ROWS", 128)
+    with pytest.raises(RunError, match="answered 400: Task size 70 is larger than maximum input batch size 64"):
+        classify(np.zeros((70, 28, 28), np.uint8), stand_in)
+    with pytest.raises(InputError, match="n at least 1"):
+        classify(np.zeros((0, 28, 28), np.uint8), stand_in)
+    assert StandIn.rows == [70]
+
+
+TF_SERVING = os.environ.get("TF_SERVING_URL", "")
+needs_tf_serving = pytest.mark.skipif(not TF_SERVING, reason="TF_SERVING_URL is not set to a TF Serving")
+
+
+def sample_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the page's sample digits uint8 (10, 28, 28), and their labels."""
     samples = json.loads((WEB / "samples.json").read_text())
     pixels = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
-    answers = classify(np.stack(pixels), os.environ["TF_SERVING_URL"])
-    correct = [answer.class_id == sample["label"] for answer, sample in zip(answers, samples, strict=True)]
-    assert sum(correct) >= 9
-    assert all(abs(sum(answer.probabilities) - 1) < 1e-5 for answer in answers)
+    return np.stack(pixels), np.array([sample["label"] for sample in samples])
+
+
+@needs_tf_serving
+def test_tf_serving_classifies_200_pictures_in_one_call() -> None:
+    images, labels = sample_digits()
+    answers = classify(np.tile(images, (20, 1, 1)), TF_SERVING)
+    assert len(answers) == 200
+    assert [answer.class_id for answer in answers] == np.tile(labels, 20).tolist()
+
+
+@needs_tf_serving
+def test_zero_rows_never_reach_tf_serving() -> None:
+    with pytest.raises(InputError, match="n at least 1"):
+        classify(np.zeros((0, 28, 28), np.uint8), TF_SERVING)
+    images, labels = sample_digits()
+    assert [answer.class_id for answer in classify(images, TF_SERVING)] == labels.tolist()  # it still answers
+
+
+@needs_tf_serving
+@pytest.mark.parametrize("version", [1, 2, "stable"])
+def test_tf_serving_serves_both_versions_and_the_label(version: int | str) -> None:
+    """Each is compared with the committed version that it must be."""
+    folder = ROOT / "export" / "seqmnist"
+    number = read_labels(folder)[version] if isinstance(version, str) else version
+    images, _ = sample_digits()
+    expected = SavedModel.load(folder / str(number))(images=images)
+    if TF_SERVING.startswith("grpc://"):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "seqmnist", "serving_default"
+        if isinstance(version, str):
+            request.model_spec.version_label = version
+        else:
+            request.model_spec.version.value = version
+        request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
+        with grpc.insecure_channel(TF_SERVING.removeprefix("grpc://")) as channel:
+            response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+        assert response.model_spec.version.value == number
+        outputs = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
+    else:
+        where = f"labels/{version}" if isinstance(version, str) else f"versions/{version}"
+        url = f"{TF_SERVING}/v1/models/seqmnist/{where}:predict"
+        outputs = requests.post(url, json={"inputs": {"images": images.tolist()}}, timeout=30).json()["outputs"]
+    np.testing.assert_array_equal(outputs["class_id"], expected["class_id"])
+    np.testing.assert_allclose(outputs["probabilities"], expected["probabilities"], atol=1e-5)

@@ -72,6 +72,44 @@ def test_tensorflows_cpp_loader_replays_the_warm_up(loader: Path, version: int, 
     check_answers(replay(loader, saved.path, requests), saved, list(saved.warm_up_requests()))
 
 
+@pytest.fixture(scope="module")
+def older_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment with TensorFlow 2.20, the fallback of export/docker-compose.yml."""
+    folder = tmp_path_factory.mktemp("older") / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=120)
+    python = folder / "bin" / "python"
+    command = [str(python), "-m", "pip", "install", "--quiet", "tensorflow==2.20.*"]
+    subprocess.run(command, check=True, timeout=500)
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.network
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("version", COMMITTED)
+def test_the_tensorflow_before_loads_and_agrees(older_tensorflow: Path, version: int, tmp_path: Path) -> None:
+    saved = SavedModel.load(COMMITTED[version])
+    requests, expected = {}, {}
+    for n, (signature, inputs) in enumerate(saved.warm_up_requests()):
+        requests |= {f"{signature}/{n}/{name}": value for name, value in inputs.items()}
+        expected |= {f"{signature}/{n}/{name}": value for name, value in saved(signature, **inputs).items()}
+    np.savez(tmp_path / "requests.npz", **requests)
+    program = ROOT / "tests" / "serve" / "load_version.py"
+    words = [
+        str(older_tensorflow),
+        str(program),
+        str(saved.path),
+        *(f"{tmp_path}/{n}.npz" for n in ("requests", "answers")),
+    ]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PATH": ""}
+    done = subprocess.run(words, check=True, timeout=200, capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith("2.20.")
+    with np.load(tmp_path / "answers.npz") as answers:
+        assert set(answers) == set(expected) and len(expected) > 10
+        for name, value in expected.items():
+            np.testing.assert_allclose(answers[name], value, atol=TOLERANCE, err_msg=name)
+
+
 @pytest.mark.slow
 @pytest.mark.network
 def test_tensorflows_cpp_loader_reads_real_digits(loader: Path, tmp_path: Path) -> None:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from google.protobuf import text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions, read_description
+from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions, exporter, http_limits, read_description
 from tests.serve.test_client import Service
 from tests.toy import ROOT
 
 EXPORT = ROOT / "export"
 README = (EXPORT / "README.md").read_text()
+MANIFESTS = {
+    document["kind"]: document for document in map(yaml.safe_load, map(Path.read_text, (EXPORT / "k8s").glob("*.yaml")))
+}
 COMPOSE = yaml.safe_load((EXPORT / "docker-compose.yml").read_text())["services"]["serving"]
 
 
@@ -35,18 +40,112 @@ def test_the_model_configuration_names_existing_versions() -> None:
     assert set(config.version_labels.values()) <= served and "stable" in config.version_labels
 
 
-def test_the_batching_parameters_have_tf_servings_names() -> None:
-    lines = [line for line in (EXPORT / "config" / "batching.config").read_text().splitlines() if line.strip()]
-    set_ = [name for line in lines for name, _ in re.findall(r"^(\w+) \{ value: (\d+) \}$", line)]
-    assert len(set_) == len([line for line in lines if line[0] != "#"])
-    assert set(set_) == {"max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches"}
+def message(name: str, **fields: str) -> Any:
+    """Return an empty message with the names and types of one of TF Serving's.
+
+    The package tensorflow-serving-api has the messages of models.config, but not those of the other two files
+    (servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto). A text needs no more than the
+    names and the types of the fields.
+    """
+    label = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
+    file.dependency.append("google/protobuf/wrappers.proto")
+    parts = {"Prometheus": {"enable": "bool", "path": "string"}, name: fields}
+    for message_name, types in parts.items():
+        proto = file.message_type.add(name=message_name)
+        for number, (field, kind) in enumerate(types.items(), start=1):
+            added = proto.field.add(name=field, number=number, label=label.LABEL_OPTIONAL)
+            if kind in ("bool", "string"):
+                added.type = label.TYPE_BOOL if kind == "bool" else label.TYPE_STRING
+            else:
+                added.type, added.type_name = label.TYPE_MESSAGE, kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tests.{name}"))()
+
+
+def batching_parameters() -> dict[str, Any]:
+    number, truth = ".google.protobuf.Int64Value", ".google.protobuf.BoolValue"
+    empty = message(
+        "BatchingParameters",
+        max_batch_size=number,
+        batch_timeout_micros=number,
+        max_enqueued_batches=number,
+        num_batch_threads=number,
+        enable_large_batch_splitting=truth,
+        max_execution_batch_size=number,
+    )
+    parsed = text_format.Parse((EXPORT / "config" / "batching.config").read_text(), empty)
+    return {field.name: value.value for field, value in parsed.ListFields()}
+
+
+def test_rows_have_one_limit() -> None:
+    """The local server, the client, and TF Serving with batching take the same requests."""
+    batching = batching_parameters()
+    assert batching["max_batch_size"] == http_limits.MAX_REQUEST_ROWS
+    assert batching["max_execution_batch_size"] == http_limits.CLIENT_ROWS
+    assert batching["enable_large_batch_splitting"] is True
+    assert http_limits.CLIENT_ROWS <= http_limits.MAX_REQUEST_ROWS
+    assert batching["max_execution_batch_size"] >= max(exporter.BATCH_SIZES)  # or a version's warm-up is refused
+    assert f"`max_batch_size` of at least {max(exporter.BATCH_SIZES)}" in README
+    assert f"the client sends at most {http_limits.CLIENT_ROWS}" in README
+
+
+def test_batching_is_an_option() -> None:
+    assert not [word for word in COMPOSE["command"] if "batching" in word]
+    text = (EXPORT / "config" / "batching.config").read_text()
+    for flag in ("--enable_batching=true", "--batching_parameters_file=/config/batching.config"):
+        assert flag in text
+    assert "--rest_api_num_threads" in text and "--rest_api_num_threads" in README
+
+
+def test_the_metrics_are_where_the_page_says() -> None:
+    text = (EXPORT / "config" / "monitoring.config").read_text()
+    parsed = text_format.Parse(text, message("MonitoringConfig", prometheus_config=".tests.Prometheus"))
+    assert parsed.prometheus_config.enable is True
+    assert f"`{parsed.prometheus_config.path}`" in README
+    annotations = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/path"] == parsed.prometheus_config.path
+    assert "--monitoring_config_file=/config/monitoring.config" in COMPOSE["command"]
 
 
 def test_the_image_is_not_older_than_the_exporting_tensorflow() -> None:
-    ((major, minor),) = re.findall(r"^tensorflow/serving:(\d+)\.(\d+)\.\d+$", COMPOSE["image"])
+    ((major, minor),) = re.findall(r"^tensorflow/serving:\$\{TF_SERVING_TAG:-(\d+)\.(\d+)\.\d+\}$", COMPOSE["image"])
     for path in exported_versions(ROOT / DEFAULT_FOLDER).values():
         exported = read_description(path)["versions"]["tensorflow"].split(".")
         assert (int(major), int(minor)) >= tuple(int(part) for part in exported[:2])
+    assert f"ARG TF_SERVING_TAG={major}.{minor}." in (EXPORT / "k8s" / "Dockerfile").read_text()
+
+
+def test_kubernetes_accepts_the_manifests() -> None:
+    """Against the schemas of Kubernetes's API, which the validator's package holds."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    assert set(MANIFESTS) == {"ConfigMap", "Deployment", "Service"}
+    for version in ("1.37", "1.32"):
+        for manifest in MANIFESTS.values():
+            kubernetes_validate.validate(manifest, version, strict=True)
+    broken = copy.deepcopy(MANIFESTS["Deployment"])
+    broken["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, "1.37", strict=True)
+
+
+def test_kubernetes_serves_what_compose_serves() -> None:
+    for name, text in MANIFESTS["ConfigMap"]["data"].items():
+        assert text == (EXPORT / "config" / name).read_text(), f"write {name} into export/k8s/configmap.yaml"
+    pod = MANIFESTS["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == COMPOSE["command"]
+    for probe in ("readinessProbe", "startupProbe"):
+        assert container[probe]["exec"]["command"] == COMPOSE["healthcheck"]["test"][1:]
+    assert {volume["configMap"]["name"] for volume in pod["spec"]["volumes"]} == {"seqmnist-config"}
+    assert MANIFESTS["ConfigMap"]["metadata"]["name"] == "seqmnist-config"
+    selectors = [MANIFESTS["Service"]["spec"]["selector"], MANIFESTS["Deployment"]["spec"]["selector"]["matchLabels"]]
+    assert selectors == [pod["metadata"]["labels"]] * 2
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {port["targetPort"]: port["port"] for port in MANIFESTS["Service"]["spec"]["ports"]}
+    assert f"-t {container['image']} export" in README
 
 
 def test_the_compose_file_mounts_existing_files() -> None:
@@ -54,6 +153,7 @@ def test_the_compose_file_mounts_existing_files() -> None:
         source, target, mode = volume.split(":")
         assert (EXPORT / source).is_dir() and mode == "ro"
         flags = [word.split("=")[1] for word in COMPOSE["command"] if f"={target}/" in word]
+        assert len(flags) == (2 if target == "/config" else 0)
         assert all((EXPORT / source / Path(flag).name).is_file() for flag in flags)
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
 
