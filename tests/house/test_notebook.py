@@ -1,8 +1,10 @@
-"""The notebook runs from top to bottom, and its committed outputs come from a complete run on real data."""
+"""The notebooks run from top to bottom, and their committed outputs come from a complete run on real data."""
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +15,131 @@ import pytest
 from seqmnist_tf import config as cfg
 from tests.toy import ROOT
 
-PATH = ROOT / "notebooks" / "main.ipynb"
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+# Lines after the cell of parameters that make a notebook small enough for a test.
 SMALL = {
+    "main": """CHANGES = {
+        "model.hidden_size": 16,
+        "task.limit_train": 500,
+        "task.limit_test": 300,
+        "train.n_epochs": 2,
+        "wandb.mode": "disabled",
+    }""",
+    "own_layer": """SEEDS = range(1)
+CHANGES = {
     "model.hidden_size": 16,
-    "task.limit_train": 500,
+    "task.limit_train": 200,
     "task.limit_test": 300,
-    "train.n_epochs": 2,
+    "train.n_epochs": 1,
     "wandb.mode": "disabled",
+}""",
+    "plateau": 'IMAGES, BIASES, SEEDS = 2, (0, "chrono"), (0,)',
 }
 
 
-def read_notebook() -> Any:
-    return nbformat.read(PATH, as_version=4)
+def code_cells(name: str) -> list[Any]:
+    return [cell for cell in nbformat.read(NOTEBOOKS[name], as_version=4).cells if cell.cell_type == "code"]
+
+
+def printed(cells: list[Any]) -> str:
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+def pictures(cells: list[Any]) -> list[bytes]:
+    found = [output.get("data", {}).get("image/png") for cell in cells for output in cell.get("outputs", ())]
+    return [base64.b64decode(picture) for picture in found if picture]
+
+
+def table(text: str, head: str) -> dict[str, list[float]]:
+    """Return the numbers of the rows that a notebook printed below ``head``, by their first word."""
+    rows: dict[str, list[float]] = {}
+    for line in text.split(head)[1].splitlines()[1:]:
+        name, *numbers = line.split()
+        if not numbers or not re.fullmatch(r"[\d.]+(e[+-]\d+)?", numbers[-1]):
+            break
+        rows.setdefault(name, [float(number) for number in numbers])
+    return rows
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
+    """Run a notebook with its small parameters and return its code cells."""
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
+    notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    parameters.source += f"\n{SMALL[name]}"
+    resources = {"metadata": {"path": str(NOTEBOOKS[name].parent)}}
+    nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_is_run() -> None:
+    assert set(NOTEBOOKS) == set(SMALL)
 
 
 @pytest.mark.slow
-def test_it_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
-    notebook = read_notebook()
-    (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
-    parameters.source += f"\nCHANGES = {SMALL!r}"
-    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(PATH.parent)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert "".join(output.text for output in outputs if output.get("name") == "stdout").count("of 300") == 1
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+def test_main_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cells = run("main", monkeypatch, tmp_path)
+    assert printed(cells).count("of 300") == 1
+    assert len(pictures(cells)) == 4
 
 
-def test_its_outputs_come_from_a_complete_real_run() -> None:
-    cells = [cell for cell in read_notebook().cells if cell.cell_type == "code"]
+@pytest.mark.slow
+def test_own_layer_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cells = run("own_layer", monkeypatch, tmp_path)
+    assert re.search(r"18 units, 1,270 parameters; correct digits of each seed: \(\d+,\) of 300\n", printed(cells))
+    assert re.search(
+        r"^CoupledLSTM against quickstart: \(-?\d+,\) digits, sign-flip p None$", printed(cells), re.MULTILINE
+    )
+    assert {"layer.py", "overview.png", "report.md", "comparison.json"} <= set(printed(cells).split())
+    assert len(pictures(cells)) == 3
+
+
+@pytest.mark.slow
+def test_plateau_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cells = run("plateau", monkeypatch, tmp_path)
+    assert len(pictures(cells)) == 3
+    rows = table(printed(cells), "forget bias          seed")
+    kept, gradient = {bias: row[1] for bias, row in rows.items()}, {bias: row[3] for bias, row in rows.items()}
+    # A gate near sigmoid(0) = 0.5 at each of 783 steps.
+    assert 0.49**783 < kept["0"] < 0.51**783
+    assert kept["0"] < gradient["0"] < 1e-150
+    assert 0.05 < kept["chrono"] < 0.5 and 0.02 < gradient["chrono"] < 1
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_its_outputs_come_from_a_complete_run(name: str) -> None:
+    cells = code_cells(name)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     text = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+    assert "/tmp/" not in text and "/root/" not in text
+
+
+def test_the_outputs_of_main_come_from_real_data() -> None:
+    text = printed(code_cells("main"))
     assert "training (60000, 784, 1) test (10000, 784, 1)" in text
     assert f"epoch {cfg.preset('quickstart').train.n_epochs}/" in text and "of 10,000" in text
-    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
-    assert "/tmp/" not in text and "/root/" not in text
+
+
+def test_the_outputs_of_own_layer_come_from_three_seeds_on_real_data() -> None:
+    cells = code_cells("own_layer")
+    assert re.search(r"of each seed: \(\d+, \d+, \d+\) of 2,000\n", printed(cells))
+    assert len(pictures(cells)) == 3
+    (layer,) = (cell.source for cell in cells if "class CoupledCell" in cell.source)
+    assert len([line for line in layer.split("class CoupledCell")[1].splitlines() if line]) <= 21
+
+
+def test_the_page_of_the_plateau_shows_what_the_notebook_measured() -> None:
+    cells = code_cells("plateau")
+    page = (ROOT / "docs" / "plateau.md").read_text(encoding="utf-8")
+    assert "last ink of 64 images: step 575 to 747 of 784, median 685" in printed(cells)
+    assert (ROOT / "docs" / "plateau.png").read_bytes() == pictures(cells)[1]
+    rows = table(printed(cells), "forget bias          seed")
+    assert list(rows) == ["0", "1", "chrono"]
+    for bias, (seed, kept, _, *gradients, spread) in rows.items():
+        assert seed == 0
+        cells_of_row = [bias, *(f"{number:.1e}" for number in (kept, *gradients, spread))]
+        assert f"| {' | '.join(cells_of_row)} |" in page
