@@ -24,7 +24,7 @@ from ..system import InputError, note
 from .folder import SearchFolder
 from .processes import without_options
 from .space import DEFAULT_SPACE, apply_values, parse_space, read_space
-from .worker import ChiefTasks
+from .worker import ChiefJobs
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 TUNERS = ("random", "bayesian", "hyperband")
@@ -118,14 +118,14 @@ def require_free(oracle: str) -> None:
 
 def join_search(search: SearchFolder, options: argparse.Namespace, command: str) -> None:
     """Work for the chief of a search until it ends."""
-    tasks = ChiefTasks(search, options.oracle, options.worker_name, 60 * options.patience)
-    tasks.join()
+    jobs = ChiefJobs(search, options.oracle, options.worker_name, 60 * options.patience)
+    jobs.join()
     search.claim()
     note(f"worker {options.worker_name} has joined the search {search.path}, and starts TensorFlow")
     system.start_tensorflow()
     from .lead import search_as_worker  # late: a worker waits for its chief without it
 
-    search_as_worker(search, tasks, search.base.train.threads, command)
+    search_as_worker(search, jobs, search.base.train.threads, command)
 
 
 def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:

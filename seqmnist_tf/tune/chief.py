@@ -1,4 +1,4 @@
-"""The chief of a search: hands out its tasks to workers, and says and mends what is wrong with them."""
+"""The chief of a search: hands out its jobs to workers, and says and mends what is wrong with them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import keras_tuner
 
 from ..system import RunError, note, say, write_atomically
 from .folder import SearchFolder
+from .job import Job
+from .jobs import Jobs
 from .processes import LocalWorkers
-from .progress import POLL_SECONDS, TrialReporter
+from .progress import WATCH_SECONDS, TrialReporter
 from .roster import Roster
 from .service import start_server
-from .task import Task
-from .tasks import Tasks
 
 ALONE_SECONDS = 3.0  # without any worker, after which that is said
 STATUS_SECONDS = 30.0  # between two lines about what runs or is waited for
@@ -33,7 +33,7 @@ class Chief:
         search: the search.
         oracle: its oracle, loaded.
         max_trials: maximum number of trials, for reports.
-        patience: seconds without a sign of a worker, after which its task is given to another.
+        patience: seconds without a sign of a worker, after which its job is given to another.
         type_for: returns what a person types to start a worker of this name.
     """
 
@@ -46,7 +46,7 @@ class Chief:
         type_for: Callable[[str], str],
     ) -> None:
         self.search, self.type_for = search, type_for
-        self.tasks, self.roster = Tasks(search, oracle), Roster(patience)
+        self.jobs, self.roster = Jobs(search, oracle), Roster(patience)
         self.reporter = TrialReporter(search, max_trials)
         self.token = uuid.uuid4().hex
         self.workers: LocalWorkers | None = None
@@ -70,36 +70,36 @@ class Chief:
         return port
 
     def beat(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Take note of a worker; say whether the task that it works on is still its own."""
-        name, task = str(call["name"]), call.get("task")
+        """Take note of a worker; say whether the job that it works on is still its own."""
+        name, job = str(call["name"]), call.get("job")
         if not self.roster.hear(name, str(call["instance"]), call.get("epoch")):
             return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
-        yours = task is None or self.tasks.held_by(name) == Task(**task) or self.tasks.claim(name, Task(**task))
+        yours = job is None or self.jobs.held_by(name) == Job(**job) or self.jobs.claim(name, Job(**job))
         return {"yours": yours, "token": self.token}
 
     def take(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Return a worker's next task."""
+        """Return a worker's next job."""
         name = str(call["name"])
         if not self.roster.hear(name, str(call["instance"]), "epoch 1"):
             return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
-        answer = self.tasks.take(name)
-        if isinstance(answer, Task):
+        answer = self.jobs.take(name)
+        if isinstance(answer, Job):
             note(f"{name}: {answer} begins")
-            return {"task": asdict(answer)}
+            return {"job": asdict(answer)}
         if answer == "end":
             self.roster.members[name].dismissed = True
         return {"answer": answer}
 
     def end(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Record the result of a worker's task."""
-        task, score = Task(**call["task"]), call["score"]
-        if not self.tasks.end(str(call["name"]), task, score, str(call["reason"])):
+        """Record the result of a worker's job."""
+        job, score = Job(**call["job"]), call["score"]
+        if not self.jobs.end(str(call["name"]), job, score, str(call["reason"])):
             return {}
         if score is None:
-            note(f"{task} failed: {call['reason']}")
-        elif task.seed is not None:
+            note(f"{job} failed: {call['reason']}")
+        elif job.seed is not None:
             with self._lock:
-                self._ended_repeats.append(f"{task}: validation accuracy {score:.2%}")
+                self._ended_repeats.append(f"{job}: validation accuracy {score:.2%}")
         return {}
 
     def run(self) -> None:
@@ -110,20 +110,21 @@ class Chief:
         """
         over: float | None = None
         while over is None or (self._undismissed() and time.monotonic() - over < FAREWELL_SECONDS):
-            time.sleep(POLL_SECONDS)
+            time.sleep(WATCH_SECONDS)
             self.look_after()
-            if self.tasks.progress.error:
-                raise RunError(f"the search cannot continue: {self.tasks.progress.error}")
-            if over is None and self.tasks.over():
+            if self.jobs.progress.error:
+                raise RunError(f"the search cannot continue: {self.jobs.progress.error}")
+            if over is None and self.jobs.over():
                 over = time.monotonic()
+        self._report()
 
     def look_after(self) -> None:
-        """Report results, and say what is wrong with workers; give the tasks of dead ones to others."""
+        """Report results, and say what is wrong with workers; give the jobs of dead ones to others."""
         self._report()
         if self.workers:
-            self.workers.look_after(self.tasks.progress.ended)
-        for name, task in self.tasks.holders().items():
-            self._look_after_worker(name, task)
+            self.workers.look_after(self.jobs.progress.ended)
+        for name, job in self.jobs.holders().items():
+            self._look_after_worker(name, job)
         now = time.monotonic()
         if self.roster.alive():
             self._alone_since = now
@@ -137,8 +138,8 @@ class Chief:
 
     def _status(self, alone: float) -> str:
         """Return a line about what runs, or what is waited for; empty where there is nothing to say yet."""
-        if running := self.tasks.holders():
-            rows = (f"{task} ({name}, {self.roster.members[name].epoch})" for name, task in running.items())
+        if running := self.jobs.holders():
+            rows = (f"{job} ({name}, {self.roster.members[name].epoch})" for name, job in running.items())
             return f"running: {', '.join(rows)}"
         if alone < ALONE_SECONDS:
             return ""
@@ -152,14 +153,14 @@ class Chief:
     def _report(self) -> None:
         with self._lock:
             repeats, self._ended_repeats = self._ended_repeats, []
-        if self.tasks.progress.ended != self._reported:
-            self._reported = self.tasks.progress.ended
+        if self.jobs.progress.ended != self._reported:
+            self._reported = self.jobs.progress.ended
             if self.reporter.report_new():
                 self._say_at = time.monotonic() + STATUS_SECONDS
         for line in repeats:
             say(line)
 
-    def _look_after_worker(self, name: str, task: Task) -> None:
+    def _look_after_worker(self, name: str, job: Job) -> None:
         if name not in self.roster.members:
             self.roster.expect(name)
         member = self.roster.members[name]
@@ -171,12 +172,12 @@ class Chief:
         if not member.told:
             cure = "" if self.workers else f"; start it again: {self.type_for(name)}"
             note(
-                f"worker {name} is missing since {member.since} and has {task}, which is given to another worker "
+                f"worker {name} is missing since {member.since} and has {job}, which is given to another worker "
                 f"{member.patience / 60:.3g} min after that (--patience){cure}"
             )
             member.told = True
         if self.roster.silence(name) > member.patience:
-            self.tasks.release(name)
-            note(f"{task} goes back to the queue, and another worker continues it from its last epoch")
+            self.jobs.release(name)
+            note(f"{job} goes back to the queue, and another worker continues it from its last epoch")
             if self.workers:
                 self.workers.kill(name)

@@ -9,30 +9,30 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api  # type: ignore[import-untyped]
 
 from .folder import SearchFolder
+from .job import Job
 from .space import Dimension
-from .task import Task
-from .trials import task_run
+from .trials import job_run
 
 SUFFIX = ".hparams"
 METRIC = "val_accuracy"
 
 
-def log_hparams(search: SearchFolder, task: Task, score: float) -> None:
+def log_hparams(search: SearchFolder, job: Job, score: float) -> None:
     """Write a trial's values and score to its ``tensorboard/``, once, where ``tensorboard.enabled`` is true.
 
     The search's ``tensorboard/`` gets the space. Repeats are left out: they have the values of their trial.
     """
-    run, config = task_run(search, task)
-    if not config.tensorboard.enabled or task.seed is not None:
+    run, config = job_run(search, job)
+    if not config.tensorboard.enabled or job.seed is not None:
         return
-    hparams = {_hparam(row): _value(row, task.values[row.name]) for row in search.space if row.applies(task.values)}
+    hparams = {_hparam(row): _value(row, job.values[row.name]) for row in search.space if row.applies(job.values)}
     if writer := _new_writer(search.path / "tensorboard"):
         with writer.as_default():
             metric = api.Metric(METRIC, display_name="validation accuracy")
             api.hparams_config([_hparam(row) for row in search.space], [metric])
         writer.close()
     if writer := _new_writer(run.path / "tensorboard"):
-        callback = api.KerasCallback(writer, hparams, trial_id=task.trial)
+        callback = api.KerasCallback(writer, hparams, trial_id=job.trial)
         callback.on_train_begin()
         with writer.as_default():
             tf.summary.scalar(METRIC, score, step=len(run.history()))

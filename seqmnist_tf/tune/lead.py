@@ -9,13 +9,13 @@ from typing import NoReturn
 from ..system import RunError, note
 from .chief import Chief
 from .folder import SearchFolder
+from .jobs import Jobs
 from .processes import LocalWorkers, end_with_parent
 from .progress import TrialReporter
 from .recovery import load_oracle
 from .result import finish_search
-from .tasks import Tasks
-from .work import OwnTasks, work
-from .worker import ChiefTasks
+from .work import OwnJobs, work
+from .worker import ChiefJobs
 
 
 def search_alone(search: SearchFolder, max_trials: int, threads: int, command: str) -> None:
@@ -24,10 +24,10 @@ def search_alone(search: SearchFolder, max_trials: int, threads: int, command: s
     Raises:
         RunError: trials fail repeatedly, or for a reason that is not their own.
     """
-    tasks = Tasks(search, load_oracle(search, max_trials))
-    work(search, OwnTasks(tasks, TrialReporter(search, max_trials)), threads, command)
-    if tasks.progress.error:
-        raise RunError(f"the search cannot continue: {tasks.progress.error}")
+    jobs = Jobs(search, load_oracle(search, max_trials))
+    work(search, OwnJobs(jobs, TrialReporter(search, max_trials)), threads, command)
+    if jobs.progress.error:
+        raise RunError(f"the search cannot continue: {jobs.progress.error}")
     finish_search(search)
 
 
@@ -47,7 +47,7 @@ def search_with_workers(
         RunError: trials fail repeatedly, or workers die repeatedly.
     """
     chief = Chief(search, load_oracle(search, max_trials), max_trials, patience, lambda name: name)
-    if not chief.tasks.over():
+    if not chief.jobs.over():
         port = chief.listen("127.0.0.1:0")
         chief.workers = LocalWorkers(argv, f"127.0.0.1:{port}", search.path / "logs")
         note(f"starting {workers} workers, whose output is in {chief.workers.logs}")
@@ -61,7 +61,7 @@ def search_as_chief(search: SearchFolder, max_trials: int, patience: float, orac
     Args:
         search: the search.
         max_trials: maximum number of trials.
-        patience: seconds after which the task of a missing worker is given to another.
+        patience: seconds after which the job of a missing worker is given to another.
         oracle: ``HOST:PORT`` to listen at.
         worker_command: what a person types to start a worker, without its name.
 
@@ -74,7 +74,7 @@ def search_as_chief(search: SearchFolder, max_trials: int, patience: float, orac
 
     loaded = load_oracle(search, max_trials, keep_workers=True)
     chief = Chief(search, loaded, max_trials, patience, type_for)
-    if not chief.tasks.over():
+    if not chief.jobs.over():
         chief.listen(oracle)
         note(f"the chief of {search.path} listens at {oracle}; start each worker with: {type_for('NAME')}")
         _run_chief(chief, [])
@@ -102,12 +102,12 @@ def _run_chief(chief: Chief, workers: Sequence[str]) -> None:
         signal.signal(signal.SIGTERM, previous)
 
 
-def search_as_worker(search: SearchFolder, tasks: ChiefTasks, threads: int, command: str) -> None:
-    """Run tasks of a search for its chief, until none is left.
+def search_as_worker(search: SearchFolder, jobs: ChiefJobs, threads: int, command: str) -> None:
+    """Run jobs of a search for its chief, until none is left.
 
     Raises:
-        RunError: the chief does not answer any more, or tasks fail for a reason that is not their own.
+        RunError: the chief does not answer any more, or jobs fail for a reason that is not their own.
     """
     end_with_parent()
-    with tasks:
-        work(search, tasks, threads, command)
+    with jobs:
+        work(search, jobs, threads, command)

@@ -13,10 +13,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..system import RunError, note
-from .progress import POLL_SECONDS
+from .progress import WATCH_SECONDS
 
 COMMAND = [sys.executable, "-m", "seqmnist_tf.tune"]
-RESTARTS = 5  # of workers in a row, while no task ends
+RESTARTS = 5  # of workers in a row, while no job ends
 END_SECONDS = 5.0
 PARENT = "SEQMNIST_TUNE_PARENT"  # environment variable of a worker: the process that started it
 
@@ -48,7 +48,7 @@ class LocalWorkers:
         """Start workers again that have died.
 
         Args:
-            ended: number of tasks that have ended, which shows whether workers get anywhere.
+            ended: number of jobs that have ended, which shows whether workers get anywhere.
 
         Raises:
             RunError: workers died repeatedly.
@@ -83,7 +83,8 @@ class LocalWorkers:
         """End all workers."""
         for process in self.running.values():
             process.terminate()
-            process.send_signal(signal.SIGCONT)
+            if hasattr(signal, "SIGCONT"):  # or a process that was stopped would not end
+                process.send_signal(signal.SIGCONT)
         for process in self.running.values():
             process.wait()
 
@@ -94,7 +95,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(POLL_SECONDS)
+            time.sleep(WATCH_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)
 
     if parent:

@@ -7,7 +7,7 @@ import time
 from ..system import say
 from .folder import SearchFolder, best_of, read_trials
 
-POLL_SECONDS = 1.0
+WATCH_SECONDS = 1.0
 
 
 class TrialReporter:

@@ -19,7 +19,7 @@ from .brackets import add_round, rebuild_brackets
 from .folder import ORACLE, SearchFolder, outcome, read_object
 from .oracle import OBJECTIVE, HyperbandOracle, make_oracle
 
-ENDED = ("COMPLETED", "FAILED")
+OVER = ("COMPLETED", "FAILED")
 UNREADABLE = (InputError, OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -66,7 +66,7 @@ def _read_trial(search: SearchFolder, trial_id: str) -> Trial | None:
     except UNREADABLE:
         note(f"{file} cannot be read: the trial is rebuilt from its run directory")
         return None
-    if trial.status not in ENDED or (trial.status == "COMPLETED" and not _has_result(search, trial)):
+    if trial.status not in OVER or (trial.status == "COMPLETED" and not _has_result(search, trial)):
         trial.status = "RUNNING"
     return trial
 
@@ -118,7 +118,7 @@ def _with_values(oracle: keras_tuner.Oracle, values: dict[str, Any]) -> keras_tu
 def _restore_state(oracle: keras_tuner.Oracle, state: dict[str, Any], keep_workers: bool) -> None:
     """Set what an oracle knows besides its trials: order, queue, hashes, brackets, random numbers."""
     oracle.start_order = list(oracle.trials)
-    ended = [trial_id for trial_id, trial in oracle.trials.items() if trial.status in ENDED]
+    ended = [trial_id for trial_id, trial in oracle.trials.items() if trial.status in OVER]
     order = state.get("end_order")
     known = [trial_id for trial_id in order if trial_id in ended] if isinstance(order, list) else []
     oracle.end_order = [*known, *(trial_id for trial_id in ended if trial_id not in known)]
@@ -130,7 +130,7 @@ def _restore_state(oracle: keras_tuner.Oracle, state: dict[str, Any], keep_worke
     workers = state.get("ongoing_trials")
     if keep_workers and isinstance(workers, dict):
         running = {trial_id: trial for trial_id, trial in oracle.trials.items() if trial.status == "RUNNING"}
-        oracle.ongoing_trials = {name: running[key] for name, key in workers.items() if key in running}
+        oracle.ongoing_trials = {name: running[str(key)] for name, key in workers.items() if str(key) in running}
     taken = {trial.trial_id for trial in oracle.ongoing_trials.values()}
     # KerasTuner takes the last one first.
     waiting = (key for key, trial in oracle.trials.items() if trial.status == "RUNNING" and key not in taken)
@@ -152,7 +152,9 @@ def _fill_gaps(search: SearchFolder, oracle: keras_tuner.Oracle, numbers: dict[i
     have = {int(trial_id) for trial_id in oracle.trials}
     for number in sorted(set(range(max(have, default=-1) + 1)) - have):
         trial_id = numbers.get(number, str(number).zfill(width))
-        values = oracle.populate_space(trial_id).get("values") or oracle._random_values()
+        # Not the Bayesian choice: it does not know trials that wait in the queue.
+        chosen = oracle.populate_space(trial_id).get("values") if isinstance(oracle, HyperbandOracle) else None
+        values = chosen or oracle._random_values()
         trial = Trial(_with_values(oracle, values or {}), trial_id=trial_id)
         if values:
             note(f"trial {trial_id} has lost its values, and gets new ones")

@@ -20,8 +20,8 @@ class Member:
         instance: the process that bears the name; empty for a worker of a chief before.
         heard: when it was heard last, in seconds of the chief's clock.
         since: the time of day of that.
-        patience: seconds without a beat, after which its task is given to another.
-        epoch: how far its task is, for people.
+        patience: seconds without a beat, after which its job is given to another.
+        epoch: how far its job is, for people.
         told: whether people know that it is missing.
         dismissed: whether it knows that the search has ended.
     """
@@ -39,7 +39,7 @@ class Roster:
     """The workers of a chief.
 
     Args:
-        patience: seconds without a beat, after which a worker's task is given to another.
+        patience: seconds without a beat, after which a worker's job is given to another.
         clock: returns seconds; replaced in tests.
     """
 

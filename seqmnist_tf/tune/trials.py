@@ -15,31 +15,31 @@ from ..config import Config
 from ..system import InputError, note
 from ..train import AT_CHANCE, RunDirectory, StopRule, resume, train
 from .folder import SearchFolder, outcome, same_experiment
+from .job import Job, JobLost, Watcher
 from .repeats import repeat_config, repeat_path
-from .task import Task, TaskLost, Watcher
 
 BUSY_SECONDS = 2.0
-REMIND_SECONDS = 60.0
+REMIND_BUSY_SECONDS = 60.0
 
 
-def task_run(search: SearchFolder, task: Task) -> tuple[RunDirectory, Config]:
-    """Return the run directory of a task, which need not exist, and its configuration."""
-    if task.seed is None:
-        return RunDirectory(search.trial_path(task.trial)), search.config(task.values)
-    config = repeat_config(search, task.values, task.seed)
-    return RunDirectory(repeat_path(search, task.trial, config)), config
+def job_run(search: SearchFolder, job: Job) -> tuple[RunDirectory, Config]:
+    """Return the run directory of a job, which need not exist, and its configuration."""
+    if job.seed is None:
+        return RunDirectory(search.trial_path(job.trial)), search.config(job.values)
+    config = repeat_config(search, job.values, job.seed)
+    return RunDirectory(repeat_path(search, job.trial, config)), config
 
 
-def run_task(
-    search: SearchFolder, task: Task, threads: int = 0, command: str = "", watcher: Watcher | None = None
+def run_job(
+    search: SearchFolder, job: Job, threads: int = 0, command: str = "", watcher: Watcher | None = None
 ) -> float:
-    """Train a task to its end, from its last checkpoint if it had begun, and return its score.
+    """Train a job to its end, from its last checkpoint if it had begun, and return its score.
 
     A run whose files are damaged is moved to the search's ``damaged/`` and trained anew.
 
     Args:
         search: the search.
-        task: the trial or repeat.
+        job: the trial or repeat.
         threads: ``train.threads``; 0 leaves the configuration's.
         command: the command line, for the record.
         watcher: follows the run.
@@ -49,13 +49,13 @@ def run_task(
 
     Raises:
         KeyboardInterrupt: the run was interrupted.
-        TaskLost: another worker has the task.
+        JobLost: another worker has the job.
     """
     watcher = watcher or Watcher()
-    run, config = task_run(search, task)
+    run, config = job_run(search, job)
     config = cfg.with_values(config, {"train.threads": threads} if threads else {})
-    _wait_until_free(run, task, watcher)
-    _prepare(search, run, config, task)
+    _wait_until_free(run, job, watcher)
+    _prepare(search, run, config, job)
     if (ended := outcome(run)) is None:
         keras.utils.clear_session()
         _train_to_end(search, run, config, command, _stop_rule(config.train.n_epochs, watcher))
@@ -64,7 +64,7 @@ def run_task(
     status, score = ended
     if status != "completed":
         reason = (run.summary or {}).get("reason")
-        note(f"{task}: {status}{f' ({reason})' if reason else ''}")
+        note(f"{job}: {status}{f' ({reason})' if reason else ''}")
     return score
 
 
@@ -86,7 +86,7 @@ def _stop_rule(n_epochs: int, watcher: Watcher) -> StopRule:
     def rule(history: list[dict[str, Any]]) -> str | None:
         watcher.epoch_ended(len(history), n_epochs)
         if watcher.lost():
-            raise TaskLost
+            raise JobLost
         return at_chance(history)
 
     return rule
@@ -104,7 +104,7 @@ def _train_to_end(search: SearchFolder, run: RunDirectory, config: Config, comma
     train(config, run.path, preset=search.preset, command=command, stop_rule=rule)
 
 
-def _wait_until_free(run: RunDirectory, task: Task, watcher: Watcher) -> None:
+def _wait_until_free(run: RunDirectory, job: Job, watcher: Watcher) -> None:
     """Wait while another process trains a run, such as a worker that was given up too early."""
     began = reminded = time.monotonic()
     told = False
@@ -114,14 +114,14 @@ def _wait_until_free(run: RunDirectory, task: Task, watcher: Watcher) -> None:
             return
         except InputError:
             if watcher.lost():
-                raise TaskLost from None
-            if not told or time.monotonic() - reminded > REMIND_SECONDS:
+                raise JobLost from None
+            if not told or time.monotonic() - reminded > REMIND_BUSY_SECONDS:
                 told, reminded = True, time.monotonic()
-                note(f"{task}: {run.path} is in use by another process: waiting for {reminded - began:.0f} s")
+                note(f"{job}: {run.path} is in use by another process: waiting for {reminded - began:.0f} s")
             time.sleep(BUSY_SECONDS)
 
 
-def _prepare(search: SearchFolder, run: RunDirectory, config: Config, task: Task) -> None:
+def _prepare(search: SearchFolder, run: RunDirectory, config: Config, job: Job) -> None:
     """Remove or set aside the damaged files of a run that has not ended, so that it is resumed, or trained anew."""
     if not run.path.is_dir():
         return
@@ -129,12 +129,12 @@ def _prepare(search: SearchFolder, run: RunDirectory, config: Config, task: Task
         if outcome(run) is not None:
             return
     except InputError as error:
-        note(f"{task} is finished again: {error}")
+        note(f"{job} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
         _ = run.environment, run.pixel_order(), run.history()
         if not same_experiment(config, run.config):
-            raise InputError(f"{run.path / 'config.json'} is not the configuration of {task}")
+            raise InputError(f"{run.path / 'config.json'} is not the configuration of {job}")
         if run.resume_file.exists():
             with zipfile.ZipFile(run.resume_file) as file:
                 if broken := file.testzip():

@@ -1,4 +1,4 @@
-"""The loop of a worker over the tasks of a search."""
+"""The loop of a worker over the jobs of a search."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from typing import Protocol
 from ..system import InputError, RunError, first_line, note, say
 from .folder import SearchFolder
 from .hparams import log_hparams
-from .progress import POLL_SECONDS, TrialReporter
-from .task import Answer, Task, TaskLost, Watcher
-from .tasks import Tasks
-from .trials import run_task
+from .job import Answer, Job, JobLost, Watcher
+from .jobs import Jobs
+from .progress import WATCH_SECONDS, TrialReporter
+from .trials import run_job
 
 ALONE = "tuner0"  # name of the worker in a search without others
 
 
-class TaskSource(Protocol):
-    """Where a worker's tasks come from and their results go to."""
+class JobSource(Protocol):
+    """Where a worker's jobs come from and their results go to."""
 
     def take(self) -> Answer:
-        """Return the next task."""
+        """Return the next job."""
 
-    def watch(self, task: Task) -> Watcher:
-        """Return what follows a task while it runs."""
+    def watch(self, job: Job) -> Watcher:
+        """Return what follows a job while it runs."""
 
-    def end(self, task: Task, score: float | None, reason: str = "") -> None:
-        """Hand in the result of a task; None where it failed."""
+    def end(self, job: Job, score: float | None, reason: str = "") -> None:
+        """Hand in the result of a job; None where it failed."""
 
 
-class OwnTasks:
-    """The tasks of a search in this process alone."""
+class OwnJobs:
+    """The jobs of a search in this process alone."""
 
-    def __init__(self, tasks: Tasks, reporter: TrialReporter) -> None:
-        self.tasks, self.reporter = tasks, reporter
+    def __init__(self, jobs: Jobs, reporter: TrialReporter) -> None:
+        self.jobs, self.reporter = jobs, reporter
 
     def take(self) -> Answer:
-        """Return the next task."""
-        return self.tasks.take(ALONE)
+        """Return the next job."""
+        return self.jobs.take(ALONE)
 
-    def watch(self, task: Task) -> Watcher:
+    def watch(self, job: Job) -> Watcher:
         """Return a watcher that does nothing: the run reports itself."""
         return Watcher()
 
-    def end(self, task: Task, score: float | None, reason: str = "") -> None:
+    def end(self, job: Job, score: float | None, reason: str = "") -> None:
         """Record a result and report it."""
-        self.tasks.end(ALONE, task, score, reason)
+        self.jobs.end(ALONE, job, score, reason)
         self.reporter.report_new()
-        if task.seed is not None and score is not None:
-            say(f"{task}: validation accuracy {score:.2%}")
+        if job.seed is not None and score is not None:
+            say(f"{job}: validation accuracy {score:.2%}")
 
 
-def work(search: SearchFolder, source: TaskSource, threads: int = 0, command: str = "") -> None:
-    """Run the tasks of a search until none is left.
+def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str = "") -> None:
+    """Run the jobs of a search until none is left.
 
     Args:
         search: the search.
-        source: hands out the tasks.
+        source: hands out the jobs.
         threads: ``train.threads``; 0 leaves the configuration's.
         command: the command line, for the record.
 
     Raises:
-        RunError: a task cannot be run for a reason that is not its own, such as a full disk.
+        RunError: a job cannot be run for a reason that is not its own, such as a full disk.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
     told = False
@@ -71,13 +71,13 @@ def work(search: SearchFolder, source: TaskSource, threads: int = 0, command: st
             if not told:
                 note("waiting: other workers are at work on the last trials")
             told = True
-            time.sleep(POLL_SECONDS)
+            time.sleep(WATCH_SECONDS)
             continue
         told = False
         try:
-            score = run_task(search, answer, threads, command, source.watch(answer))
+            score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)
-        except TaskLost:
+        except JobLost:
             note(f"{answer} has been given to another worker")
         except (InputError, RunError, OSError) as error:
             raise RunError(f"the search cannot continue: {first_line(error)} (the same command resumes it)") from error

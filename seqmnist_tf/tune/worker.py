@@ -10,11 +10,11 @@ from typing import Any
 
 from ..system import InputError, RunError, note
 from .folder import SearchFolder, read_object
+from .job import Answer, Job, Watcher
 from .roster import BEAT_SECONDS, MISSING_SECONDS
 from .service import ChiefSilent, Line, Unreadable
-from .task import Answer, Task, Watcher
 
-ANSWER_SECONDS = 2.5
+BEAT_TIMEOUT = 2.5
 CHOICE_SECONDS = 120.0  # for the chief to choose the values of a trial
 REMIND_SECONDS = 30.0
 SAY_SECONDS = 3.0
@@ -62,8 +62,8 @@ class Complaint:
         return " (start it with the same arguments and --role chief; is --oracle right?)"
 
 
-class ChiefTasks:
-    """The tasks of a search, from its chief. As a context, it shows the chief that this worker is alive.
+class ChiefJobs:
+    """The jobs of a search, from its chief. As a context, it shows the chief that this worker is alive.
 
     Args:
         search: the search.
@@ -81,7 +81,7 @@ class ChiefTasks:
         self._line = Line(address)
         self._complaint = Complaint(search, address, name, patience)
         self._stopped = threading.Event()
-        self._task: Task | None = None
+        self._job: Job | None = None
         self._lost = False
         self._epoch = "epoch 1"
 
@@ -90,7 +90,7 @@ class ChiefTasks:
         began = time.monotonic()
         while True:
             try:
-                answer = self._call("beat", ANSWER_SECONDS)
+                answer = self._call("beat", BEAT_TIMEOUT)
             except (ChiefSilent, Unreadable) as error:
                 problem = str(error) or f"the chief at {self._line.address} does not answer"
             else:
@@ -105,7 +105,7 @@ class ChiefTasks:
                 )
             self._wait(problem)
 
-    def __enter__(self) -> ChiefTasks:
+    def __enter__(self) -> ChiefJobs:
         self._heart = threading.Thread(target=self._beat_forever, daemon=True)
         self._heart.start()
         return self
@@ -116,27 +116,27 @@ class ChiefTasks:
         self._line.close()
 
     def take(self) -> Answer:
-        """Return the next task."""
-        self._task, self._lost = None, False
+        """Return the next job."""
+        self._job, self._lost = None, False
         answer = self._ask("take")
-        return Task(**answer["task"]) if "task" in answer else answer["answer"]
+        return Job(**answer["job"]) if "job" in answer else answer["answer"]
 
-    def watch(self, task: Task) -> Watcher:
-        """Return a watcher that tells the chief how far a task is."""
-        self._task, self._epoch = task, "epoch 1"
+    def watch(self, job: Job) -> Watcher:
+        """Return a watcher that tells the chief how far a job is."""
+        self._job, self._epoch = job, "epoch 1"
         return _Reporting(self)
 
-    def end(self, task: Task, score: float | None, reason: str = "") -> None:
-        """Hand in the result of a task; None where it failed."""
-        self._ask("end", task=asdict(task), score=score, reason=reason)
-        self._task = None
+    def end(self, job: Job, score: float | None, reason: str = "") -> None:
+        """Hand in the result of a job; None where it failed."""
+        self._ask("end", job=asdict(job), score=score, reason=reason)
+        self._job = None
 
     def epoch_ended(self, epochs: int, n_epochs: int) -> None:
-        """Take note of how far the task is."""
+        """Take note of how far the job is."""
         self._epoch = f"epoch {min(epochs + 1, n_epochs)} of {n_epochs}"
 
     def lost(self) -> bool:
-        """Return whether the chief has given the task to another worker."""
+        """Return whether the chief has given the job to another worker."""
         return self._lost
 
     def _ask(self, method: str, **fields: Any) -> dict[str, Any]:
@@ -171,9 +171,9 @@ class ChiefTasks:
 
     def _beat_forever(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
-            task = self._task
+            job = self._job
             try:
-                answer = self._call("beat", ANSWER_SECONDS * 2, task=task and asdict(task), epoch=self._epoch)
+                answer = self._call("beat", BEAT_TIMEOUT * 2, job=job and asdict(job), epoch=self._epoch)
             except (ChiefSilent, Unreadable) as error:
                 if self._stopped.is_set():
                     return
@@ -181,16 +181,16 @@ class ChiefTasks:
                 answer = {"yours": not self._complaint.exhausted}
             else:
                 self._complaint.settle()
-            if task is self._task and not answer.get("yours", False):
-                self._lost = task is not None
+            if job is self._job and not answer.get("yours", False):
+                self._lost = job is not None
 
 
 class _Reporting(Watcher):
-    def __init__(self, tasks: ChiefTasks) -> None:
-        self.tasks = tasks
+    def __init__(self, jobs: ChiefJobs) -> None:
+        self.jobs = jobs
 
     def epoch_ended(self, epochs: int, n_epochs: int) -> None:
-        self.tasks.epoch_ended(epochs, n_epochs)
+        self.jobs.epoch_ended(epochs, n_epochs)
 
     def lost(self) -> bool:
-        return self.tasks.lost()
+        return self.jobs.lost()

@@ -23,11 +23,11 @@ from seqmnist_tf.tune import chief as chief_module
 from seqmnist_tf.tune import processes, roster, trials, work, worker
 from seqmnist_tf.tune.chief import Chief
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
+from seqmnist_tf.tune.job import JobLost
 from seqmnist_tf.tune.processes import LocalWorkers
 from seqmnist_tf.tune.recovery import load_oracle
 from seqmnist_tf.tune.service import start_server
-from seqmnist_tf.tune.task import TaskLost
-from seqmnist_tf.tune.worker import ChiefTasks
+from seqmnist_tf.tune.worker import ChiefJobs
 from tests.conftest import Result
 from tests.tune.toy_search import toy_search, toy_train
 
@@ -39,8 +39,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all that takes seconds take tenths of them."""
     monkeypatch.setattr(roster, "MISSING_SECONDS", 0.5)
     for module, name in (
-        (chief_module, "POLL_SECONDS"),
-        (work, "POLL_SECONDS"),
+        (chief_module, "WATCH_SECONDS"),
+        (work, "WATCH_SECONDS"),
         (worker, "BEAT_SECONDS"),
         (trials, "BUSY_SECONDS"),
         (worker, "RETRY_SECONDS"),
@@ -72,10 +72,10 @@ def run_worker(search: SearchFolder, address: str, name: str, patience: float = 
     """Run a worker in a thread."""
 
     def run() -> None:
-        tasks = ChiefTasks(search, address, name, patience)
-        tasks.join()
-        with tasks:
-            work.work(search, tasks)
+        jobs = ChiefJobs(search, address, name, patience)
+        jobs.join()
+        with jobs:
+            work.work(search, jobs)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -89,7 +89,7 @@ class Died(BaseException):
 def dying_worker(
     search: SearchFolder, address: str, name: str, monkeypatch: pytest.MonkeyPatch, epochs: int = 2
 ) -> str:
-    """Run a worker that dies after some epochs of its first task; return the task's trial."""
+    """Run a worker that dies after some epochs of its first job; return the job's trial."""
 
     def die(config: Any, path: Path, *, stop_rule: Any, **more: Any) -> Any:
         def rule(history: list[Any]) -> str | None:
@@ -101,12 +101,12 @@ def dying_worker(
 
     with monkeypatch.context() as patch:
         patch.setattr(trials, "train", die)
-        tasks = ChiefTasks(search, address, name, 60.0)
-        tasks.join()
-        answer = tasks.take()
+        jobs = ChiefJobs(search, address, name, 60.0)
+        jobs.join()
+        answer = jobs.take()
         assert not isinstance(answer, str)
-        with pytest.raises(Died), tasks:
-            trials.run_task(search, answer, watcher=tasks.watch(answer))
+        with pytest.raises(Died), jobs:
+            trials.run_job(search, answer, watcher=jobs.watch(answer))
     return answer.trial
 
 
@@ -155,22 +155,22 @@ def test_a_worker_whose_trial_was_given_away_leaves_it(
 ) -> None:
     search = toy_search(tmp_path / "search")
     chief, address = start(search, max_trials=1)
-    tasks = ChiefTasks(search, address, "a", 60.0)
-    tasks.join()
-    with tasks:
-        answer = tasks.take()
+    jobs = ChiefJobs(search, address, "a", 60.0)
+    jobs.join()
+    with jobs:
+        answer = jobs.take()
         assert not isinstance(answer, str)
-        tasks.watch(answer)
-        chief.tasks.release("a")
-        assert chief.tasks.take("b") == answer
+        jobs.watch(answer)
+        chief.jobs.release("a")
+        assert chief.jobs.take("b") == answer
         end = time.monotonic() + 5
-        while not tasks.lost():
+        while not jobs.lost():
             assert time.monotonic() < end
             time.sleep(0.02)
-        with pytest.raises(TaskLost):
-            trials.run_task(search, answer, watcher=tasks.watch(answer))
-        tasks.end(answer, 0.5)
-    assert chief.tasks.oracle.trials[answer.trial].score is None  # the result of b counts
+        with pytest.raises(JobLost):
+            trials.run_job(search, answer, watcher=jobs.watch(answer))
+        jobs.end(answer, 0.5)
+    assert chief.jobs.oracle.trials[answer.trial].score is None  # the result of b counts
 
 
 def test_a_chief_that_was_restarted_leaves_trials_to_the_workers_that_are_alive(
@@ -178,11 +178,11 @@ def test_a_chief_that_was_restarted_leaves_trials_to_the_workers_that_are_alive(
 ) -> None:
     search = toy_search(tmp_path / "search")
     first, address = start(search, max_trials=3)
-    assert not isinstance(first.tasks.take("a"), str) and not isinstance(first.tasks.take("b"), str)
+    assert not isinstance(first.jobs.take("a"), str) and not isinstance(first.jobs.take("b"), str)
     first.close()
     monkeypatch.setattr(roster, "INHERITED_SECONDS", 1.0)
     chief, address = start(search, max_trials=3)
-    assert {name: task.trial for name, task in chief.tasks.holders().items()} == {"a": "0", "b": "1"}
+    assert {name: job.trial for name, job in chief.jobs.holders().items()} == {"a": "0", "b": "1"}
     thread = run_worker(search, address, "a")
     chief.run()
     thread.join(10)
@@ -219,7 +219,7 @@ def test_a_worker_with_a_wrong_address_says_whom_it_waits_for_and_gives_up(
         wrong = f"127.0.0.1:{probe.getsockname()[1]}"
     began = time.monotonic()
     with pytest.raises(RunError, match=f"the chief at {wrong} does not answer"):
-        ChiefTasks(search, wrong, "a", 0.5).join()
+        ChiefJobs(search, wrong, "a", 0.5).join()
     assert time.monotonic() - began < 10
     line = f"worker a waits: the chief at {wrong} does not answer (the last chief of {search.path} listened at {right}"
     assert line in capsys.readouterr().err
@@ -228,14 +228,14 @@ def test_a_worker_with_a_wrong_address_says_whom_it_waits_for_and_gives_up(
 def test_a_worker_of_another_folder_says_so(start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, address = start(toy_search(tmp_path / "search"))
     with pytest.raises(RunError, match=r"leads a search in another folder than .*elsewhere"):
-        ChiefTasks(toy_search(tmp_path / "elsewhere"), address, "a", 0.3).join()
+        ChiefJobs(toy_search(tmp_path / "elsewhere"), address, "a", 0.3).join()
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_listens_need_not_be_a_chief(tmp_path: Path) -> None:
     server, port = start_server("127.0.0.1:0", {})
     with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} is not the chief of a search"):
-        ChiefTasks(toy_search(tmp_path / "search"), f"127.0.0.1:{port}", "a", 0.3).join()
+        ChiefJobs(toy_search(tmp_path / "search"), f"127.0.0.1:{port}", "a", 0.3).join()
     server.stop(0)
 
 
@@ -244,9 +244,9 @@ def test_a_worker_says_that_its_chief_is_gone_and_goes_on_when_it_is_back(
 ) -> None:
     search = toy_search(tmp_path / "search")
     chief, address = start(search)
-    tasks = ChiefTasks(search, address, "a", 60.0)
-    tasks.join()
-    with tasks:
+    jobs = ChiefJobs(search, address, "a", 60.0)
+    jobs.join()
+    with jobs:
         chief.server.stop(0).wait()
         end = time.monotonic() + 10
         while f"worker a waits: the chief at {address} does not answer" not in (err := capsys.readouterr().err):
@@ -256,7 +256,7 @@ def test_a_worker_says_that_its_chief_is_gone_and_goes_on_when_it_is_back(
         again, _ = start(search)
         again.close()
         again.listen(address)
-        assert not isinstance(tasks.take(), str)
+        assert not isinstance(jobs.take(), str)
     assert f"worker a: the chief at {address} answers" in capsys.readouterr().err
 
 
@@ -264,10 +264,10 @@ def test_two_workers_of_one_name_are_refused(start: Start, tmp_path: Path, monke
     search = toy_search(tmp_path / "search")
     _, address = start(search)
     monkeypatch.setattr(worker, "MISSING_SECONDS", 0.3)
-    first = ChiefTasks(search, address, "a", 60.0)
+    first = ChiefJobs(search, address, "a", 60.0)
     first.join()
     with first, pytest.raises(InputError, match="another worker is named 'a'"):
-        ChiefTasks(search, address, "a", 60.0).join()
+        ChiefJobs(search, address, "a", 60.0).join()
 
 
 def test_two_chiefs_on_one_port_are_refused(
@@ -301,12 +301,12 @@ def test_a_chief_says_what_runs(
 ) -> None:
     monkeypatch.setattr(chief_module, "STATUS_SECONDS", 0.0)
     chief, address = start(toy_search(tmp_path / "search"))
-    tasks = ChiefTasks(chief.search, address, "a", 60.0)
-    tasks.join()
-    with tasks:
-        answer = tasks.take()
+    jobs = ChiefJobs(chief.search, address, "a", 60.0)
+    jobs.join()
+    with jobs:
+        answer = jobs.take()
         assert not isinstance(answer, str)
-        tasks.watch(answer).epoch_ended(1, 4)
+        jobs.watch(answer).epoch_ended(1, 4)
         end = time.monotonic() + 5
         while "running: trial 0 (a, epoch 2 of 4)\n" not in capsys.readouterr().err:
             assert time.monotonic() < end

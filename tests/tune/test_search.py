@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboard.util.tensor_util import make_ndarray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-untyped]
+from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.system import InputError
@@ -18,11 +18,11 @@ from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune.folder import ORACLE, read_trials
 from seqmnist_tf.tune.hparams import log_hparams
+from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.lead import search_alone
 from seqmnist_tf.tune.oracle import make_oracle
 from seqmnist_tf.tune.progress import TrialReporter
 from seqmnist_tf.tune.repeats import repeat_score
-from seqmnist_tf.tune.task import Task
 from tests.conftest import Result
 from tests.tune.toy_search import SPACE, toy_search, toy_train
 
@@ -130,13 +130,13 @@ def test_damaged_settings_are_written_again_for_the_search_of_the_trials_only(tm
     before = search.file.read_bytes()
     search.file.write_text("")
     with pytest.raises(InputError, match=r"cannot read .*search.json, and trial 0 is of another search"):
-        toy_search(tmp_path / "search", **{"model.hidden_size": 5}).claim()
+        toy_search(tmp_path / "search", values={"model.hidden_size": 5}).claim()
     search.claim()
     assert search.file.read_bytes() == before
 
 
 def test_trials_are_on_tensorboards_hparams_page(tmp_path: Path) -> None:
-    search = toy_search(tmp_path, **{"tensorboard.enabled": True})
+    search = toy_search(tmp_path, values={"tensorboard.enabled": True})
     search_alone(search, 2, 0, "")
     search_alone(search, 2, 0, "")
     (space,) = (tmp_path / "tensorboard").iterdir()
@@ -170,7 +170,7 @@ def hparams_of(file: Path) -> dict[str, Any]:
 def test_hparams_are_written_only_where_they_are_asked_for(tmp_path: Path) -> None:
     search = toy_search(tmp_path / "search")
     search_alone(search, 1, 0, "")
-    log_hparams(search, Task("0", read_trials(search)[0]["hyperparameters"]), 0.5)
+    log_hparams(search, Job("0", read_trials(search)[0]["hyperparameters"]), 0.5)
     assert not list(tmp_path.rglob("*.hparams"))
 
 

@@ -23,9 +23,9 @@ from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, repeats, trials
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
+from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.processes import without_options
 from seqmnist_tf.tune.report import search_report
-from seqmnist_tf.tune.task import Task
 from tests.conftest import Result
 from tests.toy import ROOT
 
@@ -155,7 +155,7 @@ def test_a_stopped_trial_is_not_run_again(
     assert answer.status == 0, answer.err
     assert {path: path.read_bytes() for path in before} == before
     assert trials_of(search.path) == rows and rows[0]["status"] == "stopped"
-    score = trials.run_task(search, Task("0", rows[0]["hyperparameters"]))  # as after a kill before KerasTuner's note
+    score = trials.run_job(search, Job("0", rows[0]["hyperparameters"]))  # as after a kill before KerasTuner's note
     assert score == rows[0]["score"]
 
 

@@ -35,9 +35,9 @@ SPACE: dict[str, Any] = {
 EPOCH_SECONDS = float(os.environ.get("TOY_EPOCH_SECONDS", "0"))
 
 
-def toy_search(path: Path, tuner: str = "random", epochs: int = 4, **values: Any) -> SearchFolder:
-    """Return a search over SPACE."""
-    values = {"train.n_epochs": epochs, "test.enabled": False, "task.validation_size": 60, **values}
+def toy_search(path: Path, tuner: str = "random", values: dict[str, Any] | None = None) -> SearchFolder:
+    """Return a search over SPACE with trials of 4 epochs; ``values`` changes the configuration."""
+    values = {"train.n_epochs": 4, "test.enabled": False, "task.validation_size": 60, **(values or {})}
     return SearchFolder(path, tuner, cfg.with_values(Config(), values), parse_space(SPACE), SPACE, None)
 
 
@@ -57,7 +57,12 @@ def toy_train(
     stop_rule: StopRule | None = None,
 ) -> dict[str, Any]:
     """Stand in for ``train``."""
-    environment = {"preset": preset, "command": command, "config_id": cfg.config_id(config), "resumed": []}
+    environment: dict[str, Any] = {
+        "preset": preset,
+        "command": command,
+        "config_id": cfg.config_id(config),
+        "resumed": [],
+    }
     run = RunDirectory.create(path, config, environment, pixel_order(config.task.permutation))
     with run.lock():
         return _run_epochs(run, config, stop_rule)

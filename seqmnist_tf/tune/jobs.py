@@ -10,9 +10,9 @@ import keras_tuner
 
 from ..system import first_line, note
 from .folder import SearchFolder, best_of, read_trials
+from .job import Answer, Job
 from .oracle import OBJECTIVE
 from .repeats import repeat_score, repeat_seeds
-from .task import Answer, Task
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Progress:
     error: str | None = None
 
 
-class Tasks:
-    """Hands out the tasks of a search to its workers, and takes their results. Its methods may be called at once.
+class Jobs:
+    """Hands out the jobs of a search to its workers, and takes their results. Its methods may be called at once.
 
     Args:
         search: the search.
@@ -37,11 +37,11 @@ class Tasks:
         self._lock = threading.RLock()
         self._exhausted = False
         self._best: dict[str, Any] = {}  # row of the best trial, once all have ended
-        self._repeats: dict[str, Task] = {}  # by worker
+        self._repeats: dict[str, Job] = {}  # by worker
         self._failed: set[int] = set()  # seeds
 
     def take(self, worker: str) -> Answer:
-        """Return a worker's task: the one that it has not ended, or a new one."""
+        """Return a worker's job: the one that it has not ended, or a new one."""
         with self._lock:
             if self.progress.error:
                 return "end"
@@ -49,40 +49,40 @@ class Tasks:
                 return self._repeats[worker]
             trial = self.oracle.create_trial(worker)
             if trial.status == "RUNNING":
-                return Task(trial.trial_id, dict(trial.hyperparameters.values))
+                return Job(trial.trial_id, dict(trial.hyperparameters.values))
             if self.oracle.ongoing_trials or trial.status == "IDLE":
                 return "wait"
             return self._take_repeat(worker)
 
-    def held_by(self, worker: str) -> Task | None:
-        """Return the task that a worker has; None where it has none."""
+    def held_by(self, worker: str) -> Job | None:
+        """Return the job that a worker has; None where it has none."""
         if worker in self._repeats:
             return self._repeats[worker]
         trial = self.oracle.ongoing_trials.get(worker)
-        return Task(trial.trial_id, dict(trial.hyperparameters.values)) if trial else None
+        return Job(trial.trial_id, dict(trial.hyperparameters.values)) if trial else None
 
-    def holders(self) -> dict[str, Task]:
-        """Return the workers that have a task, each with it."""
+    def holders(self) -> dict[str, Job]:
+        """Return the workers that have a job, each with it."""
         with self._lock:
             names = [*self.oracle.ongoing_trials, *self._repeats]
-            return {name: task for name in names if (task := self.held_by(name))}
+            return {name: job for name in names if (job := self.held_by(name))}
 
-    def end(self, worker: str, task: Task, score: float | None, reason: str = "") -> bool:
-        """Record a result, None for a task that failed; return False where the worker does not have the task."""
+    def end(self, worker: str, job: Job, score: float | None, reason: str = "") -> bool:
+        """Record a result, None for a job that failed; return False where the worker does not have the job."""
         with self._lock:
-            if not self.claim(worker, task):
+            if not self.claim(worker, job):
                 return False
-            if task.seed is None:
-                self._end_trial(task, score, reason)
+            if job.seed is None:
+                self._end_trial(job, score, reason)
             else:
                 del self._repeats[worker]
                 if score is None:
-                    self._failed.add(task.seed)
+                    self._failed.add(job.seed)
             self.progress.ended += 1
             return True
 
     def release(self, worker: str) -> None:
-        """Take a worker's task away and put it back into the queue."""
+        """Take a worker's job away and put it back into the queue."""
         with self._lock:
             self._repeats.pop(worker, None)
             self.oracle.tuner_ids.discard(worker)
@@ -90,20 +90,20 @@ class Tasks:
                 self.oracle._retry_queue.append(trial.trial_id)
                 self.oracle.save()
 
-    def claim(self, worker: str, task: Task) -> bool:
-        """Return whether a worker that is at work on a task has it, or gets it from the queue, where it waits."""
+    def claim(self, worker: str, job: Job) -> bool:
+        """Return whether a worker that is at work on a job has it, or gets it from the queue, where it waits."""
         with self._lock:
             if (held := self.held_by(worker)) is not None:
-                return held == task
-            if task.seed is not None:
-                free = self._best.get("trial") == task.trial and task.seed in self._open_repeats()
+                return held == job
+            if job.seed is not None:
+                free = self._best.get("trial") == job.trial and job.seed in self._open_repeats()
                 if free:
-                    self._repeats[worker] = task
+                    self._repeats[worker] = job
                 return free
-            if task.trial not in self.oracle._retry_queue:
+            if job.trial not in self.oracle._retry_queue:
                 return False
-            self.oracle._retry_queue.remove(task.trial)
-            self.oracle.ongoing_trials[worker] = self.oracle.trials[task.trial]
+            self.oracle._retry_queue.remove(job.trial)
+            self.oracle.ongoing_trials[worker] = self.oracle.trials[job.trial]
             return True
 
     def over(self) -> bool:
@@ -115,10 +115,10 @@ class Tasks:
                 return False
             return not (self._find_best() and self._open_repeats())
 
-    def _end_trial(self, task: Task, score: float | None, reason: str) -> None:
-        trial = self.oracle.trials[task.trial]
+    def _end_trial(self, job: Job, score: float | None, reason: str) -> None:
+        trial = self.oracle.trials[job.trial]
         if score is not None:
-            self.oracle.update_trial(task.trial, {OBJECTIVE: score})
+            self.oracle.update_trial(job.trial, {OBJECTIVE: score})
         trial.status, trial.message = ("FAILED", reason) if score is None else ("COMPLETED", None)
         try:
             self.oracle.end_trial(trial)
@@ -130,7 +130,7 @@ class Tasks:
         if not self._find_best():
             return "end"
         if free := self._open_repeats():
-            self._repeats[worker] = Task(self._best["trial"], self._best["hyperparameters"], free[0])
+            self._repeats[worker] = Job(self._best["trial"], self._best["hyperparameters"], free[0])
             return self._repeats[worker]
         return "wait" if self._repeats else "end"
 
@@ -145,6 +145,6 @@ class Tasks:
 
     def _open_repeats(self) -> list[int]:
         """Return the seeds of the repeats that nobody works on and that have not ended."""
-        taken = {task.seed for task in self._repeats.values()} | self._failed
+        taken = {job.seed for job in self._repeats.values()} | self._failed
         free = [seed for seed in repeat_seeds(self.search) if seed not in taken]
         return [seed for seed in free if self._best and repeat_score(self.search, self._best, seed) is None]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """A trial, or with a seed a repeat of it.
 
     Attributes:
@@ -24,20 +24,20 @@ class Task:
         return f"trial {self.trial}" if self.seed is None else f"repeat of trial {self.trial} with seed {self.seed}"
 
 
-Answer = Task | Literal["wait", "end"]
-"""A worker's next task; ``wait`` while others are at work on the last ones; ``end`` where nothing is left."""
+Answer = Job | Literal["wait", "end"]
+"""A worker's next job; ``wait`` while others are at work on the last ones; ``end`` where nothing is left."""
 
 
-class TaskLost(Exception):
-    """The task has been given to another worker."""
+class JobLost(Exception):
+    """The job has been given to another worker."""
 
 
 class Watcher:
-    """Follows a task while it runs; this one ignores it."""
+    """Follows a job while it runs; this one ignores it."""
 
     def epoch_ended(self, epochs: int, n_epochs: int) -> None:
         """Take note of an epoch's end."""
 
     def lost(self) -> bool:
-        """Return whether the task has been given to another worker."""
+        """Return whether the job has been given to another worker."""
         return False
