@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from . import system
-from .serve import DEFAULT_SERVER, classify, picture_to_text, printable, read_picture
-from .system import InputError, note, say
+from .serve import DEFAULT_SERVER, classify, picture_to_text, prepare_picture, printable
+from .system import InputError, note, say, warn
 
 
 def main(argv: list[str]) -> int:
@@ -44,8 +44,12 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.timeout < 1e6:
         raise InputError(f"--timeout must be a number of seconds above 0 (got {args.timeout:g})")
-    images = np.stack([read_picture(path) for path in args.images])
+    pictures = [prepare_picture(path) for path in args.images]
+    images = np.stack([picture.image for picture in pictures])
     names = [printable(str(path)) for path in args.images]
+    for name, picture in zip(names, pictures, strict=True):
+        if picture.digits > 1:
+            warn(f"{name} seems to show {picture.digits} digits, and the model reads one (give a picture of each)")
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
         for name, image in zip(names, images, strict=True):

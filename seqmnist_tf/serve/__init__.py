@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = open_door(
         "classify",
         "exported_versions",
         "picture_to_text",
+        "prepare_picture",
         "printable",
         "read_description",
         "read_picture",

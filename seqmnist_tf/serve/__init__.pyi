@@ -3,6 +3,7 @@ from .ask_server import DEFAULT_SERVER as DEFAULT_SERVER
 from .ask_server import classify as classify
 from .exporter import export_run as export_run
 from .picture import picture_to_text as picture_to_text
+from .picture import prepare_picture as prepare_picture
 from .picture import read_picture as read_picture
 from .printable import printable as printable
 from .saved_model import SavedModel as SavedModel

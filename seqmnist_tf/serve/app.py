@@ -30,7 +30,7 @@ from .http_paths import parse_path, read_labels
 from .http_pools import Pool
 from .http_protocol import read_body
 from .models import ServedModels
-from .picture import read_picture
+from .picture import prepare_picture
 from .predict_json import parse_predict, predict_answer
 from .versions import MODEL_NAME
 
@@ -92,7 +92,7 @@ async def get_description(request: Request) -> Response:
 
 
 async def post_prepare(request: Request) -> Response:
-    """Answer with the picture in the request's body in MNIST's form, 28 rows of 28 pixels."""
+    """Answer with the picture in the request's body in MNIST's form, and its number of digits."""
     require_content_type(request, "image/*", "application/octet-stream")
     body = await read_body(request)
     return _json(await request.app.state.picture_pool.run(http_limits.DECODING_SECONDS, _prepare, body))
@@ -142,7 +142,8 @@ def _description(models: ServedModels) -> bytes:
 
 def _prepare(body: bytes) -> bytes:
     try:
-        return json.dumps({"image": read_picture(io.BytesIO(body), "the picture").tolist()}).encode()
+        prepared = prepare_picture(io.BytesIO(body), "the picture")
+        return json.dumps({"image": prepared.image.tolist(), "digits": prepared.digits}).encode()
     except InputError as error:
         raise RequestError(400, str(error)) from None
 

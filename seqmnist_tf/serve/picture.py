@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from ..system import InputError, first_line
+from .digit_count import count_digits
 from .printable import printable
 
 IMAGE_SIDE, BOX = 28, 20
@@ -26,6 +27,13 @@ NOISE = 4.0  # standard deviations above the background that count as background
 # Fainter ink, relative to full ink, is noise of compression; in a small picture it is the edges of strokes, and stays.
 FAINT = 0.1
 SHADES = " .:-=+*#%@"
+
+
+class Prepared(NamedTuple):
+    """A picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink), and how many digits it seems to show."""
+
+    image: np.ndarray
+    digits: int
 
 
 def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
@@ -46,6 +54,11 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
         image = read_picture("digit.png")
         print(picture_to_text(image))
     """
+    return prepare_picture(file, name).image
+
+
+def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
+    """Read a picture as :func:`read_picture` does, and count its digits."""
     name = printable(name or str(file))
     try:
         with warnings.catch_warnings():
@@ -55,7 +68,7 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
                 picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
                 picture.load()
                 ImageOps.exif_transpose(picture, in_place=True)
-                return to_mnist(picture)
+                return prepare(picture)
     except Image.DecompressionBombError:
         raise InputError(f"{name}: the picture has too many pixels (at most {MAX_PIXELS:,} are allowed)") from None
     except UnidentifiedImageError:
@@ -87,15 +100,20 @@ def to_mnist(picture: Image.Image) -> np.ndarray:
     Raises:
         InputError: the picture is blank.
     """
+    return prepare(picture).image
+
+
+def prepare(picture: Image.Image) -> Prepared:
+    """Return a picture in MNIST's form, as :func:`to_mnist`, and how many digits it seems to show."""
     ink = _ink(picture)
     if ink.max() < MIN_CONTRAST:
         raise InputError("the picture is blank: it has only one colour (give a digit on a plain background)")
     if _is_mnist(ink):
-        return ink.astype(np.uint8)
+        return Prepared(ink.astype(np.uint8), 1)
     ink = _strokes(ink)
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _centred(_in_box(digit))
+    return Prepared(_centred(_in_box(digit)), count_digits(digit))
 
 
 def picture_to_text(image: np.ndarray) -> str:

@@ -105,8 +105,8 @@ def test_inputs_without_their_name_and_images_in_base64(server: str) -> None:
 def test_any_picture_is_prepared(server: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(255 - IMAGES[0]).resize((300, 300)).save(buffer, "PNG")
-    prepared = requests.post(f"{server}/prepare", data=buffer.getvalue(), timeout=9).json()["image"]
-    assert prepared == read_picture(buffer).tolist()
+    prepared = requests.post(f"{server}/prepare", data=buffer.getvalue(), timeout=9).json()
+    assert prepared == {"image": read_picture(buffer).tolist(), "digits": 1}
     blank = requests.post(f"{server}/prepare", data=b"none", timeout=9)
     assert blank.status_code == 400 and "is not a readable picture" in blank.json()["error"]
 

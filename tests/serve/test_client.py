@@ -29,6 +29,7 @@ from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.picture import to_mnist
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result
+from tests.serve.test_picture import DIGIT, beside
 from tests.toy import ROOT, toy_mnist
 
 
@@ -141,6 +142,14 @@ def test_show_prints_the_models_input(command: Callable[..., Result], digits: li
     assert "@@" in shown.out and len(shown.out.splitlines()) == 30
     as_json = command(client.main, str(digits[0]), "--server", server, "--show", "--json")
     assert "@@" in as_json.err and len(json.loads(as_json.out)) == 1
+
+
+def test_several_digits_are_warned_of(command: Callable[..., Result], in_tmp: Path, server: str) -> None:
+    beside(DIGIT, DIGIT).save("two.png")
+    DIGIT.save("one.png")
+    result = command(client.main, "one.png", "two.png", "--server", server, "--json")
+    assert result.status == 0 and len(json.loads(result.out)) == 2
+    assert result.err == ("warning: two.png seems to show 2 digits, and the model reads one (give a picture of each)\n")
 
 
 def test_a_servers_error_reaches_the_user(
@@ -353,6 +362,15 @@ def sample_digits() -> tuple[np.ndarray, np.ndarray]:
     samples = json.loads((WEB / "samples.json").read_text())
     pixels = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
     return np.stack(pixels), np.array([sample["label"] for sample in samples])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_sample_digits_are_classified_correctly(version: int) -> None:
+    images, labels = sample_digits()
+    answers = SavedModel.load(ROOT / "export" / "seqmnist" / str(version))(images=images)
+    assert labels.tolist() == list(range(10))
+    assert answers["class_id"].tolist() == labels.tolist()
+    assert answers["probabilities"].max(axis=1).min() > 0.95
 
 
 @needs_tf_serving

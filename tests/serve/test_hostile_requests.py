@@ -165,7 +165,7 @@ def test_large_pictures_delay_neither_status_nor_predictions(server: str) -> Non
 def test_decoding_has_a_time_limit_and_a_queue_with_an_end(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(http_limits, "DECODING_SECONDS", 1.0)
-    monkeypatch.setattr(app, "read_picture", lambda *_: release.wait(30))
+    monkeypatch.setattr(app, "prepare_picture", lambda *_: release.wait(30))
     statuses: list[Any] = []
 
     def send() -> None:

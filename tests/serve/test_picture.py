@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 from seqmnist_tf.serve import picture_to_text, read_picture
-from seqmnist_tf.serve.picture import to_mnist
+from seqmnist_tf.serve.picture import prepare, to_mnist
 from seqmnist_tf.system import InputError
 
 
@@ -137,6 +137,47 @@ def test_a_missing_picture_is_one_line(tmp_path: Path) -> None:
         read_picture(tmp_path / "missing.png")
     with pytest.raises(InputError, match=r"Is a directory|Permission denied"):
         read_picture(tmp_path)
+
+
+def beside(*pictures: Image.Image, gap: int = 40) -> Image.Image:
+    """Return pictures side by side, their own margins removed."""
+    cut = [picture.crop(picture.getbbox()) for picture in pictures]
+    side = Image.new("L", (sum(each.width + gap for each in cut) + gap, max(each.height for each in cut) + 40))
+    left = gap
+    for each in cut:
+        side.paste(each, (left, 20))
+        left += each.width + gap
+    return side
+
+
+def strokes(*lines: list[tuple[int, int]]) -> Image.Image:
+    image = Image.new("L", (280, 280))
+    for line in lines:
+        ImageDraw.Draw(image).line(line, fill=255, width=20, joint="curve")
+    return image
+
+
+COUNTS: dict[str, tuple[Image.Image, int]] = {
+    "one": (DIGIT, 1),
+    "one, dark on light": (ImageOps.invert(DIGIT), 1),
+    "two": (beside(DIGIT, DIGIT), 2),
+    "two, dark on light": (ImageOps.invert(beside(DIGIT, DIGIT)), 2),
+    "three": (beside(DIGIT, DIGIT, DIGIT), 3),
+    "two of different sizes": (beside(DIGIT, DIGIT.resize((180, 180))), 2),
+    "one with a comma": (beside(DIGIT, DIGIT.resize((60, 60))), 1),
+    "a 5 with its bar apart": (
+        strokes([(90, 40), (190, 40)], [(90, 70), (90, 130), (180, 150), (170, 230), (80, 240)]),
+        1,
+    ),
+    "a 4 of two lines": (strokes([(80, 40), (80, 150), (150, 150)], [(185, 40), (185, 240)]), 1),
+    "already in MNIST's form": (Image.fromarray(to_mnist(DIGIT)), 1),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_digits_are_counted(kind: str) -> None:
+    picture, digits = COUNTS[kind]
+    assert prepare(picture).digits == digits
 
 
 def test_text_shows_the_image() -> None:

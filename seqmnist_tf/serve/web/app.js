@@ -44,7 +44,9 @@ async function ask(path, options) {
 
 async function prepare(body, signal) {
   const headers = { "Content-Type": "application/octet-stream" };
-  return (await ask("prepare", { method: "POST", headers, body, signal })).image;
+  const { image, digits } = await ask("prepare", { method: "POST", headers, body, signal });
+  if (digits > 1) throw new ServerError(`${digits} digits were found, and the model reads one. Give it one digit.`);
+  return image;
 }
 
 async function predict(image, signal) {
@@ -52,6 +54,13 @@ async function predict(image, signal) {
   const headers = { "Content-Type": "application/json" };
   const { predictions } = await ask("v1/models/seqmnist:predict", { method: "POST", headers, body, signal });
   return predictions[0];
+}
+
+function requireTrace({ config, difference_from_keras: signatures }) {
+  if (signatures && !("trace" in signatures)) {
+    const layer = config?.model?.layer ?? "another layer";
+    throw new ServerError(`This version (${layer}) has no probabilities after each pixel. Use the command client.`);
+  }
 }
 
 function explain(error) {
@@ -79,6 +88,7 @@ async function read(source, label, getImage) {
   try {
     // Since the page was loaded, the server may have been restarted with another version and pixel order.
     const [model, image] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
+    requireTrace(model);
     const probabilities = await predict(image, signal);
     if (current !== newest) return;
     showModel(model);
