@@ -118,7 +118,7 @@ def _connected(workers: int | None, address: str | None) -> Iterator[None]:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             if address is None:
-                ray.init(num_cpus=workers, _node_ip_address="127.0.0.1", **quiet)
+                ray.init(num_cpus=workers, **quiet)
             else:
                 ray.init(address=address, **quiet)
     except Exception as error:

@@ -165,6 +165,10 @@ def _train_missing(
         progress.announce(missing)
         run_in_turn(missing, progress)
         return
+    if address is None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
+            "0"  # Ray, when it is imported, chooses 127.0.0.1 to listen on
+        )
     from .cluster import run_on_cluster  # late: Ray is an extra
 
     threads = overrides.get("train.threads", OPTIONS["train.threads"].default)

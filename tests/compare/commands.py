@@ -24,7 +24,7 @@ TINY = (
 
 
 def use_toy_data() -> None:
-    """Read toy data instead of MNIST; for Ray's workers, which RAY_USER_SETUP_FUNCTION makes call it."""
+    """Read toy data instead of MNIST, here and in Ray's workers."""
     from seqmnist_tf.data import sequences
 
     sequences.load_mnist = toy_mnist
