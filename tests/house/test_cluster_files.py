@@ -13,7 +13,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def groups(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from cluster["workerGroupSpecs"]
 
 
-def require_fields(value: dict[str, Any], fields: dict[str, type]) -> None:
+def require_fields(value: Mapping[str, Any], fields: Mapping[str, type]) -> None:
     assert set(value) <= set(fields)
     for name, content in value.items():
         assert type(content) is fields[name], name
