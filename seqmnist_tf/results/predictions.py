@@ -51,8 +51,8 @@ def read_table(path: Path) -> PredictionTable:
         if [row[0] for row in rows[1:]] != [str(index) for index in range(NUM_TEST)]:
             raise ValueError(f"it must have a row for each of the images 0 to {NUM_TEST - 1:,}, in their order")
         columns = zip(*rows[1:], strict=True)
-        _, labels, classes = (np.array([int(word) for word in next(columns)]) for _ in range(3))
-        probabilities = np.array([float(word) for word in next(columns)])
+        _, labels, classes = (np.array(next(columns)).astype(np.int64) for _ in range(3))
+        probabilities = np.array(next(columns)).astype(np.float64)
         if not all(((column >= 0) & (column < NUM_CLASSES)).all() for column in (labels, classes)):
             raise ValueError(f"labels and predictions must be 0 to {NUM_CLASSES - 1}")
         # The highest of ten probabilities is at least a tenth; the table has six digits.

@@ -12,7 +12,7 @@ from ..system import InputError, note
 from ..train import RunDirectory, load_final_model
 from .history import parse_losses
 from .layout import REPLAYS_FILE, STEPS_FILE, TABLE_FILE
-from .model_check import evaluation_problems, weights_digest
+from .model_check import ModelCheck, evaluation_problems, weights_digest
 from .public_files import public_files
 from .records import Record, read_records
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
@@ -115,20 +115,22 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     Raises:
         InputError: the results are not those of the run.
     """
+    problems, digest = ModelCheck(allow_code).check(record.run)
+    if problems := problems or _weight_doubles(record, digest, folder, allow_code):
+        raise _refused(run, problems[0])
     losses = [loss for _, loss in parse_losses(read_steps(record.run.path / STEPS_FILE))]
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():
         raise _refused(run, problems[0])
     problems, table = evaluation_problems(record.run, allow_code=allow_code)
-    if problems := problems or _weight_doubles(record, folder, allow_code):
+    if problems:
         raise _refused(run, problems[0])
     return {TABLE_FILE: table, REPLAYS_FILE: record_json([replay.entry()])}
 
 
-def _weight_doubles(record: Record, folder: Path, allow_code: bool) -> list[str]:
-    """Return whether the model is that of a published record of another seed."""
-    digest = weights_digest(load_final_model(record.run, allow_code=allow_code))
+def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
+    """Return whether the model is that of a published record of another seed; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
     for other in (other for same in read_records(folder).values() for other in same):
         if other.seed != record.seed and other.summary["num_params"] == parameters:
