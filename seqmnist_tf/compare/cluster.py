@@ -7,7 +7,6 @@ where there is one, and resumes the run directory: at most one epoch is lost.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import time
@@ -56,7 +55,7 @@ def run_on_cluster(
         InputError: the cluster does not answer, or a node lacks the folder.
         RunError: a run failed; those that are running are ended, and resume with the next call.
     """
-    with _connected(workers, address):
+    with _connected(workers, address, folder):
         _require_shared(folder)
         cores = _cores_of_a_run(workers, threads)
         at_a_time = workers or max(1, sum(int(node["Resources"].get("CPU", 0)) // cores for node in _nodes()))
@@ -108,26 +107,30 @@ def folder_problem(folder: Path, marker: bytes) -> str | None:
 
 
 @contextlib.contextmanager
-def _connected(workers: int | None, address: str | None) -> Iterator[None]:
-    """Start Ray on this machine or connect to a cluster, without its notes on the terminal."""
+def _connected(workers: int | None, address: str | None, folder: ComparisonFolder) -> Iterator[None]:
+    """Start Ray on this machine or connect to a cluster. What Ray says goes to a log, not to the terminal."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
     if address is not None:
         del quiet["include_dashboard"]  # the cluster decided it
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            if address is None:
-                ray.init(num_cpus=workers, **quiet)
-            else:
-                ray.init(address=address, **quiet)
-    except Exception as error:
-        where = f"the Ray cluster at {address}" if address else "Ray"
-        raise RunError(f"cannot use {where}: {first_line(error)}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    path = folder.log_path("ray")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        try:
+            with contextlib.redirect_stderr(log):
+                if address is None:
+                    ray.init(num_cpus=workers, **quiet)
+                else:
+                    ray.init(address=address, **quiet)
+        except Exception as error:
+            where = f"the Ray cluster at {address}" if address else "Ray"
+            raise RunError(f"cannot use {where}: {first_line(error)}") from None
+        try:
+            with contextlib.redirect_stdout(log):  # Ray prints there, from a thread, which tasks it starts again
+                yield
+        finally:
+            ray.shutdown()
 
 
 def _nodes() -> list[dict[str, Any]]:

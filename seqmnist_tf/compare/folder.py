@@ -36,9 +36,9 @@ class ComparisonFolder:
         """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""
         return self.path / arm / LAYER_COPY
 
-    def log_path(self, arm: str, seed: int) -> Path:
-        """Return the file of what a run prints."""
-        return self.path / LOGS / f"{arm}-seed{seed}.log"
+    def log_path(self, name: str) -> Path:
+        """Return the file of what a run or Ray prints."""
+        return self.path / LOGS / f"{name}.log"
 
     def require_usable(self) -> None:
         """Raise InputError where the folder is a file or holds something else than a comparison."""

@@ -34,7 +34,7 @@ def draw_curves(comparison: Comparison) -> Figure:
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = axes.get_ylim()
-    few_decades = high / low < 30
+    few_decades = high / low < 100
     axes.yaxis.set_minor_formatter(FuncFormatter(_minor_text) if few_decades else NullFormatter())
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=NORMAL, frameon=False)
@@ -57,7 +57,7 @@ def draw_differences(comparison: Comparison) -> Figure:
     axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(pairs)), [f"{pair.b}\nagainst {pair.a}" for pair in pairs])
     axes.set_ylim(len(pairs) - 0.45, -0.45)
-    axes.set_xlabel("difference in test accuracy, percentage points (grey: seeds; blue: mean, 95 % interval)")
+    axes.set_xlabel("difference in test accuracy, percentage points")
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

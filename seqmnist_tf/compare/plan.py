@@ -177,7 +177,7 @@ def plan_runs(ready: Sequence[ReadyArm], seeds: Sequence[int], folder: Compariso
                 run_dir=folder.run_path(name, seed),
                 config=with_values(one.arm.config, {"train.seed": seed}),
                 layer=folder.layer_path(name) if one.source is not None else None,
-                log=folder.log_path(name, seed),
+                log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
             )
             _require_own(run, one.config_id)

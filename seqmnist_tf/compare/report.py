@@ -49,13 +49,13 @@ def report_text(comparison: Comparison, pictures: Sequence[str]) -> str:
     """Return the content of ``report.md``."""
     captions = {
         "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
-        "differences.png": "Paired differences in test accuracy: each seed, the mean and its 95 % interval.",
+        "differences.png": "Paired differences in test accuracy: grey: seeds; blue: mean and 95 % interval.",
         "disagreements.png": "Test digits that only one of two arms classifies correctly, most seeds first.",
     }
     shown = "\n\n".join(f"![{captions[name]}]({name})\n\n{captions[name]}" for name in pictures)
     return "\n\n".join(
         [
-            f"# {' against '.join(arm.name for arm in reversed(comparison.arms))}",
+            f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}",
             comparison.markdown,
             f"## Pictures\n\n{shown}",
             f"## Methods\n\n{methods_paragraph(comparison)}",

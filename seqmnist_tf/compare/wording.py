@@ -78,9 +78,9 @@ def _verdict(pair: PairResult, pairs: int) -> str:
     smallest = (smallest_sign_flip_p(pair.n) or 1.0) * pairs
     if smallest < ALPHA:
         return "This is no evidence of a difference."
-    over = f" of the smallest of {pairs} pairs" if pairs > 1 else ""
+    subject = f"and {pairs} pairs the corrected p" if pairs > 1 else "the p"
     return (
-        f"With {pair.n} seeds the p{over} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
+        f"With {pair.n} seeds {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
         f"shown; {seeds_needed(pairs)} seeds can show one."
     )
 
