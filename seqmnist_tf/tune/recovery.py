@@ -64,7 +64,7 @@ def _read_trial(search: SearchFolder, trial_id: str) -> Trial | None:
         if trial.trial_id != trial_id or not (trial.hyperparameters.values or trial.status == "FAILED"):
             raise ValueError("another trial")
     except UNREADABLE:
-        note(f"{file} cannot be read: the trial is rebuilt from its run directory")
+        note(f"{file} cannot be read")
         return None
     if trial.status not in OVER or (trial.status == "COMPLETED" and not _has_result(search, trial)):
         trial.status = "RUNNING"
@@ -106,6 +106,7 @@ def _rebuild_trial(search: SearchFolder, oracle: keras_tuner.Oracle, trial_id: s
         trial.metrics.register(OBJECTIVE, "max")
         trial.metrics.update(OBJECTIVE, ended[1])
     oracle._save_trial(trial)
+    note(f"trial {trial_id} is rebuilt from its run directory")
     return trial
 
 

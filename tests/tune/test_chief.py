@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -29,6 +28,7 @@ from seqmnist_tf.tune.recovery import load_oracle
 from seqmnist_tf.tune.service import start_server
 from seqmnist_tf.tune.worker import ChiefJobs
 from tests.conftest import Result
+from tests.toy import ROOT
 from tests.tune.toy_search import toy_search, toy_train
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -354,15 +354,21 @@ def test_a_worker_that_ends_in_order_has_not_died(
 
 
 @pytest.mark.slow
-def test_a_stopped_process_loses_its_trial_and_the_search_ends(tmp_path: Path, toy_space: str) -> None:
-    argv = ["--tuner=random", "--max-trials=6", "--epochs=4", f"--dir={tmp_path / 'search'}", f"--space={toy_space}"]
-    command = [sys.executable, "-m", "tests.tune.toy_search", *argv, "--workers=2", "--patience=0.05"]
-    with subprocess.Popen(command, env={**os.environ, "TOY_EPOCH_SECONDS": "2"}) as process:
-        end = time.monotonic() + 200
-        while not list(tmp_path.glob("search/trials/*/history.jsonl")):
+def test_a_process_that_hangs_is_started_again_and_continues_its_trial(tmp_path: Path, toy_space: str) -> None:
+    folder = tmp_path / "search"
+    argv = ["--tuner=random", "--max-trials=1", "--epochs=4", f"--dir={folder}", f"--space={toy_space}"]
+    command = [sys.executable, "-m", "tests.tune.toy_search", *argv, "--workers=1", "--patience=0.05"]
+    environment = {**os.environ, "TOY_EPOCH_SECONDS": "0.5", "TOY_MISSING_SECONDS": "10"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 100
+        while not (folder / "trials" / "0" / "history.jsonl").exists():
             assert time.monotonic() < end
-            time.sleep(0.2)
-        listed = subprocess.run(["pgrep", "-f", f"{tmp_path}.*worker-name worker0"], capture_output=True, text=True)
+            time.sleep(0.02)
+        listed = subprocess.run(["pgrep", "-f", f"{folder}.*worker-name worker0"], capture_output=True, text=True)
         os.kill(int(listed.stdout.split()[0]), signal.SIGSTOP)
-        assert process.wait(200) == 0
-    assert len(json.loads((tmp_path / "search" / "trials.json").read_text())) == 6
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "worker worker0 is missing since" in err
+    assert "worker0 died (SIGKILL) and is started again\n" in err
+    run = RunDirectory(folder / "trials" / "0")
+    assert len(run.environment["resumed"]) == 1 and len(run.history()) == 4

@@ -100,8 +100,10 @@ def _run_epochs(run: RunDirectory, config: Config, rule: StopRule | None) -> dic
 
 def use_toys(patch: Callable[..., None] = setattr) -> None:
     """Let trials use the stand-ins."""
-    from seqmnist_tf.tune import processes, result, trials
+    from seqmnist_tf.tune import processes, result, roster, trials
 
+    if seconds := os.environ.get("TOY_MISSING_SECONDS"):
+        patch(roster, "MISSING_SECONDS", float(seconds))
     patch(os, "fsync", lambda _: None)
     patch(trials.keras.utils, "clear_session", lambda: None)  # half a second each
     patch(result, "draw_search", lambda *_: None)
