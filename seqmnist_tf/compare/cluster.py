@@ -120,7 +120,7 @@ def _connected(workers: int | None, address: str | None, folder: ComparisonFolde
         try:
             with contextlib.redirect_stderr(log):
                 if address is None:
-                    ray.init(num_cpus=workers, **quiet)
+                    ray.init(address="local", num_cpus=workers, **quiet)  # also where another Ray runs here
                 else:
                     ray.init(address=address, **quiet)
         except Exception as error:
