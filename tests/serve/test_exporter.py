@@ -25,7 +25,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.export import main
-from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporter, parity, read_description
+from seqmnist_tf.lstm import build_model
+from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporter, parity, read_description, signatures
 from seqmnist_tf.serve.versions import EXTRA_ASSETS
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, load_final_model
@@ -150,6 +151,35 @@ def test_the_graph_is_stock_and_for_any_device(exported: tuple[RunDirectory, Pat
     used = {op.type for op in loaded.signatures["logits"].graph.get_operations()}
     used |= {node.op for f in loaded.signatures["logits"].graph.as_graph_def().library.function for node in f.node_def}
     assert "BlockLSTMV2" not in used and "MatMul" in used
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU has the operation")
+def test_cudnns_operation_loads_on_a_cpu_and_fails_at_the_first_request(tmp_path: Path) -> None:
+    """Why export forbids it: docs/serving.md, Trained on a GPU, served on a CPU."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec((3, 2, 1), tf.float32)])
+    def run(x: tf.Tensor) -> tf.Tensor:
+        states = tf.zeros((1, 2, 4))
+        lengths = tf.constant([3, 3])
+        outputs = tf.raw_ops.CudnnRNNV3(
+            input=x, input_h=states, input_c=states, params=tf.zeros((200,)), sequence_lengths=lengths, rnn_mode="lstm"
+        )
+        return outputs.output
+
+    module.run = run
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="No OpKernel was registered to support Op 'CudnnRNNV3'"):
+        loaded.run(tf.zeros((3, 2, 1)))
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_no_graph_is_built_with_cudnn(layer: str) -> None:
+    model = build_model(cfg.with_values(cfg.Config(), {"model.layer": layer, "model.hidden_size": 8}))
+    assert model.layers[0].use_cudnn == "auto"
+    signatures.ServingFunctions(model, "standard", np.arange(784))
+    assert model.layers[0].use_cudnn is False
 
 
 def test_the_description_says_where_the_model_comes_from(exported: tuple[RunDirectory, Path]) -> None:
