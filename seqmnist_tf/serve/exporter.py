@@ -156,9 +156,9 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
 
 def _value(value: Any, kind: type) -> Any:
     """Return a value of a run, perhaps a stranger's, or None where it has another type or is not finite."""
-    if type(value) is kind and (kind is not float or math.isfinite(value)):
-        return value
-    return float(value) if kind is float and type(value) is int else None
+    if kind is float:
+        return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return value if type(value) is kind else None
 
 
 def _lock(folder: Path) -> filelock.AcquireReturnProxy:

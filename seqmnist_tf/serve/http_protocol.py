@@ -55,12 +55,12 @@ class TimedProtocol(H11Protocol):
         An answer that is complete waits in the transport too, so that uvicorn's own events do not tell.
         """
         now = self.loop.time()
-        if not self.transport.get_write_buffer_size():  # type: ignore[attr-defined]
+        if not self.transport.get_write_buffer_size():
             self.unread_since = None
         elif self.unread_since is None:
             self.unread_since = now
         elif now - self.unread_since > http_limits.READER_SECONDS:
-            self.transport.abort()  # type: ignore[attr-defined]
+            self.transport.abort()
             return
         self.reader_timer = self.loop.call_later(http_limits.READER_SECONDS / LOOKS, self._watch_reader)
 

@@ -25,7 +25,7 @@ from tests.conftest import Result
 from tests.serve.test_picture import DIGIT
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
-GOOD = {"class_id": [3], "probabilities": [[0.0, 0, 0, 1.0, 0, 0, 0, 0, 0, 0]]}
+GOOD: dict[str, Any] = {"class_id": [3], "probabilities": [[0.0, 0, 0, 1.0, 0, 0, 0, 0, 0, 0]]}
 Start = Callable[..., str]
 
 

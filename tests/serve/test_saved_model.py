@@ -89,7 +89,8 @@ def older_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("version", COMMITTED)
 def test_the_tensorflow_before_loads_and_agrees(older_tensorflow: Path, version: int, tmp_path: Path) -> None:
     saved = SavedModel.load(COMMITTED[version])
-    requests, expected = {}, {}
+    requests: dict[str, np.ndarray] = {}
+    expected: dict[str, np.ndarray] = {}
     for n, (signature, inputs) in enumerate(saved.warm_up_requests()):
         requests |= {f"{signature}/{n}/{name}": value for name, value in inputs.items()}
         expected |= {f"{signature}/{n}/{name}": value for name, value in saved(signature, **inputs).items()}
