@@ -115,10 +115,14 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
         return problems
     board = Board.read(folder)
     documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
-    problems = documents + picture_problems(folder)
-    if problems or not models:
-        return problems
-    return all_model_problems([r for records in board.records.values() for r in records], allow_code=allow_code)
+    records = [record for same in board.records.values() for record in same]
+    missing = [
+        f"{record.run.path / TABLE_FILE} is missing (python -m seqmnist_tf.results writes it)"
+        for record in records
+        if not (record.run.path / TABLE_FILE).exists()
+    ]
+    problems = documents + picture_problems(folder) + missing
+    return problems if problems or not models else all_model_problems(records, allow_code=allow_code)
 
 
 def document_problems(root: Path, document: Path, board: Board) -> list[str]:

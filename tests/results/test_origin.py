@@ -9,9 +9,9 @@ import pytest
 
 from seqmnist_tf.results import clone as git_clone
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.pages import render_section, write_documents
+from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
 from seqmnist_tf.results.public_files import public_files
-from seqmnist_tf.results.train_command import is_absolute, parse_command, public_command
+from seqmnist_tf.results.train_command import is_absolute, parse_command, public_command, public_config
 from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, hash_sources
 from seqmnist_tf.train import RunDirectory
@@ -118,6 +118,16 @@ def test_a_command_without_places_is_published_as_it_is() -> None:
         public_command("python -m seqmnist_tf.train --config /nowhere")
 
 
+def test_the_place_of_a_layers_file_is_not_published() -> None:
+    command = "python -m seqmnist_tf.train --model.layer /home/me/cells.py:Cell --run-dir x"
+    assert public_command(command) == "python -m seqmnist_tf.train --model.layer cells.py:Cell --run-dir x"
+    published = public_config({"model": {"layer": "/home/me/cells.py:Cell"}, "data": {"dir": None}})
+    assert published == {"model": {"layer": "cells.py:Cell"}, "data": {"dir": None}}
+    assert public_config({"model": {"layer": "examples/cells.py:Cell"}}) == {
+        "model": {"layer": "examples/cells.py:Cell"}
+    }
+
+
 @pytest.mark.parametrize(
     ("word", "absolute"),
     [("/x", True), ("~/x", True), ("C:\\x", True), ("\\\\host\\x", True), ("x/y", False), ("m:Layer", False)],
@@ -139,6 +149,9 @@ def test_missing_predictions_are_written_from_the_model(published: Path) -> None
     manifest = Path("results/SHA256SUMS")
     whole = manifest.read_text()
     manifest.write_text("".join(line for line in whole.splitlines(keepends=True) if "seed1/predictions" not in line))
+    assert clone_problems() == [
+        "results/strong/seed1/predictions.csv is missing (python -m seqmnist_tf.results writes it)"
+    ]
     write_documents()
     assert (path.read_bytes(), manifest.read_text()) == (before, whole)
     # A process that was killed between the file and the manifest.
