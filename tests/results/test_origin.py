@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from seqmnist_tf import config as cfg
+from seqmnist_tf.compare.command_line import resume_command, train_command
 from seqmnist_tf.results import clone as git_clone
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
 from seqmnist_tf.results.public_files import public_files
-from seqmnist_tf.results.train_command import is_absolute, parse_command, public_command, public_config
+from seqmnist_tf.results.train_command import (
+    command_problems,
+    is_absolute,
+    parse_command,
+    public_command,
+    public_config,
+)
 from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, hash_sources
 from seqmnist_tf.train import RunDirectory
@@ -176,3 +184,23 @@ def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) ->
     latex = text.split("```latex\n")[1]
     assert r"\texttt{my\_run}" in latex and "LSTM(16)" in latex
     assert "_" not in latex.replace(r"\_", "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"train.seed": 3, "model.layer": "GRU", "model.match_parameters": 67_850, "model.hidden_size": 146},
+        {"model.layer": "examples/min_lstm.py:MinLSTM", "optimizer.lr": 0.01, "optimizer.grad_clip_value": None},
+        {"model.forget_bias": "chrono", "train.shuffle": True, "task.permutation": "seed:3"},
+    ],
+)
+def test_the_command_of_a_comparisons_run_gives_its_configuration(values: dict[str, object]) -> None:
+    config = cfg.with_values(cfg.Config(), values)
+    command = train_command(config, Path("out/strong/seed3"))
+    preset = parse_command(command).preset
+    again = {"command": resume_command(Path("out/strong/seed3")), "preset": preset}
+    environment = {"command": command, "preset": preset, "resumed": [again]}
+    assert command_problems(config, environment) == []
+    if values:
+        assert command_problems(cfg.Config(), environment) != []
