@@ -246,3 +246,13 @@ def test_the_wheel_alone_runs_each_command(tmp_path: Path) -> None:
     search = ("--tuner=random", "--max-trials=1", "--epochs=1", "--dir=search", "--space=space.json")
     shell.toy("tune", *search, *SMALL, "--task.validation-size=60", "--model.hidden-size=4")
     assert json.loads((shell.folder / "search" / "best.json").read_text())["optimizer"]["lr"] in (0.001, 0.01)
+
+
+def test_the_constraints_are_the_versions_of_the_records() -> None:
+    lines = (ROOT / "results" / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for path in ROOT.glob("results/*/seed*/environment.json"):
+        environment = json.loads(path.read_text())
+        assert {**environment["versions"], **pinned} == environment["versions"], path
+        assert f"Python {environment['python']} " in lines[0]
+    assert set(pinned) == {*environment["versions"]} - {"seqmnist_tf"}
