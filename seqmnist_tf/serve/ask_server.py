@@ -16,7 +16,7 @@ from ..system import InputError, RunError, note, start_tensorflow
 from . import http_limits
 from .answers import Classification, check_outputs, parse_answer
 from .ask_rest import ask_rest
-from .picture import IMAGE_SIDE
+from .strokes import IMAGE_SIDE
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
 DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 8500}

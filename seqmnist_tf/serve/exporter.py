@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,9 +31,9 @@ from ..system import (
 )
 from ..train import RunDirectory, load_final_model
 from .parity import Arrays, example_inputs, require_parity
-from .picture import IMAGE_SIDE
 from .saved_model import SavedModel
 from .signatures import has_block_lstm, save_signatures
+from .strokes import IMAGE_SIDE
 from .versions import DESCRIPTION_FILE, EXTRA_ASSETS, MODEL_NAME, WARM_UP_FILE, exported_versions
 
 BATCH_SIZES = (1, 33)  # one block of rows, and several blocks
@@ -157,7 +156,7 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
 def _value(value: Any, kind: type) -> Any:
     """Return a value of a run, perhaps a stranger's, or None where it has another type or is not finite."""
     if kind is float:
-        return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+        return float(value) if type(value) in (int, float) and abs(value) < 2**53 else None  # NaN is not less
     return value if type(value) is kind else None
 
 

@@ -12,7 +12,7 @@ from keras.export import ExportArchive
 from .. import data
 from ..config import NUM_TIMESTEPS
 from .block_lstm import BlockLSTM
-from .picture import IMAGE_SIDE
+from .strokes import IMAGE_SIDE
 
 # The position of width and height in a PNG file: two big-endian int32, the first data of its first chunk.
 PNG_SIZE_AT, PNG_SIZE_BYTES = 16, 8

@@ -50,6 +50,9 @@ def read_description(version: Path) -> dict[str, Any]:
     """
     path = version / EXTRA_ASSETS / DESCRIPTION_FILE
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
+    return document

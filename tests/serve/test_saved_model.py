@@ -94,7 +94,7 @@ def test_the_tensorflow_before_loads_and_agrees(older_tensorflow: Path, version:
     for n, (signature, inputs) in enumerate(saved.warm_up_requests()):
         requests |= {f"{signature}/{n}/{name}": value for name, value in inputs.items()}
         expected |= {f"{signature}/{n}/{name}": value for name, value in saved(signature, **inputs).items()}
-    np.savez(tmp_path / "requests.npz", **requests)
+    np.savez(tmp_path / "requests.npz", **requests)  # type: ignore[arg-type]
     program = ROOT / "tests" / "serve" / "load_version.py"
     words = [
         str(older_tensorflow),
