@@ -23,6 +23,7 @@ from ..config import Config
 from ..system import InputError, note
 from .folder import SearchFolder
 from .processes import without_options
+from .roster import WORKER_NAME
 from .space import DEFAULT_SPACE, apply_values, parse_space, read_space
 from .worker import ChiefJobs
 
@@ -87,7 +88,7 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be {low} to {high:,} (got {value})")
     if not 0.05 <= options.patience <= 100_000:
         raise InputError(f"--patience must be 0.05 to 100,000 minutes (got {options.patience:g})")
-    if not re.fullmatch(r"[\w.-]{1,100}", options.worker_name):
+    if not WORKER_NAME.fullmatch(options.worker_name):
         raise InputError(f"--worker-name must be letters, digits, '.', '_' and '-' (got {options.worker_name!r})")
     if bool(options.role) != bool(options.oracle) or (options.role and options.workers):
         raise InputError("--role and --oracle go together, and without --workers")

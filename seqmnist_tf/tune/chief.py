@@ -18,7 +18,7 @@ from .job import Job
 from .jobs import Jobs
 from .processes import LocalWorkers
 from .progress import WATCH_SECONDS, TrialReporter
-from .roster import Roster
+from .roster import WORKER_NAME, Roster
 from .service import start_server
 
 ALONE_SECONDS = 3.0  # without any worker, after which that is said
@@ -71,15 +71,15 @@ class Chief:
 
     def beat(self, call: dict[str, Any]) -> dict[str, Any]:
         """Take note of a worker; say whether the job that it works on is still its own."""
-        name, job = str(call["name"]), call.get("job")
-        if not self.roster.hear(name, str(call["instance"]), call.get("epoch")):
+        name, job, epoch = _caller(call), call.get("job"), call.get("epoch")
+        if not self.roster.hear(name, str(call["instance"]), epoch and _plain(epoch)):
             return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
         yours = job is None or self.jobs.held_by(name) == Job(**job) or self.jobs.claim(name, Job(**job))
         return {"yours": yours, "token": self.token}
 
     def take(self, call: dict[str, Any]) -> dict[str, Any]:
         """Return a worker's next job."""
-        name = str(call["name"])
+        name = _caller(call)
         if not self.roster.hear(name, str(call["instance"]), "epoch 1"):
             return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
         answer = self.jobs.take(name)
@@ -92,11 +92,11 @@ class Chief:
 
     def end(self, call: dict[str, Any]) -> dict[str, Any]:
         """Record the result of a worker's job."""
-        job, score = Job(**call["job"]), call["score"]
-        if not self.jobs.end(str(call["name"]), job, score, str(call["reason"])):
+        job, score, reason = Job(**call["job"]), call["score"], _plain(call["reason"])
+        if not self.jobs.end(_caller(call), job, score, reason):
             return {}
         if score is None:
-            note(f"{job} failed: {call['reason']}")
+            note(f"{job} failed: {reason}")
         elif job.seed is not None:
             with self._lock:
                 self._ended_repeats.append(f"{job}: validation accuracy {score:.2%}")
@@ -139,13 +139,16 @@ class Chief:
     def _status(self, alone: float) -> str:
         """Return a line about what runs, or what is waited for; empty where there is nothing to say yet."""
         if running := self.jobs.holders():
-            rows = (f"{job} ({name}, {self.roster.members[name].epoch})" for name, job in running.items())
-            return f"running: {', '.join(rows)}"
+            return f"running: {', '.join(f'{job} ({name}, {self._state(name)})' for name, job in running.items())}"
         if alone < ALONE_SECONDS:
             return ""
         if self.workers:
             return f"waiting for the workers to start, for {alone:.0f} s"
         return f"no worker is there, for {alone:.0f} s; start one, or several: {self.type_for('NAME')}"
+
+    def _state(self, name: str) -> str:
+        member = self.roster.members[name]
+        return f"missing since {member.since}" if self.roster.missing(name) else member.epoch
 
     def _undismissed(self) -> bool:
         return any(not self.roster.members[name].dismissed for name in self.roster.alive())
@@ -181,3 +184,15 @@ class Chief:
             note(f"{job} goes back to the queue, and another worker continues it from its last epoch")
             if self.workers:
                 self.workers.kill(name)
+
+
+def _caller(call: dict[str, Any]) -> str:
+    """Return the name of the worker that calls, or raise ValueError where none can have it."""
+    if not WORKER_NAME.fullmatch(name := str(call["name"])):
+        raise ValueError("not a worker's name")
+    return name
+
+
+def _plain(text: Any) -> str:
+    """Return text of another machine as it may be printed."""
+    return "".join(letter for letter in str(text)[:200] if letter.isprintable())

@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorboard.plugins.hparams import api  # type: ignore[import-untyped]
 
+from ..system import first_line, warn
+from ..train import RunDirectory
 from .folder import SearchFolder
 from .job import Job
 from .space import Dimension
@@ -25,6 +27,13 @@ def log_hparams(search: SearchFolder, job: Job, score: float) -> None:
     run, config = job_run(search, job)
     if not config.tensorboard.enabled or job.seed is not None:
         return
+    try:
+        _write(search, job, run, score)
+    except (OSError, tf.errors.OpError) as error:
+        warn(f"{job} is not on TensorBoard's page HParams: {first_line(error)}")
+
+
+def _write(search: SearchFolder, job: Job, run: RunDirectory, score: float) -> None:
     hparams = {_hparam(row): _value(row, job.values[row.name]) for row in search.space if row.applies(job.values)}
     if writer := _new_writer(search.path / "tensorboard"):
         with writer.as_default():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+WORKER_NAME = re.compile(r"[\w.-]{1,100}")
 BEAT_SECONDS = 2.0  # between two beats of a worker
 MISSING_SECONDS = 20.0  # without a beat, after which a worker counts as missing
 INHERITED_SECONDS = 60.0  # for a worker to report after the chief was restarted

@@ -112,7 +112,9 @@ def _wait_until_free(run: RunDirectory, job: Job, watcher: Watcher) -> None:
         try:
             run.lock().lock.release()
             return
-        except InputError:
+        except InputError as error:
+            if "in use" not in str(error):
+                raise
             if watcher.lost():
                 raise JobLost from None
             if not told or time.monotonic() - reminded > REMIND_BUSY_SECONDS:

@@ -25,7 +25,7 @@ from seqmnist_tf.tune.folder import SearchFolder, read_trials
 from seqmnist_tf.tune.job import JobLost
 from seqmnist_tf.tune.processes import LocalWorkers
 from seqmnist_tf.tune.recovery import load_oracle
-from seqmnist_tf.tune.service import start_server
+from seqmnist_tf.tune.service import Line, Unreadable, start_server
 from seqmnist_tf.tune.worker import ChiefJobs
 from tests.conftest import Result
 from tests.toy import ROOT
@@ -351,6 +351,27 @@ def test_a_worker_that_ends_in_order_has_not_died(
     while workers.running:
         workers.look_after(0)
     assert capsys.readouterr().err == ""
+
+
+def test_what_strangers_send_never_reaches_the_terminal_and_ends_nothing(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chief, address = start(toy_search(tmp_path / "search"))
+    line, me = Line(address), {"name": "a", "instance": "1"}
+    for method, fields in (
+        ("beat", {"name": "\x1b[2J", "instance": "1"}),
+        ("beat", {}),
+        ("beat", {**me, "job": 7}),
+        ("take", {"name": "a\nb", "instance": "1"}),
+        ("end", {**me, "job": {"trial": "0"}, "score": 1.0}),
+        ("end", {**me, "job": {"trial": "0", "values": {}}, "score": None}),
+    ):
+        with pytest.raises(Unreadable, match="answers: "):
+            line.call(method, 5.0, **fields)
+    assert "job" in line.call("take", 5.0, **me)
+    line.call("beat", 5.0, **me, epoch="\x1b[2Jepoch 2")
+    assert "running: trial 0 (a, [2Jepoch 2)" in (chief.look_after() or capsys.readouterr().err)
+    line.close()
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
+from seqmnist_tf.tune import trials
 from seqmnist_tf.tune.folder import ORACLE, read_trials
 from seqmnist_tf.tune.hparams import log_hparams
 from seqmnist_tf.tune.job import Job
@@ -23,10 +26,14 @@ from seqmnist_tf.tune.lead import search_alone
 from seqmnist_tf.tune.oracle import make_oracle
 from seqmnist_tf.tune.progress import TrialReporter
 from seqmnist_tf.tune.repeats import repeat_score
+from seqmnist_tf.tune.trials import run_job
 from tests.conftest import Result
 from tests.tune.toy_search import SPACE, toy_search, toy_train
 
 pytestmark = pytest.mark.usefixtures("toys")
+
+
+VALUES = {"optimizer.lr": 0.01, "optimizer.name": '"Adam"', "train.batch_size": "20"}
 
 
 def best_row(path: Path) -> dict[str, Any]:
@@ -172,6 +179,38 @@ def test_hparams_are_written_only_where_they_are_asked_for(tmp_path: Path) -> No
     search_alone(search, 1, 0, "")
     log_hparams(search, Job("0", read_trials(search)[0]["hyperparameters"]), 0.5)
     assert not list(tmp_path.rglob("*.hparams"))
+
+
+def test_a_trial_whose_hparams_cannot_be_written_keeps_its_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tensorboard").write_text("in the way")
+    search_alone(toy_search(tmp_path, values={"tensorboard.enabled": True}), 1, 0, "")
+    assert "warning: trial 0 is not on TensorBoard's page HParams: " in capsys.readouterr().err
+    assert len(read_trials(toy_search(tmp_path))) == 1
+
+
+def test_a_run_in_use_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trials, "BUSY_SECONDS", 0.05)
+    search = toy_search(tmp_path)
+    toy_train(search.config(VALUES), search.trial_path("0"), stop_rule=lambda history: "enough")
+    run = RunDirectory(search.trial_path("0"))
+    (run.path / "summary.json").unlink()
+    locked = threading.Event()
+
+    def hold() -> None:
+        with run.lock():
+            locked.set()
+            time.sleep(0.4)
+
+    threading.Thread(target=hold).start()
+    assert locked.wait(5)
+    began = time.monotonic()
+    assert run_job(search, Job("0", VALUES)) > 0
+    assert time.monotonic() - began > 0.25
+    assert f"trial 0: {run.path} is in use by another process: waiting for 0 s\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
