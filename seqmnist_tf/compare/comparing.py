@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from ..config import OPTIONS, Config
 from ..lstm import choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
 from .agreement import require_one_task
 from .arms import Arm, ArmWord, OwnLayer, parse_arms
-from .comparison import Comparison, arm_result, pair_results
+from .comparison import ArmResult, Comparison
 from .engine import require_completed, run_in_turn
 from .folder import ComparisonFolder
 from .options import default_directory, require_answer, require_cluster_options
 from .outcomes import Outcome, read_outcome
+from .pairing import arm_result, pair_results
 from .plan import PlannedRun, ReadyArm, make_ready, missing_runs, parameters_of, plan_runs
 from .predictions import read_predictions
 from .progress import ComparisonProgress
@@ -193,4 +195,17 @@ def _read(
         allowed = allow_code or arm.is_trained
         predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
         arms.append(arm_result(arm.name, arm.word, outcomes, predictions, noise=one.noise, notes=one.notes))
+    _require_one_test_set(arms)
     return Comparison(tuple(arms), pair_results(arms), folder.path)
+
+
+def _require_one_test_set(arms: Sequence[ArmResult]) -> None:
+    """Raise InputError where the labels in the predictions of two runs differ."""
+    labels = arms[0].predictions[0].labels
+    for arm in arms:
+        for seed, made in zip(arm.seeds, arm.predictions, strict=True):
+            if not np.array_equal(made.labels, labels):
+                raise InputError(
+                    f"arms must agree in their test set, but the labels of {arm.name}, seed {seed}, differ from those "
+                    f"of {arms[0].name}, seed {arms[0].seeds[0]}"
+                )

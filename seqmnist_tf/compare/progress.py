@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .plan import PlannedRun
+from .wording import count_of
 
 BAR_WIDTH = 20
 
@@ -32,7 +33,7 @@ class ComparisonProgress:
     def announce(self, missing: Sequence[PlannedRun]) -> None:
         """Say how many runs are there already and how many are trained."""
         there = len(self.planned) - len(missing)
-        self.say(f"{len(missing)} runs to train, {there} of {len(self.planned)} are there already")
+        self.say(f"{count_of(len(missing), 'run')} to train, {there} of {len(self.planned)} are there already")
 
     def report(self, run: PlannedRun, history: Sequence[dict[str, Any]]) -> None:
         """Report the epochs of a run that have not been reported, the last of them in full."""

@@ -64,8 +64,13 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
 def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:
     (tmp_path / "a b.json").write_text('{"train": {"n_epochs": 2, "seed": 7}}')
     completed_run(tmp_path / "results/strong/seed0", 0, some_right(3))
-    words = ["strong", tmp_path / "a b.json", tmp_path / "results/strong", tmp_path / "results/strong/seed0"]
-    arms = parse_arms(words, {})
+    words: list[str | Path] = [
+        "strong",
+        tmp_path / "a b.json",
+        tmp_path / "results/strong",
+        tmp_path / "results/strong/seed0",
+    ]
+    arms = parse_arms([*words], {})
     assert [arm.name for arm in arms] == ["strong", "a-b", "strong-2", "strong-seed0"]
     assert arms[1].config.train.seed == 0  # seeds are given by --seeds
     assert default_directory([arm.name for arm in arms]) == Path("runs/compare-strong-a-b-strong-2-strong-seed0")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
 
 from seqmnist_tf.compare.cluster import folder_problem
@@ -71,8 +72,8 @@ def test_two_at_a_time_on_this_machine(whole: Path, tmp_path: Path, environment:
     assert done.returncode == 0, done.stderr
     assert "8/8 epochs" in done.stderr and "ray" not in done.stderr.lower()
     require_equal(tmp_path / "out", whole)
-    logs = Path(environment["RAY_TMPDIR"]).glob("ray/session_2*/logs/gcs_server.out")
-    assert all("127.0.0.1" in log.read_text() for log in logs)
+    (session,) = Path(environment["RAY_TMPDIR"]).glob("ray/session_2*")
+    assert json.loads((session / "node_ip_address.json").read_text())["node_ip_address"] == "127.0.0.1"
 
 
 class Node:
@@ -82,18 +83,24 @@ class Node:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *words]
         common = ["--disable-usage-stats", "--object-store-memory=100000000"]
         with log.open("w") as file:
-            self.process = psutil.Popen(
+            self.process = subprocess.Popen(
                 [*command, *common], stdout=file, stderr=file, env={**os.environ, **environment}, cwd=ROOT
             )
 
     def kill(self) -> None:
         """Kill all processes of the node, as a failure of its machine would."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            processes = [self.process, *self.process.children(recursive=True)]
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(processes, timeout=10)
+        for pid in (*descendants(self.process.pid), self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process and its children have started."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    children = [child for child, parent in parents if parent == pid]
+    return [*children, *(other for child in children for other in descendants(child))]
 
 
 @pytest.fixture

@@ -232,6 +232,17 @@ def test_arms_of_different_tasks_are_refused(values: dict[str, object], message:
     assert not (in_tmp / "out").exists()
 
 
+def test_labels_that_differ_are_refused(in_tmp: Path) -> None:
+    completed_run(in_tmp / "a", 0, some_right(20))
+    run = completed_run(in_tmp / "b", 0, some_right(20))
+    rows = (run.path / "predictions.csv").read_text().splitlines()
+    index, label, _, probability = rows[1].split(",")
+    rows[1] = f"{index},{(int(label) + 1) % 10},{(int(label) + 1) % 10},{probability}"
+    (run.path / "predictions.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(InputError, match="the labels of b, seed 0, differ from those of a, seed 0"):
+        compare(["a", "b"], directory="out")
+
+
 def test_the_same_runs_twice_are_refused_and_copies_are_not(in_tmp: Path) -> None:
     make_arm(in_tmp / "a", ACCURACIES)
     with pytest.raises(InputError, match=r"the arms a and \./a share runs"):
