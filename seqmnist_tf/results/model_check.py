@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import Data
 from ..data import Split, load_test
-from ..lstm import match_units
+from ..lstm import is_stock, match_units
 from ..train import (
     RunDirectory,
     evaluate_model,
@@ -68,6 +68,7 @@ class ModelCheck:
     def __init__(self, allow_code: bool = False) -> None:
         self.allow_code = allow_code
         self._images: dict[tuple[str, str], Split] = {}
+        self._traced: dict[tuple[str, int], keras.Model] = {}
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
         """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it.
@@ -80,9 +81,20 @@ class ModelCheck:
         problems = [*units_problems(run), *_parameter_problems(model, run.summary or {})]
         if (run.path / TABLE_FILE).exists():
             split = self._first_images(run)
-            metrics = evaluate_model(model, split, len(split))
+            metrics = evaluate_model(self._with_function(run, model), split, len(split))
             problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
         return problems, weights_digest(model)
+
+    def _with_function(self, run: RunDirectory, model: keras.Model) -> keras.Model:
+        """Return a model that computes the same, and whose function TensorFlow has traced before, if there is one.
+
+        Tracing takes longer than the images, and TensorFlow warns of functions that are traced again and again.
+        """
+        if not is_stock(run.config):
+            return model
+        traced = self._traced.setdefault((run.config.model.layer, run.config.model.hidden_size), model)
+        traced.set_weights(model.get_weights())
+        return traced
 
     def _first_images(self, run: RunDirectory) -> Split:
         task = run.config.task
