@@ -138,7 +138,8 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
         raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
     with lock:
         epochs = search.base.train.n_epochs
-        note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {epochs} epochs")
+        size = f"at most {options.max_trials} trials of {epochs} epochs"
+        note(f"search {search.path}: {search.tuner}, {size}; starting TensorFlow")
         system.start_tensorflow()
         from .lead import search_alone, search_as_chief, search_with_workers  # late: bad input does not wait for it
 
