@@ -23,7 +23,6 @@ from ..lstm import (
     choose_kernel,
     compile_model,
     match_units,
-    recurrent_weights,
     with_layer,
 )
 from ..system import (
@@ -37,6 +36,7 @@ from ..system import (
 )
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import order_hash, require_own_files, restore
+from .first_lines import announce_model, announce_origin, announce_run
 from .metrics import evaluate_model, load_final_model
 from .page import write_page
 from .run_directory import RunDirectory
@@ -100,7 +100,7 @@ def train(
         check_layer(config, file)
         source = file.read_bytes() if file else None
         model = build_model(config, file)
-        _announce_model(config, model)
+        announce_model(config, model)
         splits = load_splits(config, order)
         record = describe_environment(command, config.train.threads, kernel.name)
         record.update(
@@ -112,8 +112,8 @@ def train(
             resumed=[],
         )
         run = RunDirectory.create(path, config, record, order, source)
-    _announce_run(run, config, preset, splits)
-    _announce_origin(record["git"])
+    announce_run(run, config, preset, splits)
+    announce_origin(record["git"])
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
 
@@ -152,7 +152,7 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
             )
         record = {**first, "resumed": [*first.get("resumed", []), now]}
         model, splits = build_model(config, run.layer_file), load_splits(config, order)
-        _announce_run(run, config, first.get("preset"), splits)
+        announce_run(run, config, first.get("preset"), splits)
         return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
@@ -165,39 +165,6 @@ def _start(config: Config) -> Kernel:
     elif kernel.reason:
         say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
     return kernel
-
-
-def _announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
-    """Say where the run is, and what it reads."""
-    parts = [f"{len(splits.train):,} training images"]
-    if splits.validation is not None:
-        parts.append(f"{len(splits.validation):,} held out")
-    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
-    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
-    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
-
-
-def _announce_origin(git: dict[str, Any]) -> None:
-    """Say at the start where a run cannot become a record, and why."""
-    if git["commit"] is None:
-        say("this run cannot be published as a record: its commit is not known (train from a clone)")
-    elif git["dirty"]:
-        say(
-            "this run cannot be published as a record: the package, pyproject.toml or setup.py differ from the commit "
-            "(commit them first)"
-        )
-
-
-def _announce_model(config: Config, model: keras.Sequential) -> None:
-    """Say what the model is where it is not the baseline's."""
-    parameters, target = model.count_params(), config.model.match_parameters
-    if target is not None:
-        say(
-            f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
-            f"{parameters - target:+,} against model.match_parameters {target:,}"
-        )
-    if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
-        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights")
 
 
 def _fit(

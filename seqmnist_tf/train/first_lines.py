@@ -1,0 +1,46 @@
+"""The first lines of a run: where it is, what it reads, what its model is, and whether it can be published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ..config import Config
+from ..data import Splits
+from ..lstm import recurrent_weights
+from ..system import say
+from .run_directory import RunDirectory
+
+
+def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
+    """Say where the run is, and what it reads."""
+    parts = [f"{len(splits.train):,} training images"]
+    if splits.validation is not None:
+        parts.append(f"{len(splits.validation):,} held out")
+    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
+    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
+    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
+
+
+def announce_origin(git: dict[str, Any]) -> None:
+    """Say at the start where a run cannot become a record, and why."""
+    if git["commit"] is None:
+        say("this run cannot be published as a record: its commit is not known (train from a clone, or with a release)")
+    elif git["dirty"]:
+        say(
+            "this run cannot be published as a record: the package, pyproject.toml or setup.py differ from the commit "
+            "(commit them first)"
+        )
+
+
+def announce_model(config: Config, model: keras.Sequential) -> None:
+    """Say what the model is where it is not the baseline's."""
+    parameters, target = model.count_params(), config.model.match_parameters
+    if target is not None:
+        say(
+            f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
+            f"{parameters - target:+,} against model.match_parameters {target:,}"
+        )
+    if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
+        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights")
