@@ -123,10 +123,11 @@ def join_search(search: SearchFolder, options: argparse.Namespace, command: str)
     jobs.join()
     search.claim()
     note(f"worker {options.worker_name} has joined the search {search.path}, and starts TensorFlow")
-    system.start_tensorflow()
-    from .lead import search_as_worker  # late: a worker waits for its chief without it
+    with jobs:  # shows the chief from now on that this worker is alive
+        system.start_tensorflow()
+        from .lead import search_as_worker  # late: a worker waits for its chief without it
 
-    search_as_worker(search, jobs, search.base.train.threads, command)
+        search_as_worker(search, jobs, search.base.train.threads, command)
 
 
 def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:

@@ -109,5 +109,4 @@ def search_as_worker(search: SearchFolder, jobs: ChiefJobs, threads: int, comman
         RunError: the chief does not answer any more, or jobs fail for a reason that is not their own.
     """
     end_with_parent()
-    with jobs:
-        work(search, jobs, threads, command)
+    work(search, jobs, threads, command)
