@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import api
 
 from ..system import first_line, warn
 from ..train import RunDirectory

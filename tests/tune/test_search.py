@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-untyped]
-from tensorboard.util.tensor_util import make_ndarray  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.system import InputError
