@@ -87,6 +87,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     rates.set(title="learning rate", xlabel="epoch")
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if accuracies.get_legend_handles_labels()[1]:
         accuracies.legend()
     if split is not None and metrics is not None:
