@@ -17,7 +17,7 @@ from ..config import Config
 from ..data import encode, load_mnist
 from ..lstm import build_model
 from ..serve import SavedModel, exported_versions
-from ..system import describe_machine, git_state, package_versions, start_tensorflow, utc_now
+from ..system import InputError, describe_machine, git_state, package_versions, start_tensorflow, utc_now
 from .load import measure_clients, measure_load, measure_server
 
 TEST_IMAGES = 1000  # requests are made of these
@@ -52,13 +52,15 @@ def measure_serving(folder: Path, seconds: float, url: str | None = None) -> dic
         url: another server, TF Serving for example, that is measured beside the local one; its rows are ``other``.
 
     Raises:
-        InputError: the version cannot be read.
+        InputError: the version cannot be read, or has no signature ``trace``.
         RunError: the local server does not start, or a server gives no answer.
     """
     start_tensorflow(0)
     version, path = list(exported_versions(folder).items())[-1]
-    images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
     saved = SavedModel.load(path)
+    if "trace" not in saved.signatures:
+        raise InputError(f"{path} has no signature trace: only versions of a stock LSTM can be measured")
+    images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
     if url:
         measure_load(url.rstrip("/"), images, 1, min(seconds, 1))  # a server that does not answer is an error at once
     return {

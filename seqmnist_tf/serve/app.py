@@ -32,6 +32,7 @@ from .http_protocol import read_body
 from .models import ServedModels
 from .picture import prepare_picture
 from .predict_json import parse_predict, predict_answer
+from .printable import printable
 from .versions import MODEL_NAME
 
 WEB = Path(__file__).parent / "web"
@@ -155,7 +156,8 @@ def _refuse(_: Request, error: RequestError) -> Response:
 
 
 def _refuse_path(request: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": f"Malformed request: {request.method} {request.url.path}"}, error.status_code)
+    path = printable(request.url.path, 200)
+    return JSONResponse({"error": f"Malformed request: {request.method} {path}"}, error.status_code)
 
 
 def _report_failure(_: Request, error: Exception) -> Response:

@@ -30,6 +30,16 @@ def strokes(ink: np.ndarray) -> np.ndarray:
     return np.where(digit, np.clip((ink - low) / (full - low), 0, 1), 0)
 
 
+def separability(ink: np.ndarray) -> float:
+    """Return how well a threshold separates ink from background, 0 to 1: the share of the variance between the two."""
+    threshold = _otsu(ink)
+    low, high = ink[ink < threshold], ink[ink >= threshold]
+    if not len(low) or not len(high):
+        return 1.0
+    between = len(low) * len(high) / ink.size**2 * (high.mean() - low.mean()) ** 2
+    return float(between / ink.var())
+
+
 def _otsu(ink: np.ndarray) -> float:
     """Return the threshold that separates background from ink best: the largest variance between them (Otsu 1979)."""
     counts, edges = np.histogram(ink, 256, range=(0, float(ink.max())))

@@ -15,7 +15,7 @@ from seqmnist_tf.benchmark import load, serving, serving_report
 from seqmnist_tf.benchmark.__main__ import main as benchmark_main
 from seqmnist_tf.benchmark.serving import Situation
 from seqmnist_tf.serve import SavedModel
-from seqmnist_tf.system import RunError
+from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result
 from tests.toy import ROOT, toy_mnist
 
@@ -67,6 +67,14 @@ def test_calls_take_turns_and_the_first_ones_do_not_count(monkeypatch: pytest.Mo
     turns = [(name, n % 7) for first in (0, 5) for name in ("a", "b") for n in range(first, first + 5)]
     assert calls == turns  # one round that does not count and, the time being over, one that counts
     assert {name: len(each) for name, each in times.items()} == {"a": 4, "b": 4}
+
+
+def test_a_version_of_another_layer_is_refused(toy_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = SavedModel.load(toy_versions / "2")
+    signatures = {name: saved.signatures[name] for name in ("serving_default", "encoded_images", "logits")}
+    monkeypatch.setattr(serving.SavedModel, "load", lambda path: SavedModel(path, signatures))
+    with pytest.raises(InputError, match=r"has no signature trace: only versions of a stock LSTM can be measured"):
+        serving.measure_serving(toy_versions, 1)
 
 
 def test_the_load_of_two_clients(server: str) -> None:

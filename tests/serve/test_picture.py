@@ -104,6 +104,15 @@ def test_a_picture_in_mnists_form_is_unchanged() -> None:
     assert difference(to_mnist(Image.fromarray(moved)), image) < 6
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_blank_paper_with_grain_has_no_digit(seed: int) -> None:
+    grain = np.random.RandomState(seed).normal(225, 8, (600, 600)).clip(0, 255).astype(np.uint8)
+    with pytest.raises(InputError, match="no digit was found: the picture shows grain only"):
+        to_mnist(Image.fromarray(grain))
+    grain[280:320, 280:320] = np.minimum(grain[280:320, 280:320], np.asarray(ImageOps.invert(DIGIT.resize((40, 40)))))
+    assert to_mnist(Image.fromarray(grain)).any()  # a digit of a fifteenth of the picture is one
+
+
 @pytest.mark.parametrize("n", range(60))
 def test_any_picture_has_mnists_form_or_is_blank(n: int) -> None:
     random = np.random.RandomState(n)
@@ -115,7 +124,7 @@ def test_any_picture_has_mnists_form_or_is_blank(n: int) -> None:
     try:
         result = to_mnist(image)
     except InputError as error:
-        assert "the picture is blank" in str(error)
+        assert "the picture is blank" in str(error) or "no digit was found" in str(error)
     else:
         assert (result.dtype, result.shape) == (np.uint8, (28, 28)) and result.any()
 
