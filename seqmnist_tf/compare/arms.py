@@ -54,8 +54,17 @@ class Arm:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the comparison trains it."""
+        """Whether the comparison trains all of its runs."""
         return not self.given
+
+    @property
+    def recipe(self) -> Config:
+        """The configuration for further runs.
+
+        Where existing runs were trained, on which kernel and threads and with which tracking, is not part of it.
+        """
+        apart = {key: option.default for key, option in OPTIONS.items() if not of_the_recipe(key)}
+        return self.config if self.is_trained else cfg.with_values(self.config, apart)
 
 
 def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_code: bool = False) -> list[Arm]:
@@ -82,6 +91,11 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
         arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
         arms.append(replace(arm, name=_unique_name(arm.name, [other.name for other in arms])))
     return arms
+
+
+def of_the_recipe(key: str) -> bool:
+    """Return whether a key of the configuration belongs to the recipe that a layer or a further seed takes over."""
+    return key.split(".")[0] not in NOT_OF_THE_RECIPE and key not in ("train.threads", "train.kernel")
 
 
 def layer_spec(word: str) -> bool:
@@ -131,11 +145,7 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
                 f"{name}: `{key}` has no meaning for it and is left at its default, {json.dumps(values[key])} "
                 f"({first.name} has {json.dumps(recipe[key])})."
             )
-    if not first.is_trained:
-        # Where the runs were trained, on how many threads and with which tracking, is not part of their recipe.
-        apart = [key for key in OPTIONS if key.split(".")[0] in NOT_OF_THE_RECIPE]
-        values |= {key: OPTIONS[key].default for key in (*apart, "train.threads")}
-    config = _with_overrides(cfg.with_values(first.config, values), overrides)
+    config = _with_overrides(cfg.with_values(first.recipe, values), overrides)
     return Arm(name, word, config, matched=True, file=file or cfg.layer_file(config), notes=tuple(notes))
 
 

@@ -52,8 +52,8 @@ def compare(
             function of units), a run directory, a folder of runs, or a published record such as ``results/strong``.
             The first arm is the reference. A layer is trained by the first arm's recipe, with the units that match its
             number of parameters. Runs that exist are used as they are.
-        seeds: such as ``"0-5"`` or ``range(6)``. None is 0 to 5 for arms that are trained, and all seeds of arms
-            that exist where nothing is trained.
+        seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained. None is 0 to 5 for arms
+            that are trained, and all seeds of arms that exist where nothing is trained.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
             with the names of the arms.
         workers: number of runs that are trained at a time on this machine, by Ray; None trains one after the other in
@@ -82,15 +82,19 @@ def compare(
         require_one_task(parsed)
         if address is not None:
             require_answer(address)
-        _start_tensorflow(parsed, values)
+        _start_tensorflow([arm for arm in parsed if arm.is_trained or wanted], values)
         ready = make_ready(parsed)
         chosen = _choose_seeds(ready, wanted)
-        planned = plan_runs(ready, chosen or (), folder)
-        ready = [_restrict(one, chosen) for one in ready]
+        planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
+        ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
         with folder.lock():
             folder.claim(
                 [{"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id} for one in ready],
-                {one.arm.name: one.source for one in ready if one.source is not None},
+                {
+                    one.arm.name: one.source
+                    for one in ready
+                    if one.source is not None and one.arm.name in {run.arm for run in planned}
+                },
             )
             _train_missing(planned, folder, workers, address, values)
             require_completed(planned)
@@ -115,9 +119,9 @@ def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
 
 
 def _start_tensorflow(arms: Sequence[Arm], overrides: Mapping[str, Any]) -> None:
-    """Start TensorFlow with the threads of the runs that may be trained in this process."""
-    native = any(arm.is_trained and choose_kernel(arm.config).isa for arm in arms)
-    threads = next((arm.config.train.threads for arm in arms if arm.is_trained), 0)
+    """Start TensorFlow with the threads of the runs that may be trained in this process, those of ``arms``."""
+    native = any(choose_kernel(arm.recipe).isa for arm in arms)
+    threads = next((arm.recipe.train.threads for arm in arms), 0)
     start_tensorflow(overrides.get("train.threads", threads), operations=1 if native else 0)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
 
@@ -133,11 +137,16 @@ def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> 
     return wanted
 
 
-def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None) -> ReadyArm:
-    """Return an arm with those of its existing runs whose seeds are compared, and with notes on its seeds and size."""
+def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[int]) -> ReadyArm:
+    """Return an arm with those of its existing runs whose seeds are compared, and with notes on its seeds and size.
+
+    ``trained`` are its seeds that the comparison trains.
+    """
     arm, notes = one.arm, list(one.notes)
     if arm.given and seeds is not None:
-        missing = [str(seed) for seed in seeds if seed not in arm.given]
+        if trained:
+            notes.append(f"{arm.name}: seed {', '.join(map(str, trained))} trained by this comparison; others existed.")
+        missing = [str(seed) for seed in seeds if seed not in (*arm.given, *trained)]
         if missing:
             notes.append(f"{arm.name}: there is no run of seed {', '.join(missing)}.")
         arm = replace(arm, given={seed: arm.given[seed] for seed in seeds if seed in arm.given})
@@ -188,9 +197,8 @@ def _read(
     arms = []
     for one in ready:
         arm = one.arm
-        outcomes: list[Outcome] = list(arm.given.values())
-        if arm.is_trained:
-            outcomes = [read_outcome(run.run) for run in planned if run.arm == arm.name]
+        trained = [read_outcome(run.run) for run in planned if run.arm == arm.name]
+        outcomes: list[Outcome] = sorted([*arm.given.values(), *trained], key=lambda outcome: outcome.config.train.seed)
         # A layer that this comparison trains is the user's own; an existing run's was admitted when it was read.
         allowed = allow_code or arm.is_trained
         predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]

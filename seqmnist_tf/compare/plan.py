@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..config import Config, config_id, flatten, with_values
 from ..data import pixel_order
 from ..lstm import build_model, check_layer, choose_kernel, match_units, recurrent_weights
 from ..system import InputError
 from ..train import RunDirectory
-from .arms import Arm
+from .arms import Arm, of_the_recipe
 from .command_line import nearest_preset, resume_command, train_command
 from .folder import ComparisonFolder
 
@@ -25,7 +26,7 @@ class ReadyArm:
     Attributes:
         arm: the arm; its configuration has its final units.
         config_id: of its runs.
-        source: the content of its layer's file, where its layer is from a file and it is trained.
+        source: the content of its layer's file, where its layer is from a file.
         noise: ``train.recurrent_noise``, 0 where its layer names no weights for it.
         notes: sentences for the report.
     """
@@ -106,7 +107,8 @@ def make_ready(arms: Sequence[Arm]) -> list[ReadyArm]:
 def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     if not arm.is_trained:
         outcome = next(iter(arm.given.values()))
-        return _with_noise(arm, outcome.config_id, None, outcome.run.layer_file)
+        file = outcome.run.layer_file
+        return _with_noise(arm, outcome.config_id, file.read_bytes() if file else None, file)
     config, file = arm.config, arm.file
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
@@ -158,16 +160,31 @@ def _require_different(one: ReadyArm, other: ReadyArm) -> None:
         )
 
 
-def plan_runs(ready: Sequence[ReadyArm], seeds: Sequence[int], folder: ComparisonFolder) -> list[PlannedRun]:
-    """Return the runs of all trained arms, seed by seed, so that an early end leaves complete pairs.
+def plan_runs(
+    ready: Sequence[ReadyArm],
+    seeds: Sequence[int],
+    folder: ComparisonFolder,
+    *,
+    overrides: Mapping[str, Any],
+    complete: bool,
+) -> list[PlannedRun]:
+    """Return the runs that are trained, seed by seed, so that an early end leaves complete pairs.
+
+    Args:
+        ready: all arms.
+        seeds: of the comparison.
+        folder: where the runs belong.
+        overrides: values of keys for all runs that are trained; existing arms keep their recipe.
+        complete: train the seeds that existing arms lack, too.
 
     Raises:
         InputError: the folder has a run of another configuration where one of them belongs.
     """
     planned = []
+    places = {key: value for key, value in overrides.items() if not of_the_recipe(key)}
     for seed in seeds:
         for one in ready:
-            if not one.arm.is_trained:
+            if seed in one.arm.given or not (one.arm.is_trained or complete):
                 continue
             name = one.arm.name
             run = PlannedRun(
@@ -175,7 +192,7 @@ def plan_runs(ready: Sequence[ReadyArm], seeds: Sequence[int], folder: Compariso
                 seed=seed,
                 path=folder.run_path(name, seed),
                 run_dir=folder.run_path(name, seed),
-                config=with_values(one.arm.config, {"train.seed": seed}),
+                config=with_values(one.arm.recipe, {**places, "train.seed": seed}),
                 layer=folder.layer_path(name) if one.source is not None else None,
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,

@@ -15,6 +15,7 @@ from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.wording import seeds_needed
 from seqmnist_tf.system import InputError
+from seqmnist_tf.train import RunDirectory
 from tests.compare.runs import TOTAL, completed_run, some_right
 from tests.conftest import Result
 
@@ -72,9 +73,27 @@ def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Pa
     assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9)
     assert {m.p for m in pair.mcnemar} == {1.0}
     assert "no evidence of a difference" in comparison.statements[-1]
-    some = compare(["a", "b"], seeds="4,9,2", directory="some")
-    assert (some.arms[0].seeds, some.arms[1].seeds, some.pairs[0].seeds) == ((2, 4), (2, 4, 9), (2, 4))
-    assert "a: there is no run of seed 9." in some.markdown
+    some = compare(["a", "b"], seeds="4,2", directory="some")
+    assert (some.arms[0].seeds, some.arms[1].seeds, some.pairs[0].seeds) == ((2, 4), (2, 4), (2, 4))
+
+
+def test_seeds_that_an_existing_arm_lacks_are_trained_where_they_are_asked_for(in_tmp: Path, toy: None) -> None:
+    small = {"task__limit_train": 40, "train__batch_size": 20, "wandb__mode": "disabled"}
+    for name, seeds in (("a", (0, 1)), ("b", (0, 1, 2))):
+        for seed in seeds:
+            completed_run(in_tmp / name / f"seed{seed}", seed, some_right(15), data__dir="elsewhere", **small)
+    comparison = compare(["a", "b"], seeds="0-2", directory="out", overrides={"wandb.mode": "disabled"})
+    assert [arm.seeds for arm in comparison.arms] == [(0, 1, 2), (0, 1, 2)]
+    assert "a: seed 2 trained by this comparison; others existed." in comparison.markdown
+    run = RunDirectory.open("out/a/seed2")
+    existing = RunDirectory.open("a/seed0")
+    assert run.config_id == existing.config_id and run.config.data.dir is None
+    assert not Path("out/b").exists() and not Path("a/seed2").exists()
+    accuracy = (run.summary or {})["final"]["test_accuracy"]
+    assert list(comparison.arms[0].test_accuracy) == [0.5, 0.5, accuracy]
+    before = Path("out/report.md").read_bytes()
+    compare(["a", "b"], seeds="0-2", directory="out")
+    assert Path("out/report.md").read_bytes() == before
 
 
 def test_five_seeds_cannot_show_a_difference(in_tmp: Path) -> None:
