@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -13,7 +15,24 @@ from .http_limits import MAX_CONNECTIONS, SHUTDOWN_SECONDS
 from .http_protocol import TimedProtocol
 
 
-def create_server(app: ASGIApp) -> uvicorn.Server:
+class LocalServer(uvicorn.Server):
+    """A uvicorn server that remembers an interruption.
+
+    uvicorn raises the signal again when it has shut down. asyncio turns it into a KeyboardInterrupt only if its main task
+    has not ended by then.
+
+    Attributes:
+        interrupted: whether it was ended by Ctrl-C.
+    """
+
+    interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+
+def create_server(app: ASGIApp) -> LocalServer:
     """Return an HTTP server for an application; its ``run`` takes the sockets to listen on."""
     config = uvicorn.Config(
         app,
@@ -26,7 +45,7 @@ def create_server(app: ASGIApp) -> uvicorn.Server:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return LocalServer(config)
 
 
 def listen(host: str, port: int) -> socket.socket:
