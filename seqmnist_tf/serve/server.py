@@ -18,8 +18,8 @@ from .http_protocol import TimedProtocol
 class LocalServer(uvicorn.Server):
     """A uvicorn server that remembers an interruption.
 
-    uvicorn raises the signal again when it has shut down. asyncio turns it into a KeyboardInterrupt only if its main task
-    has not ended by then.
+    uvicorn raises the signal again when it has shut down. asyncio turns it into a KeyboardInterrupt only if its main
+    task has not ended by then.
 
     Attributes:
         interrupted: whether it was ended by Ctrl-C.

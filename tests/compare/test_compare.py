@@ -207,7 +207,8 @@ def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
 ) -> None:
     folder = ComparisonFolder(in_tmp / "mine")
     folder.path.mkdir()
-    planned = plan_runs(make_ready(parse_arms(["adam"], TINY_VALUES)), [0, 1, 2], folder)
+    ready = make_ready(parse_arms(["adam"], TINY_VALUES))
+    planned = plan_runs(ready, [0, 1, 2], folder, overrides=TINY_VALUES, complete=True)
     groups = []
 
     def end(config: cfg.Config, path: Path, **_: Any) -> dict[str, Any]:
