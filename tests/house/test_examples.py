@@ -38,7 +38,15 @@ ROOMS = ["seqmnist_tf"] + [
 ]
 # Units that match the baseline's 67,850 parameters, the parameters of that model, and what recurrent noise acts on.
 EXAMPLES = [("min_lstm", 147, 67_630, []), ("ur_lstm", 128, 67_850, ["recurrent_kernel"])]
-ELSEWHERE = {"Path", "__file__", "keras", "main", "model", "np"}  # what a reader knows, or has made in the lines before
+ELSEWHERE = {
+    "MyLayer",
+    "Path",
+    "__file__",
+    "keras",
+    "main",
+    "model",
+    "np",
+}  # what a reader knows, or has made in the lines before
 
 
 def public_objects(room: str) -> dict[str, Any]:
@@ -108,8 +116,9 @@ def test_the_experiment_in_the_house_s_docstring_runs(
         {"model.hidden_size": 4, "task.limit_train": 20, "task.limit_test": 20, "wandb.mode": "disabled"},
     )
     monkeypatch.setitem(cfg.PRESETS, "quickstart", replace(cfg.PRESETS["quickstart"], config=small))
-    (experiment,) = blocks(inspect.cleandoc(seqmnist_tf.__doc__ or ""))
+    experiment, comparison = blocks(inspect.cleandoc(seqmnist_tf.__doc__ or ""))
     assert len(experiment.split("\n\n")[-1].splitlines()) <= 6
+    assert unknown_names(comparison, {"seqmnist_tf", *ELSEWHERE}) == set()
     capsys.readouterr()
     names: dict[str, Any] = {}
     exec(experiment, names)
