@@ -367,7 +367,10 @@ def foreign_model(run: RunDirectory, *layers: keras.Layer) -> None:
 LSTM, DENSE = keras.layers.LSTM, keras.layers.Dense
 FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
     # what a run from elsewhere may hold, and the error
-    "more units": (lambda run: foreign_model(run, LSTM(9, name="lstm"), DENSE(10, name="logits")), "units of its layer"),
+    "more units": (
+        lambda run: foreign_model(run, LSTM(9, name="lstm"), DENSE(10, name="logits")),
+        "units of its layer",
+    ),
     "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "its layers must be keras."),
     "a layer too many": (lambda run: foreign_model(run, LSTM(8), DENSE(10), DENSE(10)), "its layers must be keras."),
     "eleven classes": (
