@@ -50,7 +50,7 @@ def torch_losses(weights: list[np.ndarray], sequences: np.ndarray, labels: np.nd
 @pytest.mark.network  # MNIST itself, where it is not prepared
 @pytest.mark.timeout(1800)
 def test_200_steps_are_those_of_pytorch() -> None:
-    """Rounding makes no difference yet: the largest one seen is 5e-7; without ``bias_rate`` it is 5e-4, from step 2 on."""
+    """Rounding makes no difference yet: the largest one seen is 5e-7; without ``bias_rate`` it is 5e-4."""
     config = preset("original")
     (sequences, labels), _ = load_sequences(limit_train=STEPS * BATCH, limit_test=1)
     stock = build_model(config)
