@@ -17,7 +17,6 @@ from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
 
 LSTM_KEYS = ("model.forget_bias", "model.initializer")  # have a meaning for an LSTM only
-NOT_OF_THE_RECIPE = ("data", "wandb", "tensorboard")  # sections
 
 
 class OwnLayer(NamedTuple):
@@ -59,11 +58,11 @@ class Arm:
 
     @property
     def recipe(self) -> Config:
-        """The configuration for further runs.
+        """The configuration for further runs, whose seed is set for each.
 
         Where existing runs were trained, on which kernel and threads and with which tracking, is not part of it.
         """
-        apart = {key: option.default for key, option in OPTIONS.items() if not of_the_recipe(key)}
+        apart = {key: option.default for key, option in OPTIONS.items() if not cfg.of_the_experiment(key)}
         return self.config if self.is_trained else cfg.with_values(self.config, apart)
 
 
@@ -91,11 +90,6 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
         arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
         arms.append(replace(arm, name=_unique_name(arm.name, [other.name for other in arms])))
     return arms
-
-
-def of_the_recipe(key: str) -> bool:
-    """Return whether a key of the configuration belongs to the recipe that a layer or a further seed takes over."""
-    return key.split(".")[0] not in NOT_OF_THE_RECIPE and key not in ("train.threads", "train.kernel")
 
 
 def layer_spec(word: str) -> bool:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, Config, flatten
+from ..config import PRESETS, Config, flatten, value_text
 
 
 def nearest_preset(config: Config) -> str:
@@ -24,7 +24,7 @@ def train_command(config: Config, run_dir: Path) -> str:
     name = nearest_preset(config)
     words = ["python", "-m", "seqmnist_tf.train", name]
     for key, value in _difference(config, PRESETS[name].config).items():
-        words += [f"--{key.replace('_', '-')}", _word(value)]
+        words += [f"--{key.replace('_', '-')}", value_text(value)]
     return shlex.join([*words, "--run-dir", str(run_dir)])
 
 
@@ -36,9 +36,3 @@ def resume_command(run_dir: Path) -> str:
 def _difference(config: Config, base: Config) -> dict[str, Any]:
     before = flatten(base)
     return {key: value for key, value in flatten(config).items() if value != before[key]}
-
-
-def _word(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, config_id, flatten, with_values
+from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
 from ..lstm import build_model, check_layer, choose_kernel, match_units, recurrent_weights
 from ..system import InputError
 from ..train import RunDirectory
-from .arms import Arm, of_the_recipe
+from .arms import Arm
 from .command_line import nearest_preset, resume_command, train_command
 from .folder import ComparisonFolder
 
@@ -181,7 +181,7 @@ def plan_runs(
         InputError: the folder has a run of another configuration where one of them belongs.
     """
     planned = []
-    places = {key: value for key, value in overrides.items() if not of_the_recipe(key)}
+    places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
     for seed in seeds:
         for one in ready:
             if seed in one.arm.given or not (one.arm.is_trained or complete):
@@ -215,6 +215,6 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
         return
     before, now = flatten(config), flatten(planned.config)
-    keys = [key for key in now if before[key] != now[key] and not key.startswith(("data.", "wandb.", "tensorboard."))]
+    keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]
     difference = f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here" if keys else "its layer has changed"
     raise InputError(f"{planned.path} is a run of another configuration: {difference} (give a new --dir)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..config import flatten
+from ..config import flatten, of_the_experiment, value_text
 from ..system import markdown_table
 from .comparison import ArmResult, Comparison, PairResult
 from .folder import ComparisonFolder
@@ -15,8 +15,6 @@ from .pictures import DPI_OF_PAPERS, draw_curves, draw_differences, draw_disagre
 from .rows import latex_rows, markdown_rows
 from .statistics import Interval, smallest_sign_flip_p
 from .wording import in_percent, mean_and_std, p_text, statements
-
-APART = ("train.seed", "train.threads", "train.kernel", "data.", "wandb.", "tensorboard.")  # not of the experiment
 
 
 def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str | None = None) -> Comparison:
@@ -177,15 +175,11 @@ def _seed_section(comparison: Comparison, pair: PairResult) -> str:
 def _differing_keys(arms: Sequence[ArmResult]) -> str:
     """Return a table of the keys whose values differ between the arms; empty where none does."""
     values = [flatten(arm.config) for arm in arms]
-    keys = [key for key in values[0] if not key.startswith(APART) and len({str(v[key]) for v in values}) > 1]
+    keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
     if not keys:
         return ""
-    rows = [(f"`{key}`", *(f"`{_key_text(v[key])}`" for v in values)) for key in keys]
+    rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
     return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], rows)
-
-
-def _key_text(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _notes(arms: Sequence[ArmResult]) -> list[str]:

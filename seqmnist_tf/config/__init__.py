@@ -28,9 +28,11 @@ from .values import (
     flatten,
     layer_file,
     num_params,
+    of_the_experiment,
     read_config,
     read_values,
     validate,
+    value_text,
     with_values,
 )
 
@@ -59,10 +61,12 @@ __all__ = [
     "flatten",
     "layer_file",
     "num_params",
+    "of_the_experiment",
     "parse_arguments",
     "preset",
     "read_config",
     "read_values",
     "validate",
+    "value_text",
     "with_values",
 ]

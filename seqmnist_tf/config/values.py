@@ -17,7 +17,8 @@ from typing import Any
 from ..system import InputError
 from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
 
-NOT_OF_THE_EXPERIMENT = ("data", "wandb", "tensorboard")  # sections
+SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
+KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 
 
 def _unknown(key: str) -> InputError:
@@ -88,6 +89,16 @@ def flatten(config: Config) -> dict[str, Any]:
     return {f"{s}.{name}": value for s, fields in config_to_dict(config).items() for name, value in fields.items()}
 
 
+def value_text(value: Any) -> str:
+    """Return the value of a key as a flag takes it.
+
+    Example:
+        >>> value_text(None), value_text(True), value_text(0.001), value_text("Adam")
+        ('null', 'true', '0.001', 'Adam')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Return the configuration as nested plain values, ready for JSON."""
     return dataclasses.asdict(config)
@@ -154,6 +165,16 @@ def layer_file(config: Config) -> Path | None:
     return Path(path) if path.endswith(".py") else None
 
 
+def of_the_experiment(key: str) -> bool:
+    """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed.
+
+    Example:
+        >>> of_the_experiment("optimizer.lr"), of_the_experiment("train.threads"), of_the_experiment("wandb.mode")
+        (True, False, False)
+    """
+    return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
+
+
 def config_id(config: Config, layer_source: bytes | None = None) -> str:
     """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
 
@@ -168,13 +189,8 @@ def config_id(config: Config, layer_source: bytes | None = None) -> str:
     Raises:
         InputError: a file that the configuration names cannot be read.
     """
-    apart = ("train.seed", "train.threads", "train.kernel")
     values = {
-        key: value
-        for key, value in flatten(config).items()
-        if value != OPTIONS[key].default
-        and key not in apart
-        and key.split(".")[0] not in ("data", "wandb", "tensorboard")
+        key: value for key, value in flatten(config).items() if value != OPTIONS[key].default and of_the_experiment(key)
     }
     if config.task.permutation.startswith("file:"):
         content = _read_bytes("task.permutation", Path(config.task.permutation[5:]))

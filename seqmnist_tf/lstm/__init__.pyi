@@ -17,4 +17,5 @@ from .optimizer import TorchRMSprop as TorchRMSprop
 from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate
+from .optimizer import make_trainable as make_trainable
 from .optimizer import swap_averages as swap_averages

@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 
 from ..config import Config
+from .kernel import Kernel
+from .measured import MeasuredSequential
 
 
 class TorchRMSprop(keras.optimizers.RMSprop):
@@ -99,6 +101,20 @@ def compile_model(model: keras.Model, config: Config) -> None:
         metrics=["accuracy"],
         jit_compile=False,  # XLA is slower on CPUs and has other numerics
     )
+
+
+def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> MeasuredSequential:
+    """Return a compiled model that trains the layers of ``model`` as the configuration says.
+
+    Args:
+        model: stock layers, which own the weights.
+        config: optimizer, noise, seed and threads are used.
+        kernel: computes the LSTM.
+    """
+    trained = MeasuredSequential.of(model, kernel, config.train.threads)
+    trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    compile_model(trained, config)
+    return trained
 
 
 def learning_rate(model: keras.Model) -> float:

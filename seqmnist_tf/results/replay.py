@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
-from ..lstm import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, native, swap_averages
+from ..lstm import Kernel, build_model, choose_kernel, make_trainable, native, swap_averages
 from ..system import InputError, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
 
@@ -138,9 +138,7 @@ def replay_run(
         exact = agrees_exactly(environment, kernel.name)
         comparison = LossComparison(recorded, exact)
         model = build_model(config, run.layer_file)
-        trained = MeasuredSequential.of(model, kernel, config.train.threads)
-        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
-        compile_model(trained, config)
+        trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
         stream = batches(data.read(config), config, 0).take(len(recorded))
         parted = None

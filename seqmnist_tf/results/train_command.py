@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..config import Arguments, Config, add_config_arguments, flatten, parse_arguments
+from ..config import Arguments, Config, add_config_arguments, flatten, parse_arguments, value_text
 from ..system import InputError, Parser
 
 BEGINNING = ("python", "-m", "seqmnist_tf.train")
@@ -95,8 +94,7 @@ def public_command(command: str) -> str:
     published = [*BEGINNING, *([args.preset] if args.preset else [])]
     for key, value in args.given.items():
         if key not in PLACES:
-            text = public_layer(value) if key == "model.layer" else value
-            published += [f"--{key}", text if isinstance(text, str) else json.dumps(text)]
+            published += [f"--{key}", value_text(public_layer(value) if key == "model.layer" else value)]
     if args.options.run_dir is not None:
         published += ["--run-dir", public_path(str(args.options.run_dir))]
     if args.options.resume:

@@ -21,7 +21,7 @@ from ..lstm import (
     build_model,
     check_layer,
     choose_kernel,
-    compile_model,
+    make_trainable,
     match_units,
     with_layer,
 )
@@ -180,9 +180,7 @@ def _fit(
 
     ``record`` is the new content of ``environment.json`` where the run is resumed.
     """
-    trained = MeasuredSequential.of(model, kernel, config.train.threads)
-    trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
-    compile_model(trained, config)
+    trained = make_trainable(model, config, kernel)
     steps = restore(run, config, model, trained)
     if record:
         run.write_json("environment.json", record)
