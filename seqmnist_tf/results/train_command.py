@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..config import Arguments, Config, add_config_arguments, flatten, parse_arguments, value_text
-from ..system import InputError, Parser
+from ..config import Arguments, Config, flatten, value_text
+from ..system import InputError
+from ..train import parse_train_arguments
 
 BEGINNING = ("python", "-m", "seqmnist_tf.train")
 PLACES = ("data.dir",)  # keys that name a folder of the machine
@@ -26,16 +27,7 @@ def parse_command(command: str) -> Arguments:
         raise InputError(f"{error} (got {command!a})") from None
     if tuple(words[:3]) != BEGINNING:
         raise InputError(f"it must be {' '.join(BEGINNING)} ... (got {command!a})")
-    parser = Parser(prog=" ".join(BEGINNING))
-    parser.add_argument("--run-dir", type=Path)
-    parser.add_argument("--resume", nargs="?", const="required", choices=("required", "auto"))
-    add_config_arguments(parser)
-    # As train does, so that a preset that follows --resume is not taken for its value.
-    words = [
-        "--resume=required" if word == "--resume" and following != "auto" else word
-        for word, following in zip(words[3:], [*words[4:], ""], strict=False)
-    ]
-    return parse_arguments(parser, words)
+    return parse_train_arguments(words[3:])
 
 
 def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:

@@ -1,4 +1,5 @@
 from .callbacks import StopRule as StopRule
+from .command_line import parse_train_arguments as parse_train_arguments
 from .metrics import AT_CHANCE as AT_CHANCE
 from .metrics import Metrics as Metrics
 from .metrics import evaluate_model as evaluate_model

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from .. import config as cfg
 from .. import data, system
 from ..system import InputError, say
+from .command_line import parse_train_arguments
 from .run_directory import RunDirectory
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
@@ -21,18 +22,7 @@ EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRU
 
 def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
-    parser = system.Parser(prog="python -m seqmnist_tf.train", description="Train an LSTM on sequential MNIST.")
-    parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="the run directory (default: runs/<preset>-<seed>-<timestamp>)"
-    )
-    parser.add_argument(
-        "--resume",
-        choices=("required", "auto"),
-        metavar="[auto]",
-        help="resume the run in --run-dir; auto: start it where there is none",
-    )
-    cfg.add_config_arguments(parser)
-    args = cfg.parse_arguments(parser, _with_resume_values(argv))
+    args = parse_train_arguments(argv)
     path = args.options.run_dir
     resuming = bool(args.options.resume)
     if args.options.resume == "auto":
@@ -61,17 +51,6 @@ def main(argv: list[str]) -> int:
         summary = train(config, path, preset=args.preset or "baseline", command=command)
     _report(summary, path)
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
-
-
-def _with_resume_values(argv: list[str]) -> list[str]:
-    """Write ``--resume`` with its value, so that a preset that follows it is not taken for one."""
-    words: list[str] = []
-    for word in argv:
-        if words and words[-1] == "--resume=required" and word == "auto":
-            words[-1] = "--resume=auto"
-        else:
-            words.append("--resume=required" if word == "--resume" else word)
-    return words
 
 
 def _require_run_dir(path: Path | None) -> Path:
