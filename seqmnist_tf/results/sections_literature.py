@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..compare import escape_latex, task_name
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import Board, original_accuracy
@@ -19,15 +20,15 @@ def rows_to_paste(board: Board) -> str:
     rows, latex = [], []
     for name, records in board.records.items():
         over_seeds, config = Statistics.from_records(records), records[0].config
-        task = "sMNIST" if config.task.permutation == "none" else f"psMNIST ({config.task.permutation})"
+        task = task_name(config.task.permutation)
         layer = config.model.layer.rpartition(":")[2]
         model, parameters = f"{layer}({config.model.hidden_size})", f"{records[0].summary['num_params']:,}"
         training = f"{config.optimizer.name}, {config.train.n_epochs} epochs"
         rows.append([f"{model} `{name}`", task, parameters, training, over_seeds.percent(), over_seeds.n])
         accuracy = over_seeds.percent(r" \pm ")
-        cells = [rf"{model} (seqmnist_tf, \texttt{{{name}}})", task, parameters, training, f"${accuracy}$"]
-        # None of these texts has another character that LaTeX reads as its own.
-        latex.append(" & ".join([*cells, str(over_seeds.n)]).replace("_", r"\_") + r" \\")
+        source = rf"(seqmnist\_tf, \texttt{{{escape_latex(name)}}})"
+        cells = [f"{escape_latex(model)} {source}", escape_latex(task), parameters, training, f"${accuracy}$"]
+        latex.append(" & ".join([*cells, str(over_seeds.n)]) + r" \\")
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
     return "\n".join(["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"])
 
