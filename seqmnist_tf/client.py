@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from . import system
-from .serve import DEFAULT_SERVER, classify, picture_to_text, prepare_picture, printable
-from .system import InputError, note, say, warn
+from .serve import DEFAULT_SERVER, Classification, classify, picture_to_text, prepare_picture, printable, verdict
+from .system import InputError, note, say
 
 
 def main(argv: list[str]) -> int:
@@ -45,25 +46,40 @@ def main(argv: list[str]) -> int:
     if not 0 < args.timeout < 1e6:
         raise InputError(f"--timeout must be a number of seconds above 0 (got {args.timeout:g})")
     pictures = [prepare_picture(path) for path in args.images]
-    images = np.stack([picture.image for picture in pictures])
     names = [printable(str(path)) for path in args.images]
-    for name, picture in zip(names, pictures, strict=True):
-        if picture.digits > 1:
-            warn(f"{name} seems to show {picture.digits} digits, and the model reads one (give a picture of each)")
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
-        for name, image in zip(names, images, strict=True):
-            show(f"{name}\n{picture_to_text(image)}")
-    answers = classify(images, args.server, args.timeout)
+        for name, picture in zip(names, pictures, strict=True):
+            show(f"{name}\n{'no digit found' if picture.image is None else picture_to_text(picture.image)}")
+    answers = _answers([picture.image for picture in pictures], args.server, args.timeout)
+    verdicts = [verdict(picture.digits, answer) for picture, answer in zip(pictures, answers, strict=True)]
     if args.json:
-        rows = zip(args.images, answers, strict=True)
-        document = [{"file": str(path), **dataclasses.asdict(answer)} for path, answer in rows]
-        say(json.dumps(document, allow_nan=False))
+        rows = zip(args.images, answers, verdicts, strict=True)
+        say(json.dumps([_row(*row) for row in rows], allow_nan=False))
     else:
         width = max(map(len, names))
-        for name, answer in zip(names, answers, strict=True):
-            say(f"{name:{width}}  {answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})")
+        for name, answer, found in zip(names, answers, verdicts, strict=True):
+            say(f"{name:{width}}  {_sentence(answer, found)}")
     return system.EXIT_DONE
+
+
+def _answers(images: list[np.ndarray | None], server: str, timeout: float) -> list[Classification | None]:
+    """Return the model's answer for each image, and None where there is none."""
+    digits = [image for image in images if image is not None]
+    answers = iter(classify(np.stack(digits), server, timeout) if digits else [])
+    return [None if image is None else next(answers) for image in images]
+
+
+def _row(path: Path, answer: Classification | None, found: str) -> dict[str, Any]:
+    outputs = {"class_id": None, "probabilities": None} if answer is None else dataclasses.asdict(answer)
+    return {"file": str(path), **outputs, "verdict": found}
+
+
+def _sentence(answer: Classification | None, found: str) -> str:
+    if answer is None:
+        return "no digit found (give one whole digit on plain paper)"
+    comment = {"several digits": "  several digits found: the largest is read", "unsure": "  unsure"}
+    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){comment.get(found, '')}"
 
 
 if __name__ == "__main__":

@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = open_door(
         "printable",
         "read_description",
         "read_picture",
+        "verdict",
     ),
 )

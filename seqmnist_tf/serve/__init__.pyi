@@ -1,4 +1,5 @@
 from .answers import Classification as Classification
+from .answers import verdict as verdict
 from .ask_server import DEFAULT_SERVER as DEFAULT_SERVER
 from .ask_server import classify as classify
 from .exporter import export_run as export_run

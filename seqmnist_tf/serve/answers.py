@@ -12,6 +12,7 @@ from ..config import NUM_CLASSES
 from ..system import RunError
 from .printable import printable
 
+SURE = 0.8  # probability of an answer that is given without a doubt; the page's script has the same number
 ROUNDING = 1e-3  # by which a server's probabilities may leave 0 to 1, and their sum 1
 
 
@@ -21,6 +22,24 @@ class Classification:
 
     class_id: int
     probabilities: list[float]
+
+
+def verdict(digits: int, answer: Classification | None) -> str:
+    """Return ``no digit``, ``several digits``, ``unsure`` or ``digit``: how far an answer can be relied on.
+
+    Args:
+        digits: number of digits that were found in the picture.
+        answer: the model's answer for the largest of them; None where there is none.
+
+    Example::
+
+        verdict(1, Classification(7, [0.0] * 7 + [0.6, 0.4, 0.0]))  # 'unsure': 0.6 is less than SURE
+    """
+    if answer is None or digits == 0:
+        return "no digit"
+    if digits > 1:
+        return "several digits"
+    return "digit" if answer.probabilities[answer.class_id] >= SURE else "unsure"
 
 
 def parse_answer(server: str, status: int, body: bytes, rows: int) -> list[Classification]:

@@ -93,7 +93,7 @@ async def get_description(request: Request) -> Response:
 
 
 async def post_prepare(request: Request) -> Response:
-    """Answer with the picture in the request's body in MNIST's form, and its number of digits."""
+    """Answer with the largest digit of the picture in the body in MNIST's form, or null, and the number of digits."""
     require_content_type(request, "image/*", "application/octet-stream")
     body = await read_body(request)
     return _json(await request.app.state.picture_pool.run(http_limits.DECODING_SECONDS, _prepare, body))
@@ -144,7 +144,8 @@ def _description(models: ServedModels) -> bytes:
 def _prepare(body: bytes) -> bytes:
     try:
         prepared = prepare_picture(io.BytesIO(body), "the picture")
-        return json.dumps({"image": prepared.image.tolist(), "digits": prepared.digits}).encode()
+        image = None if prepared.image is None else prepared.image.tolist()
+        return json.dumps({"image": image, "digits": prepared.digits}).encode()
     except InputError as error:
         raise RequestError(400, str(error)) from None
 

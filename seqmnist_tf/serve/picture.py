@@ -10,23 +10,25 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..system import InputError, first_line
-from .digit_count import count_digits
+from .digits import find_digits
+from .ink import find_ink
 from .printable import printable
-from .strokes import BOX, CENTRE, IMAGE_SIDE, centre_of_mass, centred, in_box, separability, strokes
+from .strokes import BOX, CENTRE, IMAGE_SIDE, centre_of_mass, centred, in_box, strokes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, whose decoders include Ghostscript
 MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
-MIN_CONTRAST = 12  # of 255; a picture with less contrast is blank
-# Blank paper with grain has a separability of 0.67 to 0.68 and a contrast of 17; digits have 0.84 and more.
-GRAIN_CONTRAST, MIN_SEPARABILITY = 32, 0.75
+MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 SHADES = " .:-=+*#%@"
 
 
 class Prepared(NamedTuple):
-    """A picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink), and how many digits it seems to show."""
+    """What was found in a picture: its largest digit in MNIST's form, and the number of digits side by side.
 
-    image: np.ndarray
+    The image is uint8 (28, 28), 0 (background) to 255 (ink), or None where no digit was found.
+    """
+
+    image: np.ndarray | None
     digits: int
 
 
@@ -48,11 +50,15 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
         image = read_picture("digit.png")
         print(picture_to_text(image))
     """
-    return prepare_picture(file, name).image
+    return _require_digit(prepare_picture(file, name), f"{printable(name or str(file))}: ")
 
 
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
-    """Read a picture as :func:`read_picture` does, and count its digits."""
+    """Read a picture as :func:`read_picture` does, and say how many digits it shows, which may be none.
+
+    Raises:
+        InputError: the file cannot be read, is not a picture, or is too large.
+    """
     name = printable(name or str(file))
     try:
         with warnings.catch_warnings():
@@ -85,31 +91,36 @@ def _check_size(picture: Image.Image) -> None:
 
 
 def to_mnist(picture: Image.Image) -> np.ndarray:
-    """Return a picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink).
+    """Return the largest digit of a picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink).
 
-    The background's colour is the median colour of the picture's edge, and ink is how much a pixel differs from it; so
-    the digit may be dark on light, light on dark, or of any colours. Transparent parts count as white under dark digits
-    and as black under light digits. A picture that is already in MNIST's form is returned unchanged.
+    Ink is how much a pixel differs from the background around it; so the digit may be dark on light, light on dark, or
+    of any colours, in a shadow, or on lined or squared paper. Transparent parts count as white under dark digits and as
+    black under light digits. A picture that is already in MNIST's form is returned unchanged.
 
     Raises:
-        InputError: the picture is blank, or shows grain only.
+        InputError: the picture shows no digit.
     """
-    return prepare(picture).image
+    return _require_digit(prepare(picture))
+
+
+def _require_digit(prepared: Prepared, where: str = "") -> np.ndarray:
+    if prepared.image is None:
+        raise InputError(f"{where}no digit was found in the picture (give one whole digit on plain paper)")
+    return prepared.image
 
 
 def prepare(picture: Image.Image) -> Prepared:
-    """Return a picture in MNIST's form, as :func:`to_mnist`, and how many digits it seems to show."""
-    ink = _ink(picture)
-    if ink.max() < MIN_CONTRAST:
-        raise InputError("the picture is blank: it has only one colour (give a digit on a plain background)")
-    if ink.max() < GRAIN_CONTRAST and separability(ink) < MIN_SEPARABILITY:
-        raise InputError("no digit was found: the picture shows grain only (give a digit on a plain background)")
-    if _is_mnist(ink):
-        return Prepared(ink.astype(np.uint8), 1)
-    ink = strokes(ink)
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Prepared(centred(in_box(digit)), count_digits(digit))
+    """Return the largest digit of a picture, as :func:`to_mnist`, and how many digits there are."""
+    ink = find_ink(_colours(picture))
+    if ink.values.max() < MIN_CONTRAST:
+        return Prepared(None, 0)
+    if _is_mnist(ink.values):
+        return Prepared(ink.values.astype(np.uint8), 1)
+    found = strokes(ink)
+    digits = find_digits(found)
+    if not digits:
+        return Prepared(None, 0)
+    return Prepared(centred(in_box(digits[0].cut(found))), len(digits))
 
 
 def picture_to_text(image: np.ndarray) -> str:
@@ -118,8 +129,8 @@ def picture_to_text(image: np.ndarray) -> str:
     return "\n".join("".join(shade * 2 for shade in row).rstrip() for row in shades)
 
 
-def _ink(picture: Image.Image) -> np.ndarray:
-    """Return the distance of each pixel's colour from the background's, float (height, width), 0 to 255."""
+def _colours(picture: Image.Image) -> np.ndarray:
+    """Return the colours of a picture without transparency, float (height, width, 3), 0 to 255."""
     if picture.mode.startswith(("I", "F")):  # more than eight bits
         values = np.asarray(_reduced(picture.convert("F")), np.float64)
         if not np.isfinite(values).all():
@@ -132,9 +143,7 @@ def _ink(picture: Image.Image) -> np.ndarray:
     pixels = np.asarray(picture, np.float64)
     colours, opacity = pixels[..., :3], pixels[..., 3:] / 255
     visible = float((colours * opacity).sum() / max(3 * opacity.sum(), 1e-9))
-    colours = colours * opacity + (255 if visible < 128 else 0) * (1 - opacity)
-    edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
-    return np.abs(colours - np.median(edge, axis=0)).max(axis=2)
+    return colours * opacity + (255 if visible < 128 else 0) * (1 - opacity)
 
 
 def _reduced(picture: Image.Image) -> Image.Image:

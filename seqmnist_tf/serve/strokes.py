@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from skimage.measure import label, regionprops
+
+from .ink import Ink, otsu, separability, without_lines
 
 IMAGE_SIDE, BOX = 28, 20
 CENTRE = 14  # the row and the column of the pixel that contains the centre of mass of a digit of MNIST
+# Blank paper: a separability of up to 0.73, or hundreds of pieces; nearly all digits: more than 0.8, and up to three.
+GRAIN, MIN_SEPARABILITY, MAX_PIECES = 32, 0.75, 30  # a plain picture with more contrast than GRAIN has no grain
+MIN_DIGIT = 0.1  # of the picture's longer side: the height or width of a digit that stands free of the picture's edge
 SPECK = 0.03  # smaller pieces of ink, relative to the area of the largest, are removed
 FINE = 8  # strokes are thickened at this many times the final resolution
 MIN_STROKE, STROKE = 1.5, 2.5  # pixels of the 20x20 box: strokes thinner than the first are thickened to the second
@@ -16,39 +24,54 @@ NOISE = 4.0  # standard deviations above the background that count as background
 FAINT = 0.1
 
 
-def strokes(ink: np.ndarray) -> np.ndarray:
-    """Return ink with strokes at 1, and background, noise and specks at 0."""
-    threshold = _otsu(ink)
-    full = float(np.percentile(ink[ink >= threshold], 90))
-    middle, upper = np.percentile(np.append(ink[ink < threshold], 0), (50, 75))
+def strokes(ink: Ink) -> np.ndarray:
+    """Return ink with strokes at 1, and background, noise, printed lines and specks at 0; all 0 without a digit."""
+    low, _ = _range(ink.values)
+    values = without_lines(ink.values, low)
+    nothing = np.zeros_like(values)
+    if not (values > low).any():
+        return nothing
+    if (values.max() < GRAIN or ink.is_local) and separability(values) < MIN_SEPARABILITY:
+        return nothing
+    above, full = _range(values)
+    low = min(max(low, above), 0.9 * full)
+    pieces = label(values > low, connectivity=2)
+    kept = _pieces_of_digits(regionprops(pieces), values.shape, ink.is_local)
+    if len(kept) > MAX_PIECES:
+        return nothing
+    return np.where(np.isin(pieces, kept), np.clip((values - low) / (full - low), 0, 1), 0)
+
+
+def _range(ink: np.ndarray) -> tuple[float, float]:
+    """Return the levels at which ink begins, and at which it is full."""
+    threshold = otsu(ink)
+    above = ink[ink > threshold]
+    full = float(np.percentile(above if above.size else ink, 90))
+    middle, upper = np.percentile(np.append(ink[ink <= threshold], 0), (50, 75))
     noise = middle + NOISE * (upper - middle) / 0.6745  # 0.6745: the upper quartile of a standard normal distribution
-    low = min(max(noise, FAINT * full if max(ink.shape) > 2 * IMAGE_SIDE else 0), 0.9 * full)
-    pieces, count = ndimage.label(ink > low, structure=np.ones((3, 3)))
-    areas = np.bincount(pieces.ravel(), minlength=count + 1)
-    areas[0] = 0
-    digit = np.isin(pieces, np.flatnonzero(areas >= SPECK * areas.max()))
-    return np.where(digit, np.clip((ink - low) / (full - low), 0, 1), 0)
+    return min(max(noise, FAINT * full if max(ink.shape) > 2 * IMAGE_SIDE else 0), 0.9 * full), full
 
 
-def separability(ink: np.ndarray) -> float:
-    """Return how well a threshold separates ink from background, 0 to 1: the share of the variance between the two."""
-    threshold = _otsu(ink)
-    low, high = ink[ink < threshold], ink[ink >= threshold]
-    if not len(low) or not len(high):
-        return 1.0
-    between = len(low) * len(high) / ink.size**2 * (high.mean() - low.mean()) ** 2
-    return float(between / ink.var())
+def _pieces_of_digits(pieces: list[Any], shape: tuple[int, ...], is_photograph: bool) -> list[int]:
+    """Return the labels of the pieces that are large enough, without what the picture's edge cuts off."""
+    edge = [piece for piece in pieces if _is_at_edge(piece.bbox, shape)]
+    inner = [piece for piece in pieces if piece not in edge]
+    largest = max((max(_sides(piece)) for piece in inner), default=0)
+    if is_photograph:
+        pieces = inner
+    elif largest >= MIN_DIGIT * max(shape):  # a larger piece at the edge is the digit itself, a lower one is not
+        pieces = inner + [piece for piece in edge if min(_sides(piece)) > largest]
+    area = max((piece.area for piece in pieces), default=0)
+    return [piece.label for piece in pieces if piece.area >= SPECK * area]
 
 
-def _otsu(ink: np.ndarray) -> float:
-    """Return the threshold that separates background from ink best: the largest variance between them (Otsu 1979)."""
-    counts, edges = np.histogram(ink, 256, range=(0, float(ink.max())))
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = ink.size - below
-    sums = np.cumsum(counts * middles)
-    means_below, means_above = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * (means_above - means_below) ** 2)])
+def _sides(piece: Any) -> tuple[int, int]:
+    top, left, bottom, right = piece.bbox
+    return bottom - top, right - left
+
+
+def _is_at_edge(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:
+    return min(box[:2]) == 0 or box[2] == shape[0] or box[3] == shape[1]
 
 
 def in_box(digit: np.ndarray) -> np.ndarray:

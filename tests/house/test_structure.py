@@ -42,6 +42,7 @@ ONE_ROOM = {
     "statsmodels": "compare",
     "keras_tuner": "tune",
     "tensorflow_datasets": "data",
+    "skimage": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
     "h11": "serve",

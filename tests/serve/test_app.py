@@ -107,8 +107,11 @@ def test_any_picture_is_prepared(server: str) -> None:
     Image.fromarray(255 - IMAGES[0]).resize((300, 300)).save(buffer, "PNG")
     prepared = requests.post(f"{server}/prepare", data=buffer.getvalue(), timeout=9).json()
     assert prepared == {"image": read_picture(buffer).tolist(), "digits": 1}
-    blank = requests.post(f"{server}/prepare", data=b"none", timeout=9)
-    assert blank.status_code == 400 and "is not a readable picture" in blank.json()["error"]
+    none = requests.post(f"{server}/prepare", data=b"none", timeout=9)
+    assert none.status_code == 400 and "is not a readable picture" in none.json()["error"]
+    buffer = io.BytesIO()
+    Image.new("L", (50, 50), 99).save(buffer, "PNG")
+    assert requests.post(f"{server}/prepare", data=buffer.getvalue(), timeout=9).json() == {"image": None, "digits": 0}
 
 
 def test_the_page_is_served_and_loads_nothing_from_other_servers(server: str) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, ask_rest, classify, http_limits, read_picture
+from seqmnist_tf.serve import SavedModel, answers, ask_rest, classify, http_limits, read_picture
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.picture import to_mnist
@@ -116,7 +116,7 @@ def test_answers_are_the_models(
     assert [answer["class_id"] for answer in answers] == expected["class_id"].tolist()
     np.testing.assert_allclose([a["probabilities"] for a in answers], expected["probabilities"], atol=1e-7)
     lines = command(client.main, *words, "--server", server).out.splitlines()
-    assert lines[1] == f"{words[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})"
+    assert lines[1] == f"{words[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})  unsure"
 
 
 def test_grpc_answers_as_rest_does(
@@ -144,12 +144,27 @@ def test_show_prints_the_models_input(command: Callable[..., Result], digits: li
     assert "@@" in as_json.err and len(json.loads(as_json.out)) == 1
 
 
-def test_several_digits_are_warned_of(command: Callable[..., Result], in_tmp: Path, server: str) -> None:
-    beside(DIGIT, DIGIT).save("two.png")
+def test_each_answer_has_a_verdict(
+    command: Callable[..., Result], in_tmp: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside(DIGIT, DIGIT.resize((200, 200))).save("two.png")
     DIGIT.save("one.png")
-    result = command(client.main, "one.png", "two.png", "--server", server, "--json")
-    assert result.status == 0 and len(json.loads(result.out)) == 2
-    assert result.err == ("warning: two.png seems to show 2 digits, and the model reads one (give a picture of each)\n")
+    DIGIT.point(lambda _: 99).save("none.png")
+    names = ["one.png", "none.png", "two.png"]
+    for sure, first in ((0.0, "digit"), (1.1, "unsure")):
+        monkeypatch.setattr(answers, "SURE", sure)
+        result = command(client.main, *names, "--server", server, "--json")
+        assert (result.status, result.err) == (0, "")
+        one, none, two = json.loads(result.out)
+        assert [row["verdict"] for row in (one, none, two)] == [first, "no digit", "several digits"]
+        assert none == {"file": "none.png", "class_id": None, "probabilities": None, "verdict": "no digit"}
+        assert two["probabilities"] == pytest.approx(one["probabilities"], abs=0.1)  # the larger of two equal digits
+    lines = command(client.main, *names, "--server", server).out.splitlines()
+    assert lines[0].endswith("%)  unsure")
+    assert lines[1] == "none.png  no digit found (give one whole digit on plain paper)"
+    assert lines[2].endswith("%)  several digits found: the largest is read")
+    alone = command(client.main, "none.png", "--show", "--server", "http://127.0.0.1:1")  # nothing to ask a server
+    assert alone.status == 0 and alone.out.count("no digit found") == 2
 
 
 def test_a_servers_error_reaches_the_user(

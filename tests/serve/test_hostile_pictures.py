@@ -112,7 +112,7 @@ HOSTILE_PICTURES: dict[str, tuple[bytes, str]] = {
     ),
     "a palette without colours": (png(30, 30, bytes(31 * 30), colour=3), "digit.png"),
     "Exif that is none": (saved("JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 40)[:400], "digit.png"),
-    "one colour": (saved("PNG", Image.new("L", (50, 50), 99)), "digit.png: the picture is blank"),
+    "one colour": (saved("PNG", Image.new("L", (50, 50), 99)), "digit.png: no digit was found"),
     "not a number": (floats(np.nan), "pixels that are not finite numbers"),
     "infinite": (floats(np.inf), "pixels that are not finite numbers"),
 }
@@ -187,7 +187,7 @@ def test_a_comment_of_a_picture_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "digit.png").write_bytes(saved("PNG", Image.new("L", (30, 30)), pnginfo=info))
     with pytest.raises(InputError) as raised:
         read_picture(tmp_path / "digit.png")
-    assert str(raised.value).endswith("it has only one colour (give a digit on a plain background)")
+    assert str(raised.value).endswith("no digit was found in the picture (give one whole digit on plain paper)")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyError(7), struct.error("x"), RecursionError("deep")])

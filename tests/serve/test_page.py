@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seqmnist_tf.serve.answers import SURE
 from tests.toy import ROOT
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ CHROMIUM_FLAGS = (
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 STILL = {**DESKTOP, "reduced_motion": "reduce"}
-ANSWER = re.compile(r"^It is an? (\d) \([\d.]+\s%\)\..* since pixel \d+ of 784\.$")
+SIDEWAYS = {"viewport": {"width": 844, "height": 390}, "has_touch": True, "is_mobile": True}
+ANSWER = re.compile(r"^(?:It is|I am unsure: it may be) an? (\d) \([\d.]+\s%\)\..* since pixel \d+ of 784\.$")
 TRACE_TIMEOUT = 20_000  # ms: six seconds of animation, on a busy machine
 
 Point = tuple[float, float]
@@ -124,13 +126,15 @@ def sample(page: Page, digit: int) -> Locator:
     return page.get_by_role("button", name=re.compile(f"^test image of an? {digit}$"))
 
 
-@pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("screen", [DESKTOP, PHONE, SIDEWAYS], ids=["desktop", "phone", "sideways"])
 def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) -> None:
     page, faults = visit(screen)
     draw(page, "has_touch" in screen)
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     assert page.evaluate("scrollY") == 0
     assert answer(page) == 3
+    shown = page.locator("#answer").bounding_box()
+    assert shown and shown["y"] + shown["height"] <= screen["viewport"]["height"]  # without scrolling
     at_the_end = bars(page)
     assert list(at_the_end) == list(range(10))
     assert sum(at_the_end.values()) == pytest.approx(100, abs=0.5)
@@ -183,7 +187,7 @@ def test_everything_has_a_name(visit: Visit) -> None:
     assert page.locator("button, input").count() == 10 + 4 + 1
 
 
-def test_two_digits_are_refused(visit: Visit) -> None:
+def test_the_largest_of_two_digits_is_read(visit: Visit) -> None:
     page, _ = visit(STILL)
     box = page.get_by_role("img", name="Drawing area").bounding_box()
     assert box
@@ -193,8 +197,38 @@ def test_two_digits_are_refused(visit: Visit) -> None:
         page.mouse.move(box["x"] + left, box["y"] + 150)
         page.mouse.move(box["x"] + left, box["y"] + 230)
         page.mouse.up()
-    expect(page.get_by_role("alert")).to_have_text("2 digits were found, and the model reads one. Give it one digit.")
-    expect(page.locator("#answer")).to_be_empty()
+    assert answer(page) == 1
+    expect(page.locator("#answer")).to_contain_text("I found 2 digits and read the largest.")
+
+
+def test_an_unsure_answer_says_so(visit: Visit) -> None:
+    page, _ = visit(STILL)
+    rows = [[0.1] * 10] * 783 + [[SURE - 0.01, 1 - SURE + 0.01, *[0.0] * 8]]
+    document = json.dumps({"predictions": [rows]})
+    page.route("**/v1/**", lambda route: route.fulfill(body=document, content_type="application/json"))
+    sample(page, 0).click()
+    assert answer(page) == 0
+    expect(page.locator("#answer")).to_contain_text("I am unsure: it may be a 0 (79.0\u00a0%).")
+
+
+def test_the_page_explains_itself(visit: Visit) -> None:
+    page, faults = visit(STILL)
+    sample(page, 3).click()
+    answer(page)
+    page.get_by_role("link", name=re.compile(r"^Why it first says \d$")).click()
+    expect(page.get_by_role("heading", name="Why it says a digit before it has seen one")).to_be_in_viewport()
+    page.get_by_role("link", name="Back to the page").click()
+    expect(page.get_by_role("button", name="Classify")).to_be_visible()
+    assert faults == []
+
+
+@pytest.mark.parametrize("said", ["the picture is damaged", "Damaged.", ""])
+def test_errors_are_sentences(visit: Visit, said: str) -> None:
+    page, _ = visit(STILL)
+    document = json.dumps({"error": said})
+    page.route("**/prepare", lambda route: route.fulfill(status=400, body=document, content_type="application/json"))
+    page.get_by_role("button", name="Classify").click()
+    expect(page.get_by_role("alert")).to_have_text(re.compile(r"^[A-Z][a-z ]+( 400)?\.$"))
 
 
 def test_a_layer_without_a_trace_is_said(visit: Visit) -> None:

@@ -5,7 +5,8 @@ const HINT = "Draw a digit or choose a picture.";
 const PAUSE_BEFORE_READING = 600; // ms: enough time to begin the next stroke of a digit
 const TRACE_DURATION = 6000; // ms
 const ANSWER_TIMEOUT = 20000; // ms
-const PEN_WIDTH = 20; // CSS px: after scaling to MNIST's size, about as thick as MNIST's strokes
+const PEN_WIDTH = 1 / 14; // of the paper's width: after scaling to MNIST's size, about as thick as MNIST's strokes
+const SURE = 0.8; // probability of an answer without a doubt, as in answers.py
 const MARGIN = { left: 44, right: 12, top: 44, bottom: 34 }; // of the chart, px
 const SPAN_HEIGHT = 18; // px, the band of the most probable digits
 const SEQUENCE_HEIGHT = 10; // px, the band of pixels
@@ -29,6 +30,7 @@ let drawn = null; // the parts of the chart that move with the step
 
 const percent = (probability) => `${(100 * probability).toFixed(1)}\u00a0%`;
 const decode = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
 // The server
@@ -39,14 +41,14 @@ async function ask(path, options) {
   const response = await fetch(path, options);
   if (response.ok) return response.json();
   const { error } = await response.json().catch(() => ({}));
-  throw new ServerError(error ?? `The server answered with status ${response.status}.`);
+  throw new ServerError(sentence(error || `the server answered with status ${response.status}`));
 }
 
 async function prepare(body, signal) {
   const headers = { "Content-Type": "application/octet-stream" };
-  const { image, digits } = await ask("prepare", { method: "POST", headers, body, signal });
-  if (digits > 1) throw new ServerError(`${digits} digits were found, and the model reads one. Give it one digit.`);
-  return image;
+  const found = await ask("prepare", { method: "POST", headers, body, signal });
+  if (found.image === null) throw new ServerError("No digit was found. Give one whole digit on plain paper.");
+  return found;
 }
 
 async function predict(image, signal) {
@@ -87,12 +89,12 @@ async function read(source, label, getImage) {
   element("answer").textContent = "Waiting for the server.";
   try {
     // Since the page was loaded, the server may have been restarted with another version and pixel order.
-    const [model, image] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
+    const [model, { image, digits }] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
     requireTrace(model);
     const probabilities = await predict(image, signal);
     if (current !== newest) return;
     showModel(model);
-    begin(source, label, image.flat(), model.pixel_order, probabilities);
+    begin({ label, digits, image: image.flat(), order: model.pixel_order, probabilities }, source);
   } catch (error) {
     if (current !== newest) return;
     forget("");
@@ -124,7 +126,7 @@ function drawTo({ clientX, clientY }) {
   const box = paper.canvas.getBoundingClientRect();
   const scale = paper.canvas.width / box.width;
   const point = { x: (clientX - box.left) * scale, y: (clientY - box.top) * scale };
-  Object.assign(paper, { strokeStyle: "#111111", lineCap: "round", lineWidth: PEN_WIDTH * scale });
+  Object.assign(paper, { strokeStyle: "#111111", lineCap: "round", lineWidth: PEN_WIDTH * paper.canvas.width });
   paper.beginPath();
   paper.moveTo(pen?.x ?? point.x - 0.01, pen?.y ?? point.y); // some browsers do not draw a line of length 0
   paper.lineTo(point.x, point.y);
@@ -141,16 +143,17 @@ const onPen = (type, act) => paper.canvas.addEventListener(type, (event) => even
 
 // The trace and its steps
 
-function begin(source, label, image, order, probabilities) {
+function begin({ probabilities, ...picture }, source) {
   const leaders = probabilities.map((row) => row.indexOf(Math.max(...row)));
   const spans = []; // of steps with the same most probable digit
   leaders.forEach((digit, index) => {
     if (digit !== leaders[index - 1]) spans.push({ digit, from: index });
     spans.at(-1).to = index + 1;
   });
-  trace = { label, image, order, probabilities, leaders, spans };
+  trace = { ...picture, probabilities, leaders, spans };
   step = seen = 0;
   element("source").textContent = source;
+  element("first").textContent = `it first says ${spans[0].digit}`;
   element("answer").textContent = "Reading. The answer comes after the last pixel.";
   slider.disabled = element("play").disabled = false;
   drawChart();
@@ -187,10 +190,11 @@ function show(count) {
 
 function answer() {
   const { digit, from } = trace.spans.at(-1);
-  const certainty = percent(trace.probabilities[STEPS - 1][digit]);
+  const probability = trace.probabilities[STEPS - 1][digit];
+  const said = `${probability < SURE ? "I am unsure: it may be" : "It is"} ${withArticle(digit)} (${percent(probability)}).`;
   const wrong = trace.label !== null && trace.label !== digit ? ` The label says ${trace.label}.` : "";
-  const since = `The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
-  return `It is ${withArticle(digit)} (${certainty}).${wrong} ${since}`;
+  const several = trace.digits > 1 ? ` I found ${trace.digits} digits and read the largest.` : "";
+  return `${said}${several}${wrong} The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
 }
 
 function play(from) {
@@ -348,7 +352,7 @@ function addSample({ index, label, pixels: encoded }) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
   button.ariaLabel = `test image of ${withArticle(label)}`;
   button.append(pictureOf(levels, SIDE, SIDE));
-  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => image));
+  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => ({ image, digits: 1 })));
   element("samples").append(button);
 }
 
