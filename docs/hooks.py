@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-ADDED = ("results/README.md", "export/README.md", "results/plots/*.png", "export/*.png")
+ADDED = ("results/README.md", "results/*/README.md", "export/README.md", "results/plots/*.png", "export/*.png")
 FOLDER = "repository/"  # of the added files in the site
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,31 +58,61 @@ def arm_result(
     )
 
 
+@dataclass(frozen=True)
+class SeededRuns:
+    """The runs of one experiment, by seed.
+
+    Attributes:
+        name: of the experiment.
+        correct: test digits that each final model classifies correctly.
+        right: bool (n,) of each, whether it classifies each test digit correctly.
+    """
+
+    name: str
+    correct: Mapping[int, int]
+    right: Mapping[int, np.ndarray]
+
+
 def pair_results(arms: Sequence[ArmResult]) -> tuple[PairResult, ...]:
     """Return each other arm against the first, paired by seed, with Holm's correction over the pairs."""
-    pairs = [pair for arm in arms[1:] if (pair := _pair(arms[0], arm)) is not None]
+    return pair_runs([_seeded(arm) for arm in arms], arms[0].total)
+
+
+def _seeded(arm: ArmResult) -> SeededRuns:
+    right = {seed: made.right for seed, made in zip(arm.seeds, arm.predictions, strict=True)}
+    return SeededRuns(arm.name, dict(zip(arm.seeds, arm.correct, strict=True)), right)
+
+
+def pair_runs(experiments: Sequence[SeededRuns], total: int) -> tuple[PairResult, ...]:
+    """Return each other experiment against the first, paired by seed, with Holm's correction over the pairs.
+
+    Experiments that have no seed in common with the first are left out.
+
+    Args:
+        experiments: at least one.
+        total: number of test digits.
+    """
+    pairs = [pair for other in experiments[1:] if (pair := _pair(experiments[0], other, total)) is not None]
     corrected = holm([pair.sign_flip_p for pair in pairs])
     return tuple(replace(pair, holm_p=p) for pair, p in zip(pairs, corrected, strict=True))
 
 
-def _pair(a: ArmResult, b: ArmResult) -> PairResult | None:
-    seeds = tuple(seed for seed in a.seeds if seed in b.seeds)
+def _pair(a: SeededRuns, b: SeededRuns, total: int) -> PairResult | None:
+    seeds = tuple(seed for seed in a.correct if seed in b.correct)
     if not seeds:
         return None
-    correct: list[Mapping[int, int]] = [dict(zip(arm.seeds, arm.correct, strict=True)) for arm in (a, b)]
-    right = [{seed: made.right for seed, made in zip(arm.seeds, arm.predictions, strict=True)} for arm in (a, b)]
-    digits = tuple(correct[1][seed] - correct[0][seed] for seed in seeds)
-    interval, method = difference_interval([number / a.total for number in digits])
+    digits = tuple(b.correct[seed] - a.correct[seed] for seed in seeds)
+    interval, method = difference_interval([number / total for number in digits])
     return PairResult(
         a=a.name,
         b=b.name,
         seeds=seeds,
-        total=a.total,
+        total=total,
         digits=digits,
-        mean_difference=sum(digits) / (len(digits) * a.total),
+        mean_difference=sum(digits) / (len(digits) * total),
         ci_95=interval,
         ci_method=method,
         sign_flip_p=sign_flip_p(digits),
         holm_p=None,
-        mcnemar=tuple(mcnemar_test(seed, right[0][seed], right[1][seed], test=len(seeds) > 1) for seed in seeds),
+        mcnemar=tuple(mcnemar_test(seed, a.right[seed], b.right[seed], test=len(seeds) > 1) for seed in seeds),
     )

@@ -12,6 +12,7 @@ from ..system import InputError
 from .records import Record, read_records
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
+PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
 QUICK_START = "quickstart"  # name of the experiment that the README's first command runs
 
 

@@ -10,7 +10,7 @@ from ..system import InputError, write_atomically
 from .layout import WRITTEN_LATER, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
-NOT_LISTED = (MANIFEST_FILE, "README.md")  # the page is compared with the records instead
+NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
 RECORD_FILE = re.compile(r"[^/]+/seed[^/]*/")  # how the path of a record's file begins
 ANY_FILE = re.compile("")
 
@@ -93,4 +93,4 @@ def _listed_files(folder: Path) -> dict[str, Path]:
     """Return the files that the manifest must list, by their path in the folder."""
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     names = {name.as_posix(): path for name, path in files.items() if not is_hidden(name)}
-    return {name: path for name, path in names.items() if name not in NOT_LISTED}
+    return {name: path for name, path in names.items() if not NOT_LISTED.fullmatch(name)}

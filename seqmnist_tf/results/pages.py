@@ -8,11 +8,19 @@ from pathlib import Path
 from ..system import InputError, RunError, note, write_atomically
 
 # These modules register their sections when they are imported.
-from . import sections_accuracy, sections_code, sections_config, sections_literature, sections_speed  # noqa: F401
+from . import (  # noqa: F401
+    sections_accuracy,
+    sections_code,
+    sections_config,
+    sections_literature,
+    sections_seeds,
+    sections_speed,
+)
 from .board import Board
 from .documents import MARKED_SECTION, find_documents, relative_links
 from .layout import TABLE_FILE
 from .manifest import update_manifest
+from .model_card import model_cards
 from .model_check import evaluation_problems
 from .plots import draw_pictures, picture_problems
 from .records import RESULTS_FOLDER, read_records
@@ -78,7 +86,15 @@ def write_documents(root: Path = Path()) -> list[Path]:
         if new != old:
             write_atomically(root / path, new.encode())
             changed.append(path)
+    for path, card in model_cards(board).items():
+        if _text(root / path) != card:
+            write_atomically(root / path, card.encode())
+            changed.append(path)
     return changed
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def write_predictions(folder: Path) -> None:
@@ -115,6 +131,9 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
         return problems
     board = Board.read(folder)
     documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
+    documents += [
+        f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
+    ]
     records = [record for same in board.records.values() for record in same]
     missing = [
         f"{record.run.path / TABLE_FILE} is missing (python -m seqmnist_tf.results writes it)"

@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..train import score
-from .board import HEADLINE, Board
+from .board import HEADLINE, PERMUTED, Board
 from .manifest import records_digest
 from .records import Record
 from .shown_model import ShownModel
@@ -22,7 +22,7 @@ from .shown_model import ShownModel
 PICTURE_FOLDER = "plots"
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
 DPI = 110
-OVERVIEW = ("baseline", "adam", "sgd", HEADLINE)
+OVERVIEW = ("baseline", "adam", "sgd", HEADLINE, PERMUTED)
 UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
 ACCURACY_TICKS = (0.1, 0.5, 0.9, 0.95, 0.98, 0.99, 0.998)  # of an axis that is stretched towards 1
 PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 112)  # every four rows of an image
@@ -96,7 +96,7 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
-    """Draw training and test loss and accuracy by epoch: one colour per experiment, one line per seed."""
+    """Draw training and test loss and accuracy by epoch: of each experiment the mean, and a band over its seeds."""
     figure = _new_figure(11, 7)
     panels = figure.subplots(2, 2, sharex=True)
     names = [name for name in OVERVIEW if name in board.records]
@@ -117,11 +117,13 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
 
 def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
     highest = ACCURACY_TICKS[-1] if key.endswith("accuracy") else float("inf")
-    for number, record in enumerate(records):
-        epochs = [row["epoch"] for row in record.history]
-        values = [min(row[key], highest) for row in record.history]
-        label = None if number else name
-        axes.plot(epochs, values, color=colour, alpha=0.85, linewidth=1.3, label=label)
+    shortest = min(len(record.history) for record in records)
+    epochs = [row["epoch"] for row in records[0].history[:shortest]]
+    values = np.minimum([[row[key] for row in record.history[:shortest]] for record in records], highest)
+    label = name if len(records) == 1 else f"{name} ({len(records)} seeds)"
+    axes.plot(epochs, values.mean(axis=0), color=colour, alpha=0.85, linewidth=1.3, label=label)
+    if len(records) > 1:
+        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
 
 
 def draw_confusion(_: Board, shown: ShownModel) -> Figure:

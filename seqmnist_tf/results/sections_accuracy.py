@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..compare import task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
-from .board import HEADLINE, QUICK_START, Board, headline_record, original_accuracy
+from .board import HEADLINE, PERMUTED, QUICK_START, Board, headline_record, original_accuracy
 from .records import RESULTS_FOLDER, Record
 from .sections import document_section, wrap_text
 from .seed_statistics import Statistics, percent
@@ -18,12 +19,24 @@ from .seed_statistics import Statistics, percent
 def headline_text(board: Board) -> str:
     """The paragraph that the README begins with."""
     over_seeds = Statistics.from_records(board.records[HEADLINE])
-    spread = f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
+    permuted = ""
+    if PERMUTED in board.records:
+        records = board.records[PERMUTED]
+        others = Statistics.from_records(records)
+        permuted = (
+            f", and **{others.percent()} %** where the pixels come in a fixed random order "
+            f"({task_name(records[0].config.task.permutation)}; {_spread(others)})"
+        )
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
         f"one at a time and classifies **{over_seeds.percent()} %** of the {NUM_TEST:,} test digits correctly "
-        f"({spread}). Every published run has its configuration, seed, commit and log, so that anyone can run it again."
+        f"({_spread(over_seeds)}){permuted}. Every published run has its configuration, seed, commit and log, so that "
+        "anyone can run it again."
     )
+
+
+def _spread(over_seeds: Statistics) -> str:
+    return f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
 
 
 @document_section("quick_start")
@@ -49,6 +62,7 @@ def summary_table(board: Board) -> str:
     target = original_accuracy(board.literature)[2]
     head = [
         "run",
+        "task",
         ">seeds",
         ">test accuracy, %",
         ">lowest to highest, %",
@@ -65,6 +79,7 @@ def _summary_row(name: str, records: Sequence[Record], target: float) -> list[An
     lowest, highest, low, high = map(percent, (over_seeds.lowest, over_seeds.highest, over_seeds.low, over_seeds.high))
     return [
         f"`{name}`",
+        task_name(records[0].config.task.permutation),
         over_seeds.n,
         f"**{over_seeds.percent()}**",
         f"{lowest} to {highest}" if over_seeds.n > 1 else "",

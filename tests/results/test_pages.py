@@ -51,6 +51,8 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
     (f"{RECORD}/predictions.csv", Path.unlink),
     (f"{RECORD}/record.json", flip_digit),
     (f"{RECORD}/more.txt", lambda path: path.write_text("1")),
+    ("results/strong/README.md", flip_digit),
+    ("results/strong/README.md", Path.unlink),
     ("results/SHA256SUMS", flip_digit),
     ("results/SHA256SUMS", lambda path: path.write_text("nonsense\n")),
     ("results/benchmark.json", flip_digit),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import statistics
 from pathlib import Path
 
 import pytest
+import yaml
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.results import sections
-from seqmnist_tf.results.board import QUICK_START, Board, original_accuracy
+from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, original_accuracy
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.sections_accuracy import epoch_range
 from seqmnist_tf.results.seed_statistics import Statistics
@@ -52,7 +54,7 @@ def test_sections_say_what_records_say(published: Path) -> None:
     headline = " ".join(render_section("headline", board).split())
     assert f"classifies **{mean:.2f} ± " in headline
     assert " %** of the 10,000 test digits correctly (mean ± standard deviation of 2 seeds)" in headline
-    assert f"| `strong` | 2 | **{mean:.2f} ± " in render_section("summary", board)
+    assert f"| `strong` | sMNIST | 2 | **{mean:.2f} ± " in render_section("summary", board)
     for record in (first, second):
         row = f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} ("
         assert row in render_section("runs", board)
@@ -61,6 +63,55 @@ def test_sections_say_what_records_say(published: Path) -> None:
     exported = " ".join(render_section("exported", board).split())
     assert "`strong`, seed 0 ([record](results/strong/seed0))" in exported
     assert f"classifies **{first.correct:,}** of the 10,000 test digits correctly" in exported
+
+
+def test_the_headline_has_both_tasks(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "psMNIST" not in render_section("headline", board)
+    records = board.records["strong"]
+    config = cfg.with_values(records[0].config, {"task.permutation": "urnn92916"})
+    board.records[PERMUTED] = [dataclasses.replace(records[0], name=PERMUTED, config=config)]
+    headline = " ".join(render_section("headline", board).split())
+    share = f"{records[0].correct / 100:.2f}"
+    assert (
+        f", and **{share} %** where the pixels come in a fixed random order (psMNIST (urnn92916); one seed)" in headline
+    )
+    assert f"| `{PERMUTED}` | psMNIST (urnn92916) | 1 | **{share}** |" in render_section("summary", board)
+    said = " ".join(render_section("seeds", board).split())
+    assert f"One seed says nothing about the spread: `{PERMUTED}`." in said
+    assert f"`{PERMUTED}` against" not in said  # another task
+
+
+def test_what_the_seeds_say(published: Path) -> None:
+    board = Board.read(Path("results"))
+    first, second = board.records["strong"]
+    board.records["baseline"] = [dataclasses.replace(r, name="baseline") for r in (first, second)]
+    said = " ".join(render_section("seeds", board).split())
+    least, most = sorted((first.correct, second.correct))
+    assert f"`strong`, 2 seeds: {least / 100:.2f} to {most / 100:.2f} %" in said
+    assert f"{most - least:,} digits between the best and the worst seed" in said
+    assert "The original's 98.38 % is one run. It is above all of our 2 seeds of `baseline`, whose mean is" in said
+    assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
+    assert "With 2 seeds the p cannot be below 0.5000" in said
+    board.records["baseline"] = board.records["baseline"][:1]
+    said = " ".join(render_section("seeds", board).split())
+    assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
+    assert "with the one seed that both have, in points: `baseline` +0.00. One seed allows no test" in said
+
+
+def test_the_model_card_says_what_the_records_say(published: Path) -> None:
+    board = Board.read(Path("results"))
+    first, second = board.records["strong"]
+    card = (Path("results") / "strong" / "README.md").read_text()
+    _, head, text = card.split("---\n", 2)
+    metadata = yaml.safe_load(head)
+    (result,) = metadata["model-index"][0]["results"]
+    assert result["metrics"] == [{"type": "accuracy", "value": first.accuracy}]
+    for record in (first, second):
+        assert f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} | `" in text
+    assert "@software{seqmnist_tf,\n" in text and first.summary["config_id"] in text
+    python = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(python[0], "card", "exec")
 
 
 def test_the_quick_start_says_what_its_record_says(published: Path) -> None:

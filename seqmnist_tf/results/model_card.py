@@ -1,0 +1,125 @@
+"""The model card of an experiment, ``results/<name>/README.md``, in the format of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..compare import escape_latex, task_name
+from ..config import NUM_TEST, NUM_TRAIN
+from ..system import markdown_table
+from .board import HEADLINE, PERMUTED, Board, headline_record
+from .records import RESULTS_FOLDER, Record
+from .sections import document_section, wrap_text
+from .sections_accuracy import code_of
+from .seed_statistics import Statistics, percent
+
+WITH_CARD = (HEADLINE, PERMUTED)
+CARD_FILE = "README.md"
+
+
+def model_cards(board: Board) -> dict[Path, str]:
+    """Return the model cards of the published experiments that have one, by path from the root of the clone."""
+    return {
+        RESULTS_FOLDER / name / CARD_FILE: model_card(name, board.records[name])
+        for name in WITH_CARD
+        if name in board.records
+    }
+
+
+def model_card(name: str, records: Sequence[Record]) -> str:
+    """Return the model card of an experiment: metadata in YAML, then Markdown.
+
+    Args:
+        name: of the experiment.
+        records: its runs, by seed; the model of the first is the card's.
+    """
+    record, over_seeds = records[0], Statistics.from_records(records)
+    task = task_name(record.config.task.permutation)
+    units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
+    spread = f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
+    rows = [[r.seed, f"{r.correct:,}", percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
+    parts = [
+        _metadata(name, record, task),
+        f"# LSTM({units}) on {task}: `{name}`",
+        "<!-- Made from the records by python -m seqmnist_tf.results: do not edit. -->",
+        wrap_text(
+            f"A plain Keras LSTM({units}) with {record.summary['num_params']:,} parameters reads the 784 pixels of a "
+            f"handwritten digit one at a time and then names the digit. It classifies **{over_seeds.percent()} %** of "
+            f"MNIST's {NUM_TEST:,} test images correctly ({spread}). `model.keras` of seed {record.seed} has "
+            f"{record.correct:,} right."
+        ),
+        "## Use",
+        _usage(record, name),
+        wrap_text(
+            "Input: float32 (n, 784, 1), the pixels of 28x28 images, light digit on dark, in the order of "
+            "`pixel_order.txt`, scaled to mean 0 and standard deviation 1 of the training images. Output: ten logits."
+        ),
+        "## Training",
+        wrap_text(
+            f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
+            f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
+            "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
+            "of the final epoch: no epoch is chosen on the test images."
+        ),
+        markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
+        "## Limits",
+        wrap_text(
+            "It was trained on MNIST only, and has no answer for pictures without a digit: it names one of ten digits "
+            "whatever it is given. It is a baseline for comparing recurrent layers, and not a good way to read digits."
+        ),
+        "## Cite",
+        bibtex(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(name: str, record: Record, task: str) -> str:
+    return f"""---
+license: mit
+library_name: keras
+pipeline_tag: image-classification
+tags: [lstm, recurrent-neural-network, sequential-mnist]
+datasets: [ylecun/mnist]
+metrics: [accuracy]
+model-index:
+  - name: seqmnist_tf {name}, seed {record.seed}
+    results:
+      - task: {{type: image-classification, name: "{task}"}}
+        dataset: {{type: ylecun/mnist, name: MNIST, split: test}}
+        metrics:
+          - {{type: accuracy, value: {record.accuracy:.4f}}}
+---"""
+
+
+def _usage(record: Record, name: str) -> str:
+    permutation = record.config.task.permutation
+    words = "" if permutation == "none" else f'permutation="{permutation}"'
+    return f"""```python
+import keras, seqmnist_tf
+
+(_, (sequences, labels)) = seqmnist_tf.load_sequences({words})
+model = keras.saving.load_model("results/{name}/seed{record.seed}/model.keras")
+print(model.predict(sequences[:1]).argmax(), labels[0])
+```"""
+
+
+def bibtex(record: Record) -> str:
+    """Return the BibTeX entry that cites a run, in a fence."""
+    run = escape_latex(record.name)
+    version, year = record.environment["versions"]["seqmnist_tf"], record.environment["started"][:4]
+    return rf"""```bibtex
+@software{{seqmnist_tf,
+  title = {{seqmnist\_tf: the {{LSTM}} baseline on sequential {{MNIST}}, in {{Keras}}}},
+  author = {{{{The seqmnist\_tf authors}}}},
+  year = {{{year}}},
+  version = {{{version}}},
+  note = {{Run \texttt{{{run}}}, configuration {record.summary["config_id"]}, commit {code_of(record)}}},
+}}
+```"""
+
+
+@document_section("bibtex")
+def bibtex_text(board: Board) -> str:
+    """The BibTeX entry of the headline's run."""
+    return bibtex(headline_record(board))

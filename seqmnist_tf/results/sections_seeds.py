@@ -1,0 +1,82 @@
+"""Generated section: what the seeds of an experiment say, and what they cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..compare import SeededRuns, pair_runs, pair_statement
+from ..config import NUM_TEST
+from .board import HEADLINE, Board, original_accuracy
+from .layout import TABLE_FILE
+from .predictions import read_table
+from .records import Record
+from .sections import document_section, wrap_text
+from .sections_accuracy import epoch_range
+from .seed_statistics import Statistics, percent
+
+LIKE_THE_ORIGINAL = ("original", "baseline")  # experiments that the original's accuracy is held against
+
+
+@document_section("seeds")
+def seeds_text(board: Board) -> str:
+    """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and paired tests."""
+    several = {name: records for name, records in board.records.items() if len(records) > 1}
+    single = [f"`{name}`" for name in board.records if name not in several]
+    lines = [_spread(name, records) for name, records in several.items()]
+    if single:
+        lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
+    lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
+    lines += _paired_tests(board)
+    return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
+
+
+def _spread(name: str, records: Sequence[Record]) -> str:
+    over_seeds = Statistics.from_records(records)
+    digits = [record.correct for record in records]
+    escaped = epoch_range([record.summary["escape_epoch"] for record in records])
+    return (
+        f"`{name}`, {over_seeds.n} seeds: {percent(over_seeds.lowest)} to {percent(over_seeds.highest)} %, standard "
+        f"deviation {percent(over_seeds.deviation or 0)} points, {max(digits) - min(digits):,} digits between the best "
+        f"and the worst seed. First epoch above 50 %: {escaped}."
+    )
+
+
+def _place_of_the_original(board: Board, name: str) -> str:
+    """Return whether the original's accuracy is typical of our seeds of an experiment."""
+    accuracy = original_accuracy(board.literature)[2]
+    records = board.records[name]
+    below = sum(record.accuracy < accuracy for record in records)
+    text = f"The original's {percent(accuracy)} % is one run."
+    if len(records) == 1:
+        side = "below" if below else "not below"
+        return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
+    over_seeds = Statistics.from_records(records)
+    place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
+    return (
+        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {percent(over_seeds.mean)} % "
+        f"(95 % interval {percent(over_seeds.low)} to {percent(over_seeds.high)} %)."
+    )
+
+
+def _paired_tests(board: Board) -> list[str]:
+    """Return what the tests of ``compare`` say on the experiments with the task of the headline's experiment."""
+    if HEADLINE not in board.records:
+        return []
+    task = board.records[HEADLINE][0].config.task
+    same = {name: records for name, records in board.records.items() if records[0].config.task == task}
+    runs = [_seeded_runs(name, same[name]) for name in (HEADLINE, *(name for name in same if name != HEADLINE))]
+    pairs = pair_runs(runs, NUM_TEST)
+    tested = [pair_statement(pair, len(pairs)) for pair in pairs if pair.n > 1]
+    untested = [f"{pair.b} {100 * pair.mean_difference:+.2f}" for pair in pairs if pair.n == 1]
+    if untested:
+        tested.append(
+            f"Differences from `{HEADLINE}` with the one seed that both have, in points: {', '.join(untested)}. One "
+            "seed allows no test: other seeds may differ by more or less."
+        )
+    return tested
+
+
+def _seeded_runs(name: str, records: Sequence[Record]) -> SeededRuns:
+    tables = {record.seed: read_table(record.run.path / TABLE_FILE) for record in records}
+    right = {seed: table.labels == table.classes for seed, table in tables.items()}
+    return SeededRuns(f"`{name}`", {record.seed: record.correct for record in records}, right)
