@@ -12,12 +12,13 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("seqmnist_tf/lstm/cpp")
+SYSTEMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))  # that the kernel's sources are for
 LIBRARY = Path("seqmnist_tf/lstm/_lstm.so")  # as in seqmnist_tf/lstm/native.py
 
 
 def extensions() -> list[Extension]:
     """Return the kernel's library, which is optional: without a compiler the installation lacks it."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if (sys.platform, platform.machine()) not in SYSTEMS:
         return []
     sources = sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])  # as in seqmnist_tf/lstm/native.py
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()

@@ -24,7 +24,7 @@ from ..system import InputError
 
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cpp"
-ISAS = ("avx2", "avx512", "amx")  # the library's numbers for them; a later one is faster
+ISAS = ("avx2", "avx512", "amx", "neon")  # the library's numbers for them; on x86-64 a later one is faster
 UNIT_MULTIPLE = 16  # units come in whole vectors
 MAX_THREADS = 1024
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
@@ -46,7 +46,7 @@ def source_hash() -> str:
 def _library() -> ctypes.CDLL:
     path = FOLDER / "_lstm.so"  # as in setup.py
     if not path.is_file():
-        raise UnavailableError("it was not compiled when the package was installed (it needs g++ on Linux x86-64)")
+        raise UnavailableError("it was not compiled when the package was installed (it needs a C++ compiler)")
     try:
         library = ctypes.CDLL(str(path))
         library.seqmnist_lstm_source.restype = ctypes.c_char_p
@@ -62,17 +62,17 @@ def _library() -> ctypes.CDLL:
 
 
 def instruction_set() -> str:
-    """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``.
+    """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``; on ARM64 ``neon``.
 
     It is the fastest that this machine supports, or the value of the environment variable ``SEQMNIST_ISA``.
 
     Raises:
         UnavailableError: there is no library, or this machine supports none of its instruction sets.
-        InputError: ``SEQMNIST_ISA`` is none of the three.
+        InputError: ``SEQMNIST_ISA`` is none of these.
     """
     wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:
-        raise InputError(f"SEQMNIST_ISA must be avx2, avx512 or amx (got {wanted!r})")
+        raise InputError(f"SEQMNIST_ISA must be avx2, avx512, amx or neon (got {wanted!r})")
     here = [name for number, name in enumerate(ISAS) if _library().seqmnist_lstm_supported(number)]
     if wanted and wanted not in here:
         raise UnavailableError(f"this machine does not support {wanted}, the value of SEQMNIST_ISA")

@@ -52,7 +52,7 @@ def quick_start_text(board: Board) -> str:
             f"{training_machine(record)})"
         )
     return wrap_text(
-        text + ". Without g++, or on other systems than Linux x86-64, training takes several times as long:"
+        text + ". Without a C++ compiler, or on Windows, training takes several times as long:"
     )
 
 

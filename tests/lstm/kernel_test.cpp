@@ -113,7 +113,7 @@ bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
   lstm::Buffer kept = lstm::allocate(size + kMargin);
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
   Floats alone = guarded_floats(B * H);
-  const unsigned mode = _mm_getcsr() & ~0x3fu;  // without the flags of what has happened
+  const uint64_t mode = lstm::floating_mode() & ~lstm::kModeFlags;
   const int status = seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
                                            alone.data(), nullptr) |
                      seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
@@ -125,7 +125,7 @@ bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
   const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
                        intact(result.du) && intact(result.db) &&
                        std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float x) { return x == kMark; });
-  const bool restored = (_mm_getcsr() & ~0x3fu) == mode;
+  const bool restored = (lstm::floating_mode() & ~lstm::kModeFlags) == mode;
   if (!restored) std::printf("the caller's floating-point mode is changed\n");
   if (status) std::printf("status %d\n", status);
   if (!same) std::printf("the forward pass gives something else when it keeps nothing\n");
@@ -170,12 +170,12 @@ bool poisons(int isa, float value) {
 
 int main(int argc, char**) {
   const bool quick = argc > 1;
-  const char* names[] = {"avx2", "avx512", "amx"};
+  const char* names[] = {"avx2", "avx512", "amx", "neon"};
   const Case cases[] = {make_case(1, 9, 128, 0, 1),  make_case(7, 20, 16, 6, 2),     make_case(33, 30, 48, 16, 3),
                         make_case(8, 24, 64, 24, 6), make_case(100, 40, 128, 20, 4), make_case(257, 25, 80, 8, 7),
                         make_case(1100, 3, 16, 2, 8)};
   bool right = true;
-  for (int isa = 0; isa < 3; ++isa) {
+  for (int isa = 0; isa < 4; ++isa) {
     if (!seqmnist_lstm_supported(isa)) {
       std::printf("%s: not on this machine\n", names[isa]);
       continue;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -250,6 +251,22 @@ def test_the_kernels_own_test_is_clean_under_sanitizers(tmp_path: Path) -> None:
     assert done.stdout.endswith("right\n")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")),
+    reason="no cross compiler and emulator of ARM64 (Debian: g++-aarch64-linux-gnu and qemu-user)",
+)
+def test_the_kernels_own_test_passes_on_arm(tmp_path: Path) -> None:
+    program = tmp_path / "kernel_test"
+    build = ["aarch64-linux-gnu-g++", "-std=c++17", "-O3", "-Wall", "-Werror", "-pthread", "-static"]
+    source = ROOT / "tests" / "lstm" / "kernel_test.cpp"
+    subprocess.run([*build, source, "-o", program], check=True, timeout=200)
+    done = subprocess.run(["qemu-aarch64", program, "quick"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^neon: largest relative error \d\.\de-0[67]\n", done.stdout, re.MULTILINE), done.stdout
+    assert done.stdout.endswith("right\n")
+
+
 def stock_and_native(**options: Any) -> tuple[keras.layers.LSTM, LSTM]:
     stock = keras.layers.LSTM(32, **options)
     stock.build((None, 50, 1))
@@ -476,7 +493,7 @@ def test_without_a_kernel_auto_is_stock_keras_and_native_an_error(
 def test_the_instruction_set_can_be_chosen(command: Any, in_tmp: Path, toy: None, monkeypatch: Any) -> None:
     monkeypatch.setenv("SEQMNIST_ISA", "sse")
     refused = command(train_main, *NATIVE, "--run-dir=run")
-    assert (refused.status, refused.err) == (2, "error: SEQMNIST_ISA must be avx2, avx512 or amx (got 'sse')\n")
+    assert (refused.status, refused.err) == (2, "error: SEQMNIST_ISA must be avx2, avx512, amx or neon (got 'sse')\n")
     for isa in set(native.ISAS) - set(isas()):
         monkeypatch.setenv("SEQMNIST_ISA", isa)
         with pytest.raises(InputError, match=f"this machine does not support {isa}, the value of SEQMNIST_ISA"):

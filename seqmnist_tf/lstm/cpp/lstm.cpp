@@ -1,14 +1,18 @@
-// LSTM over one input feature, forward and backward, on x86-64 CPUs: Keras's weights, Keras's order of gates, float.
-// A plain C interface without dependencies; `seqmnist_tf.kernels.native` calls it.
+// LSTM over one input feature, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates,
+// float. A plain C interface without dependencies; `seqmnist_tf.lstm.native` calls it.
 //
 // The rows of a batch are independent: threads take blocks of rows through all steps without waiting for each other.
 // Rows that begin with the same run of pixels (the background above a digit) share its states: one row, the "chain",
 // is computed for all of them, forward and backward, and a block begins where the first of its rows leaves the chain.
 
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#else
+#include <arm_neon.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -26,7 +30,11 @@
 #include "lstm.h"
 
 #define LSTM_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define LSTM_UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define LSTM_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 namespace lstm {
 
@@ -34,6 +42,10 @@ template <int N>
 struct Int {
   static constexpr int value = N;
 };
+
+#if defined(__x86_64__)
+
+#define LSTM_IN_OUT(v) "+v"(v)
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
@@ -79,11 +91,27 @@ struct Int {
 #undef LSTM_AMX
 #pragma GCC pop_options
 
+#else  // all ARM64 CPUs have NEON: nothing is chosen at run time
+
+#define LSTM_IN_OUT(v) "+w"(v)
+#define LSTM_ISA neon
+#define LSTM_WIDTH 4
+#define LSTM_AMX 0
+#include "lstm_simd.h"
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+
+#endif
+
 namespace {
 
 constexpr int kMaxLanes = 32;
 
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels};
+// In the order of the numbers that callers give: avx2, avx512, amx, neon.
+#if defined(__x86_64__)
+
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
 
 // Tiles are there, and the system lets this process use them: it asks, for their state is large.
 bool tiles_allowed() {
@@ -108,6 +136,31 @@ bool supported(int isa) {
   return false;
 }
 
+// Vanishing gradients are denormal numbers, which would take several times as long: they are flushed to zero.
+constexpr uint64_t kFlush = 0x8040, kModeFlags = 0x3f;  // of MXCSR; the flags say what has happened
+
+uint64_t floating_mode() { return _mm_getcsr(); }
+
+void set_floating_mode(uint64_t mode) { _mm_setcsr(unsigned(mode)); }
+
+#else
+
+const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
+
+bool supported(int isa) { return isa == 3; }
+
+constexpr uint64_t kFlush = uint64_t(1) << 24, kModeFlags = 0;  // of FPCR
+
+uint64_t floating_mode() {
+  uint64_t mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+
+void set_floating_mode(uint64_t mode) { asm volatile("msr fpcr, %0" ::"r"(mode)); }
+
+#endif
+
 struct Free {
   void operator()(void* p) const { std::free(p); }
 };
@@ -121,14 +174,14 @@ Buffer allocate(size_t floats) {
 
 size_t aligned(size_t floats) { return (floats + 15) / 16 * 16; }
 
-// Flush denormals to zero while it lives: vanishing gradients are denormal and would take several times as long.
+// Flushes denormal numbers to zero while it lives.
 class FlushDenormals {
  public:
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
+  FlushDenormals() : saved_(floating_mode()) { set_floating_mode(saved_ | kFlush); }
+  ~FlushDenormals() { set_floating_mode(saved_); }
 
  private:
-  unsigned saved_;
+  uint64_t saved_;
 };
 
 // Call task(item, thread) for items 0 ... count - 1, in this order, from up to `threads` threads, this one included.
@@ -328,7 +381,7 @@ enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
 
 template <class Body>
 static int guarded(int isa, const Body& body) {
-  if (isa < 0 || isa > 2 || !lstm::supported(isa)) return kUnsupported;
+  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
   try {
     body(*lstm::kIsas[isa]);
     return kDone;
