@@ -79,6 +79,10 @@ class Record:
         """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""
         return next((row["epoch"] for row in self.history if row["test_accuracy"] >= accuracy), None)
 
+    def minutes_to(self, epoch: int) -> float:
+        """Return the minutes that the run took until the end of an epoch, evaluations included."""
+        return sum(row["seconds"] for row in self.history if row["epoch"] <= epoch) / 60
+
     def step_losses(self) -> bytes:
         """Return the uncompressed content of ``steps.csv.gz``: the loss of every batch.
 

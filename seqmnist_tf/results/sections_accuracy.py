@@ -51,9 +51,7 @@ def quick_start_text(board: Board) -> str:
             f"test accuracy after {minutes:.1f} minutes of training ([record]({record_link(record)}/summary.json): "
             f"{training_machine(record)})"
         )
-    return wrap_text(
-        text + ". Without a C++ compiler, or on Windows, training takes several times as long:"
-    )
+    return wrap_text(text + ". Without a C++ compiler, or on Windows, training takes several times as long:")
 
 
 @document_section("summary")

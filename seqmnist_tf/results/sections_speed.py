@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 from ..benchmark import serving_report, training_report
 from ..system import markdown_table
-from .board import Board
+from .board import Board, original_accuracy
 from .records import Record
 from .sections import document_section, wrap_text
-from .sections_accuracy import training_machine
+from .sections_accuracy import epoch_range, training_machine
+from .seed_statistics import percent
 
 
 @document_section("cost")
@@ -29,6 +32,36 @@ def cost_table(board: Board) -> str:
     return markdown_table(
         ["run", ">seeds", ">seconds per epoch: median (minimum)", ">minutes per run", "machine"], rows
     )
+
+
+@document_section("targets")
+def targets_table(board: Board) -> str:
+    """Epochs and minutes of training until the original's accuracy, and until 99 %, for experiments that reach one."""
+    targets = (original_accuracy(board.literature)[2], 0.99)
+    reached = {
+        name: records
+        for name, records in board.records.items()
+        if any(record.epochs_to(targets[0]) for record in records)
+    }
+    head = ["run", ">seeds"]
+    for target in targets:
+        head += [f">first epoch at {percent(target)} %", ">minutes"]
+    rows = []
+    for name, records in reached.items():
+        row: list[Any] = [f"`{name}`", len(records)]
+        for target in targets:
+            epochs = [record.epochs_to(target) for record in records]
+            minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
+            row += [epoch_range(epochs), _number_range(minutes)]
+        rows.append(row)
+    return markdown_table(head, rows)
+
+
+def _number_range(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return ""
+    least, most = f"{min(numbers):.0f}", f"{max(numbers):.0f}"
+    return least if least == most else f"{least} to {most}"
 
 
 @document_section("speed")

@@ -82,6 +82,17 @@ def test_the_headline_has_both_tasks(published: Path) -> None:
     assert f"`{PERMUTED}` against" not in said  # another task
 
 
+def test_the_time_to_an_accuracy(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert "`strong`" not in render_section("targets", board)
+    first, second = board.records["strong"]
+    for number, record in enumerate((first, second), 1):
+        for epoch, row in enumerate(record.history, 1):
+            row.update(test_accuracy=0.985 if epoch >= number else 0.5, seconds=90.0)
+    second.history[1]["test_accuracy"] = 0.99
+    assert "| `strong` | 2 | 1 to 2 | 2 to 3 | 2 (1 of 2 seeds never) | 3 |" in render_section("targets", board)
+
+
 def test_what_the_seeds_say(published: Path) -> None:
     board = Board.read(Path("results"))
     first, second = board.records["strong"]
