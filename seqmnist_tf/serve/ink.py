@@ -11,6 +11,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import black_tophat, footprint_rectangle, white_tophat
 from skimage.transform import downscale_local_mean
 
+# Pixels are those of the reduced picture, of at most 256 on its longer side.
 LOCAL_SIDE = 100  # px of the shorter side: a smaller picture is taken for a drawing on plain paper
 UNEVEN, UNEVEN_SHARE = 0.15, 0.05  # this share of the picture's edge differs by so much of the strongest ink
 COVERED = 0.95  # share of a side of the picture: a side that is covered by ink is a table's or a shadow's

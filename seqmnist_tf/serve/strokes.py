@@ -54,8 +54,9 @@ def _range(ink: np.ndarray) -> tuple[float, float]:
 
 def _pieces_of_digits(pieces: list[Any], shape: tuple[int, ...], is_photograph: bool) -> list[int]:
     """Return the labels of the pieces that are large enough, without what the picture's edge cuts off."""
-    edge = [piece for piece in pieces if _is_at_edge(piece.bbox, shape)]
-    inner = [piece for piece in pieces if piece not in edge]
+    edge, inner = [], []
+    for piece in pieces:
+        (edge if _is_at_edge(piece.bbox, shape) else inner).append(piece)
     largest = max((max(_sides(piece)) for piece in inner), default=0)
     if is_photograph:
         pieces = inner

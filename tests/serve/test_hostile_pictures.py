@@ -16,7 +16,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from seqmnist_tf.serve import read_picture
-from seqmnist_tf.serve.picture import FORMATS, MAX_PIXELS, MAX_SIDE
+from seqmnist_tf.serve.picture import FORMATS, MAX_PIXELS, MAX_SIDE, prepare
 from seqmnist_tf.system import InputError
 from tests.serve.test_picture import DIGIT, difference
 
@@ -199,3 +199,11 @@ def test_whatever_pillow_raises_is_one_line(error: Exception, monkeypatch: pytes
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     with pytest.raises(InputError, match=r"^cannot read digit: it is damaged \("):
         read_picture(content, "digit")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.5])
+def test_thousands_of_specks_take_little_time(share: float) -> None:
+    specks = np.random.RandomState(0).rand(256, 256) < share
+    start = time.process_time()
+    assert prepare(Image.fromarray(np.where(specks, 0, 255).astype(np.uint8))) == (None, 0)
+    assert time.process_time() - start < 1.5
