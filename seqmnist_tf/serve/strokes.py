@@ -54,7 +54,8 @@ def _range(ink: np.ndarray) -> tuple[float, float]:
 
 def _pieces_of_digits(pieces: list[Any], shape: tuple[int, ...], is_photograph: bool) -> list[int]:
     """Return the labels of the pieces that are large enough, without what the picture's edge cuts off."""
-    edge, inner = [], []
+    edge: list[Any] = []
+    inner: list[Any] = []
     for piece in pieces:
         (edge if _is_at_edge(piece.bbox, shape) else inner).append(piece)
     largest = max((max(_sides(piece)) for piece in inner), default=0)
