@@ -130,17 +130,19 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     if problems := folder_problems(folder):
         return problems
     board = Board.read(folder)
-    documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
-    documents += [
-        f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
-    ]
     records = [record for same in board.records.values() for record in same]
     missing = [
         f"{record.run.path / TABLE_FILE} is missing (python -m seqmnist_tf.results writes it)"
         for record in records
         if not (record.run.path / TABLE_FILE).exists()
     ]
-    problems = documents + picture_problems(folder) + missing
+    if missing:  # some documents are made from them
+        return missing
+    documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
+    documents += [
+        f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
+    ]
+    problems = documents + picture_problems(folder)
     return problems if problems or not models else all_model_problems(records, allow_code=allow_code)
 
 

@@ -32,11 +32,11 @@ Start = Callable[..., str]
 @pytest.fixture
 def answering() -> Iterator[Start]:
     """Start a server that reads a request and answers with parts of bytes, with a pause between them."""
-    listeners = []
+    servers: list[tuple[socket.socket, threading.Thread]] = []
+    ended = threading.Event()
 
     def start(*parts: bytes, pause: float = 0.0) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
 
         def serve() -> None:
             while True:
@@ -51,15 +51,20 @@ def answering() -> Iterator[Start]:
                         while connection.recv(65536):
                             pass
                 except OSError:
-                    if listener.fileno() < 0:
+                    if ended.is_set():
                         return
 
-        threading.Thread(target=serve, daemon=True).start()
+        servers.append((listener, threading.Thread(target=serve, daemon=True)))
+        servers[-1][1].start()
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     yield start
-    for listener in listeners:
+    ended.set()
+    for listener, thread in servers:
         listener.shutdown(socket.SHUT_RDWR)
+        thread.join(
+            5
+        )  # before the next test's listener can have the number of its socket
         listener.close()
 
 

@@ -162,7 +162,7 @@ def test_large_pictures_delay_neither_status_nor_predictions(server: str) -> Non
     everything = time.monotonic() - begin
     assert asked > 2
     assert slowest["status"] < max(1, everything / 4) and slowest["prediction"] < max(2, everything / 2), slowest
-    assert {answer.status_code for answer in answers} <= {400, 504}  # blank, or too late
+    assert {answer.status_code for answer in answers} <= {200, 504}  # no digit, or too late
 
 
 def test_decoding_has_a_time_limit_and_a_queue_with_an_end(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
