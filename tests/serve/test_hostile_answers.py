@@ -62,9 +62,7 @@ def answering() -> Iterator[Start]:
     ended.set()
     for listener, thread in servers:
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(
-            5
-        )  # before the next test's listener can have the number of its socket
+        thread.join(5)  # before the next test's listener can have the number of its socket
         listener.close()
 
 
