@@ -37,7 +37,6 @@ def model_card(name: str, records: Sequence[Record]) -> str:
     record, over_seeds = records[0], Statistics.from_records(records)
     task = task_name(record.config.task.permutation)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
-    spread = f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
     rows = [[r.seed, f"{r.correct:,}", percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
     parts = [
         _metadata(name, record, task),
@@ -46,8 +45,8 @@ def model_card(name: str, records: Sequence[Record]) -> str:
         wrap_text(
             f"A plain Keras LSTM({units}) with {record.summary['num_params']:,} parameters reads the 784 pixels of a "
             f"handwritten digit one at a time and then names the digit. It classifies **{over_seeds.percent()} %** of "
-            f"MNIST's {NUM_TEST:,} test images correctly ({spread}). `model.keras` of seed {record.seed} has "
-            f"{record.correct:,} right."
+            f"MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). `model.keras` of seed {record.seed} "
+            f"has {record.correct:,} right."
         ),
         "## Use",
         _usage(record, name),

@@ -79,16 +79,11 @@ def write_documents(root: Path = Path()) -> list[Path]:
     draw_pictures(board, folder)
     with locked(folder):
         update_manifest(folder)
+    documents = {path: render_document(_text(root / path) or "", board, path) for path in find_documents(root)}
     changed = []
-    for path in find_documents(root):
-        old = (root / path).read_text(encoding="utf-8")
-        new = render_document(old, board, path)
-        if new != old:
-            write_atomically(root / path, new.encode())
-            changed.append(path)
-    for path, card in model_cards(board).items():
-        if _text(root / path) != card:
-            write_atomically(root / path, card.encode())
+    for path, text in {**documents, **model_cards(board)}.items():
+        if text != _text(root / path):
+            write_atomically(root / path, text.encode())
             changed.append(path)
     return changed
 

@@ -25,18 +25,14 @@ def headline_text(board: Board) -> str:
         others = Statistics.from_records(records)
         permuted = (
             f", and **{others.percent()} %** where the pixels come in a fixed random order "
-            f"({task_name(records[0].config.task.permutation)}; {_spread(others)})"
+            f"({task_name(records[0].config.task.permutation)}; {others.meaning})"
         )
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
         f"one at a time and classifies **{over_seeds.percent()} %** of the {NUM_TEST:,} test digits correctly "
-        f"({_spread(over_seeds)}){permuted}. Every published run has its configuration, seed, commit and log, so that "
+        f"({over_seeds.meaning}){permuted}. Every published run has its configuration, seed, commit and log, so that "
         "anyone can run it again."
     )
-
-
-def _spread(over_seeds: Statistics) -> str:
-    return f"mean ± standard deviation of {over_seeds.n} seeds" if over_seeds.n > 1 else "one seed"
 
 
 @document_section("quick_start")

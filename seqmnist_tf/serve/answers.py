@@ -35,7 +35,7 @@ def verdict(digits: int, answer: Classification | None) -> str:
 
         verdict(1, Classification(7, [0.0] * 7 + [0.6, 0.4, 0.0]))  # 'unsure': 0.6 is less than SURE
     """
-    if answer is None or digits == 0:
+    if answer is None:
         return "no digit"
     if digits > 1:
         return "several digits"
