@@ -20,12 +20,12 @@ def bare_kernel(workload: Workload) -> TimedFunctions:
     readout = random.standard_normal((units, NUM_CLASSES)).astype(np.float32)
 
     def train_step(x: np.ndarray, y: np.ndarray) -> float:
-        states, kept = native.forward(x[..., 0], weights, threads=workload.threads, keep=True)
+        states, kept = native.forward(x, weights, threads=workload.threads, keep=True)
         if kept is not None:
-            native.backward(x[..., 0], weights, kept, gradient, threads=workload.threads)
+            native.backward(x, weights, kept, gradient, threads=workload.threads)
         return float(states[0, 0])
 
     def predict(x: np.ndarray) -> np.ndarray:
-        return native.forward(x[..., 0], weights, threads=workload.threads, keep=False)[0] @ readout
+        return native.forward(x, weights, threads=workload.threads, keep=False)[0] @ readout
 
     return TimedFunctions(train_step, predict)

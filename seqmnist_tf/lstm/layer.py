@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util
+from tensorflow.python.eager import forwardprop_util, record
 
 from ..system import available_cores
 from . import native
@@ -20,7 +20,6 @@ SUPPORTED = {
     "use_bias": True,
     "dropout": 0,
     "recurrent_dropout": 0,
-    "return_sequences": False,
     "return_state": False,
     "go_backwards": False,
     "stateful": False,
@@ -31,10 +30,11 @@ SUPPORTED = {
 class LSTM(keras.layers.LSTM):
     """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
 
-    Sequences float32 (n, steps, 1) to last hidden states float32 (n, units). The states differ from stock Keras's only
-    by the rounding of another order of additions. Stock Keras computes what the kernel does not support (other
-    activations, dropout, masks, initial states, more than one feature, forward-mode gradients, a GPU, ...), and graphs
-    that may be saved, such as those of ``model.export()``, with one warning that says why.
+    Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
+    to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's only by the
+    rounding of another order of additions. Stock Keras computes what the kernel does not support (other activations,
+    dropout, masks, initial states, forward-mode gradients, a GPU, ...), and graphs that may be saved, such as those of
+    ``model.export()``, with one warning that says why.
 
     Args:
         threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
@@ -68,7 +68,13 @@ class LSTM(keras.layers.LSTM):
                 self._warned = True
                 warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        return last_states(sequences, *self._weight_tensors(), threads=self.threads, training=bool(training))
+        return lstm_states(
+            sequences,
+            *self._weight_tensors(),
+            all_steps=self.return_sequences,
+            threads=self.threads,
+            training=bool(training),
+        )
 
     def _weight_tensors(self) -> list[tf.Tensor]:
         variables = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
@@ -92,8 +98,6 @@ class LSTM(keras.layers.LSTM):
             return f"units are {self.units}, not a multiple of {native.UNIT_MULTIPLE}"
         if initial_state is not None or mask is not None:
             return "an initial state or a mask is given"
-        if sequences.shape[-1] != 1:
-            return f"sequences have {sequences.shape[-1]} features, not 1"
         if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
             return f"sequences are {sequences.dtype.name} and weights {self.variable_dtype}, not float32"
         return why_not_native()
@@ -121,51 +125,63 @@ def _belongs_to_keras(graph: Any) -> bool:
     return False
 
 
-def last_states(
+def lstm_states(
     sequences: tf.Tensor,
     kernel: tf.Tensor,
     recurrent_kernel: tf.Tensor,
     bias: tf.Tensor,
     *,
+    all_steps: bool = False,
     threads: int = 0,
     training: bool = False,
 ) -> tf.Tensor:
-    """Return the last hidden states float32 (n, units) of sequences float32 (n, steps, 1).
+    """Return the hidden states of sequences float32 (n, steps, features).
 
     Differentiable once with respect to all four tensors.
 
     Args:
-        kernel, recurrent_kernel, bias: float32 (1, 4 units), (units, 4 units) and (4 units,), as Keras has them.
+        kernel, recurrent_kernel, bias: float32 (features, 4 units), (units, 4 units) and (4 units,), as Keras has them.
+        all_steps: return the states of all steps, float32 (n, steps, units), not the last ones, (n, units).
         threads: CPU threads; 0 is all cores.
         training: keep the activations for the backward pass, 2 kB for each step of a sequence with 100 units. If
             false, a gradient computes the forward pass again.
+
+    Returns:
+        float32 (n, units) or (n, steps, units).
 
     Raises:
         NotImplementedError: a gradient of a gradient is taken.
         tf.errors.ResourceExhaustedError: out of memory while the operation runs.
     """
     threads = threads or available_cores()
+    follows_layers = record.should_record_backprop([sequences])  # a tape will ask for the gradient of the sequences too
 
     def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
-        return native.forward(x[..., 0], weights, threads=threads, keep=False)[0]
+        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps)[0]
 
     def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
-        return native.forward(x[..., 0], weights, threads=threads, keep=True)
+        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps)
 
     def weight_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
         kept, upstream = rest
-        kernel_gradient, *others, _ = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads)
-        return kernel_gradient[None], *others
+        return native.backward(x, (w, u, b), kept, upstream, threads=threads)[:3]
 
-    def sequence_gradient(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+    def all_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
         kept, upstream = rest
-        *_, pixels = native.backward(x[..., 0], (w, u, b), kept, upstream, threads=threads, want_sequences=True)
-        return pixels[..., None]
+        *of_weights, of_x = native.backward(x, (w, u, b), kept, upstream, threads=threads, want_sequences=True)
+        return of_x, *of_weights
 
     def second_order(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
             "the native LSTM kernel has first-order gradients only; use keras.layers.LSTM for higher-order ones"
         )
+
+    def gradient_operations(given: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
+        four = (tf.float32,) * 4
+        everything = tf.numpy_function(all_gradients, given, four, stateful=False)
+        if follows_layers:
+            return list(everything)
+        return [everything[0], *tf.numpy_function(weight_gradients, given, four[1:], stateful=False)]
 
     # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
     @tf.custom_gradient
@@ -176,13 +192,12 @@ def last_states(
         states, kept = run_and_keep() if training else (None, None)
         if states is None:
             states = tf.numpy_function(forward, inputs, tf.float32, stateful=False)
-        states.set_shape((inputs[0].shape[0], inputs[2].shape[0]))
+        n, steps, _ = inputs[0].shape
+        states.set_shape((n, *((steps,) if all_steps else ()), inputs[2].shape[0]))
 
         @tf.custom_gradient
         def first_order(*given: tf.Tensor) -> Any:
-            pixels = tf.numpy_function(sequence_gradient, given, tf.float32, stateful=False)
-            weights = tf.numpy_function(weight_gradients, given, (tf.float32, tf.float32, tf.float32), stateful=False)
-            gradients = [pixels, *weights]
+            gradients = gradient_operations(given)
             for tensor, source in zip(gradients, inputs, strict=True):
                 tensor.set_shape(source.shape)
             return gradients, second_order

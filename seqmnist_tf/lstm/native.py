@@ -82,20 +82,21 @@ def instruction_set() -> str:
 
 
 def forward(
-    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool
+    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool, all_steps: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the last hidden states of sequences.
+    """Return the hidden states of sequences, the last or those of all steps.
 
     Args:
-        sequences: float32 (n, steps), one feature a step. Infinities count as NaN.
-        weights: kernel (1, 4 units) or (4 units,), recurrent kernel (units, 4 units), bias (4 units,), float32, in
-            Keras's order of gates: input, forget, candidate, output.
+        sequences: float32 (n, steps, features). Infinities count as NaN.
+        weights: kernel (features, 4 units), recurrent kernel (units, 4 units), bias (4 units,), float32, in Keras's
+            order of gates: input, forget, candidate, output.
         threads: 1 to 1,024. The result does not depend on it.
         keep: whether to keep what :func:`backward` needs.
+        all_steps: whether to return the states of all steps.
 
     Returns:
-        float32 (n, units), and float32 (size,) for :func:`backward`, or None. NaN or infinity in a sequence makes its
-        states NaN; in a weight, those of all.
+        float32 (n, units) or, of all steps, (n, steps, units), and float32 (size,) for :func:`backward`, or None. NaN
+        or infinity in a sequence makes its states NaN from there on; in a weight, those of all.
 
     Raises:
         UnavailableError: as :func:`instruction_set`.
@@ -103,16 +104,17 @@ def forward(
         ValueError: shapes that do not fit together, or ``threads`` out of range.
     """
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
-    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
     _require_threads(threads)
     isa = ISAS.index(instruction_set())
-    states = np.empty((n, units), np.float32)
+    states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
     if keep:
         kept = _take(_kept_size(n, steps, units))
         kept[-1] = isa  # which says how the rest is laid out
     if n:
-        _call("forward", isa, (threads, n, steps, units), sequences, kernel, recurrent, bias, states, kept)
+        sizes = (threads, n, steps, features, units, int(all_steps))
+        _call("forward", isa, sizes, sequences, kernel, recurrent, bias, states, kept)
     return states, kept
 
 
@@ -125,34 +127,35 @@ def backward(
     threads: int,
     want_sequences: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """Return the gradients of kernel (4 units,), recurrent kernel and bias, and of the sequences or None.
+    """Return the gradients of kernel, recurrent kernel and bias, and of the sequences or None.
 
     Args:
         sequences, weights, threads: as they were given to :func:`forward`.
         kept: what it returned.
-        gradient: float32 (n, units), with respect to the last hidden states.
-        want_sequences: whether to return the gradient (n, steps) of the sequences too. It takes longer, because rows
-            that begin with the same pixels are then no longer computed as one.
+        gradient: float32 (n, units) or (n, steps, units), with respect to the hidden states that it returned.
+        want_sequences: whether to return the gradient (n, steps, features) of the sequences too. It takes longer,
+            because rows that begin with the same features are then no longer computed as one.
     """
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
-    n, steps, units = _shape(sequences, kernel, recurrent, bias)
+    n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
     _require_threads(threads)
     kept, gradient = _contiguous(kept), _contiguous(gradient)
-    if gradient.shape != (n, units) or kept.shape != (_kept_size(n, steps, units),):
+    all_steps = gradient.ndim == 3
+    if gradient.shape != ((n, steps, units) if all_steps else (n, units)) or kept.shape != (
+        _kept_size(n, steps, units),
+    ):
         raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
     if kept.ctypes.data % ALIGNMENT:
         aligned = _take(kept.size)
         aligned[:] = kept
         kept = aligned
-    kernel_gradient, recurrent_gradient, bias_gradient = (
-        np.zeros(shape, np.float32) for shape in (4 * units, (units, 4 * units), 4 * units)
-    )
-    pixels = np.zeros((n, steps), np.float32) if want_sequences else None
+    of_weights = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
+    of_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
     if n:
-        results = (pixels, kernel_gradient, recurrent_gradient, bias_gradient)
-        sizes = (threads, n, steps, units)
-        _call("backward", int(kept[-1]), sizes, sequences, kernel, recurrent, bias, kept, gradient, *results)
-    return kernel_gradient, recurrent_gradient, bias_gradient, pixels
+        sizes = (threads, n, steps, features, units, int(all_steps))
+        given = (sequences, kernel, recurrent, bias, kept, gradient)
+        _call("backward", int(kept[-1]), sizes, *given, of_sequences, *of_weights)
+    return of_weights[0], of_weights[1], of_weights[2], of_sequences
 
 
 def peak_flops(threads: int) -> float:
@@ -173,12 +176,14 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _shape(sequences: np.ndarray, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> tuple[int, int, int]:
-    units = recurrent.shape[0]
-    fits = sequences.ndim == 2 and sequences.shape[1] > 0 and units > 0 and units % UNIT_MULTIPLE == 0
-    if not fits or recurrent.shape != (units, 4 * units) or kernel.size != 4 * units or bias.shape != (4 * units,):
-        shapes = [array.shape for array in (sequences, kernel, recurrent, bias)]
-        raise ValueError(f"shapes must be (n, steps), (4 units,), (units, 4 units), (4 units,) (got {shapes})")
+def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, int]:
+    shapes, features, units = [array.shape for array in weights], sequences.shape[-1], weights[1].shape[0]
+    fits = sequences.ndim == 3 and min(sequences.shape[1:]) > 0 and units > 0 and units % UNIT_MULTIPLE == 0
+    if not fits or shapes != [(features, 4 * units), (units, 4 * units), (4 * units,)]:
+        raise ValueError(
+            "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,), with units a "
+            f"multiple of {UNIT_MULTIPLE} (got {[sequences.shape, *shapes]})"
+        )
     return (*sequences.shape, units)
 
 

@@ -21,8 +21,11 @@ using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
 
 struct Case {
-  int batch, steps, units, shared;  // shared: steps at which all rows have the same pixel
+  int batch, steps, features, units;
+  bool all_steps;
   Floats x, w, u, b, dh;
+
+  size_t outputs() const { return size_t(batch) * (all_steps ? steps : 1) * units; }
 };
 
 struct Result {
@@ -41,37 +44,35 @@ bool intact(const Floats& v) {
   return std::all_of(v.end() - kMargin, v.end(), [](float x) { return x == kMark; });
 }
 
-Case make_case(int batch, int steps, int units, int shared, unsigned seed) {
+// shared: steps at which all rows have the same features.
+Case make_case(int batch, int steps, int features, int units, bool all_steps, int shared, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;
-  Case c{batch,
-         steps,
-         units,
-         shared,
-         Floats(batch * steps),
-         Floats(4 * units),
-         Floats(4 * units * units),
-         Floats(4 * units),
-         Floats(batch * units)};
+  Case c{batch, steps, features, units, all_steps, {}, {}, {}, {}, {}};
+  c.x.resize(batch * steps * features), c.dh.resize(c.outputs());
+  c.w.resize(4 * units * features), c.u.resize(4 * units * units), c.b.resize(4 * units);
   for (auto* v : {&c.x, &c.dh})
     for (float& value : *v) value = normal(random);
   for (float& value : c.u) value = normal(random) / std::sqrt(float(units));
   for (auto* v : {&c.w, &c.b})
     for (float& value : *v) value = 0.5f * normal(random);
-  for (int row = 0; row < batch; ++row)  // one row leaves the shared pixels earlier than the next
-    for (int t = 0; t < shared - row % 5 * (shared / 8); ++t) c.x[row * steps + t] = -0.4f;
+  for (float& value : c.w) value /= std::sqrt(float(features));
+  for (int row = 0; row < batch; ++row)  // one row leaves the shared features earlier than the next
+    for (int t = 0; t < shared - row % 5 * (shared / 8); ++t)
+      for (int f = 0; f < features; ++f) c.x[(row * steps + t) * features + f] = -0.4f + 0.1f * f;
   return c;
 }
 
 // All results in double, in the order h, dx, dw, du, db.
 std::vector<Doubles> reference(const Case& c) {
-  const int B = c.batch, T = c.steps, H = c.units;
-  Doubles h_last(B * H), dx(B * T), dw(4 * H), du(4 * H * H), db(4 * H);
+  const int B = c.batch, T = c.steps, F = c.features, H = c.units;
+  Doubles h(c.outputs()), dx(B * T * F), dw(F * 4 * H), du(4 * H * H), db(4 * H);
   for (int row = 0; row < B; ++row) {
     std::vector<Doubles> hs(T + 1, Doubles(H)), cs(T + 1, Doubles(H)), zs(T, Doubles(4 * H));
     for (int t = 0; t < T; ++t) {
       for (int j = 0; j < 4 * H; ++j) {
-        double z = double(c.x[row * T + t]) * c.w[j] + c.b[j];
+        double z = c.b[j];
+        for (int f = 0; f < F; ++f) z += double(c.x[(row * T + t) * F + f]) * c.w[f * 4 * H + j];
         for (int k = 0; k < H; ++k) z += hs[t][k] * c.u[k * 4 * H + j];
         zs[t][j] = j / H == 2 ? std::tanh(z) : 1 / (1 + std::exp(-z));
       }
@@ -81,8 +82,12 @@ std::vector<Doubles> reference(const Case& c) {
       }
     }
     Doubles dh(H), dc(H), dz(4 * H);
-    for (int j = 0; j < H; ++j) h_last[row * H + j] = hs[T][j], dh[j] = c.dh[row * H + j];
     for (int t = T - 1; t >= 0; --t) {
+      const int output = ((c.all_steps ? row * T + t : row) * H);
+      for (int j = 0; j < H && (c.all_steps || t == T - 1); ++j) {
+        h[output + j] = hs[t + 1][j];
+        dh[j] += c.dh[output + j];
+      }
       for (int j = 0; j < H; ++j) {
         const double i = zs[t][j], f = zs[t][H + j], g = zs[t][2 * H + j], o = zs[t][3 * H + j];
         const double tc = std::tanh(cs[t + 1][j]);
@@ -95,33 +100,36 @@ std::vector<Doubles> reference(const Case& c) {
       }
       std::fill(dh.begin(), dh.end(), 0.0);
       for (int j = 0; j < 4 * H; ++j) {
-        dw[j] += c.x[row * T + t] * dz[j];
         db[j] += dz[j];
-        dx[row * T + t] += c.w[j] * dz[j];
+        for (int f = 0; f < F; ++f) {
+          dw[f * 4 * H + j] += c.x[(row * T + t) * F + f] * dz[j];
+          dx[(row * T + t) * F + f] += c.w[f * 4 * H + j] * dz[j];
+        }
         for (int k = 0; k < H; ++k) du[k * 4 * H + j] += hs[t][k] * dz[j], dh[k] += c.u[k * 4 * H + j] * dz[j];
       }
     }
   }
-  return {h_last, dx, dw, du, db};
+  return {h, dx, dw, du, db};
 }
 
-bool run(int isa, int threads, const Case& c, bool pixels, Result& result) {
-  const int B = c.batch, T = c.steps, H = c.units;
-  result = {guarded_floats(B * H), guarded_floats(B * T), guarded_floats(4 * H), guarded_floats(4 * H * H),
-            guarded_floats(4 * H)};
+bool run(int isa, int threads, const Case& c, bool want_dx, Result& result) {
+  const int B = c.batch, T = c.steps, F = c.features, H = c.units;
+  result = {guarded_floats(c.outputs()), guarded_floats(B * T * F), guarded_floats(4 * H * F),
+            guarded_floats(4 * H * H), guarded_floats(4 * H)};
   const size_t size = size_t(B + 1) * T * H * lstm::kKept;
   lstm::Buffer kept = lstm::allocate(size + kMargin);
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
-  Floats alone = guarded_floats(B * H);
+  Floats alone = guarded_floats(c.outputs());
   const uint64_t mode = lstm::floating_mode() & ~lstm::kModeFlags;
-  const int status = seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
-                                           alone.data(), nullptr) |
-                     seqmnist_lstm_forward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
-                                           result.h.data(), kept.get()) |
-                     seqmnist_lstm_backward(isa, threads, B, T, H, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
-                                            kept.get(), c.dh.data(), pixels ? result.dx.data() : nullptr,
-                                            result.dw.data(), result.du.data(), result.db.data());
-  const bool same = std::memcmp(alone.data(), result.h.data(), B * H * sizeof(float)) == 0;
+  const int status = seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(),
+                                           c.u.data(), c.b.data(), alone.data(), nullptr) |
+                     seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(),
+                                           c.u.data(), c.b.data(), result.h.data(), kept.get()) |
+                     seqmnist_lstm_backward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(),
+                                            c.u.data(), c.b.data(), kept.get(), c.dh.data(),
+                                            want_dx ? result.dx.data() : nullptr, result.dw.data(), result.du.data(),
+                                            result.db.data());
+  const bool same = std::memcmp(alone.data(), result.h.data(), c.outputs() * sizeof(float)) == 0;
   const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
                        intact(result.du) && intact(result.db) &&
                        std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float x) { return x == kMark; });
@@ -142,28 +150,34 @@ double error(const Floats& got, const Doubles& expected) {
   return worst / largest;
 }
 
-bool equal(const Result& a, const Result& b, bool pixels) {
+bool equal(const Result& a, const Result& b, bool want_dx) {
   auto same = [](const Floats& p, const Floats& q) { return std::memcmp(p.data(), q.data(), p.size() * 4) == 0; };
-  return same(a.h, b.h) && same(a.dw, b.dw) && same(a.du, b.du) && same(a.db, b.db) && (!pixels || same(a.dx, b.dx));
+  return same(a.h, b.h) && same(a.dw, b.dw) && same(a.du, b.du) && same(a.db, b.db) && (!want_dx || same(a.dx, b.dx));
 }
 
 bool all_nan(const Floats& v, size_t first, size_t count) {
   return std::all_of(v.begin() + first, v.begin() + first + count, [](float x) { return std::isnan(x); });
 }
 
-// A value that is no number must reach the row's state and every gradient, and no other row's state.
-bool poisons(int isa, float value) {
-  Case c = make_case(9, 12, 32, 4, 5);
-  c.x[3 * 12 + 7] = value;
+// A value that is no number must reach the row's states from its step on and every gradient, and no other row's state.
+bool poisons(int isa, float value, int features, bool all_steps) {
+  const Case whole = make_case(9, 12, features, 32, all_steps, 4, 5);
+  const int outputs = all_steps ? 12 : 1, step = all_steps ? 7 : 0;
+  Case c = whole;
+  c.x[(3 * 12 + 7) * features + features - 1] = value;
   Result result;
   if (!run(isa, 2, c, false, result)) return false;
-  if (!all_nan(result.h, 3 * 32, 32) || !all_nan(result.du, 0, 4 * 32 * 32) || !all_nan(result.dw, 0, 4 * 32))
-    return false;
+  if (!all_nan(result.h, (3 * outputs + step) * 32, (outputs - step) * 32)) return false;
+  if (!all_nan(result.du, 0, 4 * 32 * 32) || !all_nan(result.dw, 0, 4 * 32 * features)) return false;
   for (int row = 0; row < 9; ++row)
-    if (row != 3 && std::isnan(result.h[row * 32])) return false;
-  c = make_case(9, 12, 32, 4, 5);
-  c.u[17] = value;
-  return run(isa, 2, c, false, result) && all_nan(result.h, 0, 9 * 32) && all_nan(result.db, 0, 4 * 32);
+    if (row != 3 && std::isnan(result.h[row * outputs * 32])) return false;
+  for (Floats Case::* weights : {&Case::w, &Case::u, &Case::b}) {
+    c = whole;
+    (c.*weights)[17] = value;
+    if (!run(isa, 2, c, false, result) || !all_nan(result.h, 0, c.outputs()) || !all_nan(result.db, 0, 4 * 32))
+      return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -171,9 +185,15 @@ bool poisons(int isa, float value) {
 int main(int argc, char**) {
   const bool quick = argc > 1;
   const char* names[] = {"avx2", "avx512", "amx", "neon"};
-  const Case cases[] = {make_case(1, 9, 128, 0, 1),  make_case(7, 20, 16, 6, 2),     make_case(33, 30, 48, 16, 3),
-                        make_case(8, 24, 64, 24, 6), make_case(100, 40, 128, 20, 4), make_case(257, 25, 80, 8, 7),
-                        make_case(1100, 3, 16, 2, 8)};
+  const Case cases[] = {
+      make_case(1, 9, 1, 128, false, 0, 1),     make_case(7, 20, 1, 16, false, 6, 2),
+      make_case(33, 30, 1, 48, false, 16, 3),   make_case(8, 24, 1, 64, false, 24, 6),
+      make_case(100, 40, 1, 128, false, 20, 4), make_case(257, 25, 1, 80, false, 8, 7),
+      make_case(1100, 3, 1, 16, false, 2, 8),   make_case(33, 30, 1, 48, true, 16, 9),
+      make_case(7, 20, 3, 16, false, 8, 10),    make_case(9, 20, 64, 48, false, 8, 11),
+      make_case(30, 24, 17, 80, true, 16, 12),  make_case(9, 16, 130, 32, true, 0, 13),
+      make_case(8, 24, 2, 64, true, 24, 14),    make_case(100, 30, 128, 128, true, 0, 15),
+  };
   bool right = true;
   for (int isa = 0; isa < 4; ++isa) {
     if (!seqmnist_lstm_supported(isa)) {
@@ -184,22 +204,23 @@ int main(int argc, char**) {
     for (const Case& c : cases) {
       if (quick && c.batch > 50) continue;
       const std::vector<Doubles> expected = reference(c);
-      for (const bool pixels : {false, true}) {
+      for (const bool want_dx : {false, true}) {
         Result result, again;
-        right &= run(isa, 2, c, pixels, result);
+        right &= run(isa, 2, c, want_dx, result);
         const Floats* got[] = {&result.h, &result.dx, &result.dw, &result.du, &result.db};
         for (int i = 0; i < 5; ++i)
-          if (i != 1 || pixels) worst = std::max(worst, error(*got[i], expected[i]));
+          if (i != 1 || want_dx) worst = std::max(worst, error(*got[i], expected[i]));
         for (const int threads : {1, 3}) {
-          right &= run(isa, threads, c, pixels, again);
-          if (!equal(result, again, pixels)) std::printf("%d threads give something else\n", threads), right = false;
+          right &= run(isa, threads, c, want_dx, again);
+          if (!equal(result, again, want_dx)) std::printf("%d threads give something else\n", threads), right = false;
         }
       }
     }
     right &= worst < 2e-5;
     const float infinity = std::numeric_limits<float>::infinity();
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity})
-      if (!poisons(isa, value)) std::printf("%g becomes a plausible number\n", value), right = false;
+      if (!poisons(isa, value, 1, false) || !poisons(isa, value, 5, true))
+        std::printf("%g becomes a plausible number\n", value), right = false;
     std::printf("%s: largest relative error %.1e\n", names[isa], worst);
   }
   std::puts(right ? "right" : "WRONG");

@@ -63,11 +63,11 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def digits(n: int, steps: int = 784) -> np.ndarray:
-    """Return float32 (n, steps): toy digits, whose background above the ink is that of real ones, with grain."""
+    """Return float32 (n, steps, 1): toy digits, whose background above the ink is that of real ones, with grain."""
     images = np.concatenate([examples.images for examples in toy_mnist().values()]).reshape(-1, 784)
     random = np.random.RandomState(n)
     x = images[random.randint(0, len(images), n)] * random.uniform(0.5, 1, (n, 784))
-    return (x[:, :steps] / 255 / 0.3081 - 0.4242).astype(np.float32)
+    return (x[:, :steps, None] / 255 / 0.3081 - 0.4242).astype(np.float32)
 
 
 def random_weights(units: int, seed: int = 0, forget_bias: str | None = None) -> Weights:
@@ -117,16 +117,16 @@ def reference(request: pytest.FixtureRequest) -> tuple[Weights, np.ndarray, np.n
     x = digits(BATCHES[-1])
     upstream = np.random.RandomState(0).standard_normal((len(x), 128)).astype(np.float32)
     results: dict[int, Weights] = {}
-    states, wrt_x = np.zeros((0, 128)), np.zeros((0, 784))
+    states, wrt_x = np.zeros((0, 128)), np.zeros((0, 784, 1))
     sums: Weights = [np.zeros_like(w, np.float64) for w in weights]
     for first, n in zip((0, *BATCHES), BATCHES, strict=False):
-        part = x[first:n, :, None]
+        part = x[first:n]
         more, steps = numpy_lstm.forward([*weights, np.eye(128), np.zeros(128)], part)
         steps.pop()
         pixels, *gradients = numpy_lstm.backward(weights, part, steps, upstream[first:n])
-        states, wrt_x = np.concatenate([states, more]), np.concatenate([wrt_x, pixels[..., 0]])
+        states, wrt_x = np.concatenate([states, more]), np.concatenate([wrt_x, pixels])
         sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-        results[n] = [states, sums[0][0], *sums[1:], wrt_x]
+        results[n] = [states, *sums, wrt_x]
     return weights, x, upstream, results
 
 
@@ -196,9 +196,9 @@ import numpy as np
 from seqmnist_tf.lstm import native
 random = np.random.RandomState(0)
 def weights(units):
-    shapes = (4 * units, (units, 4 * units), 4 * units)
+    shapes = ((1, 4 * units), (units, 4 * units), 4 * units)
     return [random.uniform(-0.1, 0.1, shape).astype(np.float32) for shape in shapes]
-x = random.standard_normal((100, 784)).astype(np.float32)
+x = random.standard_normal((100, 784, 1)).astype(np.float32)
 w = weights(128)
 def states(**options): return native.forward(x, w, threads=2, **{"keep": False, **options})[0]
 """
@@ -275,7 +275,7 @@ def stock_and_native(**options: Any) -> tuple[keras.layers.LSTM, LSTM]:
 
 def test_the_layer_is_stock_keras_s_lstm() -> None:
     stock, ours = stock_and_native()
-    x = tf.constant(digits(9, 150)[:, 100:, None])
+    x = tf.constant(digits(9, 150)[:, 100:])
     results = []
     for lstm in (stock, ours):
         with tf.GradientTape() as tape:
@@ -291,9 +291,93 @@ def test_the_layer_is_stock_keras_s_lstm() -> None:
     np.testing.assert_array_equal(ours(x, training=True), ours(x, training=False))
 
 
+@pytest.mark.parametrize("all_steps", [False, True])
+@pytest.mark.parametrize(("n", "features"), [(33, 3), (5, 64), (9, 130), (26, 1)])
+def test_features_and_states_of_all_steps_are_those_of_stock_keras(n: int, features: int, all_steps: bool) -> None:
+    stock = keras.layers.LSTM(48, return_sequences=all_steps)
+    stock.build((None, 30, features))
+    ours = LSTM.sharing(stock)
+    random = np.random.RandomState(features)
+    x = random.standard_normal((n, 30, features)).astype(np.float32)
+    x[:, :12] = x[0, 0]  # all rows begin with the same steps
+    weighting = random.standard_normal((n, 30, 48) if all_steps else (n, 48)).astype(np.float32)
+    results = []
+    for lstm in (stock, ours):
+        for wrt_x in (False, True):  # the gradient of sequences is computed in another way
+            given = tf.constant(x)
+            with tf.GradientTape() as tape:
+                if wrt_x:
+                    tape.watch(given)
+                states = lstm(given, training=True)
+                loss = tf.reduce_sum(states * weighting)
+            sources = [*lstm.trainable_variables, *([given] if wrt_x else [])]
+            results.append([states, *tape.gradient(loss, sources)])
+    for a, b in zip([*results[2], *results[3]], [*results[0], *results[1]], strict=True):
+        assert a.shape == b.shape
+        assert relative_error(a.numpy(), b.numpy()) < 1e-5
+
+
+def stack(layer: type[keras.layers.LSTM]) -> keras.Sequential:
+    with MAKING:
+        keras.utils.set_random_seed(3)
+        layers = [layer(32, return_sequences=True), layer(16, return_sequences=True), layer(16), keras.layers.Dense(10)]
+        return keras.Sequential([keras.Input((None, 3)), *layers])
+
+
+def test_stacked_layers_train_like_those_of_stock_keras() -> None:
+    random, losses = np.random.RandomState(0), []
+    batches = [random.standard_normal((n, steps, 3)).astype(np.float32) for n, steps in ((40, 50), (13, 50), (40, 31))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing goes to stock Keras
+        models = [stack(LSTM), stack(keras.layers.LSTM)]
+    for model in models:
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), optimizer="adam")
+        of_batches = [(x, np.arange(len(x)) % 10) for x in batches] * 5
+        losses.append([float(model.train_on_batch(x, y)) for x, y in of_batches])
+    assert len(set(losses[0])) == len(losses[0])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        models[0].predict(batches[0], verbose=0), models[1].predict(batches[0], verbose=0), atol=1e-5
+    )
+
+
+def test_a_layer_above_another_computes_both_gradients_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    backward = native.backward
+
+    def note(*args: Any, **options: Any) -> Any:
+        asked.append(options.get("want_sequences", False))
+        return backward(*args, **options)
+
+    monkeypatch.setattr(native, "backward", note)
+    model = stack(LSTM)
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), optimizer="adam")
+    model.train_on_batch(np.ones((4, 20, 3), np.float32), np.arange(4))
+    assert sorted(asked) == [False, True, True]
+
+
+def test_states_of_all_steps_have_every_bit_the_same_for_any_number_of_threads(isa: str) -> None:
+    random = np.random.RandomState(0)
+    x, weights = random.standard_normal((57, 40, 20)).astype(np.float32), random_weights(64)
+    x[:, :15] = x[0, 0]
+    weights[0] = random.standard_normal((20, 256)).astype(np.float32) / 5
+    upstream = random.standard_normal((57, 40, 64)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 4):
+        states, kept = native.forward(x, weights, threads=threads, keep=True, all_steps=True)
+        assert kept is not None
+        last, _ = native.forward(x, weights, threads=threads, keep=False)
+        np.testing.assert_array_equal(last, states[:, -1])
+        for wanted in (False, True):
+            gradients = native.backward(x, weights, kept, upstream, threads=threads, want_sequences=wanted)
+            results.append([states, *(g for g in gradients if g is not None)])
+    for a, b in ((0, 2), (0, 4), (1, 3), (1, 5)):
+        assert all(np.array_equal(p, q) for p, q in zip(results[a], results[b], strict=True))
+
+
 def test_a_gradient_without_training_is_the_same() -> None:
     _, ours = stock_and_native()
-    x = tf.constant(digits(9, 50)[..., None])
+    x = tf.constant(digits(9, 50))
     gradients = []
     for training in (True, False):
         with tf.GradientTape() as tape:
@@ -317,15 +401,25 @@ def test_a_graph_computes_the_gradient_of_sequences_only_for_who_reads_it(monkey
     @tf.function
     def gradients(x: tf.Tensor, wrt_x: bool) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(x)
+            if wrt_x:
+                tape.watch(x)
             loss = tf.reduce_sum(ours(x, training=True))
         return tape.gradient(loss, x if wrt_x else ours.trainable_variables)
 
-    x = tf.constant(digits(3, 50)[..., None])
+    x = tf.constant(digits(3, 50))
     gradients(x, False)
     assert asked == [False]
-    gradients(x, True)
+    expected = gradients(x, True)
     assert asked == [False, True]
+
+    @tf.function
+    def graph(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(ours(x, training=True))
+
+    with tf.GradientTape() as outside:  # the layer cannot know of it
+        outside.watch(x)
+        loss = graph(x)
+    np.testing.assert_array_equal(outside.gradient(loss, x), expected)
 
 
 def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
@@ -340,11 +434,10 @@ def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
         ({"use_bias": False}, (3, 20, 1), None, "use_bias is False"),
         ({"dropout": 0.1}, (3, 20, 1), None, "dropout is 0.1"),
         ({"recurrent_dropout": 0.1}, (3, 20, 1), None, "recurrent_dropout is 0.1"),
-        ({"return_sequences": True}, (3, 20, 1), None, "return_sequences is True"),
+        ({"return_state": True}, (3, 20, 1), None, "return_state is True"),
         ({"go_backwards": True}, (3, 20, 1), None, "go_backwards is True"),
         ({"units": 20}, (3, 20, 1), None, "units are 20, not a multiple of 16"),
-        ({}, (3, 20, 2), None, "sequences have 2 features, not 1"),
-        ({}, (3, 20, 1), masked, "an initial state or a mask is given"),
+        ({}, (3, 20, 2), masked, "an initial state or a mask is given"),
         ({"dtype": "float64"}, (3, 20, 1), None, "float64"),
     ],
 )
@@ -359,7 +452,7 @@ def test_what_the_kernel_does_not_compute_goes_to_stock_keras(
     with pytest.warns(UserWarning, match="stock Keras is used, because") as caught:
         ours.build(x.shape)
         ours.set_weights(stock.get_weights())
-        np.testing.assert_array_equal(call(ours, x), expected)
+        np.testing.assert_array_equal(tf.nest.flatten(call(ours, x))[0], tf.nest.flatten(expected)[0])
     assert any(reason in str(warning.message) for warning in caught)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -373,7 +466,7 @@ def test_a_model_with_the_layer_is_saved_and_loaded(tmp_path: Path) -> None:
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.layers[0], LSTM)
     assert loaded.layers[0].threads == 1
-    x = digits(5, 50)[..., None]
+    x = digits(5, 50)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
@@ -422,7 +515,7 @@ def in_memory(array: np.ndarray, *, aligned: bool) -> np.ndarray:
 
 def test_gradients_of_noisy_parts_are_added_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
     config = cfg.with_values(cfg.preset("strong"), {"model.hidden_size": 16, "train.kernel": "native"})
-    x, y = digits(40)[..., None], np.arange(40, dtype=np.int32) % 10
+    x, y = digits(40), np.arange(40, dtype=np.int32) % 10
     backward, found = native.backward, set()
     for copied in range(-1, cfg.NOISY_PARTS):
         calls = iter(range(cfg.NOISY_PARTS))

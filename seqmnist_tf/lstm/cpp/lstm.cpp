@@ -1,8 +1,8 @@
-// LSTM over one input feature, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates,
+// LSTM, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates,
 // float. A plain C interface without dependencies; `seqmnist_tf.lstm.native` calls it.
 //
 // The rows of a batch are independent: threads take blocks of rows through all steps without waiting for each other.
-// Rows that begin with the same run of pixels (the background above a digit) share its states: one row, the "chain",
+// Rows that begin with the same run of features (the background above a digit) share its states: one row, the "chain",
 // is computed for all of them, forward and backward, and a block begins where the first of its rows leaves the chain.
 
 #if defined(__x86_64__)
@@ -208,18 +208,18 @@ struct Block {
   size_t kept;      // where its kept values begin
 };
 
-// How a batch is computed: a function of its pixels alone.
+// How a batch is computed: a function of its features alone.
 struct Plan {
   std::vector<int> order;
   std::vector<Block> blocks;  // in the order in which they leave the chain
 };
 
 Plan make_plan(const Problem& problem) {
-  const int batch = problem.batch, steps = problem.steps;
+  const int batch = problem.batch, steps = problem.steps, features = problem.features;
   std::vector<int> leaves(batch);
   for (int row = 0; row < batch; ++row) {
-    const float* x = problem.x + size_t(row) * steps;
-    while (leaves[row] < steps - 1 && x[leaves[row]] == problem.x[0]) ++leaves[row];
+    const float* x = problem.x + size_t(row) * steps * features;
+    while (leaves[row] < steps - 1 && std::equal(problem.x, problem.x + features, x)) ++leaves[row], x += features;
   }
   Plan plan;
   plan.order.resize(batch);
@@ -241,26 +241,33 @@ Plan make_plan(const Problem& problem) {
 }
 
 // Weights that are not finite make every result NaN, through the bias.
-Buffer pack(const Kernels& kernels, int units, const float* w, const float* u, const float* b, bool backward) {
-  Buffer packed = allocate(kernels.packed_size(units));
+Buffer pack(const Kernels& kernels, const Problem& problem, const float* w, const float* u, const float* b,
+            bool backward) {
+  const size_t gates = 4 * size_t(problem.units);
+  Buffer packed = allocate(kernels.packed_size(problem));
   float poison = 0;
-  for (int i = 0; i < 4 * units; ++i) poison += 0 * w[i] + 0 * b[i];
-  for (size_t i = 0; i < 4 * size_t(units) * units; ++i) poison += 0 * u[i];
-  std::vector<float> bias(b, b + 4 * units);
+  for (size_t i = 0; i < gates; ++i) poison += 0 * b[i];
+  for (size_t i = 0; i < gates * problem.features; ++i) poison += 0 * w[i];
+  for (size_t i = 0; i < gates * problem.units; ++i) poison += 0 * u[i];
+  std::vector<float> bias(b, b + gates);
   for (float& value : bias) value += poison;
-  kernels.pack(units, w, u, bias.data(), backward, packed.get());
+  kernels.pack(problem, w, u, bias.data(), backward, packed.get());
   return packed;
 }
 
-void forward(const Kernels& kernels, int threads, const Problem& problem, const float* w, const float* u,
-             const float* b, float* h_last, float* kept) {
+// h: the last states (batch, units), or those of all steps (batch, steps, units).
+void forward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
+             const float* u, const float* b, float* h_out, float* kept) {
   const int H = problem.units;
   const Plan plan = make_plan(problem);
-  const Buffer packed = pack(kernels, H, w, u, b, false);
+  const Buffer packed = pack(kernels, problem, w, u, b, false);
   const int blocks = plan.blocks.size();
   threads = std::min(threads, blocks);
   const size_t states = aligned(size_t(kBlockRows) * H);
-  const size_t scratch = aligned(kernels.forward_scratch(H, kBlockRows));
+  const size_t scratch = aligned(kernels.forward_scratch(problem, kBlockRows));
+  float* const all = all_steps ? h_out : nullptr;
+  const size_t sequence = size_t(problem.steps) * H;
+  const int last = plan.order.back();  // it is the last to leave the chain, whose states are its own until then
   Buffer memory = allocate(threads * (2 * states + scratch));
   Buffer begins = allocate((blocks + 1) * 2 * size_t(H));  // h and c of the chain where each block begins
   FlushDenormals flush;
@@ -271,8 +278,8 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, const 
     const Block& block = plan.blocks[i];
     float* own = begins.get() + (i + 1) * 2 * size_t(H);
     std::copy(state, state + 2 * H, own);
-    kernels.forward(problem, {plan.order.data() + problem.batch - 1, 1, t, block.begin}, packed.get(), own, own + H,
-                    kept ? kept + size_t(t) * H * kKept : nullptr, memory.get());
+    kernels.forward(problem, {&last, 1, t, block.begin}, packed.get(), own, own + H,
+                    kept ? kept + size_t(t) * H * kKept : nullptr, all, memory.get());
     t = block.begin;
     state = own;
   }
@@ -288,21 +295,41 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, const 
     }
     const int* order = plan.order.data() + block.first;
     kernels.forward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), h, c,
-                    kept ? kept + block.kept : nullptr, c + states);
+                    kept ? kept + block.kept : nullptr, all, c + states);
     for (int r = 0; r < block.rows; ++r)
-      std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_last + size_t(order[r]) * H);
+      if (!all)
+        std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_out + size_t(order[r]) * H);
+      else if (order[r] != last)
+        std::copy(all + last * sequence, all + last * sequence + size_t(block.begin) * H, all + order[r] * sequence);
   });
 }
 
-void backward(const Kernels& kernels, int threads, const Problem& problem, const float* w, const float* u,
-              const float* b, const float* kept, const float* dh_last, float* dx, float* dw, float* du, float* db) {
+// Gradients (steps, units) of the chain's states: at each step, the sum over the rows that share them.
+Buffer sum_over_chain(const Problem& problem, const Plan& plan, const float* dh) {
+  const size_t H = problem.units, sequence = problem.steps * H;
+  const size_t steps = plan.blocks.back().begin;
+  Buffer sums = allocate(steps * H);
+  std::fill(sums.get(), sums.get() + steps * H, 0.0f);
+  for (const Block& block : plan.blocks)
+    for (int r = 0; r < block.rows; ++r) {
+      const float* from = dh + plan.order[block.first + r] * sequence;
+      for (size_t i = 0; i < block.begin * H; ++i) sums.get()[i] += from[i];
+    }
+  return sums;
+}
+
+// dh: gradients of what forward() returned.
+void backward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
+              const float* u, const float* b, const float* kept, const float* dh_out, float* dx, float* dw, float* du,
+              float* db) {
   const int H = problem.units;
   const Plan plan = make_plan(problem);
-  const Buffer packed = pack(kernels, H, w, u, b, true);
+  const Buffer packed = pack(kernels, problem, w, u, b, true);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes);
   threads = std::min(threads, lanes);
   const size_t states = aligned(size_t(kBlockRows) * H), row = size_t(H) * kKept;
-  const size_t scratch = aligned(kernels.backward_scratch(H, kBlockRows)), sums = aligned(kernels.gradient_size(H));
+  const size_t scratch = aligned(kernels.backward_scratch(problem, kBlockRows));
+  const size_t sums = aligned(kernels.gradient_size(problem));
   Buffer memory = allocate(threads * (2 * states + scratch));
   Buffer gradients = allocate((lanes + 1) * sums);
   std::fill(gradients.get(), gradients.get() + (lanes + 1) * sums, 0.0f);
@@ -312,6 +339,7 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
   const Kept start{zeros.get(), -1, 0, 0};
   const Kept chain{kept, 0, row, 0};
   auto before = [&](int t) { return t > 0 ? Kept{kept + (t - 1) * row, t - 1, 0, 0} : start; };
+  const Upstream upstream{all_steps ? dh_out : nullptr, size_t(problem.steps) * H};
 
   parallel(threads, lanes, [&](int lane, int thread) {
     float* dh = memory.get() + thread * (2 * states + scratch);
@@ -320,15 +348,16 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
       const Block& block = plan.blocks[item];
       const int* order = plan.order.data() + block.first;
       const Kept own{kept + block.kept, block.begin, block.rows * row, row};
-      for (int r = 0; r < block.rows; ++r)
-        std::copy(dh_last + size_t(order[r]) * H, dh_last + size_t(order[r] + 1) * H, dh + size_t(r) * H);
+      std::fill(dh, dh + size_t(block.rows) * H, 0.0f);
       std::fill(dc, dc + size_t(block.rows) * H, 0.0f);
+      for (int r = 0; r < block.rows && !all_steps; ++r)
+        std::copy(dh_out + size_t(order[r]) * H, dh_out + size_t(order[r] + 1) * H, dh + size_t(r) * H);
       float* to = gradients.get() + lane * sums;
       kernels.backward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), own, before(block.begin),
-                       dh, dc, to, dx, dc + states);
-      if (dx && block.begin)  // gradients of pixels differ from row to row where their states do not
-        kernels.backward(problem, {order, block.rows, 0, block.begin}, packed.get(), chain, start, dh, dc, to, dx,
-                         dc + states);
+                       upstream, dh, dc, to, dx, dc + states);
+      if (dx && block.begin)  // gradients of features differ from row to row where their states do not
+        kernels.backward(problem, {order, block.rows, 0, block.begin}, packed.get(), chain, start, upstream, dh, dc, to,
+                         dx, dc + states);
       float* end = ends.get() + item * 2 * size_t(H);
       std::fill(end, end + 2 * H, 0.0f);
       for (int r = 0; r < block.rows; ++r)
@@ -338,20 +367,21 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, const
 
   FlushDenormals flush;
   if (!dx) {
+    const Buffer shared = all_steps ? sum_over_chain(problem, plan, dh_out) : nullptr;
     float *dh = memory.get(), *dc = dh + states;
     std::fill(dh, dc + H, 0.0f);
     for (int i = blocks - 1; i >= 0; --i) {
       const int begin = i ? plan.blocks[i - 1].begin : 0, end = plan.blocks[i].begin;
       for (int j = 0; j < H; ++j) dh[j] += ends.get()[i * 2 * H + j], dc[j] += ends.get()[i * 2 * H + H + j];
       if (begin < end)
-        kernels.backward(problem, {plan.order.data() + problem.batch - 1, 1, begin, end}, packed.get(), chain,
-                         before(begin), dh, dc, gradients.get() + lanes * sums, nullptr, dc + states);
+        kernels.backward(problem, {&plan.order.back(), 1, begin, end}, packed.get(), chain, before(begin),
+                         {shared.get(), 0}, dh, dc, gradients.get() + lanes * sums, nullptr, dc + states);
     }
   }
-  std::fill(dw, dw + 4 * H, 0.0f);
+  std::fill(dw, dw + 4 * size_t(H) * problem.features, 0.0f);
   std::fill(du, du + 4 * size_t(H) * H, 0.0f);
   std::fill(db, db + 4 * H, 0.0f);
-  for (int lane = 0; lane <= lanes; ++lane) kernels.unpack(H, gradients.get() + lane * sums, dw, du, db);
+  for (int lane = 0; lane <= lanes; ++lane) kernels.unpack(problem, gradients.get() + lane * sums, dw, du, db);
 }
 
 // Operations a second of all threads together, in products that need no memory.
@@ -404,18 +434,18 @@ double seqmnist_lstm_peak(int isa, int threads) {
   return lstm::supported(isa) ? lstm::peak(*lstm::kIsas[isa], threads) : 0;
 }
 
-int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int units, const float* x, const float* w,
-                          const float* u, const float* b, float* h, float* kept) {
+int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
+                          const float* x, const float* w, const float* u, const float* b, float* h, float* kept) {
   return guarded(isa, [&](const lstm::Kernels& kernels) {
-    lstm::forward(kernels, threads, {batch, steps, units, x}, w, u, b, h, kept);
+    lstm::forward(kernels, threads, {batch, steps, features, units, x}, all_steps, w, u, b, h, kept);
   });
 }
 
-int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int units, const float* x, const float* w,
-                           const float* u, const float* b, const float* kept, const float* dh, float* dx, float* dw,
-                           float* du, float* db) {
+int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
+                           const float* x, const float* w, const float* u, const float* b, const float* kept,
+                           const float* dh, float* dx, float* dw, float* du, float* db) {
   return guarded(isa, [&](const lstm::Kernels& kernels) {
-    lstm::backward(kernels, threads, {batch, steps, units, x}, w, u, b, kept, dh, dx, dw, du, db);
+    lstm::backward(kernels, threads, {batch, steps, features, units, x}, all_steps, w, u, b, kept, dh, dx, dw, du, db);
   });
 }
 }

@@ -14,8 +14,8 @@ constexpr int kKept = 5;
 constexpr int kBlockRows = 25;
 
 struct Problem {
-  int batch, steps, units;
-  const float* x;  // (batch, steps)
+  int batch, steps, features, units;
+  const float* x;  // (batch, steps, features)
 };
 
 // A run of consecutive steps of some rows.
@@ -33,23 +33,33 @@ struct Kept {
   size_t step_stride, row_stride;
 };
 
-// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes.
+// Gradients of the states of all steps, from what reads them: that of row i of the batch at step t begins at base + i *
+// row_stride + t * units. A row stride of 0 is one sequence of gradients; base is null where only the last state is read.
+struct Upstream {
+  const float* base;
+  size_t row_stride;
+};
+
+// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes, what callers of the library
+// give is not. Of a problem, sizes depend on features and units only.
 struct Kernels {
-  size_t (*packed_size)(int units);
+  size_t (*packed_size)(const Problem&);
   // For the backward pass, or for the forward pass: each reads what the other does not.
-  void (*pack)(int units, const float* w, const float* u, const float* b, bool backward, float* packed);
+  void (*pack)(const Problem&, const float* w, const float* u, const float* b, bool backward, float* packed);
 
-  size_t (*forward_scratch)(int units, int rows);
-  // h, c: (rows, units), the states before and after the segment; kept: null, or the segment's gates and states.
-  void (*forward)(const Problem&, const Segment&, const float* packed, float* h, float* c, float* kept, float* scratch);
+  size_t (*forward_scratch)(const Problem&, int rows);
+  // h, c: (rows, units), the states before and after the segment; kept: null, or the segment's gates and states; all:
+  // null, or (batch, steps, units), for the states h of all steps.
+  void (*forward)(const Problem&, const Segment&, const float* packed, float* h, float* c, float* kept, float* all,
+                  float* scratch);
 
-  size_t (*backward_scratch)(int units, int rows);
-  size_t (*gradient_size)(int units);
+  size_t (*backward_scratch)(const Problem&, int rows);
+  size_t (*gradient_size)(const Problem&);
   // before: the kept values of the step before the segment; dh, dc: (rows, units), gradients after and before the
-  // segment; sums: the weights' gradients are added to it; dx: null, or gradients (batch, steps).
-  void (*backward)(const Problem&, const Segment&, const float* packed, const Kept& kept, const Kept& before, float* dh,
-                   float* dc, float* sums, float* dx, float* scratch);
-  void (*unpack)(int units, const float* sums, float* dw, float* du, float* db);  // adds
+  // segment; sums: the weights' gradients are added to it; dx: null, or gradients (batch, steps, features).
+  void (*backward)(const Problem&, const Segment&, const float* packed, const Kept& kept, const Kept& before,
+                   const Upstream& upstream, float* dh, float* dc, float* sums, float* dx, float* scratch);
+  void (*unpack)(const Problem&, const float* sums, float* dw, float* du, float* db);  // adds
 
   double (*spin)(int rounds);  // does nothing but products in registers; returns how many operations
 };

@@ -192,42 +192,65 @@ float* pack_right(int tiles, const Value& value, float* out) {
   return out;
 }
 
-// u in panels: its H rows, padded to whole tiles, by the 64 columns of a panel; then u transposed, in panels of 64 of
-// its H columns, padded with zeros, their 4 H rows in the order of the gates' panels.
-size_t recurrent_size(int H) {
-  return size_t(kWeight) * (size_t(H / W) * tiles32(H) + size_t(round_up(H, 64) / 64) * (H / 8));
+inline int panels64(int n) { return (n + 63) / 64; }
+
+// Tiles in a row of the forward pass's left operand: h, and more than one feature.
+inline int forward_tiles(const Problem& problem) {
+  return tiles32(problem.units + (problem.features > 1 ? row_of_features(problem.features) : 0));
 }
 
-void pack_recurrent(int H, const float* u, bool backward, float* out) {
-  if (!backward) {
-    for (int p = 0; p < H / W; ++p) {
-      const auto value = [&](int k, int column) {
-        return k < H ? u[size_t(k) * 4 * H + column / W * H + p * W + column % W] : 0;
-      };
-      out = pack_right(tiles32(H), value, out);
-    }
-    return;
-  }
-  out += size_t(H / W) * tiles32(H) * kWeight;
-  for (int first = 0; first < H; first += 64) {
+// u, and w below it, in panels: their rows, padded to whole tiles, by the 64 columns of a panel; then u and w transposed.
+size_t operands_size(const Problem& problem) {
+  const int H = problem.units, F = problem.features;
+  const size_t transposes = size_t(panels64(H) + (F > 1 ? panels64(F) : 0)) * (H / 8);
+  return kWeight * (size_t(H / W) * forward_tiles(problem) + transposes);
+}
+
+// The transpose of a matrix (rows x 4 H), in panels of 64 of its columns, padded with zeros; its 4 H rows are in the order
+// of the gates' panels.
+float* pack_transpose(int H, int rows, const float* m, float* out) {
+  for (int first = 0; first < rows; first += 64) {
     const auto value = [&](int k, int column) {
       const int gate = k % kPanel / W, unit = k / kPanel * W + k % W;
-      return first + column < H ? u[size_t(first + column) * 4 * H + gate * H + unit] : 0;
+      return first + column < rows ? m[size_t(first + column) * 4 * H + gate * H + unit] : 0;
     };
     out = pack_right(H / 8, value, out);
   }
+  return out;
 }
+
+void pack_operands(const Problem& problem, const float* w, const float* u, bool backward, float* out) {
+  const int H = problem.units, F = problem.features, tiles = forward_tiles(problem);
+  if (!backward) {
+    for (int p = 0; p < H / W; ++p) {
+      const auto value = [&](int k, int column) {
+        const int of = column / W * H + p * W + column % W;
+        if (k < H) return u[size_t(k) * 4 * H + of];
+        return F > 1 && k < H + F ? w[size_t(k - H) * 4 * H + of] : 0;
+      };
+      out = pack_right(tiles, value, out);
+    }
+    return;
+  }
+  out = pack_transpose(H, H, u, out + size_t(H / W) * tiles * kWeight);
+  if (F > 1) pack_transpose(H, F, w, out);
+}
+
+// Features come whole, in two parts that are columns of their own, on both sides of the 1: where one is the same all over,
+// as the background's pixel, what two parts leave of it would add up.
+inline size_t extra_columns(int features) { return round_up(2 * features + 1, 16); }
 
 class Forward {
  public:
-  static size_t size(int H, int rows) {
+  static size_t size(const Problem& problem, int rows) {
     Rows tiles(rows);
-    return size_t(tiles.padded()) * (tiles32(H) * 64 + kPanel);
+    return size_t(tiles.padded()) * (forward_tiles(problem) * 64 + kPanel);
   }
 
-  Forward(int H, int rows, const float* packed, float* h, float* scratch)
-      : H_(H),
-        k_(tiles32(H)),
+  Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
+      : H_(problem.units),
+        F_(problem.features),
+        k_(forward_tiles(problem)),
         tiles_(rows),
         rows_(rows),
         packed_(packed),
@@ -237,21 +260,28 @@ class Forward {
     for (size_t i = 0; i < 4 * low(); ++i) left_[i] = 0;
     next_ = left_ + 2 * low();
     for (int r = 0; r < rows; ++r)
-      for (int p = 0; p < H / W; ++p) put_left(left_, r, p, load(h + r * H + p * W));
+      for (int p = 0; p < H_ / W; ++p) put_left(left_, r, p, load(h + r * H_ + p * W));
     configure(tiles_.height);
   }
 
+  const float* h() const { return h_; }
+
   void step(const float* x, float* c, float* kept) {
+    if (F_ > 1) put_features(x);
     for (int p = 0; p < H_ / W; ++p) {
-      const float* w = packed_ + p * kPanel;
-      const float* u = packed_ + 8 * H_ + size_t(p) * k_ * kWeight;
+      const float* w = packed_ + size_t(p) * F_ * kPanel;
+      const float* b = packed_ + 4 * size_t(H_) * F_ + p * kPanel;
+      const float* u = packed_ + 4 * size_t(H_) * (F_ + 1) + size_t(p) * k_ * kWeight;
       multiply<3>(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
                   {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
       for (int r = 0; r < rows_; ++r) {
         V z[4];
         LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate)
-          z[gate] = fma(load(w + gate * W), set(x[r]), load(w + 4 * H_ + gate * W)) + load(z_ + r * kPanel + gate * W);
+        for (int gate = 0; gate < 4; ++gate) {
+          const V bias = load(b + gate * W);
+          z[gate] = F_ > 1 ? bias : fma(load(w + gate * W), set(x[r]), bias);
+          z[gate] += load(z_ + r * kPanel + gate * W);
+        }
         const size_t unit = size_t(r) * H_ + p * W;
         cell(z, h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
         put_left(next_, r, p, load(h_ + unit));
@@ -272,7 +302,12 @@ class Forward {
     _mm256_store_si256((__m256i*)(to + low()), (__m256i)_mm512_cvtneps_pbh(tail(h)));
   }
 
-  const int H_, k_;
+  void put_features(const float* x) {
+    for (int r = 0; r < rows_; ++r)
+      for (int f = 0; f < F_; f += W) put_left(left_, r, (H_ + f) / W, load(x + r * row_of_features(F_) + f));
+  }
+
+  const int H_, F_, k_;
   const Rows tiles_;
   const int rows_;
   const float* packed_;
@@ -312,31 +347,38 @@ LSTM_INLINE void transpose(Halves (&m)[16]) {
 
 class Chunk {
  public:
-  static size_t size(int H, int rows) {
-    const size_t samples = capacity(rows), padded = Rows(rows).padded();
-    return samples * (2 * (H + kExtra) + 4 * H) + padded * (4 * H + round_up(H, 64));
+  static size_t size(const Problem& problem, int rows) {
+    const size_t H = problem.units, F = problem.features, samples = capacity(rows), padded = Rows(rows).padded();
+    return samples * (2 * (H + extra_columns(F)) + 4 * H) + padded * (4 * H + round_up(H, 64) + round_up(F, 64));
   }
 
-  Chunk(int H, int rows, const float* packed, float* scratch)
-      : H_(H),
+  Chunk(const Problem& problem, int rows, const float* packed, float* scratch)
+      : H_(problem.units),
+        F_(problem.features),
         rows_(rows),
-        width_(round_up(H, 64)),
         capacity_(capacity(rows)),
         tiles_(rows),
-        ut_(packed + 8 * H + size_t(H / W) * tiles32(H) * kWeight),
+        width_(H_ + extra_columns(F_)),
+        ut_(packed + 4 * size_t(H_) * (F_ + 1) + size_t(H_ / W) * forward_tiles(problem) * kWeight),
         left_(scratch),
-        transposed_(left_ + size_t(capacity_) * (H + kExtra)),
-        right_(transposed_ + size_t(capacity_) * (H + kExtra)),
-        dz_(right_ + size_t(capacity_) * 4 * H),
-        dh_(dz_ + size_t(tiles_.padded()) * 4 * H) {
-    for (float* p = left_; p < dh_; ++p) *p = 0;
+        transposed_(left_ + capacity_ * width_),
+        right_(transposed_ + capacity_ * width_),
+        dz_(right_ + size_t(capacity_) * 4 * H_),
+        dh_(dz_ + size_t(tiles_.padded()) * 4 * H_),
+        dx_(dh_ + tiles_.padded() * round_up(H_, 64)) {
+    std::fill(left_, dh_, 0.0f);
   }
 
-  // The left operand of a row's weight gradients: h, x, 1.
-  float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
+  // The left operand of a row's weight gradients: h, x, 1, rest of x.
+  float* left(int r) { return left_ + (used_ + r) * width_; }
 
-  // The background's pixel is the same all over: it is kept whole, lest what two parts leave of it adds up.
-  static void put_pixel(float* to, float x) { to[0] = _mm512_cvtss_f32(head(set(x))), to[1] = 1, to[2] = x - to[0]; }
+  void put_features(float* to, const float* x) const {
+    for (int f = 0; f < F_; ++f) {
+      to[f] = _mm512_cvtss_f32(head(set(x[f])));
+      to[F_ + 1 + f] = x[f] - to[f];
+    }
+    to[F_] = 1;
+  }
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + tiles_.at(r, H_ / 8) + size_t(2 * p) * tiles_.height * 16;
@@ -348,14 +390,18 @@ class Chunk {
     }
   }
 
+  // dx = dz w^T, of the step that put() was called for.
+  void multiply_features() {
+    configure(tiles_.height);
+    multiply_transpose(ut_ + size_t(panels64(H_)) * (H_ / 8) * kWeight, dx_, F_);
+  }
+  const float* feature_gradients(int r) const { return dx_ + r * round_up(F_, 64); }
+
   void step(float* dh) {
     configure(tiles_.height);
-    for (int first = 0; first < H_; first += 64)
-      multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)},
-                  ut_ + size_t(first / 64) * (H_ / 8) * kWeight, {dh_ + first, width_, size_t(tiles_.height) * width_},
-                  false);
+    multiply_transpose(ut_, dh_, H_);
     for (int r = 0; r < rows_; ++r)
-      for (int j = 0; j < H_; j += W) store(dh + r * H_ + j, load(dh_ + r * width_ + j));
+      for (int j = 0; j < H_; j += W) store(dh + r * H_ + j, load(dh_ + r * round_up(H_, 64) + j));
     for (int r = 0; r < tiles_.padded(); r += 2) put_right(r);
     used_ += tiles_.padded();
   }
@@ -363,7 +409,7 @@ class Chunk {
   bool full() const { return used_ + tiles_.padded() > capacity_; }
 
   void accumulate(float* sums) {
-    const int tiles = tiles32(used_), width = H_ + kExtra;
+    const int tiles = tiles32(used_), width = width_;
     for (int sample = used_; sample < 32 * tiles; sample += 2)
       for (int p = 0; p < H_ / W; ++p)
         for (int tile = 0; tile < 8; ++tile) save(right(p, sample) + tile * kTile, _mm512_setzero_si512());
@@ -391,6 +437,15 @@ class Chunk {
     return right_ + (size_t(p) * (capacity_ / 32) + sample / 32) * 8 * kTile + sample % 32 * 8;
   }
 
+  // Set out (rows x columns, padded to whole tiles and panels) to the product of a step's dz and a transpose as
+  // pack_transpose() lays it out.
+  void multiply_transpose(const float* right, float* out, int columns) {
+    const int stride = round_up(columns, 64);
+    for (int first = 0; first < columns; first += 64, right += size_t(H_ / 8) * kWeight)
+      multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)}, right,
+                  {out + first, stride, size_t(tiles_.height) * stride}, false);
+  }
+
   // Two rows of dz as a row of right tiles.
   void put_right(int r) {
     const float* a = dz_ + tiles_.at(r, H_ / 8);
@@ -408,10 +463,10 @@ class Chunk {
 
   // 32 samples of 16 columns of the left operand as a left tile, high and low, of 16 rows.
   void transpose_left(int first, int k, float* to) {
-    const float* from = left_ + size_t(32 * k) * (H_ + kExtra) + first;
+    const float* from = left_ + 32 * k * width_ + first;
     Halves high[16], low[16];
-    for (int j = 0; j < 16; ++j, from += 2 * (H_ + kExtra)) {
-      const V a = load(from), b = load(from + H_ + kExtra);
+    for (int j = 0; j < 16; ++j, from += 2 * width_) {
+      const V a = load(from), b = load(from + width_);
       high[j] = interleave(narrow(a, a), narrow(b, b), true);
       low[j] = interleave(narrow(tail(a), a), narrow(tail(b), b), true);
     }
@@ -420,9 +475,10 @@ class Chunk {
     for (int j = 0; j < 16; ++j) save(to + j * 16, high[j]), save(to + kTile + j * 16, low[j]);
   }
 
-  const int H_, rows_, width_, capacity_;
+  const int H_, F_, rows_, capacity_;
   const Rows tiles_;
+  const size_t width_;  // of the left operand
   const float* ut_;
-  float *left_, *transposed_, *right_, *dz_, *dh_;
+  float *left_, *transposed_, *right_, *dz_, *dh_, *dx_;
   int used_ = 0;
 };

@@ -34,43 +34,56 @@ LSTM_INLINE void for_tiles(int rows, const Body& body) {
   }
 }
 
-// u in panels of H x 4 W; then u transposed in panels of up to 4 vectors of its H columns; the 4 H rows of those
-// are in the order of the gates' panels.
-size_t recurrent_size(int H) { return 8 * size_t(H) * H; }
+// u in panels of H x 4 W; then u and w transposed.
+size_t operands_size(const Problem& problem) {
+  const size_t H = problem.units, F = problem.features;
+  return 8 * H * H + (F > 1 ? 4 * H * round_up(F, W) : 0);
+}
 
-void pack_recurrent(int H, const float* u, bool backward, float* out) {
-  if (!backward) {
-    for (int p = 0; p < H / W; ++p)
-      for (int k = 0; k < H; ++k)
-        for (int gate = 0; gate < 4; ++gate)
-          for (int lane = 0; lane < W; ++lane) *out++ = u[size_t(k) * 4 * H + gate * H + p * W + lane];
-    return;
-  }
-  out += 4 * size_t(H) * H;
-  for (int first = 0; first < H; first += 4 * W) {
-    const int width = H - first < 4 * W ? H - first : 4 * W;
+// The transpose of a matrix (rows x 4 H), in panels of up to 4 vectors of its columns, as many as m has rows and zeros up
+// to whole vectors; its 4 H rows are in the order of the gates' panels.
+float* pack_transpose(int H, int rows, const float* m, float* out) {
+  const int columns = round_up(rows, W);
+  for (int first = 0; first < columns; first += 4 * W) {
+    const int width = columns - first < 4 * W ? columns - first : 4 * W;
     for (int p = 0; p < H / W; ++p)
       for (int gate = 0; gate < 4; ++gate)
         for (int lane = 0; lane < W; ++lane)
-          for (int j = 0; j < width; ++j) *out++ = u[size_t(first + j) * 4 * H + gate * H + p * W + lane];
+          for (int j = first; j < first + width; ++j)
+            *out++ = j < rows ? m[size_t(j) * 4 * H + gate * H + p * W + lane] : 0;
   }
+  return out;
 }
+
+void pack_operands(const Problem& problem, const float* w, const float* u, bool backward, float* out) {
+  const int H = problem.units, F = problem.features;
+  if (!backward) return pack_panels(H, H, u, out);
+  out = pack_transpose(H, H, u, out + 4 * size_t(H) * H);
+  if (F > 1) pack_transpose(H, F, w, out);
+}
+
+inline size_t extra_columns(int features) { return round_up(features + 1, 16); }
 
 class Forward {
  public:
-  static size_t size(int H, int rows) { return round_up(size_t(rows) * H, 16); }
+  static size_t size(const Problem& problem, int rows) { return round_up(size_t(rows) * problem.units, 16); }
 
-  Forward(int H, int rows, const float* packed, float* h, float* scratch)
-      : H_(H),
+  Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
+      : H_(problem.units),
+        F_(problem.features),
         rows_(rows),
         packed_(packed),
         h_(h),
         next_(scratch) {}
 
+  const float* h() const { return h_; }
+
   void step(const float* x, float* c, float* kept) {
+    const size_t stride = row_of_features(F_);
     for (int p = 0; p < H_ / W; ++p) {
-      const float* w = packed_ + p * kPanel;
-      const float* u = packed_ + 8 * H_ + size_t(p) * H_ * kPanel;
+      const float* w = packed_ + size_t(p) * F_ * kPanel;
+      const float* b = packed_ + 4 * size_t(H_) * F_ + p * kPanel;
+      const float* u = packed_ + 4 * size_t(H_) * (F_ + 1) + size_t(p) * H_ * kPanel;
       for_tiles(rows_, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
         V z[R][4];  // the recurrent sum first: rounded where it is small, not where a large bias is in it
@@ -78,11 +91,14 @@ class Forward {
         for (int r = 0; r < R; ++r) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate) z[r][gate] = set(0);
         multiply(z, h_ + first * H_, H_, 1, u, H_);
+        if (F_ > 1) multiply(z, x + first * stride, stride, 1, w, F_);
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) {
           LSTM_UNROLL
-          for (int gate = 0; gate < 4; ++gate)
-            z[r][gate] += fma(load(w + gate * W), set(x[first + r]), load(w + 4 * H_ + gate * W));
+          for (int gate = 0; gate < 4; ++gate) {
+            const V bias = load(b + gate * W);
+            z[r][gate] += F_ > 1 ? bias : fma(load(w + gate * W), set(x[first + r]), bias);
+          }
           const size_t unit = (first + r) * H_ + p * W;
           cell(z[r], next_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
         }
@@ -98,7 +114,7 @@ class Forward {
   }
 
  private:
-  const int H_, rows_;
+  const int H_, F_, rows_;
   const float* packed_;
   float *h_, *next_;
 };
@@ -106,22 +122,31 @@ class Forward {
 class Chunk {
  public:
   static int steps(int rows) { return rows < kSamples ? kSamples / rows : 1; }
-  static size_t size(int H, int rows) { return size_t(steps(rows)) * rows * (5 * H + kExtra); }
+  static size_t size(const Problem& problem, int rows) {
+    const size_t H = problem.units, F = problem.features;
+    return size_t(steps(rows)) * rows * (5 * H + extra_columns(F)) + rows * round_up(F, W);
+  }
 
-  Chunk(int H, int rows, const float* packed, float* scratch)
-      : H_(H),
+  Chunk(const Problem& problem, int rows, const float* packed, float* scratch)
+      : H_(problem.units),
+        F_(problem.features),
         rows_(rows),
         capacity_(steps(rows) * rows),
-        packed_(packed),
+        width_(H_ + extra_columns(F_)),
+        ut_(packed + 4 * size_t(H_) * (F_ + 1 + H_)),
         left_(scratch),
-        dz_(scratch + size_t(capacity_) * (H + kExtra)) {
-    for (size_t i = 0; i < size_t(capacity_) * (H + kExtra); ++i) left_[i] = 0;
+        dz_(left_ + capacity_ * width_),
+        dx_(dz_ + size_t(capacity_) * 4 * H_) {
+    std::fill(left_, dz_, 0.0f);
   }
 
   // The left operand of a row's weight gradients: h, x, 1.
-  float* left(int r) { return left_ + size_t(used_ + r) * (H_ + kExtra); }
+  float* left(int r) { return left_ + (used_ + r) * width_; }
 
-  static void put_pixel(float* to, float x) { to[0] = x, to[1] = 1; }
+  void put_features(float* to, const float* x) const {
+    for (int f = 0; f < F_; ++f) to[f] = x[f];
+    to[F_] = 1;
+  }
 
   void put(int r, int p, const V (&dz)[4]) {
     float* to = dz_ + (size_t(p) * capacity_ + used_ + r) * kPanel;
@@ -129,16 +154,12 @@ class Chunk {
     for (int gate = 0; gate < 4; ++gate) store(to + gate * W, dz[gate]);
   }
 
+  // dx = dz w^T, of the step that put() was called for.
+  void multiply_features() { multiply_transpose(ut_ + 4 * size_t(H_) * H_, dx_, round_up(F_, W)); }
+  const float* feature_gradients(int r) const { return dx_ + r * round_up(F_, W); }
+
   void step(float* dh) {
-    const float* ut = packed_ + 8 * H_ + 4 * size_t(H_) * H_;
-    for (int first = 0; first < H_; first += 4 * W) {
-      const int vectors = H_ - first < 4 * W ? (H_ - first) / W : 4;
-      if (vectors == 4) columns<4>(dh + first, ut);
-      if (vectors == 3) columns<3>(dh + first, ut);
-      if (vectors == 2) columns<2>(dh + first, ut);
-      if (vectors == 1) columns<1>(dh + first, ut);
-      ut += 4 * size_t(H_) * vectors * W;
-    }
+    multiply_transpose(ut_, dh, H_);
     used_ += rows_;
   }
 
@@ -147,14 +168,14 @@ class Chunk {
   void accumulate(float* sums) {
     for (int p = 0; p < H_ / W; ++p) {
       const float* dz = dz_ + size_t(p) * capacity_ * kPanel;
-      float* panel = sums + size_t(p) * (H_ + kExtra) * kPanel;
-      for_tiles(H_ + 2, [&](auto count, int first) {
+      float* panel = sums + p * width_ * kPanel;
+      for_tiles(H_ + F_ + 1, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
         V acc[R][4];  // summed for itself first: terms are rounded where the sum is still small
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate) acc[r][gate] = set(0);
-        multiply(acc, left_ + first, 1, H_ + kExtra, dz, used_);
+        multiply(acc, left_ + first, 1, width_, dz, used_);
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate) {
@@ -169,8 +190,20 @@ class Chunk {
  private:
   static constexpr int kSamples = 100;  // rows x steps: dz of a panel and its left operands stay in the first cache
 
+  // Set out (rows x columns) to the product of a step's dz and a transpose as pack_transpose() lays it out.
+  void multiply_transpose(const float* right, float* out, int columns) {
+    for (int first = 0; first < columns; first += 4 * W) {
+      const int vectors = columns - first < 4 * W ? (columns - first) / W : 4;
+      if (vectors == 4) multiply_columns<4>(right, out + first, columns);
+      if (vectors == 3) multiply_columns<3>(right, out + first, columns);
+      if (vectors == 2) multiply_columns<2>(right, out + first, columns);
+      if (vectors == 1) multiply_columns<1>(right, out + first, columns);
+      right += 4 * size_t(H_) * vectors * W;
+    }
+  }
+
   template <int N>
-  void columns(float* dh, const float* ut) {
+  void multiply_columns(const float* right, float* out, int stride) {
     for_tiles(rows_, [&](auto count, int first) {
       constexpr int R = decltype(count)::value;
       V acc[R][N];
@@ -179,15 +212,16 @@ class Chunk {
       for (int j = 0; j < N; ++j) acc[r][j] = set(0);
       for (int p = 0; p < H_ / W; ++p)
         multiply(acc, dz_ + (size_t(p) * capacity_ + used_ + first) * kPanel, kPanel, 1,
-                 ut + size_t(p) * kPanel * N * W, kPanel);
+                 right + size_t(p) * kPanel * N * W, kPanel);
       LSTM_UNROLL
       for (int r = 0; r < R; ++r) LSTM_UNROLL
-      for (int j = 0; j < N; ++j) store(dh + (first + r) * H_ + j * W, acc[r][j]);
+      for (int j = 0; j < N; ++j) store(out + (first + r) * stride + j * W, acc[r][j]);
     });
   }
 
-  const int H_, rows_, capacity_;
-  const float* packed_;
-  float *left_, *dz_;
+  const int H_, F_, rows_, capacity_;
+  const size_t width_;  // of the left operand
+  const float* ut_;
+  float *left_, *dz_, *dx_;
   int used_ = 0;
 };

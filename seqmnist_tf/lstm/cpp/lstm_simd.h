@@ -12,7 +12,6 @@ namespace {
 
 constexpr int W = LSTM_WIDTH;
 constexpr int kPanel = 4 * W;
-constexpr int kExtra = 16;  // columns beside the units' in the left operand of weight gradients: x, 1, rest of x, zeros
 
 inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -48,12 +47,28 @@ LSTM_INLINE V tanh(V x) {  // m / (m + 2), m = e^2x - 1: exact in relative terms
   return m * reciprocal(m + set(2));
 }
 
-// The pixel of every row of a segment at a step. Infinity becomes NaN, so that it cannot vanish in a saturated gate.
+// From a row's features to the next row's, where a step's are gathered.
+inline size_t row_of_features(int features) { return features == 1 ? 1 : round_up(features, 16); }
+
+// The features of every row of a segment at a step. Infinity becomes NaN, so that it cannot vanish in a saturated gate.
 inline void gather(const Problem& problem, const Segment& segment, int t, float* x) {
-  for (int r = 0; r < segment.rows; ++r) {
-    float v = problem.x[size_t(segment.order[r]) * problem.steps + t];
-    x[r] = v + 0 * v;
+  const int features = problem.features;
+  for (int r = 0; r < segment.rows; ++r, x += row_of_features(features)) {
+    const float* from = problem.x + (size_t(segment.order[r]) * problem.steps + t) * features;
+    for (int f = 0; f < features; ++f) x[f] = from[f] + 0 * from[f];
   }
+}
+
+inline size_t gathered_size(const Problem& problem, int rows) {
+  return round_up(rows * row_of_features(problem.features), 16);
+}
+
+// The rows of a matrix (rows x 4 H) of weights, panel by panel.
+void pack_panels(int H, int rows, const float* m, float* out) {
+  for (int p = 0; p < H / W; ++p)
+    for (int k = 0; k < rows; ++k)
+      for (int gate = 0; gate < 4; ++gate)
+        for (int lane = 0; lane < W; ++lane) *out++ = m[size_t(k) * 4 * H + gate * H + p * W + lane];
 }
 
 // One row's next states of a panel's units, from z; kept: null, or where the backward pass will look for them.
@@ -69,11 +84,16 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 
 // ---- products ----
 //
-// Packed weights begin with w and b in panels, 4 H floats each. The rest, and what is below, differs between tiles and
-// vectors:
-//     pack_recurrent   u, or its transpose for the backward pass, behind where u would be; recurrent_size() floats
+// Packed weights begin with w and b in panels, 4 H floats for each feature and for b. The rest, and what is below,
+// differs between tiles and vectors:
+//     pack_operands    right operands: u for the forward pass, or the transposes of u and w for the backward pass, behind
+//                      where u would be; operands_size() floats
 //     Forward          z = w x + b + u h for all rows, panel by panel
-//     Chunk            the gates' gradients of some steps: dh = dz u^T for one step, du = h^T dz for all of them
+//     Chunk            the gates' gradients of some steps: dh = dz u^T and dx = dz w^T for one step, and dw = x^T dz and
+//                      du = h^T dz for all of them, in one product: its left operand has extra_columns() beside the
+//                      units', for the features, a 1, and zeros
+//
+// One feature, a pixel, is not worth a product: z and dx are then computed element by element.
 
 #if LSTM_AMX
 #include "lstm_amx.h"
@@ -83,48 +103,58 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 #define LSTM_DONE()
 #endif
 
-size_t packed_size(int H) { return 8 * size_t(H) + recurrent_size(H); }
+size_t packed_size(const Problem& problem) {
+  return 4 * size_t(problem.units) * (problem.features + 1) + operands_size(problem);
+}
 
-void pack(int H, const float* w, const float* u, const float* b, bool backward, float* packed) {
-  for (int p = 0; p < H / W; ++p)
-    for (int gate = 0; gate < 4; ++gate)
-      for (int lane = 0; lane < W; ++lane) {
-        packed[p * kPanel + gate * W + lane] = w[gate * H + p * W + lane];
-        packed[4 * H + p * kPanel + gate * W + lane] = b[gate * H + p * W + lane];
-      }
-  pack_recurrent(H, u, backward, packed + 8 * H);
+void pack(const Problem& problem, const float* w, const float* u, const float* b, bool backward, float* packed) {
+  const int H = problem.units, F = problem.features;
+  pack_panels(H, F, w, packed);
+  pack_panels(H, 1, b, packed + 4 * size_t(H) * F);
+  pack_operands(problem, w, u, backward, packed + 4 * size_t(H) * (F + 1));
 }
 
 // ---- the two passes ----
 
-size_t forward_scratch(int H, int rows) { return round_up(rows, 16) + Forward::size(H, rows); }
+size_t forward_scratch(const Problem& problem, int rows) {
+  return gathered_size(problem, rows) + Forward::size(problem, rows);
+}
 
 void forward(const Problem& problem, const Segment& segment, const float* packed, float* h, float* c, float* kept,
-             float* scratch) {
+             float* all, float* scratch) {
   const int H = problem.units;
   float* x = scratch;
-  Forward products(H, segment.rows, packed, h, scratch + round_up(segment.rows, 16));
+  std::fill(x, x + gathered_size(problem, segment.rows), 0.0f);
+  Forward products(problem, segment.rows, packed, h, scratch + gathered_size(problem, segment.rows));
   for (int t = segment.begin; t < segment.end; ++t) {
     gather(problem, segment, t, x);
     products.step(x, c, kept);
     if (kept) kept += size_t(segment.rows) * H * kKept;
+    if (!all) continue;
+    const float* state = products.h();
+    for (int r = 0; r < segment.rows; ++r) {
+      float* to = all + (size_t(segment.order[r]) * problem.steps + t) * H;
+      for (int j = 0; j < H; j += W, state += W) store_any(to + j, load(state));
+    }
   }
   products.finish(h);
   LSTM_DONE();
 }
 
-size_t gradient_size(int H) { return 4 * size_t(H) * (H + kExtra); }
+size_t gradient_size(const Problem& problem) {
+  return 4 * size_t(problem.units) * (problem.units + extra_columns(problem.features));
+}
 
-size_t backward_scratch(int H, int rows) {
-  return round_up(rows, 16) + round_up(size_t(rows) * H, 16) + Chunk::size(H, rows);
+size_t backward_scratch(const Problem& problem, int rows) {
+  return gathered_size(problem, rows) + round_up(size_t(rows) * problem.units, 16) + Chunk::size(problem, rows);
 }
 
 void backward(const Problem& problem, const Segment& segment, const float* packed, const Kept& kept, const Kept& before,
-              float* dh, float* dc, float* sums, float* dx, float* scratch) {
-  const int H = problem.units, rows = segment.rows;
+              const Upstream& upstream, float* dh, float* dc, float* sums, float* dx, float* scratch) {
+  const int H = problem.units, F = problem.features, rows = segment.rows;
   float* x = scratch;
-  float* tanh_c = x + round_up(rows, 16);
-  Chunk chunk(H, rows, packed, tanh_c + round_up(size_t(rows) * H, 16));
+  float* tanh_c = x + gathered_size(problem, rows);
+  Chunk chunk(problem, rows, packed, tanh_c + round_up(size_t(rows) * H, 16));
   const float* now = kept.base + (segment.end - 1 - kept.first) * kept.step_stride;
   for (int r = 0; r < rows; ++r)
     for (int p = 0; p < H / W; ++p)
@@ -144,6 +174,10 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         const int unit = r * H + p * W;
         V i = load(at), f = load(at + W), g = load(at + 2 * W), o = load(at + 3 * W), c = load(earlier + 4 * W);
         V tc = load(tanh_c + unit), dh_now = load(dh + unit);
+        if (upstream.base) {
+          const size_t row = segment.order[r] * upstream.row_stride;
+          dh_now += load_any(upstream.base + row + size_t(t) * H + p * W);
+        }
         V dc_now = fma(dh_now * o, fnma(tc, tc, set(1)), load(dc + unit));
         V dz[4] = {dc_now * g * (i * (set(1) - i)), dc_now * c * (f * (set(1) - f)), dc_now * i * fnma(g, g, set(1)),
                    dh_now * tc * (o * (set(1) - o))};
@@ -152,12 +186,19 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         store(tanh_c + unit, tc);
         store(left + p * W, load(earlier + 3 * W) * tc);  // h of the step before
         chunk.put(r, p, dz);
-        if (dx) LSTM_UNROLL
+        if (dx && F == 1) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate)
           pixel_gradient = fma(load(packed + p * kPanel + gate * W), dz[gate], pixel_gradient);
       }
-      chunk.put_pixel(left + H, x[r]);
-      if (dx) dx[size_t(segment.order[r]) * problem.steps + t] = sum(pixel_gradient);
+      chunk.put_features(left + H, x + r * row_of_features(F));
+      if (dx && F == 1) dx[size_t(segment.order[r]) * problem.steps + t] = sum(pixel_gradient);
+    }
+    if (dx && F > 1) {
+      chunk.multiply_features();
+      for (int r = 0; r < rows; ++r) {
+        const float* gradient = chunk.feature_gradients(r);
+        std::copy(gradient, gradient + F, dx + (size_t(segment.order[r]) * problem.steps + t) * F);
+      }
     }
     chunk.step(dh);
     if (chunk.full() || first) chunk.accumulate(sums);
@@ -166,15 +207,20 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
   LSTM_DONE();
 }
 
-void unpack(int H, const float* sums, float* dw, float* du, float* db) {
-  for (int p = 0; p < H / W; ++p, sums += size_t(H + kExtra) * kPanel)
+void unpack(const Problem& problem, const float* sums, float* dw, float* du, float* db) {
+  const int H = problem.units, F = problem.features;
+  for (int p = 0; p < H / W; ++p, sums += size_t(H + extra_columns(F)) * kPanel)
     for (int gate = 0; gate < 4; ++gate)
       for (int lane = 0; lane < W; ++lane) {
         const float* from = sums + gate * W + lane;
         const int to = gate * H + p * W + lane;
         for (int k = 0; k < H; ++k) du[size_t(k) * 4 * H + to] += from[k * kPanel];
-        dw[to] += from[H * kPanel] + from[(H + 2) * kPanel];
-        db[to] += from[(H + 1) * kPanel];
+        for (int f = 0; f < F; ++f) {
+          float gradient = from[(H + f) * kPanel];
+          if (LSTM_AMX) gradient += from[(H + F + 1 + f) * kPanel];
+          dw[size_t(f) * 4 * H + to] += gradient;
+        }
+        db[to] += from[(H + F) * kPanel];
       }
 }
 

@@ -6,6 +6,8 @@ typedef __m512 V;
 constexpr int kTileRows = 6;  // 6 x 4 accumulators, 6 left operands and a right one: 31 of 32 registers
 LSTM_INLINE V load(const float* p) { return _mm512_load_ps(p); }
 LSTM_INLINE void store(float* p, V v) { _mm512_store_ps(p, v); }
+LSTM_INLINE V load_any(const float* p) { return _mm512_loadu_ps(p); }  // not aligned
+LSTM_INLINE void store_any(float* p, V v) { _mm512_storeu_ps(p, v); }
 LSTM_INLINE void stream(float* p, V v) { _mm512_stream_ps(p, v); }
 LSTM_INLINE V set(float v) { return _mm512_set1_ps(v); }
 LSTM_INLINE V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
@@ -29,6 +31,8 @@ typedef __m256 V;
 constexpr int kTileRows = 3;  // 3 x 4 accumulators, 3 left operands and a right one: all 16 registers
 LSTM_INLINE V load(const float* p) { return _mm256_load_ps(p); }
 LSTM_INLINE void store(float* p, V v) { _mm256_store_ps(p, v); }
+LSTM_INLINE V load_any(const float* p) { return _mm256_loadu_ps(p); }
+LSTM_INLINE void store_any(float* p, V v) { _mm256_storeu_ps(p, v); }
 LSTM_INLINE void stream(float* p, V v) { _mm256_stream_ps(p, v); }
 LSTM_INLINE V set(float v) { return _mm256_set1_ps(v); }
 LSTM_INLINE V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
@@ -54,6 +58,8 @@ typedef float32x4_t V;
 constexpr int kTileRows = 6;  // as with 512 bits: there are 32 registers
 LSTM_INLINE V load(const float* p) { return vld1q_f32(p); }
 LSTM_INLINE void store(float* p, V v) { vst1q_f32(p, v); }
+LSTM_INLINE V load_any(const float* p) { return vld1q_f32(p); }
+LSTM_INLINE void store_any(float* p, V v) { vst1q_f32(p, v); }
 LSTM_INLINE void stream(float* p, V v) { vst1q_f32(p, v); }
 LSTM_INLINE V set(float v) { return vdupq_n_f32(v); }
 LSTM_INLINE V fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
