@@ -18,8 +18,12 @@ def keras_model(workload: Workload, kernel: str = "keras", jit_compile: bool = F
     config = replace(config, train=replace(config.train, kernel=kernel))
     chosen = lstm.choose_kernel(config)
     start_tensorflow(config.train.threads, operations=1 if chosen.isa else 0)
-    layers = lstm.MeasuredSequential.of(lstm.build_model(config), chosen, workload.threads).layers
-    model = keras.Sequential([keras.Input((workload.steps, 1)), *layers])
+    keras.utils.set_random_seed(config.train.seed)
+    model = keras.Sequential([keras.Input((workload.steps, workload.features))])
+    for layer in range(workload.layers):
+        recurrent = keras.layers.LSTM(workload.units, return_sequences=layer < workload.layers - 1)
+        model.add(lstm.on_kernel(recurrent, workload.threads) if chosen.isa else recurrent)
+    model.add(keras.layers.Dense(config.model.output_size))
     lstm.compile_model(model, config)
     if jit_compile:
         model.compile(optimizer=model.optimizer, loss=model.loss, jit_compile=True)

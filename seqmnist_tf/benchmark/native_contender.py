@@ -14,7 +14,7 @@ def bare_kernel(workload: Workload) -> TimedFunctions:
     random = np.random.RandomState(0)
     units = workload.units
     scale = units**-0.5
-    shapes = ((4 * units,), (units, 4 * units), (4 * units,))
+    shapes = ((1, 4 * units), (units, 4 * units), (4 * units,))
     weights = [random.uniform(-scale, scale, shape).astype(np.float32) for shape in shapes]
     gradient = random.standard_normal((workload.batch, units)).astype(np.float32)
     readout = random.standard_normal((units, NUM_CLASSES)).astype(np.float32)

@@ -69,10 +69,11 @@ def training_text(document: dict[str, Any]) -> str:
             f"{'':<57}memory {top['memory_ms']:.1f} ms at {top['gb_per_s']:.1f} GB/s",
         ]
     if "scaling" in document:
-        lines += ["", "training step, ms      keras     native         speed-up"]
+        lines += ["", f"{'training step, ms':<22}{'keras':>10} {'native':>10} {'speed-up':>16}"]
         for row in document["scaling"]:
             keras, native = (row.get(name, float("nan")) for name in ("keras", "native"))
-            lines.append(f"{row['size']:>6} {row['value']:>5}    {keras:10,.1f} {native:10,.1f} {keras / native:16.2f}")
+            size = f"{row['size']} {row['value']}"
+            lines.append(f"{size:<22}{keras:10,.1f} {native:10,.1f} {keras / native:16.2f}")
     return "\n".join(lines)
 
 

@@ -20,7 +20,13 @@ from .workload import Workload
 MAX_ROUNDS = {"train": 21, "evaluate": 3}  # each contender has one turn in a round
 MAX_SECONDS = {"train": 100.0, "evaluate": 60.0}  # after which no further round begins
 PAUSE_SECONDS = 0.05  # between turns: threads of the contender before may still spin
-SCALING = {"batch": (25, 50, 100, 200, 400, 800), "steps": (196, 784, 1568), "units": (64, 128, 256)}
+SCALING: tuple[dict[str, int], ...] = (
+    *({"batch": batch} for batch in (25, 50, 100, 200, 400, 800)),
+    *({"steps": steps} for steps in (196, 784, 1568)),
+    *({"units": units} for units in (64, 128, 256)),
+    {"steps": 1024, "features": 3},
+    {"layers": 2},
+)
 SCALING_ROUNDS = 5
 
 Answers = dict[str, list[dict[str, Any]]]
@@ -57,16 +63,17 @@ def measure_training(workload: Workload) -> dict[str, Any]:
 
 
 def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
-    """Measure the training step of stock Keras and of the native kernel as one of its sizes changes."""
+    """Measure the training step of stock Keras and of the native kernel as its sizes change."""
     rows = []
-    for size, values in SCALING.items():
-        for value in values:
-            change: dict[str, Any] = {size: value}
-            with contender_processes(("keras", "native"), replace(workload, **change)) as started:
-                answers = take_turns(started, "train", SCALING_ROUNDS, MAX_SECONDS["train"])
-            medians = {name: row["median_ms"] for name, row in summarize_times(answers).items()}
-            rows.append({"size": size, "value": value, **medians})
-            note(f"{size} {value}: {medians}")
+    for change in SCALING:
+        values: dict[str, Any] = dict(change)
+        with contender_processes(("keras", "native"), replace(workload, **values)) as started:
+            answers = take_turns(started, "train", SCALING_ROUNDS, MAX_SECONDS["train"])
+        medians = {name: row["median_ms"] for name, row in summarize_times(answers).items()}
+        *others, (size, value) = change.items()
+        row = {"size": ", ".join([*(f"{key} {number}" for key, number in others), size]), "value": value, **medians}
+        rows.append(row)
+        note(f"{row['size']} {value}: {medians}")
     return rows
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import keras
+
 from ..config import Config
 from ..system import InputError
 from . import native
-from .layer import why_not_native
+from .layer import single_layers, why_not_native
+from .layers import is_stock
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,24 @@ class Kernel:
         return f"native-{self.isa}" if self.isa else "keras"
 
 
-def choose_kernel(config: Config) -> Kernel:
+def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:
     """Return the kernel that ``train.kernel`` selects on this machine.
 
+    Args:
+        model: the configuration's model. A layer of one's own is computed by the native kernel where it is, or stacks,
+            LSTMs of Keras; without the model this is not known, and the answer is stock Keras.
+
     Raises:
-        InputError: it is ``native`` and the native kernel cannot be used.
+        InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
     """
     if config.train.kernel == "keras":
         return Kernel(None)
-    reason = why_not_native()
-    if config.model.layer != "LSTM":
-        reason = f"model.layer is {config.model.layer}"
-    elif config.model.hidden_size % native.UNIT_MULTIPLE:
-        reason = f"model.hidden_size is {config.model.hidden_size}, not a multiple of {native.UNIT_MULTIPLE}"
+    reason, layer = why_not_native(), config.model.layer
+    if model is None and not is_stock(config):
+        return Kernel(None)
+    parts = single_layers(model.layers[0]) if model else []
+    if layer != "LSTM" and not any(type(part) is keras.layers.LSTM for part in parts):
+        reason = f"model.layer is {layer}"
     if reason is None:
         return Kernel(native.instruction_set())
     if config.train.kernel == "native":

@@ -94,13 +94,33 @@ class LSTM(keras.layers.LSTM):
         for key, value in SUPPORTED.items():
             if config[key] != value:
                 return f"{key} is {config[key]!r}, not {value!r}"
-        if self.units % native.UNIT_MULTIPLE:
-            return f"units are {self.units}, not a multiple of {native.UNIT_MULTIPLE}"
         if initial_state is not None or mask is not None:
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
             return f"sequences are {sequences.dtype.name} and weights {self.variable_dtype}, not float32"
         return why_not_native()
+
+
+def single_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """Return the layers of a ``keras.Sequential``, of those within it too; of another layer, the layer."""
+    if type(layer) is not keras.Sequential:
+        return [layer]
+    return [single for inner in layer.layers for single in single_layers(inner)]
+
+
+def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
+    """Return a layer that computes the same with the same weights, and its LSTMs of Keras on the native kernel.
+
+    Args:
+        layer: an LSTM of Keras, or a ``keras.Sequential`` with some; any other layer is returned as it is.
+        threads: CPU threads of the kernel; 0 is all cores.
+    """
+    if type(layer) is keras.layers.LSTM:
+        return LSTM.sharing(layer, threads)
+    if type(layer) is keras.Sequential:
+        shape = keras.Input(layer.input_shape[1:])
+        return keras.Sequential([shape, *(on_kernel(inner, threads) for inner in layer.layers)], name=layer.name)
+    return layer
 
 
 def why_not_native() -> str | None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ..config import NOISY_PARTS
 from .kernel import Kernel
-from .layer import LSTM
+from .layer import on_kernel
 
 
 def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
@@ -40,7 +40,7 @@ class MeasuredSequential(keras.Sequential):
 
     @classmethod
     def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
-        """Return a measured Sequential over the layers of ``model``, its LSTM computed by ``kernel``.
+        """Return a measured Sequential over the layers of ``model``, its LSTMs computed by ``kernel``.
 
         Args:
             model: stock layers, which own the weights.
@@ -49,7 +49,7 @@ class MeasuredSequential(keras.Sequential):
         """
         recurrent_layer, *others = model.layers
         if kernel.isa:
-            recurrent_layer = LSTM.sharing(recurrent_layer, threads)
+            recurrent_layer = on_kernel(recurrent_layer, threads)
         return cls([keras.Input(model.input_shape[1:]), recurrent_layer, *others])
 
     @property

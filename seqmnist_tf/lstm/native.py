@@ -25,7 +25,7 @@ from ..system import InputError
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cpp"
 ISAS = ("avx2", "avx512", "amx", "neon")  # the library's numbers for them; on x86-64 a later one is faster
-UNIT_MULTIPLE = 16  # units come in whole vectors
+UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
 ALIGNMENT = 64
@@ -106,6 +106,10 @@ def forward(
     sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
     _require_threads(threads)
+    if units % UNIT_MULTIPLE:
+        weights = _fill_up(kernel, recurrent, bias)
+        states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
+        return np.ascontiguousarray(states[..., :units]), kept
     isa = ISAS.index(instruction_set())
     states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
@@ -141,6 +145,14 @@ def backward(
     _require_threads(threads)
     kept, gradient = _contiguous(kept), _contiguous(gradient)
     all_steps = gradient.ndim == 3
+    if units % UNIT_MULTIPLE:
+        weights = _fill_up(kernel, recurrent, bias)
+        gradient = np.pad(gradient, [*[(0, 0)] * (gradient.ndim - 1), (0, -units % UNIT_MULTIPLE)])
+        *wide, of_x = backward(sequences, weights, kept, gradient, threads=threads, want_sequences=want_sequences)
+        of_kernel, of_recurrent, of_bias = (
+            of.reshape(*of.shape[:-1], 4, -1)[..., :units].reshape(*of.shape[:-1], 4 * units) for of in wide
+        )
+        return of_kernel, np.ascontiguousarray(of_recurrent[:units]), of_bias, of_x
     if gradient.shape != ((n, steps, units) if all_steps else (n, units)) or kept.shape != (
         _kept_size(n, steps, units),
     ):
@@ -178,13 +190,24 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
 
 def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, int]:
     shapes, features, units = [array.shape for array in weights], sequences.shape[-1], weights[1].shape[0]
-    fits = sequences.ndim == 3 and min(sequences.shape[1:]) > 0 and units > 0 and units % UNIT_MULTIPLE == 0
+    fits = sequences.ndim == 3 and min(*sequences.shape[1:], units) > 0
     if not fits or shapes != [(features, 4 * units), (units, 4 * units), (4 * units,)]:
         raise ValueError(
-            "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,), with units a "
-            f"multiple of {UNIT_MULTIPLE} (got {[sequences.shape, *shapes]})"
+            "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,) "
+            f"(got {[sequences.shape, *shapes]})"
         )
     return (*sequences.shape, units)
+
+
+def _fill_up(*weights: np.ndarray) -> list[np.ndarray]:
+    """Return kernel, recurrent kernel and bias with units up to a multiple of ``UNIT_MULTIPLE``, whose states are 0."""
+    units = weights[1].shape[0]
+    more = (0, -units % UNIT_MULTIPLE)
+    wide = []
+    for array, rows in zip(weights, ([(0, 0)], [more], []), strict=True):
+        gates = np.pad(array.reshape(*array.shape[:-1], 4, units), [*rows, (0, 0), more])
+        wide.append(gates.reshape(*gates.shape[:-2], -1))
+    return wide
 
 
 def _kept_size(n: int, steps: int, units: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
-from ..lstm import Kernel, build_model, choose_kernel, make_trainable, native, swap_averages
+from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
 from ..system import InputError, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
 
@@ -134,10 +134,11 @@ def replay_run(
     recorded = recorded if full else recorded[:REPLAYED_BATCHES]
     if not recorded:
         raise InputError(f"{run.path} has no batches in steps.csv")
-    with _kernel_of(run.config, environment["kernel"]) as (config, kernel):
+    with _kernel_of(run.config, environment["kernel"]) as config:
+        model = build_model(config, run.layer_file)
+        kernel = choose_kernel(config, model)
         exact = agrees_exactly(environment, kernel.name)
         comparison = LossComparison(recorded, exact)
-        model = build_model(config, run.layer_file)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
         stream = batches(data.read(config), config, 0).take(len(recorded))
@@ -174,8 +175,8 @@ def same_weights(run: RunDirectory, model: keras.Model, *, allow_code: bool = Fa
 
 
 @contextlib.contextmanager
-def _kernel_of(config: Config, recorded: str) -> Iterator[tuple[Config, Kernel]]:
-    """Choose the kernel that a run recorded, if this machine has it, else the machine's own."""
+def _kernel_of(config: Config, recorded: str) -> Iterator[Config]:
+    """Let ``config`` choose the kernel that a run recorded, if this machine has it, else the machine's own."""
     before = os.environ.get("SEQMNIST_ISA")
     isa = recorded.removeprefix("native-")
     choice = replace(config, train=replace(config.train, kernel="keras" if recorded == "keras" else "auto"))
@@ -186,7 +187,7 @@ def _kernel_of(config: Config, recorded: str) -> Iterator[tuple[Config, Kernel]]
                 native.instruction_set()
             except native.UnavailableError:
                 del os.environ["SEQMNIST_ISA"]
-        yield choice, choose_kernel(choice)
+        yield choice
     finally:
         os.environ.pop("SEQMNIST_ISA", None)
         if before is not None:

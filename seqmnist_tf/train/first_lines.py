@@ -8,7 +8,7 @@ import keras
 
 from ..config import Config
 from ..data import Splits
-from ..lstm import recurrent_weights
+from ..lstm import Kernel, recurrent_weights
 from ..system import say
 from .run_directory import RunDirectory
 
@@ -32,6 +32,14 @@ def announce_origin(git: dict[str, Any]) -> None:
             "this run cannot be published as a record: the package, pyproject.toml or setup.py differ from the commit "
             "(commit them first)"
         )
+
+
+def announce_kernel(kernel: Kernel) -> None:
+    """Say what computes the LSTM, and why where it is not the native kernel."""
+    if kernel.isa:
+        say(f"LSTM on the native kernel ({kernel.isa})")
+    elif kernel.reason:
+        say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
 
 
 def announce_model(config: Config, model: keras.Sequential) -> None:

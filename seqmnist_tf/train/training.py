@@ -30,13 +30,12 @@ from ..system import (
     describe_environment,
     first_line,
     replace_atomically,
-    say,
     start_tensorflow,
     warn,
 )
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import order_hash, require_own_files, restore
-from .first_lines import announce_model, announce_origin, announce_run
+from .first_lines import announce_kernel, announce_model, announce_origin, announce_run
 from .metrics import evaluate_model, load_final_model
 from .page import write_page
 from .run_directory import RunDirectory
@@ -95,11 +94,13 @@ def train(
         config = validate(config)
         order = pixel_order(config.task.permutation)
         RunDirectory.refuse_existing(path)
-        kernel = _start(config)
+        _start_tensorflow(config)
         config = match_units(config, file)
         check_layer(config, file)
         source = file.read_bytes() if file else None
         model = build_model(config, file)
+        kernel = choose_kernel(config, model)
+        announce_kernel(kernel)
         announce_model(config, model)
         splits = load_splits(config, order)
         record = describe_environment(command, config.train.threads, kernel.name)
@@ -139,7 +140,10 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
             return summary
         config, order = run.config, run.pixel_order()
         require_own_files(run, config)
-        kernel = _start(config)
+        _start_tensorflow(config)
+        model = build_model(config, run.layer_file)
+        kernel = choose_kernel(config, model)
+        announce_kernel(kernel)
         first = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
         for key in ("threads", "kernel", "device", "onednn", "versions"):
@@ -151,20 +155,14 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
                 "published"
             )
         record = {**first, "resumed": [*first.get("resumed", []), now]}
-        model, splits = build_model(config, run.layer_file), load_splits(config, order)
+        splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)
         return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
-def _start(config: Config) -> Kernel:
-    """Choose the kernel, start TensorFlow with the threads that suit it, and say which kernel it is."""
-    kernel = choose_kernel(config)
-    start_tensorflow(config.train.threads, operations=1 if kernel.isa else 0)
-    if kernel.isa:
-        say(f"LSTM on the native kernel ({kernel.isa})")
-    elif kernel.reason:
-        say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
-    return kernel
+def _start_tensorflow(config: Config) -> None:
+    """Start TensorFlow with the threads that suit the kernel."""
+    start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
 
 
 def _fit(

@@ -49,6 +49,8 @@ def test_a_workload_has_the_sequences_that_the_baseline_reads(workload: Workload
         kept = workload.sequences(split)
         assert kept.shape == (len(pixels), 56, 1)
         np.testing.assert_array_equal(kept[:, [0, -1]], sequences[:, [0, -1]])
+    wide = Workload(workload.data, steps=28, features=28).sequences("test")
+    np.testing.assert_array_equal(wide, whole.sequences("test").reshape(-1, 28, 28))
     assert whole.labels().dtype == np.int32
     np.testing.assert_array_equal(whole.labels(), examples["train"].labels)
 
@@ -84,7 +86,7 @@ def test_the_document_and_its_text(
 ) -> None:
     monkeypatch.setattr(benchmark_command, "Workload", lambda data, threads: workload)
     monkeypatch.setattr(training, "MAX_ROUNDS", {"train": 3, "evaluate": 1})
-    monkeypatch.setattr(training, "SCALING", {"batch": (4,)})
+    monkeypatch.setattr(training, "SCALING", ({"batch": 4}, {"steps": 20, "features": 3}, {"layers": 2}))
     monkeypatch.setattr(training, "CONTENDERS", {name: CONTENDERS[name] for name in ("keras", "native")})
     result = command(benchmark_command.main, "--scaling", "--json")
     assert result.status == 0, result.err
@@ -100,8 +102,10 @@ def test_the_document_and_its_text(
     assert document["train_step"]["keras"]["turns"] == 3
     assert document["ratio_native"] == document["train_step"]["native"]["ratio"]
     assert 0 < document["limit"]["limit_ms"] < document["train_step"]["native"]["median_ms"]
-    (row,) = document["scaling"]
-    assert (row["size"], row["value"]) == ("batch", 4)
+    row = document["scaling"][0]
+    sizes = [(row["size"], row["value"]) for row in document["scaling"]]
+    assert sizes == [("batch", 4), ("steps 20, features", 3), ("layers", 2)]
+    assert all(row["keras"] > 0 and row["native"] > 0 for row in document["scaling"])
     published = json.loads((ROOT / "results" / "benchmark.json").read_text())
     assert set(document) == set(published)
     assert set(document["train_step"]["native"]) == set(published["train_step"]["native"])
@@ -111,7 +115,8 @@ def test_the_document_and_its_text(
         "stock Keras (keras)",
         "Keras on the native kernel (native)",
         "limit of a training step",
-        "batch     4",
+        "batch 4 ",
+        "steps 20, features 3 ",
     ):
         assert part in text
     monkeypatch.setattr(benchmark_command, "measure_training", lambda _: document)
@@ -140,12 +145,13 @@ def test_contenders_take_turns() -> None:
     assert turns == ["keras"]
 
 
-def test_a_contender_that_cannot_start_is_left_out(workload: Workload, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = Workload(workload.data, batch=8, steps=56, units=10, threads=1)
-    with contender_processes(["native"], bad) as started:
+def test_a_contender_that_cannot_start_is_left_out(
+    workload: Workload, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQMNIST_ISA", "sse")
+    with contender_processes(["native"], workload) as started:
         assert started == []
-    err = capsys.readouterr().err
-    assert "warning: left out: contender native: InputError: train.kernel must be auto or keras here" in err
+    assert "warning: left out: contender native: InputError: SEQMNIST_ISA must be avx2" in capsys.readouterr().err
 
 
 def test_a_contender_that_dies_is_named(workload: Workload) -> None:

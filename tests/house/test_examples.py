@@ -37,7 +37,11 @@ ROOMS = ["seqmnist_tf"] + [
     f"seqmnist_tf.{module.name}" for module in pkgutil.iter_modules(seqmnist_tf.__path__) if module.ispkg
 ]
 # Units that match the baseline's 67,850 parameters, the parameters of that model, and what recurrent noise acts on.
-EXAMPLES = [("min_lstm", 147, 67_630, []), ("ur_lstm", 128, 67_850, ["recurrent_kernel"])]
+EXAMPLES = [
+    ("min_lstm", 147, 67_630, []),
+    ("stacked_lstm", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),
+    ("ur_lstm", 128, 67_850, ["recurrent_kernel"]),
+]
 ELSEWHERE = {
     "MyLayer",
     "Path",
@@ -178,7 +182,7 @@ def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
 
 @pytest.mark.parametrize(("file", "units", "parameters", "noisy"), EXAMPLES)
 def test_the_examples_are_admitted_and_matched(file: str, units: int, parameters: int, noisy: list[str]) -> None:
-    name = {"min_lstm": "MinLSTM", "ur_lstm": "URLSTM"}[file]
+    name = {"min_lstm": "MinLSTM", "stacked_lstm": "StackedLSTM", "ur_lstm": "URLSTM"}[file]
     values = {"model.layer": f"{ROOT / 'examples' / file}.py:{name}", "model.match_parameters": 67_850}
     config = lstm.match_units(cfg.validate(cfg.with_values(cfg.Config(), values)))
     lstm.check_layer(config)

@@ -292,15 +292,19 @@ def test_the_layer_is_stock_keras_s_lstm() -> None:
 
 
 @pytest.mark.parametrize("all_steps", [False, True])
-@pytest.mark.parametrize(("n", "features"), [(33, 3), (5, 64), (9, 130), (26, 1)])
-def test_features_and_states_of_all_steps_are_those_of_stock_keras(n: int, features: int, all_steps: bool) -> None:
-    stock = keras.layers.LSTM(48, return_sequences=all_steps)
+@pytest.mark.parametrize(
+    ("n", "features", "units"), [(33, 3, 48), (5, 64, 32), (9, 130, 16), (26, 1, 48), (7, 3, 20), (7, 1, 1), (7, 1, 74)]
+)
+def test_features_units_and_states_of_all_steps_are_those_of_stock_keras(
+    n: int, features: int, units: int, all_steps: bool
+) -> None:
+    stock = keras.layers.LSTM(units, return_sequences=all_steps)
     stock.build((None, 30, features))
     ours = LSTM.sharing(stock)
     random = np.random.RandomState(features)
     x = random.standard_normal((n, 30, features)).astype(np.float32)
     x[:, :12] = x[0, 0]  # all rows begin with the same steps
-    weighting = random.standard_normal((n, 30, 48) if all_steps else (n, 48)).astype(np.float32)
+    weighting = random.standard_normal((n, 30, units) if all_steps else (n, units)).astype(np.float32)
     results = []
     for lstm in (stock, ours):
         for wrt_x in (False, True):  # the gradient of sequences is computed in another way
@@ -436,7 +440,6 @@ def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
         ({"recurrent_dropout": 0.1}, (3, 20, 1), None, "recurrent_dropout is 0.1"),
         ({"return_state": True}, (3, 20, 1), None, "return_state is True"),
         ({"go_backwards": True}, (3, 20, 1), None, "go_backwards is True"),
-        ({"units": 20}, (3, 20, 1), None, "units are 20, not a multiple of 16"),
         ({}, (3, 20, 2), masked, "an initial state or a mask is given"),
         ({"dtype": "float64"}, (3, 20, 1), None, "float64"),
     ],

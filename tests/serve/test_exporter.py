@@ -306,7 +306,12 @@ def test_export_says_what_it_does_and_what_it_exported(command: Callable[..., Re
     ]
 
 
-OTHER_LAYERS = {"GRU": "GRU", "SimpleRNN": "SimpleRNN", "own": f"{ROOT}/examples/min_lstm.py:MinLSTM"}
+OTHER_LAYERS = {
+    "GRU": "GRU",
+    "SimpleRNN": "SimpleRNN",
+    "min_lstm": f"{ROOT}/examples/min_lstm.py:MinLSTM",
+    "stacked_lstm": f"{ROOT}/examples/stacked_lstm.py:StackedLSTM",
+}
 
 
 @pytest.mark.parametrize("layer", OTHER_LAYERS)
@@ -314,8 +319,8 @@ def test_another_layer_has_the_signatures_that_mean_something_for_it(
     command: Callable[..., Result], in_tmp: Path, layer: str
 ) -> None:
     run = finished_run(in_tmp / "run", model__layer=OTHER_LAYERS[layer])
-    if layer == "own":
-        (run.path / "layer.py").write_bytes((ROOT / "examples" / "min_lstm.py").read_bytes())
+    if ":" in OTHER_LAYERS[layer]:
+        (run.path / "layer.py").write_bytes((ROOT / "examples" / f"{layer}.py").read_bytes())
         refused = command(main, "run")
         assert (refused.status, refused.out) == (2, "") and "then give --allow-code" in refused.err
     result = command(main, "run", "--allow-code")

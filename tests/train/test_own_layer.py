@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from examples.min_lstm import MinLSTM
@@ -16,11 +17,12 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf import evaluate, train
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
 from tests.lstm.test_layers import GOOD
-from tests.toy import SMALL
+from tests.lstm.test_native import isas
+from tests.toy import ROOT, SMALL, run_train
 
 Call = Callable[..., Result]
 
@@ -47,6 +49,40 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
         (own.path / name).unlink()
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert own.summary == summary
+
+
+@pytest.mark.skipif(not isas(), reason="no native kernel")
+def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
+    command: Call, in_tmp: Path, toy: None
+) -> None:
+    layer = f"--model.layer={ROOT}/examples/stacked_lstm.py:StackedLSTM"
+    words = [*SMALL, layer, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
+    result = command(train_main, *words, "--run-dir=whole", "--train.kernel=native")
+    assert result.status == 0, result.err
+    assert f"LSTM on the native kernel ({isas()[-1]})" in result.out and "no effect" not in result.out
+    whole = RunDirectory(in_tmp / "whole")
+    assert whole.environment["kernel"] == f"native-{isas()[-1]}"
+    model = load_final_model(whole, allow_code=True)
+    assert [type(part) for part in model.layers[0].layers] == [keras.layers.LSTM] * 2
+    assert model.count_params() == 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1) + 130
+
+    command(train_main, *words, "--run-dir=stock", "--train.kernel=keras")
+    for ours, stock in zip(whole.history(), RunDirectory(in_tmp / "stock").history(), strict=True):
+        assert ours["train_loss"] == pytest.approx(stock["train_loss"], rel=1e-5)
+        assert ours["test_loss"] == pytest.approx(stock["test_loss"], rel=1e-5)
+    run_train(*words, f"--run-dir={in_tmp / 'killed'}", "--train.kernel=native", KILL="step:5")
+    assert run_train("--resume", f"--run-dir={in_tmp / 'killed'}").returncode == 0
+    killed = load_final_model(RunDirectory(in_tmp / "killed"), allow_code=True)
+    assert all(np.array_equal(a, b) for a, b in zip(killed.get_weights(), model.get_weights(), strict=True))
+
+
+def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(command: Call, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(GOOD)
+    refused = command(train_main, *SMALL, "--model.layer=own.py:Last", "--train.kernel=native", "--run-dir=run")
+    assert (refused.status, Path("run").exists()) == (2, False)
+    assert refused.err == (
+        "error: train.kernel must be auto or keras here (got 'native'): model.layer is own.py:Last\n"
+    )
 
 
 def test_a_layer_of_a_notebook_is_kept_with_its_run(in_tmp: Path, toy: None) -> None:
