@@ -118,7 +118,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
         (["--task.permutation", "file:bad"], "each of 0 to 783 once (got 'bad': 3 values, 2 distinct)"),
         (["--config", "none.json"], "cannot read configuration none.json: No such file or directory"),
         (["--config", "bad"], "configuration bad is not valid JSON"),
-        (["--train.kernel", "native", "--model.hidden-size", "8"], "train.kernel must be auto or keras here"),
+        (["--train.kernel", "native", "--model.layer", "GRU"], "train.kernel must be auto or keras here"),
         (["--run-dir", "taken"], "run directory taken exists already"),
         (["--run-dir", "bad/run"], "run directory bad/run cannot be made: "),
         (["--resume"], "--resume needs --run-dir"),
