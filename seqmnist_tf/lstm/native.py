@@ -8,13 +8,14 @@ keeps nothing between calls, so that it may be used from several threads and aft
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import functools
 import hashlib
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -225,8 +226,9 @@ def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | N
 
 
 # Memory for kept values returns here when its last array is gone: to allocate 200 MB for a batch of 100 again took 4 to
-# 12 ms of a step of 66 ms.
-_free: collections.deque[mmap.mmap] = collections.deque(maxlen=2)
+# 12 ms of a step of 66 ms. A step may keep several at a time: one for each noisy part of its batch or layer of a stack.
+_free: collections.deque[mmap.mmap] = collections.deque()
+MAX_FREE = 2**29  # bytes; above them, the two latest stay
 
 
 def _take(floats: int) -> np.ndarray:
@@ -245,9 +247,15 @@ def _take(floats: int) -> np.ndarray:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
-    give_back: Callable[[mmap.mmap], None] = _free.append
-    weakref.finalize(array, give_back, memory)
+    weakref.finalize(array, _give_back, memory)
     return array
+
+
+def _give_back(memory: mmap.mmap) -> None:
+    _free.append(memory)
+    with contextlib.suppress(IndexError):  # another thread may take from it
+        while len(_free) > 2 and sum(map(len, tuple(_free))) > MAX_FREE:
+            _free.popleft()
 
 
 def _reuse(size: int) -> mmap.mmap | None:
