@@ -164,6 +164,7 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
     const bool first = t == segment.begin;
     const float* previous = first ? before.base : now - kept.step_stride;
     const size_t previous_stride = first ? before.row_stride : kept.row_stride;
+    const float* ahead = t - segment.begin < 2 ? now : now - 2 * kept.step_stride;  // to be fetched from memory
     gather(problem, segment, t, x);
     for (int r = 0; r < rows; ++r) {
       float* left = chunk.left(r);
@@ -172,6 +173,8 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         const float* at = now + r * kept.row_stride + p * kKept * W;
         const float* earlier = previous + r * previous_stride + p * kKept * W;
         const int unit = r * H + p * W;
+        for (int line = 0; line < kKept * W; line += 16)
+          __builtin_prefetch(ahead + r * kept.row_stride + p * kKept * W + line);
         V i = load(at), f = load(at + W), g = load(at + 2 * W), o = load(at + 3 * W), c = load(earlier + 4 * W);
         V tc = load(tanh_c + unit), dh_now = load(dh + unit);
         if (upstream.base) {
@@ -209,19 +212,21 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
 
 void unpack(const Problem& problem, const float* sums, float* dw, float* du, float* db) {
   const int H = problem.units, F = problem.features;
-  for (int p = 0; p < H / W; ++p, sums += size_t(H + extra_columns(F)) * kPanel)
+  const auto add = [&](const float* from, float* to) {  // a row of a panel
     for (int gate = 0; gate < 4; ++gate)
-      for (int lane = 0; lane < W; ++lane) {
-        const float* from = sums + gate * W + lane;
-        const int to = gate * H + p * W + lane;
-        for (int k = 0; k < H; ++k) du[size_t(k) * 4 * H + to] += from[k * kPanel];
-        for (int f = 0; f < F; ++f) {
-          float gradient = from[(H + f) * kPanel];
-          if (LSTM_AMX) gradient += from[(H + F + 1 + f) * kPanel];
-          dw[size_t(f) * 4 * H + to] += gradient;
-        }
-        db[to] += from[(H + F) * kPanel];
-      }
+      for (int lane = 0; lane < W; ++lane) to[gate * H + lane] += from[gate * W + lane];
+  };
+  for (int p = 0; p < H / W; ++p, sums += size_t(H + extra_columns(F)) * kPanel) {
+    for (int k = 0; k < H; ++k) add(sums + k * kPanel, du + size_t(k) * 4 * H + p * W);
+    const float* features = sums + H * kPanel;
+    for (int f = 0; f < F; ++f) {
+      alignas(64) float whole[kPanel];
+      for (int i = 0; i < kPanel; ++i)
+        whole[i] = features[f * kPanel + i] + (LSTM_AMX ? features[(F + 1 + f) * kPanel + i] : 0);
+      add(whole, dw + size_t(f) * 4 * H + p * W);
+    }
+    add(features + F * kPanel, db + p * W);
+  }
 }
 
 #if LSTM_AMX
