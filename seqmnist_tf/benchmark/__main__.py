@@ -37,7 +37,9 @@ def main(argv: list[str]) -> int:
         "Some two minutes.",
     )
     parser.add_argument("subject", nargs="?", choices=("training", "serving"), default="training")
-    parser.add_argument("--scaling", action="store_true", help="training: also by batch size, number of steps, units")
+    parser.add_argument(
+        "--scaling", action="store_true", help="training: also by batch size, steps, features, units, layers"
+    )
     parser.add_argument(
         "--model-dir", type=Path, metavar="DIR", help=f"serving: the versions (default: {DEFAULT_FOLDER})"
     )

@@ -136,7 +136,7 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
         if recipe[key] != OPTIONS[key].default:
             values[key] = OPTIONS[key].default
             notes.append(
-                f"{name}: `{key}` has no meaning for it and is left at its default, {json.dumps(values[key])} "
+                f"{name}: `{key}` is not applied to it and is left at its default, {json.dumps(values[key])} "
                 f"({first.name} has {json.dumps(recipe[key])})."
             )
     config = _with_overrides(cfg.with_values(first.recipe, values), overrides)

@@ -9,7 +9,7 @@ import keras
 from ..config import Config
 from ..system import InputError
 from . import native
-from .layer import single_layers, why_not_native
+from .layer import single_layers, unsupported_argument, why_not_native
 from .layers import is_stock
 
 
@@ -36,7 +36,7 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
 
     Args:
         model: the configuration's model. A layer of one's own is computed by the native kernel where it is, or stacks,
-            LSTMs of Keras; without the model this is not known, and the answer is stock Keras.
+            LSTMs of Keras that the kernel supports; without the model this is not known, and the answer is stock Keras.
 
     Raises:
         InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
@@ -47,8 +47,9 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
     if model is None and not is_stock(config):
         return Kernel(None)
     parts = single_layers(model.layers[0]) if model else []
-    if layer != "LSTM" and not any(type(part) is keras.layers.LSTM for part in parts):
-        reason = f"model.layer is {layer}"
+    problems = [unsupported_argument(part) for part in parts if type(part) is keras.layers.LSTM]
+    if layer != "LSTM" and None not in problems:
+        reason = "".join([f"model.layer is {layer}", *(f", whose {problem}" for problem in problems[:1])])
     if reason is None:
         return Kernel(native.instruction_set())
     if config.train.kernel == "native":

@@ -90,10 +90,8 @@ class LSTM(keras.layers.LSTM):
 
     def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
         """Return why the kernel cannot compute this call, or None."""
-        config = self.get_config()
-        for key, value in SUPPORTED.items():
-            if config[key] != value:
-                return f"{key} is {config[key]!r}, not {value!r}"
+        if reason := unsupported_argument(self):
+            return reason
         if initial_state is not None or mask is not None:
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
@@ -108,14 +106,24 @@ def single_layers(layer: keras.Layer) -> list[keras.Layer]:
     return [single for inner in layer.layers for single in single_layers(inner)]
 
 
+def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
+    """Return which argument of an LSTM the kernel does not support, or None."""
+    config = layer.get_config()
+    for key, value in SUPPORTED.items():
+        if config[key] != value:
+            return f"{key} is {config[key]!r}, not {value!r}"
+    return None
+
+
 def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
     """Return a layer that computes the same with the same weights, and its LSTMs of Keras on the native kernel.
 
     Args:
-        layer: an LSTM of Keras, or a ``keras.Sequential`` with some; any other layer is returned as it is.
+        layer: an LSTM of Keras whose arguments the kernel supports, or a ``keras.Sequential`` with some; any other
+            layer is returned as it is.
         threads: CPU threads of the kernel; 0 is all cores.
     """
-    if type(layer) is keras.layers.LSTM:
+    if type(layer) is keras.layers.LSTM and unsupported_argument(layer) is None:
         return LSTM.sharing(layer, threads)
     if type(layer) is keras.Sequential:
         shape = keras.Input(layer.input_shape[1:])

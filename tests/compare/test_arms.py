@@ -57,7 +57,7 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     }
     assert difference == {"model.layer": "GRU", "model.forget_bias": None}
     assert layer.notes == (
-        'GRU: `model.forget_bias` has no meaning for it and is left at its default, null (strong has "chrono").',
+        'GRU: `model.forget_bias` is not applied to it and is left at its default, null (strong has "chrono").',
     )
 
 

@@ -83,7 +83,7 @@ def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> N
     assert (run.path / "layer.py").read_text() == GOOD
     report = (in_tmp / "out/report.md").read_text()
     for note in (
-        "Last: `model.forget_bias` has no meaning for it and is left at its default, null (chrono has",
+        "Last: `model.forget_bias` is not applied to it and is left at its default, null (chrono has",
         "Last: 12 units were chosen to match 146 parameters; the model has 142 (-4).",
     ):
         assert note in report

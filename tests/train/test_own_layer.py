@@ -76,13 +76,28 @@ def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
     assert all(np.array_equal(a, b) for a, b in zip(killed.get_weights(), model.get_weights(), strict=True))
 
 
-def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(command: Call, in_tmp: Path, toy: None) -> None:
-    (in_tmp / "own.py").write_text(GOOD)
-    refused = command(train_main, *SMALL, "--model.layer=own.py:Last", "--train.kernel=native", "--run-dir=run")
+@pytest.mark.skipif(not isas(), reason="no native kernel")
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (GOOD, "model.layer is own.py:Last"),
+        (
+            "import keras\ndef Last(units):\n    return keras.layers.LSTM(units, dropout=0.5)\n",
+            "model.layer is own.py:Last, whose dropout is 0.5, not 0",
+        ),
+    ],
+)
+def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
+    source: str, reason: str, command: Call, in_tmp: Path, toy: None
+) -> None:
+    (in_tmp / "own.py").write_text(source)
+    words = [*SMALL, "--model.layer=own.py:Last", "--train.n-epochs=1"]
+    refused = command(train_main, *words, "--train.kernel=native", "--run-dir=run")
     assert (refused.status, Path("run").exists()) == (2, False)
-    assert refused.err == (
-        "error: train.kernel must be auto or keras here (got 'native'): model.layer is own.py:Last\n"
-    )
+    assert refused.err == f"error: train.kernel must be auto or keras here (got 'native'): {reason}\n"
+    result = command(train_main, *words, "--run-dir=run")
+    assert f"LSTM on stock Keras, which takes several times as long: {reason}\n" in result.out
+    assert RunDirectory(Path("run")).environment["kernel"] == "keras" and "warning" not in result.err.lower()
 
 
 def test_a_layer_of_a_notebook_is_kept_with_its_run(in_tmp: Path, toy: None) -> None:
