@@ -116,7 +116,7 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     source = _read_layer(config, file)
     config = match_units(config, file)
     check_layer(config, file)
-    choose_kernel(config)
+    choose_kernel(config, build_model(config, file))
     return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
 
 

@@ -3,6 +3,7 @@ from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
 from .layer import LSTM as LSTM
 from .layer import lstm_states as lstm_states
+from .layer import lstms_for_kernel as lstms_for_kernel
 from .layer import on_kernel as on_kernel
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects

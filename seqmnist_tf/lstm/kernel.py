@@ -9,7 +9,7 @@ import keras
 from ..config import Config
 from ..system import InputError
 from . import native
-from .layer import single_layers, unsupported_argument, why_not_native
+from .layer import lstms_for_kernel, why_not_native
 from .layers import is_stock
 
 
@@ -46,9 +46,8 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
     reason, layer = why_not_native(), config.model.layer
     if model is None and not is_stock(config):
         return Kernel(None)
-    parts = single_layers(model.layers[0]) if model else []
-    problems = [unsupported_argument(part) for part in parts if type(part) is keras.layers.LSTM]
-    if layer != "LSTM" and None not in problems:
+    found, problems = lstms_for_kernel(model.layers[0]) if model else ([], [])
+    if layer != "LSTM" and not found:
         reason = "".join([f"model.layer is {layer}", *(f", whose {problem}" for problem in problems[:1])])
     if reason is None:
         return Kernel(native.instruction_set())

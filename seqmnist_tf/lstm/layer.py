@@ -94,16 +94,31 @@ class LSTM(keras.layers.LSTM):
             return reason
         if initial_state is not None or mask is not None:
             return "an initial state or a mask is given"
-        if sequences.dtype != tf.float32 or self.variable_dtype != "float32":
-            return f"sequences are {sequences.dtype.name} and weights {self.variable_dtype}, not float32"
+        if sequences.dtype != tf.float32:
+            return f"sequences are {sequences.dtype.name}, not float32"
         return why_not_native()
 
 
-def single_layers(layer: keras.Layer) -> list[keras.Layer]:
-    """Return the layers of a ``keras.Sequential``, of those within it too; of another layer, the layer."""
+def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[str]]:
+    """Return the LSTMs of Keras that a layer is or stacks and the kernel can compute, and why it cannot compute others.
+
+    Args:
+        layer: LSTMs are looked for in the layer and, if it is a ``keras.Sequential``, in its layers.
+    """
+    found: list[keras.layers.LSTM] = []
+    reasons, masked = [], False
+    for single in _single_layers(layer):
+        masked = masked or isinstance(single, keras.layers.Masking) or getattr(single, "mask_zero", False)
+        if type(single) is keras.layers.LSTM:
+            reason = "sequences have a mask" if masked else unsupported_argument(single)
+            found, reasons = ([*found, single], reasons) if reason is None else (found, [*reasons, reason])
+    return found, reasons
+
+
+def _single_layers(layer: keras.Layer) -> list[keras.Layer]:
     if type(layer) is not keras.Sequential:
         return [layer]
-    return [single for inner in layer.layers for single in single_layers(inner)]
+    return [single for inner in layer.layers for single in _single_layers(inner)]
 
 
 def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
@@ -112,23 +127,27 @@ def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
     for key, value in SUPPORTED.items():
         if config[key] != value:
             return f"{key} is {config[key]!r}, not {value!r}"
+    for dtype in (layer.variable_dtype, layer.compute_dtype):
+        if dtype != "float32":
+            return f"dtype is {dtype}, not float32"
     return None
 
 
 def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
-    """Return a layer that computes the same with the same weights, and its LSTMs of Keras on the native kernel.
+    """Return a layer that computes the same with the same weights, its LSTMs of Keras on the native kernel.
 
     Args:
-        layer: an LSTM of Keras whose arguments the kernel supports, or a ``keras.Sequential`` with some; any other
-            layer is returned as it is.
+        layer: any layer; LSTMs are those that :func:`lstms_for_kernel` finds, and everything else stays as it is.
         threads: CPU threads of the kernel; 0 is all cores.
     """
-    if type(layer) is keras.layers.LSTM and unsupported_argument(layer) is None:
-        return LSTM.sharing(layer, threads)
-    if type(layer) is keras.Sequential:
-        shape = keras.Input(layer.input_shape[1:])
-        return keras.Sequential([shape, *(on_kernel(inner, threads) for inner in layer.layers)], name=layer.name)
-    return layer
+    native_layers = {id(stock): LSTM.sharing(stock, threads) for stock in lstms_for_kernel(layer)[0]}
+
+    def converted(part: keras.Layer) -> keras.Layer:
+        if type(part) is keras.Sequential:
+            return keras.Sequential([keras.Input(part.input_shape[1:]), *map(converted, part.layers)], name=part.name)
+        return native_layers.get(id(part), part)
+
+    return converted(layer) if native_layers else layer
 
 
 def why_not_native() -> str | None:
@@ -207,7 +226,7 @@ def lstm_states(
     def gradient_operations(given: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
         four = (tf.float32,) * 4
         everything = tf.numpy_function(all_gradients, given, four, stateful=False)
-        if follows_layers:
+        if follows_layers or tf.executing_eagerly():  # where nothing would be dropped
             return list(everything)
         return [everything[0], *tf.numpy_function(weight_gradients, given, four[1:], stateful=False)]
 

@@ -93,8 +93,11 @@ class MeasuredSequential(keras.Sequential):
         size, states = tf.shape(sequences)[0], []
         for part, values in enumerate(zip(*copies, strict=True)):
             rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
-            with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))):
+            with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))) as scope:
                 states.append(recurrent_layer(rows, training=True))
+            for variable in recurrent_layer.non_trainable_variables:  # random states and moving means go on
+                if (changed := scope.get_current_value(variable)) is not None:
+                    variable.assign(changed)
         outputs = tf.concat(states, axis=0)
         for layer in others:
             outputs = layer(outputs, training=True)

@@ -161,7 +161,7 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
 
 
 def _start_tensorflow(config: Config) -> None:
-    """Start TensorFlow with the threads that suit the kernel."""
+    """Start TensorFlow with the threads that suit the kernel; a layer of one's own may run operations side by side."""
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
 
 

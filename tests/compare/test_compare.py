@@ -177,6 +177,15 @@ def test_layers_that_are_refused(source: str | None, message: str, command: Call
     assert not (in_tmp / "out").exists()
 
 
+def test_a_kernel_that_a_layer_cannot_use_is_refused_before_anything_is_trained(command: Call, in_tmp: Path) -> None:
+    (in_tmp / "own_layer.py").write_text(GOOD)
+    arms = ["chrono.json", "own_layer.py:Last"]
+    (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
+    result = command(compare_main, *arms, "--seeds", "0", "--dir", "out", *TINY, "--train.kernel=native")
+    assert (result.status, (in_tmp / "out").exists()) == (2, False)
+    assert "train.kernel must be auto or keras here (got 'native'): " in result.err.splitlines()[-1]
+
+
 def test_noise_that_has_no_weights_to_act_on_is_noted(in_tmp: Path) -> None:
     (in_tmp / "own.py").write_text(GOOD)
     values = {"model.hidden_size": 4, "train.recurrent_noise": 0.1}

@@ -180,6 +180,34 @@ def test_recurrent_noise_acts_on_the_recurrent_weights_alone() -> None:
     assert losses[0] != losses[1]
 
 
+@keras.saving.register_keras_serializable(package="test")
+class Counting(keras.layers.Layer):
+    """Counts its calls in training, in a variable as those of random states and moving means."""
+
+    def build(self, shape: Any) -> None:
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.calls.assign_add(1.0)
+        return x
+
+
+def test_recurrent_noise_lets_other_state_of_a_layer_go_on() -> None:
+    counting, lstm = Counting(), keras.layers.LSTM(4)
+    sequential = keras.Sequential([keras.Input((12, 1)), counting, keras.layers.Dropout(0.5, seed=1), lstm])
+    model = keras.Sequential([keras.Input((12, 1)), sequential, keras.layers.Dense(10)])
+    trained = MeasuredSequential.of(model, Kernel(None))
+    trained.recurrent_noise = 0.1
+    compile_model(trained, configure("LSTM"))
+    seed_state = sequential.layers[1].seed_generator.state
+    before = seed_state.numpy().tolist()
+    for _ in range(3):
+        trained.train_on_batch(np.ones((8, 12, 1), np.float32), np.arange(8))
+    assert float(counting.calls.numpy()) == 3 * cfg.NOISY_PARTS
+    assert seed_state.numpy().tolist() != before
+
+
 class Named(keras.layers.GRU):
     """A layer that says which of its weights are recurrent."""
 

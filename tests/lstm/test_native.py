@@ -27,7 +27,9 @@ from seqmnist_tf.lstm import (
     build_model,
     choose_kernel,
     compile_model,
+    lstms_for_kernel,
     native,
+    on_kernel,
 )
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
@@ -343,6 +345,33 @@ def test_stacked_layers_train_like_those_of_stock_keras() -> None:
     np.testing.assert_allclose(
         models[0].predict(batches[0], verbose=0), models[1].predict(batches[0], verbose=0), atol=1e-5
     )
+
+
+def test_lstms_that_the_kernel_cannot_compute_stay_as_they_are() -> None:
+    def lstm(**options: Any) -> keras.layers.LSTM:
+        return keras.layers.LSTM(4, return_sequences=True, **options)
+
+    twice, plain, dropout, half = lstm(), lstm(), lstm(dropout=0.5), lstm(dtype="mixed_bfloat16")
+    inner = keras.Sequential([keras.Input((6, 4)), plain, dropout])
+    layer = keras.Sequential([keras.Input((6, 4)), twice, twice, inner, half, lstm(dtype="float64")])
+    found, reasons = lstms_for_kernel(layer)
+    assert found == [twice, twice, plain]
+    assert reasons == [
+        "dropout is 0.5, not 0",
+        "dtype is bfloat16, not float32",
+        "dtype is float64, not float32",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        converted = on_kernel(layer)
+    first, second, sequential, *others = converted.layers
+    assert type(first) is LSTM and first is second and first.cell is twice.cell
+    assert type(sequential.layers[0]) is LSTM and [sequential.layers[1], *others] == [dropout, *layer.layers[3:]]
+    assert on_kernel(dropout) is dropout
+
+    masked = keras.Sequential([keras.Input((6, 4)), plain, keras.layers.Masking(0.0), lstm()])
+    found, reasons = lstms_for_kernel(masked)
+    assert (found, reasons) == ([plain], ["sequences have a mask"])
 
 
 def test_a_layer_above_another_computes_both_gradients_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
