@@ -106,12 +106,16 @@ def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[
         layer: LSTMs are looked for in the layer and, if it is a ``keras.Sequential``, in its layers.
     """
     found: list[keras.layers.LSTM] = []
-    reasons, masked = [], False
+    reasons: list[str] = []
+    masked = False
     for single in _single_layers(layer):
         masked = masked or isinstance(single, keras.layers.Masking) or getattr(single, "mask_zero", False)
         if type(single) is keras.layers.LSTM:
             reason = "sequences have a mask" if masked else unsupported_argument(single)
-            found, reasons = ([*found, single], reasons) if reason is None else (found, [*reasons, reason])
+            if reason is None:
+                found.append(single)
+            else:
+                reasons.append(reason)
     return found, reasons
 
 
