@@ -42,7 +42,8 @@ class Arguments:
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [--print-config]`` to a command."""
     parser.usage = f"{parser.prog} [PRESET] [--config FILE] [--SECTION.KEY VALUE ...] [options]"
-    presets = "\n".join(f"  {name:<12}{preset.title}" for name, preset in PRESETS.items())
+    width = max(map(len, PRESETS)) + 2
+    presets = "\n".join(f"  {name:<{width}}{preset.title}" for name, preset in PRESETS.items())
     parser.epilog = (
         f"presets ({DOCS} has their results):\n{presets}\n\n"
         "In brackets: a key's allowed values; its default. Precedence: preset, then file,\n"

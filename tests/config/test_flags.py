@@ -93,7 +93,11 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nosuch"], "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, gru, quickstart)"),
+        (
+            ["nosuch"],
+            "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, strong_permuted, gru, "
+            "quickstart)",
+        ),
         (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
         (["--trian.seed", "3"], "unknown key trian.seed (allowed sections: criterion,"),
         (["--frobnicate"], "unknown argument '--frobnicate'"),
