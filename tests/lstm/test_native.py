@@ -374,15 +374,21 @@ def test_lstms_that_the_kernel_cannot_compute_stay_as_they_are() -> None:
     assert (found, reasons) == ([plain], ["sequences have a mask"])
 
 
-def test_a_layer_above_another_computes_both_gradients_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list to which each backward pass adds whether it was asked for the gradient of the sequences."""
     asked: list[bool] = []
     backward = native.backward
 
-    def note(*args: Any, **options: Any) -> Any:
+    def record(*args: Any, **options: Any) -> Any:
         asked.append(options.get("want_sequences", False))
         return backward(*args, **options)
 
-    monkeypatch.setattr(native, "backward", note)
+    monkeypatch.setattr(native, "backward", record)
+    return asked
+
+
+def test_a_layer_above_another_computes_both_gradients_in_one_pass(asked: list[bool]) -> None:
     model = stack(LSTM)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), optimizer="adam")
     model.train_on_batch(np.ones((4, 20, 3), np.float32), np.arange(4))
@@ -420,16 +426,8 @@ def test_a_gradient_without_training_is_the_same() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_graph_computes_the_gradient_of_sequences_only_for_who_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_computes_the_gradient_of_sequences_only_for_who_reads_it(asked: list[bool]) -> None:
     _, ours = stock_and_native()
-    asked: list[bool] = []
-    backward = native.backward
-
-    def record(*args: Any, **options: Any) -> Any:
-        asked.append(options.get("want_sequences", False))
-        return backward(*args, **options)
-
-    monkeypatch.setattr(native, "backward", record)
 
     @tf.function
     def gradients(x: tf.Tensor, wrt_x: bool) -> Any:

@@ -1,5 +1,5 @@
-// LSTM, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates,
-// float. A plain C interface without dependencies; `seqmnist_tf.lstm.native` calls it.
+// LSTM, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates, float. A plain C
+// interface without dependencies; `seqmnist_tf.lstm.native` calls it.
 //
 // The rows of a batch are independent: threads take blocks of rows through all steps without waiting for each other.
 // Rows that begin with the same run of features (the background above a digit) share its states: one row, the "chain",
@@ -255,7 +255,7 @@ Buffer pack(const Kernels& kernels, const Problem& problem, const float* w, cons
   return packed;
 }
 
-// h: the last states (batch, units), or those of all steps (batch, steps, units).
+// h_out: the last states (batch, units), or those of all steps (batch, steps, units).
 void forward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
              const float* u, const float* b, float* h_out, float* kept) {
   const int H = problem.units;
@@ -318,7 +318,7 @@ Buffer sum_over_chain(const Problem& problem, const Plan& plan, const float* dh)
   return sums;
 }
 
-// dh: gradients of what forward() returned.
+// dh_out: gradients of what forward() wrote to h_out.
 void backward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
               const float* u, const float* b, const float* kept, const float* dh_out, float* dx, float* dw, float* du,
               float* db) {
