@@ -34,14 +34,15 @@ struct Kept {
 };
 
 // Gradients of the states of all steps, from what reads them: that of row i of the batch at step t begins at base + i *
-// row_stride + t * units. A row stride of 0 is one sequence of gradients; base is null where only the last state is read.
+// row_stride + t * units. A row stride of 0 is one sequence of gradients; base is null where only the last state is
+// read.
 struct Upstream {
   const float* base;
   size_t row_stride;
 };
 
-// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes, what callers of the library
-// give is not. Of a problem, sizes depend on features and units only.
+// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes, what callers of the
+// library give is not. Of a problem, sizes depend on features and units only.
 struct Kernels {
   size_t (*packed_size)(const Problem&);
   // For the backward pass, or for the forward pass: each reads what the other does not.

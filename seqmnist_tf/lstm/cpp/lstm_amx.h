@@ -199,15 +199,16 @@ inline int forward_tiles(const Problem& problem) {
   return tiles32(problem.units + (problem.features > 1 ? row_of_features(problem.features) : 0));
 }
 
-// u, and w below it, in panels: their rows, padded to whole tiles, by the 64 columns of a panel; then u and w transposed.
+// u, and w below it, in panels: their rows, padded to whole tiles, by the 64 columns of a panel; then u and w
+// transposed.
 size_t operands_size(const Problem& problem) {
   const int H = problem.units, F = problem.features;
   const size_t transposes = size_t(panels64(H) + (F > 1 ? panels64(F) : 0)) * (H / 8);
   return kWeight * (size_t(H / W) * forward_tiles(problem) + transposes);
 }
 
-// The transpose of a matrix (rows x 4 H), in panels of 64 of its columns, padded with zeros; its 4 H rows are in the order
-// of the gates' panels.
+// The transpose of a matrix (rows x 4 H), in panels of 64 of its columns, padded with zeros; its 4 H rows are in the
+// order of the gates' panels.
 float* pack_transpose(int H, int rows, const float* m, float* out) {
   for (int first = 0; first < rows; first += 64) {
     const auto value = [&](int k, int column) {
@@ -236,8 +237,8 @@ void pack_operands(const Problem& problem, const float* w, const float* u, bool 
   if (F > 1) pack_transpose(H, F, w, out);
 }
 
-// Features come whole, in two parts that are columns of their own, on both sides of the 1: where one is the same all over,
-// as the background's pixel, what two parts leave of it would add up.
+// Features come whole, in two parts that are columns of their own, on both sides of the 1: where one is the same all
+// over, as the background's pixel, what two parts leave of it would add up.
 inline size_t extra_columns(int features) { return round_up(2 * features + 1, 16); }
 
 class Forward {

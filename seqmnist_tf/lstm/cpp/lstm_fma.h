@@ -40,8 +40,8 @@ size_t operands_size(const Problem& problem) {
   return 8 * H * H + (F > 1 ? 4 * H * round_up(F, W) : 0);
 }
 
-// The transpose of a matrix (rows x 4 H), in panels of up to 4 vectors of its columns, as many as m has rows and zeros up
-// to whole vectors; its 4 H rows are in the order of the gates' panels.
+// The transpose of a matrix (rows x 4 H), in panels of up to 4 vectors of its columns, as many as m has rows and zeros
+// up to whole vectors; its 4 H rows are in the order of the gates' panels.
 float* pack_transpose(int H, int rows, const float* m, float* out) {
   const int columns = round_up(rows, W);
   for (int first = 0; first < columns; first += 4 * W) {
