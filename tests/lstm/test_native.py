@@ -318,9 +318,11 @@ def test_features_units_and_states_of_all_steps_are_those_of_stock_keras(
                 loss = tf.reduce_sum(states * weighting)
             sources = [*lstm.trainable_variables, *([given] if wrt_x else [])]
             results.append([states, *tape.gradient(loss, sources)])
+    # Tiles take gradients and features in two bfloat16, 16 bits in all: 2e-5 was seen where few terms are summed.
+    limit = 5e-5 if native.instruction_set() == "amx" else 1e-5
     for a, b in zip([*results[2], *results[3]], [*results[0], *results[1]], strict=True):
         assert a.shape == b.shape
-        assert relative_error(a.numpy(), b.numpy()) < 1e-5
+        assert relative_error(a.numpy(), b.numpy()) < limit
 
 
 def stack(layer: type[keras.layers.LSTM]) -> keras.Sequential:

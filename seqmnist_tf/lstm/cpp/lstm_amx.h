@@ -62,12 +62,14 @@ struct Sums {
     TILE_PRODUCT(3, left, 7);              \
   } while (0)
 
-// `Parts` is 2, or 3 where right tiles have a third part, which counts with the left ones' high part only.
+// `Parts` is 2, or 3 where right tiles have a third part, which counts with the left ones' high part only. `between` is
+// called after every four products, for what vectors can do while tiles multiply: neither waits for the other.
 //
 // One row of tiles: sums 0 to 3 are its four tiles of 16 columns. Sums take turns: each has to wait for its last
 // product.
-template <int Parts>
-LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
+template <int Parts, class Between>
+LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, const Sums& sums, bool add,
+                              const Between& between) {
   const int stride = 4 * sums.stride;
   if (add) {
     TILE_LOAD(0, sums.at, stride);
@@ -85,9 +87,14 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
     TILE_LOAD(4, high, 64);
     TILE_LOAD(5, high + left.low, 64);
     LSTM_FOUR_PRODUCTS(4, right);
+    between();
     LSTM_FOUR_PRODUCTS(5, right);
+    between();
     LSTM_FOUR_PRODUCTS(4, right + 4 * kTile);
-    if (Parts == 3) LSTM_FOUR_PRODUCTS(4, right + 8 * kTile);
+    between();
+    if (Parts < 3) continue;
+    LSTM_FOUR_PRODUCTS(4, right + 8 * kTile);
+    between();
   }
   TILE_STORE(0, sums.at, stride);
   TILE_STORE(1, sums.at + 16, stride);
@@ -96,8 +103,9 @@ LSTM_INLINE void multiply_row(int tiles, const Left& left, const float* right, c
 }
 
 // Two rows of tiles by two tiles of columns: sums 0 and 1 are the first row's. A right tile is loaded for both rows.
-template <int Parts>
-LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
+template <int Parts, class Between>
+LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right, const Sums& sums, bool add,
+                                 const Between& between) {
   const int stride = 4 * sums.stride;
   if (add) {
     TILE_LOAD(0, sums.at, stride);
@@ -120,12 +128,14 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
     TILE_LOAD(5, second, 64);
     TILE_PRODUCT(2, 5, 6);
     TILE_PRODUCT(3, 5, 7);
+    between();
     TILE_LOAD(4, first + left.low, 64);
     TILE_PRODUCT(0, 4, 6);
     TILE_PRODUCT(1, 4, 7);
     TILE_LOAD(5, second + left.low, 64);
     TILE_PRODUCT(2, 5, 6);
     TILE_PRODUCT(3, 5, 7);
+    between();
     TILE_LOAD(4, first, 64);
     TILE_LOAD(6, right + 4 * kTile, 64);
     TILE_PRODUCT(0, 4, 6);
@@ -134,6 +144,7 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
     TILE_LOAD(5, second, 64);
     TILE_PRODUCT(2, 5, 6);
     TILE_PRODUCT(3, 5, 7);
+    between();
     if (Parts < 3) continue;
     TILE_LOAD(6, right + 8 * kTile, 64);
     TILE_PRODUCT(0, 4, 6);
@@ -141,6 +152,7 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
     TILE_PRODUCT(1, 4, 7);
     TILE_PRODUCT(2, 5, 6);
     TILE_PRODUCT(3, 5, 7);
+    between();
   }
   TILE_STORE(0, sums.at, stride);
   TILE_STORE(1, sums.at + 16, stride);
@@ -149,12 +161,21 @@ LSTM_INLINE void multiply_square(int tiles, const Left& left, const float* right
 }
 
 // Set sums to (or add to them) the product of left tiles and of right ones as pack_right() lays them out.
+template <int Parts, class Between>
+LSTM_INLINE void multiply(int tiles, const Left& left, const float* right, const Sums& sums, bool add,
+                          const Between& between) {
+  if (!left.second) return multiply_row<Parts>(tiles, left, right, sums, add, between);
+  multiply_square<Parts>(tiles, left, right, sums, add, between);
+  multiply_square<Parts>(tiles, left, right + 2 * kTile, {sums.at + 32, sums.stride, sums.second}, add, between);
+}
+
 template <int Parts>
 void multiply(int tiles, const Left& left, const float* right, const Sums& sums, bool add) {
-  if (!left.second) return multiply_row<Parts>(tiles, left, right, sums, add);
-  multiply_square<Parts>(tiles, left, right, sums, add);
-  multiply_square<Parts>(tiles, left, right + 2 * kTile, {sums.at + 32, sums.stride, sums.second}, add);
+  multiply<Parts>(tiles, left, right, sums, add, [] {});
 }
+
+// How often multiply() calls between().
+inline int calls_between(int tiles, int parts, const Left& left) { return tiles * (parts + 1) * (left.second ? 2 : 1); }
 
 // Rows of a segment, at most kBlockRows, in one or two tiles of equal height.
 struct Rows {
@@ -245,7 +266,7 @@ class Forward {
  public:
   static size_t size(const Problem& problem, int rows) {
     Rows tiles(rows);
-    return size_t(tiles.padded()) * (forward_tiles(problem) * 64 + kPanel);
+    return size_t(tiles.padded()) * (forward_tiles(problem) * 64 + 2 * kPanel);
   }
 
   Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
@@ -269,25 +290,17 @@ class Forward {
 
   void step(const float* x, float* c, float* kept) {
     if (F_ > 1) put_features(x);
-    for (int p = 0; p < H_ / W; ++p) {
-      const float* w = packed_ + size_t(p) * F_ * kPanel;
-      const float* b = packed_ + 4 * size_t(H_) * F_ + p * kPanel;
+    const Left left{left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)};
+    const int calls = calls_between(k_, 3, left), panels = H_ / W;
+    int p = 0, r = rows_, due = 0;
+    const auto between = [&] {  // states of the panel before, while tiles multiply for panel p
+      for (due += rows_; r < rows_ && r * calls < due; ++r) put_state(r, p - 1, x, c, kept);
+    };
+    for (; p < panels; ++p, r = due = 0) {
       const float* u = packed_ + 4 * size_t(H_) * (F_ + 1) + size_t(p) * k_ * kWeight;
-      multiply<3>(k_, {left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)}, u,
-                  {z_, kPanel, size_t(tiles_.height) * kPanel}, false);
-      for (int r = 0; r < rows_; ++r) {
-        V z[4];
-        LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) {
-          const V bias = load(b + gate * W);
-          z[gate] = F_ > 1 ? bias : fma(load(w + gate * W), set(x[r]), bias);
-          z[gate] += load(z_ + r * kPanel + gate * W);
-        }
-        const size_t unit = size_t(r) * H_ + p * W;
-        cell(z, h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
-        put_left(next_, r, p, load(h_ + unit));
-      }
+      multiply<3>(k_, left, u, {z(p), kPanel, size_t(tiles_.height) * kPanel}, false, between);
     }
+    for (; r < rows_; ++r) put_state(r, panels - 1, x, c, kept);
     float* swap = left_;
     left_ = next_, next_ = swap;
   }
@@ -296,6 +309,24 @@ class Forward {
 
  private:
   size_t low() const { return size_t(tiles_.padded()) * k_ * 16; }  // from high parts to low parts
+  float* z(int p) const { return z_ + size_t(p % 2) * tiles_.padded() * kPanel; }
+
+  // The next states of a panel's units in row r.
+  __attribute__((noinline)) void put_state(int r, int p, const float* x, float* c, float* kept) {
+    const float* w = packed_ + size_t(p) * F_ * kPanel;
+    const float* b = packed_ + 4 * size_t(H_) * F_ + p * kPanel;
+    const float* from = z(p) + r * kPanel;
+    V z[4];
+    LSTM_UNROLL
+    for (int gate = 0; gate < 4; ++gate) {
+      const V bias = load(b + gate * W);
+      z[gate] = F_ > 1 ? bias : fma(load(w + gate * W), set(x[r]), bias);
+      z[gate] += load(from + gate * W);
+    }
+    const size_t unit = size_t(r) * H_ + p * W;
+    cell(z, h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
+    put_left(next_, r, p, load(h_ + unit));
+  }
 
   void put_left(float* left, int r, int p, V h) {  // half a row of a tile
     float* to = left + tiles_.at(r, k_) + size_t(p / 2) * tiles_.height * 16 + p % 2 * 8;

@@ -87,13 +87,11 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 // Packed weights begin with w and b in panels, 4 H floats for each feature and for b. The rest, and what is below,
 // differs between tiles and vectors:
 //     pack_operands    right operands: u for the forward pass, or the transposes of u and w for the backward pass,
-//     behind
-//                      where u would be; operands_size() floats
+//                      behind where u would be; operands_size() floats
 //     Forward          z = w x + b + u h for all rows, panel by panel
 //     Chunk            the gates' gradients of some steps: dh = dz u^T and dx = dz w^T for one step, and dw = x^T dz
-//     and
-//                      du = h^T dz for all of them, in one product: its left operand has extra_columns() beside the
-//                      units', for the features, a 1, and zeros
+//                      and du = h^T dz for all of them, in one product: its left operand has extra_columns() beside
+//                      the units', for the features, a 1, and zeros
 //
 // One feature, a pixel, is not worth a product: z and dx are then computed element by element.
 
