@@ -177,17 +177,17 @@ void multiply(int tiles, const Left& left, const float* right, const Sums& sums,
 // How often multiply() calls between().
 inline int calls_between(int tiles, int parts, const Left& left) { return tiles * (parts + 1) * (left.second ? 2 : 1); }
 
-// Rows of a segment, at most kBlockRows, in one or two tiles of equal height.
+// Rows of a segment, at most kBlockRows, in one or two tiles of equal height, k tiles to a row of tiles.
 struct Rows {
   int tiles, height;
-  explicit Rows(int rows) : tiles((rows + 15) / 16), height((rows + tiles - 1) / tiles) {
+  size_t second = 0;          // from a left tile to that of the next rows; 0: there is none
+  size_t at[kBlockRows + 1];  // where rows, and one for an even number, are in left tiles
+  Rows(int rows, int k) : tiles((rows + 15) / 16), height((rows + tiles - 1) / tiles) {
     height += tiles & height & 1;  // an even number in all: rows go in pairs
+    if (tiles > 1) second = size_t(k) * height * 16;
+    for (int r = 0; r < padded(); ++r) at[r] = r / height * second + r % height * 16;
   }
   int padded() const { return tiles * height; }
-  // From a left tile to that of the next rows, with k tiles to a row of tiles; 0: there is none.
-  size_t second(int k) const { return tiles > 1 ? size_t(k) * height * 16 : 0; }
-  // Where row r is in left tiles, k to a row of tiles.
-  size_t at(int r, int k) const { return (size_t(r / height) * k * height + r % height) * 16; }
 };
 
 inline int tiles32(int n) { return (n + 31) / 32; }
@@ -265,15 +265,14 @@ inline size_t extra_columns(int features) { return round_up(2 * features + 1, 16
 class Forward {
  public:
   static size_t size(const Problem& problem, int rows) {
-    Rows tiles(rows);
-    return size_t(tiles.padded()) * (forward_tiles(problem) * 64 + 2 * kPanel);
+    return size_t(Rows(rows, 1).padded()) * (forward_tiles(problem) * 64 + 2 * kPanel);
   }
 
   Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
       : H_(problem.units),
         F_(problem.features),
         k_(forward_tiles(problem)),
-        tiles_(rows),
+        tiles_(rows, k_),
         rows_(rows),
         packed_(packed),
         h_(h),
@@ -290,7 +289,7 @@ class Forward {
 
   void step(const float* x, float* c, float* kept) {
     if (F_ > 1) put_features(x);
-    const Left left{left_, low(), size_t(tiles_.height) * 16, tiles_.second(k_)};
+    const Left left{left_, low(), size_t(tiles_.height) * 16, tiles_.second};
     const int calls = calls_between(k_, 3, left), panels = H_ / W;
     int p = 0, r = rows_, due = 0;
     const auto between = [&] {  // states of the panel before, while tiles multiply for panel p
@@ -329,7 +328,7 @@ class Forward {
   }
 
   void put_left(float* left, int r, int p, V h) {  // half a row of a tile
-    float* to = left + tiles_.at(r, k_) + size_t(p / 2) * tiles_.height * 16 + p % 2 * 8;
+    float* to = left + tiles_.at[r] + size_t(p / 2) * tiles_.height * 16 + p % 2 * 8;
     _mm256_store_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(h));
     _mm256_store_si256((__m256i*)(to + low()), (__m256i)_mm512_cvtneps_pbh(tail(h)));
   }
@@ -380,7 +379,7 @@ LSTM_INLINE void transpose(Halves (&m)[16]) {
 class Chunk {
  public:
   static size_t size(const Problem& problem, int rows) {
-    const size_t H = problem.units, F = problem.features, samples = capacity(rows), padded = Rows(rows).padded();
+    const size_t H = problem.units, F = problem.features, samples = capacity(rows), padded = Rows(rows, 1).padded();
     return samples * (2 * (H + extra_columns(F)) + 4 * H) + padded * (4 * H + round_up(H, 64) + round_up(F, 64));
   }
 
@@ -389,7 +388,7 @@ class Chunk {
         F_(problem.features),
         rows_(rows),
         capacity_(capacity(rows)),
-        tiles_(rows),
+        tiles_(rows, H_ / 8),
         width_(H_ + extra_columns(F_)),
         ut_(packed + 4 * size_t(H_) * (F_ + 1) + size_t(H_ / W) * forward_tiles(problem) * kWeight),
         left_(scratch),
@@ -413,7 +412,7 @@ class Chunk {
   }
 
   void put(int r, int p, const V (&dz)[4]) {
-    float* to = dz_ + tiles_.at(r, H_ / 8) + size_t(2 * p) * tiles_.height * 16;
+    float* to = dz_ + tiles_.at[r] + size_t(2 * p) * tiles_.height * 16;
     LSTM_UNROLL
     for (int half = 0; half < 2; ++half, to += tiles_.height * 16) {
       const V a = dz[2 * half], b = dz[2 * half + 1];
@@ -461,7 +460,7 @@ class Chunk {
  private:
   static constexpr int kSamples = 160;  // rows x steps: their dz of a panel, 40 KiB, stay in the first cache
 
-  static int capacity(int rows) { return round_up(rows < kSamples ? kSamples : Rows(rows).padded(), 32); }
+  static int capacity(int rows) { return round_up(rows < kSamples ? kSamples : Rows(rows, 1).padded(), 32); }
 
   size_t low() const { return size_t(tiles_.padded()) * 2 * H_; }  // from high parts to low parts
 
@@ -474,14 +473,14 @@ class Chunk {
   void multiply_transpose(const float* right, float* out, int columns) {
     const int stride = round_up(columns, 64);
     for (int first = 0; first < columns; first += 64, right += size_t(H_ / 8) * kWeight)
-      multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second(H_ / 8)}, right,
+      multiply<3>(H_ / 8, {dz_, low(), size_t(tiles_.height) * 16, tiles_.second}, right,
                   {out + first, stride, size_t(tiles_.height) * stride}, false);
   }
 
   // Two rows of dz as a row of right tiles.
   void put_right(int r) {
-    const float* a = dz_ + tiles_.at(r, H_ / 8);
-    const float* b = dz_ + tiles_.at(r + 1, H_ / 8);
+    const float* a = dz_ + tiles_.at[r];
+    const float* b = dz_ + tiles_.at[r + 1];
     for (int p = 0; p < H_ / W; ++p) {
       float* to = right(p, used_ + r);
       for (int half = 0; half < 2; ++half, a += tiles_.height * 16, b += tiles_.height * 16, to += 2 * kTile) {
