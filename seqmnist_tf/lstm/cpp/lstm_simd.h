@@ -18,32 +18,50 @@ inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 #include "lstm_vectors.h"
 
 // 2^f - 1 for |f| <= 1/2. Minimax polynomial by Remez's exchange on (2^f - 1) / f: relative error below 1.1e-8.
-LSTM_INLINE V exp2_minus_1(V f) {
-  V p = set(1.54035126187e-4f);
-  p = fma(p, f, set(1.33907354754e-3f));
-  p = fma(p, f, set(9.61823749418e-3f));
-  p = fma(p, f, set(5.55035743365e-2f));
-  p = fma(p, f, set(2.40226497950e-1f));
-  p = fma(p, f, set(6.93147187927e-1f));
-  return p * f;
+//
+// Of N vectors side by side: each one's steps wait for each other, and a processor looks only so far ahead for others.
+template <int N>
+LSTM_INLINE void exp2_minus_1(V (&f)[N]) {
+  constexpr float kCoefficients[] = {1.54035126187e-4f, 1.33907354754e-3f, 9.61823749418e-3f,
+                                     5.55035743365e-2f, 2.40226497950e-1f, 6.93147187927e-1f};
+  V p[N];
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = set(kCoefficients[0]);
+  LSTM_UNROLL
+  for (int i = 1; i < 6; ++i) LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = fma(p[j], f[j], set(kCoefficients[i]));
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) f[j] = p[j] * f[j];
 }
 
 constexpr float kLog2E = 1.44269504f;
 
-LSTM_INLINE V sigmoid(V x) {  // s = e / (1 + e), e = 2^t, t = -|x| log2 e; that, or for positive x 1 - s, rounded once
-  V t = magnitude(x, 87.0f);
-  V n = nearest(t * set(-kLog2E));
-  V p = exp2_minus_1(fma(t, set(-kLog2E), set(0) - n));
-  V e = scale(set(1) + p, n);
-  return mirror(x, e * reciprocal(set(1) + e));
+// s = e / (1 + e), e = 2^t, t = -|x| log2 e; that, or for positive x 1 - s, rounded once
+template <int N>
+LSTM_INLINE void sigmoid(V (&x)[N]) {
+  V n[N], p[N];
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = magnitude(x[j], 87.0f);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) n[j] = nearest(p[j] * set(-kLog2E));
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = fma(p[j], set(-kLog2E), set(0) - n[j]);
+  exp2_minus_1(p);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = scale(set(1) + p[j], n[j]);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = p[j] * reciprocal(set(1) + p[j]);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) x[j] = mirror(x[j], p[j]);
 }
 
 LSTM_INLINE V tanh(V x) {  // m / (m + 2), m = e^2x - 1: exact in relative terms near 0 too
   x = clamp(x, 9.02f);     // where tanh is 1 in float
   V n = nearest(x * set(2 * kLog2E));
-  V p = exp2_minus_1(fma(x, set(2 * kLog2E), set(0) - n));
+  V p[1] = {fma(x, set(2 * kLog2E), set(0) - n)};
+  exp2_minus_1(p);
   V s = scale(set(1), n);
-  V m = fma(s, p, s - set(1));
+  V m = fma(s, p[0], s - set(1));
   return m * reciprocal(m + set(2));
 }
 
@@ -73,8 +91,10 @@ void pack_panels(int H, int rows, const float* m, float* out) {
 
 // One row's next states of a panel's units, from z; kept: null, or where the backward pass will look for them.
 LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
-  V i = sigmoid(z[0]), f = sigmoid(z[1]), g = tanh(z[2]), o = sigmoid(z[3]);
-  V next = fma(f, load(c), i * g);
+  V s[3] = {z[0], z[1], z[3]};
+  sigmoid(s);
+  const V i = s[0], f = s[1], g = tanh(z[2]), o = s[2];
+  const V next = fma(f, load(c), i * g);
   store(c, next);
   store(h, o * tanh(next));
   if (kept) {
