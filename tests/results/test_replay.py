@@ -95,7 +95,9 @@ def test_the_kernel_is_the_records(losses: list[float], monkeypatch: pytest.Monk
     change_json(SEED1 / "environment.json", lambda d: d.update(kernel="native-avx2"))
     assert replayed(losses).kernel == "native-avx2"
     monkeypatch.setattr(native, "instruction_set", only(fastest))
-    change_json(SEED1 / "environment.json", lambda d: d.update(kernel="native-amx" if fastest != "amx" else "keras"))
+    change_json(
+        SEED1 / "environment.json", lambda d: d.update(kernel="native-amx" if fastest == "neon" else "native-neon")
+    )
     result = replayed(losses)
     assert (result.kernel, result.exact, result.parted) == (f"native-{fastest}", False, None)
     assert native.os.environ["SEQMNIST_ISA"] == fastest
