@@ -46,6 +46,12 @@ CONTENDERS = {
         "stock Keras, jit_compile=True", "keras", "keras_contender:keras_model", {"jit_compile": True}
     ),
     "native": Contender("Keras on the native kernel", "keras", "keras_contender:keras_model", {"kernel": "native"}),
+    "tf32": Contender(
+        "Keras on the native kernel, precision tf32",
+        "keras",
+        "keras_contender:keras_model",
+        {"kernel": "native", "precision": "tf32"},
+    ),
     "kernel": Contender("the native kernel alone", "numpy", "native_contender:bare_kernel"),
     "pytorch": Contender("PyTorch nn.LSTM", "torch", "torch_contender:torch_model"),
     "pytorch_flush": Contender(

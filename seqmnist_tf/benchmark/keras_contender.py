@@ -12,17 +12,19 @@ from ..system import start_tensorflow
 from .workload import TimedFunctions, Workload
 
 
-def keras_model(workload: Workload, kernel: str = "keras", jit_compile: bool = False) -> TimedFunctions:
+def keras_model(
+    workload: Workload, kernel: str = "keras", precision: str = "float32", jit_compile: bool = False
+) -> TimedFunctions:
     """Return the functions of the baseline in Keras, its LSTM computed by ``kernel``, with or without XLA."""
     config = workload.config
-    config = replace(config, train=replace(config.train, kernel=kernel))
+    config = replace(config, train=replace(config.train, kernel=kernel, precision=precision))
     chosen = lstm.choose_kernel(config)
     start_tensorflow(config.train.threads, operations=1 if chosen.isa else 0)
     keras.utils.set_random_seed(config.train.seed)
     model = keras.Sequential([keras.Input((workload.steps, workload.features))])
     for layer in range(workload.layers):
         recurrent = keras.layers.LSTM(workload.units, return_sequences=layer < workload.layers - 1)
-        model.add(lstm.on_kernel(recurrent, workload.threads) if chosen.isa else recurrent)
+        model.add(lstm.on_kernel(recurrent, workload.threads, precision) if chosen.isa else recurrent)
     model.add(keras.layers.Dense(config.model.output_size))
     lstm.compile_model(model, config)
     if jit_compile:

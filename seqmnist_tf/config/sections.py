@@ -171,6 +171,13 @@ class Train:
         "kernel cannot be used.",
         choices=("auto", "native", "keras"),
     )
+    precision: str = option(
+        "float32",
+        "Precision of the LSTM's products in training.",
+        details="tf32: the native kernel multiplies integers of 12 to 15 bits and a sign, on AVX-512 with VNNI; an "
+        "error elsewhere. Evaluations are in float32.",
+        choices=("float32", "tf32"),
+    )
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ class Kernel:
     """The implementation of the LSTM in training and in the evaluation after each epoch.
 
     Attributes:
-        isa: the native kernel's instruction set, or None for stock Keras.
+        isa: the native kernel's instruction set in training, or None for stock Keras.
         reason: why ``auto`` fell back to stock Keras, or None.
+        precision: of the products in training, ``float32`` or ``tf32``.
     """
 
     isa: str | None
     reason: str | None = None
+    precision: str = "float32"
 
     @property
     def name(self) -> str:
@@ -39,18 +41,22 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
             LSTMs of Keras that the kernel supports; without the model this is not known, and the answer is stock Keras.
 
     Raises:
-        InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
+        InputError: ``train.kernel`` is ``native`` or ``train.precision`` is ``tf32``, and the native kernel cannot be
+            used.
     """
-    if config.train.kernel == "keras":
+    precision, layer = config.train.precision, config.model.layer
+    if config.train.kernel == "keras" and precision == "float32":
         return Kernel(None)
-    reason, layer = why_not_native(), config.model.layer
+    reason = "train.kernel is keras" if config.train.kernel == "keras" else why_not_native(precision)
     if model is None and not is_stock(config):
         return Kernel(None)
     found, problems = lstms_for_kernel(model.layers[0]) if model else ([], [])
     if layer != "LSTM" and not found:
         reason = "".join([f"model.layer is {layer}", *(f", whose {problem}" for problem in problems[:1])])
     if reason is None:
-        return Kernel(native.instruction_set())
+        return Kernel(native.instruction_set(precision), precision=precision)
+    if precision != "float32":
+        raise InputError(f"train.precision must be float32 here (got {precision!r}): {reason}")
     if config.train.kernel == "native":
         raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
     return Kernel(None, reason)

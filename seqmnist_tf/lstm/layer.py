@@ -38,6 +38,7 @@ class LSTM(keras.layers.LSTM):
 
     Args:
         threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
+        precision: ``float32``, or ``tf32`` for faster products of lower precision in training: ``train.precision``.
         args, kwargs: as ``keras.layers.LSTM``.
 
     Example::
@@ -45,21 +46,24 @@ class LSTM(keras.layers.LSTM):
         model = keras.Sequential([keras.Input((784, 1)), LSTM(128), keras.layers.Dense(10)])
     """
 
-    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, threads: int = 0, precision: str = "float32", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if precision not in ("float32", "tf32"):
+            raise ValueError(f"precision must be 'float32' or 'tf32' (got {precision!r})")
         self.threads = threads
+        self.precision = precision
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
         self._warned = False
 
     @classmethod
-    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
+    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0, precision: str = "float32") -> LSTM:
         """Return a layer that shares the weights of a layer of stock Keras, so that training it trains them."""
-        layer = cls.from_config({**stock.get_config(), "threads": threads})
+        layer = cls.from_config({**stock.get_config(), "threads": threads, "precision": precision})
         layer.cell = stock.cell
         return layer
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "threads": self.threads}
+        return {**super().get_config(), "threads": self.threads, "precision": self.precision}
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         reason = self._why_stock(sequences, initial_state, mask) or self._why_stock_graph(sequences, training)
@@ -73,6 +77,7 @@ class LSTM(keras.layers.LSTM):
             *self._weight_tensors(),
             all_steps=self.return_sequences,
             threads=self.threads,
+            precision=self.precision if training else "float32",
             training=bool(training),
         )
 
@@ -96,7 +101,7 @@ class LSTM(keras.layers.LSTM):
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32:
             return f"sequences are {sequences.dtype.name}, not float32"
-        return why_not_native()
+        return why_not_native(self.precision)
 
 
 def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[str]]:
@@ -137,14 +142,15 @@ def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
     return None
 
 
-def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
+def on_kernel(layer: keras.Layer, threads: int = 0, precision: str = "float32") -> keras.Layer:
     """Return a layer that computes the same with the same weights, its LSTMs of Keras on the native kernel.
 
     Args:
         layer: any layer; LSTMs are those that :func:`lstms_for_kernel` finds, and everything else stays as it is.
         threads: CPU threads of the kernel; 0 is all cores.
+        precision: of its products in training, ``float32`` or ``tf32``.
     """
-    native_layers = {id(stock): LSTM.sharing(stock, threads) for stock in lstms_for_kernel(layer)[0]}
+    native_layers = {id(stock): LSTM.sharing(stock, threads, precision) for stock in lstms_for_kernel(layer)[0]}
 
     def converted(part: keras.Layer) -> keras.Layer:
         if type(part) is keras.Sequential:
@@ -154,7 +160,7 @@ def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
     return converted(layer) if native_layers else layer
 
 
-def why_not_native() -> str | None:
+def why_not_native(precision: str = "float32") -> str | None:
     """Return why the native kernel cannot be used in this process, or None."""
     if keras.backend.backend() != "tensorflow":
         return f"Keras runs on {keras.backend.backend()}"
@@ -162,6 +168,7 @@ def why_not_native() -> str | None:
         return "there is a GPU, on which stock Keras uses cuDNN"
     try:
         native.instruction_set()
+        native.instruction_set(precision)
     except native.UnavailableError as error:
         return f"the native kernel is not available: {error}"
     return None
@@ -184,6 +191,7 @@ def lstm_states(
     *,
     all_steps: bool = False,
     threads: int = 0,
+    precision: str = "float32",
     training: bool = False,
 ) -> tf.Tensor:
     """Return the hidden states of sequences float32 (n, steps, features).
@@ -194,6 +202,7 @@ def lstm_states(
         kernel, recurrent_kernel, bias: float32 (features, 4 units), (units, 4 units) and (4 units,), as Keras has them.
         all_steps: return the states of all steps, float32 (n, steps, units), not the last ones, (n, units).
         threads: CPU threads; 0 is all cores.
+        precision: of the products, ``float32`` or ``tf32``.
         training: keep the activations for the backward pass, 2 kB for each step of a sequence with 100 units. If
             false, a gradient computes the forward pass again.
 
@@ -208,10 +217,10 @@ def lstm_states(
     follows_layers = record.should_record_backprop([sequences])  # a tape will ask for the gradient of the sequences too
 
     def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
-        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps)[0]
+        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps, precision=precision)[0]
 
     def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
-        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps)
+        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps, precision=precision)
 
     def weight_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
         kept, upstream = rest

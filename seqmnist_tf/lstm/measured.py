@@ -49,7 +49,7 @@ class MeasuredSequential(keras.Sequential):
         """
         recurrent_layer, *others = model.layers
         if kernel.isa:
-            recurrent_layer = on_kernel(recurrent_layer, threads)
+            recurrent_layer = on_kernel(recurrent_layer, threads, kernel.precision)
         return cls([keras.Input(model.input_shape[1:]), recurrent_layer, *others])
 
     @property

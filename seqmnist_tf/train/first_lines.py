@@ -37,7 +37,8 @@ def announce_origin(git: dict[str, Any]) -> None:
 def announce_kernel(kernel: Kernel) -> None:
     """Say what computes the LSTM, and why where it is not the native kernel."""
     if kernel.isa:
-        say(f"LSTM on the native kernel ({kernel.isa})")
+        lower = "" if kernel.precision == "float32" else f", {kernel.precision}"
+        say(f"LSTM on the native kernel ({kernel.isa}{lower})")
     elif kernel.reason:
         say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
 

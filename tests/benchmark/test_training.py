@@ -24,6 +24,7 @@ from seqmnist_tf.config import Config
 from seqmnist_tf.system import RunError
 from tests.conftest import Result
 from tests.lstm.test_native import isas
+from tests.lstm.test_precision import available as tf32_available
 from tests.toy import ROOT, toy_mnist
 
 
@@ -164,10 +165,12 @@ def test_a_contender_that_dies_is_named(workload: Workload) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jit_compile", "pytorch_flush", "jax"])
+@pytest.mark.parametrize("name", ["jit_compile", "tf32", "pytorch_flush", "jax"])
 def test_a_rival_trains_and_evaluates(name: str, workload: Workload) -> None:
     if not CONTENDERS[name].installed:
         pytest.skip(f"{CONTENDERS[name].package} is not installed")
+    if name == "tf32" and not tf32_available():
+        pytest.skip("no AVX-512 with VNNI")
     with contender_processes([name], workload) as (rival,):
         assert rival.do("train")["ms"] > 0
         assert rival.do("evaluate")["ms"] > 0

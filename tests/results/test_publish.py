@@ -70,6 +70,18 @@ def test_a_name_stands_for_one_experiment(command: Callable[..., Result], runs: 
     assert refused.status == 2 and "--name mine is the name of configuration" in refused.err
 
 
+def test_a_run_in_lower_precision_is_refused(
+    command: Callable[..., Result], runs: list[Path], clone: Path, tmp_path: Path
+) -> None:
+    lower = shutil.copytree(runs[0], tmp_path / "lower")
+    change_json(lower / "config.json", lambda d: d["train"].update(precision="tf32"))
+    before = content(clone)
+    refused = command(main, "add", str(lower), "--name", "mine")
+    assert refused.status == 2
+    assert refused.err.endswith("is not published: train.precision of a record must be float32 (got 'tf32')\n")
+    assert content(clone) == before
+
+
 def test_a_missing_run_is_reported(command: Callable[..., Result], clone: Path) -> None:
     refused = command(main, "add", "nowhere", "--name", "mine")
     assert refused.status == 2 and "no run at nowhere" in refused.err

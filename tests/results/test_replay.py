@@ -103,10 +103,10 @@ def test_the_kernel_is_the_records(losses: list[float], monkeypatch: pytest.Monk
     assert native.os.environ["SEQMNIST_ISA"] == fastest
 
 
-def only(isa: str) -> Callable[[], str]:
+def only(isa: str) -> Callable[[str], str]:
     """Return a stand-in for ``instruction_set`` on a machine with one instruction set."""
 
-    def instruction_set() -> str:
+    def instruction_set(precision: str = "float32") -> str:
         if (wanted := native.os.environ.get("SEQMNIST_ISA", isa)) != isa:
             raise native.UnavailableError(f"no {wanted}")
         return isa

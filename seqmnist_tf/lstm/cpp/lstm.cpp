@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -43,6 +44,17 @@ struct Int {
   static constexpr int value = N;
 };
 
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+using Buffer = std::unique_ptr<float, Free>;
+
+inline Buffer allocate(size_t floats) {
+  void* p = nullptr;
+  if (posix_memalign(&p, 64, std::max<size_t>(floats, 16) * sizeof(float))) throw std::bad_alloc();
+  return Buffer(static_cast<float*>(p));
+}
+
 #if defined(__x86_64__)
 
 #define LSTM_IN_OUT(v) "+v"(v)
@@ -52,10 +64,12 @@ struct Int {
 #define LSTM_ISA avx2
 #define LSTM_WIDTH 8
 #define LSTM_AMX 0
+#define LSTM_INT16 0
 #include "lstm_simd.h"
 #undef LSTM_ISA
 #undef LSTM_WIDTH
 #undef LSTM_AMX
+#undef LSTM_INT16
 #pragma GCC pop_options
 
 #pragma GCC push_options
@@ -63,10 +77,25 @@ struct Int {
 #define LSTM_ISA avx512
 #define LSTM_WIDTH 16
 #define LSTM_AMX 0
+#define LSTM_INT16 0
 #include "lstm_simd.h"
 #undef LSTM_ISA
 #undef LSTM_WIDTH
 #undef LSTM_AMX
+#undef LSTM_INT16
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
+#define LSTM_ISA vnni
+#define LSTM_WIDTH 16
+#define LSTM_AMX 0
+#define LSTM_INT16 1
+#include "lstm_simd.h"
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+#undef LSTM_INT16
 #pragma GCC pop_options
 
 // Tile instructions by number, for intrinsics of GCC before 14 do not say that they read memory.
@@ -85,10 +114,12 @@ struct Int {
 #define LSTM_ISA amx
 #define LSTM_WIDTH 16
 #define LSTM_AMX 1
+#define LSTM_INT16 0
 #include "lstm_simd.h"
 #undef LSTM_ISA
 #undef LSTM_WIDTH
 #undef LSTM_AMX
+#undef LSTM_INT16
 #pragma GCC pop_options
 
 #else  // all ARM64 CPUs have NEON: nothing is chosen at run time
@@ -97,10 +128,12 @@ struct Int {
 #define LSTM_ISA neon
 #define LSTM_WIDTH 4
 #define LSTM_AMX 0
+#define LSTM_INT16 0
 #include "lstm_simd.h"
 #undef LSTM_ISA
 #undef LSTM_WIDTH
 #undef LSTM_AMX
+#undef LSTM_INT16
 
 #endif
 
@@ -108,10 +141,10 @@ namespace {
 
 constexpr int kMaxLanes = 32;
 
-// In the order of the numbers that callers give: avx2, avx512, amx, neon.
+// In the order of the numbers that callers give: avx2, avx512, amx, neon, vnni.
 #if defined(__x86_64__)
 
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr, &vnni::kernels};
 
 // Tiles are there, and the system lets this process use them: it asks, for their state is large.
 bool tiles_allowed() {
@@ -133,6 +166,7 @@ bool supported(int isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == 2) return supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
+  if (isa == 4) return supported(1) && __builtin_cpu_supports("avx512vnni");
   return false;
 }
 
@@ -145,7 +179,7 @@ void set_floating_mode(uint64_t mode) { _mm_setcsr(unsigned(mode)); }
 
 #else
 
-const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
+const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels, nullptr};
 
 bool supported(int isa) { return isa == 3; }
 
@@ -160,17 +194,6 @@ uint64_t floating_mode() {
 void set_floating_mode(uint64_t mode) { asm volatile("msr fpcr, %0" ::"r"(mode)); }
 
 #endif
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<float, Free>;
-
-Buffer allocate(size_t floats) {
-  void* p = nullptr;
-  if (posix_memalign(&p, 64, std::max<size_t>(floats, 16) * sizeof(float))) throw std::bad_alloc();
-  return Buffer(static_cast<float*>(p));
-}
 
 size_t aligned(size_t floats) { return (floats + 15) / 16 * 16; }
 
@@ -411,7 +434,7 @@ enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
 
 template <class Body>
 static int guarded(int isa, const Body& body) {
-  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
+  if (isa < 0 || isa > 4 || !lstm::supported(isa)) return kUnsupported;
   try {
     body(*lstm::kIsas[isa]);
     return kDone;

@@ -1,58 +1,9 @@
 // Products by fused multiply-adds on vectors of floats.
 
-// Add to acc (R x N vectors) the product of a (R x k) and b (k x N vectors).
-template <int R, int N>
-LSTM_INLINE void multiply(V (&acc)[R][N], const float* a, size_t row_stride, size_t k_stride, const float* b, int k) {
-  for (int i = 0; i < k; ++i, a += k_stride, b += N * W) {
-    V left[R];
-    LSTM_UNROLL
-    for (int r = 0; r < R; ++r) left[r] = set(a[r * row_stride]);
-    LSTM_UNROLL
-    for (int j = 0; j < N; ++j) {
-      V right = load(b + j * W);
-      LSTM_UNROLL
-      for (int r = 0; r < R; ++r) acc[r][j] = fma(left[r], right, acc[r][j]);
-    }
-  }
-}
-
-// Call body(Int<R>(), first) for tiles of at most kTileRows rows, all of nearly the same size, that cover `rows`.
-template <int R, class Body>
-LSTM_INLINE void dispatch(int rows, int first, const Body& body) {
-  if constexpr (R > 0) {
-    if (rows == R) return body(Int<R>(), first);
-    dispatch<R - 1>(rows, first, body);
-  }
-}
-template <class Body>
-LSTM_INLINE void for_tiles(int rows, const Body& body) {
-  const int tiles = (rows + kTileRows - 1) / kTileRows;
-  for (int i = 0, first = 0; i < tiles; ++i) {
-    const int count = rows / tiles + (i < rows % tiles);
-    dispatch<kTileRows>(count, first, body);
-    first += count;
-  }
-}
-
 // u in panels of H x 4 W; then u and w transposed.
 size_t operands_size(const Problem& problem) {
   const size_t H = problem.units, F = problem.features;
   return 8 * H * H + (F > 1 ? 4 * H * round_up(F, W) : 0);
-}
-
-// The transpose of a matrix (rows x 4 H), in panels of up to 4 vectors of its columns, as many as m has rows and zeros
-// up to whole vectors; its 4 H rows are in the order of the gates' panels.
-float* pack_transpose(int H, int rows, const float* m, float* out) {
-  const int columns = round_up(rows, W);
-  for (int first = 0; first < columns; first += 4 * W) {
-    const int width = columns - first < 4 * W ? columns - first : 4 * W;
-    for (int p = 0; p < H / W; ++p)
-      for (int gate = 0; gate < 4; ++gate)
-        for (int lane = 0; lane < W; ++lane)
-          for (int j = first; j < first + width; ++j)
-            *out++ = j < rows ? m[size_t(j) * 4 * H + gate * H + p * W + lane] : 0;
-  }
-  return out;
 }
 
 void pack_operands(const Problem& problem, const float* w, const float* u, bool backward, float* out) {
@@ -155,11 +106,11 @@ class Chunk {
   }
 
   // dx = dz w^T, of the step that put() was called for.
-  void multiply_features() { multiply_transpose(ut_ + 4 * size_t(H_) * H_, dx_, round_up(F_, W)); }
+  void multiply_features() { multiply_step(ut_ + 4 * size_t(H_) * H_, dx_, round_up(F_, W)); }
   const float* feature_gradients(int r) const { return dx_ + r * round_up(F_, W); }
 
   void step(float* dh) {
-    multiply_transpose(ut_, dh, H_);
+    multiply_step(ut_, dh, H_);
     used_ += rows_;
   }
 
@@ -188,36 +139,11 @@ class Chunk {
   }
 
  private:
+  void multiply_step(const float* right, float* out, int columns) const {
+    multiply_transpose(H_, rows_, dz_ + size_t(used_) * kPanel, size_t(capacity_) * kPanel, right, out, columns);
+  }
+
   static constexpr int kSamples = 100;  // rows x steps: dz of a panel and its left operands stay in the first cache
-
-  // Set out (rows x columns) to the product of a step's dz and a transpose as pack_transpose() lays it out.
-  void multiply_transpose(const float* right, float* out, int columns) {
-    for (int first = 0; first < columns; first += 4 * W) {
-      const int vectors = columns - first < 4 * W ? (columns - first) / W : 4;
-      if (vectors == 4) multiply_columns<4>(right, out + first, columns);
-      if (vectors == 3) multiply_columns<3>(right, out + first, columns);
-      if (vectors == 2) multiply_columns<2>(right, out + first, columns);
-      if (vectors == 1) multiply_columns<1>(right, out + first, columns);
-      right += 4 * size_t(H_) * vectors * W;
-    }
-  }
-
-  template <int N>
-  void multiply_columns(const float* right, float* out, int stride) {
-    for_tiles(rows_, [&](auto count, int first) {
-      constexpr int R = decltype(count)::value;
-      V acc[R][N];
-      LSTM_UNROLL
-      for (int r = 0; r < R; ++r) LSTM_UNROLL
-      for (int j = 0; j < N; ++j) acc[r][j] = set(0);
-      for (int p = 0; p < H_ / W; ++p)
-        multiply(acc, dz_ + (size_t(p) * capacity_ + used_ + first) * kPanel, kPanel, 1,
-                 right + size_t(p) * kPanel * N * W, kPanel);
-      LSTM_UNROLL
-      for (int r = 0; r < R; ++r) LSTM_UNROLL
-      for (int j = 0; j < N; ++j) store(out + (first + r) * stride + j * W, acc[r][j]);
-    });
-  }
 
   const int H_, F_, rows_, capacity_;
   const size_t width_;  // of the left operand

@@ -1,0 +1,142 @@
+"""Training in lower precision: what it changes, what it does not, and where it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import Config, config_id
+from seqmnist_tf.lstm import LSTM, Kernel, build_model, choose_kernel, native
+from seqmnist_tf.system import InputError
+from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train.__main__ import main as train_main
+from tests.lstm.test_native import NATIVE, digits, random_weights, relative_error
+from tests.toy import run_train
+
+
+def available() -> bool:
+    try:
+        return native.instruction_set("tf32") == "vnni"
+    except native.UnavailableError:
+        return False
+
+
+vnni = pytest.mark.skipif(not available(), reason="no AVX-512 with VNNI")
+TF32 = cfg.with_values(Config(), {"train.precision": "tf32"})
+
+
+@vnni
+@pytest.mark.parametrize("all_steps", [False, True])
+@pytest.mark.parametrize(("n", "features", "units"), [(33, 1, 128), (26, 3, 74), (100, 1, 64), (9, 70, 272)])
+def test_results_are_near_those_of_float32(n: int, features: int, units: int, all_steps: bool) -> None:
+    random = np.random.RandomState(units)
+    x = random.standard_normal((n, 60, features)).astype(np.float32)
+    x[:, :20] = x[0, 0]  # all rows begin with the same steps
+    lstm = keras.layers.LSTM(units)
+    lstm.build((None, 60, features))
+    weights = lstm.get_weights()
+    upstream = random.standard_normal((n, 60, units) if all_steps else (n, units)).astype(np.float32)
+
+    def both(precision: str, threads: int) -> list[np.ndarray]:
+        options: dict[str, Any] = {"threads": threads, "keep": True, "all_steps": all_steps}
+        states, kept = native.forward(x, weights, precision=precision, **options)
+        assert kept is not None
+        return [states, *native.backward(x, weights, kept, upstream, threads=threads, want_sequences=True)]
+
+    exact, lower = both("float32", 2), both("tf32", 2)
+    errors = [relative_error(a, b) for a, b in zip(lower, exact, strict=True)]
+    assert max(errors) < 2e-3 and min(errors) > 1e-6  # it is lower, and was used in all
+    for threads in (1, 3):
+        for a, b in zip(both("tf32", threads), lower, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@vnni
+def test_a_long_sequence_stays_near_float32() -> None:
+    weights, x = random_weights(128), digits(50)
+    exact = native.forward(x, weights, threads=2, keep=False)[0]
+    lower = native.forward(x, weights, threads=2, keep=False, precision="tf32")[0]
+    assert 1e-6 < relative_error(lower, exact) < 5e-4  # 784 steps; 1e-4 was seen
+
+
+@vnni
+def test_large_weights_do_not_overflow() -> None:
+    x = np.ones((5, 40, 1), np.float32)
+    for value in (1.0, 1e3, 1e30, -1e30):  # all of one sign: the largest sums that there can be
+        weights = [np.ones((1, 512), np.float32), np.full((128, 512), value, np.float32), np.zeros(512, np.float32)]
+        exact = native.forward(x, weights, threads=1, keep=False)[0]
+        lower = native.forward(x, weights, threads=1, keep=False, precision="tf32")[0]
+        np.testing.assert_allclose(lower, exact, atol=2e-3)
+
+
+@vnni
+def test_only_training_is_in_lower_precision() -> None:
+    stock = keras.layers.LSTM(32)
+    stock.build((None, 784, 1))
+    lower, x = LSTM.sharing(stock, precision="tf32"), tf.constant(digits(20))
+    exact = LSTM.sharing(stock)
+    np.testing.assert_array_equal(lower(x, training=False), exact(x, training=False))
+    assert relative_error(lower(x, training=True).numpy(), exact(x, training=True).numpy()) > 1e-6
+    assert LSTM.from_config(lower.get_config()).precision == "tf32"
+
+
+@vnni
+def test_a_killed_run_in_lower_precision_resumes_to_the_same_end(command: Any, in_tmp: Path, toy: None) -> None:
+    words = [*NATIVE, "--train.precision=tf32"]
+    whole, killed = Path("whole").absolute(), Path("killed").absolute()
+    result = command(train_main, *words, f"--run-dir={whole}")
+    assert result.status == 0 and "LSTM on the native kernel (vnni, tf32)\n" in result.out
+    run_train(*words, f"--run-dir={killed}", KILL="step:5")
+    assert run_train("--resume", f"--run-dir={killed}").returncode == 0
+    assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()
+    assert RunDirectory(whole).environment["kernel"] == "native-vnni"
+    command(train_main, *NATIVE, "--run-dir=exact")
+    assert (whole / "steps.csv").read_text() != Path("exact/steps.csv").read_text()
+
+
+def test_it_is_another_experiment() -> None:
+    assert config_id(TF32) != config_id(Config())
+    assert config_id(cfg.with_values(Config(), {"train.precision": "float32"})) == config_id(Config())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"train.kernel": "keras"}, "train.kernel is keras"),
+        ({"model.layer": "GRU"}, "model.layer is GRU"),
+    ],
+)
+def test_it_is_refused_where_the_kernel_does_not_compute(
+    values: dict[str, Any], reason: str, command: Any, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        native, "instruction_set", lambda precision="float32": "vnni" if precision == "tf32" else "avx512"
+    )
+    words = [f"--{key}={value}" for key, value in values.items()]
+    refused = command(train_main, *NATIVE, "--train.precision=tf32", *words, "--run-dir=run")
+    assert refused.status == 2
+    assert refused.err == f"error: train.precision must be float32 here (got 'tf32'): {reason}\n"
+    assert not Path("run").exists()
+
+
+def test_it_is_refused_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library:
+        def seqmnist_lstm_supported(self, number: int) -> bool:
+            return number == 1
+
+    monkeypatch.setattr(native, "_library", Library)
+    monkeypatch.delenv("SEQMNIST_ISA", raising=False)
+    with pytest.raises(
+        InputError, match=r"train\.precision must be float32 here \(got 'tf32'\): .* no AVX-512 with VNNI"
+    ):
+        choose_kernel(TF32)
+    assert choose_kernel(Config()) == Kernel("avx512")
+    with pytest.raises(ValueError, match="precision must be 'float32' or 'tf32'"):
+        LSTM(8, precision="bfloat16")
+    assert build_model(TF32).count_params() == build_model(Config()).count_params()
