@@ -120,10 +120,17 @@ def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
 
 def _start_tensorflow(arms: Sequence[Arm], overrides: Mapping[str, Any]) -> None:
     """Start TensorFlow with the threads of the runs that may be trained in this process, those of ``arms``."""
-    native = any(choose_kernel(arm.recipe).isa for arm in arms)
+    native = any(_runs_on_kernel(arm.recipe) for arm in arms)
     threads = next((arm.recipe.train.threads for arm in arms), 0)
     start_tensorflow(overrides.get("train.threads", threads), operations=1 if native else 0)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
+
+
+def _runs_on_kernel(config: Config) -> bool:
+    try:
+        return choose_kernel(config).isa is not None
+    except InputError:  # it cannot be trained here; an error if it has to be, and not if its runs are there
+        return False
 
 
 def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -73,6 +73,16 @@ def validate(config: Config) -> Config:
                     f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}, only an LSTM "
                     f"has it (got {json.dumps(value)})"
                 )
+    if config.train.precision != "float32":
+        for key, value, works in (
+            ("train.kernel", config.train.kernel, config.train.kernel != "keras"),
+            ("model.layer", config.model.layer, config.model.layer not in ("GRU", "SimpleRNN")),
+        ):
+            if not works:
+                raise InputError(
+                    f"train.precision must be float32 with {key} {value}, which the native kernel does not compute "
+                    f"(got {config.train.precision!r})"
+                )
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
     if config.train.recurrent_noise and last < NOISY_PARTS:
         raise InputError(

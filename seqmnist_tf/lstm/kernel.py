@@ -21,16 +21,18 @@ class Kernel:
         isa: the native kernel's instruction set in training, or None for stock Keras.
         reason: why ``auto`` fell back to stock Keras, or None.
         precision: of the products in training, ``float32`` or ``tf32``.
+        evaluation_isa: the instruction set of evaluations, which are in float32, where it is another one.
     """
 
     isa: str | None
     reason: str | None = None
     precision: str = "float32"
+    evaluation_isa: str | None = None
 
     @property
     def name(self) -> str:
-        """``native-<isa>`` or ``keras``."""
-        return f"native-{self.isa}" if self.isa else "keras"
+        """``keras``, ``native-<isa>``, or ``native-<isa>-<isa>`` where evaluations are on another one."""
+        return "-".join(["native", *filter(None, (self.isa, self.evaluation_isa))]) if self.isa else "keras"
 
 
 def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:
@@ -44,17 +46,19 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
         InputError: ``train.kernel`` is ``native`` or ``train.precision`` is ``tf32``, and the native kernel cannot be
             used.
     """
-    precision, layer = config.train.precision, config.model.layer
-    if config.train.kernel == "keras" and precision == "float32":
+    if config.train.kernel == "keras":
         return Kernel(None)
-    reason = "train.kernel is keras" if config.train.kernel == "keras" else why_not_native(precision)
+    precision, layer = config.train.precision, config.model.layer
+    reason = why_not_native(precision)
     if model is None and not is_stock(config):
         return Kernel(None)
     found, problems = lstms_for_kernel(model.layers[0]) if model else ([], [])
     if layer != "LSTM" and not found:
         reason = "".join([f"model.layer is {layer}", *(f", whose {problem}" for problem in problems[:1])])
+    if reason is None and precision == "float32":
+        return Kernel(native.instruction_set())
     if reason is None:
-        return Kernel(native.instruction_set(precision), precision=precision)
+        return Kernel(native.instruction_set(precision), None, precision, native.instruction_set())
     if precision != "float32":
         raise InputError(f"train.precision must be float32 here (got {precision!r}): {reason}")
     if config.train.kernel == "native":

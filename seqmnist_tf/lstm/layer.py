@@ -31,10 +31,11 @@ class LSTM(keras.layers.LSTM):
     """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
 
     Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
-    to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's only by the
-    rounding of another order of additions. Stock Keras computes what the kernel does not support (other activations,
-    dropout, masks, initial states, forward-mode gradients, a GPU, ...), and graphs that may be saved, such as those of
-    ``model.export()``, with one warning that says why.
+    to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's by rounding: of
+    another order of additions, on AMX of products of bfloat16 parts, and with ``tf32`` of lower precision. Stock Keras
+    computes what the kernel does not support (other activations, dropout, masks, initial states, forward-mode
+    gradients, a GPU, ...), and graphs that may be saved, such as those of ``model.export()``, with one warning that
+    says why.
 
     Args:
         threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
@@ -48,7 +49,7 @@ class LSTM(keras.layers.LSTM):
 
     def __init__(self, *args: Any, threads: int = 0, precision: str = "float32", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if precision not in ("float32", "tf32"):
+        if precision not in native.PRECISIONS:
             raise ValueError(f"precision must be 'float32' or 'tf32' (got {precision!r})")
         self.threads = threads
         self.precision = precision
@@ -66,7 +67,9 @@ class LSTM(keras.layers.LSTM):
         return {**super().get_config(), "threads": self.threads, "precision": self.precision}
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
-        reason = self._why_stock(sequences, initial_state, mask) or self._why_stock_graph(sequences, training)
+        precision = self.precision if training else "float32"
+        reason = self._why_stock(sequences, initial_state, mask, precision)
+        reason = reason or self._why_stock_graph(sequences, training)
         if reason:
             if not self._warned:
                 self._warned = True
@@ -77,7 +80,7 @@ class LSTM(keras.layers.LSTM):
             *self._weight_tensors(),
             all_steps=self.return_sequences,
             threads=self.threads,
-            precision=self.precision if training else "float32",
+            precision=precision,
             training=bool(training),
         )
 
@@ -93,7 +96,7 @@ class LSTM(keras.layers.LSTM):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
 
-    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
+    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any, precision: str) -> str | None:
         """Return why the kernel cannot compute this call, or None."""
         if reason := unsupported_argument(self):
             return reason
@@ -101,7 +104,7 @@ class LSTM(keras.layers.LSTM):
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32:
             return f"sequences are {sequences.dtype.name}, not float32"
-        return why_not_native(self.precision)
+        return why_not_native(precision)
 
 
 def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[str]]:

@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cpp"
 ISAS = ("avx2", "avx512", "amx", "neon")  # the library's numbers for them; on x86-64 a later one is faster
 LOWER = "vnni"  # the one in lower precision, whose number comes next
+PRECISIONS = ("float32", "tf32")
 UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
@@ -74,10 +75,13 @@ def instruction_set(precision: str = "float32") -> str:
     Raises:
         UnavailableError: there is no library, or this machine supports none of its instruction sets.
         InputError: ``SEQMNIST_ISA`` is none of these.
+        ValueError: another precision.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be float32 or tf32 (got {precision!r})")
     if precision == "tf32":
         if not _library().seqmnist_lstm_supported(_number(LOWER)):
-            raise UnavailableError("this processor has no AVX-512 with VNNI, which precision tf32 takes")
+            raise UnavailableError("this processor has no AVX-512 with VNNI, which precision tf32 needs")
         return LOWER
     wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:

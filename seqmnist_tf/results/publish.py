@@ -60,8 +60,6 @@ def add_record(run: RunDirectory, name: str, folder: Path, *, allow_code: bool =
 
 def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: bool) -> Path:
     """Check a copy of a run that has the files of its record, then add these to the results folder."""
-    if (precision := run.config.train.precision) != "float32":  # not every machine could replay it
-        raise _refused(run, f"train.precision of a record must be float32 (got {precision!r})")
     try:
         files = public_files(run)
     except InputError as error:

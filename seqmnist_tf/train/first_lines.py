@@ -23,9 +23,11 @@ def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: 
     say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
 
 
-def announce_origin(git: dict[str, Any]) -> None:
+def announce_origin(git: dict[str, Any], config: Config) -> None:
     """Say at the start where a run cannot become a record, and why."""
-    if git["commit"] is None:
+    if config.train.precision != "float32":
+        say("this run cannot be published as a record: its train.precision is not float32")
+    elif git["commit"] is None:
         say("this run cannot be published as a record: its commit is not known (train from a clone, or with a release)")
     elif git["dirty"]:
         say(
@@ -37,8 +39,8 @@ def announce_origin(git: dict[str, Any]) -> None:
 def announce_kernel(kernel: Kernel) -> None:
     """Say what computes the LSTM, and why where it is not the native kernel."""
     if kernel.isa:
-        lower = "" if kernel.precision == "float32" else f", {kernel.precision}"
-        say(f"LSTM on the native kernel ({kernel.isa}{lower})")
+        evaluations = f" in {kernel.precision}, {kernel.evaluation_isa} in evaluations" if kernel.evaluation_isa else ""
+        say(f"LSTM on the native kernel ({kernel.isa}{evaluations})")
     elif kernel.reason:
         say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
 

@@ -15,7 +15,7 @@ from ..system import InputError
 
 # Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
 FIXED = ("criterion.", "task.", "test.", "data.", "wandb.", "tensorboard.")
-FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel")
+FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel", "train.precision")
 ROW_KEYS = ("low", "high", "scale", "choices", "only_with", "reason")  # of a row
 EDGE = 0.05  # a value within this share of a range's width, on its scale, from an end is at the edge
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import tensorflow as tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config, config_id
 from seqmnist_tf.lstm import LSTM, Kernel, build_model, choose_kernel, native
+from seqmnist_tf.lstm.layer import why_not_native
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.lstm.test_native import NATIVE, digits, random_weights, relative_error
+from tests.lstm.test_native import NATIVE, digits, isas, random_weights, relative_error
 from tests.toy import run_train
 
 
@@ -68,11 +70,42 @@ def test_a_long_sequence_stays_near_float32() -> None:
 @vnni
 def test_large_weights_do_not_overflow() -> None:
     x = np.ones((5, 40, 1), np.float32)
-    for value in (1.0, 1e3, 1e30, -1e30):  # all of one sign: the largest sums that there can be
+    for value in (1.0, 1e3, 1e30, -1e30, 3e36):  # all of one sign: the largest sums that there can be
         weights = [np.ones((1, 512), np.float32), np.full((128, 512), value, np.float32), np.zeros(512, np.float32)]
         exact = native.forward(x, weights, threads=1, keep=False)[0]
         lower = native.forward(x, weights, threads=1, keep=False, precision="tf32")[0]
         np.testing.assert_allclose(lower, exact, atol=2e-3)
+
+
+@vnni
+def test_the_largest_sums_of_gradients_do_not_overflow() -> None:
+    x = np.ones((100, 12, 1), np.float32)  # all rows and steps alike: all gates' gradients of a column are the largest
+    weights = [np.zeros((1, 512), np.float32), np.full((128, 512), 1e-3, np.float32), np.full(512, 2, np.float32)]
+    upstream = np.ones((100, 128), np.float32)
+    both = []
+    for precision in ("float32", "tf32"):
+        kept = native.forward(x, weights, threads=1, keep=True, precision=precision)[1]
+        assert kept is not None
+        both.append(native.backward(x, weights, kept, upstream, threads=1, want_sequences=True)[:3])
+    for exact, lower in zip(*both, strict=True):
+        assert relative_error(lower, exact) < 2e-3
+
+
+@vnni
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_becomes_nan(value: float) -> None:
+    weights, x = random_weights(32), digits(9, 40)
+    x[3, 20] = value
+    states, kept = native.forward(x, weights, threads=2, keep=True, precision="tf32")
+    assert kept is not None
+    assert [bool(np.isnan(row).all()) for row in states] == [row == 3 for row in range(9)]
+    assert not np.isnan(np.delete(states, 3, axis=0)).any()
+    gradients = native.backward(x, weights, kept, np.ones_like(states), threads=2)
+    assert all(np.isnan(gradient).all() for gradient in gradients[:3])
+    for number in range(3):
+        bad = [weight.copy() for weight in weights]
+        bad[number].flat[5] = value
+        assert np.isnan(native.forward(digits(9, 40), bad, threads=2, keep=False, precision="tf32")[0]).all()
 
 
 @vnni
@@ -91,37 +124,55 @@ def test_a_killed_run_in_lower_precision_resumes_to_the_same_end(command: Any, i
     words = [*NATIVE, "--train.precision=tf32"]
     whole, killed = Path("whole").absolute(), Path("killed").absolute()
     result = command(train_main, *words, f"--run-dir={whole}")
-    assert result.status == 0 and "LSTM on the native kernel (vnni, tf32)\n" in result.out
+    assert result.status == 0
+    exact_isa = native.instruction_set()
+    assert f"LSTM on the native kernel (vnni in tf32, {exact_isa} in evaluations)\n" in result.out
+    assert "this run cannot be published as a record: its train.precision is not float32\n" in result.out
     run_train(*words, f"--run-dir={killed}", KILL="step:5")
     assert run_train("--resume", f"--run-dir={killed}").returncode == 0
     assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()
-    assert RunDirectory(whole).environment["kernel"] == "native-vnni"
+    assert RunDirectory(whole).environment["kernel"] == f"native-vnni-{exact_isa}"
     command(train_main, *NATIVE, "--run-dir=exact")
     assert (whole / "steps.csv").read_text() != Path("exact/steps.csv").read_text()
 
 
+@pytest.mark.skipif(not isas(), reason="no native kernel")
+def test_a_layer_in_lower_precision_evaluates_on_the_kernel_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    instruction_set = native.instruction_set
+
+    def without_vnni(precision: str = "float32") -> str:
+        if precision == "tf32":
+            raise native.UnavailableError("no VNNI")
+        return instruction_set()
+
+    monkeypatch.setattr(native, "instruction_set", without_vnni)
+    layer, x = LSTM(16, precision="tf32"), tf.constant(digits(3, 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        states = layer(x, training=False)
+    with pytest.warns(UserWarning, match="stock Keras is used, because the native kernel is not available: no VNNI"):
+        np.testing.assert_allclose(layer(x, training=True), states, atol=1e-6)
+
+
 def test_it_is_another_experiment() -> None:
     assert config_id(TF32) != config_id(Config())
-    assert config_id(cfg.with_values(Config(), {"train.precision": "float32"})) == config_id(Config())
+    assert config_id(cfg.with_values(Config(), {"train.precision": "float32"})) == "44136fa355b3"  # the published one
 
 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"train.kernel": "keras"}, "train.kernel is keras"),
-        ({"model.layer": "GRU"}, "model.layer is GRU"),
+        ({"train.kernel": "keras"}, "train.kernel keras"),
+        ({"model.layer": "GRU"}, "model.layer GRU"),
     ],
 )
 def test_it_is_refused_where_the_kernel_does_not_compute(
-    values: dict[str, Any], reason: str, command: Any, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any], reason: str, command: Any, in_tmp: Path
 ) -> None:
-    monkeypatch.setattr(
-        native, "instruction_set", lambda precision="float32": "vnni" if precision == "tf32" else "avx512"
-    )
     words = [f"--{key}={value}" for key, value in values.items()]
     refused = command(train_main, *NATIVE, "--train.precision=tf32", *words, "--run-dir=run")
-    assert refused.status == 2
-    assert refused.err == f"error: train.precision must be float32 here (got 'tf32'): {reason}\n"
+    which = "which the native kernel does not compute (got 'tf32')"
+    assert (refused.status, refused.err) == (2, f"error: train.precision must be float32 with {reason}, {which}\n")
     assert not Path("run").exists()
 
 
@@ -137,6 +188,7 @@ def test_it_is_refused_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         choose_kernel(TF32)
     assert choose_kernel(Config()) == Kernel("avx512")
+    assert why_not_native() is None and "VNNI" in (why_not_native("tf32") or "")
     with pytest.raises(ValueError, match="precision must be 'float32' or 'tf32'"):
         LSTM(8, precision="bfloat16")
     assert build_model(TF32).count_params() == build_model(Config()).count_params()

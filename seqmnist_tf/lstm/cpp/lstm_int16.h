@@ -1,6 +1,6 @@
-// Products of 16-bit integers (AVX-512 VNNI), for training in lower precision. Both operands are scaled and rounded:
-// left ones row by row, to 12 bits and a sign; right ones column by column, to 12 bits and a sign at least and 15 at
-// most.
+// Products of 16-bit integers (AVX-512 VNNI), for training in lower precision. Operands are scaled and rounded: the
+// largest in a row of a left operand becomes 2^12, and that of all rows where these are samples; the largest in a
+// column of a right one becomes 2^12 at least and 2^15 at most.
 //
 // VPDPWSSD adds to each of 16 sums of 32 bits the products of two pairs. Up to kTerms products are summed as integers,
 // which cannot overflow: a left operand is at most kLeft, and a column's terms together at most kRight. These sums are
@@ -11,7 +11,7 @@ typedef int Sums __attribute__((vector_size(64)));  // not __m512i, which may be
 constexpr int kTerms = 128;                         // rows of a right operand that are summed as integers
 constexpr float kLeft = 1 << 12;                    // what 1 becomes in a left operand
 constexpr float kRight = (1 << 19) - kTerms;
-constexpr float kTiny = 1e-28f;  // columns and rows below it become 0
+constexpr float kTiny = 1e-28f;  // smaller ones are rounded relative to it
 
 inline int pairs(int n) { return (n + 1) / 2; }
 LSTM_INLINE V absolute(V v) { return _mm512_abs_ps(v); }
@@ -28,21 +28,21 @@ LSTM_INLINE void put_halves(float* to, V v) {  // of one row: 16 numbers, or 8 p
 // their products with a left operand are to be multiplied by: NaN for a column that is not finite.
 template <class Row>
 LSTM_INLINE V round_columns(int rows, const Row& row, float* out, int stride) {
-  V largest = set(kTiny), most = set(kTiny), all = set(0);
+  V largest = set(kTiny), most = set(kTiny), zero = set(0);  // or NaN
   for (int first = 0; first < rows; first += kTerms) {
     V sum = set(0);
     for (int k = first; k < rows && k < first + kTerms; ++k) {
       const V v = absolute(row(k));
       largest = _mm512_max_ps(v, largest);
-      sum += v;
+      sum = fma(v, set(1.0f / kTerms), sum);  // lest it overflows
+      zero = fma(v, set(0), zero);
     }
     most = _mm512_max_ps(sum, most);
-    all += sum;
   }
-  const V scale = _mm512_min_ps(set(32767.0f) / largest, set(kRight) / most);
+  const V scale = _mm512_min_ps(set(32767.0f) / largest, set(kRight / kTerms) / most);
   for (int k = 0; k < rows; k += 2, out += stride * W)
     _mm512_store_si512(out, pair(row(k) * scale, k + 1 < rows ? row(k + 1) * scale : set(0)));
-  return fma(set(0), all, set(1) / (scale * set(kLeft)));
+  return set(1) / (scale * set(kLeft)) + zero;
 }
 
 // The larger of magnitudes, as bits, in whose order NaN comes last.
