@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
         ),
         "strong for permuted pixels: a higher learning rate, less noise",
         "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise. Chosen "
-        "on the last 10,000 training images. For another order: `--task.permutation bit_reversal`.",
+        "on the last 10,000 training images. Seed 0: 95.98 %. For another order: `--task.permutation bit_reversal`.",
     ),
     "gru": Preset(
         replace(

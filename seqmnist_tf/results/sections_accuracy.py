@@ -24,8 +24,8 @@ def headline_text(board: Board) -> str:
         records = board.records[PERMUTED]
         others = Statistics.from_records(records)
         permuted = (
-            f", and **{others.percent()} %** where the pixels come in a fixed random order "
-            f"({task_name(records[0].config.task.permutation)}; {others.meaning})"
+            f", and **{others.percent()} %** with permuted pixels (`{records[0].config.task.permutation}`; "
+            f"{others.meaning})"
         )
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "

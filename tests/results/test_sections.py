@@ -73,9 +73,7 @@ def test_the_headline_has_both_tasks(published: Path) -> None:
     board.records[PERMUTED] = [dataclasses.replace(records[0], name=PERMUTED, config=config)]
     headline = " ".join(render_section("headline", board).split())
     share = f"{records[0].correct / 100:.2f}"
-    assert (
-        f", and **{share} %** where the pixels come in a fixed random order (psMNIST (urnn92916); one seed)" in headline
-    )
+    assert f", and **{share} %** with permuted pixels (`urnn92916`; one seed)" in headline
     assert f"| `{PERMUTED}` | psMNIST (urnn92916) | 1 | **{share}** |" in render_section("summary", board)
     said = " ".join(render_section("seeds", board).split())
     assert f"One seed says nothing about the spread: `{PERMUTED}`." in said
