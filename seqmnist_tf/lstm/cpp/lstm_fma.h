@@ -13,14 +13,13 @@ void pack_operands(const Problem& problem, const float* w, const float* u, bool 
   if (F > 1) pack_transpose(H, F, w, out);
 }
 
-inline size_t extra_columns(int features) { return round_up(features + 1, 16); }
-
 class Forward {
  public:
   static size_t size(const Problem& problem, int rows) { return round_up(size_t(rows) * problem.units, 16); }
 
   Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
-      : H_(problem.units),
+      : problem_(problem),
+        H_(problem.units),
         F_(problem.features),
         rows_(rows),
         packed_(packed),
@@ -38,21 +37,9 @@ class Forward {
       for_tiles(rows_, [&](auto count, int first) {
         constexpr int R = decltype(count)::value;
         V z[R][4];  // the recurrent sum first: rounded where it is small, not where a large bias is in it
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) z[r][gate] = set(0);
+        clear(z);
         multiply(z, h_ + first * H_, H_, 1, u, H_);
-        if (F_ > 1) multiply(z, x + first * stride, stride, 1, w, F_);
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) {
-          LSTM_UNROLL
-          for (int gate = 0; gate < 4; ++gate) {
-            const V bias = load(b + gate * W);
-            z[r][gate] += F_ > 1 ? bias : fma(load(w + gate * W), set(x[first + r]), bias);
-          }
-          const size_t unit = (first + r) * H_ + p * W;
-          cell(z[r], next_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
-        }
+        put_states(z, problem_, w, b, x + first * stride, size_t(first) * H_ + p * W, next_, c, kept);
       });
     }
     float* swap = h_;
@@ -65,89 +52,37 @@ class Forward {
   }
 
  private:
+  const Problem& problem_;
   const int H_, F_, rows_;
   const float* packed_;
   float *h_, *next_;
 };
 
-class Chunk {
+class Chunk : public Samples {
  public:
   static int steps(int rows) { return rows < kSamples ? kSamples / rows : 1; }
-  static size_t size(const Problem& problem, int rows) {
-    const size_t H = problem.units, F = problem.features;
-    return size_t(steps(rows)) * rows * (5 * H + extra_columns(F)) + rows * round_up(F, W);
-  }
+  static size_t size(const Problem& problem, int rows) { return Samples::size(problem, rows, steps(rows) * rows); }
 
   Chunk(const Problem& problem, int rows, const float* packed, float* scratch)
-      : H_(problem.units),
-        F_(problem.features),
-        rows_(rows),
-        capacity_(steps(rows) * rows),
-        width_(H_ + extra_columns(F_)),
-        ut_(packed + 4 * size_t(H_) * (F_ + 1 + H_)),
-        left_(scratch),
-        dz_(left_ + capacity_ * width_),
-        dx_(dz_ + size_t(capacity_) * 4 * H_) {
-    std::fill(left_, dz_, 0.0f);
-  }
-
-  // The left operand of a row's weight gradients: h, x, 1.
-  float* left(int r) { return left_ + (used_ + r) * width_; }
-
-  void put_features(float* to, const float* x) const {
-    for (int f = 0; f < F_; ++f) to[f] = x[f];
-    to[F_] = 1;
-  }
-
-  void put(int r, int p, const V (&dz)[4]) {
-    float* to = dz_ + (size_t(p) * capacity_ + used_ + r) * kPanel;
-    LSTM_UNROLL
-    for (int gate = 0; gate < 4; ++gate) store(to + gate * W, dz[gate]);
-  }
+      : Samples(problem, rows, steps(rows) * rows, scratch),
+        ut_(packed + 4 * size_t(H_) * (F_ + 1 + H_)) {}
 
   // dx = dz w^T, of the step that put() was called for.
   void multiply_features() { multiply_step(ut_ + 4 * size_t(H_) * H_, dx_, round_up(F_, W)); }
-  const float* feature_gradients(int r) const { return dx_ + r * round_up(F_, W); }
 
   void step(float* dh) {
     multiply_step(ut_, dh, H_);
     used_ += rows_;
   }
 
-  bool full() const { return used_ == capacity_; }
-
   void accumulate(float* sums) {
-    for (int p = 0; p < H_ / W; ++p) {
-      const float* dz = dz_ + size_t(p) * capacity_ * kPanel;
-      float* panel = sums + p * width_ * kPanel;
-      for_tiles(H_ + F_ + 1, [&](auto count, int first) {
-        constexpr int R = decltype(count)::value;
-        V acc[R][4];  // summed for itself first: terms are rounded where the sum is still small
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) acc[r][gate] = set(0);
-        multiply(acc, left_ + first, 1, width_, dz, used_);
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) {
-          float* sum = panel + (first + r) * kPanel + gate * W;
-          store(sum, load(sum) + acc[r][gate]);
-        }
-      });
-    }
+    for (int p = 0; p < H_ / W; ++p)
+      add_products(0, H_ + F_ + 1, dz_ + size_t(p) * capacity_ * kPanel, sums + p * width_ * kPanel);
     used_ = 0;
   }
 
  private:
-  void multiply_step(const float* right, float* out, int columns) const {
-    multiply_transpose(H_, rows_, dz_ + size_t(used_) * kPanel, size_t(capacity_) * kPanel, right, out, columns);
-  }
-
   static constexpr int kSamples = 100;  // rows x steps: dz of a panel and its left operands stay in the first cache
 
-  const int H_, F_, rows_, capacity_;
-  const size_t width_;  // of the left operand
   const float* ut_;
-  float *left_, *dz_, *dx_;
-  int used_ = 0;
 };

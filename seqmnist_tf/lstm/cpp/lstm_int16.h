@@ -118,8 +118,6 @@ void pack_operands(const Problem& problem, const float* w, const float* u, bool 
   if (F > 1) pack_transpose(H, F, w, out + operand_size(4 * H, H));
 }
 
-inline size_t extra_columns(int features) { return round_up(features + 1, 16); }
-
 class Forward {
  public:
   static size_t size(const Problem& problem, int rows) {
@@ -127,7 +125,8 @@ class Forward {
   }
 
   Forward(const Problem& problem, int rows, const float* packed, float* h, float* scratch)
-      : H_(problem.units),
+      : problem_(problem),
+        H_(problem.units),
         F_(problem.features),
         rows_(rows),
         packed_(packed),
@@ -161,17 +160,7 @@ class Forward {
         LSTM_UNROLL
         for (int r = 0; r < R; ++r) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate) z[r][gate] *= load(multipliers + gate * W) * set(multipliers_[first + r]);
-        if (F_ > 1) multiply(z, x + first * stride, stride, 1, w, F_);
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) {
-          LSTM_UNROLL
-          for (int gate = 0; gate < 4; ++gate) {
-            const V bias = load(b + gate * W);
-            z[r][gate] += F_ > 1 ? bias : fma(load(w + gate * W), set(x[first + r]), bias);
-          }
-          const size_t unit = (first + r) * H_ + p * W;
-          cell(z[r], h_ + unit, c + unit, kept ? kept + kKept * unit : nullptr);
-        }
+        put_states(z, problem_, w, b, x + first * stride, size_t(first) * H_ + p * W, h_, c, kept);
       });
     }
     round_states();
@@ -185,56 +174,30 @@ class Forward {
       multipliers_[r] = round_row(H_, [&](int i) { return load(h_ + r * H_ + i); }, left_ + r * H_ / 2);
   }
 
+  const Problem& problem_;
   const int H_, F_, rows_;
   const float* packed_;
   float *h_, *left_, *multipliers_;
 };
 
-class Chunk {
+class Chunk : public Samples {
  public:
   static int steps(int rows) { return rows < kTerms ? kTerms / rows : 1; }
   static size_t size(const Problem& problem, int rows) {  // for fewer rows too
-    const size_t H = problem.units, F = problem.features, samples = std::max(rows, kTerms);
-    return samples * (5 * H + extra_columns(F)) + pairs(samples) * (H + kPanel) + rows * (round_up(F, W) + 2 * H) +
-           round_up(rows, 16);
+    const size_t H = problem.units, samples = std::max(rows, kTerms);
+    return Samples::size(problem, rows, samples) + rows * 2 * H + round_up(rows, 16) + pairs(samples) * (H + kPanel);
   }
 
   Chunk(const Problem& problem, int rows, const float* packed, float* scratch)
-      : H_(problem.units),
-        F_(problem.features),
-        rows_(rows),
-        capacity_(steps(rows) * rows),
-        width_(H_ + extra_columns(F_)),
+      : Samples(problem, rows, steps(rows) * rows, scratch),
         ut_(packed + 4 * size_t(H_) * (F_ + 1) + operand_size(H_, 4 * H_)),
-        left_(scratch),
-        dz_(left_ + capacity_ * width_),
-        dx_(dz_ + size_t(capacity_) * 4 * H_),
         row_(dx_ + rows * round_up(F_, W)),
         multipliers_(row_ + size_t(rows) * 2 * H_),
         left_pairs_(multipliers_ + round_up(rows, 16)),
-        right_pairs_(left_pairs_ + size_t(pairs(capacity_)) * H_) {
-    std::fill(left_, dz_, 0.0f);
-  }
-
-  // The left operand of a row's weight gradients: h, x, 1.
-  float* left(int r) { return left_ + (used_ + r) * width_; }
-
-  void put_features(float* to, const float* x) const {
-    for (int f = 0; f < F_; ++f) to[f] = x[f];
-    to[F_] = 1;
-  }
-
-  void put(int r, int p, const V (&dz)[4]) {
-    LSTM_UNROLL
-    for (int gate = 0; gate < 4; ++gate) store(this->dz(r, p) + gate * W, dz[gate]);
-  }
+        right_pairs_(left_pairs_ + size_t(pairs(capacity_)) * H_) {}
 
   // dx = dz w^T, of the step that put() was called for.
-  void multiply_features() {
-    multiply_transpose(H_, rows_, dz_ + size_t(used_) * kPanel, size_t(capacity_) * kPanel,
-                       ut_ + operand_size(4 * H_, H_), dx_, round_up(F_, W));
-  }
-  const float* feature_gradients(int r) const { return dx_ + r * round_up(F_, W); }
+  void multiply_features() { multiply_step(ut_ + operand_size(4 * H_, H_), dx_, round_up(F_, W)); }
 
   void step(float* dh) {
     for (int r = 0; r < rows_; ++r)
@@ -245,8 +208,6 @@ class Chunk {
     });
     used_ += rows_;
   }
-
-  bool full() const { return used_ == capacity_; }
 
   void accumulate(float* sums) {
     const int k = pairs(used_);
@@ -279,25 +240,12 @@ class Chunk {
           store(sum, fma(floats(acc[r][gate]), multipliers[gate], load(sum)));
         }
       });
-      for_tiles(F_ + 1, [&](auto count, int first) {
-        constexpr int R = decltype(count)::value;
-        V acc[R][4];
-        clear(acc);
-        multiply(acc, left_ + H_ + first, 1, width_, from, used_);
-        LSTM_UNROLL
-        for (int r = 0; r < R; ++r) LSTM_UNROLL
-        for (int gate = 0; gate < 4; ++gate) {
-          float* sum = panel + (H_ + first + r) * kPanel + gate * W;
-          store(sum, load(sum) + acc[r][gate]);
-        }
-      });
+      add_products(H_, F_ + 1, from, panel);
     }
     used_ = 0;
   }
 
  private:
-  float* dz(int r, int p) const { return dz_ + (size_t(p) * capacity_ + used_ + r) * kPanel; }
-
   // A panel of all samples' dz as a right operand. There are kTerms at most, so that the largest of a column may become
   // nearly kLeft.
   void round_samples(const float* from, float multiplier, V (&multipliers)[4]) {
@@ -344,9 +292,6 @@ class Chunk {
       });
   }
 
-  const int H_, F_, rows_, capacity_;
-  const size_t width_;  // of the left operand
   const float* ut_;
-  float *left_, *dz_, *dx_, *row_, *multipliers_, *left_pairs_, *right_pairs_;
-  int used_ = 0;
+  float *row_, *multipliers_, *left_pairs_, *right_pairs_;
 };
