@@ -50,7 +50,8 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 def validate(config: Config) -> Config:
     """Return ``config`` if every value and their combination are allowed, else raise InputError."""
-    config = with_values(config, flatten(config))
+    values = flatten(config)
+    config = with_values(config, values)
     opt = config.optimizer
     if opt.grad_clip_value is not None and opt.grad_clip_norm is not None:
         raise InputError(
@@ -73,16 +74,12 @@ def validate(config: Config) -> Config:
                     f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}, only an LSTM "
                     f"has it (got {json.dumps(value)})"
                 )
-    if config.train.precision != "float32":
-        for key, value, works in (
-            ("train.kernel", config.train.kernel, config.train.kernel != "keras"),
-            ("model.layer", config.model.layer, config.model.layer not in ("GRU", "SimpleRNN")),
-        ):
-            if not works:
-                raise InputError(
-                    f"train.precision must be float32 with {key} {value}, which the native kernel does not compute "
-                    f"(got {config.train.precision!r})"
-                )
+    for key, excluded in (("train.kernel", ("keras",)), ("model.layer", ("GRU", "SimpleRNN"))):
+        if config.train.precision != "float32" and values[key] in excluded:
+            raise InputError(
+                f"train.precision must be float32 with {key} {values[key]}, which the native kernel does not compute "
+                f"(got {config.train.precision!r})"
+            )
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
     if config.train.recurrent_noise and last < NOISY_PARTS:
         raise InputError(
