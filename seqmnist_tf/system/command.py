@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .console import note, prepare_console
+from .console import flush_stdout, note, prepare_console
 from .errors import InputError, RunError
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -48,7 +47,7 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
     prepare_console()
     try:
         status = main(list(sys.argv[1:] if argv is None else argv))
-        _flush_stdout()
+        flush_stdout()
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
@@ -60,14 +59,6 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         note(f"error: {' '.join(str(error).split())}")
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
-
-
-def _flush_stdout() -> None:
-    """Flush stdout; where its reader has gone away, what is left is dropped, and the command's status stays."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -51,8 +52,23 @@ def prepare_console() -> None:
 
 def say(text: str) -> None:
     """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
-    with contextlib.suppress(BrokenPipeError):
+    with _reader_may_leave():
         print(text, flush=True)
+
+
+def flush_stdout() -> None:
+    """Flush stdout. Where its reader has gone away, what is left is dropped."""
+    with _reader_may_leave():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:

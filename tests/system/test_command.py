@@ -43,11 +43,12 @@ def test_a_closed_stderr_changes_nothing(shell: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
-def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: str) -> None:
     run_dir = tmp_path / "Zürich"
     words = " ".join([*SMALL, "--train.n-epochs=2", f"--run-dir={run_dir}"])
     command = f"{sys.executable} -m tests.toy {words} 2>&- | true; exit ${{PIPESTATUS[0]}}"
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, timeout=120)
     assert done.returncode == 0, done
     assert '"status": "completed"' in (run_dir / "summary.json").read_text()
