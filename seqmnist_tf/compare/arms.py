@@ -16,7 +16,7 @@ from ..system import InputError
 from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
 
-LSTM_KEYS = ("model.forget_bias", "model.initializer")  # have a meaning for an LSTM only
+LSTM_KEYS = ("model.forget_bias", "model.initializer", "optimizer.bias_rate")  # have a meaning for an LSTM only
 
 
 class OwnLayer(NamedTuple):

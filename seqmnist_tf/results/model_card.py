@@ -68,7 +68,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
             "whatever it is given. It is a baseline for comparing recurrent layers, and not a good way to read digits."
         ),
         "## Cite",
-        bibtex(record),
+        bibtex(records),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -103,22 +103,28 @@ print(model.predict(sequences[:1]).argmax(), labels[0])
 ```"""
 
 
-def bibtex(record: Record) -> str:
-    """Return the BibTeX entry that cites a run, in a fence."""
-    run = escape_latex(record.name)
-    version, year = record.environment["versions"]["seqmnist_tf"], record.environment["started"][:4]
+def bibtex(records: Sequence[Record]) -> str:
+    """Return the BibTeX entry that cites the runs of one experiment, in a fence."""
+    record, commits = records[0], list(dict.fromkeys(code_of(r) for r in records))
+    note = (
+        rf"\texttt{{{escape_latex(record.name)}}}, configuration {record.summary['config_id']}, "
+        f"{'seeds' if len(records) > 1 else 'seed'} {', '.join(str(r.seed) for r in records)}, "
+        f"{'commits' if len(commits) > 1 else 'commit'} {', '.join(commits)}"
+    )
+    versions = {r.environment["versions"]["seqmnist_tf"]: None for r in records}
+    year = max(r.environment["started"][:4] for r in records)
     return rf"""```bibtex
 @software{{seqmnist_tf,
   title = {{seqmnist\_tf: the {{LSTM}} baseline on sequential {{MNIST}}, in {{Keras}}}},
   author = {{{{The seqmnist\_tf authors}}}},
   year = {{{year}}},
-  version = {{{version}}},
-  note = {{Run \texttt{{{run}}}, configuration {record.summary["config_id"]}, commit {code_of(record)}}},
+  version = {{{", ".join(versions)}}},
+  note = {{{note}}},
 }}
 ```"""
 
 
 @document_section("bibtex")
 def bibtex_text(board: Board) -> str:
-    """The BibTeX entry of the headline's run."""
-    return bibtex(headline_record(board))
+    """The BibTeX entry of the headline's experiment."""
+    return bibtex(board.records[headline_record(board).name])

@@ -27,9 +27,13 @@ def configuration_table(_: Board) -> str:
 
 
 @document_section("presets")
-def presets_list(_: Board) -> str:
-    """One list item per preset."""
-    return "\n".join(wrap_text(f"- `{name}`: {preset.doc}", others="  ") for name, preset in PRESETS.items())
+def presets_list(board: Board) -> str:
+    """One list item per preset, which says so where no run of it is published."""
+    items = {
+        name: preset.doc if name in board.records else f"{preset.doc} No run is published yet."
+        for name, preset in PRESETS.items()
+    }
+    return "\n".join(wrap_text(f"- `{name}`: {text}", others="  ") for name, text in items.items())
 
 
 def _command_line_word(value: Any) -> str:

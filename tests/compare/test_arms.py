@@ -61,6 +61,12 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     )
 
 
+def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
+    _, layer = parse_arms(["original", "GRU"], {})
+    assert (layer.config.model.initializer, layer.config.optimizer.bias_rate) == ("keras", 1)
+    assert [note.split("`")[1] for note in layer.notes] == ["model.initializer", "optimizer.bias_rate"]
+
+
 def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:
     (tmp_path / "a b.json").write_text('{"train": {"n_epochs": 2, "seed": 7}}')
     completed_run(tmp_path / "results/strong/seed0", 0, some_right(3))

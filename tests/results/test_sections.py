@@ -16,7 +16,7 @@ from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.results import sections
 from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, original_accuracy
 from seqmnist_tf.results.pages import render_section
-from seqmnist_tf.results.sections_accuracy import epoch_range
+from seqmnist_tf.results.sections_accuracy import code_of, epoch_range
 from seqmnist_tf.results.seed_statistics import Statistics
 from tests.toy import ROOT
 
@@ -119,6 +119,7 @@ def test_the_model_card_says_what_the_records_say(published: Path) -> None:
     for record in (first, second):
         assert f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} | `" in text
     assert "@software{seqmnist_tf,\n" in text and first.summary["config_id"] in text
+    assert all(code_of(record) in text.split("note = {")[1] for record in (first, second)), "commits of all seeds"
     python = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     compile(python[0], "card", "exec")
 
@@ -169,10 +170,14 @@ def test_every_key_is_in_the_configuration_section() -> None:
 
 
 def test_every_preset_is_in_the_presets_section() -> None:
-    text = render_section("presets", EMPTY)
+    published = next(iter(cfg.PRESETS))
+    text = render_section("presets", Board({published: []}, {}, {}, {}))
     assert re.findall(r"^- `(\w+)`: ", text, re.MULTILINE) == list(cfg.PRESETS)
     items = [" ".join(item.split()) for item in text.removeprefix("- ").split("\n- ")]
-    assert items == [f"`{name}`: {preset.doc}" for name, preset in cfg.PRESETS.items()]
+    assert items == [
+        f"`{name}`: {preset.doc}" + ("" if name == published else " No run is published yet.")
+        for name, preset in cfg.PRESETS.items()
+    ]
     assert max(map(len, text.splitlines())) <= 120
 
 
