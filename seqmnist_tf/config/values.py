@@ -96,6 +96,20 @@ def flatten(config: Config) -> dict[str, Any]:
     return {f"{s}.{name}": value for s, fields in config_to_dict(config).items() for name, value in fields.items()}
 
 
+def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the keys whose given value is not that of a configuration, each with the given and the actual value.
+
+    Units that ``model.match_parameters`` chose contradict no others that were given.
+
+    Example:
+        >>> contradictions({"train.seed": 1, "train.n_epochs": 100}, Config())
+        {'train.seed': (1, 0)}
+    """
+    actual = flatten(config)
+    chosen = ("model.hidden_size",) if config.model.match_parameters is not None else ()
+    return {key: (value, actual[key]) for key, value in given.items() if value != actual[key] and key not in chosen}
+
+
 def value_text(value: Any) -> str:
     """Return the value of a key as a flag takes it.
 
@@ -136,7 +150,9 @@ def read_values(path: Path) -> dict[str, Any]:
     text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
     try:
         document = json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
+    except InputError:
+        raise
+    except ValueError as error:  # also of an integer with more digits than Python reads
         raise InputError(f"configuration {path} is not valid JSON: {error}") from None
     except RecursionError:
         raise InputError(f"configuration {path} is not valid JSON: nested too deep") from None

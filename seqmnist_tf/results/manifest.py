@@ -22,12 +22,12 @@ def read_manifest(folder: Path) -> dict[str, str]:
         InputError: the manifest cannot be read.
     """
     try:
-        lines = (folder / MANIFEST_FILE).read_text(encoding="ascii").splitlines()
+        lines = (folder / MANIFEST_FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {folder / MANIFEST_FILE}: {error}") from None
-    pairs = [re.fullmatch(r"([0-9a-f]{64})  (\S+)", line) for line in lines]
+    pairs = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
     if not all(pairs):
         raise InputError(f"each line of {folder / MANIFEST_FILE} must be a SHA-256, two spaces and a path")
     return {pair[2]: pair[1] for pair in pairs if pair}
@@ -37,7 +37,7 @@ def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
     """Write a manifest; ``hashes`` has the SHA-256 of each file by its path in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
-    write_atomically(folder / MANIFEST_FILE, text.encode("ascii"))
+    write_atomically(folder / MANIFEST_FILE, text.encode())
 
 
 def update_manifest(folder: Path) -> None:

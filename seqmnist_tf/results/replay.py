@@ -15,8 +15,9 @@ import numpy as np
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
 from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
-from ..system import InputError, describe_machine, package_versions, utc_now
+from ..system import InputError, available_cores, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
+from .replays import agreement
 
 REPLAYED_BATCHES = 20
 REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.2e-7 in the first 20 batches
@@ -48,7 +49,7 @@ class Replay:
     @property
     def agreement(self) -> str:
         """In words how well the losses agree."""
-        return f"within {self.largest:.0e}" if self.largest else "bit for bit"
+        return agreement(self.largest)
 
     def entry(self) -> dict[str, Any]:
         """Return the entry of ``record.json``."""
@@ -155,11 +156,13 @@ def agrees_exactly(environment: dict[str, Any], kernel: str) -> bool:
     """Return whether losses on this machine must be those of a run, to the last bit.
 
     The processor counts beside kernel and versions: with the same kernel, the mean over a batch came out with another
-    last bit on an EPYC of family 25 than on one of family 26. Its name counts only with family and model.
+    last bit on an EPYC of family 25 than on one of family 26. Its name counts only with family and model. On stock
+    Keras the number of threads counts too.
     """
     processor, versions = environment["machine"]["processor"], package_versions()
     return (
         environment["kernel"] == kernel
+        and (kernel != "keras" or environment["threads"] == available_cores())
         and processor == describe_machine()["processor"]
         and "(family" in processor
         and environment["device"] == "CPU"

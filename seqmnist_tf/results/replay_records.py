@@ -10,7 +10,7 @@ from .history import parse_losses
 from .layout import REPLAYS_FILE
 from .records import Record, read_records
 from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
-from .replays import record_json
+from .replays import read_replays, record_json
 from .store import locked, set_files
 
 
@@ -40,7 +40,7 @@ def replay_records(
         problems += [f"{record.run.path}: {problem}" for problem in replay.problems()]
         if write and replay.parted is None:
             with locked(folder):
-                content = record_json([*record.replays, replay.entry()])
+                content = record_json([*read_replays(record.run.path), replay.entry()])
                 set_files(folder, record.run.path, {REPLAYS_FILE: content})
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import math
 import re
@@ -52,6 +53,18 @@ def record_json(entries: list[dict[str, Any]]) -> bytes:
     latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
     document = {"schema": SCHEMA, "replayed": list(latest.values())}
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
+def agreement(largest: float) -> str:
+    """Return in words how well losses agree, from their largest relative difference; its first digit is rounded up.
+
+    Example:
+        >>> agreement(0.0), agreement(2.07e-7), agreement(9.5e-8)
+        ('bit for bit', 'within 3e-7', 'within 1e-7')
+    """
+    if not largest:
+        return "bit for bit"
+    return f"within {decimal.Context(prec=1, rounding=decimal.ROUND_UP).create_decimal(largest):.0e}"
 
 
 def _entry_problems(entry: dict[str, Any]) -> list[str]:

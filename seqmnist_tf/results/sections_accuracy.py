@@ -11,6 +11,7 @@ from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
 from .board import HEADLINE, PERMUTED, QUICK_START, Board, headline_record, original_accuracy
 from .records import RESULTS_FOLDER, Record
+from .replays import agreement
 from .sections import document_section, wrap_text
 from .seed_statistics import Statistics, percent
 
@@ -151,10 +152,8 @@ def replay_text(record: Record) -> str:
         return ""
     entry = max(record.replays, key=lambda entry: entry["batches"])
     latest = [other for other in record.replays if other["batches"] == entry["batches"]][-1]
-    largest = latest["largest_difference"]
-    agreement = f"within {largest:.0e}" if largest else "bit for bit"
     where = escape_markdown(f"{latest['processor']}, {latest['kernel']}, {latest['date'][:10]}")
-    return f"{latest['batches']:,} batches {agreement} ({where})"
+    return f"{latest['batches']:,} batches {agreement(latest['largest_difference'])} ({where})"
 
 
 def training_machine(record: Record) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from ..config import OPTIONS, PRESETS
+from ..config import OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import Board
 from .sections import document_section, wrap_text
@@ -17,7 +14,7 @@ def configuration_table(_: Board) -> str:
     rows = [
         [
             f"`{key}`",
-            f"`{_command_line_word(option.default)}`",
+            f"`{value_text(option.default)}`",
             _escaped(option.allowed),
             _escaped(f"{option.meta['doc']} {option.meta['details']}".strip()),
         ]
@@ -34,11 +31,6 @@ def presets_list(board: Board) -> str:
         for name, preset in PRESETS.items()
     }
     return "\n".join(wrap_text(f"- `{name}`: {text}", others="  ") for name, text in items.items())
-
-
-def _command_line_word(value: Any) -> str:
-    """Return a value as it is written after a flag."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..config import Arguments, Config, flatten, value_text
+from ..config import Arguments, Config, contradictions, flatten, value_text
 from ..system import InputError
 from ..train import parse_train_arguments
 
@@ -49,7 +49,10 @@ def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:
         preset = args.preset or ("baseline" if part is environment else None)
         if preset and environment["preset"] not in (preset, None):
             problems.append(f"its command is of preset {preset} (environment.json says {environment['preset']})")
-        problems += _differences(given, flatten(config))
+        problems += [
+            f"its command gives {key} {value} (config.json has {actual})"
+            for key, (value, actual) in contradictions(given, config).items()
+        ]
     return problems
 
 
@@ -124,14 +127,3 @@ def _pieces(command: str) -> list[str]:
         return [piece for word in shlex.split(command) for piece in word.split("=", 1)]
     except ValueError:
         return []
-
-
-def _differences(given: dict[str, Any], actual: dict[str, Any]) -> list[str]:
-    """Return the keys whose value a command gives otherwise."""
-    # These units were found by a search, which the check of the model repeats.
-    searched = ("model.hidden_size",) if actual["model.match_parameters"] is not None else ()
-    return [
-        f"its command gives {key} {value} (config.json has {actual[key]})"
-        for key, value in given.items()
-        if value != actual[key] and key not in searched
-    ]

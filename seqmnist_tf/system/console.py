@@ -1,6 +1,7 @@
 """What a command prints for people: results on stdout, notes and warnings on stderr."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -38,14 +39,15 @@ class _Patient(io.TextIOBase):
 
 
 def prepare_console() -> None:
-    """Let no terminal end a command: characters that it lacks are escaped, and a stderr that was closed is dropped."""
+    """Let no terminal end a command: characters that it lacks are escaped, and closed streams are dropped."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is None:
-        # Descriptor 2 too, or the next file to be opened would get it, and TensorFlow's notes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 as long as the process
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            # The descriptor too, or the next file to be opened would get it, and TensorFlow's notes.
+            _point_at_nothing(number)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 as long as the process
     if not isinstance(sys.stderr, _Patient):
         sys.stderr = _Patient(sys.stderr)
 
@@ -64,11 +66,23 @@ def flush_stdout() -> None:
 
 @contextlib.contextmanager
 def _reader_may_leave() -> Iterator[None]:
-    """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next."""
+    """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next.
+
+    A pipe then fails with EPIPE, a terminal that was closed with EIO. A full disk stays an error.
+    """
     try:
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        _point_at_nothing(sys.stdout.fileno())
+
+
+def _point_at_nothing(descriptor: int) -> None:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    if nothing != descriptor:
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
 
 
 def note(text: str) -> None:

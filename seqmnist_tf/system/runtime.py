@@ -30,6 +30,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
         tf.config.list_physical_devices()
         if threads is None:
             return
+        threads = threads or available_cores()  # TensorFlow's own 0 knows no quota of a container
         try:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(operations or threads)

@@ -15,7 +15,7 @@ from .. import config as cfg
 from .. import data, system
 from ..system import InputError, say
 from .command_line import parse_train_arguments
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, is_there
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     path = args.options.run_dir
     resuming = bool(args.options.resume)
     if args.options.resume == "auto":
-        resuming = (_require_run_dir(path) / "config.json").exists()
+        resuming = is_there(_require_run_dir(path) / "config.json")
     if resuming:
         run = RunDirectory.open(_require_run_dir(path))
         _require_same(run, args)
@@ -61,10 +61,8 @@ def _require_run_dir(path: Path | None) -> Path:
 
 def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
     """Raise InputError where the command line describes another run than the directory."""
-    was = cfg.flatten(run.config)
-    for key, value in args.given.items():
-        if value != was[key]:
-            raise InputError(f"{key} is {was[key]} in the run at {run.path} and cannot be changed (got {value})")
+    for key, (value, was) in cfg.contradictions(args.given, run.config).items():
+        raise InputError(f"{key} is {was} in the run at {run.path} and cannot be changed (got {value})")
     preset = run.environment.get("preset")
     if args.preset and args.preset != preset:
         raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from ..config import Config
+from ..config import NUM_TEST, Config, layer_file
 from ..data import Splits
 from ..lstm import Kernel, recurrent_weights
 from ..system import say
@@ -23,17 +23,31 @@ def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: 
     say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
 
 
-def announce_origin(git: dict[str, Any], config: Config) -> None:
-    """Say at the start where a run cannot become a record, and why."""
+def announce_origin(environment: dict[str, Any], config: Config) -> None:
+    """Say at the start where a run cannot become a record, and why; ``environment`` is its ``environment.json``."""
+    if reason := _unpublishable(environment, config):
+        say(f"this run cannot be published as a record: {reason}")
+    elif environment["git"]["commit"] is None:
+        version = environment["versions"].get("seqmnist_tf")
+        say(f"this run can be published as a record only if {version} is a released version: it is in no clone")
+
+
+def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
+    """Return the first reason for which :mod:`seqmnist_tf.results` will refuse a run, None where none is known yet."""
+    git, layer = environment["git"], config.model.layer
     if config.train.precision != "float32":
-        say("this run cannot be published as a record: its train.precision is not float32")
-    elif git["commit"] is None:
-        say("this run cannot be published as a record: its commit is not known (train from a clone, or with a release)")
-    elif git["dirty"]:
-        say(
-            "this run cannot be published as a record: the package, pyproject.toml or setup.py differ from the commit "
-            "(commit them first)"
-        )
+        return "its train.precision is not float32"
+    if not environment["command"]:
+        return "it was started from Python (use python -m seqmnist_tf.train)"
+    if config.task.permutation.startswith("file:"):
+        return "its pixel order is a file's (use task.permutation seed:N)"
+    if not config.test.enabled or config.num_test != NUM_TEST:
+        return f"it does not test on all {NUM_TEST:,} images"
+    if ":" in layer and layer_file(config) is None:
+        return f"its layer is a module's, {layer} (use FILE.py:NAME)"
+    if git["commit"] is not None and git["dirty"] is not False:
+        return "the package, pyproject.toml or setup.py differ from the commit (commit them first)"
+    return None
 
 
 def announce_kernel(kernel: Kernel) -> None:

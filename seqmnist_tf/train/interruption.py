@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -36,7 +37,8 @@ class Interruption(keras.callbacks.Callback):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        os.write(2, b"\ninterrupting after this batch\n")
+        with contextlib.suppress(OSError):  # the same signal may have ended who reads stderr: `2>&1 | tee log`
+            os.write(2, b"\ninterrupting after this batch\n")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.requested:

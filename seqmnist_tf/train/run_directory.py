@@ -17,6 +17,19 @@ from ..data import pixel_order, read_pixel_order
 from ..system import InputError, folder_atomically, write_atomically
 
 LAYER_FILE = "layer.py"
+LONGEST_NAME = 240  # bytes; file systems allow 255, of which an unfinished folder needs 14
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is something at ``path``.
+
+    Raises:
+        InputError: the system does not say: the name is too long, or the folder is another user's.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"cannot look at {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,11 @@ class RunDirectory:
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise InputError where a new run directory cannot be made at ``path``."""
-        if path.exists() or path.is_symlink():
+        if (longest := max((len(os.fsencode(part)) for part in path.parts), default=0)) > LONGEST_NAME:
+            raise InputError(f"run directory {path} has a name of {longest} bytes (allowed: at most {LONGEST_NAME})")
+        if is_there(path) or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
-        parent = next(p for p in path.absolute().parents if p.exists())
+        parent = next(p for p in path.absolute().parents if is_there(p))
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"run directory {path} cannot be made: {parent} is not a writable folder")
 
@@ -73,7 +88,7 @@ class RunDirectory:
             InputError: there is none.
         """
         path = Path(path)
-        if not (path / "config.json").is_file():
+        if not is_there(path / "config.json"):
             raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
         return cls(path)
 

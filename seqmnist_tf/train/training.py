@@ -114,7 +114,7 @@ def train(
         )
         run = RunDirectory.create(path, config, record, order, source)
     announce_run(run, config, preset, splits)
-    announce_origin(record["git"], config)
+    announce_origin(record, config)
     with run.lock():
         return _fit(run, config, model, splits, kernel, stop_rule)
 

@@ -190,10 +190,14 @@ class Histograms(keras.callbacks.Callback):
         self.tracker, self.sequences, self.labels = tracker, sequences, labels
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        states = self.model.non_trainable_variables  # seeds of dropout, moving means: training goes on from the same
+        before = [keras.ops.convert_to_numpy(state) for state in states]
         with tf.GradientTape() as tape:
             logits = self.model(self.sequences, training=True)
             loss = self.model.compute_loss(x=self.sequences, y=self.labels, y_pred=logits)
         gradients = tape.gradient(loss, self.model.trainable_variables)
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
         histograms: dict[str, Any] = {"epoch/epoch": epoch}
         for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
             for kind, tensor in (("weights", variable), ("gradients", gradient)):

@@ -127,6 +127,14 @@ def test_combinations_that_contradict_are_refused() -> None:
     assert "must be 1 without optimizer.epsilon_placement outside" in refused(bias_rate=2.0)
 
 
+def test_units_that_were_chosen_contradict_no_others() -> None:
+    given = {"model.hidden_size": 128, "train.seed": 1}
+    config = cfg.with_values(Config(), {"model.hidden_size": 147})
+    assert cfg.contradictions(given, config) == {"model.hidden_size": (128, 147), "train.seed": (1, 0)}
+    config = cfg.with_values(config, {"model.match_parameters": 67_850})
+    assert cfg.contradictions(given, config) == {"train.seed": (1, 0)}
+
+
 def test_choices_are_read_in_any_case() -> None:
     config = cfg.with_values(Config(), {"optimizer.name": "rmsprop", "task.permutation": "NONE"})
     assert config == Config()
@@ -141,6 +149,7 @@ def test_choices_are_read_in_any_case() -> None:
         ('{"train": {"seed": 1, "seed": 2}}', "key 'seed' is given twice"),
         ('{"optimiser": {}}', "unknown key optimiser (allowed sections: criterion"),
         ("[" * 100_000, "nested too deep"),
+        ('{"train": {"seed": ' + "1" * 5000 + "}}", "is not valid JSON: Exceeds the limit"),
     ],
 )
 def test_files_that_are_no_configuration_are_refused(text: str, words: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import sequences
+from seqmnist_tf.data.batches import epoch_order
 from seqmnist_tf.system import InputError
 from tests.toy import toy_mnist
 
@@ -34,6 +35,18 @@ def test_standard_normalisation_uses_the_published_constants() -> None:
     images[0, 0, :3] = 0, 128, 255
     pixels = data.encode(images, "standard", data.pixel_order("none"))[0, :3, 0]
     np.testing.assert_allclose(pixels, [(x / 255 - 0.1307) / 0.3081 for x in (0, 128, 255)], rtol=1e-6)
+
+
+def test_orders_have_64_bits_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OfWindows(np.random.RandomState):
+        def permutation(self, n: int) -> np.ndarray:  # type: ignore[override]
+            return super().permutation(n).astype(np.int32)
+
+    monkeypatch.setattr(np.random, "RandomState", OfWindows)
+    for permutation in ("none", "urnn92916", "bit_reversal"):
+        assert data.pixel_order(permutation).dtype == np.int64
+    for shuffle in (False, True):
+        assert epoch_order(5, shuffle, 0, 0).dtype == np.int64
 
 
 def test_the_order_is_applied_to_every_image() -> None:

@@ -7,10 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import pytest
 
+from seqmnist_tf import config as cfg
 from seqmnist_tf.results import verify
 from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.history import history_problems
 from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
 from seqmnist_tf.results.records import read_records
 from tests.conftest import Result
@@ -68,6 +71,19 @@ def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, p
     problems = problems or verify.all_model_problems(read_records(RESULTS)["strong"])
     assert any(says(problem, forgery) for problem in problems), problems
     assert all(problem.isprintable() for problem in problems)
+
+
+def test_the_end_of_a_long_cosine_schedule_is_no_forgery() -> None:
+    epochs = 400
+    values = {"train.n_epochs": epochs, "task.limit_train": 100, "optimizer.schedule": "cosine", "optimizer.lr": 0.01}
+    rates = keras.optimizers.schedules.CosineDecay(0.01, epochs)
+    row = {"train_loss": 2.5, "test_loss": 2.5, "seconds": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}
+    history = [{**row, "epoch": epoch + 1, "learning_rate": float(rates(epoch))} for epoch in range(epochs)]
+    steps = "step,loss\n" + "".join(f"{step + 1},2.5\n" for step in range(epochs))
+    config = cfg.with_values(cfg.Config(), values)
+    assert history_problems(config, history, steps.encode()) == []
+    history[300]["learning_rate"] *= 1.001
+    assert len(history_problems(config, history, steps.encode())) == 1
 
 
 def test_honest_records_have_no_problems(published: Path) -> None:

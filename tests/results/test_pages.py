@@ -16,7 +16,7 @@ from seqmnist_tf.results import pages, plots, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.documents import find_documents, relative_links
-from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+from seqmnist_tf.results.manifest import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.system import InputError
 from tests.conftest import Result
@@ -183,6 +183,14 @@ def test_documents_are_the_readmes_and_every_page_of_docs(tmp_path: Path) -> Non
         (tmp_path / "docs" / name).write_text("")
     readmes = ["README.md", "results/README.md", "export/README.md"]
     assert [path.as_posix() for path in find_documents(tmp_path)] == [*readmes, "docs/index.md", "docs/more/page.md"]
+
+
+def test_files_of_any_name_are_listed(published: Path) -> None:
+    (Path("results") / "my notes, Zürich.txt").write_text("x")
+    update_manifest(Path("results"))
+    assert manifest_problems(Path("results")) == []
+    (Path("results") / "my notes, Zürich.txt").write_text("y")
+    assert [p for p in manifest_problems(Path("results")) if "my notes, Zürich.txt does not match" in p]
 
 
 def test_an_unknown_section_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.replay import TrainingData, replay_run
 from seqmnist_tf.results.replays import record_json
+from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory
 from tests.conftest import Result
 from tests.results.files import change_json, content
@@ -83,6 +85,16 @@ def test_another_processor_may_differ_in_the_last_digits(
     assert len(result.problems()) == (parted is not None)
 
 
+@pytest.mark.parametrize(("kernel", "threads", "exact"), [("keras", 0, True), ("keras", 1, False), ("native", 1, True)])
+def test_on_stock_keras_the_threads_count(kernel: str, threads: int, exact: bool, published: Path) -> None:
+    cores = available_cores()
+    environment = json.loads((SEED1 / "environment.json").read_text())
+    environment.update(kernel=kernel, threads=cores + threads, machine={"processor": "EPYC (family 1, model 1)"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "describe_machine", lambda: environment["machine"])
+        assert replay.agrees_exactly(environment, kernel) == exact
+
+
 def test_the_kernel_is_the_records(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     change_json(SEED1 / "environment.json", lambda d: d.update(kernel="keras", machine={"processor": "another"}))
     result = replayed(losses)
@@ -125,7 +137,7 @@ def test_what_was_replayed_is_noted_and_shown(command: Callable[..., Result], pu
     }
     (SEED1 / "record.json").write_bytes(record_json([old]))
     row = render_section("runs", Board.read(Path("results"))).splitlines()[3]
-    assert row.endswith("| 6 batches within 2e-07 (x86 \\[a\\](b), keras, 2020-01-01) |")
+    assert row.endswith("| 6 batches within 3e-7 (x86 \\[a\\](b), keras, 2020-01-01) |")
     assert command(main, "--replay", "strong", "--write").status == 0
     assert manifest_problems(Path("results")) == []
     first, second = json.loads((SEED1 / "record.json").read_text())["replayed"]
@@ -155,6 +167,20 @@ def test_of_replays_on_one_machine_the_last_is_kept() -> None:
     entry = {"date": "1", "processor": "a", "kernel": "keras", "batches": 20, "largest_difference": 0.1}
     document = json.loads(record_json([entry, {**entry, "date": "2"}, {**entry, "batches": 600}]))
     assert [(e["date"], e["batches"]) for e in document["replayed"]] == [("2", 20), ("1", 600)]
+
+
+def test_a_replay_that_was_noted_meanwhile_is_kept(
+    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(run: RunDirectory, losses: list[float], *args: Any, **kwargs: Any) -> replay.Replay:
+        (SEED1 / "record.json").write_bytes(record_json([{**done.entry(), "batches": 6, "processor": "another"}]))
+        return done
+
+    done = replay.Replay(4, None, (0.0, 0.0), 0.0, "keras", True, None)
+    monkeypatch.setattr("seqmnist_tf.results.replay_records.replay_run", other)
+    assert command(main, "--replay", "strong/seed1", "--write").status == 0
+    noted = json.loads((SEED1 / "record.json").read_text())["replayed"]
+    assert [entry["batches"] for entry in noted] == [6, 4]
 
 
 def test_a_record_without_a_schema_has_no_replays(published: Path) -> None:

@@ -43,6 +43,41 @@ def test_a_closed_stderr_changes_nothing(shell: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
+@pytest.mark.parametrize("shell", [">&-", "> >(exit)"])
+def test_a_closed_stdout_changes_nothing(shell: str) -> None:
+    code = "import time; run_command(lambda argv: (time.sleep(0.3), say('x'), note('done'), 3)[3], [])"
+    command = f'{sys.executable} -c "$CODE" {shell}'
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env={**os.environ, "CODE": PROGRAM + code}, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"done\n")
+
+
+def test_a_terminal_that_was_closed_changes_nothing(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, time
+def main(argv):
+    pathlib.Path("{tmp_path}/ready").touch()
+    while os.path.exists("{tmp_path}/ready"):
+        time.sleep(0.01)
+    say("x"), say("y"), note("z")
+    pathlib.Path("{tmp_path}/said").touch()
+    return 3
+run_command(main, [])
+"""
+    controller, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + code], cwd=ROOT, stdout=terminal, stderr=terminal, start_new_session=True
+    ) as process:
+        os.close(terminal)
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.close(controller)
+        (tmp_path / "ready").unlink()
+        assert process.wait(60) == 3
+    assert (tmp_path / "said").exists()
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: str) -> None:
     run_dir = tmp_path / "Zürich"
@@ -55,10 +90,10 @@ def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: s
 
 
 def test_unfinished_folders_of_the_day_before_are_removed(tmp_path: Path) -> None:
-    for name, age in ((".new-a-1", 2), (".new-b-2", 0), ("old", 9)):
+    for name, age in ((".new-a-12345678", 2), (".new-b-12345678", 0), (".new-site", 9), ("old", 9)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
         os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
     with folder_atomically(tmp_path / "run") as new:
         (new / "file").write_text("x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-b-2", "old", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-b-12345678", ".new-site", "old", "run"]

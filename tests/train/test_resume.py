@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqmnist_tf import config as cfg
 from seqmnist_tf.lstm import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
@@ -193,5 +194,9 @@ def test_resume_auto_starts_and_continues_with_one_command_line(command: Any, in
     assert len(json.loads((in_tmp / "run" / "environment.json").read_text())["resumed"]) == 1
     other = command(train_main, *words, "--train.seed=1")
     assert "train.seed is 0 in the run at run and cannot be changed" in other.err
+    stored = cfg.with_values(RunDirectory(in_tmp / "run").config, {"model.match_parameters": 130})
+    (in_tmp / "run" / "config.json").write_text(cfg.config_to_json(stored))  # as if 130 had chosen the four units
+    words = [*words[:1], "--model.hidden-size=128", "--model.match-parameters=130", *words[2:]]
+    assert command(train_main, *words).status == 0
     assert "--resume needs --run-dir" in command(train_main, "--resume", "auto").err
     assert "no run at none" in command(train_main, "--resume", "--run-dir=none", "sgd").err

@@ -25,6 +25,7 @@ from seqmnist_tf.lstm import build_model
 from seqmnist_tf.system import write_atomically
 from seqmnist_tf.train import AT_CHANCE, RunDirectory, load_final_model, summarize
 from seqmnist_tf.train.__main__ import main as train_main
+from seqmnist_tf.train.first_lines import announce_origin
 from tests.conftest import Result
 from tests.toy import ROOT, SMALL, run_train, start_train
 
@@ -287,17 +288,64 @@ def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypa
     assert os.access(tmp_path, os.W_OK)
 
 
+CLEAN = {"commit": "c0ffee", "dirty": False}
+
+
+def test_an_interruption_needs_nobody_who_reads_stderr(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from seqmnist_tf.train.interruption import Interruption
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 2)
+with Interruption() as interruption:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert interruption.requested
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "folder/" + "x" * 300, "x" * 250, "ü" * 125 + "/run"])
+def test_a_path_that_is_too_long_is_refused(path: str, command: Call, in_tmp: Path) -> None:
+    for words in ([f"--run-dir={path}"], [f"--run-dir={path}", "--resume"], [f"--run-dir={path}", "--resume=auto"]):
+        result = command(train_main, *words)
+        assert result.status == 2 and result.err.startswith("error: ") and result.err.count("\n") == 1
+        assert not result.out and not list(in_tmp.iterdir())
+
+
 @pytest.mark.parametrize(
-    ("git", "reason"),
+    ("values", "git", "command_line", "sentence"),
     [
-        ({"commit": None, "dirty": None}, "its commit is not known"),
-        ({"commit": "c0ffee", "dirty": True}, "differ from the commit"),
-        ({"commit": "c0ffee", "dirty": False}, None),
+        ({}, CLEAN, "python -m seqmnist_tf.train", ""),
+        (
+            {},
+            CLEAN,
+            "",
+            "cannot be published as a record: it was started from Python (use python -m seqmnist_tf.train)",
+        ),
+        ({}, {"commit": "c0ffee", "dirty": True}, "c", "differ from the commit"),
+        ({}, {"commit": "c0ffee", "dirty": None}, "c", "differ from the commit"),
+        ({}, {"commit": None, "dirty": None}, "c", "can be published as a record only if 1.2 is a released version"),
+        ({"test.enabled": False}, CLEAN, "c", "it does not test on all 10,000 images"),
+        ({"task.limit_test": 100}, CLEAN, "c", "it does not test on all 10,000 images"),
+        ({"task.permutation": "file:order.txt"}, CLEAN, "c", "its pixel order is a file's"),
+        ({"model.layer": "mine:Layer"}, CLEAN, "c", "its layer is a module's, mine:Layer"),
+        ({"model.layer": "mine.py:Layer"}, CLEAN, "c", ""),
     ],
 )
-def test_a_run_that_cannot_be_published_says_so_at_its_start(
-    git: dict[str, Any], reason: str | None, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_cannot_be_published_says_so(
+    values: dict[str, Any],
+    git: dict[str, Any],
+    command_line: str,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("seqmnist_tf.system.environment.git_state", lambda: git)
+    environment = {"git": git, "command": command_line, "versions": {"seqmnist_tf": "1.2"}}
+    announce_origin(environment, cfg.with_values(cfg.Config(), values))
+    out = capsys.readouterr().out
+    assert sentence in out and bool(out) == bool(sentence) and out.count("\n") <= 1
+
+
+def test_it_says_so_at_its_start(command: Call, in_tmp: Path, toy: None) -> None:
     out = command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").out
-    assert ("cannot be published" in out) == bool(reason) and (reason or "") in out.split("epoch 1/")[0]
+    assert "it does not test on all 10,000 images" in out.split("epoch 1/")[0]
