@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import data, system
 from ..config import Config
-from ..serve import DEFAULT_FOLDER, exported_versions
+from ..serve import DEFAULT_FOLDER, require_versions
 from ..system import InputError
 from .report import serving_report, training_text
 from .training import measure_scaling, measure_training
@@ -80,8 +80,7 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
     if args.server is not None and not re.fullmatch(r"https?://[^/\s]+/?", args.server):
         raise InputError(f"--server must be http://HOST:PORT (got {args.server!r})")
     folder = args.model_dir or DEFAULT_FOLDER
-    if not folder.is_dir() or not exported_versions(folder):
-        raise InputError(f"{folder} holds no version (give --model-dir a folder that seqmnist_tf.export wrote to)")
+    require_versions(folder)
     from .serving import measure_serving  # late, so that bad input does not wait for TensorFlow
 
     return measure_serving(folder, seconds, args.server)

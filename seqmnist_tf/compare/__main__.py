@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .. import system
 from ..config import OPTIONS, PRESETS, Config, with_values
@@ -83,7 +82,7 @@ def main(argv: list[str]) -> int:
     require_cluster_options(options.workers, options.address)
     seeds = None if options.seeds is None else parse_seeds(options.seeds)
     parse_arms(words, overrides, allow_code=options.allow_code)
-    _interrupt_on_sigterm()
+    system.interrupt_on_terminate()
     system.start_tensorflow()
     from .comparing import compare  # late, so that --help and bad input do not wait for TensorFlow
 
@@ -103,15 +102,6 @@ def main(argv: list[str]) -> int:
         say(line)
     say(f"report: {comparison.path / 'report.md'}")
     return system.EXIT_DONE
-
-
-def _interrupt_on_sigterm() -> None:
-    """Let SIGTERM end a comparison in the same way as Ctrl-C."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 if __name__ == "__main__":

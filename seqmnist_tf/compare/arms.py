@@ -132,7 +132,10 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
     recipe = cfg.flatten(first.config)
     values: dict[str, Any] = {"model.layer": word, "model.match_parameters": None, "train.kernel": "auto"}
     notes = []
-    for key in LSTM_KEYS if word != "LSTM" else ():
+    apart = LSTM_KEYS if word != "LSTM" else ()
+    if first.is_trained:  # it has the overrides already
+        overrides = {key: value for key, value in overrides.items() if key not in apart}
+    for key in apart:
         if recipe[key] != OPTIONS[key].default:
             values[key] = OPTIONS[key].default
             notes.append(

@@ -27,6 +27,7 @@ from .plan import PlannedRun
 from .progress import ComparisonProgress
 
 POLL_SECONDS = 1.0
+SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
 RETRIES = 20  # of a task whose process or node died
 SHARED_SECONDS = 90.0  # a shared folder may show what another node has written later
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
@@ -58,17 +59,20 @@ def run_on_cluster(
     with _connected(workers, address, folder):
         _require_shared(folder)
         cores = _cores_of_a_run(workers, threads)
-        at_a_time = workers or max(1, sum(int(node["Resources"].get("CPU", 0)) // cores for node in _nodes()))
+        at_a_time = workers or max(1, sum(_cores(node) // cores for node in _nodes()))
         progress = ComparisonProgress(planned, at_a_time)
         progress.announce(missing)
         task = ray.remote(num_cpus=1 if workers else cores, max_retries=RETRIES, max_calls=1)(train_on_node)
         marker = (folder.path / ARMS_FILE).read_bytes()
-        pending = {}
+        pending, remind = {}, time.monotonic()
         for run in missing:
             run = _on_shared_paths(run, cores)
             pending[task.remote(run, marker)] = run
         try:
             while pending:
+                if not workers and time.monotonic() > remind and max(map(_cores, _nodes()), default=0) < cores:
+                    note(f"no node of the cluster has {cores} cores: runs wait until one joins")
+                    remind = time.monotonic() + SMALL_CLUSTER_SECONDS
                 done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=POLL_SECONDS)
                 progress.poll(missing)
                 for reference in done:
@@ -143,12 +147,25 @@ def _cores_of_a_run(workers: int | None, threads: int) -> int:
         return threads
     if workers:
         return max(1, available_cores() // workers)
-    return max(1, min(int(node["Resources"].get("CPU", 0)) for node in _nodes() if node["Resources"].get("CPU")))
+    cores = [count for node in _nodes() if (count := _cores(node))]
+    if not cores:
+        raise InputError("no node of the cluster has a core yet (give --train.threads, the cores of a run)")
+    return min(cores)
+
+
+def _cores(node: dict[str, Any]) -> int:
+    return int(node["Resources"].get("CPU", 0))
 
 
 def _on_shared_paths(run: PlannedRun, cores: int) -> PlannedRun:
     """Return a run with absolute paths, which mean the same on every node, and with its threads."""
-    config = with_values(run.config, {"train.threads": cores})
+    config = run.config
+    values: dict[str, Any] = {"train.threads": cores}
+    if config.data.dir is not None:
+        values["data.dir"] = str(Path(config.data.dir).absolute())
+    if (order := config.task.permutation).startswith("file:"):
+        values["task.permutation"] = f"file:{Path(order.removeprefix('file:')).absolute()}"
+    config = with_values(config, values)
     layer = run.layer.absolute() if run.layer else None
     return replace(run, path=run.path.absolute(), log=run.log.absolute(), layer=layer, config=config)
 

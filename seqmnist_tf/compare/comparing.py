@@ -98,8 +98,10 @@ def compare(
             )
             _train_missing(planned, folder, workers, address, values)
             require_completed(planned)
-            comparison = _read(ready, planned, folder, values.get("data.dir"), allow_code)
-            return write_report(comparison, folder, values.get("data.dir"))
+            trained = (one.arm.config.data.dir for one in ready if one.arm.is_trained)
+            data_dir = next(trained, values.get("data.dir"))
+            comparison = _read(ready, planned, folder, data_dir, allow_code)
+            return write_report(comparison, folder, data_dir)
 
 
 def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..config import NUM_TIMESTEPS, Config
 from .comparison import ArmResult, Comparison
 from .statistics import BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
-from .wording import count_of
+from .wording import count_of, tested_pairs
 
 REFERENCES = {
     "lecun1998": """@article{lecun1998,
@@ -111,7 +111,7 @@ def bibtex(comparison: Comparison) -> str:
         keys += ["jim1996"] * bool(arm.noise)
         keys += ["kingma2015"] * (config.optimizer.name == "Adam")
     if any(pair.n > 1 for pair in comparison.pairs):
-        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(comparison.pairs) > 1)
+        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(comparison.pairs)) > 1)
         keys += ["efron1987"] * any(pair.ci_method == "BCa bootstrap" for pair in comparison.pairs)
     return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
 
@@ -120,10 +120,12 @@ def _task(config: Config) -> str:
     order = {"none": "row by row", "bit_reversal": "in bit-reversed order"}.get(
         config.task.permutation, f"in the fixed permuted order {config.task.permutation}"
     )
+    scaled = "pixels from 0 to 1; " if config.task.normalization == "unit" else ""
     held_out = f", {config.task.validation_size:,} held out" if config.task.validation_size else ""
     return (
         f"Each model reads the {NUM_TIMESTEPS} pixels of an MNIST image one at a time, {order}, and classifies the "
-        f"digit from its last state ({config.num_train:,} training images{held_out}; {config.num_test:,} test images)."
+        f"digit from its last state ({scaled}{config.num_train:,} training images{held_out}; {config.num_test:,} test "
+        "images)."
     )
 
 
@@ -151,7 +153,7 @@ def _recipe(arms: Sequence[ArmResult]) -> str:
 
 
 def _recipe_parts(arm: ArmResult) -> list[str]:
-    opt, train = arm.config.optimizer, arm.config.train
+    opt, train, model = arm.config.optimizer, arm.config.train, arm.config.model
     parts = [
         f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}",
         f"batches of {train.batch_size}",
@@ -166,8 +168,33 @@ def _recipe_parts(arm: ArmResult) -> list[str]:
     parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
     if arm.noise:
         parts.append(f"noise of standard deviation {arm.noise:g} on recurrent weights")
-    if arm.config.model.forget_bias == "chrono":
+    if model.forget_bias == "chrono":
         parts.append("chrono initialisation")
+    elif model.forget_bias is not None:
+        parts.append(f"initial forget bias {model.forget_bias:g}")
+    if model.initializer == "torch":
+        parts.append("PyTorch's initial weights")
+    return parts + _rarer_parts(arm.config)
+
+
+def _rarer_parts(config: Config) -> list[str]:
+    """Return the settings of the optimizer and of training that recipes seldom change, where they are changed."""
+    opt, default = config.optimizer, Config().optimizer
+    parts = []
+    if opt.name == "RMSProp" and opt.rho != default.rho:
+        parts.append(f"rho {opt.rho:g}")
+    if opt.name == "Adam" and (opt.beta_1, opt.beta_2) != (default.beta_1, default.beta_2):
+        parts.append(f"betas {opt.beta_1:g} and {opt.beta_2:g}")
+    if opt.name != "SGD" and (opt.epsilon, opt.epsilon_placement) != (default.epsilon, default.epsilon_placement):
+        parts.append(f"epsilon {opt.epsilon:g} {opt.epsilon_placement} of the root")
+    if opt.momentum:
+        parts.append(f"momentum {opt.momentum:g}")
+    if opt.bias_rate != default.bias_rate:
+        parts.append(f"{opt.bias_rate:g} times the learning rate for the LSTM's bias")
+    if opt.ema_momentum is not None:
+        parts.append(f"an exponential moving average of the weights with momentum {opt.ema_momentum:g}")
+    if config.train.precision != "float32":
+        parts.append(f"products of the LSTM in {config.train.precision}")
     return parts
 
 
@@ -178,7 +205,7 @@ def _selection(arms: Sequence[ArmResult]) -> str:
 
 
 def _tests(comparison: Comparison) -> str:
-    reference, pairs = comparison.arms[0].name, comparison.pairs
+    reference, pairs = comparison.arms[0].name, tested_pairs(comparison.pairs)
     sizes = [pair.n for pair in pairs]
     methods = []
     if any(pair.ci_method == "BCa bootstrap" for pair in pairs):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
 from ..lstm import build_model, check_layer, choose_kernel, match_units, recurrent_weights
@@ -180,7 +182,7 @@ def plan_runs(
     Raises:
         InputError: the folder has a run of another configuration where one of them belongs.
     """
-    planned = []
+    planned: list[PlannedRun] = []
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
     for seed in seeds:
         for one in ready:
@@ -197,9 +199,23 @@ def plan_runs(
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
             )
+            if one.arm.given and name not in {other.arm for other in planned}:
+                _require_trainable(one, run.config)
             _require_own(run, one.config_id)
             planned.append(run)
     return planned
+
+
+def _require_trainable(one: ReadyArm, config: Config) -> None:
+    """Raise InputError where further runs of an existing arm cannot be trained here, or would be of another task."""
+    run = next(iter(one.arm.given.values())).run
+    if not np.array_equal(pixel_order(config.task.permutation), run.pixel_order()):
+        raise InputError(
+            f"{one.arm.word}: its runs read the pixels in another order than task.permutation "
+            f"{config.task.permutation} is now (give --seeds that it has)"
+        )
+    check_layer(config, run.layer_file)
+    choose_kernel(config, build_model(config, run.layer_file))
 
 
 def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

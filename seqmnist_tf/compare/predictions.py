@@ -63,9 +63,9 @@ def _read_table(outcome: Outcome) -> Predictions:
     try:
         with path.open(encoding="ascii", newline="") as file:
             rows = [(int(row["index"]), int(row["label"]), int(row["prediction"])) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        table = np.array(rows, np.int64).reshape(-1, 3)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {type(error).__name__}: {error}") from None
-    table = np.array(rows, np.int64).reshape(-1, 3)
     in_range = (table[:, 1:] >= 0).all() and (table[:, 1:] < NUM_CLASSES).all()
     if not np.array_equal(table[:, 0], np.arange(outcome.total)) or not in_range:
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import flatten, of_the_experiment, value_text
-from ..system import markdown_table
+from ..system import RunError, markdown_table, warn
 from .comparison import ArmResult, Comparison, PairResult
 from .folder import ComparisonFolder
 from .methods import bibtex, methods_paragraph
@@ -33,7 +33,10 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
     pictures: dict[str, Any] = {"curves.png": draw_curves(comparison)}
     if comparison.pairs:
         pictures["differences.png"] = draw_differences(comparison)
-        pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
+        try:
+            pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
+        except RunError as error:  # runs that exist may be compared where MNIST is not
+            warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
         folder.write_picture(name, figure, DPI_OF_PAPERS)
     folder.write_text("row.tex", latex_rows(comparison))

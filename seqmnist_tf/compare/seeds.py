@@ -34,7 +34,7 @@ def parse_seeds(given: str | Iterable[int]) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise InputError(f"{allowed}: the range {part.strip()} falls")
-        if last - first >= MAX_SEEDS:
+        if len(seeds) + last - first >= MAX_SEEDS:
             raise InputError(f"--seeds must be at most {MAX_SEEDS:,} seeds (got {text!r})")
         seeds += range(first, last + 1)
     for seed in seeds:

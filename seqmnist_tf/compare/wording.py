@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .comparison import ArmResult, Comparison, PairResult
 from .statistics import ALPHA, ENUMERATED, smallest_sign_flip_p
 
@@ -42,12 +44,17 @@ def arm_statement(arm: ArmResult) -> str:
     return f"{arm.name}: {mean_and_std(arm)} % test accuracy ({count_of(arm.n, 'seed')}{spread})."
 
 
-def pair_statement(pair: PairResult, pairs: int) -> str:
+def tested_pairs(pairs: Sequence[PairResult]) -> list[PairResult]:
+    """Return the pairs with a p, over which Holm's correction is made; one common seed allows no test."""
+    return [pair for pair in pairs if pair.sign_flip_p is not None]
+
+
+def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     """Return what a pair shows, and what its number of seeds allows.
 
     Args:
         pair: an arm against the first.
-        pairs: number of pairs in the comparison, over which Holm's correction is made.
+        pairs: all pairs of the comparison.
     """
     difference = f"{in_percent(pair.mean_difference, sign=True)} points"
     if pair.ci_95 is None or pair.holm_p is None:
@@ -56,7 +63,7 @@ def pair_statement(pair: PairResult, pairs: int) -> str:
             "seeds may differ by more."
         )
     low, high = (in_percent(bound, sign=True) for bound in pair.ci_95)
-    corrected = f", {p_text(pair.holm_p)} after Holm's correction" if pairs > 1 else ""
+    corrected = f", {p_text(pair.holm_p)} after Holm's correction" if len(tested_pairs(pairs)) > 1 else ""
     return (
         f"{pair.b} against {pair.a}, {pair.n} pairs: {difference} (95 % interval {low} to {high}, {pair.ci_method}); "
         f"{_test_name(pair)} p {_equal(pair.sign_flip_p)}{corrected}. {_verdict(pair, pairs)}"
@@ -72,16 +79,18 @@ def _test_name(pair: PairResult) -> str:
     return "sign-flip" if pair.n <= ENUMERATED else "sign-flip (random flips)"
 
 
-def _verdict(pair: PairResult, pairs: int) -> str:
+def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     if pair.holm_p is not None and pair.holm_p < ALPHA:
         return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
-    smallest = (smallest_sign_flip_p(pair.n) or 1.0) * pairs
+    tested = tested_pairs(pairs)
+    # Holm's factor of a pair is smallest where all pairs with more seeds, whose p can be smaller, come before it.
+    smallest = (smallest_sign_flip_p(pair.n) or 1.0) * sum(other.n <= pair.n for other in tested)
     if smallest < ALPHA:
         return "This is no evidence of a difference."
-    subject = f"and {pairs} pairs the corrected p" if pairs > 1 else "the p"
+    subject = f"and {len(tested)} pairs the corrected p" if len(tested) > 1 else "the p"
     return (
         f"With {pair.n} seeds {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
-        f"shown; {seeds_needed(pairs)} seeds can show one."
+        f"shown; {seeds_needed(len(tested))} seeds can show one."
     )
 
 
@@ -100,7 +109,7 @@ def seeds_needed(pairs: int) -> int:
 
 def statements(comparison: Comparison) -> tuple[str, ...]:
     """Return one sentence on each arm, and what each pair shows."""
-    pairs = [pair_statement(pair, len(comparison.pairs)) for pair in comparison.pairs]
+    pairs = [pair_statement(pair, comparison.pairs) for pair in comparison.pairs]
     lonely = [
         f"{arm.name} and {comparison.arms[0].name} have no seed in common: they are not compared."
         for arm in comparison.arms[1:]

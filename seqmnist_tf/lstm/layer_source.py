@@ -6,6 +6,7 @@ import ast
 import builtins
 import inspect
 import linecache
+import symtable
 import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
@@ -58,16 +59,19 @@ class _Parts:
         self.known.add(value.__name__)
         source = _definition(value)
         names = vars(sys.modules[value.__module__]) if isinstance(value, type) else value.__globals__
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Name) and node.id in names and node.id not in self.known:
-                self._add(node.id, names[node.id], value.__module__)
+        for name in _global_names(symtable.symtable(source, value.__name__, "exec")):
+            if name in names and name not in self.known:
+                self._add(name, names[name], value.__module__)
         self.definitions.append(source)
 
     def _add(self, name: str, value: Any, module: str) -> None:
         if isinstance(value, ModuleType):
             self.imports.add(f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}")
         elif getattr(value, "__module__", None) == module and isinstance(value, type | FunctionType):
-            self.define(value)
+            if value.__name__ not in self.known:
+                self.define(value)
+            if value.__name__ != name:
+                self.definitions.append(f"{name} = {value.__name__}")
         elif _is_constant(value):
             self.constants.append(f"{name} = {value!r}")
         elif (home := _home(value)) is not None:
@@ -79,6 +83,13 @@ class _Parts:
                 "of the layer, or give the layer as FILE.py:NAME)"
             )
         self.known.add(name)
+
+
+def _global_names(table: symtable.SymbolTable) -> list[str]:
+    """Return the names that a piece of a module reads from the module, in order; local variables are none of them."""
+    module = table.get_type() == "module"
+    here = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (module or s.is_global())}
+    return sorted(here.union(*map(_global_names, table.get_children())))
 
 
 def _definition(value: type | FunctionType) -> str:

@@ -66,7 +66,7 @@ def _paired_tests(board: Board) -> list[str]:
     same = {name: records for name, records in board.records.items() if records[0].config.task == task}
     runs = [_seeded_runs(name, same[name]) for name in (HEADLINE, *(name for name in same if name != HEADLINE))]
     pairs = pair_runs(runs, NUM_TEST)
-    tested = [pair_statement(pair, len(pairs)) for pair in pairs if pair.n > 1]
+    tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
     untested = [f"{pair.b} {100 * pair.mean_difference:+.2f}" for pair in pairs if pair.n == 1]
     if untested:
         tested.append(

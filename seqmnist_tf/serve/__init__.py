@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = open_door(
         "printable",
         "read_description",
         "read_picture",
+        "require_versions",
         "verdict",
     ),
 )

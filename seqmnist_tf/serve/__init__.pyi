@@ -12,3 +12,4 @@ from .versions import DEFAULT_FOLDER as DEFAULT_FOLDER
 from .versions import MODEL_NAME as MODEL_NAME
 from .versions import exported_versions as exported_versions
 from .versions import read_description as read_description
+from .versions import require_versions as require_versions

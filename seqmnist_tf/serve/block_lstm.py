@@ -23,6 +23,19 @@ PARALLEL_BLOCKS = 8  # BlockLSTMV2 writes seven values per row, unit and step: 4
 BACKGROUND_STEPS = 7  # the states after 7, 14, 21, ... background pixels are stored
 
 
+def is_block_lstm(layer: keras.Layer) -> bool:
+    """Return whether a layer is an LSTM of Keras with the arguments that ``BlockLSTMV2`` computes: Keras's defaults."""
+    if type(layer) is not keras.layers.LSTM:
+        return False
+    return (
+        layer.activation is keras.activations.tanh
+        and layer.recurrent_activation is keras.activations.sigmoid
+        and layer.use_bias
+        and not (layer.go_backwards or layer.stateful)
+        and layer.compute_dtype == "float32"
+    )
+
+
 class BlockLSTM(tf.Module):
     """The LSTM and the dense layer of a trained model, on ``BlockLSTMV2``, with their own copies of the weights.
 

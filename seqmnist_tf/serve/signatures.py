@@ -11,7 +11,7 @@ from keras.export import ExportArchive
 
 from .. import data
 from ..config import NUM_TIMESTEPS
-from .block_lstm import BlockLSTM
+from .block_lstm import BlockLSTM, is_block_lstm
 from .strokes import IMAGE_SIDE
 
 # The position of width and height in a PNG file: two big-endian int32, the first data of its first chunk.
@@ -19,8 +19,8 @@ PNG_SIZE_AT, PNG_SIZE_BYTES = 16, 8
 
 
 def has_block_lstm(model: keras.Sequential) -> bool:
-    """Return whether a model's recurrent layer is a stock LSTM, which has all signatures; others lack some."""
-    return type(model.layers[0]) is keras.layers.LSTM
+    """Return whether a model's recurrent layer is an LSTM as ``BlockLSTM`` computes it; others lack some signatures."""
+    return is_block_lstm(model.layers[0])
 
 
 class ServingFunctions:

@@ -3,7 +3,15 @@
 Imports the standard library alone; TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
-from .command import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
+from .command import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Parser,
+    interrupt_on_terminate,
+    run_command,
+)
 from .console import note, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
@@ -33,6 +41,7 @@ __all__ = [
     "git_state",
     "hash_sources",
     "host_answers",
+    "interrupt_on_terminate",
     "is_source",
     "markdown_table",
     "note",

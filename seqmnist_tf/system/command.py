@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -59,6 +60,15 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         note(f"error: {' '.join(str(error).split())}")
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
+
+
+def interrupt_on_terminate() -> Any:
+    """Let SIGTERM end a command in the same way as Ctrl-C; return the handler that it had before."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    return signal.signal(signal.SIGTERM, interrupt)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STALE_SECONDS = 24 * 60 * 60.0
-UNFINISHED = re.compile(r"\.new-.+-[a-z0-9_]{8}")  # as tempfile.mkdtemp names folders
+UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}")  # as tempfile.mkdtemp names folders
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -65,7 +65,7 @@ def folder_atomically(path: Path) -> Iterator[Path]:
 def _remove_stale(folder: Path) -> None:
     """Remove the unfinished folders that processes left in ``folder`` more than a day ago."""
     for path in folder.iterdir():
-        if not UNFINISHED.fullmatch(path.name):
+        if not UNFINISHED_FOLDER.fullmatch(path.name):
             continue
         with contextlib.suppress(OSError):
             if path.is_dir() and not path.is_symlink() and time.time() - path.stat().st_mtime > STALE_SECONDS:

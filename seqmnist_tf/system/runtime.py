@@ -35,7 +35,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
         except RuntimeError:
-            if threads != tf.config.threading.get_intra_op_parallelism_threads():
+            if threads != (tf.config.threading.get_intra_op_parallelism_threads() or available_cores()):
                 warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect", stacklevel=2)
         tf.config.list_logical_devices()
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import datetime
 import shlex
-import signal
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .. import config as cfg
 from .. import data, system
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
         data.pixel_order(config.task.permutation)
         print(cfg.config_to_json(config))
         return system.EXIT_DONE
-    _interrupt_on_terminate()
+    system.interrupt_on_terminate()
     command = shlex.join(["python", "-m", "seqmnist_tf.train", *argv])
     if not resuming:
         path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
@@ -76,15 +75,6 @@ def _default_run_dir(preset: str, seed: int) -> Path:
         path = path.with_name(f"{preset}-{seed}-{stamp}-{number}")
         number += 1
     return path
-
-
-def _interrupt_on_terminate() -> None:
-    """Let SIGTERM end a run in the same way as Ctrl-C."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _report(summary: dict[str, Any], path: Path) -> None:

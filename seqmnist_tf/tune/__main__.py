@@ -21,7 +21,7 @@ from .. import config as cfg
 from .. import system
 from ..config import Config
 from ..system import InputError, note
-from .folder import SearchFolder
+from .folder import SearchFolder, on_all_images
 from .processes import without_options
 from .roster import WORKER_NAME
 from .space import DEFAULT_SPACE, apply_values, parse_space, read_space
@@ -98,11 +98,20 @@ def check_options(options: argparse.Namespace) -> None:
             raise InputError(f"--oracle must be HOST:PORT with a port of 1 to 65535 (got {options.oracle!r})")
 
 
-def check_choices(search: SearchFolder) -> None:
-    """Raise InputError now, and not in a trial, where a choice of the space does not go with the configuration."""
+def check_space(search: SearchFolder) -> None:
+    """Raise InputError now, and not in a trial, where a choice or an end of a range does not suit the configuration.
+
+    Each is tried by itself; values that do not suit each other are found in their trial.
+    """
+    rows = {row.name: row for row in search.space}
     for row in search.space:
-        for choice in row.choices:
-            apply_values((row,), {row.name: choice, **dict([row.only_with] if row.only_with else [])}, search.base)
+        needed, values, condition = [row], {}, row.only_with
+        while condition:
+            needed.insert(0, rows[condition[0]])
+            values[condition[0]] = condition[1]
+            condition = needed[0].only_with
+        for value in row.extremes:
+            on_all_images(apply_values(tuple(needed), {**values, row.name: value}, search.base))
 
 
 def require_free(oracle: str) -> None:
@@ -168,7 +177,7 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     document = read_space(options.space) if options.space else DEFAULT_SPACE
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
-    check_choices(search)
+    check_space(search)
     command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])
     os.environ.setdefault("WANDB_RUN_GROUP", f"search-{options.dir.resolve().name}")
     if options.role == "worker":

@@ -185,10 +185,17 @@ def best_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def best_config(search: SearchFolder, row: dict[str, Any]) -> Config:
     """Return the result of a search: the best trial's configuration, on all training images, with the test set."""
-    config = apply_values(search.space, row["values"], search.base)
-    return cfg.validate(
-        cfg.with_values(config, {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True})
-    )
+    return on_all_images(apply_values(search.space, row["values"], search.base))
+
+
+def on_all_images(config: Config) -> Config:
+    """Return the configuration of a trial on all training images, with the test set.
+
+    Raises:
+        InputError: its values do not go with all images.
+    """
+    values = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True}
+    return cfg.validate(cfg.with_values(config, values))
 
 
 def _shared_values(config: Config) -> dict[str, dict[str, Any]]:

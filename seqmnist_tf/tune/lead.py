@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from typing import NoReturn
 
-from ..system import RunError, note
+from ..system import RunError, interrupt_on_terminate, note
 from .chief import Chief
 from .folder import SearchFolder
 from .jobs import Jobs
@@ -83,11 +82,7 @@ def search_as_chief(search: SearchFolder, max_trials: int, patience: float, orac
 
 def _run_chief(chief: Chief, workers: Sequence[str]) -> None:
     """Run a chief and its own workers to the end; SIGTERM interrupts them."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = interrupt_on_terminate()
     try:
         if chief.workers:
             for name in workers:

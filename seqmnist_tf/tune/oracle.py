@@ -15,6 +15,7 @@ from .folder import ORACLE, SearchFolder
 from .space import Dimension
 
 OBJECTIVE = "val_accuracy"
+FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
 
 
 class AtomicFiles(keras_tuner.Oracle):
@@ -46,6 +47,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> keras_tuner.Oracle:
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
         "seed": search.base.train.seed + 1,  # to KerasTuner a seed of 0 is none
         "hyperparameters": declare_space(search.space),
+        "max_consecutive_failed_trials": FAILURES,
     }
     if search.tuner == "hyperband":
         oracle = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)

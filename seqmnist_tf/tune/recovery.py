@@ -60,7 +60,8 @@ def _read_trial(search: SearchFolder, trial_id: str) -> Trial | None:
     file = search.path / ORACLE / f"trial_{trial_id}" / "trial.json"
     try:
         trial = Trial.from_state(read_object(file))
-        search.config(trial.hyperparameters.values)
+        if trial.status != "FAILED":
+            search.config(trial.hyperparameters.values)
         if trial.trial_id != trial_id or not (trial.hyperparameters.values or trial.status == "FAILED"):
             raise ValueError("another trial")
     except UNREADABLE:

@@ -102,6 +102,11 @@ class Dimension:
         """Return the keys and values that a value sets."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
 
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Its choices, or the ends of its range."""
+        return tuple(self.choices) or (self.low, self.high)
+
     def at_edge(self, value: Any) -> str | None:
         """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None."""
         if not self.choices:
@@ -193,6 +198,8 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
         if len(made) < len(choices):
             refuse("must have choices that differ", choices)
         return Dimension(name, None, None, False, False, made, only_with, reason)
+    if any(isinstance(row.get(end), dict) for end in ("low", "high")):
+        refuse("must have numbers for low and high", row)
     low, high = (_settings(name, row.get(end))[name] for end in ("low", "high"))
     scale = row.get("scale", "linear")
     if scale not in ("linear", "log"):

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from ..system import InputError, RunError, first_line, note, say
-from .folder import SearchFolder
+from .folder import SearchFolder, on_all_images
 from .hparams import log_hparams
 from .job import Answer, Job, JobLost, Watcher
 from .jobs import Jobs
@@ -74,6 +74,12 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
             time.sleep(WATCH_SECONDS)
             continue
         told = False
+        try:
+            on_all_images(search.config(answer.values))
+        except InputError as error:
+            note(f"{answer} cannot be trained: {error}")
+            source.end(answer, None, f"{error}")
+            continue
         try:
             score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)

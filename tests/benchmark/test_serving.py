@@ -121,13 +121,13 @@ def test_the_document_and_its_report(
 
 def test_bad_input_is_one_line_and_waits_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    no_version = "holds no version (give --model-dir a folder that seqmnist_tf.export wrote to)"
+    hint = "(give --model-dir a folder that seqmnist_tf.export has written to)"
     for argv, message in (
         (["--scaling"], "--scaling is an option of the subject training (got serving)"),
         (["--server", "localhost"], "--server must be http://HOST:PORT (got 'localhost')"),
         (["--seconds", "0"], "--seconds must be above 0 and at most 3600 (got 0)"),
-        (["--model-dir", "nowhere"], f"nowhere {no_version}"),
-        (["--model-dir", "empty"], f"empty {no_version}"),
+        (["--model-dir", "nowhere"], f"cannot read nowhere: No such file or directory {hint}"),
+        (["--model-dir", "empty"], f"no version in empty {hint}"),
     ):
         code = (
             "import sys; from seqmnist_tf import system; from seqmnist_tf.benchmark.__main__ import main\n"

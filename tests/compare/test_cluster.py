@@ -18,7 +18,11 @@ import keras
 import numpy as np
 import pytest
 
+from seqmnist_tf import config as cfg
+from seqmnist_tf.compare import cluster as ray_cluster
 from seqmnist_tf.compare.cluster import folder_problem
+from seqmnist_tf.compare.plan import PlannedRun
+from seqmnist_tf.system import InputError
 from tests.compare.commands import TINY, run_compare
 from tests.compare.test_compare import timeless
 from tests.toy import ROOT
@@ -164,3 +168,23 @@ def test_something_else_than_ray_at_the_address(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: no Ray cluster answers at {address} within 10 s")
     assert not (tmp_path / "out").exists() and time.monotonic() - started < 60
+
+
+def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = cfg.with_values(cfg.Config(), {"data.dir": "mnist", "task.permutation": "file:orders/a.txt"})
+    path = Path("out/a/seed0")
+    run = PlannedRun("a", 0, path, path, config, Path("out/a/layer.py"), Path("out/logs/a.log"), "out")
+    run = ray_cluster._on_shared_paths(run, 3)
+    assert (run.path, run.layer, run.log) == (tmp_path / path, tmp_path / "out/a/layer.py", tmp_path / "out/logs/a.log")
+    assert (run.config.data.dir, run.config.train.threads) == (str(tmp_path / "mnist"), 3)
+    assert run.config.task.permutation == f"file:{tmp_path}/orders/a.txt"
+
+
+def test_a_run_has_the_cores_of_the_smallest_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Resources": {"memory": 1.0}}, {"Resources": {"CPU": 16.0}}, {"Resources": {"CPU": 4.0}}]
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    assert (ray_cluster._cores_of_a_run(None, 0), ray_cluster._cores_of_a_run(None, 64)) == (4, 64)
+    del nodes[1:]
+    with pytest.raises(InputError, match="no node of the cluster has a core yet"):
+        ray_cluster._cores_of_a_run(None, 0)

@@ -13,8 +13,9 @@ import pytest
 
 from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
+from seqmnist_tf.compare.methods import methods_paragraph
 from seqmnist_tf.compare.wording import seeds_needed
-from seqmnist_tf.system import InputError
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.runs import TOTAL, completed_run, some_right
 from tests.conftest import Result
@@ -123,6 +124,90 @@ def test_holm_corrects_over_the_pairs(in_tmp: Path) -> None:
     assert "@article{holm1979" in report
 
 
+def test_holm_corrects_over_the_pairs_that_are_tested(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", dict.fromkeys(range(9), 20))
+    make_arm(in_tmp / "b", {seed: 20 + (-1) ** seed for seed in range(6)})
+    make_arm(in_tmp / "c", {0: 22})
+    make_arm(in_tmp / "d", dict.fromkeys(range(9), 19))
+    comparison = compare(["a", "b", "c"], directory="out")
+    assert comparison.pairs[1].sign_flip_p is None
+    assert comparison.statements[3].endswith("sign-flip p = 1.0000. This is no evidence of a difference.")
+    report = (in_tmp / "out/report.md").read_text()
+    assert "Holm" not in report.split("## Methods")[1] and "fewer than 5 pairs" not in report
+    comparison = compare(["a", "b", "d"], directory="both")
+    assert comparison.pairs[0].holm_p == 1.0 and comparison.pairs[1].holm_p == 4 / 2**9
+    assert comparison.statements[3].endswith("This is no evidence of a difference.")  # 0.0312 stays possible beside d
+
+
+def test_a_report_needs_no_images(in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise RunError("no source of MNIST could be reached")
+
+    make_arm(in_tmp / "a", ACCURACIES)
+    make_arm(in_tmp / "b", ACCURACIES)
+    monkeypatch.setattr("seqmnist_tf.compare.pictures.load_test", fail)
+    compare(["a", "b"], directory="out")
+    assert capsys.readouterr().err == "warning: disagreements.png is left out: no source of MNIST could be reached\n"
+    assert "disagreements" not in (in_tmp / "out/report.md").read_text()
+    assert sorted(path.name for path in (in_tmp / "out").glob("*.png")) == ["curves.png", "differences.png"]
+
+
+def test_missing_seeds_of_another_order_are_refused(in_tmp: Path) -> None:
+    order = np.arange(784)
+    np.savetxt("order.txt", order, "%d")
+    for name in ("a", "b"):
+        for seed in (0, 1):
+            completed_run(in_tmp / name / f"seed{seed}", seed, some_right(15), task__permutation="file:order.txt")
+    np.savetxt("order.txt", order[::-1], "%d")
+    with pytest.raises(InputError, match=r"a: its runs read the pixels in another order than task.permutation file:or"):
+        compare(["a", "b"], seeds="0-2", directory="out")
+    assert not Path("out").exists()
+    compare(["a", "b"], directory="out")
+
+
+def test_missing_seeds_that_cannot_be_trained_here_are_refused(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("train.precision tf32 cannot be used")
+
+    make_arm(in_tmp / "a", {0: 20, 1: 20})
+    make_arm(in_tmp / "b", {0: 20, 1: 20}, optimizer__lr=0.5)
+    monkeypatch.setattr("seqmnist_tf.compare.plan.choose_kernel", refuse)
+    with pytest.raises(InputError, match="tf32 cannot be used"):
+        compare(["a", "b"], seeds="0-2", directory="out")
+    assert not Path("out").exists()
+    compare(["a", "b"], directory="out")
+
+
+def test_the_methods_name_every_setting_that_is_changed(in_tmp: Path) -> None:
+    values = {
+        "optimizer__rho": 0.99,
+        "optimizer__epsilon": 1e-8,
+        "optimizer__epsilon_placement": "outside",
+        "optimizer__bias_rate": 2.0,
+        "optimizer__momentum": 0.5,
+        "optimizer__ema_momentum": 0.999,
+        "model__initializer": "torch",
+        "model__forget_bias": 3.0,
+        "task__normalization": "unit",
+    }
+    adam = {"optimizer__name": "Adam", "optimizer__beta_2": 0.99, "task__normalization": "unit"}
+    make_arm(in_tmp / "a", {0: 20}, **values)
+    make_arm(in_tmp / "b", {0: 20}, **adam)
+    text = methods_paragraph(compare(["a", "b"], directory="out"))
+    for part in (
+        "rho 0.99",
+        "epsilon 1e-08 outside of the root",
+        "momentum 0.5",
+        "2 times the learning rate for the LSTM's bias",
+        "an exponential moving average of the weights with momentum 0.999",
+        "initial forget bias 3",
+        "PyTorch's initial weights",
+        "pixels from 0 to 1",
+        "betas 0.9 and 0.99",
+    ):
+        assert part in text, part
+
+
 def test_one_seed_is_a_report_without_tests(in_tmp: Path) -> None:
     make_arm(in_tmp / "a", {3: 20})
     make_arm(in_tmp / "b", {3: 25})
@@ -183,6 +268,10 @@ def break_predictions(path: Path) -> None:
     (path / "predictions.csv").write_text("index,label,prediction,probability\n0,0,11,x\n")
 
 
+def break_numbers(path: Path) -> None:
+    (path / "predictions.csv").write_text(f"index,label,prediction,probability\n0,1{'0' * 30},1,0.5\n")
+
+
 def break_order(path: Path) -> None:
     rows = (path / "predictions.csv").read_text().splitlines()
     (path / "predictions.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
@@ -215,6 +304,7 @@ def hidden_layer(path: Path) -> None:
         (break_total, "a/run-0 is not in the format of a run directory"),
         (break_history, "a/run-0 is not in the format of a run directory"),
         (break_predictions, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
+        (break_numbers, "cannot read a/run-0/predictions.csv: OverflowError"),
         (break_order, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
         (remove_predictions, "a/run-0 has no model.keras"),
         (use_other_order, "arms must agree in their task, but task.permutation"),

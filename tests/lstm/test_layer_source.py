@@ -74,6 +74,32 @@ def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(own(sequences), built.layers[0](sequences))
 
 
+LOCALS = """
+import keras
+from keras import ops
+x = history = None
+h = keras.ops.zeros(3)
+class Base(keras.layers.Layer):
+    def call(self, x):
+        return x
+Cell = Base
+def Own(units):
+    history = [Cell(name=f"c{h}") for h in range(2)]
+    class Inner(keras.layers.SimpleRNN):
+        def call(self, sequences, initial_state=None, **kwargs):
+            x = sequences
+            return super().call(history[0](x), initial_state, **kwargs)
+    return Inner(units)
+"""
+
+
+def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config, file = with_layer(Config(), notebook(monkeypatch, LOCALS)["Own"], tmp_path)
+    text = (file or tmp_path).read_text()
+    assert "Cell = Base" in text and "history = None" not in text and text.index("class Base") < text.index("Cell = ")
+    assert build_model(config, file).count_params() == 128 * (1 + 128 + 1) + 1290
+
+
 def test_a_function_of_a_file_brings_its_cell(tmp_path: Path) -> None:
     config, file = with_layer(Config(), MinLSTM, tmp_path)
     assert file is not None and "class MinLSTMCell" in file.read_text()

@@ -309,18 +309,29 @@ def test_export_says_what_it_does_and_what_it_exported(command: Callable[..., Re
 OTHER_LAYERS = {
     "GRU": "GRU",
     "SimpleRNN": "SimpleRNN",
+    "other_arguments": "other_arguments.py:Softsign",
     "min_lstm": f"{ROOT}/examples/min_lstm.py:MinLSTM",
     "stacked_lstm": f"{ROOT}/examples/stacked_lstm.py:StackedLSTM",
 }
+
+
+OTHER_ARGUMENTS = """
+import keras
+
+def Softsign(units):
+    return keras.layers.LSTM(units, activation="softsign", use_bias=False, go_backwards=True)
+"""
 
 
 @pytest.mark.parametrize("layer", OTHER_LAYERS)
 def test_another_layer_has_the_signatures_that_mean_something_for_it(
     command: Callable[..., Result], in_tmp: Path, layer: str
 ) -> None:
+    (in_tmp / "other_arguments.py").write_text(OTHER_ARGUMENTS)
     run = finished_run(in_tmp / "run", model__layer=OTHER_LAYERS[layer])
     if ":" in OTHER_LAYERS[layer]:
-        (run.path / "layer.py").write_bytes((ROOT / "examples" / f"{layer}.py").read_bytes())
+        file = in_tmp if layer == "other_arguments" else ROOT / "examples"
+        (run.path / "layer.py").write_bytes((file / f"{layer}.py").read_bytes())
         refused = command(main, "run")
         assert (refused.status, refused.out) == (2, "") and "then give --allow-code" in refused.err
     result = command(main, "run", "--allow-code")

@@ -19,7 +19,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import chief as chief_module
-from seqmnist_tf.tune import processes, roster, trials, work, worker
+from seqmnist_tf.tune import oracle, processes, roster, trials, work, worker
 from seqmnist_tf.tune.chief import Chief
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
 from seqmnist_tf.tune.job import JobLost
@@ -322,9 +322,9 @@ def test_trials_that_fail_in_a_row_end_the_search(
 
     monkeypatch.setattr(trials, "train", fail)
     search = toy_search(tmp_path / "search")
-    chief, address = start(search, max_trials=9)
+    chief, address = start(search, max_trials=oracle.FAILURES + 2)
     thread = run_worker(search, address, "a")
-    with pytest.raises(RunError, match=r"the search cannot continue: Number of consecutive failures .* a bug"):
+    with pytest.raises(RunError, match=r"the search cannot continue: Number of consecutive failures .* of 10.* a bug"):
         chief.run()
     thread.join(10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -18,7 +19,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
-from seqmnist_tf.tune import trials
+from seqmnist_tf.tune import parse_space, trials
 from seqmnist_tf.tune.folder import ORACLE, read_trials
 from seqmnist_tf.tune.hparams import log_hparams
 from seqmnist_tf.tune.job import Job
@@ -54,6 +55,29 @@ def test_repeats_are_of_the_best_trial_after_more_trials(tmp_path: Path) -> None
     scores = [repeat_score(search, best, seed) for seed in (1, 2, 3)]
     assert scores == [pytest.approx(best["score"] - 1e-4 * seed) for seed in (1, 2, 3)]
     assert f"({', '.join(f'{score:.2%}' for score in scores)})" in (search.path / "report.md").read_text()
+
+
+def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {
+        "optimizer.name": {"choices": ["Adam", "SGD"]},
+        "optimizer.momentum": {"choices": [0, 0.5]},
+        "optimizer.lr": {"low": 0.001, "high": 0.1},
+    }
+    search = dataclasses.replace(toy_search(tmp_path / "search"), space=parse_space(space), space_document=space)
+    search.claim()
+    search_alone(search, 8, 0, "")
+    err = capsys.readouterr().err
+    assert "cannot be trained: optimizer.momentum must be 0 with optimizer.name Adam (got 0.5)" in err
+    rows = read_trials(search)
+    assert 0 < len(rows) < 8 and json.loads((search.path / "best.json").read_text())
+    tried = [(row["values"]["optimizer.name"], row["values"]["optimizer.momentum"]) for row in rows]
+    assert ('"Adam"', "0.5") not in tried and ('"SGD"', "0.5") in tried
+    search_alone(search, 10, 0, "")
+    again = capsys.readouterr().err
+    assert "cannot be read" not in again and "has lost its values" not in again
+    assert [row for row in read_trials(search) if row in rows] == rows
 
 
 def test_repeats_of_before_are_used_only_for_the_same_configuration(

@@ -70,6 +70,7 @@ def test_a_range_of_whole_numbers() -> None:
         ({}, "a search space must be a JSON object of rows"),
         ({"optimizer.lrr": {"low": 1, "high": 2}}, "unknown key optimizer.lrr"),
         ({"optimizer.lr": {"low": 1}}, "optimizer.lr must be a number > 0 (got null)"),
+        ({"optimizer.lr": {"low": {}, "high": 1}}, "must have numbers for low and high"),
         ({"optimizer.lr": {"low": 0.1, "high": 0.01}}, "must have low below high (got [0.1, 0.01])"),
         ({"optimizer.lr": {"low": -1, "high": 1}}, "optimizer.lr must be a number > 0 (got -1)"),
         ({"optimizer.rho": {"low": 0, "high": 0.9, "scale": "log"}}, "must have low above 0 on a log scale (got 0.0)"),

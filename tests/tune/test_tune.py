@@ -195,9 +195,11 @@ def test_the_report(tmp_path: Path) -> None:
         "optimizer.name": {"choices": ["SGD", "Adam"]},
         "optimizer.momentum": {"low": 0.1, "high": 0.9, "only_with": {"optimizer.name": "SGD"}},
         "train.batch_size": {"choices": [10, 20, 40]},
+        "model.hidden_size": {"low": 64, "high": 4096},
     }
     search = SearchFolder(tmp_path, "random", cfg.Config(), parse_space(document), document, None)
     values = {"optimizer.lr": 0.0011, "optimizer.name": '"Adam"', "optimizer.momentum": 0.5, "train.batch_size": "20"}
+    values["model.hidden_size"] = 1536
     row = {"trial": "0", "status": "completed", "epochs": 4, "escape_epoch": 2, "seconds": 12.6, "values": values}
     rows = [
         {**row, "trial": "7", "score": 0.1, "status": "stopped", "epochs": 2, "escape_epoch": None},
@@ -215,6 +217,7 @@ def test_the_report(tmp_path: Path) -> None:
         '| `optimizer.name` | "Adam" | "SGD", "Adam" |  |\n'
         "| `optimizer.momentum` | - | 0.1 to 0.9 |  |\n"
         "| `train.batch_size` | 20 | 10, 20, 40 |  |\n"
+        "| `model.hidden_size` | 1536 | 64 to 4096 |  |\n"
         "\n"
         "| trial | validation accuracy | status | epochs | left the plateau in epoch | seconds |\n"
         "|---|---:|---|---:|---:|---:|\n"
@@ -361,6 +364,8 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
     (tmp_path / "full" / "thing").write_text("")
     clash = {"clip": {"choices": [{"optimizer.grad_clip_value": 1}]}}
     (tmp_path / "clash.json").write_text(json.dumps(clash))
+    (tmp_path / "range.json").write_text('{"optimizer.grad_clip_value": {"low": 0.1, "high": 1}}')
+    (tmp_path / "all.json").write_text('{"train.batch_size": {"choices": [20, 131]}}')  # 60,000 images leave 2
     (tmp_path / "bad.json").write_text('{"optimizer.lr": {"low": 1, "high": 0.1}}')
     good = words("random", 1, tmp_path / "search", space_file, "--epochs=1")
     for argv, message in (
@@ -381,6 +386,8 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
         ([*good, "--dir", str(tmp_path / "full")], f"{tmp_path / 'full'} holds other files and no search"),
         ([*good, "--optimizer.lr=0"], "optimizer.lr must be a number > 0"),
         (["quickstart", *good, "--space", str(tmp_path / "clash.json")], "optimizer.grad_clip_value and optimizer."),
+        (["strong", *good, "--space", str(tmp_path / "range.json")], "optimizer.grad_clip_value and optimizer."),
+        (["strong", *good, "--space", str(tmp_path / "all.json")], "train.recurrent_noise needs at least 4 images"),
     ):
         answer = command(tune_command.main, *argv)
         assert (answer.status, answer.out) == (2, ""), argv
