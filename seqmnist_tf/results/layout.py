@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..train import LAYER_FILE, PREDICTIONS_FILE
+
 STEPS_FILE = "steps.csv.gz"
-TABLE_FILE = "predictions.csv"
 REPLAYS_FILE = "record.json"
-SOURCE_OF_LAYER = "layer.py"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 REQUIRED_FILES = (*COPIED_FILES, STEPS_FILE)
-OPTIONAL_FILES = (TABLE_FILE, REPLAYS_FILE, SOURCE_OF_LAYER)  # records of version 0.1.0 have none of them
-WRITTEN_LATER = (TABLE_FILE, REPLAYS_FILE)  # into records that were published without them
+OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # records of version 0.1.0 have none of them
+WRITTEN_LATER = (PREDICTIONS_FILE, REPLAYS_FILE)  # into records that were published without them
 
 
 def is_hidden(path: Path) -> bool:

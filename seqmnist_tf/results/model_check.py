@@ -14,13 +14,13 @@ from ..config import Data
 from ..data import Split, load_test
 from ..lstm import is_stock, match_units
 from ..train import (
+    PREDICTIONS_FILE,
     RunDirectory,
     evaluate_model,
     evaluate_run,
     load_final_model,
     predictions_csv,
 )
-from .layout import TABLE_FILE
 from .predictions import read_table
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
@@ -52,9 +52,9 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
         )
     if not math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE):
         problems.append(f"model.keras has test loss {metrics.loss:.6f} (summary.json says {final['test_loss']:.6f})")
-    if (run.path / TABLE_FILE).exists():
+    if (run.path / PREDICTIONS_FILE).exists():
         problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
-        return problems, (run.path / TABLE_FILE).read_bytes()
+        return problems, (run.path / PREDICTIONS_FILE).read_bytes()
     return problems, predictions_csv(split, metrics)
 
 
@@ -79,7 +79,7 @@ class ModelCheck:
         """
         model = load_final_model(run, allow_code=self.allow_code)
         problems = [*units_problems(run), *_parameter_problems(model, run.summary or {})]
-        if (run.path / TABLE_FILE).exists():
+        if (run.path / PREDICTIONS_FILE).exists():
             split = self._first_images(run)
             metrics = evaluate_model(self._with_function(run, model), split, len(split))
             problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
@@ -127,13 +127,13 @@ def _parameter_problems(model: keras.Model, summary: dict[str, Any]) -> list[str
 
 def _table_problems(run: RunDirectory, split: Split, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
     """Return whether the first rows of ``predictions.csv`` are not what the model gives for the images of a split."""
-    table, n = read_table(run.path / TABLE_FILE), len(split)
+    table, n = read_table(run.path / PREDICTIONS_FILE), len(split)
     if not np.array_equal(table.labels[:n], split.labels):
-        return [f"{TABLE_FILE} does not have the labels of the test images"]
+        return [f"{PREDICTIONS_FILE} does not have the labels of the test images"]
     differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
     other_class = table.classes[:n] != classes
     if other_class.sum() > MAX_OTHER_CLASSES * n:
         differs |= other_class
     if differs.any():
-        return [f"{TABLE_FILE} is not what model.keras gives for {differs.sum():,} of {n:,} test images"]
+        return [f"{PREDICTIONS_FILE} is not what model.keras gives for {differs.sum():,} of {n:,} test images"]
     return []

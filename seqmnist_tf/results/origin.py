@@ -10,9 +10,8 @@ import numpy as np
 from ..config import NUM_TEST, Config, layer_file
 from ..data import pixel_order
 from ..system import hash_sources
-from ..train import RunDirectory
+from ..train import LAYER_FILE, RunDirectory
 from .clone import HASHED_SINCE, commit_of_version, commit_problems, sources_at
-from .layout import SOURCE_OF_LAYER
 from .train_command import command_problems, path_problems
 
 
@@ -86,13 +85,13 @@ def _release_problems(version: object, recorded: object, root: Path) -> list[str
 
 def _layer_problems(run: RunDirectory, config: Config) -> list[str]:
     """Return whether the layer is of a module, which a record cannot hold, or its file is missing or left over."""
-    file, is_there = layer_file(config), (run.path / SOURCE_OF_LAYER).exists()
+    file, is_there = layer_file(config), (run.path / LAYER_FILE).exists()
     if file is None and ":" in config.model.layer:
         return [f"its layer must be a stock layer or come from a file (got {config.model.layer})"]
     if file is not None and not is_there:
-        return [f"{SOURCE_OF_LAYER} is missing, the file of its layer"]
+        return [f"{LAYER_FILE} is missing, the file of its layer"]
     if file is None and is_there:
-        return [f"{SOURCE_OF_LAYER} does not belong to a run of a stock layer"]
+        return [f"{LAYER_FILE} does not belong to a run of a stock layer"]
     return []
 
 

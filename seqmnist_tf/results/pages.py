@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ..system import InputError, RunError, note, write_atomically
+from ..train import PREDICTIONS_FILE
 
 # These modules register their sections when they are imported.
 from . import (  # noqa: F401
@@ -18,7 +19,6 @@ from . import (  # noqa: F401
 )
 from .board import Board
 from .documents import MARKED_SECTION, find_documents, relative_links
-from .layout import TABLE_FILE
 from .manifest import update_manifest
 from .model_card import model_cards
 from .model_check import evaluation_problems
@@ -99,14 +99,14 @@ def write_predictions(folder: Path) -> None:
         RunError: a model does not have the results of its record.
     """
     for record in (record for same in read_records(folder).values() for record in same):
-        if (record.run.path / TABLE_FILE).exists():
+        if (record.run.path / PREDICTIONS_FILE).exists():
             continue
-        note(f"{record.run.path / TABLE_FILE}:")
+        note(f"{record.run.path / PREDICTIONS_FILE}:")
         problems, table = evaluation_problems(record.run)
         if problems:
             raise RunError(f"{record.run.path}: {problems[0]}")
         with locked(folder):
-            set_files(folder, record.run.path, {TABLE_FILE: table})
+            set_files(folder, record.run.path, {PREDICTIONS_FILE: table})
 
 
 def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool = False) -> list[str]:
@@ -127,9 +127,9 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     board = Board.read(folder)
     records = [record for same in board.records.values() for record in same]
     missing = [
-        f"{record.run.path / TABLE_FILE} is missing (python -m seqmnist_tf.results writes it)"
+        f"{record.run.path / PREDICTIONS_FILE} is missing (python -m seqmnist_tf.results writes it)"
         for record in records
-        if not (record.run.path / TABLE_FILE).exists()
+        if not (record.run.path / PREDICTIONS_FILE).exists()
     ]
     if missing:  # some documents are made from them
         return missing

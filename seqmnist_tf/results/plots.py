@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
-from ..train import score
+from ..train import draw_counts, score
 from .board import HEADLINE, PERMUTED, Board
 from .manifest import records_digest
 from .records import Record
@@ -131,17 +131,7 @@ def draw_confusion(_: Board, shown: ShownModel) -> Figure:
     counts = score(shown.logits, shown.test.labels).confusion
     figure = _new_figure(6.2, 6)
     axes = figure.subplots()
-    wrong = counts - np.diag(counts.diagonal())
-    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1))
-    for label in range(NUM_CLASSES):
-        for predicted in range(NUM_CLASSES):
-            number = counts[label, predicted]
-            colour = "white" if wrong[label, predicted] > 0.6 * wrong.max() else "black" if number else "silver"
-            axes.text(predicted, label, f"{number}", ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(NUM_CLASSES))
-    axes.set_yticks(range(NUM_CLASSES))
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("label")
+    draw_counts(axes, counts, font_size=9)
     title = f"{HEADLINE}, seed {shown.record.seed}: {counts.trace():,} of {counts.sum():,} correct"
     axes.set_title(title, fontsize=11)
     return figure

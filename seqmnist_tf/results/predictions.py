@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import NUM_CLASSES, NUM_TEST
 from ..system import InputError
-from .layout import TABLE_FILE
+from ..train import PREDICTIONS_FILE
 
 TABLE_HEAD = ["index", "label", "prediction", "probability"]
 MAX_TABLE_BYTES = 1_000_000  # 10,000 rows have 150,000
@@ -70,7 +70,7 @@ def prediction_problems(folder: Path, test_correct: int) -> list[str]:
         folder: of the record.
         test_correct: as in the summary.
     """
-    path = folder / TABLE_FILE
+    path = folder / PREDICTIONS_FILE
     if not path.exists():
         return []
     try:
@@ -79,4 +79,4 @@ def prediction_problems(folder: Path, test_correct: int) -> list[str]:
         return [str(error)]
     if correct == test_correct:
         return []
-    return [f"{TABLE_FILE} has {correct:,} correct predictions (summary.json says {test_correct:,})"]
+    return [f"{PREDICTIONS_FILE} has {correct:,} correct predictions (summary.json says {test_correct:,})"]

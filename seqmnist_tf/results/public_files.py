@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from ..system import InputError
-from ..train import RunDirectory
-from .layout import COPIED_FILES, SOURCE_OF_LAYER, STEPS_FILE, TABLE_FILE
+from ..train import LAYER_FILE, PREDICTIONS_FILE, RunDirectory
+from .layout import COPIED_FILES, STEPS_FILE
 from .train_command import public_command, public_config
 from .wellformed import read_json_object
 
@@ -22,7 +22,7 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         InputError: a file cannot be read.
     """
     files = {}
-    for name in (*COPIED_FILES, TABLE_FILE, SOURCE_OF_LAYER):
+    for name in (*COPIED_FILES, PREDICTIONS_FILE, LAYER_FILE):
         if (run.path / name).is_file():
             files[name] = (run.path / name).read_bytes()
     steps = run.path / "steps.csv"

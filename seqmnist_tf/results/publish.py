@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError, note
-from ..train import RunDirectory, load_final_model
+from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
 from .history import parse_losses
-from .layout import REPLAYS_FILE, STEPS_FILE, TABLE_FILE
+from .layout import REPLAYS_FILE, STEPS_FILE
 from .model_check import ModelCheck, evaluation_problems, weights_digest
 from .public_files import public_files
 from .records import Record, read_records
@@ -126,7 +126,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     problems, table = evaluation_problems(record.run, allow_code=allow_code)
     if problems:
         raise _refused(run, problems[0])
-    return {TABLE_FILE: table, REPLAYS_FILE: record_json([replay.entry()])}
+    return {PREDICTIONS_FILE: table, REPLAYS_FILE: record_json([replay.entry()])}
 
 
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:

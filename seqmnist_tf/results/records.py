@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import NUM_TEST, PRESETS, Config
-from ..train import RunDirectory
-from .layout import SOURCE_OF_LAYER, STEPS_FILE, is_hidden
+from ..train import LAYER_FILE, RunDirectory
+from .layout import STEPS_FILE, is_hidden
 from .replays import read_replays
 from .wellformed import read_json_object, read_json_rows, read_steps
 
@@ -57,7 +57,7 @@ class Record:
     @property
     def layer_source(self) -> str | None:
         """The text of ``layer.py``, None where the layer is a stock one."""
-        path = self.run.path / SOURCE_OF_LAYER
+        path = self.run.path / LAYER_FILE
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     @property

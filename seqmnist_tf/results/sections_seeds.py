@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..compare import SeededRuns, pair_runs, pair_statement
 from ..config import NUM_TEST
+from ..train import PREDICTIONS_FILE
 from .board import HEADLINE, Board, original_accuracy
-from .layout import TABLE_FILE
 from .predictions import read_table
 from .records import Record
 from .sections import document_section, wrap_text
@@ -77,6 +77,6 @@ def _paired_tests(board: Board) -> list[str]:
 
 
 def _seeded_runs(name: str, records: Sequence[Record]) -> SeededRuns:
-    tables = {record.seed: read_table(record.run.path / TABLE_FILE) for record in records}
+    tables = {record.seed: read_table(record.run.path / PREDICTIONS_FILE) for record in records}
     right = {seed: table.labels == table.classes for seed, table in tables.items()}
     return SeededRuns(f"`{name}`", {record.seed: record.correct for record in records}, right)

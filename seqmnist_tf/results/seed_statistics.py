@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import scipy.stats
-
+from ..compare import t_interval
 from ..config import NUM_TEST
 from ..train import wilson_interval
 from .records import Record
@@ -39,9 +38,9 @@ class Statistics:
         n, mean = len(accuracies), statistics.mean(accuracies)
         if n == 1:
             return cls(n, mean, None, mean, mean, *wilson_interval(round(mean * NUM_TEST), NUM_TEST))
-        deviation = statistics.stdev(accuracies)
-        half = float(scipy.stats.t.ppf(0.975, n - 1)) * deviation / n**0.5
-        return cls(n, mean, deviation, min(accuracies), max(accuracies), mean - half, min(1.0, mean + half))
+        low, high = t_interval(accuracies) or (mean, mean)
+        lowest, highest = min(accuracies), max(accuracies)
+        return cls(n, mean, statistics.stdev(accuracies), lowest, highest, low, min(1.0, high))
 
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Statistics:

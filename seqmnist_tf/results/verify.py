@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 
 from ..system import InputError
+from ..train import LAYER_FILE
 from .history import history_problems, summary_problems
-from .layout import SOURCE_OF_LAYER, STEPS_FILE, layout_problems
+from .layout import STEPS_FILE, layout_problems
 from .manifest import RECORD_FILE, manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
@@ -124,7 +125,7 @@ def _format_problems(path: Path) -> list[str]:
     return [
         *problems,
         *environment_problems(read_json_object(path / "environment.json")),
-        *layer_problems(path / SOURCE_OF_LAYER),
+        *layer_problems(path / LAYER_FILE),
     ]
 
 

@@ -6,6 +6,16 @@ The room can be called: ``seqmnist_tf.train(config, path)`` is :func:`train`.
 from ..system import call_room, open_door
 
 __getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, light=("RunDirectory", "load_run", "parse_train_arguments", "summarize", "to_line")
+    __name__,
+    __file__,
+    light=(
+        "LAYER_FILE",
+        "PREDICTIONS_FILE",
+        "RunDirectory",
+        "load_run",
+        "parse_train_arguments",
+        "summarize",
+        "to_line",
+    ),
 )
 call_room(__name__, "train")

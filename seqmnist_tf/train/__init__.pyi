@@ -8,9 +8,11 @@ from .metrics import load_final_model as load_final_model
 from .metrics import require_allowed as require_allowed
 from .metrics import score as score
 from .metrics import wilson_interval as wilson_interval
-from .page import PREDICTIONS_FILE as PREDICTIONS_FILE
+from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page
 from .page import predictions_csv as predictions_csv
+from .run_directory import LAYER_FILE as LAYER_FILE
+from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
 from .run_directory import to_line as to_line

@@ -16,9 +16,8 @@ from ..config import NUM_CLASSES
 from ..data import Split
 from ..system import replace_atomically, warn, write_atomically
 from .metrics import Metrics, evaluate_run
-from .run_directory import RunDirectory
+from .run_directory import PREDICTIONS_FILE, RunDirectory
 
-PREDICTIONS_FILE = "predictions.csv"
 OVERVIEW_FILE = "overview.png"
 MISREAD_ACROSS, MISREAD_DOWN, MISREAD_GAP = 8, 3, 8  # images across and down, and the pixels between them
 DPI = 100
@@ -92,7 +91,8 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
         accuracies.legend()
     if split is not None and metrics is not None:
         counts, misread = subfigures[1].subplots(1, 2, width_ratios=(1, 1.6))
-        _draw_counts(counts, metrics)
+        draw_counts(counts, metrics.confusion)
+        counts.set_title("confusion matrix", fontsize=10)
         _draw_misread(misread, split, metrics)
     result = f", {metrics.correct:,} of {metrics.total:,} test digits classified correctly" if metrics else ""
     figure.suptitle(f"{config.model.layer}({config.model.hidden_size}), seed {config.train.seed}{result}")
@@ -121,18 +121,22 @@ def _draw_losses(axes: Axes, run: RunDirectory, history: list[dict[str, Any]]) -
     axes.legend()
 
 
-def _draw_counts(axes: Axes, metrics: Metrics) -> None:
-    """Draw the confusion matrix, its errors shaded."""
-    counts = metrics.confusion
+def draw_counts(axes: Axes, counts: np.ndarray, font_size: float = 7) -> None:
+    """Draw a confusion matrix, its errors shaded.
+
+    Args:
+        axes: where to draw.
+        counts: int (10, 10): how often a label (row) is taken for a class (column).
+        font_size: of the numbers, in points.
+    """
     errors = counts - np.diag(counts.diagonal())
     axes.imshow(errors, cmap="Blues", vmin=0, vmax=max(int(errors.max()), 1))
     for label in range(NUM_CLASSES):
         for prediction in range(NUM_CLASSES):
             number = int(counts[label, prediction])
             colour = "white" if errors[label, prediction] > 0.6 * errors.max() else "black" if number else "silver"
-            axes.text(prediction, label, f"{number}", ha="center", va="center", color=colour, fontsize=7)
+            axes.text(prediction, label, f"{number}", ha="center", va="center", color=colour, fontsize=font_size)
     axes.set(xticks=range(NUM_CLASSES), yticks=range(NUM_CLASSES), xlabel="prediction", ylabel="label")
-    axes.set_title("confusion matrix", fontsize=10)
 
 
 def _draw_misread(axes: Axes, split: Split, metrics: Metrics) -> None:

@@ -16,7 +16,7 @@ from ..config import Config
 from ..data import pixel_order, read_pixel_order
 from ..system import InputError, folder_atomically, write_atomically
 
-LAYER_FILE = "layer.py"
+LAYER_FILE, PREDICTIONS_FILE = "layer.py", "predictions.csv"
 LONGEST_NAME = 240  # bytes; file systems allow 255, of which an unfinished folder needs 14
 
 

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqmnist_tf.results.layout import REPLAYS_FILE, REQUIRED_FILES, TABLE_FILE
+from seqmnist_tf.results.layout import REPLAYS_FILE, REQUIRED_FILES
 from seqmnist_tf.results.manifest import manifest_problems, read_manifest, write_manifest
 from seqmnist_tf.results.store import add_files, locked, set_files
+from seqmnist_tf.train import PREDICTIONS_FILE
 
 OPERATIONS = ("open", "os.", "shutil.")  # beginnings of the names of audit events
-FILES = {name: f"content of {name}".encode() for name in (*REQUIRED_FILES, TABLE_FILE, REPLAYS_FILE)}
+FILES = {name: f"content of {name}".encode() for name in (*REQUIRED_FILES, PREDICTIONS_FILE, REPLAYS_FILE)}
 
 
 def add(folder: Path, name: str = "strong/seed1", date: str = "") -> None:
@@ -35,16 +36,16 @@ def note_replay(folder: Path, date: str = "") -> None:
 
 def write_table(folder: Path, date: str = "") -> None:
     with locked(folder):
-        if TABLE_FILE not in [path.name for path in (folder / "strong/seed0").iterdir()]:
-            set_files(folder, folder / "strong/seed0", {TABLE_FILE: FILES[TABLE_FILE]})
+        if PREDICTIONS_FILE not in [path.name for path in (folder / "strong/seed0").iterdir()]:
+            set_files(folder, folder / "strong/seed0", {PREDICTIONS_FILE: FILES[PREDICTIONS_FILE]})
 
 
 def new_folder(folder: Path) -> None:
     """Make a results folder with one record, which has no predictions."""
     shutil.rmtree(folder, ignore_errors=True)
     add(folder, "strong/seed0")
-    (folder / "strong" / "seed0" / TABLE_FILE).unlink()
-    write_manifest(folder, {name: h for name, h in read_manifest(folder).items() if TABLE_FILE not in name})
+    (folder / "strong" / "seed0" / PREDICTIONS_FILE).unlink()
+    write_manifest(folder, {name: h for name, h in read_manifest(folder).items() if PREDICTIONS_FILE not in name})
 
 
 def killed_before(number: int, action: Callable[[], None]) -> bool:
