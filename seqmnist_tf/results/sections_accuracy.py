@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import task_name
+from ..compare import count_of, task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
@@ -26,7 +26,7 @@ def headline_text(board: Board) -> str:
         others = Statistics.from_records(records)
         permuted = (
             f", and **{others.percent()} %** with permuted pixels (`{records[0].config.task.permutation}`; "
-            f"{others.meaning})"
+            f"{count_of(others.n, 'seed') if others.n > 1 else others.meaning})"
         )
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..config import OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import Board
+from .records import Record
 from .sections import document_section, wrap_text
+from .sections_accuracy import epoch_range
+from .seed_statistics import Statistics
 
 
 @document_section("configuration")
@@ -25,12 +30,19 @@ def configuration_table(_: Board) -> str:
 
 @document_section("presets")
 def presets_list(board: Board) -> str:
-    """One list item per preset, which says so where no run of it is published."""
-    items = {
-        name: preset.doc if name in board.records else f"{preset.doc} No run is published yet."
+    """One list item per preset, with what its published runs reached."""
+    return "\n".join(
+        wrap_text(f"- `{name}`: {preset.doc} {_published(board.records.get(name, []))}", others="  ")
         for name, preset in PRESETS.items()
-    }
-    return "\n".join(wrap_text(f"- `{name}`: {text}", others="  ") for name, text in items.items())
+    )
+
+
+def _published(records: Sequence[Record]) -> str:
+    if not records:
+        return "No run is published yet."
+    over_seeds = Statistics.from_records(records)
+    first = epoch_range([record.summary["escape_epoch"] for record in records])
+    return f"Test accuracy: **{over_seeds.percent()} %** ({over_seeds.meaning}); first epoch above 50 %: {first}."
 
 
 def _escaped(text: str) -> str:
