@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from . import system
-from .serve import DEFAULT_SERVER, Classification, classify, picture_to_text, prepare_picture, printable, verdict
+from .serve import (
+    DEFAULT_SERVER,
+    Classification,
+    classify,
+    picture_to_text,
+    prepare_picture,
+    printable,
+    server_address,
+    verdict,
+)
 from .system import InputError, note, say
 
 
@@ -44,14 +53,15 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
     if not 0 < args.timeout < 1e6:
-        raise InputError(f"--timeout must be a number of seconds above 0 (got {args.timeout:g})")
+        raise InputError(f"--timeout must be a number of seconds above 0 and below 1,000,000 (got {args.timeout:g})")
+    server = server_address(args.server)
     pictures = [prepare_picture(path) for path in args.images]
     names = [printable(str(path)) for path in args.images]
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
         for name, picture in zip(names, pictures, strict=True):
             show(f"{name}\n{'no digit found' if picture.image is None else picture_to_text(picture.image)}")
-    answers = _answers([picture.image for picture in pictures], args.server, args.timeout)
+    answers = _answers([picture.image for picture in pictures], server, args.timeout)
     verdicts = [verdict(picture.digits, answer) for picture, answer in zip(pictures, answers, strict=True)]
     if args.json:
         rows = zip(args.images, answers, verdicts, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,13 +72,22 @@ def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "versions"
 
 
+@contextlib.contextmanager
+def serving(models: ServedModels) -> Iterator[str]:
+    """Serve models in a thread of this process; give the address."""
+    listener = local_server.listen("127.0.0.1", 0)
+    running = local_server.create_server(create_app(models))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
 @pytest.fixture
 def server(toy_versions: Path) -> Iterator[str]:
     """Return the address of a local server of the toy versions, in a thread of this process."""
-    listener = local_server.listen("127.0.0.1", 0)
-    running = local_server.create_server(create_app(ServedModels(exported_versions(toy_versions))))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
+    with serving(ServedModels(exported_versions(toy_versions))) as url:
+        yield url

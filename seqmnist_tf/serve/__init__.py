@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = open_door(
         "read_description",
         "read_picture",
         "require_versions",
+        "server_address",
         "verdict",
     ),
 )

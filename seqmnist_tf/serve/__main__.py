@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         say(f"version {models.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
         # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
         signal.signal(signal.SIGTERM, lambda *_: None)
-        server = create_server(create_app(models, args.host))
+        server = create_server(create_app(models, args.host, host))
         server.run(sockets=[server_socket])
         if server.interrupted:
             raise KeyboardInterrupt

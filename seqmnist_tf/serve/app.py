@@ -40,16 +40,22 @@ WEB = Path(__file__).parent / "web"
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 
 
-def create_app(models: ServedModels, host: str = "127.0.0.1") -> Starlette:
+def create_app(models: ServedModels, *hosts: str) -> Starlette:
     """Return the ASGI application that answers with the given models.
 
     Args:
         models: the versions to serve.
-        host: the name or address that the server listens on, which requests may name besides localhost.
+        hosts: the name and the address that the server listens on, which requests may name besides localhost.
     """
     mimetypes.add_type("text/javascript", ".js")  # Windows may have another type for it
-    handlers: Mapping[Any, Any] = {RequestError: _refuse, HTTPException: _refuse_path, Exception: _report_failure}
-    app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[Middleware(GuardedApp, HostCheck(host))])
+    handlers: Mapping[Any, Any] = {
+        RequestError: _refuse,
+        HTTPException: _refuse_path,
+        InputError: _report_failure,  # a damaged version beside the newest
+        Exception: _report_failure,
+    }
+    guard = Middleware(GuardedApp, HostCheck(*hosts))
+    app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[guard])
     app.state.models = models
     app.state.model_pool = Pool("the model", available_cores(), http_limits.MAX_CONNECTIONS)
     app.state.picture_pool = Pool("pictures", http_limits.DECODING_THREADS, http_limits.MAX_WAITING_PICTURES)

@@ -47,14 +47,13 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
         (answer,) = classify(image[None], "http://127.0.0.1:8501")
         print(answer.class_id, answer.probabilities[answer.class_id])
     """
-    _check_server(server)
+    server = server_address(server)
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE) or not len(images):
         # Zero images would make TF Serving with batching wait for ever.
         raise InputError(
             f"images must be uint8 (n, {IMAGE_SIDE}, {IMAGE_SIDE}), n at least 1 (got {images.dtype} {images.shape})"
         )
-    server = server.rstrip("/")
     ask = _ask_grpc if server.startswith("grpc:") else _ask_rest
     answers = []
     for start in range(0, len(images), http_limits.CLIENT_ROWS):
@@ -62,15 +61,27 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
     return answers
 
 
-def _check_server(server: str) -> None:
-    """Raise InputError unless ``server`` is an address of the three kinds; it has no characters but plain ones."""
+def server_address(server: str) -> str:
+    """Return the address of a server in one form: with its port, and without a slash at its end.
+
+    Raises:
+        InputError: it is not an address of the three kinds, or has other than plain characters.
+
+    Example:
+        >>> server_address("GRPC://localhost/")
+        'grpc://localhost:8500'
+    """
     try:
         parts = urlsplit(server)
-        good = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+        host = parts.hostname or ""
+        host.encode("idna")  # each label has 1 to 63 letters
+        good = parts.scheme in DEFAULT_PORTS and host and parts.port != 0
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
         good = False
     if not good or not re.fullmatch(r"\w+://[\w.:\[\]-]+/?", server, re.ASCII):
         raise InputError(f"--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got {server!r})")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _ask_rest(server: str, images: np.ndarray, timeout: float) -> list[Classification]:
@@ -106,7 +117,7 @@ def _connect(server: str) -> socket.socket:
         RunError: it cannot be reached.
     """
     parts = urlsplit(server)
-    address = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+    address = parts.hostname or "", parts.port or 0
     pauses = [http_limits.BACKOFF_SECONDS * 2**n for n in range(http_limits.CONNECTION_TRIES - 1)]
     with _note_when_slow(f"waiting for {server}"):
         while True:

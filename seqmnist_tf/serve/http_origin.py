@@ -31,12 +31,13 @@ class HostCheck:
     """The hosts that a request may name.
 
     Args:
-        listening_on: ``--host``. Where it is 0.0.0.0 or ::, any address of numbers and the computer's name are allowed.
+        listening_on: ``--host``, and the address that it stands for. Where one is 0.0.0.0 or ::, any address of numbers
+            and the computer's name are allowed.
     """
 
-    def __init__(self, listening_on: str) -> None:
-        self.names = LOCAL_HOSTS | {listening_on.lower()}
-        self.any_address = listening_on in ANY_ADDRESS
+    def __init__(self, *listening_on: str) -> None:
+        self.names = LOCAL_HOSTS | {name.lower() for name in listening_on}
+        self.any_address = not ANY_ADDRESS.isdisjoint(listening_on)
         if self.any_address:
             self.names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 

@@ -16,10 +16,14 @@ LOOKS = 20  # at a reader, within its time
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with the time limits that it lacks: for a request's head, and for reading answers."""
+    """uvicorn's HTTP protocol with the time limits that it lacks.
+
+    They are for the head of a request, for a body that goes on after its answer, and for reading answers.
+    """
 
     head_timer: asyncio.TimerHandle | None = None
     reader_timer: asyncio.TimerHandle | None = None
+    rest_timer: asyncio.TimerHandle | None = None
     unread_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,10 +34,11 @@ class TimedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._watch_head()
+        self._watch_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for timer in (self.head_timer, self.reader_timer):
+        for timer in (self.head_timer, self.reader_timer, self.rest_timer):
             if timer:
                 timer.cancel()
 
@@ -48,6 +53,15 @@ class TimedProtocol(H11Protocol):
     def _refuse_head(self) -> None:
         if not self.transport.is_closing():
             self.send_400_response(f"the request head was not complete within {http_limits.HEAD_SECONDS:g} s")
+
+    def _watch_rest(self) -> None:
+        """Bound the rest of a body whose answer was sent before its end: no application reads it any more."""
+        answered = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        if answered and self.rest_timer is None:
+            self.rest_timer = self.loop.call_later(http_limits.BODY_SECONDS, self.transport.close)
+        elif not answered and self.rest_timer:
+            self.rest_timer.cancel()
+            self.rest_timer = None
 
     def _watch_reader(self) -> None:
         """Look again and again at what the client has not read; after READER_SECONDS, drop it and the connection.

@@ -49,14 +49,16 @@ class ServedModels:
 
         Raises:
             RequestError: 404, unknown version.
+            InputError: the version cannot be loaded.
         """
         number = self.newest if number is None else number
         if number not in self.paths:
             raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {number})")
+        if (loaded := self._loaded.get(number)) is not None:  # without waiting for another version's first request
+            return loaded
         with self._lock:
             if number not in self._loaded:
                 model = SavedModel.load(self.paths[number])
-                for signature, inputs in model.warm_up_requests():
-                    model(signature, **inputs)
+                model.warm_up()
                 self._loaded[number] = model
             return self._loaded[number]

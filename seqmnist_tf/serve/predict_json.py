@@ -80,7 +80,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _refuse(text: str, value: Any) -> NoReturn:
-    shown = json.dumps(value)
+    try:
+        shown = json.dumps(value)
+    except RecursionError:  # it was just not too deep to be read
+        shown = "a value that is nested too deep"
     raise RequestError(400, f"{text} (got {shown if len(shown) <= 80 else shown[:77] + '...'})")
 
 
@@ -158,7 +161,7 @@ def _check_sizes(arrays: dict[str, np.ndarray], unrolled: bool) -> None:
     n = max(rows.values())
     if n > MAX_REQUEST_ROWS:
         raise RequestError(400, f"a request may have at most {MAX_REQUEST_ROWS} rows (got {n})")
-    pixels = max(array.size for array in arrays.values())
+    pixels = max((array.size for array in arrays.values() if array.ndim == 3), default=0)  # h and c are none
     if unrolled and pixels > MAX_UNROLLED_PIXELS:
         limit = f"at most {MAX_UNROLLED_PIXELS:,} pixels in all rows"
         raise RequestError(400, f"a request for probabilities after each pixel may have {limit} (got {pixels:,})")

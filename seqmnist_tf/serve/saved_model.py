@@ -78,11 +78,28 @@ class SavedModel:
         return saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes()).meta_graphs[0]
 
     def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version."""
+        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version.
+
+        A version that was not written by this project's export may have none.
+        """
+        if not (self.path / EXTRA_ASSETS / WARM_UP_FILE).exists():
+            return
         for record in tf.data.TFRecordDataset(str(self.path / EXTRA_ASSETS / WARM_UP_FILE)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             yield request.model_spec.signature_name, inputs
+
+    def warm_up(self) -> None:
+        """Answer the warm-up requests, after which the first request of a client takes no longer than the others.
+
+        Raises:
+            InputError: their file is damaged, or they do not suit the version.
+        """
+        try:
+            for signature, inputs in self.warm_up_requests():
+                self(signature, **inputs)
+        except Exception as error:  # of many kinds, as in :meth:`load`
+            raise InputError(f"cannot replay the warm-up requests of {self.path}: {first_line(error)}") from None
 
     def __call__(self, signature: str = DEFAULT_SIGNATURE, **inputs: Any) -> dict[str, np.ndarray]:
         """Call a signature on arrays and return its outputs as arrays."""

@@ -71,5 +71,6 @@ def listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
         return listener
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror} (give another --host or --port)") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is empty or too long
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot listen on {host}:{port}: {reason} (give another --host or --port)") from None

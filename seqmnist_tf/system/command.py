@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .console import flush_stdout, note, prepare_console
+from .console import abandon_stdout, flush_stdout, note, prepare_console
 from .errors import InputError, RunError
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -47,7 +47,7 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
     """
     prepare_console()
     try:
-        status = main(list(sys.argv[1:] if argv is None else argv))
+        status = _status_of(main, list(sys.argv[1:] if argv is None else argv))
         flush_stdout()
     except KeyboardInterrupt:
         note("interrupted")
@@ -58,8 +58,16 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         status = EXIT_FAILED
     except (InputError, RunError, OSError) as error:
         note(f"error: {' '.join(str(error).split())}")
+        abandon_stdout()
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
+
+
+def _status_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
+    try:
+        return main(argv)
+    except SystemExit as ended:  # argparse, after --help
+        return int(ended.code or EXIT_DONE)
 
 
 def interrupt_on_terminate() -> Any:

@@ -64,6 +64,14 @@ def flush_stdout() -> None:
         sys.stdout.flush()
 
 
+def abandon_stdout() -> None:
+    """Drop what stdout does not take, at the end of a command: Python would try again, and complain, at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _point_at_nothing(sys.stdout.fileno())
+
+
 @contextlib.contextmanager
 def _reader_may_leave() -> Iterator[None]:
     """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 WORKER_NAME = re.compile(r"[\w.-]{1,100}")
@@ -42,17 +41,16 @@ class Roster:
 
     Args:
         patience: seconds without a beat, after which a worker's job is given to another.
-        clock: returns seconds; replaced in tests.
     """
 
-    def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.patience, self.clock = patience, clock
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self.members: dict[str, Member] = {}
         self._lock = threading.Lock()
 
     def expect(self, name: str) -> None:
         """Wait for a worker of the chief before."""
-        self.members[name] = Member("", self.clock(), _time_of_day(), min(self.patience, INHERITED_SECONDS))
+        self.members[name] = Member("", time.monotonic(), _time_of_day(), min(self.patience, INHERITED_SECONDS))
 
     def hear(self, name: str, instance: str, epoch: str | None = None) -> bool:
         """Take note of a beat; return False where another process bears the name and is alive."""
@@ -62,14 +60,14 @@ class Roster:
                 return False
             if member is None or member.instance != instance:
                 member = self.members[name] = Member(instance, 0, "", self.patience, told=bool(member and member.told))
-            member.heard, member.since = self.clock(), _time_of_day()
+            member.heard, member.since = time.monotonic(), _time_of_day()
             if epoch is not None:
                 member.epoch = epoch
             return True
 
     def silence(self, name: str) -> float:
         """Return the seconds since a worker was heard."""
-        return self.clock() - self.members[name].heard
+        return time.monotonic() - self.members[name].heard
 
     def missing(self, name: str) -> bool:
         """Return whether a worker has not been heard for so long that people should know."""

@@ -27,7 +27,7 @@ from tests.compare.commands import TINY, run_compare
 from tests.compare.test_compare import timeless
 from tests.toy import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 WORDS = ("adam", "SimpleRNN", "--seeds=0,1", *TINY, "--train.threads=1")
 
 
@@ -70,6 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_at_a_time_on_this_machine(whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     done = run_compare(*WORDS, f"--dir={tmp_path / 'out'}", "--workers=2", **environment)
     assert done.returncode == 0, done.stderr
@@ -130,6 +131,7 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, 
             node.kill()
 
 
+@pytest.mark.slow
 def test_a_node_is_killed_midway(
     whole: Path, tmp_path: Path, cluster: tuple[str, Node], environment: dict[str, str]
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_node_without_the_folder(tmp_path: Path) -> None:
         assert "(give a --dir on a folder that all nodes share)" in str(folder_problem(folder, marker))
 
 
+@pytest.mark.slow
 def test_something_else_than_ray_at_the_address(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -14,7 +14,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.system import EXIT_BAD_INPUT, RunError
+from seqmnist_tf.system import RunError
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Result
@@ -202,17 +202,21 @@ def test_print_config_and_help_start_nothing_heavy() -> None:
 
 
 def test_print_config_answers_within_a_second() -> None:
-    times = []
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
     for _ in range(3):
-        started = time.monotonic()
-        assert python("-m", "seqmnist_tf.train", "--print-config").returncode == 0
-        times.append(time.monotonic() - started)
-    assert min(times) < 1
+        for name, words in (
+            ("bare", ("-c", "import numpy, json, argparse")),
+            ("ours", ("-m", "seqmnist_tf.train", "--print-config")),
+        ):
+            started = time.monotonic()
+            assert python(*words).returncode == 0
+            times[name].append(time.monotonic() - started)
+    assert min(times["ours"]) < max(1, 5 * min(times["bare"]))
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
-    shell = f"{sys.executable} -m seqmnist_tf.train --help | head -1"
-    done = subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("usage: python -m seqmnist_tf.train")
-    assert done.stderr == ""
-    assert EXIT_BAD_INPUT == 2
+@pytest.mark.parametrize("module", ["train", "serve"])  # a long help, and a short one that stays in Python's buffer
+def test_a_help_whose_reader_has_gone_is_no_traceback(module: str) -> None:
+    shell = f"{sys.executable} -m seqmnist_tf.{module} --help | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

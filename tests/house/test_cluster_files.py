@@ -36,7 +36,7 @@ STAND_INS = {
     "bin/scontrol": 'printf "node1\\nnode2\\nnode3\\n"',
     "bin/getent": 'echo "127.0.1.1 STREAM $2"',
     "bin/hostname": 'echo "127.0.0.1 192.0.2.1"',
-    "bin/sleep": "",
+    "bin/sleep": "exec /bin/sleep $PAUSE",
     "bin/srun": """for word; do case $word in --*) options+=" $word"; shift ;; *) break ;; esac; done
         echo "srun$options" >> "$CALLS"; exec "$@" """,
     ".venv/bin/ray": """echo "ray $* token=${#RAY_AUTH_TOKEN} $RAY_AUTH_MODE" >> "$CALLS"
@@ -88,6 +88,7 @@ def run_script(
         "RAY_PORT": str(port),
         "STATUS": "0",
         "HEAD_FAILS": "",
+        "PAUSE": "0.05",
         **environment,
     }
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def test_a_killed_run_in_lower_precision_resumes_to_the_same_end(command: Any, i
     exact_isa = native.instruction_set()
     assert f"LSTM on the native kernel (vnni in tf32, {exact_isa} in evaluations)\n" in result.out
     assert "this run cannot be published as a record: its train.precision is not float32\n" in result.out
-    run_train(*words, f"--run-dir={killed}", KILL="step:5")
+    assert run_train(*words, f"--run-dir={killed}", KILL="step:5").returncode == -signal.SIGKILL
     assert run_train("--resume", f"--run-dir={killed}").returncode == 0
     assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()
     assert RunDirectory(whole).environment["kernel"] == f"native-vnni-{exact_isa}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,10 +27,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seqmnist_tf import data
-from seqmnist_tf.serve import SavedModel, app, http_limits, read_picture
+from seqmnist_tf.serve import SavedModel, app, exported_versions, http_limits, predict_json, read_picture
+from seqmnist_tf.serve import server as local_server
 from seqmnist_tf.serve.__main__ import main
+from seqmnist_tf.serve.models import ServedModels
 from seqmnist_tf.serve.predict_json import parse_predict, predict_answer
-from tests.conftest import Result
+from seqmnist_tf.serve.versions import EXTRA_ASSETS, WARM_UP_FILE
+from tests.conftest import Result, serving
 from tests.toy import ROOT, toy_mnist
 
 IMAGES = toy_mnist()["test"].images
@@ -169,6 +174,21 @@ def test_a_bad_request_is_answered_with_the_reason(server: str, document: Any, t
     assert answer.status_code == 400
     assert text in answer.json()["error"]
     assert len(answer.json()["error"]) < 300
+
+
+def test_states_are_no_pixels() -> None:
+    states = {name: np.zeros((256, 512), np.float32) for name in "hc"}
+    predict_json._check_sizes({"pixels": np.zeros((256, 1, 1), np.float32), **states}, unrolled=True)
+    with pytest.raises(http_limits.RequestError, match=r"at most 25,088 pixels in all rows \(got 25,344\)"):
+        predict_json._check_sizes({"pixels": np.zeros((256, 99, 1), np.float32), **states}, unrolled=True)
+
+
+def test_a_body_of_any_depth_is_answered(server: str) -> None:
+    with requests.Session() as session:
+        for depth in range(900, 1001):  # where Python's limit is met while the answer quotes the body
+            body = b'{"instances": ' + b"[" * depth + b"]" * depth + b"}"
+            for content in (body, body[14:-1]):
+                assert session.post(server + PREDICT, content, timeout=9).status_code == 400, depth
 
 
 WORDS = st.text(max_size=20)
@@ -326,6 +346,7 @@ def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypat
         "silence": (b"",),
         "head": tuple(head[n : n + 1] for n in range(30)),
         "body": (head, *(b" " for _ in range(30))),
+        "body after its answer": (head.replace(b"/v1/models/seqmnist:predict", b"/v1/x"), *(b" " for _ in range(40))),
         "second head": (kept_alive, *(head[n : n + 1] for n in range(30))),
     }
     answers: dict[str, bytes] = {}
@@ -349,10 +370,40 @@ def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypat
         answers["body"].startswith(b"HTTP/1.1 408 ")
         and b"the request body was not complete within 0.6 s" in answers["body"]
     )
+    assert answers["body after its answer"].startswith(b"HTTP/1.1 400 ")
     assert (
         answers["second head"].startswith(b"HTTP/1.1 200 ")
         and b"the request head was not complete" in answers["second head"]
     )
+
+
+def test_the_rest_of_a_body_has_a_limit(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_limits, "BODY_SECONDS", 0.5)
+    head = b"POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n"
+    host, _, port = server.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 30) as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+        client.sendall(b" ")
+        while client.recv(1000):  # a timeout is an error
+            pass
+
+
+def test_a_version_without_warm_up_requests_is_served_and_a_damaged_one_is_an_error(
+    toy_versions: Path, tmp_path: Path
+) -> None:
+    for version in "123":
+        shutil.copytree(toy_versions / "2", tmp_path / version)
+    (tmp_path / "3" / EXTRA_ASSETS / WARM_UP_FILE).unlink()
+    models = ServedModels(exported_versions(tmp_path))
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
+    with serving(models) as url:
+        predict = {"instances": [GOOD_IMAGE]}
+        answers = {n: requests.post(f"{url}/v1/models/seqmnist/versions/{n}:predict", json=predict) for n in "321"}
+        assert (answers["3"].status_code, answers["2"].status_code) == (200, 200)
+        answer = answers["1"]
+        assert answer.status_code == 500 and answer.json()["error"].startswith(f"cannot read {tmp_path / '1'}: ")
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_an_answer_that_takes_too_long_is_an_error(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,6 +411,17 @@ def test_an_answer_that_takes_too_long_is_an_error(server: str, monkeypatch: pyt
     monkeypatch.setattr(app, "parse_predict", lambda *_: time.sleep(1))
     answer = post(server, {"instances": [GOOD_IMAGE]})
     assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.1 s"})
+
+
+def test_connections_have_a_limit(toy_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_server, "MAX_CONNECTIONS", 3)
+    with serving(ServedModels(exported_versions(toy_versions))) as url, contextlib.ExitStack() as idle:
+        assert requests.get(f"{url}/v1/models/seqmnist", timeout=9).status_code == 200
+        for _ in range(2):
+            idle.enter_context(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))))
+        deadline = time.monotonic() + 30  # the server accepts them when it finds time
+        while requests.get(f"{url}/v1/models/seqmnist", timeout=9).status_code != 503:
+            assert time.monotonic() < deadline
 
 
 def test_many_clients_at_once_get_their_own_answers(server: str, toy_versions: Path) -> None:
@@ -388,16 +450,20 @@ def test_a_request_is_answered_before_the_server_ends(toy_versions: Path, signal
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes) as process:
         line = process.stdout.readline()  # type: ignore[union-attr]
         url = line.split(" at ")[1].strip()
-        answers: list[int] = []
-        body = {"signature_name": "trace", "instances": IMAGES[:32].tolist()}
-        threads = [threading.Thread(target=lambda: answers.append(post(url, body).status_code)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.3)
-        process.send_signal(signal_number)
-        for thread in threads:
-            thread.join()
-        assert answers == [200] * 6
+        body = json.dumps({"signature_name": "trace", "instances": IMAGES[:32].tolist()}).encode()
+        head = f"POST {PREDICT} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nexpect: 100-continue\r\n"
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(address, 60)) for _ in range(6)]
+            for client in clients:
+                client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode())
+                assert client.recv(65536).startswith(b"HTTP/1.1 100 ")  # its request is being answered
+            process.send_signal(signal_number)
+            for client in clients:
+                client.sendall(body)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+                while client.recv(65536):
+                    pass
         assert process.wait(timeout=20) == status
         assert process.stderr.read() == ("interrupted\n" if status else "")  # type: ignore[union-attr]
     assert line.startswith("version 2 at http://127.0.0.1:")
@@ -406,14 +472,18 @@ def test_a_request_is_answered_before_the_server_ends(toy_versions: Path, signal
 def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path, toy_versions: Path) -> None:
     (in_tmp / "empty").mkdir()
     (in_tmp / "broken" / "3").mkdir(parents=True)
+    shutil.copytree(toy_versions / "1", in_tmp / "warm" / "1")
+    (in_tmp / "warm" / "1" / EXTRA_ASSETS / WARM_UP_FILE).write_bytes(b"damaged " * 9)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for words, message in (
             ([], "cannot read export/seqmnist: No such file or directory (give --model-dir a folder"),
             (["--model-dir", "empty"], "no version in empty (give --model-dir"),
             (["--model-dir", "broken"], "cannot read broken/3: "),
+            (["--model-dir", "warm"], "cannot replay the warm-up requests of warm/1: "),
             (["--model-dir", str(toy_versions), "--port", str(port)], f"cannot listen on 127.0.0.1:{port}: "),
             (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:8501: "),
+            (["--host", "a..b"], "cannot listen on a..b:8501: "),
             (["--port", "70000"], "--port must be 0 to 65535 (got 70000)"),
             (["--port", "x"], "argument --port: invalid int value: 'x'"),
         ):

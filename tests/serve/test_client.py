@@ -23,7 +23,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, answers, ask_rest, classify, http_limits, read_picture
+from seqmnist_tf.serve import SavedModel, answers, ask_rest, classify, http_limits, read_picture, server_address
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.picture import to_mnist
@@ -232,11 +232,13 @@ def test_no_server_is_one_line(
 
 def test_bad_input_is_one_line(command: Callable[..., Result], digits: list[Path], in_tmp: Path) -> None:
     (in_tmp / "no.png").write_text("no picture")
+    Image.new("L", (60, 60), 255).save(in_tmp / "blank.png")
     for words, message in (
         ([str(digits[0]), "no.png"], "no.png is not a readable picture"),
         (["missing.png"], "cannot read missing.png: No such file"),
         ([], "the following arguments are required: IMAGE"),
-        ([str(digits[0]), "--timeout=0"], "--timeout must be a number of seconds above 0 (got 0)"),
+        ([str(digits[0]), "--timeout=0"], "--timeout must be a number of seconds above 0 and below 1,000,000 (got 0)"),
+        (["blank.png", "--server", "nonsense"], "--server must be http://HOST:PORT"),
         ([str(digits[0]), "--timeout=soon"], "argument --timeout: invalid float value: 'soon'"),
         *(
             ([str(digits[0]), "--server", url], "--server must be http://HOST:PORT")
@@ -251,6 +253,8 @@ def test_bad_input_is_one_line(command: Callable[..., Result], digits: list[Path
                 "http://h\x1b[31m:1",
                 "http://h:1/?x",
                 "http://h:0",
+                "http://127.0.0..1:8501",
+                f"http://{'h' * 64}:1",
                 "http://h:1#x",
             )
         ),
@@ -261,6 +265,20 @@ def test_bad_input_is_one_line(command: Callable[..., Result], digits: list[Path
             result.err,
         )
         assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ("http://LOCALHOST", "http://localhost:80"),
+        ("https://h/", "https://h:443"),
+        ("GRPC://h", "grpc://h:8500"),
+        ("http://[::1]", "http://[::1]:80"),
+        ("http://h:1", "http://h:1"),
+    ],
+)
+def test_an_address_has_one_form(given: str, address: str) -> None:
+    assert server_address(given) == address
 
 
 @pytest.mark.parametrize(

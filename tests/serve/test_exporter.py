@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,22 @@ def test_cudnns_operation_loads_on_a_cpu_and_fails_at_the_first_request(tmp_path
     loaded = tf.saved_model.load(str(tmp_path))
     with pytest.raises(tf.errors.InvalidArgumentError, match="No OpKernel was registered to support Op 'CudnnRNNV3'"):
         loaded.run(tf.zeros((3, 2, 1)))
+
+
+def test_two_exports_at_once_get_two_versions(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished_run(in_tmp / "run")
+    model = load_final_model(run)
+
+    def write(path: Path, version: int, *_: Any) -> None:
+        time.sleep(0.5)
+        (path / "version").write_text(f"{version}")
+
+    monkeypatch.setattr(exporter, "load_final_model", lambda *_, **__: model)
+    monkeypatch.setattr(exporter, "_write_version", write)
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: exporter.export_run(run, in_tmp / "versions"), range(2)))
+    assert sorted(path.name for path in paths) == ["1", "2"]
+    assert all((path / "version").read_text() == path.name for path in paths)
 
 
 @pytest.mark.parametrize("layer", ["LSTM", "GRU"])

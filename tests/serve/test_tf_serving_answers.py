@@ -10,7 +10,6 @@ import gzip
 import http.client
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,11 @@ import numpy as np
 import pytest
 
 from seqmnist_tf.serve import exported_versions, http_limits
-from seqmnist_tf.serve import server as local_server
-from seqmnist_tf.serve.app import create_app, load_models
+from seqmnist_tf.serve.app import load_models
 from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.models import ServedModels
 from seqmnist_tf.system import InputError
+from tests.conftest import serving
 from tests.serve.test_app import GOOD_IMAGE, PREDICT, png
 from tests.toy import ROOT, toy_mnist
 
@@ -183,13 +182,8 @@ ROWS: dict[str, Row] = {
 def labelled(toy_versions: Path) -> Iterator[str]:
     """Serve the toy versions with two labels, of which one names a version that there is not."""
     models = ServedModels(exported_versions(toy_versions), {"stable": 1, "gone": 7})
-    listener = local_server.listen("127.0.0.1", 0)
-    running = local_server.create_server(create_app(models))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
+    with serving(models) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", ROWS)

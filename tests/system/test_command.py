@@ -53,6 +53,22 @@ def test_a_closed_stdout_changes_nothing(shell: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"done\n")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_an_error(unbuffered: str) -> None:
+    code = "run_command(lambda argv: (say('x'), 0)[1], [])"
+    environment = {**os.environ, "CODE": PROGRAM + code, "PYTHONUNBUFFERED": unbuffered}
+    command = ["bash", "-c", f'{sys.executable} -c "$CODE" >/dev/full']
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
+
+
+def test_a_folder_that_appears_at_once_has_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with folder_atomically(tmp_path / "new"):
+        pass
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_terminal_that_was_closed_changes_nothing(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, time

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.system import available_cores, runtime
+from seqmnist_tf.system import available_cores, hosts, runtime
+from tests.toy import ROOT
 
 
-def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(runtime, "_cgroup_quota", lambda: None)
@@ -22,6 +26,32 @@ def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_p
     for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
         assert available_cores() == cores
+
+
+def test_the_threads_of_a_run_reach_tensorflow() -> None:
+    code = """
+import warnings
+from seqmnist_tf.system import start_tensorflow
+start_tensorflow(3, operations=1)
+import tensorflow as tf
+threading = tf.config.threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    start_tensorflow(5)
+print([str(warning.message) for warning in caught])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "3 1\n['TensorFlow is running already: train.threads 5 has no effect']\n", done.stderr
+
+
+def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert hosts.host_answers("https://example.invalid/")
+    assert not hosts.host_answers("https://example.invalid/")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +72,8 @@ def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
     for ours, stock in zip(whole.history(), RunDirectory(in_tmp / "stock").history(), strict=True):
         assert ours["train_loss"] == pytest.approx(stock["train_loss"], rel=1e-5)
         assert ours["test_loss"] == pytest.approx(stock["test_loss"], rel=1e-5)
-    run_train(*words, f"--run-dir={in_tmp / 'killed'}", "--train.kernel=native", KILL="step:5")
+    done = run_train(*words, f"--run-dir={in_tmp / 'killed'}", "--train.kernel=native", KILL="step:5")
+    assert done.returncode == -signal.SIGKILL
     assert run_train("--resume", f"--run-dir={in_tmp / 'killed'}").returncode == 0
     killed = load_final_model(RunDirectory(in_tmp / "killed"), allow_code=True)
     assert all(np.array_equal(a, b) for a, b in zip(killed.get_weights(), model.get_weights(), strict=True))
@@ -159,7 +162,11 @@ def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, comma
     document = json.loads((own.path / "config.json").read_text())
     document["model"]["layer"] = "antigravity:fly"  # an import with an effect
     (own.path / "config.json").write_text(json.dumps(document))
-    assert command(evaluate_main, "run").status == 2
+    (own.path / "layer.py").unlink()  # it would be read in the module's place
+    result = command(evaluate_main, "run")
+    assert result.status == 2 and "a layer of its own (antigravity:fly)" in result.err
+    assert "antigravity" not in sys.modules
+    (own.path / "layer.py").write_text(HOSTILE + GOOD)
     # The test would notice: asked for, it runs.
     document["model"]["layer"] = "own.py:Last"
     (own.path / "config.json").write_text(json.dumps(document))

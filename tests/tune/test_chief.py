@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from seqmnist_tf.tune import oracle, processes, roster, trials, work, worker
 from seqmnist_tf.tune.chief import Chief
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
 from seqmnist_tf.tune.job import JobLost
+from seqmnist_tf.tune.lead import search_with_workers
 from seqmnist_tf.tune.processes import LocalWorkers
 from seqmnist_tf.tune.recovery import load_oracle
 from seqmnist_tf.tune.service import Line, Unreadable, start_server
@@ -283,17 +285,32 @@ def test_two_chiefs_on_one_port_are_refused(
     assert answer.err.count("\n") == 1 and not (tmp_path / "other").exists()
 
 
+def test_only_this_machine_reaches_the_chief_of_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def listen(_: Chief, address: str) -> int:
+        asked.append(address)
+        raise RunError("enough")
+
+    monkeypatch.setattr(Chief, "listen", listen)
+    search = toy_search(tmp_path / "search")
+    search.claim()
+    with pytest.raises(RunError, match="enough"):
+        search_with_workers(search, 1, 60.0, [], 2)
+    assert asked == ["127.0.0.1:0"]
+
+
 def test_a_chief_without_workers_says_what_to_type(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(chief_module, "ALONE_SECONDS", 0.1)
     chief, _ = start(toy_search(tmp_path / "search"))
     chief.look_after()
     assert capsys.readouterr().err == ""
-    time.sleep(0.2)
+    chief._alone_since -= chief_module.ALONE_SECONDS + 1
     chief.look_after()
     chief.look_after()
-    assert capsys.readouterr().err == "no worker is there, for 0 s; start one, or several: COMMAND --worker-name NAME\n"
+    said = r"no worker is there, for \d+ s; start one, or several: COMMAND --worker-name NAME\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
 
 
 def test_a_chief_says_what_runs(

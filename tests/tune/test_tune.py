@@ -434,9 +434,7 @@ def test_a_chief_and_a_worker_by_hand(tmp_path: Path, space_file: str) -> None:
     assert len(trials_of(folder)) == 2
 
 
-def test_only_workers_of_this_machine_reach_the_chief(tmp_path: Path) -> None:
-    parsed = tune_command.make_parser().parse_args(["--tuner=random", "--max-trials=1", "--dir=x", "--workers=2"])
-    assert parsed.oracle is None
+def test_options_are_left_out_of_a_command_line() -> None:
     argv = ["--workers", "2", "--epochs=1", "--worker_name=b", "a", "--workers=3"]
     assert without_options(argv, ("workers", "worker-name")) == ["--epochs=1", "a"]
 

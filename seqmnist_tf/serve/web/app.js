@@ -198,6 +198,7 @@ function answer() {
 }
 
 function play(from) {
+  halt();
   const start = performance.now();
   const tick = (now) => {
     const count = Math.round(from + ((now - start) / TRACE_DURATION) * STEPS);
