@@ -117,9 +117,14 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     pixel_order(config.task.permutation)
     source = _read_layer(config, file)
     config = match_units(config, file)
+    _try_layer(config, file)
+    return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
+
+
+def _try_layer(config: Config, file: Path | None) -> None:
+    """Raise InputError where a layer, or the kernel that the configuration asks for, cannot be used here."""
     check_layer(config, file)
     choose_kernel(config, build_model(config, file))
-    return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
 
 
 def parameters_of(ready: ReadyArm) -> int:
@@ -182,8 +187,11 @@ def plan_runs(
     Raises:
         InputError: the folder has a run of another configuration where one of them belongs.
     """
-    planned: list[PlannedRun] = []
+    planned = []
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
+    for one in ready:
+        if complete and one.arm.given and not set(seeds) <= set(one.arm.given):
+            _require_trainable(one, with_values(one.arm.recipe, places))
     for seed in seeds:
         for one in ready:
             if seed in one.arm.given or not (one.arm.is_trained or complete):
@@ -199,8 +207,6 @@ def plan_runs(
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
             )
-            if one.arm.given and name not in {other.arm for other in planned}:
-                _require_trainable(one, run.config)
             _require_own(run, one.config_id)
             planned.append(run)
     return planned
@@ -214,8 +220,7 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
             f"{one.arm.word}: its runs read the pixels in another order than task.permutation "
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
-    check_layer(config, run.layer_file)
-    choose_kernel(config, build_model(config, run.layer_file))
+    _try_layer(config, run.layer_file)
 
 
 def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

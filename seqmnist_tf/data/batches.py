@@ -20,11 +20,9 @@ def epoch_order(num_examples: int, shuffle: bool, seed: int, epoch: int) -> np.n
         seed: 0 to 2**32 - 1.
         epoch: 0 for the first.
     """
-    if not shuffle:
-        return np.arange(num_examples, dtype=np.int64)
     # RandomState's stream is frozen by numpy's policy (NEP 19): the same order in every later version.
-    # It returns C longs, which have 32 bits on Windows.
-    return np.random.RandomState([seed, epoch]).permutation(num_examples).astype(np.int64)
+    order = np.random.RandomState([seed, epoch]).permutation(num_examples) if shuffle else np.arange(num_examples)
+    return order.astype(np.int64)  # C longs have 32 bits on Windows
 
 
 def batches(train: Split, config: Config, first_epoch: int) -> tf.data.Dataset:

@@ -34,15 +34,17 @@ def pixel_order(permutation: str) -> np.ndarray:
     if permutation == "bit_reversal":
         # As HiPPO and S4: the bit reversal of 1024 positions, of which those below 784 remain.
         reversed_bits = [int(f"{i:010b}"[::-1], 2) for i in range(1024)]
-        return np.array([i for i in reversed_bits if i < NUM_TIMESTEPS], dtype=np.int64)
-    if permutation.startswith("seed:"):
+        order = np.array([i for i in reversed_bits if i < NUM_TIMESTEPS])
+    elif permutation.startswith("seed:"):
         seed = int(permutation.removeprefix("seed:"))
         if seed >= 2**32:
             raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
-        return np.random.RandomState(seed).permutation(NUM_TIMESTEPS).astype(np.int64)
-    if permutation.startswith("file:"):
-        return read_pixel_order(Path(permutation.removeprefix("file:")))
-    return np.arange(NUM_TIMESTEPS, dtype=np.int64)
+        order = np.random.RandomState(seed).permutation(NUM_TIMESTEPS)
+    elif permutation.startswith("file:"):
+        order = read_pixel_order(Path(permutation.removeprefix("file:")))
+    else:
+        order = np.arange(NUM_TIMESTEPS)
+    return order.astype(np.int64)  # C longs have 32 bits on Windows
 
 
 def read_pixel_order(path: Path) -> np.ndarray:

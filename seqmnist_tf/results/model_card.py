@@ -105,13 +105,14 @@ print(model.predict(sequences[:1]).argmax(), labels[0])
 
 def bibtex(records: Sequence[Record]) -> str:
     """Return the BibTeX entry that cites the runs of one experiment, in a fence."""
-    record, commits = records[0], list(dict.fromkeys(code_of(r) for r in records))
+    record = records[0]
+    commits = list(dict.fromkeys(code_of(r) for r in records))
+    versions = list(dict.fromkeys(r.environment["versions"]["seqmnist_tf"] for r in records))
     note = (
         rf"\texttt{{{escape_latex(record.name)}}}, configuration {record.summary['config_id']}, "
         f"{'seeds' if len(records) > 1 else 'seed'} {', '.join(str(r.seed) for r in records)}, "
         f"{'commits' if len(commits) > 1 else 'commit'} {', '.join(commits)}"
     )
-    versions = {r.environment["versions"]["seqmnist_tf"]: None for r in records}
     year = max(r.environment["started"][:4] for r in records)
     return rf"""```bibtex
 @software{{seqmnist_tf,

@@ -17,7 +17,6 @@ from ..data import Split, batches, load_splits, pixel_order
 from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
 from ..system import InputError, available_cores, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
-from .replays import agreement
 
 REPLAYED_BATCHES = 20
 REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.2e-7 in the first 20 batches
@@ -45,11 +44,6 @@ class Replay:
     kernel: str
     exact: bool
     model: keras.Model
-
-    @property
-    def agreement(self) -> str:
-        """In words how well the losses agree."""
-        return agreement(self.largest)
 
     def entry(self) -> dict[str, Any]:
         """Return the entry of ``record.json``."""

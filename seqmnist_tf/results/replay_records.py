@@ -10,7 +10,7 @@ from .history import parse_losses
 from .layout import REPLAYS_FILE
 from .records import Record, read_records
 from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
-from .replays import read_replays, record_json
+from .replays import agreement, read_replays, record_json
 from .store import locked, set_files
 
 
@@ -50,7 +50,7 @@ def _outcome(record: Record, replay: Replay, full: bool, allow_code: bool) -> st
     if replay.parted is not None:
         epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
         return f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
-    text = f"{replay.batches:,} batches agree {replay.agreement}, {where}"
+    text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
     if full:
         same = same_weights(record.run, replay.model, allow_code=allow_code)
         text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"

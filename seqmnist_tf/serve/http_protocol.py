@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import h11
 from starlette.requests import ClientDisconnect, Request
@@ -43,12 +44,9 @@ class TimedProtocol(H11Protocol):
                 timer.cancel()
 
     def _watch_head(self) -> None:
-        """Start the timer when the server begins to wait for a head; stop it when the head is complete."""
-        if self.conn.their_state is h11.IDLE and self.head_timer is None:
-            self.head_timer = self.loop.call_later(http_limits.HEAD_SECONDS, self._refuse_head)
-        elif self.conn.their_state is not h11.IDLE and self.head_timer:
-            self.head_timer.cancel()
-            self.head_timer = None
+        """Time the wait for a head, from its beginning until the head is complete."""
+        waiting = self.conn.their_state is h11.IDLE
+        self.head_timer = self._timer(self.head_timer, waiting, http_limits.HEAD_SECONDS, self._refuse_head)
 
     def _refuse_head(self) -> None:
         if not self.transport.is_closing():
@@ -57,11 +55,17 @@ class TimedProtocol(H11Protocol):
     def _watch_rest(self) -> None:
         """Bound the rest of a body whose answer was sent before its end: no application reads it any more."""
         answered = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
-        if answered and self.rest_timer is None:
-            self.rest_timer = self.loop.call_later(http_limits.BODY_SECONDS, self.transport.close)
-        elif not answered and self.rest_timer:
-            self.rest_timer.cancel()
-            self.rest_timer = None
+        self.rest_timer = self._timer(self.rest_timer, answered, http_limits.BODY_SECONDS, self.transport.close)
+
+    def _timer(
+        self, timer: asyncio.TimerHandle | None, waiting: bool, seconds: float, end: Callable[[], None]
+    ) -> asyncio.TimerHandle | None:
+        """Return a timer that runs while ``waiting``: the running one, a new one, or none."""
+        if waiting:
+            return timer or self.loop.call_later(seconds, end)
+        if timer:
+            timer.cancel()
+        return None
 
     def _watch_reader(self) -> None:
         """Look again and again at what the client has not read; after READER_SECONDS, drop it and the connection.

@@ -105,13 +105,12 @@ def check_space(search: SearchFolder) -> None:
     """
     rows = {row.name: row for row in search.space}
     for row in search.space:
-        needed, values, condition = [row], {}, row.only_with
+        values, condition = {}, row.only_with
         while condition:
-            needed.insert(0, rows[condition[0]])
             values[condition[0]] = condition[1]
-            condition = needed[0].only_with
+            condition = rows[condition[0]].only_with
         for value in row.extremes:
-            on_all_images(apply_values(tuple(needed), {**values, row.name: value}, search.base))
+            on_all_images(apply_values(search.space, {**values, row.name: value}, search.base))
 
 
 def require_free(oracle: str) -> None:

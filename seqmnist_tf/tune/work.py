@@ -78,7 +78,7 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
             on_all_images(search.config(answer.values))
         except InputError as error:
             note(f"{answer} cannot be trained: {error}")
-            source.end(answer, None, f"{error}")
+            source.end(answer, None, str(error))
             continue
         try:
             score = run_job(search, answer, threads, command, source.watch(answer))

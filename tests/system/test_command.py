@@ -17,10 +17,9 @@ PROGRAM = "from seqmnist_tf.system import run_command, say, note, warn\n"
 
 
 def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
-    command = f"{sys.executable} -c {subprocess.list2cmdline([PROGRAM + code])} {shell}"
-    return subprocess.run(
-        command, shell=True, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, timeout=60
-    )
+    command = ["bash", "-c", f'{sys.executable} -c "$CODE" {shell}']
+    variables = {**os.environ, "CODE": PROGRAM + code, **environment}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, timeout=60)
 
 
 def test_characters_that_a_terminal_lacks_are_escaped() -> None:
@@ -36,29 +35,21 @@ def test_a_closed_stderr_changes_nothing(shell: str) -> None:
     code = (
         "import time; run_command(lambda argv: (time.sleep(0.3), warn('x' * 9999), note('y'), say('done'), 0)[4], [])"
     )
-    command = f'{sys.executable} -c "$CODE" {shell}'
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env={**os.environ, "CODE": PROGRAM + code}, capture_output=True, timeout=60
-    )
+    done = run(code, shell)
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
 @pytest.mark.parametrize("shell", [">&-", "> >(exit)"])
 def test_a_closed_stdout_changes_nothing(shell: str) -> None:
     code = "import time; run_command(lambda argv: (time.sleep(0.3), say('x'), note('done'), 3)[3], [])"
-    command = f'{sys.executable} -c "$CODE" {shell}'
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env={**os.environ, "CODE": PROGRAM + code}, capture_output=True, timeout=60
-    )
+    done = run(code, shell)
     assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"done\n")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_behind_stdout_is_an_error(unbuffered: str) -> None:
     code = "run_command(lambda argv: (say('x'), 0)[1], [])"
-    environment = {**os.environ, "CODE": PROGRAM + code, "PYTHONUNBUFFERED": unbuffered}
-    command = ["bash", "-c", f'{sys.executable} -c "$CODE" >/dev/full']
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
+    done = run(code, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
 
 
