@@ -1,4 +1,4 @@
-"""Generated section: what the seeds of an experiment say, and what they cannot say."""
+"""Generated sections: what the seeds of an experiment say, and what they cannot say."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def seeds_text(board: Board) -> str:
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
     lines += _paired_tests(board)
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
+
+
+@document_section("plateau")
+def plateau_text(board: Board) -> str:
+    """When the published runs that start without chrono leave the plateau."""
+    runs = []
+    for name, records in board.records.items():
+        model = records[0].config.model
+        if model.layer == "LSTM" and model.forget_bias != "chrono":
+            epochs = epoch_range([record.summary["escape_epoch"] for record in records])
+            seeds = f" ({len(records)} seeds)" if len(records) > 1 else f" (seed {records[0].seed})"
+            runs.append(f"`{name}` {epochs}{'' if epochs.endswith(')') else seeds}")
+    if not runs:
+        return "No run without chrono is published yet."
+    return wrap_text(f"First epoch above 50 % of the published runs without chrono: {', '.join(runs)}.")
 
 
 def _spread(name: str, records: Sequence[Record]) -> str:

@@ -108,6 +108,22 @@ def test_what_the_seeds_say(published: Path) -> None:
     assert "with the one seed that both have, in points: `baseline` +0.00. One seed allows no test" in said
 
 
+def test_the_plateau_says_when_runs_without_chrono_left_it(published: Path) -> None:
+    board = Board.read(Path("results"))
+    assert render_section("plateau", board) == "No run without chrono is published yet."
+    first, second = board.records["strong"]
+    plain = cfg.with_values(first.config, {"model.forget_bias": None})
+    epochs = [
+        dataclasses.replace(r, config=plain, summary={**r.summary, "escape_epoch": e})
+        for r, e in ((first, 15), (second, 9), (second, None))
+    ]
+    board.records.update(baseline=epochs, adam=epochs[:2], sgd=epochs[2:])
+    assert " ".join(render_section("plateau", board).split()) == (
+        "First epoch above 50 % of the published runs without chrono: `baseline` 9 to 15 (1 of 3 seeds never), "
+        "`adam` 9 to 15 (2 seeds), `sgd` never (seed 0)."
+    )
+
+
 def test_the_model_card_says_what_the_records_say(published: Path) -> None:
     board = Board.read(Path("results"))
     first, second = board.records["strong"]
