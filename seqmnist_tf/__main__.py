@@ -36,7 +36,7 @@ USAGE = "\n".join(
 def main(argv: list[str]) -> int:
     """List the commands, or run one of them; return the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        system.say(USAGE)
         return system.EXIT_DONE
     name, *rest = argv
     if name not in COMMANDS:

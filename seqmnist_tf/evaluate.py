@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
     args = parser.parse_args(argv)
     metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)
-    print(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
+    system.say(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
     return system.EXIT_DONE
 
 

@@ -12,6 +12,8 @@ from .workload import Workload
 
 PEAK_ROUNDS = 5  # a peak is the best of these
 GATES, FLOAT_BYTES = 4, 4
+COPIED_FLOATS = 2**26  # by all threads together: read and written, 512 MiB, more than a cache of all cores
+LEAST_COPIED = 2**22  # by one thread: 32 MiB, more than a core's own cache
 
 
 def training_step_limit(workload: Workload) -> dict[str, float]:
@@ -45,7 +47,8 @@ def training_step_limit(workload: Workload) -> dict[str, float]:
 
 def memory_bandwidth(threads: int) -> float:
     """Return the bytes a second that all threads together read and write, copying arrays larger than any cache."""
-    arrays = [np.ones((2, 2**25), np.float32) for _ in range(threads)]
+    floats = max(LEAST_COPIED, COPIED_FLOATS // threads)
+    arrays = [np.ones((2, floats), np.float32) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         best = 0.0
         for _ in range(PEAK_ROUNDS):

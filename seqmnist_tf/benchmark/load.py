@@ -71,7 +71,8 @@ def measure_load(url: str, images: np.ndarray, clients: int, seconds: float) -> 
     times = [ms for client_times, _ in results for ms in client_times]
     errors = [error for _, client_errors in results for error in client_errors]
     if not times:
-        raise RunError(f"the server at {url} gave no answer: {errors[0]}")
+        reason = errors[0] if errors else "no client had the time to ask"
+        raise RunError(f"the server at {url} gave no answer in {seconds:g} s: {reason}")
     p50, p95, p99 = np.percentile(times, (50, 95, 99)).tolist()
     return {
         "clients": clients,

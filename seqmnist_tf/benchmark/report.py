@@ -11,7 +11,7 @@ PACKAGE_TITLES = {"keras": "Keras", "pytorch": "PyTorch", "jax": "JAX"}  # of th
 
 
 def training_report(document: dict[str, Any]) -> str:
-    """Return the training benchmark's document as Markdown, as the README shows it."""
+    """Return the training benchmark's document as Markdown, as docs/speed.md shows it."""
     versions = document["versions"]
     named = ", ".join(f"{title} {versions[name]}" for name, title in PACKAGE_TITLES.items() if name in versions)
     origin = (

@@ -111,9 +111,7 @@ def measure_latency(saved: SavedModel, images: np.ndarray) -> list[dict[str, Any
 
 def export_stock(saved: SavedModel, folder: Path) -> SavedModel:
     """Export the Keras model of a version, with its weights, by ``model.export()``; return the SavedModel."""
-    sections = saved.description["config"]
-    values = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-    model = build_model(cfg.with_values(Config(), values))
+    model = build_model(cfg.with_values(Config(), cfg.flatten_sections(saved.description["config"])))
     model.set_weights([variable.numpy() for variable in tf.saved_model.load(str(saved.path)).trainable_variables])
     model.export(str(folder), verbose=False)
     return SavedModel.load(folder)

@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
         overrides=overrides,
     )
     if options.json:
-        print(json.dumps(comparison.to_json()))
+        say(json.dumps(comparison.to_json()))
         return system.EXIT_DONE
     for line in comparison.statements:
         say(line)

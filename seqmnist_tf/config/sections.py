@@ -43,7 +43,7 @@ class Model:
         details="A stock Keras layer, or a factory of one's own (a layer class or a function) that takes units and "
         "returns a Keras layer from float32 (n, T, 1) to (n, units). The code of a file is copied into the run.",
         choices=("LSTM", "GRU", "SimpleRNN"),
-        pattern=r"[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+        pattern=r"([A-Za-z]:[\\/])?[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
         forms=("MODULE:NAME", "FILE.py:NAME"),
     )
     hidden_size: int = option(128, "Units of the layer.", low=1, high=16_384)
@@ -197,8 +197,8 @@ class Wandb:
     mode: str = option(
         "auto",
         "Weights & Biases mode.",
-        details="auto: online where there is a key and the server answers, else offline; WANDB_MODE has precedence "
-        "over auto.",
+        details="auto: what WANDB_MODE, `wandb offline` or `wandb disabled` chose; else online where there is a key "
+        "and the server answers, and offline elsewhere.",
         choices=("auto", "online", "offline", "disabled"),
     )
     project: str = option(

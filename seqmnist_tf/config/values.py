@@ -85,15 +85,26 @@ def validate(config: Config) -> Config:
         raise InputError(
             f"train.recurrent_noise needs at least {NOISY_PARTS} images in each batch (got {last} in an epoch's last)"
         )
-    permutation = config.task.permutation
-    if permutation.startswith("seed:") and int(permutation[5:]) >= 2**32:
-        raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
+    check_permutation(config.task.permutation)
     return config
+
+
+def check_permutation(permutation: str) -> str:
+    """Return a value of ``task.permutation`` in its own spelling, or raise InputError."""
+    permutation = str(OPTIONS["task.permutation"].check(permutation))
+    if permutation.startswith("seed:") and int(permutation.removeprefix("seed:")) >= 2**32:
+        raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
+    return permutation
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """Return the configuration as one level of ``section.key`` names."""
-    return {f"{s}.{name}": value for s, fields in config_to_dict(config).items() for name, value in fields.items()}
+    return flatten_sections(config_to_dict(config))
+
+
+def flatten_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of a JSON configuration by ``section.key`` name, unchecked."""
+    return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
 def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from ..config import NUM_TEST, NUM_TRAIN
+from ..config import NUM_TEST, NUM_TRAIN, OPTIONS
 from ..system import PROBE_SECONDS, InputError, RunError, first_line, host_answers, note
 from . import mnist_wheel
 
@@ -83,7 +83,7 @@ def load_mnist(
         InputError: the folder cannot be written.
         RunError: no source could be reached, or its images do not match MNIST's checksums.
     """
-    folder = default_folder() if folder is None else Path(folder).expanduser()
+    folder = default_folder() if folder is None else _named_folder(folder)
     with contextlib.suppress(FileNotFoundError, DamagedError):
         return _read(folder, splits)
     with _locked(folder):
@@ -103,6 +103,16 @@ def load_mnist(
 def default_folder() -> Path:
     """Return the default folder of tensorflow-datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def _named_folder(folder: str | os.PathLike[str]) -> Path:
+    """Return the folder that a user named, or raise InputError where there can be none."""
+    try:
+        path = Path(OPTIONS["data.dir"].check(os.fspath(folder))).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, another user's folder, a home of nobody
+        raise InputError(f"data.dir {str(folder)!r} cannot be used: {first_line(error)}") from None
+    return path
 
 
 def verify(split: str, examples: Examples) -> Examples:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, OPTIONS
+from ..config import NUM_TIMESTEPS, check_permutation
 from ..system import InputError
 
 
@@ -26,8 +26,7 @@ def pixel_order(permutation: str) -> np.ndarray:
         >>> pixel_order("bit_reversal")[:4].tolist()
         [0, 512, 256, 768]
     """
-    # The same check and the same sentence as for the configuration's key.
-    permutation = OPTIONS["task.permutation"].check(permutation)
+    permutation = check_permutation(permutation)
     if permutation == "urnn92916":
         # The seed of the unitary RNN experiments (Arjovsky, Shah & Bengio 2016) and of many papers after them.
         permutation = "seed:92916"
@@ -36,10 +35,7 @@ def pixel_order(permutation: str) -> np.ndarray:
         reversed_bits = [int(f"{i:010b}"[::-1], 2) for i in range(1024)]
         order = np.array([i for i in reversed_bits if i < NUM_TIMESTEPS])
     elif permutation.startswith("seed:"):
-        seed = int(permutation.removeprefix("seed:"))
-        if seed >= 2**32:
-            raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
-        order = np.random.RandomState(seed).permutation(NUM_TIMESTEPS)
+        order = np.random.RandomState(int(permutation.removeprefix("seed:"))).permutation(NUM_TIMESTEPS)
     elif permutation.startswith("file:"):
         order = read_pixel_order(Path(permutation.removeprefix("file:")))
     else:
@@ -56,7 +52,8 @@ def read_pixel_order(path: Path) -> np.ndarray:
     allowed = "a file of 784 integers, each of 0 to 783 once"
     try:
         if path.suffix == ".npy":
-            order = np.load(path, allow_pickle=False)
+            with open(path, "rb") as file:
+                order = np.lib.format.read_array(file, allow_pickle=False)  # np.load would also open zip archives
         else:
             words = path.read_text(encoding="utf-8").translate(str.maketrans(",[]", "   ")).split()
             order = np.array([int(word) for word in words], dtype=np.int64)

@@ -27,6 +27,7 @@ from ..system import (
     folder_atomically,
     package_versions,
     start_tensorflow,
+    unfinished_folders,
     utc_now,
 )
 from ..train import RunDirectory, load_final_model
@@ -81,7 +82,7 @@ def export_run(
     described = describe_export(run, order)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
     with _lock(folder):
-        for incomplete in folder.glob(".new-*"):
+        for incomplete in unfinished_folders(folder):
             shutil.rmtree(incomplete, ignore_errors=True)
         version = max(exported_versions(folder), default=0) + 1
         with folder_atomically(folder / str(version)) as new, _as_one_line(run, folder):

@@ -1,6 +1,6 @@
 """The computer, and nothing of the experiment: errors, console, command lines, files, hosts, TensorFlow's start.
 
-Imports the standard library alone; TensorFlow is imported by :func:`start_tensorflow` when it is called.
+Imports the standard library and lazy_loader; TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
 from .command import (
@@ -16,7 +16,7 @@ from .console import note, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import InputError, RunError, first_line
-from .files import folder_atomically, replace_atomically, write_atomically
+from .files import folder_atomically, replace_atomically, unfinished_folders, write_atomically
 from .hosts import PROBE_SECONDS, host_answers
 from .markdown import escape_markdown, markdown_table
 from .runtime import available_cores, start_tensorflow
@@ -52,6 +52,7 @@ __all__ = [
     "run_command",
     "say",
     "start_tensorflow",
+    "unfinished_folders",
     "utc_now",
     "warn",
     "write_atomically",

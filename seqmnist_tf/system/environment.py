@@ -33,7 +33,7 @@ def describe_environment(command: str, threads: int, kernel: str) -> dict[str, A
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": describe_machine(),
-        **_tensorflow_state(threads),
+        **_tensorflow_state(threads, kernel),
         "kernel": kernel,
     }
 
@@ -72,10 +72,15 @@ def git_state() -> dict[str, Any]:
     return {"commit": _git("rev-parse", "HEAD") or None, "dirty": None if status is None else bool(status)}
 
 
-def _tensorflow_state(threads: int) -> dict[str, Any]:
-    """Return the settings that decide the last bit of a result on one machine, beside seed and versions."""
+def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
+    """Return the settings that decide the last bit of a result on one machine, beside seed and versions.
+
+    Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
+    """
     import tensorflow as tf  # here alone: system imports the standard library
 
+    if kernel == "keras":
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return {
         "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STALE_SECONDS = 24 * 60 * 60.0
-UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}")  # as tempfile.mkdtemp names folders
+# How folder_atomically names a folder with tempfile.mkdtemp: a folder of the user's own must never look like it.
+UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}\.part")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -45,14 +46,14 @@ def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
 
-    A process that is killed leaves it beside, its name beginning with ``.new-``.
+    A process that is killed leaves it beside; see :func:`unfinished_folders`.
 
     Raises:
         OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
-    new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", dir=path.parent))
+    new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", suffix=".part", dir=path.parent))
     try:
         yield new
         new.chmod(0o777 & ~_umask())
@@ -62,13 +63,16 @@ def folder_atomically(path: Path) -> Iterator[Path]:
         raise
 
 
+def unfinished_folders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that :func:`folder_atomically` fills, or that a killed process left."""
+    return [p for p in folder.iterdir() if UNFINISHED_FOLDER.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
+
+
 def _remove_stale(folder: Path) -> None:
     """Remove the unfinished folders that processes left in ``folder`` more than a day ago."""
-    for path in folder.iterdir():
-        if not UNFINISHED_FOLDER.fullmatch(path.name):
-            continue
+    for path in unfinished_folders(folder):
         with contextlib.suppress(OSError):
-            if path.is_dir() and not path.is_symlink() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
 

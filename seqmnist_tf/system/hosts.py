@@ -13,13 +13,17 @@ PROBE_SECONDS = 4.0
 def host_answers(url: str) -> bool:
     """Return whether the host of ``url`` accepts a connection within PROBE_SECONDS, name look-up included.
 
-    Where the environment sets a proxy, the proxy's host is asked instead.
+    Where the environment sets a proxy, the proxy's host is asked instead. An address whose port is no number does not
+    answer.
     """
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    try:
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:  # a password with a # or a / in a proxy's address cuts it off there
+        return False
     done = threading.Event()
 
     def connect() -> None:

@@ -40,4 +40,4 @@ def escape_markdown(text: str) -> str:
     """
     text = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", text)
+    return re.sub(r"([\\`*_~\[\]|])", r"\\\1", text)

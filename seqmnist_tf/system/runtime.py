@@ -24,6 +24,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
     if threads is None and "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    too_late = False
     with _quiet_stderr():
         import tensorflow as tf  # here alone: a command that only parses its arguments must not wait for it
 
@@ -35,9 +36,10 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
         except RuntimeError:
-            if threads != (tf.config.threading.get_intra_op_parallelism_threads() or available_cores()):
-                warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect", stacklevel=2)
+            too_late = threads != (tf.config.threading.get_intra_op_parallelism_threads() or available_cores())
         tf.config.list_logical_devices()
+    if too_late:
+        warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect on it", stacklevel=2)
 
 
 def available_cores() -> int:

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         config = args.config
     if args.options.print_config:
         data.pixel_order(config.task.permutation)
-        print(cfg.config_to_json(config))
+        say(cfg.config_to_json(config))
         return system.EXIT_DONE
     system.interrupt_on_terminate()
     command = shlex.join(["python", "-m", "seqmnist_tf.train", *argv])

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ..config import NUM_CLASSES
 from ..data import Split
-from ..system import replace_atomically, warn, write_atomically
+from ..system import InputError, first_line, replace_atomically, warn, write_atomically
 from .metrics import Metrics, evaluate_run
 from .run_directory import PREDICTIONS_FILE, RunDirectory
 
@@ -65,6 +65,8 @@ def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code:
             write_page(run, split, metrics)
         except OSError as error:
             warn(f"{OVERVIEW_FILE} of {run.path} cannot be written: {error.strerror or error}")
+        except (InputError, KeyError, TypeError, ValueError) as error:  # logs of strangers may hold anything
+            warn(f"{OVERVIEW_FILE} of {run.path} is left out: its logs cannot be drawn ({first_line(error)})")
     return metrics
 
 

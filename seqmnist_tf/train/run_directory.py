@@ -17,7 +17,7 @@ from ..data import pixel_order, read_pixel_order
 from ..system import InputError, folder_atomically, write_atomically
 
 LAYER_FILE, PREDICTIONS_FILE = "layer.py", "predictions.csv"
-LONGEST_NAME = 240  # bytes; file systems allow 255, of which an unfinished folder needs 14
+LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
 
 
 def is_there(path: Path) -> bool:
@@ -51,7 +51,9 @@ class RunDirectory:
             raise InputError(f"run directory {path} has a name of {longest} bytes (allowed: at most {LONGEST_NAME})")
         if is_there(path) or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
-        parent = next(p for p in path.absolute().parents if is_there(p))
+        parent = next((p for p in path.absolute().parents if is_there(p)), None)
+        if parent is None:  # a drive of Windows that is not there
+            raise InputError(f"run directory {path} cannot be made: there is no {path.absolute().anchor}")
         if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"run directory {path} cannot be made: {parent} is not a writable folder")
 
@@ -142,7 +144,11 @@ class RunDirectory:
         return read_pixel_order(self.path / "pixel_order.txt")
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the rows of ``history.jsonl``, without a last row that a kill cut off."""
+        """Return the rows of ``history.jsonl``, without a last row that a kill cut off.
+
+        Raises:
+            InputError: a row is not a JSON object.
+        """
         try:
             lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
@@ -153,7 +159,7 @@ class RunDirectory:
                 continue
             try:
                 rows.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number}: {error}") from None
             if not isinstance(rows[-1], dict):
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
@@ -209,7 +215,7 @@ class RunDirectory:
         path = self.path / name
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         if not isinstance(document, dict):
             raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")

@@ -28,6 +28,7 @@ from .epoch_log import EpochLog
 
 INIT_SECONDS, FINISH_SECONDS = 30, 60
 NUM_MISREAD = 24
+CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")  # one service; wandb accepts a key that is stored under either
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -93,13 +94,23 @@ class Tracker:
         try:
             action()
         except Exception as error:
-            self.failed, self.run = True, None
+            failed, self.run, self.failed = self.run, None, True
             warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
+            if failed is not None:
+                with contextlib.suppress(Exception):  # else the next run of this process would be a part of it
+                    failed.finish(exit_code=1)
 
     def _start(self, run_id: str | None) -> None:
+        os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
         mode = resolve_mode(self.config.wandb.mode)
         if mode == "disabled":
             say("W&B: disabled")
+            return
+        if wandb.run is not None:  # wandb would return it instead of a new one, and it is not ours to write in or end
+            warn(
+                f"W&B: the run {wandb.run.name or wandb.run.id} of this process has not ended, so that this one is not "
+                "tracked (end it before: wandb.finish())"
+            )
             return
         try:
             self.run = self._init(run_id, mode)
@@ -119,7 +130,6 @@ class Tracker:
             self.run.log({"resumed_at_step": self.first_step}, step=4 * self.first_step + 4)
 
     def _init(self, run_id: str | None, mode: Mode) -> Any:
-        os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -142,7 +152,7 @@ class Tracker:
         )
 
     def _metrics_logger(self) -> keras.callbacks.Callback:
-        logger = WandbMetricsLogger(log_freq="batch", initial_global_step=self.first_step)
+        logger = MetricsLogger(log_freq="batch", initial_global_step=self.first_step)
         logger.global_batch = self.first_step
         self.run.define_metric("epoch/epoch")
         self.run.define_metric("epoch/*", step_metric="epoch/epoch")
@@ -162,6 +172,16 @@ class Tracker:
         artifact = wandb.Artifact(f"model-{self.run.id}", type="model", metadata={"run_dir": self.folder.name})
         artifact.add_file(str(model))
         self.run.log_artifact(artifact)
+
+
+class MetricsLogger(WandbMetricsLogger):
+    """W&B's callback, with the rows of ``history.jsonl`` for epochs.
+
+    Its own rows count epochs from 0 and have the learning rate of the next epoch.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        wandb.log({"epoch/epoch": epoch + 1, **{f"epoch/{key}": value for key, value in (logs or {}).items()}})
 
 
 class Guarded(keras.callbacks.Callback):
@@ -198,7 +218,7 @@ class Histograms(keras.callbacks.Callback):
         gradients = tape.gradient(loss, self.model.trainable_variables)
         for state, value in zip(states, before, strict=True):
             state.assign(value)
-        histograms: dict[str, Any] = {"epoch/epoch": epoch}
+        histograms: dict[str, Any] = {"epoch/epoch": epoch + 1}
         for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
             for kind, tensor in (("weights", variable), ("gradients", gradient)):
                 values = keras.ops.convert_to_numpy(tensor).tolist()
@@ -207,14 +227,17 @@ class Histograms(keras.callbacks.Callback):
 
 
 def resolve_mode(mode: str) -> Mode:
-    """Return ``online``, ``offline`` or ``disabled``: online only where there is a key and the server answers."""
+    """Return ``online``, ``offline`` or ``disabled``: online only where there is a key and the server answers.
+
+    For ``auto``, what the user told wandb counts: ``WANDB_MODE``, or ``wandb offline`` and ``wandb disabled``.
+    """
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE", "").lower() or mode
+        mode = _mode_of_wandb()
     if mode == "disabled":
         return "disabled"
     if mode == "offline":
         return "offline"
-    server = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    server = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
     if not _has_key(server):
         lack = "no W&B API key is configured (`wandb login` stores one)"
     elif not host_answers(server):
@@ -226,11 +249,26 @@ def resolve_mode(mode: str) -> Mode:
     return "offline"
 
 
+def _mode_of_wandb() -> str:
+    """Return the mode of wandb's environment variable or settings files; ``auto`` where they choose none."""
+    names = dict.fromkeys(("online", "run", "shared"), "online")
+    names |= {"offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+    word = os.environ.get("WANDB_MODE")
+    if word is not None:
+        if word not in names:  # wandb would fail
+            warn(f"WANDB_MODE must be online, offline or disabled (got {word!r}): W&B is off")
+        return names.get(word, "disabled")
+    chosen = names[wandb.setup().settings.mode]
+    return "auto" if chosen == "online" else chosen  # online is its default
+
+
 def _has_key(server: str) -> bool:
     """Return whether wandb would find a key, in its environment variable or in the netrc file where it stores keys."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")).expanduser()
+    host = urlsplit(server).netloc
     with contextlib.suppress(OSError, netrc.NetrcParseError):
-        return netrc.netrc(path).authenticators(urlsplit(server).netloc) is not None
+        stored = netrc.netrc(path)
+        return any(stored.authenticators(name) is not None for name in (CLOUD if host in CLOUD else (host,)))
     return False

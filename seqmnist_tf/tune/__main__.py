@@ -20,7 +20,7 @@ import filelock
 from .. import config as cfg
 from .. import system
 from ..config import Config
-from ..system import InputError, note
+from ..system import InputError, note, say
 from .folder import SearchFolder, on_all_images
 from .processes import without_options
 from .roster import WORKER_NAME
@@ -172,7 +172,7 @@ def main(argv: list[str]) -> int:
     check_options(options)
     base = protocol(parsed.config, parsed.given, options.epochs)
     if options.print_config:
-        print(cfg.config_to_json(base))
+        say(cfg.config_to_json(base))
         return system.EXIT_DONE
     document = read_space(options.space) if options.space else DEFAULT_SPACE
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)

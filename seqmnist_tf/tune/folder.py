@@ -210,9 +210,7 @@ def _shared_values(config: Config) -> dict[str, dict[str, Any]]:
 def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
     """Return a document with the keys that came after it was written, at their defaults."""
     try:
-        values = {
-            f"{section}.{key}": value for section, keys in document["base"].items() for key, value in keys.items()
-        }
+        values = cfg.flatten_sections(document["base"])
         return {**document, "base": _shared_values(cfg.with_values(cfg.Config(), values))}
     except (InputError, KeyError, AttributeError):
         return document

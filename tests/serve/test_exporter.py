@@ -233,14 +233,14 @@ def test_versions_count_up_and_are_never_overwritten(command: Callable[..., Resu
     folder = in_tmp / "export" / "seqmnist"
     assert command(main, "run").out.splitlines()[-1] == "export/seqmnist/1"
     before = {path: path.read_bytes() for path in (folder / "1").rglob("*") if path.is_file()}
-    for name in ("07", "notes", "-9", "1.5", ".new-3-left"):
+    for name in ("07", "notes", "-9", "1.5", ".new-3-abcd_123.part", ".new-site-20240101"):
         (folder / name).mkdir()
     (folder / "12").write_text("a file")
     result = command(main, "run", "--export_dir=export/seqmnist")
     assert (result.status, result.out.splitlines()[-1]) == (0, "export/seqmnist/8")
     assert {path: path.read_bytes() for path in before} == before
     assert sorted(exported_versions(folder)) == [1, 7, 8]
-    assert not list(folder.glob(".new-*"))
+    assert [path.name for path in folder.glob(".new-*")] == [".new-site-20240101"]  # which is the user's own
     assert run.summary is not None
 
 

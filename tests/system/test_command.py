@@ -97,10 +97,16 @@ def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: s
 
 
 def test_unfinished_folders_of_the_day_before_are_removed(tmp_path: Path) -> None:
-    for name, age in ((".new-a-12345678", 2), (".new-b-12345678", 0), (".new-site", 9), ("old", 9)):
+    names = ((".new-a-12345678.part", 2), (".new-b-12345678.part", 0), (".new-site-20240101", 9), ("old", 9))
+    for name, age in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
         os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
     with folder_atomically(tmp_path / "run") as new:
         (new / "file").write_text("x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-b-12345678", ".new-site", "old", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".new-b-12345678.part",
+        ".new-site-20240101",
+        "old",
+        "run",
+    ]

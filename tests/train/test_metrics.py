@@ -74,3 +74,23 @@ def test_the_command_recounts_a_run(command: Callable[..., Result], in_tmp: Path
     table = command(evaluate_main, "run").out
     assert f"({final['test_correct']} of 30; 95 % Wilson interval" in table
     assert len(table.splitlines()) == 14
+
+
+def test_metrics_are_told_whatever_the_logs_hold(command: Callable[..., Result], in_tmp: Path, toy: None) -> None:
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+    table = command(evaluate_main, "run").out
+    for name, text in (
+        ("history.jsonl", '{"train_loss": 1.0}\n'),
+        ("history.jsonl", '{"epoch": "x", "learning_rate": {}, "train_loss": [], "test_accuracy": "y"}\n'),
+        ("history.jsonl", "[" * 100_000 + "\n"),
+        ("steps.csv", "step,loss\n1,x\n"),
+    ):
+        kept = (in_tmp / "run" / name).read_bytes()
+        (in_tmp / "run" / name).write_text(text)
+        result = command(evaluate_main, "run")
+        assert (result.status, result.out) == (0, table), result.err
+        assert "warning: overview.png of run is left out: its logs cannot be drawn (" in result.err
+        (in_tmp / "run" / name).write_bytes(kept)
+    (in_tmp / "run" / "config.json").write_text("[" * 100_000)
+    result = command(evaluate_main, "run")
+    assert (result.status, len(result.err.splitlines())) == (2, 1)
