@@ -158,7 +158,7 @@ class PairResult:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Arms compared on one task. The first arm is the reference of the pairs.
 
@@ -188,6 +188,9 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return the contract's JSON document: accuracies are shares of 1."""
         return {"arms": [arm.to_json() for arm in self.arms], "pairs": [pair.to_json() for pair in self.pairs]}
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {' '.join(self.statements) or ', '.join(arm.name for arm in self.arms)}>"
 
     def _repr_markdown_(self) -> str:
         return self.markdown

@@ -146,6 +146,7 @@ def test_layers_of_python_beside_runs_that_exist(in_tmp: Path, toy: None, monkey
     assert comparison.arms[1].num_params in range(146, 163)  # 13 units: 153 of 154 parameters
     assert (in_tmp / "out/Mean/seed1/layer.py").read_text() == (in_tmp / "out/Mean/layer.py").read_text()
     assert comparison._repr_markdown_().startswith("- mine: 66.67 ± 0.00 % test accuracy")
+    assert repr(comparison).startswith("<Comparison: mine: 66.67 ± 0.00 % test accuracy")
     # A folder of such runs has code, which is not run unasked.
     with pytest.raises(InputError, match=r"has a layer of its own \(layer\.py:Mean\)"):
         compare(["out/Mean", "mine"], directory="again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from pathlib import Path
@@ -114,7 +115,9 @@ def test_its_outputs_come_from_a_complete_run(name: str) -> None:
     cells = code_cells(name)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
-    text = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
+    outputs = [output for cell in cells for output in cell.outputs]
+    shown = [text for output in outputs for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+    text = "".join([*(output.get("text", "") for output in outputs), *shown])
     assert "/tmp/" not in text and "/root/" not in text
 
 
@@ -122,6 +125,9 @@ def test_the_outputs_of_main_come_from_real_data() -> None:
     text = printed(code_cells("main"))
     assert "training (60000, 784, 1) test (10000, 784, 1)" in text
     assert f"epoch {cfg.preset('quickstart').train.n_epochs}/" in text and "of 10,000" in text
+    sections = cfg.config_to_dict(cfg.preset("quickstart"))
+    assert json.dumps({name: sections[name] for name in ("model", "optimizer", "task", "train")}, indent=2) in text
+    assert "'overview.png'" in text and "'predictions.csv'" in text
 
 
 def test_the_outputs_of_own_layer_come_from_three_seeds_on_real_data() -> None:
