@@ -266,6 +266,7 @@ def lstm_states(
             return gradients, second_order
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where rows of the states were selected
             return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
 
         return states, gradient

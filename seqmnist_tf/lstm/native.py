@@ -49,7 +49,7 @@ def source_hash() -> str:
 def _library() -> ctypes.CDLL:
     path = FOLDER / "_lstm.so"  # as in setup.py
     if not path.is_file():
-        raise UnavailableError("it was not compiled when the package was installed (it needs a C++ compiler)")
+        raise UnavailableError("it was not compiled when the package was installed (it needs g++ 10 or clang)")
     try:
         library = ctypes.CDLL(str(path))
         library.seqmnist_lstm_source.restype = ctypes.c_char_p
@@ -196,7 +196,10 @@ def peak_flops(threads: int) -> float:
     On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
     """
     _require_threads(threads)
-    return float(_library().seqmnist_lstm_peak(_number(instruction_set()), threads))
+    peak = float(_library().seqmnist_lstm_peak(_number(instruction_set()), threads))
+    if not peak:
+        raise MemoryError("the measurement of the peak found no memory")
+    return peak
 
 
 def _number(isa: str) -> int:
@@ -268,7 +271,8 @@ def _take(floats: int) -> np.ndarray:
         except (OSError, OverflowError, ValueError) as error:
             raise MemoryError(f"no {size / 1e9:.1f} GB for the LSTM's states: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+            with contextlib.suppress(OSError):  # a hint, which Linux without huge pages refuses
+                memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
     weakref.finalize(array, _give_back, memory)
     return array

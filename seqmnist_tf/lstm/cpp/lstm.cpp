@@ -21,10 +21,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <new>
 #include <numeric>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -59,43 +59,51 @@ inline Buffer allocate(size_t floats) {
 
 #define LSTM_IN_OUT(v) "+v"(v)
 
+// Each include compiles the functions for one instruction set; clang ignores the pragmas of GCC.
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#endif
 #define LSTM_ISA avx2
 #define LSTM_WIDTH 8
 #define LSTM_AMX 0
 #define LSTM_INT16 0
 #include "lstm_simd.h"
-#undef LSTM_ISA
-#undef LSTM_WIDTH
-#undef LSTM_AMX
-#undef LSTM_INT16
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #pragma GCC pop_options
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#endif
 #define LSTM_ISA avx512
 #define LSTM_WIDTH 16
 #define LSTM_AMX 0
 #define LSTM_INT16 0
 #include "lstm_simd.h"
-#undef LSTM_ISA
-#undef LSTM_WIDTH
-#undef LSTM_AMX
-#undef LSTM_INT16
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #pragma GCC pop_options
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma"))), \
+                             apply_to = function)
+#endif
 #define LSTM_ISA vnni
 #define LSTM_WIDTH 16
 #define LSTM_AMX 0
 #define LSTM_INT16 1
 #include "lstm_simd.h"
-#undef LSTM_ISA
-#undef LSTM_WIDTH
-#undef LSTM_AMX
-#undef LSTM_INT16
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #pragma GCC pop_options
 
 // Tile instructions by number, for intrinsics of GCC before 14 do not say that they read memory.
@@ -111,15 +119,18 @@ inline Buffer allocate(size_t floats) {
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), \
+                             apply_to = function)
+#endif
 #define LSTM_ISA amx
 #define LSTM_WIDTH 16
 #define LSTM_AMX 1
 #define LSTM_INT16 0
 #include "lstm_simd.h"
-#undef LSTM_ISA
-#undef LSTM_WIDTH
-#undef LSTM_AMX
-#undef LSTM_INT16
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #pragma GCC pop_options
 
 #else  // all ARM64 CPUs have NEON: nothing is chosen at run time
@@ -130,10 +141,6 @@ inline Buffer allocate(size_t floats) {
 #define LSTM_AMX 0
 #define LSTM_INT16 0
 #include "lstm_simd.h"
-#undef LSTM_ISA
-#undef LSTM_WIDTH
-#undef LSTM_AMX
-#undef LSTM_INT16
 
 #endif
 
@@ -171,7 +178,7 @@ bool supported(int isa) {
 }
 
 // Vanishing gradients are denormal numbers, which would take several times as long: they are flushed to zero.
-constexpr uint64_t kFlush = 0x8040, kModeFlags = 0x3f;  // of MXCSR; the flags say what has happened
+constexpr uint64_t kFlush = 0x8040;  // of MXCSR
 
 uint64_t floating_mode() { return _mm_getcsr(); }
 
@@ -183,7 +190,7 @@ const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels, nullp
 
 bool supported(int isa) { return isa == 3; }
 
-constexpr uint64_t kFlush = uint64_t(1) << 24, kModeFlags = 0;  // of FPCR
+constexpr uint64_t kFlush = uint64_t(1) << 24;  // of FPCR
 
 uint64_t floating_mode() {
   uint64_t mode;
@@ -219,7 +226,7 @@ void parallel(int threads, int count, const Task& task) {
   helpers.reserve(threads);
   try {
     for (int i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(work, i);
-  } catch (const std::system_error&) {  // no more threads to be had: those that run do all the work
+  } catch (const std::exception&) {  // no more threads, or no memory for one: those that run do all the work
   }
   work(0);
   for (auto& helper : helpers) helper.join();
@@ -453,9 +460,15 @@ const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the so
 
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
 
+// 0 where it cannot be measured.
 double seqmnist_lstm_peak(int isa, int threads) {
-  return lstm::supported(isa) ? lstm::peak(*lstm::kIsas[isa], threads) : 0;
+  double operations = 0;
+  guarded(isa, [&](const lstm::Kernels& kernels) { operations = lstm::peak(kernels, threads); });
+  return operations;
 }
+
+// Units are a multiple of 16. `kept` is null, or (batch + 1) * steps * units * kKept floats, aligned to 64 bytes, which
+// the backward pass reads; other arrays need no alignment.
 
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                           const float* x, const float* w, const float* u, const float* b, float* h, float* kept) {

@@ -41,8 +41,8 @@ struct Upstream {
   size_t row_stride;
 };
 
-// The functions of one instruction set. Sizes are in floats; buffers are aligned to 64 bytes, what callers of the
-// library give is not. Of a problem, sizes depend on features and units only.
+// The functions of one instruction set. Sizes are in floats. Buffers and kept values are aligned to 64 bytes, other
+// arrays of the library's callers are not. Of a problem, sizes depend on features and units only.
 struct Kernels {
   size_t (*packed_size)(const Problem&);
   // For the backward pass, or for the forward pass: each reads what the other does not.

@@ -297,3 +297,7 @@ const Kernels kernels = {packed_size,   pack,     forward_scratch, forward, back
 }  // namespace LSTM_ISA
 
 #undef LSTM_DONE
+#undef LSTM_ISA
+#undef LSTM_WIDTH
+#undef LSTM_AMX
+#undef LSTM_INT16
