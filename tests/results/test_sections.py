@@ -162,6 +162,12 @@ def test_cost_has_a_row_for_each_machine(published: Path) -> None:
     assert f" {statistics.median(row['seconds'] for row in second.history):.0f} (" in rows[1]
 
 
+def test_no_line_breaks_inside_of_a_number() -> None:
+    for words in range(60):
+        text = sections.wrap_text("x " * words + "95.99 ± 0.19 % of the digits", "- ", "  ")
+        assert "95.99 ± 0.19 %" in text and max(map(len, text.splitlines())) <= 120
+
+
 def test_ranges_of_epochs() -> None:
     assert epoch_range([3, 5, None]) == "3 to 5 (1 of 3 seeds never)"
     assert epoch_range([4, 4]) == "4"
