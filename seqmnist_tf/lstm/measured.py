@@ -52,6 +52,23 @@ class MeasuredSequential(keras.Sequential):
             recurrent_layer = on_kernel(recurrent_layer, threads, kernel.precision)
         return cls([keras.Input(model.input_shape[1:]), recurrent_layer, *others])
 
+    def save_own_variables(self, store: Any) -> None:
+        """Keep the states of random generators, such as dropout's, which Keras does not: a resumed run needs them."""
+        for name, state in self._random_states().items():
+            store[name] = state.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what :meth:`save_own_variables` kept; files of older versions have nothing."""
+        kept = set(store.keys())
+        for name, state in self._random_states().items():
+            if name in kept:
+                state.assign(store[name])
+
+    def _random_states(self) -> dict[str, keras.Variable]:
+        weights = {id(weight) for weight in self.weights}
+        states = [variable for variable in self.non_trainable_variables if id(variable) not in weights]
+        return {f"random_state_{number}": state for number, state in enumerate(states)}
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Empty: no running mean is kept over the batches of an epoch."""

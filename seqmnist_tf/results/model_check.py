@@ -53,7 +53,7 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     if not math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE):
         problems.append(f"model.keras has test loss {metrics.loss:.6f} (summary.json says {final['test_loss']:.6f})")
     if (run.path / PREDICTIONS_FILE).exists():
-        problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
+        problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
         return problems, (run.path / PREDICTIONS_FILE).read_bytes()
     return problems, predictions_csv(split, metrics)
 
@@ -68,6 +68,7 @@ class ModelCheck:
     def __init__(self, allow_code: bool = False) -> None:
         self.allow_code = allow_code
         self._images: dict[tuple[str, str], Split] = {}
+        self._labels = np.empty(0, np.int32)  # of all test images
         self._traced: dict[tuple[str, int], keras.Model] = {}
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
@@ -82,7 +83,7 @@ class ModelCheck:
         if (run.path / PREDICTIONS_FILE).exists():
             split = self._first_images(run)
             metrics = evaluate_model(self._with_function(run, model), split, len(split))
-            problems += _table_problems(run, split, metrics.predictions, metrics.probabilities)
+            problems += _table_problems(run, self._labels, metrics.predictions, metrics.probabilities)
         return problems, weights_digest(model)
 
     def _with_function(self, run: RunDirectory, model: keras.Model) -> keras.Model:
@@ -101,6 +102,7 @@ class ModelCheck:
         key = (task.normalization, task.permutation)
         if key not in self._images:
             split = load_test(replace(run.config, data=Data()), run.pixel_order())
+            self._labels = split.labels
             first = slice(FIRST_IMAGES)
             self._images[key] = Split(split.images[first], split.sequences[first], split.labels[first])
         return self._images[key]
@@ -125,10 +127,10 @@ def _parameter_problems(model: keras.Model, summary: dict[str, Any]) -> list[str
     return [f"model.keras has {model.count_params():,} parameters (summary.json says {summary['num_params']:,})"]
 
 
-def _table_problems(run: RunDirectory, split: Split, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
-    """Return whether the first rows of ``predictions.csv`` are not what the model gives for the images of a split."""
-    table, n = read_table(run.path / PREDICTIONS_FILE), len(split)
-    if not np.array_equal(table.labels[:n], split.labels):
+def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    """Return whether ``predictions.csv`` has other labels, or in its first rows other predictions than the model."""
+    table, n = read_table(run.path / PREDICTIONS_FILE), len(classes)
+    if not np.array_equal(table.labels, labels):
         return [f"{PREDICTIONS_FILE} does not have the labels of the test images"]
     differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
     other_class = table.classes[:n] != classes

@@ -22,7 +22,7 @@ from .shown_model import ShownModel
 PICTURE_FOLDER = "plots"
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
 DPI = 110
-OVERVIEW = ("baseline", "adam", "sgd", HEADLINE, PERMUTED)
+OVERVIEW = ("baseline", "original", "adam", "sgd", HEADLINE, PERMUTED)
 UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
 ACCURACY_TICKS = (0.1, 0.5, 0.9, 0.95, 0.98, 0.99, 0.998)  # of an axis that is stretched towards 1
 PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 112)  # every four rows of an image

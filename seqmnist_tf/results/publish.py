@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
-from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
 from .history import parse_losses
@@ -18,7 +16,7 @@ from .records import Record, read_records
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
 from .replays import record_json
 from .store import add_files, is_listed, locked
-from .verify import history_problem, record_problems
+from .verify import history_problem, name_problems, record_problems
 from .wellformed import read_steps
 
 RESERVED_NAMES = ("full", "plots")  # a word of the command line, and a folder beside the records
@@ -81,31 +79,10 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
     return path
 
 
-def name_problems(record: Record, folder: Path) -> list[str]:
-    """Return whether a record's name is the name of another experiment, of a preset or of records."""
-    experiment = record.run.config_id
-    others = {other.run.config_id for other in read_records(folder).get(record.name, [])}
-    if record.name in PRESETS:
-        others.add(config_id(_with_found_units(preset(record.name), record.config)))
-    if not others - {experiment}:
-        return []
-    return [
-        f"--name {record.name} is the name of configuration {', '.join(sorted(others))}, but this run has "
-        f"configuration {experiment} (give another name)"
-    ]
-
-
-def _with_found_units(config: Config, run_config: Config) -> Config:
-    """Return a preset with the units that ``model.match_parameters`` found for a run of it."""
-    if config.model.match_parameters is None:
-        return config
-    return replace(config, model=replace(config.model, hidden_size=run_config.model.hidden_size))
-
-
 def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
     """Raise InputError where the name, or the history, is that of other records."""
     others = [other for same in read_records(folder).values() for other in same]
-    if problems := name_problems(record, folder) + [p for other in others for p in history_problem(record, other)]:
+    if problems := name_problems(record, others) + [p for other in others for p in history_problem(record, other)]:
         raise _refused(run, problems[0])
 
 

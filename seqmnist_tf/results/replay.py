@@ -1,4 +1,7 @@
-"""Replay: the first batches of a run trained anew from its configuration and seed. No edit of its files survives it."""
+"""Replay: a run trained anew from its configuration and seed, its first batches or all of them.
+
+The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from ..data import Split, batches, load_splits, pixel_order
 from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
 from ..system import InputError, available_cores, describe_machine, package_versions, utc_now
 from ..train import RunDirectory, load_final_model, require_allowed
+from .replays import REPLAY_TOLERANCE
 
 REPLAYED_BATCHES = 20
-REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.2e-7 in the first 20 batches
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
 
 
@@ -111,7 +114,8 @@ def replay_run(
     """Train a run anew and compare the losses of its first batches.
 
     They are computed as ``train`` computes them, on the run's kernel and instruction set if this machine has them. On
-    the processor, kernel and versions of the run they must agree bit for bit, elsewhere within REPLAY_TOLERANCE.
+    the processor, kernel and versions of the run, and of its resumed parts, they must agree bit for bit, elsewhere
+    within REPLAY_TOLERANCE.
 
     Args:
         run: a run directory or the folder of a record.
@@ -132,7 +136,8 @@ def replay_run(
     with _kernel_of(run.config, environment["kernel"]) as config:
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
-        exact = agrees_exactly(environment, kernel.name)
+        parts = [environment, *(environment["resumed"] if full else [])]
+        exact = all(agrees_exactly(part, kernel.name) for part in parts)
         comparison = LossComparison(recorded, exact)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.

@@ -36,23 +36,29 @@ def replay_records(
         number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
         note(f"{record.run.path}: training {number:,} batches anew")
         replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
-        say(f"{record.run.path}: {_outcome(record, replay, full, allow_code)}")
-        problems += [f"{record.run.path}: {problem}" for problem in replay.problems()]
-        if write and replay.parted is None:
+        same = None
+        if full and replay.parted is None:
+            same = same_weights(record.run, replay.model, allow_code=allow_code)
+        say(f"{record.run.path}: {_outcome(record, replay, same)}")
+        found = replay.problems()
+        if replay.exact and same is False:
+            found.append("trained anew, the weights are not those of model.keras")
+        problems += [f"{record.run.path}: {problem}" for problem in found]
+        if write and not found:
             with locked(folder):
                 content = record_json([*read_replays(record.run.path), replay.entry()])
                 set_files(folder, record.run.path, {REPLAYS_FILE: content})
     return problems
 
 
-def _outcome(record: Record, replay: Replay, full: bool, allow_code: bool) -> str:
+def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
+    """Return what came of a replay in words; ``same`` is whether the weights agree, None if they were not compared."""
     where = f"on {replay.kernel}"
     if replay.parted is not None:
         epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
         return f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
     text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
-    if full:
-        same = same_weights(record.run, replay.model, allow_code=allow_code)
+    if same is not None:
         text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"
     return text
 

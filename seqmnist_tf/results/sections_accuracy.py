@@ -157,10 +157,12 @@ def replay_text(record: Record) -> str:
 
 
 def training_machine(record: Record) -> str:
-    """Return what the time of a run depends on: processor, threads and kernel."""
-    environment = record.environment
-    threads = f"{environment['threads']} thread{'s' if environment['threads'] > 1 else ''}"
-    return escape_markdown(f"{environment['machine']['processor']}, {threads}, {environment['kernel']}")
+    """Return what the time of a run depends on: processor, threads and kernel, of resumed parts too."""
+    parts = (record.environment, *record.environment["resumed"])
+    machines = [
+        f"{part['machine']['processor']}, {count_of(part['threads'], 'thread')}, {part['kernel']}" for part in parts
+    ]
+    return escape_markdown("; ".join(dict.fromkeys(machines)))
 
 
 def epoch_range(epochs: Sequence[int | None]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from ..compare import escape_latex, task_name
 from ..config import NUM_TEST
 from ..system import markdown_table
-from .board import Board, original_accuracy
+from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
 from .sections import document_section, wrap_text
 from .seed_statistics import Statistics, percent
 
@@ -21,8 +21,9 @@ def rows_to_paste(board: Board) -> str:
     for name, records in board.records.items():
         over_seeds, config = Statistics.from_records(records), records[0].config
         task = task_name(config.task.permutation)
-        layer = config.model.layer.rpartition(":")[2]
-        model, parameters = f"{layer}({config.model.hidden_size})", f"{records[0].summary['num_params']:,}"
+        own, _, layer = config.model.layer.rpartition(":")
+        model = f"{layer}({config.model.hidden_size})" + (" (own layer)" if own else "")
+        parameters = f"{records[0].summary['num_params']:,}"
         training = f"{config.optimizer.name}, {config.train.n_epochs} epochs"
         rows.append([f"{model} `{name}`", task, parameters, training, over_seeds.percent(), over_seeds.n])
         accuracy = over_seeds.percent(r" \pm ")
@@ -43,10 +44,10 @@ def original_table(board: Board) -> str:
         ["original, as printed", f"{correct:,}", printed_percent, "", printed_loss],
         ["original, corrected", f"{correct:,}", "", f"**{percent(accuracy)}**", printed_loss],
     ]
-    for record in board.records.get("baseline", []):
+    for record in (record for name in LIKE_THE_ORIGINAL for record in board.records.get(name, [])):
         shares = [percent(record.correct / divisor), f"**{percent(record.accuracy)}**"]
         loss = f"{record.summary['final']['test_loss']:.5f}"
-        rows.append([f"`baseline`, seed {record.seed}", f"{record.correct:,}", *shares, loss])
+        rows.append([f"`{record.name}`, seed {record.seed}", f"{record.correct:,}", *shares, loss])
     batches = f"{printed['batches']} batches x {printed['batch_size']:,}"
     head = ["", ">correct", f">correct / {divisor:,} ({batches}), %", f">correct / {NUM_TEST:,}, %", ">test loss"]
     return markdown_table(head, rows)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from ..compare import SeededRuns, pair_runs, pair_statement
 from ..config import NUM_TEST
 from ..train import PREDICTIONS_FILE
-from .board import HEADLINE, Board, original_accuracy
+from .board import HEADLINE, LIKE_THE_ORIGINAL, Board, original_accuracy
 from .predictions import read_table
 from .records import Record
 from .sections import document_section, wrap_text
 from .sections_accuracy import epoch_range
 from .seed_statistics import Statistics, percent
-
-LIKE_THE_ORIGINAL = ("original", "baseline")  # experiments that the original's accuracy is held against
 
 
 @document_section("seeds")
@@ -61,12 +59,15 @@ def _place_of_the_original(board: Board, name: str) -> str:
     accuracy = original_accuracy(board.literature)[2]
     records = board.records[name]
     below = sum(record.accuracy < accuracy for record in records)
+    equal = sum(record.accuracy == accuracy for record in records)
     text = f"The original's {percent(accuracy)} % is one run."
     if len(records) == 1:
-        side = "below" if below else "not below"
+        side = "below" if below else "equal to" if equal else "above"
         return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
     over_seeds = Statistics.from_records(records)
     place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
+    if equal:
+        place = f"above {below} and equal to {equal}"
     return (
         f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {percent(over_seeds.mean)} % "
         f"(95 % interval {percent(over_seeds.low)} to {percent(over_seeds.high)} %)."

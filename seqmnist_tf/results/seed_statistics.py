@@ -40,7 +40,7 @@ class Statistics:
             return cls(n, mean, None, mean, mean, *wilson_interval(round(mean * NUM_TEST), NUM_TEST))
         low, high = t_interval(accuracies) or (mean, mean)
         lowest, highest = min(accuracies), max(accuracies)
-        return cls(n, mean, statistics.stdev(accuracies), lowest, highest, low, min(1.0, high))
+        return cls(n, mean, statistics.stdev(accuracies), lowest, highest, max(0.0, low), min(1.0, high))
 
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Statistics:

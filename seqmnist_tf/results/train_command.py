@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shlex
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,7 +29,11 @@ def parse_command(command: str) -> Arguments:
         raise InputError(f"{error} (got {command!a})") from None
     if tuple(words[:3]) != BEGINNING:
         raise InputError(f"it must be {' '.join(BEGINNING)} ... (got {command!a})")
-    return parse_train_arguments(words[3:])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return parse_train_arguments(words[3:])
+    except SystemExit:  # argparse, after --help
+        raise InputError(f"it trains nothing (got {command!a})") from None
 
 
 def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:

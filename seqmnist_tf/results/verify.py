@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError
 from ..train import LAYER_FILE
 from .history import history_problems, summary_problems
@@ -69,7 +72,13 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
             for record in same
             if record.run.path.name != f"seed{record.seed}"
         ),
-        *(f"{folder / name}: {problem}" for name, same in records.items() for problem in experiment_problems(same)),
+        *(
+            f"{same[0].run.path}: {problem}"
+            for name, same in records.items()
+            for problem in name_problems(
+                same[0], [other for among in records.values() for other in among if other is not same[0]]
+            )
+        ),
         *(
             f"{record.run.path}: {problem}"
             for other, record in combinations([record for same in records.values() for record in same], 2)
@@ -78,10 +87,34 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     ]
 
 
-def experiment_problems(records: list[Record]) -> list[str]:
-    """Return whether records of one name have different configurations."""
-    experiments = sorted({record.run.config_id for record in records})
-    return [f"its seeds have different configurations: {', '.join(experiments)}"] if len(experiments) > 1 else []
+def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
+    """Return whether a record's name belongs to another experiment, or its experiment to another name.
+
+    A name of a preset is for runs of that preset, and one experiment has one name: else its best seeds could stand
+    apart from the others.
+
+    Args:
+        record: the record.
+        others: published records.
+    """
+    experiment = record.run.config_id
+    names = [(other.name, other.run.config_id) for other in others]
+    names += [(name, config_id(_with_found_units(preset(name), record.config))) for name in PRESETS]
+    if owners := sorted({owner for name, owner in names if name == record.name} - {experiment}):
+        return [
+            f"the name {record.name} is of configuration {', '.join(owners)}, but this run has configuration "
+            f"{experiment} (give another --name)"
+        ]
+    if used := [name for name, owner in names if owner == experiment and name != record.name]:
+        return [f"its configuration {experiment} has the name {used[0]} (give --name {used[0]})"]
+    return []
+
+
+def _with_found_units(config: Config, run_config: Config) -> Config:
+    """Return a preset with the units that ``model.match_parameters`` found for a run of it."""
+    if config.model.match_parameters is None:
+        return config
+    return replace(config, model=replace(config.model, hidden_size=run_config.model.hidden_size))
 
 
 def history_problem(record: Record, other: Record) -> list[str]:
@@ -140,4 +173,9 @@ def _content_problems(path: Path, root: Path) -> list[str]:
         *history_problems(record.config, record.history, steps),
         *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
         *prediction_problems(path, record.summary["final"]["test_correct"]),
+        *(
+            f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
+            for entry in record.replays
+            if entry["batches"] > len(record.history) * record.config.steps_per_epoch
+        ),
     ]

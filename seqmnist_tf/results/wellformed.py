@@ -36,6 +36,7 @@ SHOWN_TYPES: dict[str, type | tuple[type, ...]] = {
     "config_id": str,
     "resumed": list,
 }
+SHOWN_TEXTS = {"machine": "processor", "versions": "seqmnist_tf"}  # entries of two of them
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -92,6 +93,10 @@ def environment_problems(environment: dict[str, Any]) -> list[str]:
             values = part.get(key)
             if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):
                 problems.append(f"{key} in environment.json must have plain values")
+        for key, name in SHOWN_TEXTS.items():
+            values = part.get(key)
+            if isinstance(values, dict) and not isinstance(values.get(name), str):
+                problems.append(f"{key} in environment.json must have {name}, a text (got {values.get(name)!a})")
     return problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from typing import IO, Any
 
@@ -48,6 +49,11 @@ class BatchLog(keras.callbacks.Callback):
         self.losses.append(loss)
         size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
         self.correct += round(float(logs["accuracy"]) * size)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.file:  # on the disk before the checkpoint, which cannot be resumed without it
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Close the file. Its lines were written one by one, so that a failed write has nothing more to lose."""

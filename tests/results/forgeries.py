@@ -151,9 +151,9 @@ def other_probability(path: Path) -> None:
 
 
 def other_labels(path: Path) -> None:
-    """Give the first two rows the labels 0 and 1, right or wrong as before."""
+    """Give the last two rows the labels 0 and 1, right or wrong as before."""
     lines = path.read_text().splitlines()
-    for number, label in ((1, 0), (2, 1)):
+    for number, label in ((-2, 0), (-1, 1)):
         index, old, prediction, probability = lines[number].split(",")
         hit = old == prediction
         lines[number] = f"{index},{label},{label if hit else label + 1},{probability}"
@@ -255,6 +255,7 @@ ORIGIN = [
     Forgery("no command", "environment.json", command(""), "it must be python -m seqmnist_tf.train"),
     Forgery("quote", "environment.json", command("python -m seqmnist_tf.train 'x"), "its command is not one of train"),
     Forgery("option", "environment.json", command("python -m seqmnist_tf.train --fast"), "not one of train: unknown"),
+    Forgery("help", "environment.json", command("python -m seqmnist_tf.train strong -h"), "it trains nothing"),
     Forgery(
         "preset", "environment.json", command("python -m seqmnist_tf.train sgd --train.seed 0"), "is of preset sgd"
     ),
@@ -281,6 +282,8 @@ TEXT = [
     Forgery("long", "environment.json", put("started", value="x" * 9_999), "no text of more than 2,000"),
     Forgery("number", "environment.json", put("threads", value="2"), "threads is missing in environment.json"),
     Forgery("nested", "environment.json", put("machine", "processor", value=["x"]), "must have plain values"),
+    Forgery("no processor", "environment.json", put("machine", value={"cores": 2}), "must have processor, a text"),
+    Forgery("no version", "environment.json", put("versions", value={}), "must have seqmnist_tf, a text"),
     Forgery("no machine", "environment.json", drop("machine"), "machine is missing in environment.json"),
     Forgery("parts", "environment.json", put("resumed", value=[1]), "must be a list of objects"),
     Forgery("summary", "summary.json", put("reason", value="<script>"), "no control characters"),
@@ -328,6 +331,20 @@ FILES = [
     Forgery("layer's text", "layer.py", text("x = '<!-- end -->'"), "must not have a comment of HTML"),
     Forgery("schema", "record.json", put("schema", value=2), "has schema 2 (this version reads 1)", added=False),
     Forgery("replays", "record.json", put("replayed", value=[{}]), "date of a replay is missing", added=False),
+    Forgery(
+        "more batches",
+        "record.json",
+        lambda p: change_json(p, lambda d: d["replayed"][0].update(batches=7)),
+        "a replay of 7 batches, more than steps.csv",
+        added=False,
+    ),
+    Forgery(
+        "far apart",
+        "record.json",
+        lambda p: change_json(p, lambda d: d["replayed"][0].update(largest_difference=0.1)),
+        "largest_difference 0 to 1e-05",
+        added=False,
+    ),
     Forgery(
         "replay's text",
         "record.json",

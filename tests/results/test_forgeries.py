@@ -38,7 +38,7 @@ def test_a_forged_run_is_not_published(
     shutil.copytree(runs[0], clone / "run")
     forgery.change(clone / "run" / forgery.file)
     before = content(clone)
-    refused = command(main, "add", "run", "--name", "mine")
+    refused = command(main, "add", "run", "--name", "strong")
     errors = [line for line in refused.err.splitlines() if "error: " in line]
     assert refused.status == 2 and len(errors) == 1 and errors[0].startswith("error: "), refused
     assert says(errors[0], forgery), errors

@@ -46,7 +46,7 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Callable[..., R
     assert record.config.model.hidden_size == 13 and record.layer_source == SOURCE
     assert command(main).status == 0 and not was_executed()
     page = Path("results/README.md").read_text()
-    assert f"```python\n{SOURCE}```" in page and "| Last(13) `mine` |" in page
+    assert f"```python\n{SOURCE}```" in page and "| Last(13) (own layer) `mine` |" in page
 
     for words in (("--check",), ("--replay", "mine")):
         refused = command(main, *words)

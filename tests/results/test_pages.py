@@ -17,7 +17,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.documents import find_documents, relative_links
 from seqmnist_tf.results.manifest import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
-from seqmnist_tf.results.records import read_records
+from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.system import InputError
 from tests.conftest import Result
 from tests.results.files import change_json, content, flip_byte, flip_digit
@@ -118,7 +118,7 @@ def test_broken_losses_are_found_though_their_hash_was_changed_too(
 def test_the_records_of_a_name_have_their_seeds_and_one_configuration(published: Path) -> None:
     first, second = read_records(Path("results"))["strong"]
     assert verify.record_problems(second.run.path, published) == []
-    assert verify.experiment_problems([first, second]) == []
+    assert verify.name_problems(second, [first]) == []
     second.run.path.rename(second.run.path.with_name("seed7"))
     listed = {name.replace("seed1", "seed7"): h for name, h in read_manifest(Path("results")).items()}
     write_manifest(Path("results"), listed)
@@ -127,8 +127,31 @@ def test_the_records_of_a_name_have_their_seeds_and_one_configuration(published:
     ]
     (first, moved) = read_records(Path("results"))["strong"]
     change_json(moved.run.path / "config.json", lambda d: d["optimizer"].update(lr=0.5))
-    (problem,) = verify.experiment_problems(read_records(Path("results"))["strong"])
-    assert problem.startswith("its seeds have different configurations: ")
+    moved = Record.read(moved.run.path)
+    (problem,) = verify.name_problems(moved, [first])
+    assert problem.startswith(f"the name strong is of configuration {first.run.config_id}, but this run has ")
+
+
+def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Callable[..., Result], published: Path) -> None:
+    results = published / "results"
+    kept = dict(read_manifest(results))
+    for name, message in (
+        ("baseline", "the name baseline is of configuration 44136fa355b3"),
+        ("best", "has the name strong (give --name strong)"),
+    ):
+        (results / "strong").rename(results / name)
+        write_manifest(results, {path.replace("strong/", f"{name}/"): digest for path, digest in kept.items()})
+        answer = command(main, "--check")
+        assert answer.status == 1 and message in answer.out
+        (results / name).rename(results / "strong")
+    # One seed of an experiment under another name.
+    shutil.copytree(results / "strong" / "seed1", results / "best" / "seed1")
+    more = {
+        path.replace("strong/", "best/"): digest for path, digest in kept.items() if path.startswith("strong/seed1")
+    }
+    write_manifest(results, {**kept, **more})
+    answer = command(main, "--check")
+    assert answer.status == 1 and "results/best/seed1: its configuration" in answer.out
 
 
 def test_writing_refuses_a_changed_record(command: Callable[..., Result], published: Path) -> None:

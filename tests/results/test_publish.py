@@ -50,7 +50,8 @@ def test_a_run_is_published_unchanged(command: Callable[..., Result], runs: list
         ("../up", "--name must be 1 to 40 of a-z"),
         ("a" * 41, "--name must be 1 to 40 of a-z"),
         ("full", "and not full or plots"),
-        ("baseline", "--name baseline is the name of configuration 44136fa355b3"),
+        ("baseline", "the name baseline is of configuration 44136fa355b3"),
+        ("best", "has the name strong (give --name strong)"),
     ],
 )
 def test_a_name_of_another_experiment_is_refused(
@@ -67,7 +68,7 @@ def test_a_name_stands_for_one_experiment(command: Callable[..., Result], runs: 
     config = published / "results" / "mine" / "seed0" / "config.json"
     change_json(config, lambda d: d["optimizer"].update(lr=0.5))
     refused = command(main, "add", str(runs[1]), "--name", "mine")
-    assert refused.status == 2 and "--name mine is the name of configuration" in refused.err
+    assert refused.status == 2 and "the name mine is of configuration" in refused.err
 
 
 def test_a_run_in_lower_precision_is_refused(

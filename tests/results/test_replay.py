@@ -1,4 +1,4 @@
-"""Replay: the first losses of a run are computed anew, and no edit of its files survives that."""
+"""Replay: losses of a run, and after all of them its weights, are computed anew."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory
 from tests.conftest import Result
 from tests.results.files import change_json, content
+from tests.results.forgeries import other_weights
 
 SEED1 = Path("results/strong/seed1")
 
@@ -65,6 +66,22 @@ def test_where_a_record_parts_is_said(
     assert "results/strong/seed1: parts at batch 5, in epoch 2, on " in answer.out
     assert "trained anew, batch 5 has loss 2." in answer.out and "(steps.csv says 2.25; " in answer.out
     assert answer.err.splitlines()[-1] == "error: 1 records part from their replay"
+
+
+def test_other_weights_are_found_by_a_whole_replay(
+    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_weights(SEED1 / "model.keras")
+    before = (SEED1 / "record.json").read_bytes()
+    answer = command(main, "--replay", "full", "strong/seed1", "--write")
+    assert answer.status == 1
+    assert "and the weights differ from model.keras" in answer.out
+    assert "results/strong/seed1: trained anew, the weights are not those of model.keras" in answer.out
+    assert (SEED1 / "record.json").read_bytes() == before
+    # On another machine, also on that of a resumed part, weights may differ in their last digits.
+    part = {**json.loads((SEED1 / "environment.json").read_text()), "machine": {"processor": "another"}}
+    change_json(SEED1 / "environment.json", lambda d: d.update(resumed=[part]))
+    assert command(main, "--replay", "full", "strong/seed1").status == 0
 
 
 @pytest.mark.parametrize(

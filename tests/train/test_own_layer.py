@@ -185,3 +185,24 @@ def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, toy:
     assert result.status == 2
     assert result.err.startswith("error: cannot read run/model.keras: ") and result.err.count("\n") == 1
     assert not (in_tmp / "HARMED").exists()
+
+
+DROPOUT = """
+import keras
+
+def Dropped(units):
+    return keras.layers.LSTM(units, dropout=0.3, recurrent_dropout=0.3)
+"""
+
+
+def test_masks_of_dropout_go_on_after_a_resume(command: Call, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(DROPOUT)
+    words = [*SMALL, "--model.layer=own.py:Dropped", "--train.n-epochs=2"]
+    assert command(train_main, *words, "--run-dir=whole").status == 0
+    stopped = train(RunDirectory(in_tmp / "whole").config, "parts", stop_rule=lambda history: "enough")
+    assert stopped["status"] == "stopped" and stopped["epochs"] == 1
+    assert command(train_main, "--run-dir=parts", "--resume").status == 0
+    whole, parts = RunDirectory(in_tmp / "whole"), RunDirectory(in_tmp / "parts")
+    assert parts.step_losses() == whole.step_losses()
+    models = [load_final_model(run, allow_code=True).get_weights() for run in (whole, parts)]
+    assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
