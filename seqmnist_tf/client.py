@@ -1,6 +1,6 @@
 """Classify pictures of digits on TF Serving or the local server.
 
-python -m seqmnist_tf.client IMAGE... [--server URL] [--json]
+python -m seqmnist_tf.client IMAGE... [--server URL] [--label NAME] [--json]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .serve import (
     printable,
     server_address,
     verdict,
+    version_label,
 )
 from .system import InputError, note, say
 
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> int:
         metavar="URL",
         help=f"http://HOST:8501 for REST, grpc://HOST:8500 for gRPC (default: {DEFAULT_SERVER})",
     )
+    parser.add_argument("--label", metavar="NAME", help="ask the version of this label (default: the highest version)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--show", action="store_true", help="also print each picture in MNIST's form, as the model reads it"
@@ -54,14 +56,14 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.timeout < 1e6:
         raise InputError(f"--timeout must be a number of seconds above 0 and below 1,000,000 (got {args.timeout:g})")
-    server = server_address(args.server)
+    server, label = server_address(args.server), version_label(args.label)
     pictures = [prepare_picture(path) for path in args.images]
     names = [printable(str(path)) for path in args.images]
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
         for name, picture in zip(names, pictures, strict=True):
             show(f"{name}\n{'no digit found' if picture.image is None else picture_to_text(picture.image)}")
-    answers = _answers([picture.image for picture in pictures], server, args.timeout)
+    answers = _answers([picture.image for picture in pictures], server, args.timeout, label)
     verdicts = [verdict(picture.digits, answer) for picture, answer in zip(pictures, answers, strict=True)]
     if args.json:
         rows = zip(args.images, answers, verdicts, strict=True)
@@ -73,10 +75,12 @@ def main(argv: list[str]) -> int:
     return system.EXIT_DONE
 
 
-def _answers(images: list[np.ndarray | None], server: str, timeout: float) -> list[Classification | None]:
+def _answers(
+    images: list[np.ndarray | None], server: str, timeout: float, label: str | None
+) -> list[Classification | None]:
     """Return the model's answer for each image, and None where there is none."""
     digits = [image for image in images if image is not None]
-    answers = iter(classify(np.stack(digits), server, timeout) if digits else [])
+    answers = iter(classify(np.stack(digits), server, timeout, label=label) if digits else [])
     return [None if image is None else next(answers) for image in images]
 
 

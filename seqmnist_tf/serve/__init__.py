@@ -20,5 +20,6 @@ __getattr__, __dir__, __all__ = open_door(
         "require_versions",
         "server_address",
         "verdict",
+        "version_label",
     ),
 )

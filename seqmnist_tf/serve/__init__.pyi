@@ -3,6 +3,7 @@ from .answers import verdict as verdict
 from .ask_server import DEFAULT_SERVER as DEFAULT_SERVER
 from .ask_server import classify as classify
 from .ask_server import server_address as server_address
+from .ask_server import version_label as version_label
 from .exporter import export_run as export_run
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -93,13 +94,25 @@ def check_outputs(server: str, outputs: Any, rows: int) -> list[Classification]:
 def _numbers(server: str, name: str, value: Any, shape: tuple[int, ...], kind: type) -> np.ndarray:
     """Return an output as an array, int64 or float64."""
     kinds, dtype = ("iu", np.int64) if kind is int else ("fiu", np.float64)
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):  # lists of different lengths
-        array = np.array(None)
+    array = value if isinstance(value, np.ndarray) else _from_lists(value, shape)
     if array.dtype.kind not in kinds or array.shape != shape:
         _refuse(server, f"{name} must be {'integers' if kind is int else 'numbers'} of shape {shape}")
     return array.astype(dtype)
+
+
+def _from_lists(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return nested lists of numbers as an array, or one without numbers where they are something else.
+
+    They are checked first: an array of texts takes as much memory for each text as for the longest.
+    """
+    elements = [value]
+    for size in shape:
+        if any(type(element) is not list or len(element) != size for element in elements):
+            return np.array(None)
+        elements = list(itertools.chain.from_iterable(elements))
+    if not set(map(type, elements)) <= {int, float}:
+        return np.array(None)
+    return np.array(elements).reshape(shape)
 
 
 def _refuse(server: str, problem: str) -> NoReturn:

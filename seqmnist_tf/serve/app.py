@@ -58,6 +58,7 @@ def create_app(models: ServedModels, *hosts: str) -> Starlette:
     app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[guard])
     app.state.models = models
     app.state.model_pool = Pool("the model", available_cores(), http_limits.MAX_CONNECTIONS)
+    app.state.loading_pool = Pool("the model", 1, http_limits.MAX_CONNECTIONS)  # others go on with loaded versions
     app.state.picture_pool = Pool("pictures", http_limits.DECODING_THREADS, http_limits.MAX_WAITING_PICTURES)
     return app
 
@@ -105,9 +106,13 @@ async def post_prepare(request: Request) -> Response:
     return _json(await request.app.state.picture_pool.run(http_limits.DECODING_SECONDS, _prepare, body))
 
 
-async def _from_model(request: Request, function: Callable[..., bytes], *args: Any) -> Response:
-    """Answer with the JSON that ``function`` of the models and of ``args`` returns."""
-    state = request.app.state
+async def _from_model(
+    request: Request, function: Callable[..., bytes], number: int | None = None, *args: Any
+) -> Response:
+    """Answer with the JSON that ``function`` of the models, of a version's number and of ``args`` returns."""
+    state, args = request.app.state, (number, *args)
+    if not state.models.is_loaded(number):
+        await state.loading_pool.run(http_limits.ANSWER_SECONDS, state.models.get, number)
     return _json(await state.model_pool.run(http_limits.ANSWER_SECONDS, function, state.models, *args))
 
 
@@ -143,8 +148,8 @@ def _predict(models: ServedModels, number: int | None, body: bytes) -> bytes:
         raise RequestError(400, first_line(error)) from None
 
 
-def _description(models: ServedModels) -> bytes:
-    return json.dumps(models.get(None).description).encode()
+def _description(models: ServedModels, number: int | None) -> bytes:
+    return json.dumps(models.get(number).description).encode()
 
 
 def _prepare(body: bytes) -> bytes:

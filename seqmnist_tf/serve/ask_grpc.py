@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from ..config import NUM_CLASSES
 from ..system import RunError
 from .http_limits import MAX_ANSWER_BYTES
 from .printable import printable
@@ -19,14 +20,17 @@ CHANNEL_OPTIONS = [
 ]
 
 
-def ask_grpc(server: str, images: np.ndarray, timeout: float, connect_seconds: float) -> dict[str, np.ndarray]:
-    """Send one request to a server and return its outputs by name.
+def ask_grpc(
+    server: str, images: np.ndarray, timeout: float, connect_seconds: float, label: str | None = None
+) -> dict[str, np.ndarray | None]:
+    """Send one request to a server and return its class ids and probabilities by name, None in place of other shapes.
 
     Args:
         server: ``grpc://host:port``.
         images: uint8 (n, 28, 28).
         timeout: seconds to wait for the answer.
         connect_seconds: seconds to wait for the connection.
+        label: of the version to ask; None is the highest version.
 
     Raises:
         ConnectionError: the server cannot be reached.
@@ -36,6 +40,8 @@ def ask_grpc(server: str, images: np.ndarray, timeout: float, connect_seconds: f
     request = predict_pb2.PredictRequest()
     request.model_spec.name = MODEL_NAME
     request.model_spec.signature_name = DEFAULT_SIGNATURE
+    if label:
+        request.model_spec.version_label = label
     request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
     with grpc.insecure_channel(server.removeprefix("grpc://"), CHANNEL_OPTIONS) as channel:
         try:
@@ -49,7 +55,13 @@ def ask_grpc(server: str, images: np.ndarray, timeout: float, connect_seconds: f
                 raise TimeoutError from None
             details = printable(" ".join(str(error.details()).split()), 200)
             raise RunError(f"{server} answered {error.code().name}: {details}") from None
-    try:
-        return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
-    except Exception:  # of many kinds, for tensors whose content does not fit their shape or type
-        raise RunError(f"the answer of {server} has damaged tensors") from None
+    outputs: dict[str, np.ndarray | None] = {}
+    for name, shape in (("class_id", [len(images)]), ("probabilities", [len(images), NUM_CLASSES])):
+        if name in response.outputs:
+            tensor = response.outputs[name]
+            fits = [axis.size for axis in tensor.tensor_shape.dim] == shape  # a tensor may claim to be of any size
+            try:
+                outputs[name] = tf.make_ndarray(tensor) if fits else None
+            except Exception:  # of many kinds, for tensors whose content does not fit their shape or type
+                raise RunError(f"the answer of {server} has damaged tensors") from None
+    return outputs

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,7 +19,25 @@ from .printable import printable
 from .versions import MODEL_NAME
 
 
-def ask_rest(server: str, connection: socket.socket, images: np.ndarray, timeout: float) -> tuple[int, bytes]:
+class BoundedReader:
+    """A server's stream that refuses to be read to its end: http.client does so for a chunk of a negative size."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to ``size`` bytes."""
+        if size is None or size < 0:
+            raise http.client.HTTPException("a chunk of a negative size")
+        return bytes(self._stream.read(size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def ask_rest(
+    server: str, connection: socket.socket, images: np.ndarray, timeout: float, label: str | None = None
+) -> tuple[int, bytes]:
     """Send one request over an open connection and return the answer's status and body.
 
     No redirect is followed, and no proxy is used: the pictures go to ``server`` and nowhere else.
@@ -28,6 +47,7 @@ def ask_rest(server: str, connection: socket.socket, images: np.ndarray, timeout
         connection: a connection to it, which is closed here.
         images: uint8 (n, 28, 28).
         timeout: seconds until the last byte of the answer must be there.
+        label: of the version to ask; None is the highest version.
 
     Raises:
         TimeoutError: the answer is not complete in time.
@@ -52,7 +72,8 @@ def ask_rest(server: str, connection: socket.socket, images: np.ndarray, timeout
             context = ssl.create_default_context()
             connection = context.wrap_socket(connection, do_handshake_on_connect=False, server_hostname=parts.hostname)
             connection.do_handshake()
-        answer = _exchange(server, connection, json.dumps({"inputs": {"images": images.tolist()}}).encode())
+        body = json.dumps({"inputs": {"images": images.tolist()}}).encode()
+        answer = _exchange(server, connection, f"{MODEL_NAME}/labels/{label}" if label else MODEL_NAME, body)
     except (OSError, http.client.HTTPException) as error:
         if late.is_set():
             raise TimeoutError from None
@@ -66,13 +87,14 @@ def ask_rest(server: str, connection: socket.socket, images: np.ndarray, timeout
     return answer
 
 
-def _exchange(server: str, connection: socket.socket, body: bytes) -> tuple[int, bytes]:
+def _exchange(server: str, connection: socket.socket, model: str, body: bytes) -> tuple[int, bytes]:
     parts = urlsplit(server)
     exchange = http.client.HTTPConnection(parts.hostname or "", parts.port)
     exchange.sock = connection
     headers = {"Host": parts.netloc, "Content-Type": "application/json", "Connection": "close"}
-    exchange.request("POST", f"/v1/models/{MODEL_NAME}:predict", body, headers)
+    exchange.request("POST", f"/v1/models/{model}:predict", body, headers)
     answer = exchange.getresponse()
+    answer.fp = BoundedReader(answer.fp)  # type: ignore[assignment]
     content = answer.read(MAX_ANSWER_BYTES + 1)
     if len(content) > MAX_ANSWER_BYTES:
         raise RunError(f"the answer of {server} is larger than {MAX_ANSWER_BYTES:,} bytes")

@@ -22,7 +22,9 @@ DEFAULT_SERVER = "http://127.0.0.1:8501"
 DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 8500}
 
 
-def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 30.0) -> list[Classification]:
+def classify(
+    images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 30.0, *, label: str | None = None
+) -> list[Classification]:
     """Classify images of digits on a server.
 
     Images are sent in requests of at most 64. Failed connections are tried again; a request that was sent is never sent
@@ -32,12 +34,13 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
         images: uint8 (n, 28, 28), 0 (background) to 255 (ink), in MNIST's form; n at least 1.
         server: ``http://host:port`` or ``https://host:port`` for REST, ``grpc://host:port`` for gRPC.
         timeout: seconds to wait for each answer; connecting has its own, shorter limit.
+        label: of the version to ask, such as ``stable``; None is the highest version that the server has.
 
     Returns:
         One classification per image.
 
     Raises:
-        InputError: ``server`` is not such an address, or ``images`` are not such images.
+        InputError: ``server`` is not such an address, ``images`` are not such images, or ``label`` is no label.
         RunError: the server cannot be reached, does not answer in time, or answers with an error, which the message
             quotes, or with anything but a classification of each image.
 
@@ -48,6 +51,7 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
         print(answer.class_id, answer.probabilities[answer.class_id])
     """
     server = server_address(server)
+    label = version_label(label)
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIDE, IMAGE_SIDE) or not len(images):
         # Zero images would make TF Serving with batching wait for ever.
@@ -57,7 +61,7 @@ def classify(images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 
     ask = _ask_grpc if server.startswith("grpc:") else _ask_rest
     answers = []
     for start in range(0, len(images), http_limits.CLIENT_ROWS):
-        answers += ask(server, images[start : start + http_limits.CLIENT_ROWS], timeout)
+        answers += ask(server, images[start : start + http_limits.CLIENT_ROWS], timeout, label)
     return answers
 
 
@@ -84,10 +88,17 @@ def server_address(server: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _ask_rest(server: str, images: np.ndarray, timeout: float) -> list[Classification]:
+def version_label(label: str | None) -> str | None:
+    """Return the label of a version, or raise InputError where it is none."""
+    if label is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", label):
+        raise InputError(f"--label must be 1 to 64 of A-Z, a-z, 0-9, _, . and - (got {label!r})")
+    return label
+
+
+def _ask_rest(server: str, images: np.ndarray, timeout: float, label: str | None) -> list[Classification]:
     connection = _connect(server)
     try:
-        status, body = ask_rest(server, connection, images, timeout)
+        status, body = ask_rest(server, connection, images, timeout, label)
     except TimeoutError:
         raise _too_slow(server, timeout) from None
     except ConnectionError as error:
@@ -95,14 +106,14 @@ def _ask_rest(server: str, images: np.ndarray, timeout: float) -> list[Classific
     return parse_answer(server, status, body, len(images))
 
 
-def _ask_grpc(server: str, images: np.ndarray, timeout: float) -> list[Classification]:
+def _ask_grpc(server: str, images: np.ndarray, timeout: float, label: str | None) -> list[Classification]:
     _connect(server).close()  # first, so that nobody waits for TensorFlow to learn that there is no server
     with _note_when_slow(f"loading TensorFlow's messages for {server}"):
         start_tensorflow()
         from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
 
     try:
-        outputs = ask_grpc(server, images, timeout, http_limits.CONNECT_SECONDS)
+        outputs = ask_grpc(server, images, timeout, http_limits.CONNECT_SECONDS, label)
     except ConnectionError as error:
         raise _unreachable(server, str(error)) from None
     except TimeoutError:

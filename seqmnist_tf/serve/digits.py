@@ -27,9 +27,14 @@ class Box:
         return self.bottom - self.top
 
     @property
+    def width(self) -> int:
+        """Columns of the box."""
+        return self.right - self.left
+
+    @property
     def area(self) -> int:
         """Pixels of the box."""
-        return self.height * (self.right - self.left)
+        return self.height * self.width
 
     def include(self, other: Box) -> None:
         """Grow to hold another box."""

@@ -44,6 +44,10 @@ class ServedModels:
             raise RequestError(400, f"Unrecognized servable version label: {printable(label, 80)}")
         return self.labels[label]
 
+    def is_loaded(self, number: int | None) -> bool:
+        """Return whether :meth:`get` need not load the version, None is the newest; also true of unknown versions."""
+        return number is None or number in self._loaded or number not in self.paths
+
     def get(self, number: int | None) -> SavedModel:
         """Return the model of a version, None is the newest. A version that was not loaded is loaded.
 
@@ -54,7 +58,7 @@ class ServedModels:
         number = self.newest if number is None else number
         if number not in self.paths:
             raise RequestError(404, f"Servable not found for request: Specific({MODEL_NAME}, {number})")
-        if (loaded := self._loaded.get(number)) is not None:  # without waiting for another version's first request
+        if (loaded := self._loaded.get(number)) is not None:
             return loaded
         with self._lock:
             if number not in self._loaded:

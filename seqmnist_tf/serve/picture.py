@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..system import InputError, first_line
 from .digits import find_digits
@@ -19,7 +19,17 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, wh
 MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
+MIN_SIDE = 0.03  # of a digit, relative to the picture's longer side; what is lower and narrower is a speck
 SHADES = " .:-=+*#%@"
+ORIENTATIONS = {  # of Exif, and what turns them upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Prepared(NamedTuple):
@@ -67,8 +77,7 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
                 _check_size(picture)
                 picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
                 picture.load()
-                ImageOps.exif_transpose(picture, in_place=True)
-                return prepare(picture)
+                return prepare(_upright(picture))
     except Image.DecompressionBombError:
         raise InputError(f"{name}: the picture has too many pixels (at most {MAX_PIXELS:,} are allowed)") from None
     except UnidentifiedImageError:
@@ -80,6 +89,15 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
     except Exception as error:
         # Pillow raises many kinds of exceptions for damaged files: struct.error, KeyError, SyntaxError, MemoryError.
         raise InputError(f"cannot read {name}: it is damaged ({printable(first_line(error))})") from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return a picture as a camera held it. Pillow's exif_transpose also writes all Exif anew, which odd tags break."""
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # of many kinds, for damaged Exif
+        return picture
+    return picture.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else picture
 
 
 def _check_size(picture: Image.Image) -> None:
@@ -118,7 +136,7 @@ def prepare(picture: Image.Image) -> Prepared:
         return Prepared(ink.values.astype(np.uint8), 1)
     found = strokes(ink)
     digits = find_digits(found)
-    if not digits:
+    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * max(found.shape):
         return Prepared(None, 0)
     return Prepared(centred(in_box(digits[0].cut(found))), len(digits))
 
@@ -136,6 +154,8 @@ def _colours(picture: Image.Image) -> np.ndarray:
         if not np.isfinite(values).all():
             raise InputError("the picture has pixels that are not finite numbers")
         low, high = values.min(), values.max()
+        if high - low < MIN_CONTRAST / 255 * max(abs(low), abs(high)):
+            high = np.inf  # stretched, so little contrast would look like a digit
         picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
     if picture.mode in ("L", "RGB") and "transparency" not in picture.info:
         picture = _reduced(picture)  # before the conversion, which would hold a large picture twice

@@ -44,7 +44,9 @@ def parse_predict(body: bytes, model: SavedModel) -> PredictRequest:
         raise RequestError(400, f"JSON Parse error: {reason}") from None
     if type(document) is not dict:
         _refuse("the body must be a JSON object", document)
-    signature = document.get("signature_name", DEFAULT_SIGNATURE) or DEFAULT_SIGNATURE
+    signature = document.get("signature_name", DEFAULT_SIGNATURE)
+    if signature == "":
+        signature = DEFAULT_SIGNATURE
     if type(signature) is not str or signature not in model.signatures:
         known = ", ".join(model.signatures)
         raise RequestError(400, f"Serving signature name: {json.dumps(signature)[:80]} not found (known: {known})")
@@ -64,7 +66,11 @@ def parse_predict(body: bytes, model: SavedModel) -> PredictRequest:
 
 
 def predict_answer(request: PredictRequest, outputs: dict[str, np.ndarray]) -> bytes:
-    """Return the body of the answer: ``predictions`` by rows, or ``outputs``; a single output stands without a name."""
+    """Return the body of the answer: ``predictions`` by rows, or ``outputs``; a single output stands without a name.
+
+    Raises:
+        RequestError: 400, the outputs are not finite, which JSON cannot say.
+    """
     values = {name: array.tolist() for name, array in outputs.items()}
     if len(values) == 1:
         (document,) = values.values()
@@ -72,7 +78,10 @@ def predict_answer(request: PredictRequest, outputs: dict[str, np.ndarray]) -> b
         document = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
     else:
         document = values
-    return json.dumps({"predictions" if request.by_rows else "outputs": document}).encode()
+    try:
+        return json.dumps({"predictions" if request.by_rows else "outputs": document}, allow_nan=False).encode()
+    except ValueError:
+        raise RequestError(400, "the outputs for these inputs are not finite numbers") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -42,7 +42,7 @@ def create_server(app: ASGIApp) -> LocalServer:
         log_level="warning",
         access_log=False,
         server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS + 1,  # uvicorn refuses the connection of this number
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return LocalServer(config)

@@ -69,6 +69,22 @@ def test_status_and_metadata_are_tf_servings(server: str, toy_versions: Path) ->
     assert described == SavedModel.load(toy_versions / "2").description
 
 
+@pytest.mark.parametrize("name", [0, None, False, [], {}])
+def test_a_signatures_name_is_a_text(server: str, name: object) -> None:
+    answer = post(server, {"signature_name": name, "instances": [IMAGES[0].tolist()]})
+    assert answer.status_code == 400 and "Serving signature name: " in answer.json()["error"]
+    assert post(server, {"signature_name": "", "instances": [IMAGES[0].tolist()]}).status_code == 200
+
+
+def test_outputs_that_json_cannot_say_are_refused(server: str, toy_versions: Path) -> None:
+    specs = SavedModel.load(toy_versions / "2").inputs("step")
+    inputs: dict[str, Any] = {n: [[3e38] * int(spec.shape[1] or 1)] for n, spec in specs.items() if n in "hc"}
+    inputs |= {name: [[[0.0]]] for name in specs if name not in inputs}
+    answer = post(server, {"signature_name": "step", "inputs": inputs})
+    assert answer.status_code == 400, answer.text
+    assert answer.json() == {"error": "the outputs for these inputs are not finite numbers"}
+
+
 @pytest.mark.parametrize("version", [None, 1, 2])
 def test_every_signature_by_rows_and_by_columns(server: str, toy_versions: Path, version: int | None) -> None:
     saved = SavedModel.load(toy_versions / str(version or 2))
@@ -419,6 +435,8 @@ def test_connections_have_a_limit(toy_versions: Path, monkeypatch: pytest.Monkey
         assert requests.get(f"{url}/v1/models/seqmnist", timeout=9).status_code == 200
         for _ in range(2):
             idle.enter_context(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))))
+        assert requests.get(f"{url}/v1/models/seqmnist", timeout=9).status_code == 200  # the third
+        idle.enter_context(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))))
         deadline = time.monotonic() + 30  # the server accepts them when it finds time
         while requests.get(f"{url}/v1/models/seqmnist", timeout=9).status_code != 503:
             assert time.monotonic() < deadline

@@ -23,12 +23,22 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, answers, ask_rest, classify, http_limits, read_picture, server_address
+from seqmnist_tf.serve import (
+    SavedModel,
+    answers,
+    ask_rest,
+    classify,
+    exported_versions,
+    http_limits,
+    read_picture,
+    server_address,
+)
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.http_paths import read_labels
+from seqmnist_tf.serve.models import ServedModels
 from seqmnist_tf.serve.picture import to_mnist
 from seqmnist_tf.system import InputError, RunError
-from tests.conftest import Result
+from tests.conftest import Result, serving
 from tests.serve.test_picture import DIGIT, beside
 from tests.toy import ROOT, toy_mnist
 
@@ -48,11 +58,13 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, model: SavedModel) -> None:
         self.model = model
         self.calls = 0
+        self.label = ""
 
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         self.calls += 1
+        self.label = request.model_spec.version_label
         images = tf.make_ndarray(request.inputs["images"])
         if len(images) == 2:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "two are too many")
@@ -127,6 +139,22 @@ def test_grpc_answers_as_rest_does(
         for url in (server, grpc_server[0])
     )
     assert rest == grpc_
+
+
+def test_a_label_chooses_the_version(
+    command: Callable[..., Result], digits: list[Path], toy_versions: Path, grpc_server: tuple[str, Service]
+) -> None:
+    words = [str(digits[0]), "--json", "--label", "old"]
+    expected = SavedModel.load(toy_versions / "1")(images=read_picture(digits[0])[None])
+    with serving(ServedModels(exported_versions(toy_versions), {"old": 1})) as url:
+        (answer,) = json.loads(command(client.main, *words, "--server", url).out)
+        refused = command(client.main, str(digits[0]), "--label", "new", "--server", url)
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"][0], atol=1e-7)
+    assert refused.status == 1 and "Unrecognized servable version label: new" in refused.err
+    assert command(client.main, *words, "--server", grpc_server[0]).status == 0
+    assert grpc_server[1].label == "old"
+    bad = command(client.main, str(digits[0]), "--label", "a/b")
+    assert bad.status == 2 and "--label must be 1 to 64 of A-Z, a-z, 0-9, _, . and - (got 'a/b')" in bad.err
 
 
 def test_many_pictures_go_in_few_requests(server: str, grpc_server: tuple[str, Service]) -> None:

@@ -86,6 +86,11 @@ MALFORMED_ANSWERS: dict[str, tuple[bytes, str]] = {
     "a line without end": (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000, "cannot reach"),
     "a body cut off": (outputs()[:-5], "cannot reach"),
     "a chunk of no size": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "cannot reach"),
+    "a chunk of size -5": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nab", "cannot reach"),
+    "a chunk of size -1": (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n" + b"a" * 5 * 2**20,
+        "a chunk of a negative size",
+    ),
     "an empty body": (http_answer(b""), "answered 200: an empty answer"),
     "no JSON": (http_answer(b"hello"), "answered 200: hello"),
     "a page": (http_answer(b"<html>\n<b>no</b>", "502 Bad Gateway"), "answered 502: <html> <b>no</b>"),
@@ -107,6 +112,10 @@ MALFORMED_ANSWERS: dict[str, tuple[bytes, str]] = {
     "too many rows": (outputs(class_id=[3, 3]), f"{NO_CLASSIFIER}class_id must be integers of shape (1,)"),
     "class_id a number": (outputs(class_id=3), f"{NO_CLASSIFIER}class_id must be integers"),
     "class_id a text": (outputs(class_id=["3"]), f"{NO_CLASSIFIER}class_id must be integers"),
+    "long texts": (  # as an array, they would take a terabyte
+        outputs(class_id=["x" * 10**6] + ["a"] * 500_000),
+        f"{NO_CLASSIFIER}class_id must be integers of shape (1,)",
+    ),
     "class_id true": (outputs(class_id=[True]), f"{NO_CLASSIFIER}class_id must be integers"),
     "class_id 3.0": (outputs(class_id=[3.0]), f"{NO_CLASSIFIER}class_id must be integers"),
     "class_id 10": (outputs(class_id=[10]), f"{NO_CLASSIFIER}class_id must be 0 to 9"),
@@ -226,6 +235,18 @@ def damaged() -> predict_pb2.PredictResponse:
     return response
 
 
+def huge() -> predict_pb2.PredictResponse:
+    """Return an answer of some bytes with tensors that claim to hold billions of numbers."""
+    response = tensors()
+    for name in ("class_id", "another"):
+        tensor = tf.make_tensor_proto(np.array([1], np.int64))
+        tensor.tensor_shape.dim[0].size = 2**31
+        tensor.ClearField("tensor_content")
+        tensor.int64_val.append(1)
+        response.outputs[name].CopyFrom(tensor)
+    return response
+
+
 GRPC_ANSWERS: dict[str, tuple[predict_pb2.PredictResponse, str]] = {
     "nothing": (predict_pb2.PredictResponse(), f"{NO_CLASSIFIER}class_id and probabilities missing"),
     "no class_id": (tensors(class_id=None), f"{NO_CLASSIFIER}class_id missing"),
@@ -233,6 +254,7 @@ GRPC_ANSWERS: dict[str, tuple[predict_pb2.PredictResponse, str]] = {
     "two rows": (tensors(class_id=np.array([3, 3])), f"{NO_CLASSIFIER}class_id must be integers of shape (1,)"),
     "NaN": (tensors(probabilities=np.full((1, 10), np.nan, np.float32)), f"{NO_CLASSIFIER}probabilities must be"),
     "damaged": (damaged(), "has damaged tensors"),
+    "a shape of 8 GiB": (huge(), f"{NO_CLASSIFIER}class_id must be integers of shape (1,)"),
     "5 MiB": (tensors(x=np.zeros(5 * 2**20, np.uint8)), "answered RESOURCE_EXHAUSTED"),
 }
 

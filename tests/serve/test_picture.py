@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,41 @@ def test_files(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a camera held on its side
     turned.save(tmp_path / "turned.png", exif=exif)
     np.testing.assert_array_equal(read_picture(tmp_path / "turned.png"), wanted)
+    # The unit of the resolution is a text here, which Pillow reads but does not write.
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x0128, 2, 4, b"two")
+    odd = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0)
+    turned.save(tmp_path / "odd.png", exif=odd)
+    np.testing.assert_array_equal(read_picture(tmp_path / "odd.png"), wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations_of_a_camera(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    DIGIT.convert("RGB").save(tmp_path / "digit.png", exif=exif)
+    with Image.open(tmp_path / "digit.png") as picture:
+        wanted = to_mnist(ImageOps.exif_transpose(picture))
+    np.testing.assert_array_equal(read_picture(tmp_path / "digit.png"), wanted)
+
+
+@pytest.mark.parametrize("side", [60, 280, 600])
+def test_a_speck_is_no_digit(side: int) -> None:
+    paper = np.full((side, side), 255, np.uint8)
+    paper[side // 3, side // 2] = 0
+    with pytest.raises(InputError, match="no digit was found"):
+        to_mnist(Image.fromarray(paper))
+
+
+def test_faint_ink_is_no_digit_in_sixteen_bits_either() -> None:
+    ink = np.asarray(DIGIT.convert("L"), np.float64)
+    for contrast, found in ((3, False), (60, True)):
+        faint = 255 - ink / 255 * contrast
+        for picture in (faint.round().astype(np.uint8), (257 * faint).round().astype(np.uint16)):
+            if found:
+                assert to_mnist(Image.fromarray(picture)).any()
+            else:
+                with pytest.raises(InputError, match="no digit was found"):
+                    to_mnist(Image.fromarray(picture))
 
 
 def test_a_missing_picture_is_one_line(tmp_path: Path) -> None:

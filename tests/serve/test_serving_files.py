@@ -20,6 +20,8 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions, exporter, http_limits, read_description
+from seqmnist_tf.serve.models import ServedModels
+from tests.conftest import serving
 from tests.serve.test_client import Service
 from tests.toy import ROOT
 
@@ -158,13 +160,18 @@ def test_the_compose_file_mounts_existing_files() -> None:
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
 
 
-def test_the_health_check_sees_a_server_and_its_absence(server: str) -> None:
+def test_the_health_check_sees_the_stable_version_and_its_absence(toy_versions: Path) -> None:
     kind, *command = COMPOSE["healthcheck"]["test"]
     assert kind == "CMD"
-    port = server.split(":")[-1]
-    for asked, healthy in ((port, True), ("9", False)):
-        words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{asked}") for word in command]
-        assert (subprocess.run(words, capture_output=True, timeout=20).returncode == 0) == healthy
+
+    def is_healthy(port: str) -> bool:
+        words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{port}") for word in command]
+        return subprocess.run(words, capture_output=True, timeout=20).returncode == 0
+
+    assert not is_healthy("9")
+    for labels, healthy in (({"stable": 2}, True), ({"stable": 3}, False), ({}, False)):
+        with serving(ServedModels(exported_versions(toy_versions), labels)) as url:
+            assert is_healthy(url.rpartition(":")[2]) == healthy
 
 
 def test_latencies_were_measured_on_a_commit() -> None:

@@ -80,6 +80,7 @@ function stop() {
   halt();
 }
 
+// Resolves to whether no other request came in between.
 async function read(source, label, getImage) {
   stop();
   const current = newest;
@@ -92,16 +93,17 @@ async function read(source, label, getImage) {
     const [model, { image, digits }] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
     requireTrace(model);
     const probabilities = await predict(image, signal);
-    if (current !== newest) return;
+    if (current !== newest) return false;
     showModel(model);
     begin({ label, digits, image: image.flat(), order: model.pixel_order, probabilities }, source);
   } catch (error) {
-    if (current !== newest) return;
+    if (current !== newest) return false;
     forget("");
     element("error").textContent = explain(error);
   } finally {
     clearTimeout(limit);
   }
+  return true;
 }
 
 function readDrawing() {
@@ -111,8 +113,8 @@ function readDrawing() {
 }
 
 async function readChosen(source, label, getImage) {
-  await read(source, label, getImage);
-  element("verdict").scrollIntoView({ block: "nearest" }); // on a phone, the choice is below the answer
+  const shown = await read(source, label, getImage);
+  if (shown) element("verdict").scrollIntoView({ block: "nearest" }); // on a phone, the choice is below the answer
 }
 
 // The drawing
