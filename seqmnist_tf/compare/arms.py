@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .. import config as cfg
 from ..config import OPTIONS, PRESETS, Config
 from ..system import InputError
+from ..train import is_there
 from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
 
@@ -107,7 +108,7 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
         return _trained_arm(word, word, cfg.preset(word), overrides)
     if layer_spec(word):
         return _layer_arm(word, None, first, overrides)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         outcomes = read_given_runs(path, allow_code=allow_code)
         return Arm(name_of_folder(path), word, next(iter(outcomes.values())).config, given=outcomes)
     if path.suffix == ".json":

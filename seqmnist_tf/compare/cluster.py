@@ -6,9 +6,11 @@ where there is one, and resumes the run directory: at most one epoch is lost.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -64,7 +66,7 @@ def run_on_cluster(
         progress.announce(missing)
         task = ray.remote(num_cpus=1 if workers else cores, max_retries=RETRIES, max_calls=1)(train_on_node)
         marker = (folder.path / ARMS_FILE).read_bytes()
-        pending, remind = {}, time.monotonic()
+        pending, interrupted, remind = {}, collections.Counter[Path](), time.monotonic()
         for run in missing:
             run = _on_shared_paths(run, cores)
             pending[task.remote(run, marker)] = run
@@ -76,7 +78,12 @@ def run_on_cluster(
                 done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=POLL_SECONDS)
                 progress.poll(missing)
                 for reference in done:
-                    _require_ended(reference, pending.pop(reference))
+                    run = pending.pop(reference)
+                    status = _require_ended(reference, run)
+                    if status == "interrupted" and interrupted[run.path] < RETRIES:
+                        interrupted[run.path] += 1  # somebody ended its process, which Ray does not start again then
+                        note(f"{run.arm} seed {run.seed} is started again")
+                        pending[task.remote(run, marker)] = run
         finally:
             for reference in pending:
                 with contextlib.suppress(Exception):
@@ -121,6 +128,7 @@ def _connected(workers: int | None, address: str | None, folder: ComparisonFolde
     path = folder.log_path("ray")
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             with contextlib.redirect_stderr(log):
                 if address is None:
@@ -130,6 +138,9 @@ def _connected(workers: int | None, address: str | None, folder: ComparisonFolde
         except Exception as error:
             where = f"the Ray cluster at {address}" if address else "Ray"
             raise RunError(f"cannot use {where}: {first_line(error)}") from None
+        finally:
+            if on_terminate is not None:  # Ray has set its own, which ends the process with another status
+                signal.signal(signal.SIGTERM, on_terminate)
         try:
             with contextlib.redirect_stdout(log):  # Ray prints there, from a thread, which tasks it starts again
                 yield
@@ -189,10 +200,10 @@ def _require_shared(folder: ComparisonFolder) -> None:
             raise InputError(problem)
 
 
-def _require_ended(reference: ray.ObjectRef, run: PlannedRun) -> None:
-    """Raise RunError where a task failed, and say where its run diverged or was stopped."""
+def _require_ended(reference: ray.ObjectRef, run: PlannedRun) -> str:
+    """Return a run's status, and say it where it is not completed. Raise RunError where its task failed."""
     try:
-        status = ray.get(reference)
+        status = str(ray.get(reference))
     except Exception as error:
         raise RunError(f"{run.path} failed: {_cause(error)} (see {run.log}; the same command resumes it)") from None
     if status.startswith("error: "):
@@ -202,6 +213,7 @@ def _require_ended(reference: ray.ObjectRef, run: PlannedRun) -> None:
     give_up = time.monotonic() + SHARED_SECONDS
     while run.status != status and time.monotonic() < give_up:
         time.sleep(POLL_SECONDS)
+    return status
 
 
 def _cause(error: Exception) -> str:

@@ -42,7 +42,7 @@ def train_planned(run: PlannedRun, stop_rule: StopRule | None = None) -> str:
     keras.utils.clear_session()  # names of layers, and the memory of the run before
     with _logged(run), _grouped(run):
         if (run.path / "config.json").is_file():
-            summary = resume(run.path, command=run.resume_command, stop_rule=stop_rule)
+            summary = resume(run.path, command=run.resume_command, stop_rule=stop_rule, machine=run.config)
         else:
             summary = train(
                 run.config,

@@ -12,6 +12,7 @@ from typing import Any
 import filelock
 
 from ..system import InputError, replace_atomically, write_atomically
+from ..train import is_there
 
 ARMS_FILE = "arms.json"
 LAYER_COPY = "layer.py"
@@ -43,7 +44,7 @@ class ComparisonFolder:
     def require_usable(self) -> None:
         """Raise InputError where the folder is a file or holds something else than a comparison."""
         path = self.path
-        if path.exists() and not path.is_dir():
+        if is_there(path) and not path.is_dir():
             raise InputError(f"--dir must be a folder (got {path}, which is a file)")
         if path.is_dir():
             if not (path / ARMS_FILE).is_file() and any(child.name[0] != "." for child in path.iterdir()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from ..system import InputError, host_answers
 
 MAX_WORKERS = 1000
+LONGEST_NAME = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 ANSWER_SECONDS = 10.0  # a cluster that does not answer within them is reported
 INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
 
@@ -51,4 +53,7 @@ def default_directory(arms: Sequence[str]) -> Path:
         >>> default_directory(["strong", "MinLSTM"]).as_posix()
         'runs/compare-strong-MinLSTM'
     """
-    return Path("runs") / f"compare-{'-'.join(arms)}"[:100]
+    name = f"compare-{'-'.join(arms)}"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Path("runs") / name

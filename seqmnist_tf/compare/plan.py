@@ -160,11 +160,18 @@ def _require_different(one: ReadyArm, other: ReadyArm) -> None:
         paths = [{o.run.path.resolve() for o in ready.arm.given.values()} for ready in (one, other)]
         if paths[0] & paths[1]:
             raise InputError(f"the arms {one.arm.word} and {other.arm.word} share runs (give each arm its own)")
-    elif one.config_id == other.config_id:
+    elif one.config_id == other.config_id or _same_model(one, other):
         raise InputError(
             f"the arms {one.arm.word} and {other.arm.word} have one configuration ({one.config_id}); give each arm its "
             "own"
         )
+
+
+def _same_model(one: ReadyArm, other: ReadyArm) -> bool:
+    """Return whether two arms differ in how their units were chosen alone."""
+    configs = [with_values(ready.arm.config, {"model.match_parameters": None}) for ready in (one, other)]
+    ids = {config_id(config, ready.source) for config, ready in zip(configs, (one, other), strict=True)}
+    return len(ids) == 1
 
 
 def plan_runs(

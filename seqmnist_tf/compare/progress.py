@@ -61,14 +61,15 @@ class ComparisonProgress:
 
     def _seconds_left(self, seconds: float) -> float:
         """Return the time left of all runs, at the pace of each arm's last epoch, or ``seconds`` where it has none."""
-        total = 0.0
         pace: dict[str, float] = {}
         for run in self.planned:
             if history := run.run.history():
                 pace[run.arm] = history[-1]["seconds"]
-        for run in self.planned:
-            total += (run.config.train.n_epochs - self.reported[run.path]) * pace.get(run.arm, seconds)
-        return total / self.at_a_time
+        left = [
+            (run.config.train.n_epochs - self.reported[run.path]) * pace.get(run.arm, seconds) for run in self.planned
+        ]
+        busy = min(self.at_a_time, sum(each > 0 for each in left))  # at the end, workers have nothing to do
+        return max([*left, sum(left) / max(busy, 1)])
 
 
 def _duration(seconds: float) -> str:

@@ -80,14 +80,21 @@ def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
 
 
 def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
-    """Return the Keras classes of the module of ``model.layer`` by name, for ``keras.saving.load_model``."""
+    """Return the Keras classes of the module of ``model.layer`` by name, for ``keras.saving.load_model``.
+
+    Classes that are registered under a name with Keras are registered anew: of several files with one such name, as of
+    two versions of a layer, the last to be imported would stand for all.
+    """
     if is_stock(config):
         return {}
-    return {
+    found = {
         name: value
         for name, value in vars(_module(config, file)).items()
         if isinstance(value, type) and issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")
     }
+    registered = {keras.saving.get_registered_name(value): value for value in found.values()}
+    keras.saving.get_custom_objects().update(registered)
+    return found
 
 
 def check_layer(config: Config, file: Path | None = None) -> None:

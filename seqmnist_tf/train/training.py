@@ -7,6 +7,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,11 +120,37 @@ def train(
         return _fit(run, config, model, splits, kernel, stop_rule)
 
 
-def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRule | None = None) -> dict[str, Any]:
+def require_trainable(config: Config) -> None:
+    """Try a configuration as :func:`train` does, without data and without a run.
+
+    Raises:
+        InputError: its pixel order cannot be read, its layer cannot be used, or its kernel is not to be had here.
+    """
+    file = layer_file(config)
+    pixel_order(config.task.permutation)
+    _start_tensorflow(config)
+    config = match_units(config, file)
+    check_layer(config, file)
+    choose_kernel(config, build_model(config, file))
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    command: str = "",
+    stop_rule: StopRule | None = None,
+    machine: Config | None = None,
+) -> dict[str, Any]:
     """Resume a run that was killed, interrupted or stopped, and return its summary.
 
     Weights, optimizer state and history become those of an uninterrupted run, bit for bit on one machine. A completed
     run is left unchanged.
+
+    Args:
+        path: the run directory.
+        command: the command line, for the record.
+        stop_rule: as :func:`train`.
+        machine: a configuration whose threads and kernel are used in place of the run's.
 
     Raises:
         InputError: there is no run at ``path``, another process trains it, or its files do not belong together.
@@ -140,6 +167,9 @@ def resume(path: str | os.PathLike[str], *, command: str = "", stop_rule: StopRu
             return summary
         config, order = run.config, run.pixel_order()
         require_own_files(run, config)
+        if machine is not None:
+            here = replace(config.train, threads=machine.train.threads, kernel=machine.train.kernel)
+            config = replace(config, train=here)
         _start_tensorflow(config)
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)

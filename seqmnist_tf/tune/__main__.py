@@ -8,6 +8,7 @@ python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-tr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ from ..system import InputError, note, say
 from .folder import SearchFolder, on_all_images
 from .processes import without_options
 from .roster import WORKER_NAME
-from .space import DEFAULT_SPACE, apply_values, parse_space, read_space
+from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space, read_space
 from .worker import ChiefJobs
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
@@ -103,14 +104,32 @@ def check_space(search: SearchFolder) -> None:
 
     Each is tried by itself; values that do not suit each other are found in their trial.
     """
-    rows = {row.name: row for row in search.space}
     for row in search.space:
-        values, condition = {}, row.only_with
-        while condition:
-            values[condition[0]] = condition[1]
-            condition = rows[condition[0]].only_with
-        for value in row.extremes:
-            on_all_images(apply_values(search.space, {**values, row.name: value}, search.base))
+        _try_row(row, search.space, search.base)
+
+
+def _try_row(row: Dimension, space: tuple[Dimension, ...], base: Config) -> None:
+    rows = {row.name: row for row in space}
+    values, condition = {}, row.only_with
+    while condition:
+        values[condition[0]] = condition[1]
+        condition = rows[condition[0]].only_with
+    for value in row.extremes:
+        on_all_images(apply_values(space, {**values, row.name: value}, base))
+
+
+def default_space(base: Config) -> dict[str, Any]:
+    """Return the default search space without the rows that a configuration does not allow, which a note names."""
+    space = parse_space(DEFAULT_SPACE)
+    kept: dict[str, Any] = {}
+    for row in space:
+        if row.only_with is None or row.only_with[0] in kept:
+            with contextlib.suppress(InputError):
+                _try_row(row, space, base)
+                kept[row.name] = DEFAULT_SPACE[row.name]
+    if left := [name for name in DEFAULT_SPACE if name not in kept]:
+        note(f"the search space is without {', '.join(left)}, which this configuration does not allow (--space FILE)")
+    return kept
 
 
 def require_free(oracle: str) -> None:
@@ -139,19 +158,24 @@ def join_search(search: SearchFolder, options: argparse.Namespace, command: str)
 
 
 def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:
-    """Run a search to its result: in this process, or as the chief of workers here or elsewhere."""
+    """Run a search to its result: in this process, or as the chief of workers here or elsewhere.
+
+    What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer before anything is
+    written.
+    """
+    search.require_own()
+    system.start_tensorflow()
+    from .lead import require_trainable, search_alone, search_as_chief, search_with_workers  # late: see above
+
+    require_trainable(search.base)
+    size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
+    note(f"search {search.path}: {search.tuner}, {size}")
     search.claim()
     try:
         lock = filelock.FileLock(options.dir / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
     with lock:
-        epochs = search.base.train.n_epochs
-        size = f"at most {options.max_trials} trials of {epochs} epochs"
-        note(f"search {search.path}: {search.tuner}, {size}; starting TensorFlow")
-        system.start_tensorflow()
-        from .lead import search_alone, search_as_chief, search_with_workers  # late: bad input does not wait for it
-
         own, patience = search.base.train.threads, 60 * options.patience
         if options.workers:
             share = own or max(1, system.available_cores() // options.workers)
@@ -174,7 +198,7 @@ def main(argv: list[str]) -> int:
     if options.print_config:
         say(cfg.config_to_json(base))
         return system.EXIT_DONE
-    document = read_space(options.space) if options.space else DEFAULT_SPACE
+    document = read_space(options.space) if options.space else default_space(base)
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
     check_space(search)
     command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])

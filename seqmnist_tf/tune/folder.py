@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from .. import config as cfg
 from ..config import Config
 from ..system import InputError, note, write_atomically
-from ..train import RunDirectory
+from ..train import RunDirectory, is_there
 from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
@@ -41,30 +43,72 @@ class SearchFolder:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The settings that two processes of one search share, ready for JSON."""
-        return {"tuner": self.tuner, "base": _shared_values(self.base), "space": self.space_document}
+        """The settings that two processes of one search share, ready for JSON.
+
+        ``config_id`` is of the base; with it, files that the base names are held to their content.
+        """
+        return {
+            "tuner": self.tuner,
+            "base": _shared_values(self.base),
+            "space": self.space_document,
+            "config_id": self.config_id,
+        }
+
+    @functools.cached_property
+    def config_id(self) -> str:
+        """The id of the base.
+
+        Raises:
+            InputError: a file that it names cannot be read.
+        """
+        return cfg.config_id(self.base)
 
     @property
     def file(self) -> Path:
         """The file of ``document``."""
         return self.path / "search.json"
 
+    def require_own(self) -> bool:
+        """Return whether ``search.json`` is there, of this search.
+
+        Raises:
+            InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the
+                base names cannot be read.
+        """
+        _ = self.config_id
+        parent = next((path for path in (self.path, *self.path.absolute().parents) if is_there(path)), None)
+        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {self.path}: {parent} is not a writable folder (give a writable --dir)")
+        try:
+            if found := read_object(self.file):
+                known = _with_defaults({"config_id": self.config_id, **found})
+                if known != self.document:
+                    if {**known, "config_id": self.config_id} == self.document:
+                        raise InputError(
+                            f"{self.path} holds a search whose file of a layer or pixel order has changed (give a new "
+                            "--dir, or the file as it was)"
+                        )
+                    raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
+                return "config_id" in found
+            if self.file.exists() or (self.path / ORACLE).is_dir():
+                self._require_own_trials()
+            elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
+                raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror} (give a writable --dir)") from None
+        return False
+
     def claim(self) -> None:
         """Write ``search.json``, or check that it is of the same search.
 
         Raises:
-            InputError: the folder belongs to another search, holds other files, or cannot be written.
+            InputError: as :meth:`require_own`, or the folder cannot be written.
         """
+        if self.require_own():
+            return
+        if self.file.exists() and read_object(self.file) is None:
+            note(f"{self.file} cannot be read, and is written again")
         try:
-            if found := read_object(self.file):
-                if _with_defaults(found) != self.document:
-                    raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
-                return
-            if self.file.exists() or (self.path / ORACLE).is_dir():
-                self._require_own_trials()
-                note(f"{self.file} cannot be read, and is written again")
-            elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):
-                raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
         except OSError as error:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 
 from ..system import RunError, interrupt_on_terminate, note
+from ..train import require_trainable as require_trainable
 from .chief import Chief
 from .folder import SearchFolder
 from .jobs import Jobs

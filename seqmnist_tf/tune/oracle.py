@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner
+from keras_tuner.src.engine import oracle as engine
 
 from ..system import write_atomically
 from .folder import ORACLE, SearchFolder
@@ -16,6 +17,16 @@ from .space import Dimension
 
 OBJECTIVE = "val_accuracy"
 FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
+
+
+class NoLock:
+    """In place of KerasTuner's lock of an oracle, which it never releases after an exception. ``Jobs`` has its own."""
+
+    def acquire(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing."""
 
 
 class AtomicFiles(keras_tuner.Oracle):
@@ -57,6 +68,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> keras_tuner.Oracle:
     else:
         oracle = RandomOracle(max_trials=max_trials, **shared)
     oracle.verbose = 0
+    engine.LOCKS[oracle] = NoLock()
     oracle._set_project_dir(str(search.path), ORACLE)
     return oracle
 

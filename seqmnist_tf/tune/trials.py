@@ -95,7 +95,7 @@ def _stop_rule(n_epochs: int, watcher: Watcher) -> StopRule:
 def _train_to_end(search: SearchFolder, run: RunDirectory, config: Config, command: str, rule: StopRule) -> None:
     if run.path.is_dir():
         try:
-            resume(run.path, command=command, stop_rule=rule)
+            resume(run.path, command=command, stop_rule=rule, machine=config)
             return
         except InputError as error:
             if "cannot be resumed" not in str(error):

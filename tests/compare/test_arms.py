@@ -47,6 +47,17 @@ def test_seeds_that_are_refused(text: str, message: str) -> None:
         parse_seeds(text)
 
 
+def test_default_folders_of_long_arms_differ() -> None:
+    first, second = (default_directory(["a" * 60, "b" * 45, last]) for last in "cd")
+    assert first != second and len(first.name) == len(second.name) == 109
+    assert default_directory(["strong", "gru"]).name == "compare-strong-gru"
+
+
+def test_a_name_that_no_file_can_have_is_bad_input() -> None:
+    with pytest.raises(InputError, match=r"cannot look at x+: File name too long"):
+        parse_arms(["strong", "x" * 300], {})
+
+
 def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     first, layer, own = parse_arms(["strong", "GRU", "own_module:Layer"], {"train.n_epochs": 3})
     assert (first.name, layer.name, own.name) == ("strong", "GRU", "Layer")

@@ -28,6 +28,7 @@ from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
 from tests.conftest import Result
 from tests.lstm.test_layers import GOOD
+from tests.toy import ROOT
 
 Call = Callable[..., Result]
 TINY_VALUES: dict[str, Any] = {
@@ -200,6 +201,24 @@ def test_trained_arms_of_one_configuration_are_refused(in_tmp: Path) -> None:
     with pytest.raises(InputError, match=r"the arms strong and copy.json have one configuration"):
         compare(["strong", "copy.json"], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert not (in_tmp / "out").exists()
+
+
+def test_arms_that_differ_in_how_their_units_were_chosen_are_refused(in_tmp: Path) -> None:
+    with pytest.raises(InputError, match=r"the arms baseline and LSTM have one configuration"):
+        compare(["baseline", "LSTM"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    assert not (in_tmp / "out").exists()
+
+
+def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
+    source = (ROOT / "examples" / "min_lstm.py").read_text()
+    changed = source.replace("/ (forget + enter)", "/ (1 + forget + enter)")
+    assert changed != source
+    (in_tmp / "a.py").write_text(source)
+    (in_tmp / "b.py").write_text(changed)
+    arms = ["a.py:MinLSTM", "b.py:MinLSTM"]
+    values = {**TINY_VALUES, "wandb.mode": "disabled"}
+    comparison = compare(["baseline", *arms], seeds=[0], directory="out", overrides=values)
+    assert [arm.n for arm in comparison.arms] == [1, 1, 1]
 
 
 def test_a_run_that_diverges_is_named_and_the_others_are_kept(in_tmp: Path, toy: None) -> None:

@@ -23,6 +23,7 @@ from seqmnist_tf.tune import parse_space, trials
 from seqmnist_tf.tune.folder import ORACLE, read_trials
 from seqmnist_tf.tune.hparams import log_hparams
 from seqmnist_tf.tune.job import Job
+from seqmnist_tf.tune.jobs import Jobs
 from seqmnist_tf.tune.lead import search_alone
 from seqmnist_tf.tune.oracle import make_oracle
 from seqmnist_tf.tune.progress import TrialReporter
@@ -152,6 +153,41 @@ def test_settings_of_a_version_with_fewer_keys_are_of_the_same_search(tmp_path: 
     search.file.write_text(json.dumps(document))
     with pytest.raises(InputError, match="holds another search"):
         search.claim()
+
+
+@pytest.mark.parametrize("key", ["task.permutation", "model.layer"])
+def test_a_file_that_has_changed_is_another_search(key: str, tmp_path: Path) -> None:
+    name = {"task.permutation": "order.txt", "model.layer": "own.py"}[key]
+    value = {"task.permutation": f"file:{tmp_path / name}", "model.layer": f"{tmp_path / name}:Own"}[key]
+    (tmp_path / name).write_text("before")
+    search = toy_search(tmp_path / "search", values={key: value})
+    search.claim()
+    toy_search(tmp_path / "search", values={key: value}).claim()
+    (tmp_path / name).write_text("after")
+    with pytest.raises(InputError, match="holds a search whose file of a layer or pixel order has changed"):
+        toy_search(tmp_path / "search", values={key: value}).claim()
+    document = json.loads(search.file.read_text())
+    del document["config_id"]  # as version 0.1.0 wrote it: it is taken as it is now
+    search.file.write_text(json.dumps(document))
+    now = toy_search(tmp_path / "search", values={key: value})
+    now.claim()
+    assert json.loads(search.file.read_text())["config_id"] == now.config_id
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match="must name a file that can be read"):
+        toy_search(tmp_path / "search", values={key: value}).claim()
+
+
+def test_an_oracle_that_fails_does_not_lock_the_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(toy_search(tmp_path), make_oracle(toy_search(tmp_path), 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(jobs.oracle), "_save_trial", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            jobs.take("a")
+    taken: list[Any] = []
+    other = threading.Thread(target=lambda: taken.append(jobs.take("b")), daemon=True)
+    other.start()
+    other.join(20)
+    assert isinstance(taken[0], Job) and jobs.holders()["b"] == taken[0]
 
 
 def test_damaged_settings_are_written_again_for_the_search_of_the_trials_only(tmp_path: Path) -> None:

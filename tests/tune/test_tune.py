@@ -86,6 +86,38 @@ def test_each_tuner_yields_a_configuration_that_trains(
     assert command(train_main, "--config", str(folder / "best.json"), *small).status == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.layer=nosuch.py:Own"], "model.layer must name a file that can be read"),
+        (["--model.layer=broken.py:Own"], "model.layer broken.py:Own"),
+        (["--task.permutation=file:nosuch.txt"], "task.permutation must name a file that can be read"),
+        (["--task.permutation=file:short.txt"], "task.permutation must name a file of 784 integers"),
+    ],
+)
+def test_what_cannot_be_trained_is_bad_input_and_nothing_is_written(
+    command: Callable[..., Result], toy: None, in_tmp: Path, space_file: str, words: list[str], message: str
+) -> None:
+    (in_tmp / "broken.py").write_text("def Own(units):\n    raise ValueError('no')\n")
+    (in_tmp / "short.txt").write_text("1 2 3")
+    small = ["--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
+    tune = ["--tuner=random", "--max-trials=1", "--dir=search", f"--space={space_file}", *small, *words]
+    answer = command(tune_command.main, *tune)
+    assert answer.status == 2 and message in answer.err.splitlines()[-1], answer.err
+    assert not (in_tmp / "search").exists()
+
+
+def test_the_default_space_is_without_what_a_configuration_does_not_allow(capsys: pytest.CaptureFixture[str]) -> None:
+    lstm = tune_command.default_space(cfg.preset("baseline"))
+    assert capsys.readouterr().err == "" and set(lstm) == set(tune_command.DEFAULT_SPACE)
+    gru = tune_command.default_space(cfg.preset("gru"))
+    assert set(lstm) - set(gru) == {"model.initializer", "model.forget_bias"}
+    said = "the search space is without model.initializer, model.forget_bias, which this configuration does not allow"
+    assert said in capsys.readouterr().err
+    original = tune_command.default_space(cfg.preset("original"))
+    assert "optimizer.lr" in original and "optimizer.name" not in original
+
+
 def test_the_test_set_is_never_read(
     command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,10 +352,9 @@ def wait_for_trials(folder: Path, count: int) -> None:
 
 
 def pids(folder: Path, role: str) -> list[int]:
-    listed = subprocess.run(
-        ["pgrep", "-f", f"seqmnist_tf.tune .*{folder} .*--role {role}"], capture_output=True, text=True
-    )
-    return [int(pid) for pid in listed.stdout.split()]
+    listed = subprocess.run(["pgrep", "-a", "-f", f"seqmnist_tf.tune .*{folder} "], capture_output=True, text=True)
+    found = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, words in found if ("--role worker" in words) == (role == "worker")]
 
 
 @pytest.mark.slow

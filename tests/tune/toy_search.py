@@ -68,7 +68,9 @@ def toy_train(
         return _run_epochs(run, config, stop_rule)
 
 
-def toy_resume(path: Path, *, command: str = "", stop_rule: StopRule | None = None) -> dict[str, Any]:
+def toy_resume(
+    path: Path, *, command: str = "", stop_rule: StopRule | None = None, machine: Config | None = None
+) -> dict[str, Any]:
     """Stand in for ``resume``."""
     run = RunDirectory.open(path)
     with run.lock():
