@@ -19,7 +19,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, wh
 MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
-MIN_SIDE = 0.03  # of a digit, relative to the picture's longer side; what is lower and narrower is a speck
+MIN_SIDE = 0.03  # of a digit, relative to the picture's shorter side; what is lower and narrower is a speck
 SHADES = " .:-=+*#%@"
 ORIENTATIONS = {  # of Exif, and what turns them upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -136,7 +136,7 @@ def prepare(picture: Image.Image) -> Prepared:
         return Prepared(ink.values.astype(np.uint8), 1)
     found = strokes(ink)
     digits = find_digits(found)
-    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * max(found.shape):
+    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * min(found.shape):
         return Prepared(None, 0)
     return Prepared(centred(in_box(digits[0].cut(found))), len(digits))
 
