@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -139,7 +140,8 @@ def _connected(workers: int | None, address: str | None, folder: ComparisonFolde
             where = f"the Ray cluster at {address}" if address else "Ray"
             raise RunError(f"cannot use {where}: {first_line(error)}") from None
         finally:
-            if on_terminate is not None:  # Ray has set its own, which ends the process with another status
+            # Ray has set its own, which ends the process with another status; only the main thread has any.
+            if on_terminate is not None and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, on_terminate)
         try:
             with contextlib.redirect_stdout(log):  # Ray prints there, from a thread, which tasks it starts again

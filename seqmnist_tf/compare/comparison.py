@@ -158,7 +158,7 @@ class PairResult:
         }
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Comparison:
     """Arms compared on one task. The first arm is the reference of the pairs.
 

@@ -49,10 +49,10 @@ class ComparisonFolder:
         if path.is_dir():
             if not (path / ARMS_FILE).is_file() and any(child.name[0] != "." for child in path.iterdir()):
                 raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
-            parent = path
+            parent: Path | None = path
         else:
-            parent = next(p for p in path.absolute().parents if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            parent = next((p for p in path.absolute().parents if is_there(p)), None)
+        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"cannot write to {path}: {parent} is not a writable folder (give a writable --dir)")
 
     def lock(self) -> filelock.AcquireReturnProxy:

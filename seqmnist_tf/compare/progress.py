@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .plan import PlannedRun
+from .plan import ENDED, PlannedRun
 from .wording import count_of
 
 BAR_WIDTH = 20
@@ -66,10 +66,12 @@ class ComparisonProgress:
             if history := run.run.history():
                 pace[run.arm] = history[-1]["seconds"]
         left = [
-            (run.config.train.n_epochs - self.reported[run.path]) * pace.get(run.arm, seconds) for run in self.planned
+            (run.config.train.n_epochs - self.reported[run.path]) * pace.get(run.arm, seconds)
+            for run in self.planned
+            if run.status not in ENDED  # one that diverged has epochs that nobody will train
         ]
         busy = min(self.at_a_time, sum(each > 0 for each in left))  # at the end, workers have nothing to do
-        return max([*left, sum(left) / max(busy, 1)])
+        return max([*left, sum(left) / max(busy, 1)], default=0.0)
 
 
 def _duration(seconds: float) -> str:

@@ -93,7 +93,8 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
         if isinstance(value, type) and issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")
     }
     registered = {keras.saving.get_registered_name(value): value for value in found.values()}
-    keras.saving.get_custom_objects().update(registered)
+    # The name of a class that nobody registered is its own, without a package.
+    keras.saving.get_custom_objects().update({name: value for name, value in registered.items() if ">" in name})
     return found
 
 

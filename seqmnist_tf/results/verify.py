@@ -74,7 +74,7 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
         ),
         *(
             f"{same[0].run.path}: {problem}"
-            for name, same in records.items()
+            for same in records.values()
             for problem in name_problems(
                 same[0], [other for among in records.values() for other in among if other is not same[0]]
             )

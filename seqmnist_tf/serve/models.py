@@ -45,7 +45,7 @@ class ServedModels:
         return self.labels[label]
 
     def is_loaded(self, number: int | None) -> bool:
-        """Return whether :meth:`get` need not load the version, None is the newest; also true of unknown versions."""
+        """Return whether :meth:`get` answers without loading: the version is loaded, or unknown. None is the newest."""
         return number is None or number in self._loaded or number not in self.paths
 
     def get(self, number: int | None) -> SavedModel:

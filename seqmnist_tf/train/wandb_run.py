@@ -101,7 +101,8 @@ class Tracker:
                     failed.finish(exit_code=1)
 
     def _start(self, run_id: str | None) -> None:
-        os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
+        if self.config.wandb.mode != "disabled" and wandb.run is None:  # else they are for the user's own runs
+            os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
         mode = resolve_mode(self.config.wandb.mode)
         if mode == "disabled":
             say("W&B: disabled")

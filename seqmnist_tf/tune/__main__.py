@@ -167,7 +167,8 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     system.start_tensorflow()
     from .lead import require_trainable, search_alone, search_as_chief, search_with_workers  # late: see above
 
-    require_trainable(search.base)
+    apart = {"train.kernel": "keras", "train.precision": "float32"} if options.role else {}  # its workers train
+    require_trainable(cfg.with_values(search.base, apart))
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")
     search.claim()
@@ -198,6 +199,7 @@ def main(argv: list[str]) -> int:
     if options.print_config:
         say(cfg.config_to_json(base))
         return system.EXIT_DONE
+    on_all_images(base)
     document = read_space(options.space) if options.space else default_space(base)
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
     check_space(search)

@@ -69,7 +69,7 @@ class SearchFolder:
         return self.path / "search.json"
 
     def require_own(self) -> bool:
-        """Return whether ``search.json`` is there, of this search.
+        """Return whether ``search.json`` of this search is there and complete; older versions wrote no ``config_id``.
 
         Raises:
             InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the

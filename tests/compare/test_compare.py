@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -207,6 +208,25 @@ def test_arms_that_differ_in_how_their_units_were_chosen_are_refused(in_tmp: Pat
     with pytest.raises(InputError, match=r"the arms baseline and LSTM have one configuration"):
         compare(["baseline", "LSTM"], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert not (in_tmp / "out").exists()
+
+
+def test_the_time_left_counts_what_is_still_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(seed: int, epochs: int, status: str | None) -> SimpleNamespace:
+        history = [{"seconds": 60.0}] * epochs
+        config = SimpleNamespace(train=SimpleNamespace(n_epochs=40))
+        held = SimpleNamespace(history=lambda: history)
+        return SimpleNamespace(arm="a", path=seed, run=held, config=config, status=status)
+
+    def left(at_a_time: int, *runs: SimpleNamespace) -> float:
+        progress = ComparisonProgress.__new__(ComparisonProgress)
+        progress.planned, progress.at_a_time = runs, at_a_time  # type: ignore[assignment]
+        progress.reported = {one.path: len(one.run.history()) for one in runs}
+        return progress._seconds_left(60.0)
+
+    assert left(1, run(0, 40, "completed"), run(1, 10, None), run(2, 10, None)) == 60 * 60
+    assert left(4, run(0, 40, "completed"), run(1, 10, None), run(2, 20, None)) == 30 * 60
+    assert left(4, run(0, 1, "diverged"), run(1, 39, None)) == 60
+    assert left(4, run(0, 1, "diverged"), run(1, 40, "completed")) == 0
 
 
 def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:

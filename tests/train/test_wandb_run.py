@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -178,8 +179,10 @@ def test_what_the_user_told_wandb_counts(
 
 def test_a_run_of_the_user_is_left_alone(command: Call, in_tmp: Path, toy: None) -> None:
     theirs = wandb.init(mode="offline", dir=in_tmp, name="theirs", settings=wandb.Settings(silent=True))
+    before = {name: os.environ.get(name) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR")}
     result = command(train_main, *OFFLINE, "--run-dir=run")
     assert result.status == 0
+    assert {name: os.environ.get(name) for name in before} == before
     assert "warning: W&B: the run theirs of this process has not ended, so that this one is not tracked" in result.err
     assert wandb.run is theirs
     theirs.finish()
