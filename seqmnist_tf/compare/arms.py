@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import config as cfg
 from ..config import OPTIONS, PRESETS, Config
-from ..system import InputError
-from ..train import is_there
+from ..system import InputError, is_there
 from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
 

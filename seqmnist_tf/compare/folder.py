@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, replace_atomically, write_atomically
-from ..train import is_there
+from ..system import InputError, is_there, replace_atomically, unwritable, write_atomically
 
 ARMS_FILE = "arms.json"
 LAYER_COPY = "layer.py"
@@ -46,14 +44,11 @@ class ComparisonFolder:
         path = self.path
         if is_there(path) and not path.is_dir():
             raise InputError(f"--dir must be a folder (got {path}, which is a file)")
-        if path.is_dir():
-            if not (path / ARMS_FILE).is_file() and any(child.name[0] != "." for child in path.iterdir()):
-                raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
-            parent: Path | None = path
-        else:
-            parent = next((p for p in path.absolute().parents if is_there(p)), None)
-        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write to {path}: {parent} is not a writable folder (give a writable --dir)")
+        is_other = path.is_dir() and not (path / ARMS_FILE).is_file()
+        if is_other and any(child.name[0] != "." for child in path.iterdir()):
+            raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
+        if problem := unwritable(path):
+            raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")
 
     def lock(self) -> filelock.AcquireReturnProxy:
         """Make the folder and lock it for this process until the context or the process ends.

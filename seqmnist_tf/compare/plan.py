@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
-from ..lstm import build_model, check_layer, choose_kernel, match_units, recurrent_weights
+from ..lstm import build_model, match_units, recurrent_weights, try_layer
 from ..system import InputError
 from ..train import RunDirectory
 from .arms import Arm
@@ -117,14 +117,8 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     pixel_order(config.task.permutation)
     source = _read_layer(config, file)
     config = match_units(config, file)
-    _try_layer(config, file)
+    try_layer(config, file)
     return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
-
-
-def _try_layer(config: Config, file: Path | None) -> None:
-    """Raise InputError where a layer, or the kernel that the configuration asks for, cannot be used here."""
-    check_layer(config, file)
-    choose_kernel(config, build_model(config, file))
 
 
 def parameters_of(ready: ReadyArm) -> int:
@@ -227,7 +221,7 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
             f"{one.arm.word}: its runs read the pixels in another order than task.permutation "
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
-    _try_layer(config, run.layer_file)
+    try_layer(config, run.layer_file)
 
 
 def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -1,6 +1,7 @@
 from . import native as native
 from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
+from .kernel import try_layer as try_layer
 from .layer import LSTM as LSTM
 from .layer import lstm_states as lstm_states
 from .layer import lstms_for_kernel as lstms_for_kernel

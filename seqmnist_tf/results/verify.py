@@ -65,23 +65,21 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     if problems:
         return problems
     records = read_records(folder)
+    everything = [record for same in records.values() for record in same]
     return [
         *(
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
-            for same in records.values()
-            for record in same
+            for record in everything
             if record.run.path.name != f"seed{record.seed}"
         ),
         *(
             f"{same[0].run.path}: {problem}"
             for same in records.values()
-            for problem in name_problems(
-                same[0], [other for among in records.values() for other in among if other is not same[0]]
-            )
+            for problem in name_problems(same[0], [other for other in everything if other is not same[0]])
         ),
         *(
             f"{record.run.path}: {problem}"
-            for other, record in combinations([record for same in records.values() for record in same], 2)
+            for other, record in combinations(everything, 2)
             for problem in history_problem(record, other)
         ),
     ]

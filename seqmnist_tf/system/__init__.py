@@ -16,7 +16,7 @@ from .console import note, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import InputError, RunError, first_line
-from .files import folder_atomically, replace_atomically, unfinished_folders, write_atomically
+from .files import folder_atomically, is_there, replace_atomically, unfinished_folders, unwritable, write_atomically
 from .hosts import PROBE_SECONDS, host_answers
 from .markdown import escape_markdown, markdown_table
 from .runtime import available_cores, start_tensorflow
@@ -43,6 +43,7 @@ __all__ = [
     "host_answers",
     "interrupt_on_terminate",
     "is_source",
+    "is_there",
     "markdown_table",
     "note",
     "open_door",
@@ -53,6 +54,7 @@ __all__ = [
     "say",
     "start_tensorflow",
     "unfinished_folders",
+    "unwritable",
     "utc_now",
     "warn",
     "write_atomically",

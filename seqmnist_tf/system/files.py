@@ -11,9 +11,37 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .errors import InputError
+
 STALE_SECONDS = 24 * 60 * 60.0
 # How folder_atomically names a folder with tempfile.mkdtemp: a folder of the user's own must never look like it.
 UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}\.part")
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is something at ``path``.
+
+    Raises:
+        InputError: the system does not say: the name is too long, or the folder is another user's.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"cannot look at {path}: {error.strerror}") from None
+
+
+def unwritable(path: Path) -> str | None:
+    """Return why no folder can be made or written at ``path``, which need not exist; None where one can.
+
+    Raises:
+        InputError: as :func:`is_there`.
+    """
+    nearest = next((place for place in (path, *path.absolute().parents) if is_there(place)), None)
+    if nearest is None:  # a drive of Windows that is not there
+        return f"there is no {path.absolute().anchor}"
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return None
+    return f"{nearest} is not a writable folder"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

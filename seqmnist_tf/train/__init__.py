@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = open_door(
         "LAYER_FILE",
         "PREDICTIONS_FILE",
         "RunDirectory",
-        "is_there",
         "load_run",
         "parse_train_arguments",
         "summarize",

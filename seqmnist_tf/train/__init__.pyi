@@ -14,7 +14,6 @@ from .page import predictions_csv as predictions_csv
 from .run_directory import LAYER_FILE as LAYER_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
-from .run_directory import is_there as is_there
 from .run_directory import load_run as load_run
 from .run_directory import to_line as to_line
 from .summary import summarize as summarize

@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import config as cfg
 from .. import data, system
-from ..system import InputError, say
+from ..system import InputError, is_there, say
 from .command_line import parse_train_arguments
-from .run_directory import RunDirectory, is_there
+from .run_directory import RunDirectory
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
 

@@ -14,22 +14,10 @@ import numpy as np
 from .. import config as cfg
 from ..config import Config
 from ..data import pixel_order, read_pixel_order
-from ..system import InputError, folder_atomically, write_atomically
+from ..system import InputError, folder_atomically, is_there, unwritable, write_atomically
 
 LAYER_FILE, PREDICTIONS_FILE = "layer.py", "predictions.csv"
 LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
-
-
-def is_there(path: Path) -> bool:
-    """Return whether there is something at ``path``.
-
-    Raises:
-        InputError: the system does not say: the name is too long, or the folder is another user's.
-    """
-    try:
-        return path.exists()
-    except OSError as error:
-        raise InputError(f"cannot look at {path}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
@@ -51,11 +39,8 @@ class RunDirectory:
             raise InputError(f"run directory {path} has a name of {longest} bytes (allowed: at most {LONGEST_NAME})")
         if is_there(path) or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
-        parent = next((p for p in path.absolute().parents if is_there(p)), None)
-        if parent is None:  # a drive of Windows that is not there
-            raise InputError(f"run directory {path} cannot be made: there is no {path.absolute().anchor}")
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"run directory {path} cannot be made: {parent} is not a writable folder")
+        if problem := unwritable(path):
+            raise InputError(f"run directory {path} cannot be made: {problem}")
 
     @classmethod
     def create(

@@ -24,6 +24,7 @@ from ..lstm import (
     choose_kernel,
     make_trainable,
     match_units,
+    try_layer,
     with_layer,
 )
 from ..system import (
@@ -129,9 +130,7 @@ def require_trainable(config: Config) -> None:
     file = layer_file(config)
     pixel_order(config.task.permutation)
     _start_tensorflow(config)
-    config = match_units(config, file)
-    check_layer(config, file)
-    choose_kernel(config, build_model(config, file))
+    try_layer(match_units(config, file), file)
 
 
 def resume(

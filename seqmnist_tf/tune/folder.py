@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, note, write_atomically
-from ..train import RunDirectory, is_there
+from ..system import InputError, note, unwritable, write_atomically
+from ..train import RunDirectory
 from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
@@ -76,9 +75,8 @@ class SearchFolder:
                 base names cannot be read.
         """
         _ = self.config_id
-        parent = next((path for path in (self.path, *self.path.absolute().parents) if is_there(path)), None)
-        if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write to {self.path}: {parent} is not a writable folder (give a writable --dir)")
+        if problem := unwritable(self.path):
+            raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
         try:
             if found := read_object(self.file):
                 known = _with_defaults({"config_id": self.config_id, **found})

@@ -38,7 +38,7 @@ class Forgery(NamedTuple):
     checked: bool = True
 
 
-def put(*keys: str, value: Any) -> Callable[[Path], None]:
+def put(*keys: str | int, value: Any) -> Callable[[Path], None]:
     """Return a change that sets a value, at some depth of a JSON object."""
 
     def change(path: Path) -> None:
@@ -334,21 +334,21 @@ FILES = [
     Forgery(
         "more batches",
         "record.json",
-        lambda p: change_json(p, lambda d: d["replayed"][0].update(batches=7)),
+        put("replayed", 0, "batches", value=7),
         "a replay of 7 batches, more than steps.csv",
         added=False,
     ),
     Forgery(
         "far apart",
         "record.json",
-        lambda p: change_json(p, lambda d: d["replayed"][0].update(largest_difference=0.1)),
+        put("replayed", 0, "largest_difference", value=0.1),
         "largest_difference 0 to 1e-05",
         added=False,
     ),
     Forgery(
         "replay's text",
         "record.json",
-        lambda p: change_json(p, lambda d: d["replayed"][0].update(processor="|")),
+        put("replayed", 0, "processor", value="|"),
         "no control characters",
         added=False,
     ),
