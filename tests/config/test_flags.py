@@ -95,7 +95,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
     [
         (
             ["nosuch"],
-            "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, strong_permuted, gru, "
+            "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, strong_permuted, sprint, gru, "
             "quickstart)",
         ),
         (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
