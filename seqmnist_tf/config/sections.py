@@ -49,7 +49,7 @@ class Model:
     hidden_size: int = option(128, "Units of the layer.", low=1, high=16_384)
     match_parameters: int | None = option(
         None,
-        "Choose the units whose model has nearest to N parameters.",
+        "Choose the units for N parameters.",
         details="hidden_size becomes the units whose model has the number of parameters nearest to this one.",
         low=1,
         high=100_000_000,
