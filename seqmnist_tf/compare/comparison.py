@@ -115,7 +115,7 @@ class PairResult:
         ci_95: its 95 % interval; None for fewer than two seeds.
         ci_method: ``BCa bootstrap`` or ``Student's t``.
         sign_flip_p: exact two-sided p; None for fewer than two seeds.
-        holm_p: the same after Holm's correction over all pairs.
+        holm_p: the same after Holm's correction over all pairs with six seeds or more; None for fewer seeds.
         mcnemar: per seed.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..config import NUM_TIMESTEPS, Config
 from .comparison import ArmResult, Comparison
 from .statistics import BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
-from .wording import count_of, tested_pairs
+from .wording import count_of, seeds_needed, tested_pairs
 
 REFERENCES = {
     "lecun1998": """@article{lecun1998,
@@ -205,7 +205,7 @@ def _selection(arms: Sequence[ArmResult]) -> str:
 
 
 def _tests(comparison: Comparison) -> str:
-    reference, pairs = comparison.arms[0].name, tested_pairs(comparison.pairs)
+    reference, pairs = comparison.arms[0].name, [pair for pair in comparison.pairs if pair.n > 1]
     sizes = [pair.n for pair in pairs]
     methods = []
     if any(pair.ci_method == "BCa bootstrap" for pair in pairs):
@@ -213,7 +213,10 @@ def _tests(comparison: Comparison) -> str:
     if any(pair.ci_method != "BCa bootstrap" for pair in pairs):
         methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
     flips = f"{FLIPS:,} random sign flips" if max(sizes) > ENUMERATED else "all sign flips, enumerated"
-    corrected = f", with Holm's correction over {len(pairs)} pairs" if len(pairs) > 1 else ""
+    tested = tested_pairs(pairs)
+    corrected = f", with Holm's correction over {len(tested)} pairs" if len(tested) > 1 else ""
+    if corrected and len(tested) < len(pairs):
+        corrected += f" of at least {seeds_needed(1)} seeds"
     return (
         f"Differences from {reference} are paired by seed. Their 95 % intervals are by {' or '.join(methods)}; p "
         f"values are of the two-sided sign-flip test ({flips}){corrected}. For each seed McNemar's exact test"

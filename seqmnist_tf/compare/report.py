@@ -143,9 +143,11 @@ def _pair_table(pairs: Sequence[PairResult]) -> str:
 def _explain_pairs(pairs: Sequence[PairResult]) -> str:
     if all(pair.n < 2 for pair in pairs):
         return "With one seed no test is made."
+    short = any(pair.holm_p is None for pair in pairs)
+    left_out = " Pairs where it is not below 0.05 are left out of Holm's correction."
     return (
         "Differences are paired by seed: seeds that both arms have. p is two-sided; the smallest p possible is that of "
-        "differences which all have one sign."
+        f"differences which all have one sign.{left_out * short}"
     )
 
 

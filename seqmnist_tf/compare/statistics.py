@@ -111,6 +111,16 @@ def smallest_sign_flip_p(n: int) -> float | None:
     return 2.0 ** (1 - n) if n >= 2 else None
 
 
+def can_show(n: int) -> bool:
+    """Return whether the sign-flip test of ``n`` pairs can have a p below 0.05, without any correction.
+
+    Example:
+        >>> can_show(5), can_show(6)
+        (False, True)
+    """
+    return (smallest_sign_flip_p(n) or 1.0) < ALPHA
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return p values after Holm's correction (Holm 1979); those that are None stay None and do not count."""
     known = [p for p in p_values if p is not None]

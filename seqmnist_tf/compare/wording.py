@@ -45,8 +45,8 @@ def arm_statement(arm: ArmResult) -> str:
 
 
 def tested_pairs(pairs: Sequence[PairResult]) -> list[PairResult]:
-    """Return the pairs with a p, over which Holm's correction is made; one common seed allows no test."""
-    return [pair for pair in pairs if pair.sign_flip_p is not None]
+    """Return the pairs over which Holm's correction is made: those whose seeds can show a difference."""
+    return [pair for pair in pairs if pair.holm_p is not None]
 
 
 def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
@@ -57,13 +57,15 @@ def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
         pairs: all pairs of the comparison.
     """
     difference = f"{in_percent(pair.mean_difference, sign=True)} points"
-    if pair.ci_95 is None or pair.holm_p is None:
+    if pair.ci_95 is None:
         return (
             f"{pair.b} against {pair.a}: {difference} with the one seed that both have. One seed allows no test: other "
             "seeds may differ by more."
         )
     low, high = (in_percent(bound, sign=True) for bound in pair.ci_95)
-    corrected = f", {p_text(pair.holm_p)} after Holm's correction" if len(tested_pairs(pairs)) > 1 else ""
+    corrected = f", {p_text(pair.holm_p)} after Holm's correction"
+    if pair.holm_p is None or len(tested_pairs(pairs)) == 1:
+        corrected = ""
     return (
         f"{pair.b} against {pair.a}, {pair.n} pairs: {difference} (95 % interval {low} to {high}, {pair.ci_method}); "
         f"{_test_name(pair)} p {_equal(pair.sign_flip_p)}{corrected}. {_verdict(pair, pairs)}"
@@ -83,6 +85,11 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     if pair.holm_p is not None and pair.holm_p < ALPHA:
         return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
     tested = tested_pairs(pairs)
+    if pair not in tested:
+        return (
+            f"With {pair.n} seeds the p cannot be below {p_text(smallest_sign_flip_p(pair.n))}, so that no difference "
+            f"can be shown; {seeds_needed(len(tested) + 1)} seeds can show one."
+        )
     # Holm's factor of a pair is smallest where all pairs with more seeds, whose p can be smaller, come before it.
     smallest = (smallest_sign_flip_p(pair.n) or 1.0) * sum(other.n <= pair.n for other in tested)
     if smallest < ALPHA:

@@ -139,6 +139,25 @@ def test_holm_corrects_over_the_pairs_that_are_tested(in_tmp: Path) -> None:
     assert comparison.statements[3].endswith("This is no evidence of a difference.")  # 0.0312 stays possible beside d
 
 
+def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", dict.fromkeys(range(6), 20))
+    make_arm(in_tmp / "b", dict.fromkeys(range(6), 22))
+    make_arm(in_tmp / "c", dict.fromkeys(range(5), 22))
+    make_arm(in_tmp / "d", dict.fromkeys(range(2), 12))
+    comparison = compare(["a", "b", "c", "d"], directory="out")
+    assert [pair.sign_flip_p for pair in comparison.pairs] == [0.03125, 0.0625, 0.5]
+    assert [pair.holm_p for pair in comparison.pairs] == [0.03125, None, None]
+    assert comparison.statements[4].endswith("sign-flip p = 0.0312. b is better than a on this task.")
+    assert comparison.statements[5].endswith(
+        "sign-flip p = 0.0625. With 5 seeds the p cannot be below 0.0625, so that no difference can be shown; 7 seeds "
+        "can show one."
+    )
+    report = (in_tmp / "out/report.md").read_text()
+    assert "Pairs where it is not below 0.05 are left out of Holm's correction." in report
+    assert "left out of" not in compare(["a", "b"], directory="two").markdown
+    assert comparison.to_json()["pairs"][2]["holm_p"] is None
+
+
 def test_a_report_needs_no_images(in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     def fail(*_: object) -> None:
         raise RunError("no source of MNIST could be reached")
