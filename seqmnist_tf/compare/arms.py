@@ -16,7 +16,12 @@ from ..system import InputError, is_there
 from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
 
-LSTM_KEYS = ("model.forget_bias", "model.initializer", "optimizer.bias_rate")  # have a meaning for an LSTM only
+# Keys that have a meaning for some of Keras's layers only.
+KEYS_OF_LAYERS = {
+    "model.forget_bias": ("LSTM", "GRU"),
+    "model.initializer": ("LSTM",),
+    "optimizer.bias_rate": ("LSTM",),
+}
 
 
 class OwnLayer(NamedTuple):
@@ -121,7 +126,7 @@ def _trained_arm(name: str, word: str, config: Config, overrides: Mapping[str, A
 
 
 def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
-    """Return the arm of a layer: the first arm's recipe, without the keys that only an LSTM has."""
+    """Return the arm of a layer: the first arm's recipe, without the keys that it does not have."""
     if first is None or first.matched:
         raise InputError(
             f"a layer ({word}) needs a first arm whose recipe it takes (give a preset, a configuration or runs first)"
@@ -132,7 +137,7 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
     recipe = cfg.flatten(first.config)
     values: dict[str, Any] = {"model.layer": word, "model.match_parameters": None, "train.kernel": "auto"}
     notes = []
-    apart = LSTM_KEYS if word != "LSTM" else ()
+    apart = [key for key, layers in KEYS_OF_LAYERS.items() if word not in layers]
     if first.is_trained:  # it has the overrides already
         overrides = {key: value for key, value in overrides.items() if key not in apart}
     for key in apart:

@@ -94,13 +94,13 @@ PRESETS: dict[str, Preset] = {
     "gru": Preset(
         replace(
             _BASELINE,
-            model=Model(layer="GRU", match_parameters=67_850),
+            model=Model(layer="GRU", match_parameters=67_850, forget_bias="chrono"),
             optimizer=_STRONG.optimizer,
             train=_STRONG.train,
         ),
         "strong with a GRU of as many parameters",
         "The recipe of `strong` with a GRU whose units are chosen to have the number of parameters nearest to the "
-        "LSTM's. Without the chrono initialisation, which is defined for the LSTM.",
+        "LSTM's. Its chrono initialisation is that of the update gate.",
     ),
     "quickstart": Preset(
         replace(

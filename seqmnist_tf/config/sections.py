@@ -65,7 +65,8 @@ class Model:
     forget_bias: float | str | None = option(
         None,
         "Initial forget-gate bias; null is the initializer's own.",
-        details="chrono: b_f = log U(1, 783) and input-gate bias -b_f (Tallec & Ollivier 2018).",
+        details="Of a GRU, the update gate's. chrono: b_f = log U(1, 783), and in an LSTM input-gate bias -b_f (Tallec "
+        "& Ollivier 2018).",
         choices=("chrono",),
     )
 
@@ -77,7 +78,7 @@ class Optimizer:
     weight_decay: float = option(
         0.0,
         "Decoupled weight decay.",
-        details="Each step subtracts lr * weight_decay * w from the weights, but not from the biases.",
+        details="Each step subtracts lr * weight_decay * w from the weights, but not from biases and other vectors.",
         low=0,
     )
     grad_clip_value: float | None = option(1.0, "Clip each gradient element to [-x, x].", above=0)

@@ -67,13 +67,12 @@ def validate(config: Config) -> Config:
         )
     if opt.momentum and opt.name == "Adam":
         raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
-    if config.model.layer != "LSTM":
-        for key, default in (("forget_bias", None), ("initializer", "keras")):
-            if (value := getattr(config.model, key)) != default:
-                raise InputError(
-                    f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}, only an LSTM "
-                    f"has it (got {json.dumps(value)})"
-                )
+    for key, default, layers in (("forget_bias", None, ("LSTM", "GRU")), ("initializer", "keras", ("LSTM",))):
+        if (value := getattr(config.model, key)) != default and config.model.layer not in layers:
+            raise InputError(
+                f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
+                f"{' and '.join(layers)} only (got {json.dumps(value)})"
+            )
     for key, excluded in (("train.kernel", ("keras",)), ("model.layer", ("GRU", "SimpleRNN"))):
         if config.train.precision != "float32" and values[key] in excluded:
             raise InputError(

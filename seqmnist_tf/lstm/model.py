@@ -27,7 +27,10 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
     shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
     if config.model.layer != "LSTM":
         layer = make_layer(config, file)
-        return keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
+        model = keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
+        if config.model.layer == "GRU":
+            _set_initial_bias(config, layer.cell.bias)
+        return model
     units = config.model.hidden_size
     recipe: dict[str, Any] = {}
     dense: dict[str, Any] = {}
@@ -43,13 +46,20 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
             keras.layers.Dense(config.model.output_size, name="logits", **dense),
         ]
     )
-    bias = model.get_layer("lstm").cell.bias
-    bias.assign(initial_bias(config, keras.ops.convert_to_numpy(bias)))
+    _set_initial_bias(config, model.get_layer("lstm").cell.bias)
     return model
 
 
+def _set_initial_bias(config: Config, bias: keras.Variable) -> None:
+    bias.assign(initial_bias(config, keras.ops.convert_to_numpy(bias)))
+
+
 def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
-    """Return the LSTM's initial bias float32 (4 * units,), in the order of its gates: input, forget, candidate, output.
+    """Return the initial bias of an LSTM or a GRU in Keras's layout, float32.
+
+    An LSTM's is (4 * units,), in the order of its gates: input, forget, candidate, output. A GRU's is (2, 3 * units),
+    biases of input and of state: update, reset, candidate. Its update gate z has the part of the forget gate, for
+    h' = z h + (1 - z) candidate.
 
     Args:
         config: ``model.initializer``, ``model.forget_bias`` and ``train.seed`` are used.
@@ -61,12 +71,15 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
         bias = random.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
     bias = bias.astype(np.float32)
-    if config.model.forget_bias == "chrono":
-        # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
+    forget: Any = config.model.forget_bias
+    if forget == "chrono":  # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
         forget = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
-        bias[:units], bias[units : 2 * units] = -forget, forget
-    elif config.model.forget_bias is not None:
-        bias[units : 2 * units] = config.model.forget_bias
+    if forget is not None and config.model.layer == "GRU":
+        bias[0, :units] = forget
+    elif forget is not None:
+        bias[units : 2 * units] = forget
+        if config.model.forget_bias == "chrono":
+            bias[:units] = -forget
     return bias
 
 

@@ -75,7 +75,6 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
             optimizer = keras.optimizers.RMSprop(**shared)
     # Keras calls it at the end of fit, to copy the averages into the weights; swap_averages has put them there before.
     optimizer.finalize_variable_values = lambda variables: None
-    optimizer.exclude_from_weight_decay(var_names=["bias"])  # the gates' biases set how long memories last
     return optimizer
 
 
@@ -94,9 +93,13 @@ def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def compile_model(model: keras.Model, config: Config) -> None:
-    """Compile ``model`` with the loss on logits, the optimizer and the accuracy of a configuration."""
+    """Compile ``model``, which is built, with the loss on logits, the optimizer and the accuracy of a configuration."""
+    optimizer = build_optimizer(config)
+    # The gates' biases set how long memories last. A layer of one's own may name them as it likes: vectors are spared.
+    vectors = [weight for weight in model.trainable_weights if len(weight.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=vectors, var_names=["bias"])
     model.compile(
-        optimizer=build_optimizer(config),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,  # XLA is slower on CPUs and has other numerics

@@ -66,9 +66,10 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     difference = {
         key: value for key, value in cfg.flatten(layer.config).items() if value != cfg.flatten(first.config)[key]
     }
-    assert difference == {"model.layer": "GRU", "model.forget_bias": None}
-    assert layer.notes == (
-        'GRU: `model.forget_bias` is not applied to it and is left at its default, null (strong has "chrono").',
+    assert difference == {"model.layer": "GRU"} and layer.notes == ()
+    assert own.config.model.forget_bias is None
+    assert own.notes == (
+        'Layer: `model.forget_bias` is not applied to it and is left at its default, null (strong has "chrono").',
     )
 
 
@@ -76,8 +77,8 @@ def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
     _, layer = parse_arms(["original", "GRU"], {})
     assert (layer.config.model.initializer, layer.config.optimizer.bias_rate) == ("keras", 1)
     assert [note.split("`")[1] for note in layer.notes] == ["model.initializer", "optimizer.bias_rate"]
-    first, layer = parse_arms(["strong", "GRU"], {"model.forget_bias": 1.0})
-    assert (first.config.model.forget_bias, layer.config.model.forget_bias) == (1.0, None)
+    first, gru, layer = parse_arms(["strong", "GRU", "SimpleRNN"], {"model.forget_bias": 1.0})
+    assert [arm.config.model.forget_bias for arm in (first, gru, layer)] == [1.0, 1.0, None]
     assert layer.notes[0].endswith("(strong has 1.0).")
 
 

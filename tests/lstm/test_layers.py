@@ -126,9 +126,38 @@ def test_names_of_no_layer_are_refused(value: str) -> None:
 
 
 def test_keys_of_the_lstm_are_refused_for_other_layers() -> None:
-    for key, value in (("forget_bias", "chrono"), ("initializer", "torch")):
-        with pytest.raises(InputError, match=f"model.{key} must be .* with model.layer GRU"):
-            configure("GRU", **{f"model__{key}": value})
+    for key, value, layer in (("forget_bias", "chrono", "SimpleRNN"), ("initializer", "torch", "GRU")):
+        with pytest.raises(InputError, match=f"model.{key} must be .* with model.layer {layer}: it is for LSTM"):
+            configure(layer, **{f"model__{key}": value})
+
+
+def test_the_forget_bias_of_a_gru_is_that_of_its_update_gate() -> None:
+    for value in ("chrono", 2.5):
+        config = configure("GRU", model__hidden_size=256, model__forget_bias=value)
+        _, _, bias = build_model(config).layers[0].get_weights()
+        update, *rest = np.split(bias, 3, axis=1)
+        times = np.exp(update[0])
+        if value == "chrono":
+            assert times.min() >= 1 and times.max() <= 783 and times.mean() == pytest.approx(392, rel=0.1)
+        else:
+            assert (update[0] == 2.5).all()
+        assert not update[1].any() and not np.any(rest)
+    x = np.zeros((1, 50, 1), np.float32)  # the state is kept where the gate is open
+    layer = build_model(configure("GRU", model__forget_bias=100.0)).layers[0]
+    state = np.full((1, 6), 0.5, np.float32)
+    np.testing.assert_allclose(np.asarray(layer(x, initial_state=state)), state, atol=1e-6)
+
+
+def test_weight_decay_spares_the_vectors_of_a_layer_of_ones_own(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "name='kernel')", "name='kernel')\n        self.b = self.add_weight(shape=(self.units,), name='b')"
+    )
+    config = configure(f"{write(tmp_path, text)}:Last", optimizer__weight_decay=0.5)
+    model = build_model(config)
+    compile_model(model, config)
+    model.optimizer.build(model.trainable_variables)
+    decayed = {w.path.rpartition("/")[2]: model.optimizer._use_weight_decay(w) for w in model.layers[0].weights}
+    assert decayed == {"kernel": True, "b": False}
 
 
 @pytest.mark.parametrize(("layer", "units"), [("LSTM", 128), ("GRU", 147), ("SimpleRNN", 255)])
