@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import config as cfg
-from ..config import Config
+from ..config import OPTIONS, Config
 from ..system import InputError
 
 # Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
@@ -22,13 +22,13 @@ EDGE = 0.05  # a value within this share of a range's width, on its scale, from 
 DEFAULT_SPACE: dict[str, dict[str, Any]] = {
     "optimizer.name": {
         "choices": ["RMSProp", "Adam"],
-        "reason": "The published optimizer and the usual one; SGD needs learning rates beyond this range.",
+        "reason": "The original's optimizer and the usual one; SGD needs learning rates beyond this range.",
     },
     "optimizer.lr": {
         "low": 3e-4,
-        "high": 1e-2,
+        "high": 3e-2,
         "scale": "log",
-        "reason": "Below, an epoch moves too little to leave the plateau; above, single runs diverged.",
+        "reason": "Below, an epoch moves too little to leave the plateau; the presets have 0.001 to 0.02.",
     },
     "optimizer.rho": {
         "choices": [0.9, 0.99],
@@ -39,7 +39,7 @@ DEFAULT_SPACE: dict[str, dict[str, Any]] = {
         "low": 1e-8,
         "high": 1e-4,
         "scale": "log",
-        "reason": "From PyTorch's default up; gradients through 784 steps can be smaller than it.",
+        "reason": "Keras's default and around it, inside of the root; gradients through 784 steps can be smaller.",
     },
     "clipping": {
         "choices": [
@@ -48,18 +48,26 @@ DEFAULT_SPACE: dict[str, dict[str, Any]] = {
             {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 1.0},
             {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 0.1},
         ],
-        "reason": "By value as published, or by norm, which keeps the direction; loose and tight.",
+        "reason": "By value as in the original, or by norm, which keeps the direction; loose and tight.",
     },
-    "model.initializer": {"choices": ["keras", "torch"], "reason": "The two readings of the published recipe."},
+    "model.initializer": {"choices": ["keras", "torch"], "reason": "Keras's and PyTorch's."},
     "model.forget_bias": {
         "choices": [0, 1, "chrono"],
         "reason": "How long the initial memory lasts: some steps (0, 1), or up to all 784 (chrono).",
     },
     "optimizer.schedule": {
         "choices": ["constant", "cosine"],
-        "reason": "As published, or falling to 0 over the run.",
+        "reason": "As in the original, or falling to 0 over the run.",
     },
-    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the published 100: more steps, or less noise."},
+    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the original's 100: more steps, or less noise."},
+    "optimizer.weight_decay": {
+        "choices": [0, 0.01, 0.1],
+        "reason": "Against overfitting: none, as in the original, up to that of the preset strong.",
+    },
+    "train.recurrent_noise": {
+        "choices": [0, 0.03, 0.1],
+        "reason": "Against overfitting: none, as in the original, up to that of the preset strong.",
+    },
 }
 
 
@@ -108,7 +116,10 @@ class Dimension:
         return tuple(self.choices) or (self.low, self.high)
 
     def at_edge(self, value: Any) -> str | None:
-        """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None."""
+        """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None.
+
+        The lowest choice that the key allows is no edge: nothing is left to explore below it.
+        """
         if not self.choices:
             scale = math.log if self.log else float
             low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
@@ -118,7 +129,9 @@ class Dimension:
         if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
             return None
         in_order = sorted(numbers, key=lambda label: float(numbers[label]))
-        return "low" if value == in_order[0] else "high" if value == in_order[-1] else None
+        if value == in_order[0]:
+            return None if numbers[value] == OPTIONS[self.name].meta["low"] else "low"
+        return "high" if value == in_order[-1] else None
 
 
 def parse_space(document: Any) -> tuple[Dimension, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from seqmnist_tf.config import Config
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import PRESETS, Config
 from seqmnist_tf.system import InputError
 from seqmnist_tf.tune import DEFAULT_SPACE, Dimension, parse_space
 from seqmnist_tf.tune.space import apply_values, read_space
@@ -22,7 +23,16 @@ def test_the_default_has_a_reason_for_each_row() -> None:
     parsed = parse_space(DEFAULT_SPACE)
     assert all(len(row.reason) > 20 for row in parsed)
     asked = {"optimizer.lr", "optimizer.rho", "optimizer.epsilon", "clipping", "model.initializer", "model.forget_bias"}
-    assert {row.name for row in parsed} == asked | {"optimizer.name", "optimizer.schedule", "train.batch_size"}
+    asked |= {"optimizer.name", "optimizer.schedule", "train.batch_size"}
+    assert {row.name for row in parsed} == asked | {"optimizer.weight_decay", "train.recurrent_noise"}
+    recipes = [cfg.flatten(PRESETS[name].config) for name in ("baseline", "strong", "strong_permuted", "sprint")]
+    for row in parsed:  # the project's own recipes are in it, so that a search for another layer can find as much
+        for recipe in recipes:
+            if row.low is not None and row.high is not None:
+                assert row.low <= recipe[row.name] <= row.high, row.name
+            elif row.name in recipe:  # a forget bias of null is Keras's 1
+                value = 1 if recipe[row.name] is None else recipe[row.name]
+                assert {row.name: value} in row.choices.values(), row.name
     assert parse_space(json.loads(json.dumps(DEFAULT_SPACE))) == parsed
 
 
@@ -56,6 +66,8 @@ def test_edges() -> None:
     assert [linear.at_edge(value) for value in (0.51, 0.7, 0.89)] == ["low", None, "high"]
     assert [ordered.at_edge(value) for value in ("50", "100", "200")] == ["low", None, "high"]
     assert {words.at_edge(value) for value in ("0", '"chrono"')} == {None}
+    (noise,) = rows(train__recurrent_noise={"choices": [0, 0.03, 0.1]})
+    assert [noise.at_edge(value) for value in ("0", "0.03", "0.1")] == [None, None, "high"]  # below 0 there is nothing
 
 
 def test_a_range_of_whole_numbers() -> None:
