@@ -2,6 +2,7 @@ from .comparing import compare as compare
 from .comparison import ArmResult as ArmResult
 from .comparison import Comparison as Comparison
 from .comparison import PairResult as PairResult
+from .methods import describe_recipe as describe_recipe
 from .pairing import SeededRuns as SeededRuns
 from .pairing import pair_runs as pair_runs
 from .rows import escape_latex as escape_latex

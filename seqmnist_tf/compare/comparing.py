@@ -16,6 +16,7 @@ import numpy as np
 from ..config import OPTIONS, Config
 from ..lstm import choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
+from ..train import RunDirectory
 from .agreement import require_one_task
 from .arms import Arm, ArmWord, OwnLayer, parse_arms
 from .comparison import ArmResult, Comparison
@@ -211,9 +212,17 @@ def _read(
         # A layer that this comparison trains is the user's own; an existing run's was admitted when it was read.
         allowed = allow_code or arm.is_trained
         predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
-        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, noise=one.noise, notes=one.notes))
+        notes = (*one.notes, *_left_out(arm.name, folder, [outcome.config.train.seed for outcome in outcomes]))
+        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, noise=one.noise, notes=notes))
     _require_one_test_set(arms)
     return Comparison(tuple(arms), pair_results(arms), folder.path)
+
+
+def _left_out(name: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:
+    """Return a note on runs of an arm that diverged and are not compared: without them the arm looks better."""
+    runs = {seed: RunDirectory(path) for seed, path in folder.run_paths(name).items() if seed not in seeds}
+    diverged = [str(seed) for seed, run in runs.items() if (run.summary or {}).get("status") == "diverged"]
+    return [f"{name}: seed {', '.join(diverged)} diverged and is left out, which favours {name}."] if diverged else []
 
 
 def _require_one_test_set(arms: Sequence[ArmResult]) -> None:

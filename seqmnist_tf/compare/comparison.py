@@ -115,7 +115,7 @@ class PairResult:
         ci_95: its 95 % interval; None for fewer than two seeds.
         ci_method: ``BCa bootstrap`` or ``Student's t``.
         sign_flip_p: exact two-sided p; None for fewer than two seeds.
-        holm_p: the same after Holm's correction over all pairs with six seeds or more; None for fewer seeds.
+        holm_p: the same after Holm's correction over all pairs with six unequal seeds or more; None for fewer.
         mcnemar: per seed.
     """
 
@@ -135,6 +135,11 @@ class PairResult:
     def n(self) -> int:
         """Number of pairs."""
         return len(self.seeds)
+
+    @property
+    def unequal(self) -> int:
+        """Number of seeds whose accuracies differ. Only these have a sign: they decide how small the p can be."""
+        return sum(digits != 0 for digits in self.digits)
 
     @property
     def differences(self) -> list[float]:

@@ -59,10 +59,9 @@ def require_completed(planned: Sequence[PlannedRun]) -> None:
     """Raise RunError where a run has ended without a result."""
     for run in planned:
         if run.status != "completed":
-            seeds = ",".join(str(other.seed) for other in planned if other.arm == run.arm and other.seed != run.seed)
             raise RunError(
                 f"{run.path} is {run.status or 'not finished'} (see {run.log}): a comparison needs completed runs "
-                f"(change the recipe, or leave the seed out: --seeds {seeds or '...'})"
+                f"(change the recipe; to leave the seed out by --seeds would favour {run.arm}, and the report says so)"
             )
 
 

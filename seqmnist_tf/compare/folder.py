@@ -31,6 +31,11 @@ class ComparisonFolder:
         """Return the run directory of a trained run."""
         return self.path / arm / f"seed{seed}"
 
+    def run_paths(self, arm: str) -> dict[int, Path]:
+        """Return the run directories of an arm that are there, by seed."""
+        paths = {path.name.removeprefix("seed"): path for path in (self.path / arm).glob("seed*")}
+        return {int(seed): path for seed, path in sorted(paths.items()) if seed.isdecimal()}
+
     def layer_path(self, arm: str) -> Path:
         """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""
         return self.path / arm / LAYER_COPY

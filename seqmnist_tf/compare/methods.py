@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import NUM_TIMESTEPS, Config
 from .comparison import ArmResult, Comparison
-from .statistics import BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
+from .statistics import BCA, BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
 from .wording import count_of, seeds_needed, tested_pairs
 
 REFERENCES = {
@@ -36,10 +36,10 @@ REFERENCES = {
   title   = {Finding structure in time},
   journal = {Cognitive Science}, volume = {14}, number = {2}, pages = {179--211}, year = {1990}
 }""",
-    "arjovsky2016": """@inproceedings{arjovsky2016,
-  author    = {Arjovsky, Martin and Shah, Amar and Bengio, Yoshua},
-  title     = {Unitary evolution recurrent neural networks},
-  booktitle = {ICML}, year = {2016}
+    "wisdom2016": """@inproceedings{wisdom2016,
+  author    = {Wisdom, Scott and Powers, Thomas and Hershey, John R. and Le Roux, Jonathan and Atlas, Les},
+  title     = {Full-capacity unitary recurrent neural networks},
+  booktitle = {NIPS}, year = {2016}
 }""",
     "gu2022": """@inproceedings{gu2022,
   author    = {Gu, Albert and Goel, Karan and R{\\'e}, Christopher},
@@ -69,6 +69,16 @@ REFERENCES = {
   title   = {A simple sequentially rejective multiple test procedure},
   journal = {Scandinavian Journal of Statistics}, volume = {6}, number = {2}, pages = {65--70}, year = {1979}
 }""",
+    "tarone1990": """@article{tarone1990,
+  author  = {Tarone, Robert E.},
+  title   = {A modified {Bonferroni} method for discrete data},
+  journal = {Biometrics}, volume = {46}, number = {2}, pages = {515--522}, year = {1990}
+}""",
+    "student1908": """@article{student1908,
+  author  = {Student},
+  title   = {The probable error of a mean},
+  journal = {Biometrika}, volume = {6}, number = {1}, pages = {1--25}, year = {1908}
+}""",
     "efron1987": """@article{efron1987,
   author  = {Efron, Bradley},
   title   = {Better bootstrap confidence intervals},
@@ -82,7 +92,7 @@ REFERENCES = {
 }""",
 }
 LAYER_REFERENCES = {"LSTM": "hochreiter1997", "GRU": "cho2014", "SimpleRNN": "elman1990"}
-ORDER_REFERENCES = {"urnn92916": "arjovsky2016", "bit_reversal": "gu2022"}
+ORDER_REFERENCES = {"urnn92916": "wisdom2016", "bit_reversal": "gu2022"}
 
 
 def methods_paragraph(comparison: Comparison) -> str:
@@ -92,7 +102,7 @@ def methods_paragraph(comparison: Comparison) -> str:
     if any(arm.n > 1 for arm in arms):
         parts.append(
             "Accuracies are given as mean ± standard deviation over seeds, with a 95 % interval of the mean by "
-            "Student's t."
+            "Student's t, for these test images."
         )
     if any(pair.n > 1 for pair in comparison.pairs):
         parts.append(_tests(comparison))
@@ -107,12 +117,13 @@ def bibtex(comparison: Comparison) -> str:
     for arm in comparison.arms:
         config = arm.config
         keys += [LAYER_REFERENCES.get(config.model.layer, ""), ORDER_REFERENCES.get(config.task.permutation, "")]
-        keys += ["tallec2018"] * (config.model.forget_bias == "chrono")
+        keys += ["tallec2018"] * (config.model.forget_bias == "chrono") + ["student1908"] * (arm.n > 1)
         keys += ["jim1996"] * bool(arm.noise)
         keys += ["kingma2015"] * (config.optimizer.name == "Adam")
     if any(pair.n > 1 for pair in comparison.pairs):
         keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(comparison.pairs)) > 1)
-        keys += ["efron1987"] * any(pair.ci_method == "BCa bootstrap" for pair in comparison.pairs)
+        keys += ["efron1987"] * any(pair.ci_method == BCA for pair in comparison.pairs)
+        keys += ["tarone1990"] * any(pair.n > 1 and pair.holm_p is None for pair in comparison.pairs)
     return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
 
 
@@ -143,7 +154,7 @@ def _layer_name(config: Config) -> str:
 
 def _recipe(arms: Sequence[ArmResult]) -> str:
     """Return what the recipes of all arms have in common, and what each has beside it."""
-    parts = {arm.name: _recipe_parts(arm) for arm in arms}
+    parts = {arm.name: _recipe_parts(arm.config, arm.noise) for arm in arms}
     shared = [part for part in parts[arms[0].name] if all(part in others for others in parts.values())]
     sentences = [f"Training: {', '.join(shared)}."] if shared else []
     for name, own in parts.items():
@@ -152,8 +163,18 @@ def _recipe(arms: Sequence[ArmResult]) -> str:
     return " ".join(sentences)
 
 
-def _recipe_parts(arm: ArmResult) -> list[str]:
-    opt, train, model = arm.config.optimizer, arm.config.train, arm.config.model
+def describe_recipe(config: Config) -> str:
+    """Return how a configuration trains, in words: optimizer, batches, epochs, and all that is not left at a default.
+
+    Example:
+        >>> describe_recipe(Config())[:26]
+        'RMSProp, learning rate 0.0'
+    """
+    return ", ".join(_recipe_parts(config, config.train.recurrent_noise))
+
+
+def _recipe_parts(config: Config, noise: float) -> list[str]:
+    opt, train, model = config.optimizer, config.train, config.model
     parts = [
         f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}",
         f"batches of {train.batch_size}",
@@ -166,15 +187,15 @@ def _recipe_parts(arm: ArmResult) -> list[str]:
     if opt.grad_clip_value is not None:
         parts.append(f"gradient elements clipped to {opt.grad_clip_value:g}")
     parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
-    if arm.noise:
-        parts.append(f"noise of standard deviation {arm.noise:g} on recurrent weights")
+    if noise:
+        parts.append(f"noise of standard deviation {noise:g} on recurrent weights")
     if model.forget_bias == "chrono":
         parts.append("chrono initialisation")
     elif model.forget_bias is not None:
         parts.append(f"initial forget bias {model.forget_bias:g}")
     if model.initializer == "torch":
         parts.append("PyTorch's initial weights")
-    return parts + _rarer_parts(arm.config)
+    return parts + _rarer_parts(config)
 
 
 def _rarer_parts(config: Config) -> list[str]:
@@ -208,9 +229,9 @@ def _tests(comparison: Comparison) -> str:
     reference, pairs = comparison.arms[0].name, [pair for pair in comparison.pairs if pair.n > 1]
     sizes = [pair.n for pair in pairs]
     methods = []
-    if any(pair.ci_method == "BCa bootstrap" for pair in pairs):
+    if any(pair.ci_method == BCA for pair in pairs):
         methods.append(f"the BCa bootstrap over seeds ({RESAMPLES:,} resamples)")
-    if any(pair.ci_method != "BCa bootstrap" for pair in pairs):
+    if any(pair.ci_method != BCA for pair in pairs):
         methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
     flips = f"{FLIPS:,} random sign flips" if max(sizes) > ENUMERATED else "all sign flips, enumerated"
     tested = tested_pairs(pairs)

@@ -86,15 +86,15 @@ def _seeded(arm: ArmResult) -> SeededRuns:
 def pair_runs(experiments: Sequence[SeededRuns], total: int) -> tuple[PairResult, ...]:
     """Return each other experiment against the first, paired by seed, with Holm's correction over the pairs.
 
-    Experiments that have no seed in common with the first are left out. Pairs with so few seeds that their p cannot be
-    below 0.05 take no part in the correction: they cannot be a false discovery (Tarone 1990).
+    Experiments that have no seed in common with the first are left out. Pairs with so few unequal seeds that their p
+    cannot be below 0.05 take no part in the correction: they cannot be a false discovery (Tarone 1990).
 
     Args:
         experiments: at least one.
         total: number of test digits.
     """
     pairs = [pair for other in experiments[1:] if (pair := _pair(experiments[0], other, total)) is not None]
-    corrected = holm([pair.sign_flip_p if can_show(pair.n) else None for pair in pairs])
+    corrected = holm([pair.sign_flip_p if can_show(pair.unequal) else None for pair in pairs])
     return tuple(replace(pair, holm_p=p) for pair, p in zip(pairs, corrected, strict=True))
 
 

@@ -13,7 +13,7 @@ from .folder import ComparisonFolder
 from .methods import bibtex, methods_paragraph
 from .pictures import DPI_OF_PAPERS, draw_curves, draw_differences, draw_disagreements
 from .rows import latex_rows, markdown_rows
-from .statistics import Interval, smallest_sign_flip_p
+from .statistics import BCA, BOOTSTRAP_IS_NARROW, Interval, smallest_sign_flip_p
 from .wording import in_percent, mean_and_std, p_text, statements
 
 
@@ -133,7 +133,7 @@ def _pair_table(pairs: Sequence[PairResult]) -> str:
             pair.ci_method if pair.ci_95 else "",
             p_text(pair.sign_flip_p),
             p_text(pair.holm_p),
-            p_text(smallest_sign_flip_p(pair.n)),
+            p_text(smallest_sign_flip_p(pair.unequal) if pair.n > 1 else None),
         )
         for pair in pairs
     ]
@@ -143,11 +143,13 @@ def _pair_table(pairs: Sequence[PairResult]) -> str:
 def _explain_pairs(pairs: Sequence[PairResult]) -> str:
     if all(pair.n < 2 for pair in pairs):
         return "With one seed no test is made."
+    narrow = any(pair.ci_method == BCA and pair.n < BOOTSTRAP_IS_NARROW for pair in pairs)
+    bootstrap = " With so few seeds a bootstrap interval is too narrow: the p decides."
     short = any(pair.holm_p is None for pair in pairs)
     left_out = " Pairs where it is not below 0.05 are left out of Holm's correction."
     return (
         "Differences are paired by seed: seeds that both arms have. p is two-sided; the smallest p possible is that of "
-        f"differences which all have one sign.{left_out * short}"
+        f"differences which all have one sign; equal seeds have none.{bootstrap * narrow}{left_out * short}"
     )
 
 

@@ -14,6 +14,8 @@ from statsmodels.stats.multitest import multipletests
 CONFIDENCE = 0.95
 ALPHA = 0.05  # the p below which a report speaks of a difference
 BOOTSTRAP_FROM, RESAMPLES = 5, 9_999  # pairs from which the bootstrap is used, and its resamples
+BCA = "BCa bootstrap"
+BOOTSTRAP_IS_NARROW = 20  # pairs below which its interval holds the mean clearly less often than in 95 of 100 cases
 ENUMERATED = 20  # pairs up to which all sign flips are enumerated: 2 ** 20 of them
 FLIPS = 999_999  # random sign flips where there are more pairs
 
@@ -56,7 +58,8 @@ def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, 
     """Return the 95 % interval of a mean paired difference, and the name of its method.
 
     From five pairs on it is the bias-corrected and accelerated bootstrap (Efron 1987) with a fixed random state, below
-    Student's t.
+    Student's t. With few pairs a bootstrap is too narrow: with six normal differences it holds the mean in about 86 of
+    100 cases.
     """
     if len(differences) >= BOOTSTRAP_FROM and len(set(differences)) > 1:
         random = np.random.default_rng(0)
@@ -70,7 +73,7 @@ def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, 
         )
         low, high = (float(value) for value in result.confidence_interval)
         if math.isfinite(low) and math.isfinite(high):
-            return (low, high), "BCa bootstrap"
+            return (low, high), BCA
     return t_interval(differences), "Student's t"
 
 
@@ -106,19 +109,19 @@ def sign_flip_p(differences: Sequence[int]) -> float | None:
     return float(min(1.0, result.pvalue))
 
 
-def smallest_sign_flip_p(n: int) -> float | None:
-    """Return the smallest p that the sign-flip test can have with ``n`` pairs; None for fewer than two."""
-    return 2.0 ** (1 - n) if n >= 2 else None
+def smallest_sign_flip_p(n: int) -> float:
+    """Return the smallest p that the sign-flip test can have with ``n`` unequal pairs; 1 for fewer than two."""
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def can_show(n: int) -> bool:
-    """Return whether the sign-flip test of ``n`` pairs can have a p below 0.05, without any correction.
+    """Return whether the sign-flip test of ``n`` unequal pairs can have a p below 0.05, without any correction.
 
     Example:
         >>> can_show(5), can_show(6)
         (False, True)
     """
-    return (smallest_sign_flip_p(n) or 1.0) < ALPHA
+    return smallest_sign_flip_p(n) < ALPHA
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

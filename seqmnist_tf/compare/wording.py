@@ -85,18 +85,22 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     if pair.holm_p is not None and pair.holm_p < ALPHA:
         return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
     tested = tested_pairs(pairs)
+    if not pair.unequal:
+        return "No pair differs."
+    equal = pair.n - pair.unequal
+    seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
     if pair not in tested:
         return (
-            f"With {pair.n} seeds the p cannot be below {p_text(smallest_sign_flip_p(pair.n))}, so that no difference "
+            f"With {seeds} the p cannot be below {p_text(smallest_sign_flip_p(pair.unequal))}, so that no difference "
             f"can be shown; {seeds_needed(len(tested) + 1)} seeds can show one."
         )
     # Holm's factor of a pair is smallest where all pairs with more seeds, whose p can be smaller, come before it.
-    smallest = (smallest_sign_flip_p(pair.n) or 1.0) * sum(other.n <= pair.n for other in tested)
+    smallest = smallest_sign_flip_p(pair.unequal) * sum(other.unequal <= pair.unequal for other in tested)
     if smallest < ALPHA:
-        return "This is no evidence of a difference."
+        return "No difference is shown at the 5 % level."
     subject = f"and {len(tested)} pairs the corrected p" if len(tested) > 1 else "the p"
     return (
-        f"With {pair.n} seeds {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
+        f"With {seeds} {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
         f"shown; {seeds_needed(len(tested))} seeds can show one."
     )
 

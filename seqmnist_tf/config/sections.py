@@ -124,7 +124,7 @@ class Task:
     permutation: str = option(
         "none",
         "Pixel order.",
-        details="none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Arjovsky et al. 2016). "
+        details="none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Wisdom et al. 2016). "
         "bit_reversal: as in HiPPO and S4. seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
         choices=("none", "urnn92916", "bit_reversal"),
         pattern=r"seed:\d{1,10}|file:.+",

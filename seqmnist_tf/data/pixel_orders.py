@@ -28,7 +28,7 @@ def pixel_order(permutation: str) -> np.ndarray:
     """
     permutation = check_permutation(permutation)
     if permutation == "urnn92916":
-        # The seed of the unitary RNN experiments (Arjovsky, Shah & Bengio 2016) and of many papers after them.
+        # The seed in the code of the full-capacity unitary RNNs (Wisdom et al. 2016), and of many papers after them.
         permutation = "seed:92916"
     if permutation == "bit_reversal":
         # As HiPPO and S4: the bit reversal of 1024 positions, of which those below 784 remain.

@@ -13,7 +13,8 @@ from .records import Record, read_records
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
 PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
-LIKE_THE_ORIGINAL = ("original", "baseline")  # names of the experiments that the original's accuracy is held against
+BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
+LIKE_THE_ORIGINAL = ("original", BASELINE)  # names of the experiments that the original's accuracy is held against
 QUICK_START = "quickstart"  # name of the experiment that the README's first command runs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..compare import escape_latex, task_name
+from ..compare import describe_recipe, escape_latex, task_name
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
@@ -16,8 +16,8 @@ COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
 @document_section("rows_to_paste")
 def rows_to_paste(board: Board) -> str:
-    """One row per experiment, in Markdown and in LaTeX."""
-    rows, latex = [], []
+    """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
+    rows, latex, recipes = [], [], []
     for name, records in board.records.items():
         over_seeds, config = Statistics.from_records(records), records[0].config
         task = task_name(config.task.permutation)
@@ -30,8 +30,10 @@ def rows_to_paste(board: Board) -> str:
         source = rf"(seqmnist\_tf, \texttt{{{escape_latex(name)}}})"
         cells = [f"{escape_latex(model)} {source}", escape_latex(task), parameters, training, f"${accuracy}$"]
         latex.append(" & ".join([*cells, str(over_seeds.n)]) + r" \\")
+        recipes.append(wrap_text(f"`{name}`: {describe_recipe(config)}.", "- ", "  "))
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
-    return "\n".join(["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"])
+    tables = ["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"]
+    return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
 
 
 @document_section("original")
@@ -85,8 +87,8 @@ def literature_table(board: Board) -> str:
     accuracies, spreads = [row["smnist"] for row in similar], sum("spread" in row for row in similar)
     text = (
         f"The accuracies of one model, an LSTM of {least} to {most} units, range from {min(accuracies)} to "
-        f"{max(accuracies)} %. Of these {len(similar)} accuracies, {spreads} {'has' if spreads == 1 else 'have'} a "
-        "spread over runs."
+        f"{max(accuracies)} %. Of these {len(similar)} accuracies, from {len({row['source'] for row in similar})} "
+        f"sources, {spreads} {'has' if spreads == 1 else 'have'} a spread over runs."
     )
     return markdown_table(head, rows) + "\n\n" + wrap_text(text)
 

@@ -30,7 +30,7 @@ def cost_table(board: Board) -> str:
             per_epoch = f"{statistics.median(seconds):.0f} ({min(seconds):.0f})"
             rows.append([f"`{name}`", seeds, per_epoch, f"{minutes:.0f}", machine])
     return markdown_table(
-        ["run", ">seeds", ">seconds per epoch: median (minimum)", ">minutes per run", "machine"], rows
+        ["experiment", ">seeds", ">seconds per epoch: median (minimum)", ">minutes per run", "machine"], rows
     )
 
 
@@ -43,16 +43,17 @@ def targets_table(board: Board) -> str:
         for name, records in board.records.items()
         if any(record.epochs_to(targets[0]) for record in records)
     }
-    head = ["run", ">seeds"]
+    head = ["experiment", ">seeds"]
     for target in targets:
-        head += [f">first epoch at {percent(target)} %", ">minutes"]
+        head += [f">first epoch at {percent(target)} %", ">minutes", ">seeds that end there"]
     rows = []
     for name, records in reached.items():
         row: list[Any] = [f"`{name}`", len(records)]
         for target in targets:
             epochs = [record.epochs_to(target) for record in records]
             minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
-            row += [epoch_range(epochs), _number_range(minutes)]
+            ends = sum(record.accuracy >= target for record in records)
+            row += [epoch_range(epochs), _number_range(minutes), f"{ends} of {len(records)}"]
         rows.append(row)
     return markdown_table(head, rows)
 

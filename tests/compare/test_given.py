@@ -73,7 +73,7 @@ def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Pa
     assert (pair.seeds, pair.digits, pair.sign_flip_p) == ((0, 1, 2, 3, 4, 5), (0,) * 6, 1.0)
     assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9)
     assert {m.p for m in pair.mcnemar} == {1.0}
-    assert "no evidence of a difference" in comparison.statements[-1]
+    assert comparison.statements[-1].endswith("sign-flip p = 1.0000. No pair differs.")
     some = compare(["a", "b"], seeds="4,2", directory="some")
     assert (some.arms[0].seeds, some.arms[1].seeds, some.pairs[0].seeds) == ((2, 4), (2, 4), (2, 4))
 
@@ -131,12 +131,15 @@ def test_holm_corrects_over_the_pairs_that_are_tested(in_tmp: Path) -> None:
     make_arm(in_tmp / "d", dict.fromkeys(range(9), 19))
     comparison = compare(["a", "b", "c"], directory="out")
     assert comparison.pairs[1].sign_flip_p is None
-    assert comparison.statements[3].endswith("sign-flip p = 1.0000. This is no evidence of a difference.")
+    assert comparison.statements[3].endswith("sign-flip p = 1.0000. No difference is shown at the 5 % level.")
     report = (in_tmp / "out/report.md").read_text()
     assert "Holm" not in report.split("## Methods")[1] and "fewer than 5 pairs" not in report
     comparison = compare(["a", "b", "d"], directory="both")
     assert comparison.pairs[0].holm_p == 1.0 and comparison.pairs[1].holm_p == 4 / 2**9
-    assert comparison.statements[3].endswith("This is no evidence of a difference.")  # 0.0312 stays possible beside d
+    assert comparison.statements[3].endswith(
+        "No difference is shown at the 5 % level."
+    )  # 0.0312 stays possible beside d
+    assert comparison.statements[4].endswith("d is worse than a on this task.")
 
 
 def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) -> None:
@@ -144,15 +147,18 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) 
     make_arm(in_tmp / "b", dict.fromkeys(range(6), 22))
     make_arm(in_tmp / "c", dict.fromkeys(range(5), 22))
     make_arm(in_tmp / "d", dict.fromkeys(range(2), 12))
-    comparison = compare(["a", "b", "c", "d"], directory="out")
-    assert [pair.sign_flip_p for pair in comparison.pairs] == [0.03125, 0.0625, 0.5]
-    assert [pair.holm_p for pair in comparison.pairs] == [0.03125, None, None]
-    assert comparison.statements[4].endswith("sign-flip p = 0.0312. b is better than a on this task.")
-    assert comparison.statements[5].endswith(
+    make_arm(in_tmp / "e", {0: 20, **dict.fromkeys(range(1, 6), 22)})
+    comparison = compare(["a", "b", "c", "d", "e"], directory="out")
+    assert [pair.sign_flip_p for pair in comparison.pairs] == [0.03125, 0.0625, 0.5, 0.0625]
+    assert [pair.holm_p for pair in comparison.pairs] == [0.03125, None, None, None]
+    assert comparison.statements[5].endswith("sign-flip p = 0.0312. b is better than a on this task.")
+    assert comparison.statements[6].endswith(
         "sign-flip p = 0.0625. With 5 seeds the p cannot be below 0.0625, so that no difference can be shown; 7 seeds "
         "can show one."
     )
+    assert "With 6 seeds, 1 of them equal, the p cannot be below 0.0625" in comparison.statements[8]
     report = (in_tmp / "out/report.md").read_text()
+    assert "@article{tarone1990" in report and "@article{student1908" in report
     assert "Pairs where it is not below 0.05 are left out of Holm's correction." in report
     assert "left out of" not in compare(["a", "b"], directory="two").markdown
     assert comparison.to_json()["pairs"][2]["holm_p"] is None

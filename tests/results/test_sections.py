@@ -52,14 +52,16 @@ def test_sections_say_what_records_say(published: Path) -> None:
     first, second = board.records["strong"]
     mean = 100 * (first.correct + second.correct) / 2 / NUM_TEST
     headline = " ".join(render_section("headline", board).split())
-    assert f"classifies **{mean:.2f} ± " in headline
+    assert f"Trained with the preset `strong`, it classifies **{mean:.2f} ± " in headline
     assert " %** of the 10,000 test digits correctly (mean ± standard deviation of 2 seeds)" in headline
     assert f"| `strong` | sMNIST | 2 | **{mean:.2f} ± " in render_section("summary", board)
     for record in (first, second):
         row = f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} ("
         assert row in render_section("runs", board)
     row = rf"\texttt{{strong}}) & sMNIST & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm "
-    assert row in render_section("rows_to_paste", board)
+    rows = render_section("rows_to_paste", board)
+    assert row in rows
+    assert "- `strong`: Adam, learning rate 0.01" in " ".join(rows.split()) and "chrono initialisation" in rows
     exported = " ".join(render_section("exported", board).split())
     assert "`strong`, seed 0 ([record](results/strong/seed0))" in exported
     assert f"classifies **{first.correct:,}** of the 10,000 test digits correctly" in exported
@@ -73,8 +75,9 @@ def test_the_headline_has_both_tasks(published: Path) -> None:
     board.records[PERMUTED] = [dataclasses.replace(records[0], name=PERMUTED, config=config)]
     headline = " ".join(render_section("headline", board).split())
     share = f"{records[0].correct / 100:.2f}"
-    assert f", and **{share} %** with permuted pixels (`urnn92916`; one seed)" in headline
+    assert f"; with permuted pixels (`urnn92916`, preset `{PERMUTED}`), **{share} %** (one seed)." in headline
     assert f"| `{PERMUTED}` | psMNIST (urnn92916) | 1 | **{share}** |" in render_section("summary", board)
+    assert render_section("summary", board).count(" (images) |") == 1
     said = " ".join(render_section("seeds", board).split())
     assert f"One seed says nothing about the spread: `{PERMUTED}`." in said
     assert f"`{PERMUTED}` against" not in said  # another task
@@ -88,7 +91,9 @@ def test_the_time_to_an_accuracy(published: Path) -> None:
         for epoch, row in enumerate(record.history, 1):
             row.update(test_accuracy=0.985 if epoch >= number else 0.5, seconds=90.0)
     second.history[1]["test_accuracy"] = 0.99
-    assert "| `strong` | 2 | 1 to 2 | 2 to 3 | 2 (1 of 2 seeds never) | 3 |" in render_section("targets", board)
+    assert "| `strong` | 2 | 1 to 2 | 2 to 3 | 0 of 2 | 2 (1 of 2 seeds never) | 3 | 0 of 2 |" in render_section(
+        "targets", board
+    )
 
 
 def test_what_the_seeds_say(published: Path) -> None:
@@ -101,7 +106,7 @@ def test_what_the_seeds_say(published: Path) -> None:
     assert f"{most - least:,} digits between the best and the worst seed" in said
     assert "The original's 98.38 % is one run. It is above all of our 2 seeds of `baseline`, whose mean is" in said
     assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
-    assert "With 2 seeds the p cannot be below 0.5000" in said
+    assert "sign-flip p = 1.0000. No pair differs." in said
     board.records["baseline"] = board.records["baseline"][:1]
     said = " ".join(render_section("seeds", board).split())
     assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
