@@ -7,7 +7,7 @@ An experiment is a value: a configuration goes in, a run directory comes out. ::
 
     config = seqmnist_tf.preset("quickstart")                                    # a frozen configuration
     config = replace(config, train=replace(config.train, seed=1))
-    summary = seqmnist_tf.train(config, "runs/mine")                             # some minutes
+    summary = seqmnist_tf.train(config, "runs/mine")                             # a few minutes
     print(summary["final"]["test_accuracy"], seqmnist_tf.load_run("runs/mine").history()[-1])
     print(seqmnist_tf.evaluate("runs/mine").to_text())
 

@@ -28,7 +28,7 @@ USAGE = "\n".join(
         "",
         *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
         "",
-        "Each command has --help. A first run of some minutes: seqmnist train quickstart",
+        "Each command has --help. A first run of a few minutes: seqmnist train quickstart",
     ]
 )
 

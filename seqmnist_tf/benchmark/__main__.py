@@ -32,9 +32,9 @@ def main(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.benchmark",
         description="training: a training step and an evaluation of the baseline: stock Keras, jit_compile, the\n"
-        "native kernel; PyTorch and JAX where the extra `bench` is installed. Some four minutes; more with --scaling.\n"
+        "native kernel; PyTorch and JAX where the extra `bench` is installed. Four minutes; more with --scaling.\n"
         "serving: the newest exported version beside stock model.export(), and the local server under load.\n"
-        "Some two minutes.",
+        "Two minutes.",
     )
     parser.add_argument("subject", nargs="?", choices=("training", "serving"), default="training")
     parser.add_argument(

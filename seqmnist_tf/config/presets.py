@@ -36,8 +36,8 @@ _STRONG = replace(
 PRESETS: dict[str, Preset] = {
     "baseline": Preset(
         _BASELINE,
-        "the published recipe: RMSprop, lr 0.001, clipvalue 1, 100 epochs",
-        "The published recipe in Keras. Settings named in the published block are used as given (RMSprop, lr 0.001, "
+        "the original's recipe: RMSprop, lr 0.001, clipvalue 1, 100 epochs",
+        "The original's recipe in Keras. Settings named in its configuration are used as given (RMSprop, lr 0.001, "
         "clipvalue 1, batch 100, 100 epochs); everything else is Keras's default. The images come in published order "
         "every epoch, as in the original's loader. The first epochs are a plateau at chance. [Reproducing the "
         "original](docs/original.md) has other readings of the block.",
@@ -58,10 +58,10 @@ PRESETS: dict[str, Preset] = {
             model=Model(initializer="torch"),
             optimizer=Optimizer(rho=0.99, epsilon=1e-8, epsilon_placement="outside", bias_rate=2.0),
         ),
-        "the original's run in PyTorch, step for step",
-        "The published recipe as PyTorch runs it, on which the original ran: PyTorch's initial weights, RMSprop with "
-        "rho 0.99 and an epsilon of 1e-8 outside of the root, and its LSTM's two bias vectors, whose sum moves at "
-        "twice the rate.",
+        "the original's recipe as PyTorch computes it, step for step",
+        "The original's recipe with PyTorch's defaults, because it was written in PyTorch: PyTorch's initial weights; "
+        "RMSprop with rho 0.99 and an epsilon of 1e-8 outside of the root; and twice the learning rate for the LSTM's "
+        "bias, because PyTorch's LSTM has two bias vectors, whose sum moves twice as far in each step.",
     ),
     "strong": Preset(
         _STRONG,

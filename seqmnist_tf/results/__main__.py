@@ -102,7 +102,7 @@ def _add(argv: list[str]) -> int:
 
 
 def _add_allow_code(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow-code", action="store_true", help="run the code of layers that runs brought along")
+    parser.add_argument("--allow-code", action="store_true", help="run the code of the records' own layers (layer.py)")
 
 
 def _require_clone() -> None:

@@ -74,10 +74,13 @@ def make_parser() -> system.Parser:
         type=float,
         default=30.0,
         metavar="MINUTES",
-        help="a worker that is missing for so long loses its trial to another; a chief is waited for as long (30)",
+        help="until another worker takes over a missing worker's trial, and workers give up a missing chief (30)",
     )
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
-    parser.epilog = f"search space (--space FILE replaces it):\n{rows}\n\n{parser.epilog}"
+    parser.epilog = (
+        f"search space (--space FILE replaces it):\n{rows}\n\nIn a search, test.enabled is false, and "
+        f"task.validation_size is {VALIDATION_SIZE:,} if it is not given.\n\n{parser.epilog}"
+    )
     return parser
 
 

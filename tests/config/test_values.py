@@ -12,6 +12,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.system import InputError
+from tests.toy import ROOT
 
 # The block as the original project's README prints it: no outer braces, and commas after last entries.
 UPSTREAM_BLOCK = """
@@ -41,6 +42,12 @@ def write(folder: Path, text: str) -> Path:
 
 def test_upstreams_block_is_the_baseline(tmp_path: Path) -> None:
     assert cfg.read_config(write(tmp_path, UPSTREAM_BLOCK)) == cfg.preset("baseline")
+    page = (ROOT / "docs/original.md").read_text()
+    block = page.split("```json\n")[1].split("```")[0]
+    assert cfg.read_config(write(tmp_path, block)) == cfg.preset("baseline")
+    given = {(section, key) for section, keys in json.loads(block).items() for key in keys}
+    assert all(f'"{section}"' in UPSTREAM_BLOCK and f'"{key}"' in UPSTREAM_BLOCK for section, key in given)
+    assert len(given) == UPSTREAM_BLOCK.count('": ') - 6  # six sections
 
 
 def test_upstreams_block_as_plain_json_reads_the_same(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import seqmnist_tf
 from seqmnist_tf import config as cfg
@@ -48,6 +49,7 @@ WITH_PYTHON = {
     "docs/house.md",
     "docs/plain_keras.md",
     "docs/results.md",
+    "docs/serving.md",
     "docs/speed.md",
     "export/README.md",
 }
@@ -156,7 +158,7 @@ def test_readme_shows_every_command() -> None:
 
 def test_the_search_space_can_be_searched() -> None:
     blocks = {path: fenced_blocks("json", text) for path, text in DOCUMENTS.items()}
-    assert [path for path, found in blocks.items() if found] == ["docs/searching.md"]
+    assert [path for path, found in blocks.items() if found] == ["docs/original.md", "docs/searching.md"]
     (block,) = blocks["docs/searching.md"]
     assert len(parse_space(json.loads(block))) == 3
 
@@ -265,8 +267,17 @@ def test_the_python_lines_train_and_the_run_leaves_the_documented_files(
     assert ast.literal_eval(printed[1])["epoch"] == 3
 
     documented = {row[0].strip("`/") for row in table_rows("docs/training.md", "file")}
-    files = {path.name for path in (in_tmp / "runs" / "mine").iterdir() if not path.name.startswith(".")}
+    files = {path.name for path in (in_tmp / "runs" / "python").iterdir() if not path.name.startswith(".")}
     assert documented == files | {"wandb", "tensorboard", "layer.py"}  # which this run does not have
+
+
+def test_the_lines_of_serving_write_a_picture_of_a_test_image(in_tmp: Path, toy: None) -> None:
+    exec(python_block("docs/serving.md"), {})
+    with Image.open("digit.png") as picture:
+        written = np.asarray(picture)
+    (_, (images, _)) = seqmnist_tf.load_sequences(normalization="unit", limit_test=1)
+    assert written.shape == (28, 28) and written.max() > 0
+    assert np.array_equal(written, np.round(255 * images.reshape(28, 28)))
 
 
 def test_the_door_is_documented() -> None:

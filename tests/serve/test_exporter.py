@@ -306,7 +306,7 @@ def test_export_says_what_it_does_and_what_it_exported(command: Callable[..., Re
     result = command(main, "run", "--export-dir", "my versions")
     assert (result.status, result.out) == (0, "my versions/1\n")
     assert result.err.splitlines() == [
-        "exporting run: some half a minute",
+        "exporting run: about half a minute",
         "loading the model of run",
         "writing version 1",
         "comparing 5 signatures with the Keras model on 33 digits",
