@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.runs import TOTAL, completed_run, some_right
 from tests.conftest import Result
+from tests.results.files import change_json
 
 Call = Callable[..., Result]
 ACCURACIES = {0: 20, 1: 21, 2: 19, 3: 22, 4: 20, 5: 18}
@@ -63,6 +65,25 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
     before = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir()}
     assert command(compare_main, "a", "b", "--dir=out").status == 0
     assert {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "computed"),
+    [
+        ({"kernel": "native-avx2"}, "a: keras on toy; b: keras, native-avx2 on toy"),
+        ({"machine": {"processor": "another"}}, "a: keras on toy; b: keras on another, toy"),
+    ],
+)
+def test_seconds_of_other_kernels_or_machines_are_said_not_to_compare(
+    changed: dict[str, Any], computed: str, in_tmp: Path
+) -> None:
+    make_arm(in_tmp / "a", {0: 20, 1: 20})
+    make_arm(in_tmp / "b", {0: 21, 1: 21}, optimizer__lr=0.5)
+    assert "Seconds per epoch do not compare" not in compare(["a", "b"], directory="out").markdown
+    change_json(next(in_tmp.glob("b/*/environment.json")), lambda d: d.update(changed))
+    note = f"- Seconds per epoch do not compare the layers: they were measured with {computed}."
+    assert note in compare(["a", "b"], directory="out").markdown.splitlines()
+    assert note in (in_tmp / "out/report.md").read_text().splitlines()
 
 
 def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Path) -> None:

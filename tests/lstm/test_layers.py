@@ -101,6 +101,14 @@ BAD = {
         "Last",
         "must save and load as a Keras layer",
     ),
+    "a lost argument": (
+        GOOD.replace("self, units, **kwargs", "self, units, scale=1.0, **kwargs")
+        .replace("self.units = units\n", "self.units, self.scale = units, scale\n")
+        .replace("ops.matmul(", "self.scale * ops.matmul(")
+        + "def f(units):\n    return Last(units, scale=2.0)\n",
+        "f",
+        "must give the same output after it was saved and loaded",
+    ),
 }
 
 

@@ -227,6 +227,37 @@ def test_torch_rmsprop_over_several_steps_with_momentum() -> None:
     assert w[2] != 0
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("SGD", {"momentum": 0.8}),
+        ("Adam", {"beta_1": 0.6, "beta_2": 0.95, "epsilon": 0.003}),
+        ("RMSProp", {"rho": 0.7, "momentum": 0.8, "epsilon": 0.003}),
+    ],
+)
+def test_the_keys_of_an_optimizer_act_over_several_steps(name: str, keys: dict[str, float]) -> None:
+    values = {f"optimizer__{key}": value for key, value in keys.items()}
+    optimizer = build_optimizer(configure(optimizer__name=name, optimizer__lr=0.01, **values))
+    variable = keras.Variable(np.zeros(4, np.float32))
+    gradients = np.random.RandomState(0).standard_normal((5, 4)) * [1, 1e-1, 1e-2, 0]
+    w = v = m = np.zeros(4)
+    for step, g in enumerate(gradients, 1):
+        optimizer.apply([tf.constant(g, tf.float32)], [variable])
+        if name == "SGD":
+            m = 0.8 * m - 0.01 * g
+            w = w + m
+        elif name == "Adam":
+            m = 0.6 * m + 0.4 * g
+            v = 0.95 * v + 0.05 * g**2
+            w = w - 0.01 * (1 - 0.95**step) ** 0.5 / (1 - 0.6**step) * m / (np.sqrt(v) + 0.003)
+        else:
+            v = 0.7 * v + 0.3 * g**2
+            m = 0.8 * m + 0.01 * g / np.sqrt(v + 0.003)
+            w = w - m
+    np.testing.assert_allclose(np.asarray(variable), w, rtol=1e-4)
+    assert w[2] != 0
+
+
 def test_weight_decay_is_decoupled_and_spares_biases() -> None:
     plain, decayed = (
         one_step(configure(optimizer__name="SGD", optimizer__lr=0.1, optimizer__weight_decay=decay))
@@ -265,6 +296,20 @@ def test_the_measured_model_trains_the_layers_of_its_source() -> None:
     measured.train_on_batch(*toy_batch())
     assert not np.array_equal(before[1], model.get_weights()[1])
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), measured.get_weights(), strict=True))
+
+
+def test_a_step_measures_the_accuracy_before_it_and_the_weights_after_it() -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=10.0)
+    model = MeasuredSequential.of(build_model(config), Kernel(None))
+    compile_model(model, config)
+    x, _ = toy_batch(8)
+    before = model(x).numpy().argmax(axis=1)
+    labels = np.where(np.arange(8) < 5, before, (before + 1) % 10).astype(np.int32)
+    logs = model.train_on_batch(x, labels, return_dict=True)
+    assert float(logs["accuracy"]) == 5 / 8
+    assert np.mean(model(x).numpy().argmax(axis=1) == labels) != 5 / 8
+    norm = np.sqrt(sum((w.astype(np.float64) ** 2).sum() for w in model.get_weights()))
+    assert float(logs["weight_norm"]) == pytest.approx(norm, rel=1e-5)
 
 
 @pytest.mark.parametrize("n", [4, 9])

@@ -478,6 +478,18 @@ def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
     return lstm(x, mask=tf.ones(x.shape[:2], tf.bool))
 
 
+def from_a_state(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
+    return lstm(x, initial_state=[tf.ones((x.shape[0], lstm.units)), -tf.ones((x.shape[0], lstm.units))])
+
+
+def twice(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
+    """Return the states of the second of two calls, the first of which begins with zeros."""
+    if lstm.built:
+        lstm.reset_state()
+    lstm(x)
+    return lstm(x)
+
+
 @pytest.mark.parametrize(
     ("options", "shape", "call", "reason"),
     [
@@ -488,7 +500,9 @@ def masked(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
         ({"recurrent_dropout": 0.1}, (3, 20, 1), None, "recurrent_dropout is 0.1"),
         ({"return_state": True}, (3, 20, 1), None, "return_state is True"),
         ({"go_backwards": True}, (3, 20, 1), None, "go_backwards is True"),
+        ({"stateful": True}, (3, 20, 1), twice, "stateful is True"),
         ({}, (3, 20, 2), masked, "an initial state or a mask is given"),
+        ({}, (3, 20, 1), from_a_state, "an initial state or a mask is given"),
         ({"dtype": "float64"}, (3, 20, 1), None, "float64"),
     ],
 )

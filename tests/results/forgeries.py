@@ -146,8 +146,22 @@ def other_prediction(path: Path) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
-def other_probability(path: Path) -> None:
-    path.write_text(re.sub(r"(?m)^(7,\d,\d),.*$", r"\1,0.777", path.read_text()))
+def other_probability(number: int) -> Callable[[Path], Any]:
+    """Return a change of the probability of one row."""
+    return lambda path: path.write_text(re.sub(rf"(?m)^({number},\d,\d),.*$", r"\1,0.777", path.read_text()))
+
+
+def one_digit_more(path: Path) -> None:
+    """Raise the count of the last epoch, and leave out the table: no file contradicts another."""
+
+    def raise_count(document: Any) -> None:
+        final = document["final"]
+        final["test_correct"] += 1
+        final["test_accuracy"] = final["test_correct"] / final["test_total"]
+        row(1, test_accuracy=final["test_accuracy"])(path.with_name("history.jsonl"))
+
+    change_json(path, raise_count)
+    path.with_name("predictions.csv").unlink()
 
 
 def other_labels(path: Path) -> None:
@@ -313,7 +327,7 @@ MODEL = [
     Forgery("cut", "model.keras", lambda path: path.write_bytes(path.read_bytes()[:1000]), "give a whole Keras model"),
     Forgery("missing", "model.keras", Path.unlink, "has no model.keras|model.keras is missing"),
     Forgery("table's count", "predictions.csv", other_prediction, "correct predictions (summary.json says"),
-    Forgery("table's probability", "predictions.csv", other_probability, "is not what model.keras gives for 1 of"),
+    Forgery("table's probability", "predictions.csv", other_probability(7), "is not what model.keras gives for 1 of"),
     Forgery("table's labels", "predictions.csv", other_labels, "does not have the labels of the test images"),
     Forgery("table's head", "predictions.csv", replace("index", "number"), "its first line must be"),
     Forgery("table's order", "predictions.csv", replace(r"\n5,", "\n6,"), "in their order"),
@@ -321,6 +335,15 @@ MODEL = [
     Forgery(
         "table's NaN", "predictions.csv", replace(r"\n5,(\d),(\d),.*", "\n5,1,2,nan"), "probabilities must be 0.1 to 1"
     ),
+    # The model on all images finds these, not on the first of them alone.
+    Forgery(
+        "table's late row",
+        "predictions.csv",
+        other_probability(9000),
+        "is not what model.keras gives for 1 of 10,000",
+        checked=False,
+    ),
+    Forgery("a digit more", "summary.json", one_digit_more, "test digits correctly (summary.json says", checked=False),
 ]
 
 FILES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifes
 from seqmnist_tf.results.records import read_records
 from tests.conftest import Result
 from tests.results.files import change_json, content
-from tests.results.forgeries import FORGERIES, Forgery
+from tests.results.forgeries import FORGERIES, Forgery, row
 
 RESULTS = Path("results")
 
@@ -97,6 +98,24 @@ def test_a_model_is_not_published_under_two_seeds(published: Path) -> None:
     assert verify.all_model_problems(read_records(RESULTS)["strong"]) == [
         "results/strong/seed1: its model is of results/strong/seed0, which has another seed"
     ]
+
+
+def test_a_model_is_not_added_under_a_second_seed(
+    command: Callable[..., Result], runs: list[Path], published: Path
+) -> None:
+    shutil.rmtree(RESULTS / "strong" / "seed1")
+    write_manifest(RESULTS, {path: h for path, h in read_manifest(RESULTS).items() if "seed1" not in path})
+    run = published / "run"
+    shutil.copytree(runs[1], run)
+    for file in ("model.keras", "predictions.csv"):
+        shutil.copy(runs[0] / file, run / file)
+    final = json.loads((runs[0] / "summary.json").read_text())["final"]
+    change_json(run / "summary.json", lambda d: d.update(final=final))
+    row(1, test_loss=final["test_loss"], test_accuracy=final["test_accuracy"])(run / "history.jsonl")
+    before = content(published)
+    refused = command(main, "add", "run", "--name", "strong")
+    assert refused.status == 2 and "its model is of results/strong/seed0, which has another seed" in refused.err
+    assert content(published) == before
 
 
 def test_a_history_is_not_published_under_two_seeds(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare.command_line import resume_command, train_command
 from seqmnist_tf.results import clone as git_clone
+from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
 from seqmnist_tf.results.public_files import public_files
@@ -91,6 +93,56 @@ def test_commits_of_before_recorded_no_hash(published: Path, tmp_path: Path) -> 
     for name in ("predictions.csv", "record.json"):
         (SEED1 / name).unlink()
     assert record_problems(SEED1, old) == []
+
+
+def test_the_parts_of_a_run_are_of_one_commit_and_one_code(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "own")
+    own = tmp_path / "own"
+    (own / "seqmnist_tf").mkdir()
+    parts: list[dict[str, Any]] = []
+    for number, code in enumerate(("1", "1", "2")):
+        (own / "seqmnist_tf" / "__init__.py").write_text(code)
+        git(own, "add", ".")
+        git(own, "commit", "-q", "--allow-empty", "-m", "some")
+        git(own, "tag", f"v1.0.{number}")
+        parts.append(
+            {
+                "git": {"commit": git(own, "rev-parse", "HEAD"), "dirty": False},
+                "sources": hash_sources({"seqmnist_tf/__init__.py": code.encode()}),
+                "versions": {"seqmnist_tf": f"1.0.{number}"},
+            }
+        )
+    released = [{**part, "git": {"commit": None, "dirty": None}} for part in parts]
+    one_commit = "its parts must be trained from one commit (they differ)"
+    one_code = "its parts must be trained by one code (sources in environment.json differ)"
+    for first, resumed, problems in (
+        (parts[0], [], []),
+        (parts[0], [parts[0], parts[0]], []),
+        (parts[0], [parts[0], parts[1]], [one_commit]),
+        (parts[1], [parts[2]], [one_commit, one_code]),
+        (released[0], [released[1]], []),
+        (released[1], [released[1], released[2]], [one_code]),
+        (released[0], [parts[0]], [one_commit]),
+    ):
+        assert origin._code_problems({**first, "resumed": resumed}, own) == problems
+
+
+@pytest.mark.parametrize(
+    ("layer", "has_file", "problem"),
+    [
+        ("GRU", False, None),
+        ("GRU", True, "layer.py does not belong to a run of a stock layer"),
+        ("cells.py:Cell", True, None),
+        ("cells.py:Cell", False, "layer.py is missing, the file of its layer"),
+        ("cells:Cell", False, "its layer must be a stock layer or come from a file (got cells:Cell)"),
+        ("cells:Cell", True, "its layer must be a stock layer or come from a file (got cells:Cell)"),
+    ],
+)
+def test_a_record_holds_the_file_of_its_layer(layer: str, has_file: bool, problem: str | None, tmp_path: Path) -> None:
+    if has_file:
+        (tmp_path / "layer.py").write_text("")
+    config = cfg.with_values(cfg.Config(), {"model.layer": layer})
+    assert origin._layer_problems(RunDirectory(tmp_path), config) == ([problem] if problem else [])
 
 
 def test_places_of_the_machine_are_not_published(runs: list[Path], clone: Path) -> None:

@@ -50,6 +50,16 @@ def test_records_are_trained_anew_and_agree(command: Callable[..., Result], publ
     assert content(published) == before
 
 
+def test_a_replay_is_of_the_first_batches_and_a_full_one_of_all(
+    losses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert replay.REPLAYED_BATCHES == 20
+    monkeypatch.setattr(replay, "REPLAYED_BATCHES", 4)
+    for full, batches in ((False, 4), (True, 6)):
+        result = replayed(losses, full=full)
+        assert (result.parted, result.batches, int(result.entry()["batches"])) == (None, batches, batches)
+
+
 def test_where_a_record_parts_is_said(
     command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +120,27 @@ def test_on_stock_keras_the_threads_count(kernel: str, threads: int, exact: bool
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay, "describe_machine", lambda: environment["machine"])
         assert replay.agrees_exactly(environment, kernel) == exact
+
+
+def test_versions_device_and_processor_decide_whether_it_must_agree_exactly(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"processor": "EPYC (family 1, model 1)"}
+    monkeypatch.setattr(replay, "describe_machine", lambda: described)
+    own = json.loads((SEED1 / "environment.json").read_text())
+    own |= {"machine": {**described}, "threads": available_cores(), "device": "CPU"}
+    assert replay.agrees_exactly(own, own["kernel"])
+    different: list[dict[str, Any]] = [
+        *({"versions": {**own["versions"], name: "0.1"}} for name in ("tensorflow", "keras", "numpy")),
+        {"device": "GPU"},
+        {"onednn": "another"},
+        {"machine": {"processor": "EPYC (family 1, model 2)"}},
+    ]
+    for changes in different:
+        assert not replay.agrees_exactly({**own, **changes}, own["kernel"]), changes
+    assert replay.agrees_exactly({**own, "versions": {**own["versions"], "seqmnist_tf": "0.1"}}, own["kernel"])
+    monkeypatch.setitem(described, "processor", "EPYC")  # a name alone is of several processors
+    assert not replay.agrees_exactly({**own, "machine": described}, own["kernel"])
 
 
 def test_the_kernel_is_the_records(losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,8 +354,8 @@ def test_large_bodies_are_refused(server: str) -> None:
 
 
 def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.6)
-    monkeypatch.setattr(http_limits, "BODY_SECONDS", 0.6)
+    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 2.0)
+    monkeypatch.setattr(http_limits, "BODY_SECONDS", 2.0)
     head = b"POST /v1/models/seqmnist:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n"
     kept_alive = b"GET /v1/models/seqmnist HTTP/1.1\r\nhost: localhost\r\n\r\n"
     attempts: dict[str, tuple[bytes, ...]] = {
@@ -368,23 +368,27 @@ def test_slow_clients_are_refused_and_do_not_delay_others(server: str, monkeypat
     answers: dict[str, bytes] = {}
 
     def crawl(name: str) -> None:
-        answers[name] = answer_to(server, *attempts[name], pause=0.05)
+        answers[name] = answer_to(server, *attempts[name], pause=0.15)
 
+    def seconds_of_a_request() -> float:
+        start = time.monotonic()
+        assert post(server, {"instances": [GOOD_IMAGE]}).status_code == 200
+        return time.monotonic() - start
+
+    undelayed = max(seconds_of_a_request() for _ in range(5))
     threads = [threading.Thread(target=crawl, args=(name,)) for name in attempts for _ in range(5)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        start = time.monotonic()
-        assert post(server, {"instances": [GOOD_IMAGE]}).status_code == 200
-        assert time.monotonic() - start < 2
+        assert seconds_of_a_request() < max(2, 10 * undelayed)
         time.sleep(0.05)
     assert (
         answers["silence"].startswith(b"HTTP/1.1 400 ")
-        and b"the request head was not complete within 0.6 s" in answers["head"]
+        and b"the request head was not complete within 2 s" in answers["head"]
     )
     assert (
         answers["body"].startswith(b"HTTP/1.1 408 ")
-        and b"the request body was not complete within 0.6 s" in answers["body"]
+        and b"the request body was not complete within 2 s" in answers["body"]
     )
     assert answers["body after its answer"].startswith(b"HTTP/1.1 400 ")
     assert (

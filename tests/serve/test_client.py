@@ -141,6 +141,14 @@ def test_grpc_answers_as_rest_does(
     assert rest == grpc_
 
 
+def test_no_grpc_proxy_sees_the_pictures(grpc_server: tuple[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert len(classify(toy_mnist()["test"].images[:1], grpc_server[0], timeout=5)) == 1
+
+
 def test_a_label_chooses_the_version(
     command: Callable[..., Result], digits: list[Path], toy_versions: Path, grpc_server: tuple[str, Service]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -205,6 +206,20 @@ def test_https_is_verified_and_has_the_time_limit_too(answering: Start) -> None:
         classify(IMAGE, answering(outputs()).replace("http:", "https:"))
     with pytest.raises(RunError, match="did not answer within"):
         classify(IMAGE, answering(*[b""] * 50, pause=0.1).replace("http:", "https:"), timeout=0.5)
+
+
+def test_https_demands_a_certificate_of_the_servers_name(answering: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    demands: list[tuple[Any, ...]] = []
+    wrap_socket = ssl.SSLContext.wrap_socket
+
+    def record(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        demands.append((self.verify_mode, self.check_hostname, kwargs["server_hostname"]))
+        return wrap_socket(self, *args, **kwargs)
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", record)
+    with pytest.raises(RunError, match="cannot reach https"):
+        classify(IMAGE, answering(outputs()).replace("http:", "https:"))
+    assert set(demands) == {(ssl.CERT_REQUIRED, True, "127.0.0.1")}
 
 
 def test_names_of_files_cannot_move_the_terminals_cursor(

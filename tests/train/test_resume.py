@@ -108,16 +108,21 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
 def test_a_run_killed_at_random_moments_ends_the_same(whole: RunDirectory, tmp_path: Path) -> None:
     path = tmp_path / "run"
     words: list[str] = [*WORDS, f"--run-dir={path}"]
-    for _ in range(2):
+    pauses = [random.uniform(0, 3) for _ in range(2)]
+    for pause in pauses:
         with start_train(*words) as process:
             while process.poll() is None and not path.exists():
                 time.sleep(0.01)
-            time.sleep(random.uniform(0, 3))
+            time.sleep(pause)
             process.kill()
         words = resume_words(path)
-    done = run_train(*words)
-    assert done.returncode == 0, done.stderr
-    assert_same(RunDirectory(path), whole)
+    try:
+        done = run_train(*words)
+        assert done.returncode == 0, done.stderr
+        assert_same(RunDirectory(path), whole)
+    except Exception as error:
+        error.add_note(f"it was killed {pauses} s after its folder was there")
+        raise
 
 
 def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import resource
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,18 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.data import sequences
+from seqmnist_tf.data import load_splits, pixel_order, sequences
 from seqmnist_tf.lstm import build_model
 from seqmnist_tf.system import replace_atomically, write_atomically
-from seqmnist_tf.train import AT_CHANCE, RunDirectory, load_final_model, summarize
+from seqmnist_tf.train import (
+    AT_CHANCE,
+    Metrics,
+    RunDirectory,
+    epoch_log,
+    evaluate_model,
+    load_final_model,
+    summarize,
+)
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.first_lines import announce_origin
 from tests.conftest import Result
@@ -106,11 +116,26 @@ def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, t
     assert summary["seconds_total"] == pytest.approx(sum(row["seconds"] for row in history))
 
     reloaded = keras.saving.load_model(run / "model.keras")
+    held_out = load_splits(config, pixel_order("none")).validation
+    assert held_out is not None and len(held_out) == 20
+    measured = evaluate_model(reloaded, held_out, 20)
+    assert history[1]["val_loss"] == pytest.approx(measured.loss, rel=1e-5)
+    assert history[1]["val_accuracy"] == measured.accuracy
     rebuilt = build_model(config)
     rebuilt.load_weights(run / "checkpoints" / "epoch-0002.keras")
     assert all(np.array_equal(a, b) for a, b in zip(reloaded.get_weights(), rebuilt.get_weights(), strict=True))
     for words in (f"run {run.relative_to(in_tmp)}", f"test accuracy {final['test_accuracy']:.2%}", "look closer: "):
         assert words in result.out
+
+
+def test_training_accuracy_counts_each_image_once(command: Call, in_tmp: Path, toy: None) -> None:
+    still = ("--train.n-epochs=1", "--optimizer.name=SGD", "--optimizer.lr=1e-12", "--model.initializer=torch")
+    assert command(train_main, *SMALL, *still, "--run-dir=run").status == 0
+    run = RunDirectory(in_tmp / "run")
+    images = load_splits(run.config, run.pixel_order()).train
+    measured = evaluate_model(load_final_model(run), images, 40)
+    assert (measured.predictions == images.labels)[32:].any()  # in the last batch, which is half as large
+    assert run.history()[0]["train_accuracy"] == measured.correct / 40
 
 
 def test_without_a_held_out_split_nothing_is_best(command: Call, in_tmp: Path, toy: None) -> None:
@@ -176,6 +201,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(words: list[str], command: Call
     assert "--resume" not in result.out  # it would diverge again
     assert read_losses(in_tmp / "run")
     assert not (in_tmp / "run" / "model.keras").exists()
+
+
+def test_a_test_loss_that_is_not_finite_leaves_no_epoch(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_finite(*args: Any) -> Metrics:
+        return replace(evaluate_model(*args), loss=math.nan)
+
+    monkeypatch.setattr(epoch_log, "evaluate_model", not_finite)
+    result = command(train_main, *SMALL, "--train.n-epochs=2", "--run-dir=run")
+    assert result.status == 1
+    assert "the test loss is nan after epoch 1" in result.err
+    run = RunDirectory(in_tmp / "run")
+    assert ((run.summary or {})["status"], run.history()) == ("diverged", [])
+    assert len(read_losses(run.path)) == 3
+    assert not list((run.path / "checkpoints").iterdir()) and not (run.path / "model.keras").exists()
 
 
 def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(

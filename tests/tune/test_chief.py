@@ -128,7 +128,7 @@ def test_a_dead_workers_trial_continues_on_another_from_its_last_epoch(
     run = RunDirectory(search.trial_path(trial))
     assert len(run.history()) == 4 and len(run.environment["resumed"]) == 1
     err = capsys.readouterr().err
-    assert f"worker a is missing since {time.strftime('%H:')}" in err
+    assert re.search(r"worker a is missing since \d\d:\d\d:\d\d", err)
     assert f"has trial {trial}, which is given to another worker 0.025 min after that (--patience)" in err
     assert "; start it again: COMMAND --worker-name a\n" in err
     assert f"trial {trial} goes back to the queue, and another worker continues it from its last epoch" in err
@@ -265,6 +265,7 @@ def test_a_worker_says_that_its_chief_is_gone_and_goes_on_when_it_is_back(
 def test_two_workers_of_one_name_are_refused(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = toy_search(tmp_path / "search")
     _, address = start(search)
+    monkeypatch.setattr(roster, "MISSING_SECONDS", 30.0)  # a late beat is not yet silence
     monkeypatch.setattr(worker, "MISSING_SECONDS", 0.3)
     first = ChiefJobs(search, address, "a", 60.0)
     first.join()

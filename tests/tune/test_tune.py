@@ -21,7 +21,7 @@ from seqmnist_tf.system import RunError
 from seqmnist_tf.train import AT_CHANCE, RunDirectory, train
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
-from seqmnist_tf.tune import parse_space, repeats, trials
+from seqmnist_tf.tune import lead, parse_space, repeats, trials
 from seqmnist_tf.tune.folder import SearchFolder, read_trials
 from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.processes import without_options
@@ -463,6 +463,35 @@ def test_a_chief_and_a_worker_by_hand(tmp_path: Path, space_file: str) -> None:
     assert chief.returncode == 0
     assert out.count("best so far") == 2 and "train it: " in out
     assert len(trials_of(folder)) == 2
+
+
+def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Callable[..., Result]) -> None:
+    for given, validation_size in (([], 10_000), (["--task.validation-size=60"], 60)):
+        answer = command(tune_command.main, "--tuner=random", "--max-trials=1", "--dir=x", *given, "--print-config")
+        printed = json.loads(answer.out)
+        assert (printed["task"]["validation_size"], printed["test"]["enabled"]) == (validation_size, False)
+
+
+@pytest.mark.parametrize(
+    ("workers", "given", "threads"),
+    [(2, [], 3), (7, [], 1), (9, [], 1), (2, ["--train.threads=5"], 5), (2, ["--train.threads", "0"], 3)],
+)
+def test_workers_share_the_cores(
+    workers: int,
+    given: list[str],
+    threads: int,
+    command: Callable[..., Result],
+    tmp_path: Path,
+    space_file: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[list[str], int]] = []
+    monkeypatch.setattr(lead, "search_with_workers", lambda *args: asked.append(args[3:]))
+    monkeypatch.setattr(lead, "require_trainable", lambda _: None)  # TensorFlow runs already, with its own threads
+    monkeypatch.setattr(tune_command.system, "available_cores", lambda: 7)
+    argv = words("random", 1, tmp_path / "search", space_file)
+    assert command(tune_command.main, *argv, *given, f"--workers={workers}").status == 0
+    assert asked == [([*argv, f"--train.threads={threads}"], workers)]
 
 
 def test_options_are_left_out_of_a_command_line() -> None:
