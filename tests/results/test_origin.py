@@ -233,7 +233,7 @@ def test_a_layers_text_cannot_end_its_fence(published: Path) -> None:
 def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) -> None:
     Path("results/strong").rename("results/my_run")
     text = render_section("rows_to_paste", Board.read(Path("results")))
-    latex = text.split("```latex\n")[1]
+    latex = text.split("```latex\n")[1].split("```")[0]
     assert r"\texttt{my\_run}" in latex and "LSTM(16)" in latex
     assert "_" not in latex.replace(r"\_", "")
 
