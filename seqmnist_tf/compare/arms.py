@@ -11,17 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import config as cfg
-from ..config import OPTIONS, PRESETS, Config
+from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config
 from ..system import InputError, is_there
 from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
 from .outcomes import Outcome
-
-# Keys that have a meaning for some of Keras's layers only.
-KEYS_OF_LAYERS = {
-    "model.forget_bias": ("LSTM", "GRU"),
-    "model.initializer": ("LSTM",),
-    "optimizer.bias_rate": ("LSTM",),
-}
 
 
 class OwnLayer(NamedTuple):

@@ -22,6 +22,7 @@ from .sections import (
     Train,
 )
 from .values import (
+    KEYS_OF_LAYERS,
     check_permutation,
     config_id,
     config_to_dict,
@@ -40,6 +41,7 @@ from .values import (
 )
 
 __all__ = [
+    "KEYS_OF_LAYERS",
     "NOISY_PARTS",
     "NUM_CLASSES",
     "NUM_TEST",

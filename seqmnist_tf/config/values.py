@@ -19,6 +19,11 @@ from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
 
 SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
 KEYS_APART = ("train.seed", "train.threads", "train.kernel")
+KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
+    "model.forget_bias": ("LSTM", "GRU"),
+    "model.initializer": ("LSTM",),
+    "optimizer.bias_rate": ("LSTM",),
+}
 
 
 def _unknown(key: str) -> InputError:
@@ -60,18 +65,17 @@ def validate(config: Config) -> Config:
         )
     if opt.epsilon_placement == "outside" and opt.name != "RMSProp":
         raise InputError(f"optimizer.epsilon_placement must be inside with optimizer.name {opt.name} (got 'outside')")
-    if opt.bias_rate != 1 and (opt.epsilon_placement != "outside" or config.model.layer != "LSTM"):
+    if opt.bias_rate != 1 and opt.epsilon_placement != "outside":
         raise InputError(
-            "optimizer.bias_rate must be 1 without optimizer.epsilon_placement outside and model.layer LSTM "
-            f"(got {opt.bias_rate:g})"
+            f"optimizer.bias_rate must be 1 without optimizer.epsilon_placement outside (got {opt.bias_rate:g})"
         )
     if opt.momentum and opt.name == "Adam":
         raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
-    for key, default, layers in (("forget_bias", None, ("LSTM", "GRU")), ("initializer", "keras", ("LSTM",))):
-        if (value := getattr(config.model, key)) != default and config.model.layer not in layers:
+    for key, layers in KEYS_OF_LAYERS.items():
+        if values[key] != (default := OPTIONS[key].default) and config.model.layer not in layers:
             raise InputError(
-                f"model.{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
-                f"{' and '.join(layers)} only (got {json.dumps(value)})"
+                f"{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
+                f"{' and '.join(layers)} only (got {json.dumps(values[key])})"
             )
     for key, excluded in (("train.kernel", ("keras",)), ("model.layer", ("GRU", "SimpleRNN"))):
         if config.train.precision != "float32" and values[key] in excluded:

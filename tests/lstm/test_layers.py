@@ -137,6 +137,8 @@ def test_keys_of_the_lstm_are_refused_for_other_layers() -> None:
     for key, value, layer in (("forget_bias", "chrono", "SimpleRNN"), ("initializer", "torch", "GRU")):
         with pytest.raises(InputError, match=f"model.{key} must be .* with model.layer {layer}: it is for LSTM"):
             configure(layer, **{f"model__{key}": value})
+    with pytest.raises(InputError, match=r"optimizer.bias_rate must be 1.0 with model.layer GRU: it is for LSTM only"):
+        configure("GRU", optimizer__epsilon_placement="outside", optimizer__bias_rate=2.0)
 
 
 def test_the_forget_bias_of_a_gru_is_that_of_its_update_gate() -> None:
