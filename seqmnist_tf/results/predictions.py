@@ -13,7 +13,7 @@ from ..system import InputError
 from ..train import PREDICTIONS_FILE
 
 TABLE_HEAD = ["index", "label", "prediction", "probability"]
-MAX_TABLE_BYTES = 1_000_000  # 10,000 rows have 150,000
+MAX_TABLE_BYTES = 1_000_000  # 10,000 rows have less than 200,000
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,11 @@ import seqmnist_tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import flags
 from seqmnist_tf.data import Examples, sequences
-from seqmnist_tf.tune import parse_space
+from seqmnist_tf.lstm import native
+from seqmnist_tf.results import model_check, read_records, replay, replays
+from seqmnist_tf.serve import answers, block_lstm, http_limits
+from seqmnist_tf.tune import __main__ as tune
+from seqmnist_tf.tune import chief, oracle, parse_space, repeats, roster, worker
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Result
 from tests.toy import ROOT
@@ -278,6 +282,61 @@ def test_the_lines_of_serving_write_a_picture_of_a_test_image(in_tmp: Path, toy:
     (_, (images, _)) = seqmnist_tf.load_sequences(normalization="unit", limit_test=1)
     assert written.shape == (28, 28) and written.max() > 0
     assert np.array_equal(written, np.round(255 * images.reshape(28, 28)))
+
+
+def one_line(path: str) -> str:
+    return " ".join(DOCUMENTS[path].split())
+
+
+def test_limits_on_the_pages_are_the_codes() -> None:
+    for path in ("docs/results.md", "docs/contributing.md"):
+        assert f"first {replay.REPLAYED_BATCHES} batches" in one_line(path)
+    assert replays.REPLAY_TOLERANCE == 1e-5
+    for path in ("docs/results.md", "results/README.md"):
+        assert "within 1e-5 elsewhere" in one_line(path)
+    assert f"on the first {model_check.FIRST_IMAGES} test images" in one_line("docs/results.md")
+    serving = one_line("docs/serving.md")
+    assert f"a probability of less than {answers.SURE:g})" in serving
+    assert f"at most {http_limits.CLIENT_ROWS} images" in serving
+    assert f"Above {block_lstm.MAX_BLOCK_ROWS} rows" in serving
+    about = (PACKAGE / "serve/web/about.html").read_text(encoding="utf-8")
+    assert f"less than {100 * answers.SURE:.0f}&nbsp;%" in " ".join(about.split())
+    assert f"Units come in groups of {native.UNIT_MULTIPLE}:" in one_line("docs/limits.md")
+
+
+def test_numbers_of_the_searching_page_are_the_codes() -> None:
+    text = one_line("docs/searching.md")
+    assert f"the last {tune.VALIDATION_SIZE:,}, unless" in text
+    assert f"a worker, for {roster.MISSING_SECONDS:g} s" in text
+    assert chief.STATUS_SECONDS == worker.REMIND_SECONDS == 30
+    hang = roster.BEAT_SECONDS + 2 * worker.BEAT_TIMEOUT
+    assert f"within {hang:g} s if the chief hangs) and then twice a minute" in text
+    assert (repeats.REPEATS, oracle.FAILURES, roster.BEAT_SECONDS) == (3, 10, 2)
+    assert "shows the chief every two seconds" in text
+
+
+def test_times_in_words_follow_from_the_records() -> None:
+    records = read_records(ROOT / "results")
+    hours = [record.summary["seconds_total"] / 3600 for record in records["strong"]]
+    assert "took one to four hours each, most of them on one core" in one_line("docs/compare.md")
+    assert min(hours) >= 1 and max(hours) <= 4
+    assert 2 * sum(record.environment["threads"] == 1 for record in records["strong"]) > len(hours)
+    assert "the six published runs are used" in one_line("docs/compare.md") and len(hours) == 6
+    assert "a run trains for about half a minute on the native kernel and two minutes on stock" in one_line(
+        "docs/plateau.md"
+    )
+    steps = json.loads((ROOT / "results" / "benchmark.json").read_text())["train_step"]  # of 300, in ms
+    assert 20 < 0.3 * steps["native"]["median_ms"] < 40 and 90 < 0.3 * steps["keras"]["median_ms"] < 150
+
+
+def test_accuracies_in_texts_are_the_records() -> None:
+    records = read_records(ROOT / "results")
+    ten = [100 * record.history[9]["test_accuracy"] for record in records["strong"]]
+    expected = f"the six published seeds, in float32, {np.mean(ten):.2f} ± {np.std(ten, ddof=1):.2f} %."
+    assert len(ten) == 6 and expected in one_line("docs/speed.md")
+    curve = [100 * row["test_accuracy"] for row in records["baseline"][0].history[:12]]
+    row = f"| `baseline` | {max(curve):.0f} ({curve.index(max(curve)) + 1}) | {curve[-1]:.0f} |"
+    assert row in DOCUMENTS["docs/original.md"]
 
 
 def test_the_door_is_documented() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_every_notebook_is_run() -> None:
 def test_main_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = run("main", monkeypatch, tmp_path)
     assert printed(cells).count("of 300") == 1
-    assert len(pictures(cells)) == 4
+    assert len(pictures(cells)) == 3
 
 
 @pytest.mark.slow
@@ -144,6 +145,31 @@ def test_the_outputs_of_own_layer_come_from_three_seeds_on_real_data() -> None:
     assert len(pictures(cells)) == 3
     (layer,) = (cell.source for cell in cells if "class CoupledCell" in cell.source)
     assert len([line for line in layer.split("class CoupledCell")[1].splitlines() if line]) <= 21
+
+
+def test_the_progress_line_of_the_page_is_the_notebooks() -> None:
+    (line,) = re.findall(r"^CoupledLSTM seed 1: .*$", (ROOT / "docs/compare.md").read_text(), re.MULTILINE)
+    assert line in NOTEBOOKS["own_layer"].read_text(encoding="utf-8")
+
+
+def test_the_arithmetic_of_the_plateau_page() -> None:
+    text = " ".join((ROOT / "docs/plateau.md").read_text(encoding="utf-8").split())
+
+    def short(number: float) -> str:
+        return f"{number:.2f}" if number > 0.01 else f"{number:.0e}"
+
+    biases = {"0 (near PyTorch's initial values)": 0.0, "1 (Keras's initial value)": 1.0}
+    for name, bias in {**biases, "log u, chrono, u = 392": math.log(392)}.items():
+        gate = 1 / (1 + math.exp(-bias))
+        assert f"| {name} | {gate:.3f} | {short(gate**99)} | {short(gate**783)} |" in text
+    powers = re.findall(r"(0\.\d+) to the power of 783 is ([\d.e-]+\d)", text)
+    assert len(powers) == 2 and all(short(float(gate) ** 783) == power for gate, power in powers)
+    measured = printed(code_cells("plateau"))
+    assert "median 685" in measured and "read at step 685 (median)" in text and f"survive {784 - 685} steps" in text
+    rows = re.findall(r"^ +(0|1|chrono) +[012] +\S+ +\S+ +(\S+)", measured, re.MULTILINE)
+    zero, one = ([float(value) for bias, value in rows if bias == name] for name in ("0", "1"))
+    assert f"lies between {min(zero):.0e} and {max(zero):.0e} for forget bias 0, between {min(one):.0e} and" in text
+    assert f"and {max(one):.0e} for 1" in text
 
 
 def test_the_page_of_the_plateau_shows_what_the_notebook_measured() -> None:

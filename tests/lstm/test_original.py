@@ -62,5 +62,5 @@ def test_200_steps_are_those_of_pytorch() -> None:
         stock.set_weights(weights)
         model = MeasuredSequential.of(stock, choose_kernel(variant))
         differences[name] = np.abs(keras_losses(variant, model, sequences, labels) - expected)
-    assert differences["two biases"].max() < 1e-4
+    assert differences["two biases"].max() < 1e-4  # as docs/original.md says
     assert differences["one bias"].max() > 2e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf import load_sequences
 from seqmnist_tf.config import Config, config_id
 from seqmnist_tf.lstm import LSTM, Kernel, build_model, choose_kernel, native
 from seqmnist_tf.lstm.layer import why_not_native
@@ -20,7 +22,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.lstm.test_native import NATIVE, digits, isas, random_weights, relative_error
-from tests.toy import run_train
+from tests.toy import ROOT, run_train
 
 
 def available() -> bool:
@@ -66,6 +68,29 @@ def test_a_long_sequence_stays_near_float32() -> None:
     exact = native.forward(x, weights, threads=2, keep=False)[0]
     lower = native.forward(x, weights, threads=2, keep=False, precision="tf32")[0]
     assert 1e-6 < relative_error(lower, exact) < 5e-4  # 784 steps; 1e-4 was seen
+
+
+@vnni
+@pytest.mark.network
+def test_published_models_differ_from_float32_as_the_page_says() -> None:
+    text = " ".join((ROOT / "docs/speed.md").read_text().split())
+    _, (x, _) = load_sequences(limit_test=100)
+    upstream = np.random.RandomState(0).standard_normal((100, 128)).astype(np.float32)
+    for name in ("strong", "baseline"):
+        documented = re.search(rf"`{name}`, seed 0,.*? differ by (\S+) and gradients by (\S+);", text) or re.search(
+            rf"`{name}`, seed 0, which magnifies any rounding, by (\S+) and (\S+)\. Other", text
+        )
+        assert documented
+        weights = keras.saving.load_model(ROOT / f"results/{name}/seed0/model.keras").get_weights()[:3]
+        results = []
+        for precision in ("float32", "tf32"):
+            states, kept = native.forward(x, weights, threads=2, keep=True, precision=precision)
+            assert kept is not None
+            results.append((states, native.backward(x, weights, kept, upstream, threads=2)[:3]))
+        (exact, exact_gradients), (lower, lower_gradients) = results
+        gradients = max(map(relative_error, lower_gradients, exact_gradients))
+        found = (relative_error(lower, exact), gradients)
+        assert found == pytest.approx([float(number) for number in documented.groups()], rel=0.5), found
 
 
 @vnni

@@ -110,6 +110,7 @@ def test_the_metrics_are_where_the_page_says() -> None:
     annotations = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/path"] == parsed.prometheus_config.path
     assert "--monitoring_config_file=/config/monitoring.config" in COMPOSE["command"]
+    assert "--model_config_file_poll_wait_seconds=10" in COMPOSE["command"]  # as export/README.md says
 
 
 def test_the_image_is_not_older_than_the_exporting_tensorflow() -> None:
