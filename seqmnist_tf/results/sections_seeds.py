@@ -14,6 +14,8 @@ from .sections import document_section, wrap_text
 from .sections_accuracy import epoch_range
 from .seed_statistics import Statistics, percent
 
+COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
+
 
 @document_section("seeds")
 def seeds_text(board: Board) -> str:
@@ -24,6 +26,7 @@ def seeds_text(board: Board) -> str:
     if single:
         lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
+    lines += [_collapse(record) for records in board.records.values() for record in records if _lost(record) > COLLAPSE]
     lines += _paired_tests(board)
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 
@@ -51,6 +54,21 @@ def _spread(name: str, records: Sequence[Record]) -> str:
         f"`{name}`, {over_seeds.n} seeds: {percent(over_seeds.lowest)} to {percent(over_seeds.highest)} %, standard "
         f"deviation {percent(over_seeds.deviation or 0)} points, {max(digits) - min(digits):,} digits between the best "
         f"and the worst seed. First epoch above 50 %: {escaped}."
+    )
+
+
+def _lost(record: Record) -> float:
+    """Return how far the final test accuracy of a run is below its highest, 0 to 1."""
+    return max(row["test_accuracy"] for row in record.history) - record.accuracy
+
+
+def _collapse(record: Record) -> str:
+    best = max(record.history, key=lambda row: row["test_accuracy"])
+    lowest = min(record.history[best["epoch"] :], key=lambda row: row["test_accuracy"])
+    return (
+        f"`{record.name}`, seed {record.seed}, lost what it had learned: {percent(best['test_accuracy'])} % in epoch "
+        f"{best['epoch']}, {percent(lowest['test_accuracy'])} % in epoch {lowest['epoch']}, "
+        f"{percent(record.accuracy)} % at its end."
     )
 
 

@@ -107,6 +107,16 @@ def test_what_the_seeds_say(published: Path) -> None:
     assert "The original's 98.38 % is one run. It is above all of our 2 seeds of `baseline`, whose mean is" in said
     assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
     assert "sign-flip p = 1.0000. No pair differs." in said
+    assert "lost what" not in said
+    for record in (first, second):
+        record.history[0]["test_accuracy"] = record.accuracy + 0.06
+        record.history[1]["test_accuracy"] = record.accuracy - 0.01
+    said = " ".join(render_section("seeds", board).split())
+    share = first.correct / 100
+    assert (
+        f"`strong`, seed {first.seed}, lost what it had learned: {share + 6:.2f} % in epoch 1, {share - 1:.2f} % in "
+        f"epoch 2, {share:.2f} % at its end."
+    ) in said
     board.records["baseline"] = board.records["baseline"][:1]
     said = " ".join(render_section("seeds", board).split())
     assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
