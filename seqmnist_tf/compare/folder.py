@@ -34,7 +34,7 @@ class ComparisonFolder:
     def run_paths(self, arm: str) -> dict[int, Path]:
         """Return the run directories of an arm that are there, by seed."""
         paths = {path.name.removeprefix("seed"): path for path in (self.path / arm).glob("seed*")}
-        return {int(seed): path for seed, path in sorted(paths.items()) if seed.isdecimal()}
+        return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
 
     def layer_path(self, arm: str) -> Path:
         """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""

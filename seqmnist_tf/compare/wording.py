@@ -63,9 +63,8 @@ def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
             "seeds may differ by more."
         )
     low, high = (in_percent(bound, sign=True) for bound in pair.ci_95)
-    corrected = f", {p_text(pair.holm_p)} after Holm's correction"
-    if pair.holm_p is None or len(tested_pairs(pairs)) == 1:
-        corrected = ""
+    tested = tested_pairs(pairs)
+    corrected = f", {p_text(pair.holm_p)} after Holm's correction" if pair in tested and len(tested) > 1 else ""
     return (
         f"{pair.b} against {pair.a}, {pair.n} pairs: {difference} (95 % interval {low} to {high}, {pair.ci_method}); "
         f"{_test_name(pair)} p {_equal(pair.sign_flip_p)}{corrected}. {_verdict(pair, pairs)}"
@@ -84,24 +83,20 @@ def _test_name(pair: PairResult) -> str:
 def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     if pair.holm_p is not None and pair.holm_p < ALPHA:
         return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
-    tested = tested_pairs(pairs)
     if not pair.unequal:
         return "No pair differs."
-    equal = pair.n - pair.unequal
-    seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
-    if pair not in tested:
-        return (
-            f"With {seeds} the p cannot be below {p_text(smallest_sign_flip_p(pair.unequal))}, so that no difference "
-            f"can be shown; {seeds_needed(len(tested) + 1)} seeds can show one."
-        )
+    tested = tested_pairs(pairs)
+    corrected = tested if pair in tested else [pair]  # the pairs that its p is corrected for
     # Holm's factor of a pair is smallest where all pairs with more seeds, whose p can be smaller, come before it.
-    smallest = smallest_sign_flip_p(pair.unequal) * sum(other.unequal <= pair.unequal for other in tested)
+    smallest = smallest_sign_flip_p(pair.unequal) * sum(other.unequal <= pair.unequal for other in corrected)
     if smallest < ALPHA:
         return "No difference is shown at the 5 % level."
-    subject = f"and {len(tested)} pairs the corrected p" if len(tested) > 1 else "the p"
+    equal = pair.n - pair.unequal
+    seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
+    subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
     return (
         f"With {seeds} {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
-        f"shown; {seeds_needed(len(tested))} seeds can show one."
+        f"shown; {seeds_needed(len(tested) + (pair not in tested))} seeds can show one."
     )
 
 

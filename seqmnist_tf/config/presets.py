@@ -32,6 +32,11 @@ _STRONG = replace(
     ),
     train=Train(n_epochs=40, shuffle=True, recurrent_noise=0.1),
 )
+_FASTER = replace(
+    _STRONG,
+    optimizer=replace(_STRONG.optimizer, lr=0.02),
+    train=replace(_STRONG.train, recurrent_noise=0.03),
+)
 
 PRESETS: dict[str, Preset] = {
     "baseline": Preset(
@@ -71,22 +76,13 @@ PRESETS: dict[str, Preset] = {
         "last 10,000 training images.",
     ),
     "strong_permuted": Preset(
-        replace(
-            _STRONG,
-            task=Task(permutation="urnn92916"),
-            optimizer=replace(_STRONG.optimizer, lr=0.02),
-            train=replace(_STRONG.train, recurrent_noise=0.03),
-        ),
+        replace(_FASTER, task=Task(permutation="urnn92916")),
         "strong for permuted pixels: a higher learning rate, less noise",
         "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise. Chosen "
         "on the last 10,000 training images. For another order: `--task.permutation bit_reversal`.",
     ),
     "sprint": Preset(
-        replace(
-            _STRONG,
-            optimizer=replace(_STRONG.optimizer, lr=0.02),
-            train=replace(_STRONG.train, n_epochs=6, recurrent_noise=0.03),
-        ),
+        replace(_FASTER, train=replace(_FASTER.train, n_epochs=6)),
         "strong in 6 epochs: a higher learning rate, less noise",
         "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise. Chosen "
         "on the last 10,000 training images.",

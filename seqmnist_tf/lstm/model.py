@@ -71,15 +71,15 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
         bias = random.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
     bias = bias.astype(np.float32)
-    forget: Any = config.model.forget_bias
-    if forget == "chrono":  # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
-        forget = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
-    if forget is not None and config.model.layer == "GRU":
-        bias[0, :units] = forget
+    of_gru, forget = config.model.layer == "GRU", config.model.forget_bias
+    gate = bias[0, :units] if of_gru else bias[units : 2 * units]  # a view
+    if forget == "chrono":
+        # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
+        gate[:] = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
+        if not of_gru:
+            bias[:units] = -gate
     elif forget is not None:
-        bias[units : 2 * units] = forget
-        if config.model.forget_bias == "chrono":
-            bias[:units] = -forget
+        gate[:] = forget
     return bias
 
 

@@ -75,6 +75,11 @@ class Record:
         """Test accuracy of the final model, 0 to 1."""
         return self.correct / NUM_TEST
 
+    @property
+    def highest(self) -> dict[str, Any]:
+        """The first row of the history with the highest test accuracy of any epoch."""
+        return max(self.history, key=lambda row: row["test_accuracy"])
+
     def epochs_to(self, accuracy: float) -> int | None:
         """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""
         return next((row["epoch"] for row in self.history if row["test_accuracy"] >= accuracy), None)

@@ -23,9 +23,9 @@ def headline_text(board: Board) -> str:
     others = ""
     if PERMUTED in board.records:
         order = board.records[PERMUTED][0].config.task.permutation
-        others += f"; with permuted pixels (`{order}`, preset `{PERMUTED}`), **{_percent_and_seeds(board, PERMUTED)}"
+        others += f"; with permuted pixels (`{order}`, preset `{PERMUTED}`), {_percent_and_seeds(board, PERMUTED)}"
     if BASELINE in board.records:
-        others += f"; with the original project's recipe, `{BASELINE}`, **{_percent_and_seeds(board, BASELINE)}"
+        others += f"; with the original project's recipe, `{BASELINE}`, {_percent_and_seeds(board, BASELINE)}"
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
         f"one at a time. Trained with the preset `{HEADLINE}`, it classifies **{over_seeds.percent()} %** of the "
@@ -36,7 +36,8 @@ def headline_text(board: Board) -> str:
 
 def _percent_and_seeds(board: Board, name: str) -> str:
     over_seeds = Statistics.from_records(board.records[name])
-    return f"{over_seeds.percent()} %** ({count_of(over_seeds.n, 'seed') if over_seeds.n > 1 else over_seeds.meaning})"
+    seeds = count_of(over_seeds.n, "seed") if over_seeds.n > 1 else over_seeds.meaning
+    return f"**{over_seeds.percent()} %** ({seeds})"
 
 
 @document_section("quick_start")
@@ -108,7 +109,7 @@ def runs_table(board: Board) -> str:
 
 
 def _run_row(record: Record) -> list[Any]:
-    best = max(record.history, key=lambda row: row["test_accuracy"])
+    best = record.highest
     low, high = wilson_interval(record.correct, NUM_TEST)
     return [
         f"[`{record.name}`]({record_link(record)})",

@@ -26,7 +26,8 @@ def seeds_text(board: Board) -> str:
     if single:
         lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
-    lines += [_collapse(record) for records in board.records.values() for record in records if _lost(record) > COLLAPSE]
+    every = [record for records in board.records.values() for record in records]
+    lines += [_collapse(record) for record in every if record.highest["test_accuracy"] - record.accuracy > COLLAPSE]
     lines += _paired_tests(board)
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 
@@ -57,13 +58,8 @@ def _spread(name: str, records: Sequence[Record]) -> str:
     )
 
 
-def _lost(record: Record) -> float:
-    """Return how far the final test accuracy of a run is below its highest, 0 to 1."""
-    return max(row["test_accuracy"] for row in record.history) - record.accuracy
-
-
 def _collapse(record: Record) -> str:
-    best = max(record.history, key=lambda row: row["test_accuracy"])
+    best = record.highest
     lowest = min(record.history[best["epoch"] :], key=lambda row: row["test_accuracy"])
     return (
         f"`{record.name}`, seed {record.seed}, lost what it had learned: {percent(best['test_accuracy'])} % in epoch "

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tqdm
 
-from ..config import Config
+from ..config import KEYS_OF_LAYERS, Config
 from ..system import say
 from .epoch_log import EpochLog
 from .metrics import AT_CHANCE
@@ -70,7 +70,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.explained = True
         text = "; many recipes stay on this plateau for their first epochs, and some for good"
         model = self.config.model
-        without_chrono = model.layer in ("LSTM", "GRU") and model.forget_bias != "chrono"
+        without_chrono = model.layer in KEYS_OF_LAYERS["model.forget_bias"] and model.forget_bias != "chrono"
         return text + (" (--model.forget_bias chrono skips it)" if without_chrono else "")
 
     def close(self) -> None:

@@ -157,9 +157,8 @@ def test_holm_corrects_over_the_pairs_that_are_tested(in_tmp: Path) -> None:
     assert "Holm" not in report.split("## Methods")[1] and "fewer than 5 pairs" not in report
     comparison = compare(["a", "b", "d"], directory="both")
     assert comparison.pairs[0].holm_p == 1.0 and comparison.pairs[1].holm_p == 4 / 2**9
-    assert comparison.statements[3].endswith(
-        "No difference is shown at the 5 % level."
-    )  # 0.0312 stays possible beside d
+    # 0.0312 stays possible beside d
+    assert comparison.statements[3].endswith("No difference is shown at the 5 % level.")
     assert comparison.statements[4].endswith("d is worse than a on this task.")
 
 

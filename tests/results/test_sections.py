@@ -121,6 +121,11 @@ def test_what_the_seeds_say(published: Path) -> None:
     said = " ".join(render_section("seeds", board).split())
     assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
     assert "with the one seed that both have, in points: `baseline` +0.00. One seed allows no test" in said
+    swapped = [(first, second.config), (second, first.config)]  # each seed has the other's results
+    board.records["baseline"] = [dataclasses.replace(r, name="baseline", config=config) for r, config in swapped]
+    said = " ".join(render_section("seeds", board).split())
+    assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
+    assert "With 2 seeds the p cannot be below 0.5000" in said
 
 
 def test_the_plateau_says_when_runs_without_chrono_left_it(published: Path) -> None:
