@@ -56,7 +56,8 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
     where = f"on {replay.kernel}"
     if replay.parted is not None:
         epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
-        return f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
+        text = f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
+        return text if replay.problems() else text + ", as it may where it is not the machine of the run"
     text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
     if same is not None:
         text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"

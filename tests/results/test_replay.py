@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,26 @@ def test_another_processor_may_differ_in_the_last_digits(
     assert (result.parted, result.exact) == (parted, same_machine)
     assert result.largest == pytest.approx(factor - 1 if parted is None else 0, rel=0.01)
     assert len(result.problems()) == (parted is not None)
+
+
+def test_after_the_first_batches_another_processor_may_part(
+    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Record.step_losses
+    monkeypatch.setattr(replay, "REPLAYED_BATCHES", 4)
+    monkeypatch.setattr(Record, "step_losses", lambda record: re.sub(rb"(?m)^5,.*$", b"5,2.25", honest(record)))
+    processor = {"processor": "EPYC (family 1, model 1)"}
+    monkeypatch.setattr(replay, "describe_machine", lambda: processor)
+    change_json(SEED1 / "environment.json", lambda d: d.update(machine=processor))
+    here = command(main, "--replay", "full", "strong/seed1")
+    assert (here.status, "as it may" in here.out) == (1, False)
+    change_json(SEED1 / "environment.json", lambda d: d.update(machine={"processor": "another"}))
+    elsewhere = command(main, "--replay", "full", "strong/seed1")
+    assert elsewhere.status == 0
+    assert "parts at batch 5, in epoch 2, on " in elsewhere.out
+    assert ", as it may where it is not the machine of the run" in elsewhere.out
+    monkeypatch.setattr(replay, "REPLAYED_BATCHES", 5)
+    assert command(main, "--replay", "full", "strong/seed1").status == 1
 
 
 @pytest.mark.parametrize(("kernel", "threads", "exact"), [("keras", 0, True), ("keras", 1, False), ("native", 1, True)])
