@@ -33,19 +33,21 @@ def predictions_csv(split: Split, metrics: Metrics) -> bytes:
     return text.getvalue().encode("ascii")
 
 
-def write_page(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:
-    """Write ``overview.png``, and ``predictions.csv`` where there are test metrics.
-
-    Args:
-        run: the run directory.
-        split: the test split, or None.
-        metrics: of the final model on it, or None.
+def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
+    """Write ``predictions.csv``, from the metrics of the final model on the test split.
 
     Raises:
         OSError: the disk is full.
     """
-    if split is not None and metrics is not None:
-        write_atomically(run.path / PREDICTIONS_FILE, predictions_csv(split, metrics))
+    write_atomically(run.path / PREDICTIONS_FILE, predictions_csv(split, metrics))
+
+
+def write_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:
+    """Write ``overview.png``; arguments as :func:`draw_overview`.
+
+    Raises:
+        OSError: the disk is full.
+    """
     figure = draw_overview(run, split, metrics)
 
     def write(path: Path) -> None:
@@ -55,16 +57,20 @@ def write_page(run: RunDirectory, split: Split | None, metrics: Metrics | None) 
 
 
 def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
-    """Return the test metrics of a finished run, and write its page anew where it is a run directory.
+    """Return the test metrics of a finished run, and draw ``overview.png`` anew where it is a run directory.
 
-    A published record, which has no checkpoints, is left unchanged. Arguments and errors as :func:`evaluate_run`.
+    ``predictions.csv`` is written only where it is missing: on another machine a digit may be classified otherwise, and
+    the table belongs to the counts in ``summary.json``. A published record, which has no checkpoints, is left
+    unchanged. Arguments and errors as :func:`evaluate_run`.
     """
     split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
     if (run.path / "checkpoints").is_dir():
         try:
-            write_page(run, split, metrics)
+            if not (run.path / PREDICTIONS_FILE).exists():
+                write_predictions(run, split, metrics)
+            write_overview(run, split, metrics)
         except OSError as error:
-            warn(f"{OVERVIEW_FILE} of {run.path} cannot be written: {error.strerror or error}")
+            warn(f"the page of {run.path} cannot be written: {error.strerror or error}")
         except (InputError, KeyError, TypeError, ValueError) as error:  # logs of strangers may hold anything
             warn(f"{OVERVIEW_FILE} of {run.path} is left out: its logs cannot be drawn ({first_line(error)})")
     return metrics

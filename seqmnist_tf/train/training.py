@@ -39,7 +39,7 @@ from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import order_hash, require_own_files, restore
 from .first_lines import announce_kernel, announce_model, announce_origin, announce_run
 from .metrics import evaluate_model, load_final_model
-from .page import write_page
+from .page import write_overview, write_predictions
 from .run_directory import RunDirectory
 from .summary import summarize
 from .wandb_run import Tracker
@@ -152,8 +152,9 @@ def resume(
         machine: a configuration whose threads and kernel are used in place of the run's.
 
     Raises:
-        InputError: there is no run at ``path``, another process trains it, or its files do not belong together.
-        RunError: as :func:`train`, or the checkpoint cannot be read.
+        InputError: there is no run at ``path``, another process trains it (BusyError), or its checkpoint cannot be read
+            or does not belong to its other files (NotResumableError).
+        RunError: as :func:`train`.
 
     Example::
 
@@ -292,13 +293,14 @@ def _finish_model(
     replace_atomically(path, model.save)
     tracker.log_model(path)
     if splits.test is None:
-        write_page(run, None, None)
+        write_overview(run, None, None)
         return None
     reloaded = load_final_model(run, allow_code=True)  # the code has just been trained
     description = f"evaluating the saved model.keras on stock Keras: {len(splits.test):,} test images"
     interruption = [callbacks.interruption]
     metrics = evaluate_model(reloaded, splits.test, config.test.batch_size, interruption, description)
-    write_page(run, splits.test, metrics)
+    write_predictions(run, splits.test, metrics)
+    write_overview(run, splits.test, metrics)
     tracker.log_predictions(splits.test, metrics.predictions)
     return {
         "test_loss": metrics.loss,

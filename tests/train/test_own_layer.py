@@ -139,6 +139,10 @@ def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call)
     assert (own.path / "overview.png").read_bytes().startswith(b"\x89PNG")
     with (own.path / "predictions.csv").open() as file:
         assert list(csv.DictReader(file)) == rows
+    # It belongs to the summary, which another machine's model could contradict.
+    (own.path / "predictions.csv").write_text("of another machine")
+    assert command(evaluate_main, "run", "--allow-code").status == 0
+    assert (own.path / "predictions.csv").read_text() == "of another machine"
 
 
 def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, toy: None) -> None:
