@@ -11,6 +11,7 @@ from typing import Any
 import filelock
 
 from ..system import InputError, is_there, replace_atomically, unwritable, write_atomically
+from ..train import lock_folder
 
 ARMS_FILE = "arms.json"
 LAYER_COPY = "layer.py"
@@ -63,11 +64,9 @@ class ComparisonFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return filelock.FileLock(self.path / ".lock").acquire(timeout=0)
-        except filelock.Timeout:
-            raise InputError(f"{self.path} is in use by another process (wait for it to end)") from None
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
+        return lock_folder(self.path, f"comparison {self.path}")
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
         """Write which arms are compared, and the files of their layers by arm."""

@@ -15,7 +15,7 @@ from .command import (
 from .console import note, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
-from .errors import InputError, RunError, first_line
+from .errors import BusyError, InputError, RunError, first_line
 from .files import folder_atomically, is_there, replace_atomically, unfinished_folders, unwritable, write_atomically
 from .hosts import PROBE_SECONDS, host_answers
 from .markdown import escape_markdown, markdown_table
@@ -28,6 +28,7 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "PROBE_SECONDS",
+    "BusyError",
     "InputError",
     "Parser",
     "RunError",

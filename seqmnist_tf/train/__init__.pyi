@@ -1,4 +1,5 @@
 from .callbacks import StopRule as StopRule
+from .checkpoint import NotResumableError as NotResumableError
 from .command_line import parse_train_arguments as parse_train_arguments
 from .metrics import AT_CHANCE as AT_CHANCE
 from .metrics import Metrics as Metrics
@@ -15,6 +16,7 @@ from .run_directory import LAYER_FILE as LAYER_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
+from .run_directory import lock_folder as lock_folder
 from .run_directory import to_line as to_line
 from .summary import summarize as summarize
 from .training import require_trainable as require_trainable

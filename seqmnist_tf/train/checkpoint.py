@@ -10,8 +10,12 @@ import numpy as np
 
 from ..config import Config
 from ..data import pixel_order
-from ..system import InputError, RunError, first_line
+from ..system import InputError, first_line
 from .run_directory import RunDirectory
+
+
+class NotResumableError(InputError):
+    """The last checkpoint of a run cannot be read, or does not belong to the run's other files."""
 
 
 def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained: keras.Model) -> int:
@@ -24,8 +28,8 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         trained: the compiled model.
 
     Raises:
-        InputError: the checkpoint does not match the configuration, the history or the batch losses.
-        RunError: the checkpoint cannot be read.
+        NotResumableError: the checkpoint cannot be read, or does not match the configuration, the history or the batch
+            losses.
     """
     if not run.resume_file.exists():
         return 0
@@ -36,18 +40,18 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
             warnings.filterwarnings("error", message=".*Skipping variable loading for optimizer.*")
             trained.load_weights(run.resume_file)
     except Exception as error:
-        raise RunError(
+        raise NotResumableError(
             f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
         ) from error
     steps = int(trained.optimizer.iterations)
     problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
     if problems:
-        raise InputError(f"{run.path} cannot be resumed: {problems[0]}")
+        raise NotResumableError(f"{run.path} cannot be resumed: {problems[0]}")
     return steps
 
 
 def require_own_files(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where the files of a run do not belong to the experiment that it began as.
+    """Raise NotResumableError where the files of a run do not belong to the experiment that it began as.
 
     Records of older versions lack the seed and the hash of the pixel order; these two are then not checked.
     """
@@ -59,13 +63,13 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
     }
     for name, (was, now) in recorded.items():
         if was is not None and was != now:
-            raise InputError(
+            raise NotResumableError(
                 f"{run.path} cannot be resumed: it began with {name} {was}, and its files now have {now} "
                 "(restore config.json and pixel_order.txt)"
             )
     permutation = config.task.permutation
     if not permutation.startswith("file:") and not np.array_equal(run.pixel_order(), pixel_order(permutation)):
-        raise InputError(
+        raise NotResumableError(
             f"{run.path} cannot be resumed: pixel_order.txt is not the order of task.permutation {permutation}"
         )
 

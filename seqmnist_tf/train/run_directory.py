@@ -14,7 +14,7 @@ import numpy as np
 from .. import config as cfg
 from ..config import Config
 from ..data import pixel_order, read_pixel_order
-from ..system import InputError, folder_atomically, is_there, unwritable, write_atomically
+from ..system import BusyError, InputError, folder_atomically, is_there, unwritable, write_atomically
 
 LAYER_FILE, PREDICTIONS_FILE = "layer.py", "predictions.csv"
 LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
@@ -215,17 +215,32 @@ class RunDirectory:
         return path
 
     def lock(self) -> filelock.AcquireReturnProxy:
-        """Lock the run for this process until the context or the process ends.
+        """Lock the run for this process until the context or the process ends; errors as :func:`lock_folder`."""
+        return lock_folder(self.path, f"run directory {self.path}")
 
-        Raises:
-            InputError: another process trains it.
-        """
-        try:
-            return filelock.FileLock(self.path / ".lock").acquire(timeout=0)
-        except filelock.Timeout:
-            raise InputError(f"run directory {self.path} is in use by another process (wait for it to end)") from None
-        except OSError as error:
-            raise InputError(f"run directory {self.path} cannot be written: {error.strerror}") from None
+
+def lock_folder(path: Path, name: str) -> filelock.AcquireReturnProxy:
+    """Lock a folder for this process until the context or the process ends.
+
+    Args:
+        path: the folder.
+        name: what messages call it.
+
+    Raises:
+        BusyError: another process has locked it.
+        InputError: it cannot be written.
+
+    Example::
+
+        with lock_folder(Path("runs/search"), "search runs/search"):
+            ...
+    """
+    try:
+        return filelock.FileLock(path / ".lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(f"{name} is in use by another process (wait for it to end)") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be written: {error.strerror}") from None
 
 
 def to_line(row: dict[str, Any]) -> str:

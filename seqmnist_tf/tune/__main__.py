@@ -16,12 +16,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from .. import config as cfg
 from .. import system
 from ..config import Config
 from ..system import InputError, note, say
+from ..train import lock_folder
 from .folder import SearchFolder, on_all_images
 from .processes import without_options
 from .roster import WORKER_NAME
@@ -174,12 +173,9 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     require_trainable(cfg.with_values(search.base, apart))
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")
-    search.claim()
-    try:
-        lock = filelock.FileLock(options.dir / ".lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(f"{options.dir} is in use by another process (wait for it to end)") from None
-    with lock:
+    search.make_folder()
+    with lock_folder(search.path, f"search {search.path}"):
+        search.claim()
         own, patience = search.base.train.threads, 60 * options.patience
         if options.workers:
             share = own or max(1, system.available_cores() // options.workers)

@@ -106,9 +106,13 @@ class SearchFolder:
             return
         if self.file.exists() and read_object(self.file) is None:
             note(f"{self.file} cannot be read, and is written again")
+        self.make_folder()
+        write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
+
+    def make_folder(self) -> None:
+        """Make the folder, which may be there; raise InputError where it cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
 

@@ -59,8 +59,9 @@ class Roster:
             if member and member.instance not in ("", instance) and self.silence(name) < MISSING_SECONDS / 2:
                 return False
             if member is None or member.instance != instance:
-                member = self.members[name] = Member(instance, 0, "", self.patience, told=bool(member and member.told))
+                member = Member(instance, 0, "", self.patience, told=bool(member and member.told))
             member.heard, member.since = time.monotonic(), _time_of_day()
+            self.members[name] = member  # whole: the chief reads it without the lock
             if epoch is not None:
                 member.epoch = epoch
             return True

@@ -12,8 +12,8 @@ import keras
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, note
-from ..train import AT_CHANCE, RunDirectory, StopRule, resume, train
+from ..system import BusyError, InputError, note
+from ..train import AT_CHANCE, NotResumableError, RunDirectory, StopRule, resume, train
 from .folder import SearchFolder, outcome, same_experiment
 from .job import Job, JobLost, Watcher
 from .repeats import repeat_config, repeat_path
@@ -97,29 +97,25 @@ def _train_to_end(search: SearchFolder, run: RunDirectory, config: Config, comma
         try:
             resume(run.path, command=command, stop_rule=rule, machine=config)
             return
-        except InputError as error:
-            if "cannot be resumed" not in str(error):
-                raise
+        except NotResumableError as error:
             _set_aside(search, run.path, str(error))
     train(config, run.path, preset=search.preset, command=command, stop_rule=rule)
 
 
 def _wait_until_free(run: RunDirectory, job: Job, watcher: Watcher) -> None:
     """Wait while another process trains a run, such as a worker that was given up too early."""
-    began = reminded = time.monotonic()
-    told = False
+    began = time.monotonic()
+    remind_at = began
     while run.path.is_dir():
         try:
             run.lock().lock.release()
             return
-        except InputError as error:
-            if "in use" not in str(error):
-                raise
+        except BusyError:
             if watcher.lost():
                 raise JobLost from None
-            if not told or time.monotonic() - reminded > REMIND_BUSY_SECONDS:
-                told, reminded = True, time.monotonic()
-                note(f"{job}: {run.path} is in use by another process: waiting for {reminded - began:.0f} s")
+            if (now := time.monotonic()) >= remind_at:
+                note(f"{job}: {run.path} is in use by another process: waiting for {now - began:.0f} s")
+                remind_at = now + REMIND_BUSY_SECONDS
             time.sleep(BUSY_SECONDS)
 
 

@@ -184,7 +184,7 @@ def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
     (finished / "summary.json").unlink()
     (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")
     result = command(train_main, "--run-dir=run", "--resume")
-    assert result.status == 1
+    assert result.status == 2
     assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
     assert "(remove it to start over)" in result.err
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,19 @@ def test_a_stopped_trial_is_not_run_again(
     assert trials_of(search.path) == rows and rows[0]["status"] == "stopped"
     score = trials.run_job(search, Job("0", rows[0]["hyperparameters"]))  # as after a kill before KerasTuner's note
     assert score == rows[0]["score"]
+
+
+def test_a_trial_whose_checkpoint_cannot_be_read_is_trained_anew(
+    command: Callable[..., Result], toy: None, tmp_path: Path
+) -> None:
+    search, _ = stopped_search(command, tmp_path / "search", tmp_path / "space.json")
+    row = trials_of(search.path)[0]
+    run = RunDirectory.open(search.trial_path("0"))
+    (run.path / "summary.json").unlink()
+    with zipfile.ZipFile(run.resume_file, "w") as archive:  # whole, but no checkpoint
+        archive.writestr("metadata.json", "{}")
+    assert trials.run_job(search, Job("0", row["hyperparameters"])) == row["score"]
+    assert [path.name for path in (search.path / "damaged").iterdir()] == ["trials-0-1"]
 
 
 def test_a_search_folder_of_before_the_status_stopped(
