@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import system
-from ..config import OPTIONS, PRESETS, Config, with_values
-from ..system import InputError, say
+from ..config import OPTIONS, PRESETS, unknown_word
+from ..system import say
 from .arms import parse_arms
 from .options import require_cluster_options
 from .seeds import DEFAULT_SEEDS, parse_seeds
@@ -63,11 +63,8 @@ def read_keys(words: Sequence[str], prog: str) -> tuple[list[str], dict[str, Any
         match = re.fullmatch(r"--(\w+\.\w+)=(.*)", word, re.DOTALL)
         if match and match[1] in OPTIONS:
             values[match[1]] = OPTIONS[match[1]].parse(match[2])
-        elif key := re.match(r"--(\w+\.\w+)(=|$)", word):
-            with_values(Config(), {key[1]: None})  # raises where the key is unknown
-            raise InputError(f"--{key[1]} needs a value (see {prog} --help)")
         elif word.startswith("-"):
-            raise InputError(f"unknown argument {word!r} (see {prog} --help)")
+            raise unknown_word(word, prog)
         else:
             arms.append(word)
     return arms, values

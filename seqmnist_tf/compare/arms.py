@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .. import config as cfg
 from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config
 from ..system import InputError, is_there
-from .given_runs import STOCK_LAYERS_OF_KERAS, name_of_folder, read_given_runs
+from .given_runs import name_of_folder, read_given_runs
 from .outcomes import Outcome
 
 
@@ -92,7 +92,8 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
 
 def layer_spec(word: str) -> bool:
     """Return whether a word names a layer: one of Keras's, ``MODULE:NAME`` or ``FILE.py:NAME``."""
-    return word in STOCK_LAYERS_OF_KERAS or bool(re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word))
+    meta = OPTIONS["model.layer"].meta
+    return word in meta["choices"] or bool(re.fullmatch(meta["pattern"], word))
 
 
 def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:

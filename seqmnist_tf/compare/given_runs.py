@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..config import OPTIONS
 from ..system import InputError
 from ..train import RunDirectory
 from .outcomes import Outcome, read_outcome
-
-STOCK_LAYERS_OF_KERAS = OPTIONS["model.layer"].meta["choices"]
 
 
 def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
@@ -26,7 +23,7 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
     """
     outcomes: dict[int, Outcome] = {}
     for run in _runs(folder):
-        _require_code_allowed(run, allow_code)
+        run.require_code_allowed(allow_code)
         outcome = read_outcome(run)
         seed = outcome.config.train.seed
         if seed in outcomes:
@@ -57,12 +54,3 @@ def _runs(folder: Path) -> list[RunDirectory]:
     if not paths:
         raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
     return [RunDirectory.open(path) for path in sorted(paths)]
-
-
-def _require_code_allowed(run: RunDirectory, allow_code: bool) -> None:
-    layer = run.config.model.layer
-    if not allow_code and (layer not in STOCK_LAYERS_OF_KERAS or run.layer_file):
-        raise InputError(
-            f"{run.path} has a layer of its own ({layer}): comparing it would run that code (read the code, then give "
-            "--allow-code)"
-        )

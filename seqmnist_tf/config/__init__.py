@@ -3,7 +3,7 @@
 Standard library only.
 """
 
-from .flags import Arguments, add_config_arguments, parse_arguments
+from .flags import Arguments, add_config_arguments, parse_arguments, unknown_word
 from .option import Option
 from .presets import PRESETS, Preset, preset
 from .sections import (
@@ -30,6 +30,7 @@ from .values import (
     contradictions,
     flatten,
     flatten_sections,
+    has_stock_layer,
     layer_file,
     num_params,
     of_the_experiment,
@@ -67,6 +68,7 @@ __all__ = [
     "contradictions",
     "flatten",
     "flatten_sections",
+    "has_stock_layer",
     "layer_file",
     "num_params",
     "of_the_experiment",
@@ -74,6 +76,7 @@ __all__ = [
     "preset",
     "read_config",
     "read_values",
+    "unknown_word",
     "validate",
     "value_text",
     "with_values",

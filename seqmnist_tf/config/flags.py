@@ -17,7 +17,7 @@ from typing import Any
 from ..system import InputError, Parser
 from .presets import PRESETS, preset
 from .sections import OPTIONS, Config
-from .values import flatten, read_values, validate, with_values
+from .values import flatten, read_values, unknown_key, validate, with_values
 
 DOCS = "docs/training.md"  # has what --help leaves out
 
@@ -78,12 +78,20 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     """
     options, rest = parser.parse_known_args(argv)
     for word in rest:
-        if match := re.match(r"--(\w+\.\w+)(=|$)", word):
-            with_values(Config(), {match[1]: None})  # raises: the key is unknown
-        raise InputError(f"unknown argument {word!r} (see {parser.prog} --help)")
+        raise unknown_word(word, parser.prog)
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
     config = validate(with_values(preset(options.preset or "baseline"), given))
     resolved = flatten(config)
     return Arguments(config, options.preset, {key: resolved[key] for key in given}, options)
+
+
+def unknown_word(word: str, prog: str) -> InputError:
+    """Return the error for a word of a command line that is no option of the command and no key with a value."""
+    match = re.match(r"--(\w+\.\w+)(=|$)", word)
+    if match is None:
+        return InputError(f"unknown argument {word!r} (see {prog} --help)")
+    if match[1] in OPTIONS:
+        return InputError(f"--{match[1]} needs a value (see {prog} --help)")
+    return unknown_key(match[1])

@@ -26,7 +26,8 @@ KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
 }
 
 
-def _unknown(key: str) -> InputError:
+def unknown_key(key: str) -> InputError:
+    """Return the error for a key, or a section, that does not exist."""
     section = key.split(".")[0]
     if section in SECTIONS:
         allowed = ", ".join(f.name for f in dataclasses.fields(SECTIONS[section]))
@@ -47,7 +48,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     sections: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         if key not in OPTIONS:
-            raise _unknown(key)
+            raise unknown_key(key)
         section, name = key.split(".")
         sections.setdefault(section, {})[name] = OPTIONS[key].check(value)
     return replace(config, **{s: replace(getattr(config, s), **fields) for s, fields in sections.items()})
@@ -175,7 +176,7 @@ def read_values(path: Path) -> dict[str, Any]:
     values = {}
     for section, fields in document.items():
         if section not in SECTIONS:
-            raise _unknown(section)
+            raise unknown_key(section)
         if not isinstance(fields, dict):
             raise InputError(f"{section} must be a JSON object of keys (got {json.dumps(fields)})")
         for name, value in fields.items():
@@ -200,6 +201,11 @@ def layer_file(config: Config) -> Path | None:
     """Return the file of ``model.layer``, or None where the layer is not from a file."""
     path, _, _ = config.model.layer.rpartition(":")
     return Path(path) if path.endswith(".py") else None
+
+
+def has_stock_layer(config: Config) -> bool:
+    """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
+    return config.model.layer in OPTIONS["model.layer"].meta["choices"]
 
 
 def of_the_experiment(key: str) -> bool:

@@ -8,7 +8,6 @@ from .layer import lstms_for_kernel as lstms_for_kernel
 from .layer import on_kernel as on_kernel
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
-from .layers import is_stock as is_stock
 from .layers import match_units as match_units
 from .layers import with_layer as with_layer
 from .measured import MeasuredSequential as MeasuredSequential

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import keras
 
-from ..config import Config
+from ..config import Config, has_stock_layer
 from ..system import InputError
 from . import native
 from .layer import lstms_for_kernel, why_not_native
-from .layers import check_layer, is_stock
+from .layers import check_layer
 from .model import build_model
 
 
@@ -52,7 +52,7 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
         return Kernel(None)
     precision, layer = config.train.precision, config.model.layer
     reason = why_not_native(precision)
-    if model is None and not is_stock(config):
+    if model is None and not has_stock_layer(config):
         return Kernel(None)
     found, problems = lstms_for_kernel(model.layers[0]) if model else ([], [])
     if layer != "LSTM" and not found:

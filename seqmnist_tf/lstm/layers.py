@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, OPTIONS, Config, layer_file
+from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file
 from ..system import InputError, first_line
 from .layer_source import layer_source
 
@@ -28,11 +28,6 @@ STOCK_LAYERS: dict[str, LayerFactory] = {
     "GRU": keras.layers.GRU,
     "SimpleRNN": keras.layers.SimpleRNN,
 }
-
-
-def is_stock(config: Config) -> bool:
-    """Return whether ``model.layer`` is a layer of Keras, so that building it runs no other code."""
-    return config.model.layer in STOCK_LAYERS
 
 
 def with_layer(config: Config, layer: LayerFactory, folder: Path) -> tuple[Config, Path | None]:
@@ -66,7 +61,7 @@ def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
         InputError: the module or file cannot be imported, or has no such name.
     """
     spec = config.model.layer
-    if is_stock(config):
+    if has_stock_layer(config):
         return STOCK_LAYERS[spec]
     name = spec.rpartition(":")[2]
     factory = getattr(_module(config, file), name, None)
@@ -85,7 +80,7 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
     Classes that are registered under a name with Keras are registered anew: of several files with one such name, as of
     two versions of a layer, the last to be imported would stand for all.
     """
-    if is_stock(config):
+    if has_stock_layer(config):
         return {}
     found = {
         name: value
@@ -105,7 +100,7 @@ def check_layer(config: Config, file: Path | None = None) -> None:
         InputError: the factory raises, or its layer has another output shape, no trainable weight, or does not load as
             it was saved.
     """
-    if is_stock(config):
+    if has_stock_layer(config):
         return
     spec, units = config.model.layer, config.model.hidden_size
     layer = make_layer(config, file)

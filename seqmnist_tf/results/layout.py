@@ -10,8 +10,7 @@ STEPS_FILE = "steps.csv.gz"
 REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 REQUIRED_FILES = (*COPIED_FILES, STEPS_FILE)
-OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # records of version 0.1.0 have none of them
-WRITTEN_LATER = (PREDICTIONS_FILE, REPLAYS_FILE)  # into records that were published without them
+OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
 
 
 def is_hidden(path: Path) -> bool:

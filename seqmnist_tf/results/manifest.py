@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from ..system import InputError, write_atomically
-from .layout import WRITTEN_LATER, is_hidden
+from ..train import PREDICTIONS_FILE
+from .layout import REPLAYS_FILE, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
 NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
@@ -84,7 +85,8 @@ def records_digest(folder: Path, prefixes: tuple[str, ...]) -> str:
         prefixes: beginnings of the paths of the files that it shows; predictions and replays do not count.
     """
     listed = sorted(read_manifest(folder).items())
-    shown = [(name, h) for name, h in listed if name.rpartition("/")[2] not in WRITTEN_LATER]
+    not_shown = (PREDICTIONS_FILE, REPLAYS_FILE)
+    shown = [(name, h) for name, h in listed if name.rpartition("/")[2] not in not_shown]
     lines = [f"{h} {name}" for name, h in shown if name.startswith(prefixes)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

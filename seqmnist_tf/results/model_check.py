@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import Data
+from ..config import Data, has_stock_layer
 from ..data import Split, load_test
-from ..lstm import is_stock, match_units
+from ..lstm import match_units
 from ..train import (
     PREDICTIONS_FILE,
     RunDirectory,
@@ -91,7 +91,7 @@ class ModelCheck:
 
         Tracing takes longer than the images, and TensorFlow warns of functions that are traced again and again.
         """
-        if not is_stock(run.config):
+        if not has_stock_layer(run.config):
             return model
         traced = self._traced.setdefault((run.config.model.layer, run.config.model.hidden_size), model)
         traced.set_weights(model.get_weights())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..system import InputError, RunError, note, write_atomically
-from ..train import PREDICTIONS_FILE
+from ..system import InputError, RunError, write_atomically
 
 # These modules register their sections when they are imported.
 from . import (  # noqa: F401
@@ -21,11 +20,10 @@ from .board import Board
 from .documents import MARKED_SECTION, find_documents, relative_links
 from .manifest import update_manifest
 from .model_card import model_cards
-from .model_check import evaluation_problems
 from .plots import draw_pictures, picture_problems
-from .records import RESULTS_FOLDER, read_records
+from .records import RESULTS_FOLDER
 from .sections import DOCUMENT_SECTIONS
-from .store import locked, set_files
+from .store import locked
 from .verify import all_model_problems, folder_problems
 
 
@@ -63,7 +61,7 @@ def render_document(text: str, board: Board, document: Path) -> str:
 
 
 def write_documents(root: Path = Path()) -> list[Path]:
-    """Write missing predictions, draw outdated pictures, write outdated documents; return the documents that changed.
+    """Draw outdated pictures, write outdated documents; return the documents that changed.
 
     Raises:
         RunError: a record does not pass its checks; nothing is written.
@@ -74,7 +72,6 @@ def write_documents(root: Path = Path()) -> list[Path]:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RunError(f"nothing was written: {problems[0]}{more}")
-    write_predictions(folder)
     board = Board.read(folder)
     draw_pictures(board, folder)
     with locked(folder):
@@ -90,23 +87,6 @@ def write_documents(root: Path = Path()) -> list[Path]:
 
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def write_predictions(folder: Path) -> None:
-    """Write ``predictions.csv`` of the records that lack it, from their models.
-
-    Raises:
-        RunError: a model does not have the results of its record.
-    """
-    for record in (record for same in read_records(folder).values() for record in same):
-        if (record.run.path / PREDICTIONS_FILE).exists():
-            continue
-        note(f"{record.run.path / PREDICTIONS_FILE}:")
-        problems, table = evaluation_problems(record.run)
-        if problems:
-            raise RunError(f"{record.run.path}: {problems[0]}")
-        with locked(folder):
-            set_files(folder, record.run.path, {PREDICTIONS_FILE: table})
 
 
 def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool = False) -> list[str]:
@@ -126,13 +106,6 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
         return problems
     board = Board.read(folder)
     records = [record for same in board.records.values() for record in same]
-    missing = [
-        f"{record.run.path / PREDICTIONS_FILE} is missing (python -m seqmnist_tf.results writes it)"
-        for record in records
-        if not (record.run.path / PREDICTIONS_FILE).exists()
-    ]
-    if missing:  # some documents are made from them
-        return missing
     documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
     documents += [
         f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card

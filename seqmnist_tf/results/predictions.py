@@ -64,7 +64,7 @@ def read_table(path: Path) -> PredictionTable:
 
 
 def prediction_problems(folder: Path, test_correct: int) -> list[str]:
-    """Return whether ``predictions.csv`` contradicts ``summary.json``; records of version 0.1.0 lack the file.
+    """Return whether ``predictions.csv`` contradicts ``summary.json``; a run of version 0.1.0 lacks the file.
 
     Args:
         folder: of the record.

@@ -14,14 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tqdm
 
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
 from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
-from ..system import InputError, available_cores, describe_machine, package_versions, utc_now
-from ..train import RunDirectory, load_final_model, require_allowed
-from .replays import REPLAY_TOLERANCE
+from ..system import InputError, available_cores, describe_machine, note, package_versions, utc_now
+from ..train import RunDirectory, load_final_model
+from .replays import REPLAY_TOLERANCE, agreement
 
 REPLAYED_BATCHES = 20
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
@@ -80,10 +79,11 @@ class Parted(Exception):
 
 
 class LossComparison(keras.callbacks.Callback):
-    """Compares each batch's loss with the recorded one, and ends training where they part."""
+    """Compares each batch's loss with the recorded one, says so after each epoch, and ends training where they part."""
 
-    def __init__(self, recorded: list[float], exact: bool) -> None:
+    def __init__(self, recorded: list[float], exact: bool, per_epoch: int) -> None:
         super().__init__()
+        self.per_epoch = per_epoch
         self.recorded, self.tolerance = recorded, 0.0 if exact else REPLAY_TOLERANCE
         self.done, self.largest, self.losses = 0, 0.0, (0.0, 0.0)
 
@@ -94,6 +94,9 @@ class LossComparison(keras.callbacks.Callback):
             self.losses = (loss, recorded)
             raise Parted
         self.done, self.largest = self.done + 1, max(self.largest, difference)
+        if self.done % self.per_epoch == 0:
+            epochs = len(self.recorded) // self.per_epoch
+            note(f"epoch {self.done // self.per_epoch}/{epochs} trained anew, {agreement(self.largest)}")
 
 
 class TrainingData:
@@ -132,7 +135,7 @@ def replay_run(
         InputError: the run has a layer of its own and ``allow_code`` is false, or no batches.
         RunError: no source of MNIST could be reached.
     """
-    require_allowed(run, allow_code)
+    run.require_code_allowed(allow_code)
     environment = run.environment
     recorded = recorded if full else recorded[:REPLAYED_BATCHES]
     if not recorded:
@@ -142,18 +145,13 @@ def replay_run(
         kernel = choose_kernel(config, model)
         parts = [environment, *(environment["resumed"] if full else [])]
         exact = all(agrees_exactly(part, kernel.name) for part in parts)
-        comparison = LossComparison(recorded, exact)
+        comparison = LossComparison(recorded, exact, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
         stream = batches(data.read(config), config, 0).take(len(recorded))
         parted = None
         try:
-            with tqdm.tqdm(total=len(recorded), unit="batch", leave=False, disable=not full) as bar:
-                callbacks = [
-                    comparison,
-                    keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: bar.update()),
-                ]
-                trained.fit(stream, steps_per_epoch=len(recorded), callbacks=callbacks, shuffle=False, verbose=0)
+            trained.fit(stream, steps_per_epoch=len(recorded), callbacks=[comparison], shuffle=False, verbose=0)
             swap_averages(trained.optimizer)  # as train does before it saves
         except Parted:
             parted = comparison.done + 1

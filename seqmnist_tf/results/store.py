@@ -7,20 +7,18 @@ the same command goes on from there.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import filelock
 
-from ..system import InputError, RunError, write_atomically
-from .layout import WRITTEN_LATER
+from ..system import InputError, RunError, folder_atomically, write_atomically
+from .layout import REPLAYS_FILE
 from .manifest import file_hash, read_manifest, write_manifest
 
 WRITER_SECONDS = 120.0
-UNFINISHED = ".new-"  # how the name of an unfinished file or folder begins
+UNFINISHED = ".new-"  # how write_atomically and folder_atomically name what they write
 
 
 @contextlib.contextmanager
@@ -67,12 +65,9 @@ def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
     if path.exists():
         _require_same(path, files)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent))
-        for name, content in files.items():
-            write_atomically(new / name, content)
-        new.chmod(0o755)
-        os.replace(new, path)
+        with folder_atomically(path) as new:
+            for name, content in files.items():
+                write_atomically(new / name, content)
     _list_files(folder, path, files)
 
 
@@ -92,7 +87,7 @@ def _list_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
 def _require_same(path: Path, files: Mapping[str, bytes]) -> None:
     """Raise InputError where a folder is not what :func:`add_files` writes; the date of a replay may differ."""
     present = {file.name for file in path.iterdir() if not file.name.startswith(".")}
-    compared = sorted(present - set(WRITTEN_LATER))
+    compared = sorted(present - {REPLAYS_FILE})
     if present != set(files) or any((path / name).read_bytes() != files[name] for name in compared):
         raise InputError(f"{path} exists, and {path.parent.parent / 'SHA256SUMS'} does not list it (remove it)")
 
@@ -109,7 +104,6 @@ def _remove_unfinished(folder: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
     listed = read_manifest(folder)
-    for name in WRITTEN_LATER:
-        for path in folder.glob(f"*/seed*/{name}"):
-            if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
-                path.unlink()
+    for path in folder.glob(f"*/seed*/{REPLAYS_FILE}"):
+        if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
+            path.unlink()

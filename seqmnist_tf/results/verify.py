@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError
-from ..train import LAYER_FILE
+from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, summary_problems
 from .layout import STEPS_FILE, layout_problems
 from .manifest import RECORD_FILE, manifest_problems
@@ -71,6 +71,11 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
             for record in everything
             if record.run.path.name != f"seed{record.seed}"
+        ),
+        *(
+            f"{record.run.path}: {PREDICTIONS_FILE} is missing"  # which add writes
+            for record in everything
+            if not (record.run.path / PREDICTIONS_FILE).exists()
         ),
         *(
             f"{same[0].run.path}: {problem}"

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = open_door(
         "PREDICTIONS_FILE",
         "RunDirectory",
         "load_run",
+        "lock_folder",
         "parse_train_arguments",
         "summarize",
         "to_line",

@@ -6,7 +6,6 @@ from .metrics import Metrics as Metrics
 from .metrics import evaluate_model as evaluate_model
 from .metrics import evaluate_run as evaluate_run
 from .metrics import load_final_model as load_final_model
-from .metrics import require_allowed as require_allowed
 from .metrics import score as score
 from .metrics import wilson_interval as wilson_interval
 from .page import draw_counts as draw_counts

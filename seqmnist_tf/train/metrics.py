@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
-from ..lstm import architecture_problems, custom_objects, is_stock
+from ..lstm import architecture_problems, custom_objects
 from ..system import InputError, first_line
 from .evaluation_bar import EvaluationBar
 from .run_directory import RunDirectory
@@ -139,15 +139,6 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def require_allowed(run: RunDirectory, allow_code: bool) -> None:
-    """Raise InputError where the layer of a run is code of its own and ``allow_code`` is false."""
-    if not allow_code and not is_stock(run.config):
-        raise InputError(
-            f"{run.path} has a layer of its own ({run.config.model.layer}): reading its model would run that code "
-            "(read the code, then give --allow-code)"
-        )
-
-
 def evaluate_run(
     run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False, show_progress: bool = False
 ) -> tuple[Split, Metrics]:
@@ -180,7 +171,7 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
         InputError: the run has no model, or its model cannot be read or is not its configuration's.
     """
     path, config = run.require_model(), run.config
-    require_allowed(run, allow_code)
+    run.require_code_allowed(allow_code)
     objects = custom_objects(config, run.layer_file)
     try:
         model = keras.saving.load_model(path, custom_objects=objects, compile=False)

@@ -110,6 +110,14 @@ class RunDirectory:
         """The run's own copy of the file of ``model.layer``, or None where its layer is not from a file."""
         return self.path / LAYER_FILE if (self.path / LAYER_FILE).is_file() else None
 
+    def require_code_allowed(self, allow_code: bool) -> None:
+        """Raise InputError where the run's layer is code of its own and ``allow_code`` is false."""
+        if not allow_code and not cfg.has_stock_layer(self.config):
+            raise InputError(
+                f"{self.path} has a layer of its own ({self.config.model.layer}): reading its model would run that "
+                "code (read the code, then give --allow-code)"
+            )
+
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of ``summary.json``; None while the run is trained, and after it was killed."""

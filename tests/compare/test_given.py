@@ -335,10 +335,6 @@ def own_layer(path: Path) -> None:
     (path / "config.json").write_text(text.replace('"LSTM"', '"antigravity:fly"'))
 
 
-def hidden_layer(path: Path) -> None:
-    (path / "layer.py").write_text("open('HARMED', 'w')\n")
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -353,8 +349,7 @@ def hidden_layer(path: Path) -> None:
         (break_order, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
         (remove_predictions, "a/run-0 has no model.keras"),
         (use_other_order, "arms must agree in their task, but task.permutation"),
-        (own_layer, "a/run-0 has a layer of its own (antigravity:fly): comparing it would run that code"),
-        (hidden_layer, "a/run-0 has a layer of its own (LSTM)"),
+        (own_layer, "a/run-0 has a layer of its own (antigravity:fly): reading its model would run that code"),
     ],
 )
 def test_runs_that_are_refused(
@@ -367,6 +362,14 @@ def test_runs_that_are_refused(
     assert result.status == 2
     assert f"error: {message}" in result.err and "Traceback" not in result.err
     assert not (in_tmp / "HARMED").exists() and not (in_tmp / "out/report.md").exists()
+
+
+def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Call, in_tmp: Path) -> None:
+    for arm in ("a", "b"):
+        completed_run(in_tmp / arm / "run-0", 0, some_right(20))
+    (in_tmp / "a/run-0/layer.py").write_text("open('HARMED', 'w')\n")
+    assert command(compare_main, "a", "b", "--dir=out").status == 0
+    assert (in_tmp / "out/report.md").exists() and not (in_tmp / "HARMED").exists()
 
 
 @pytest.mark.parametrize(
@@ -446,6 +449,7 @@ def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path) -> N
         (["a", "--train.epochs=3"], "unknown key train.epochs"),
         (["a", "--train.n-epochs", "none"], "train.n_epochs must be"),
         (["a", "--epochs=3"], "unknown argument '--epochs=3'"),
+        (["a", "--train.seed"], "--train.seed needs a value (see "),
         (["a", "--address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9 within 10 s"),
     ],
 )

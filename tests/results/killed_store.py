@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seqmnist_tf.results.layout import REPLAYS_FILE, REQUIRED_FILES
-from seqmnist_tf.results.manifest import manifest_problems, read_manifest, write_manifest
+from seqmnist_tf.results.manifest import manifest_problems, read_manifest
 from seqmnist_tf.results.store import add_files, locked, set_files
 from seqmnist_tf.train import PREDICTIONS_FILE
 
@@ -34,18 +34,10 @@ def note_replay(folder: Path, date: str = "") -> None:
         set_files(folder, folder / "strong/seed0", {REPLAYS_FILE: f"replayed again {date}".encode()})
 
 
-def write_table(folder: Path, date: str = "") -> None:
-    with locked(folder):
-        if PREDICTIONS_FILE not in [path.name for path in (folder / "strong/seed0").iterdir()]:
-            set_files(folder, folder / "strong/seed0", {PREDICTIONS_FILE: FILES[PREDICTIONS_FILE]})
-
-
 def new_folder(folder: Path) -> None:
-    """Make a results folder with one record, which has no predictions."""
+    """Make a results folder with one record."""
     shutil.rmtree(folder, ignore_errors=True)
     add(folder, "strong/seed0")
-    (folder / "strong" / "seed0" / PREDICTIONS_FILE).unlink()
-    write_manifest(folder, {name: h for name, h in read_manifest(folder).items() if PREDICTIONS_FILE not in name})
 
 
 def killed_before(number: int, action: Callable[[], None]) -> bool:
@@ -72,7 +64,7 @@ def killed_before(number: int, action: Callable[[], None]) -> bool:
 
 def kill(folder: Path) -> None:
     moments = 0
-    for action in (add, note_replay, write_table):
+    for action in (add, note_replay):
         number = 1
         while True:
             new_folder(folder)

@@ -23,7 +23,7 @@ from seqmnist_tf.results.train_command import (
     public_config,
 )
 from seqmnist_tf.results.verify import record_problems
-from seqmnist_tf.system import InputError, hash_sources
+from seqmnist_tf.system import InputError, RunError, hash_sources
 from seqmnist_tf.train import RunDirectory
 from tests.results.conftest import Repository, git
 from tests.results.files import change_json, content
@@ -202,23 +202,14 @@ def test_a_command_is_parsed_as_train_does() -> None:
     assert parse_command("python -m seqmnist_tf.train --run-dir x --resume auto sgd").options.resume == "auto"
 
 
-def test_missing_predictions_are_written_from_the_model(published: Path) -> None:
-    path = SEED1 / "predictions.csv"
-    before = path.read_bytes()
-    path.unlink()
+def test_a_record_without_predictions_is_not_whole(published: Path) -> None:
+    (SEED1 / "predictions.csv").unlink()
     manifest = Path("results/SHA256SUMS")
-    whole = manifest.read_text()
-    manifest.write_text("".join(line for line in whole.splitlines(keepends=True) if "seed1/predictions" not in line))
-    assert clone_problems() == [
-        "results/strong/seed1/predictions.csv is missing (python -m seqmnist_tf.results writes it)"
-    ]
-    write_documents()
-    assert (path.read_bytes(), manifest.read_text()) == (before, whole)
-    # A process that was killed between the file and the manifest.
-    manifest.write_text("".join(line for line in whole.splitlines(keepends=True) if "seed1/predictions" not in line))
-    path.write_bytes(b"half")
-    write_documents()
-    assert (path.read_bytes(), manifest.read_text()) == (before, whole)
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(line for line in lines if "seed1/predictions" not in line))
+    assert clone_problems() == ["results/strong/seed1: predictions.csv is missing"]
+    with pytest.raises(RunError, match=r"nothing was written: results/strong/seed1: predictions\.csv is missing"):
+        write_documents()
 
 
 def test_a_layers_text_cannot_end_its_fence(published: Path) -> None:

@@ -48,6 +48,10 @@ def test_records_are_trained_anew_and_agree(command: Callable[..., Result], publ
         "weights are those of model.keras",
         "all replayed records agree",
     ]
+    assert [line for line in answer.err.splitlines() if line.startswith("epoch ")] == [
+        "epoch 1/2 trained anew, bit for bit",
+        "epoch 2/2 trained anew, bit for bit",
+    ]
     assert content(published) == before
 
 
