@@ -5,7 +5,10 @@ from .comparison import PairResult as PairResult
 from .methods import describe_recipe as describe_recipe
 from .pairing import SeededRuns as SeededRuns
 from .pairing import pair_runs as pair_runs
+from .rows import PaperRow as PaperRow
 from .rows import escape_latex as escape_latex
+from .rows import latex_rows as latex_rows
+from .rows import markdown_rows as markdown_rows
 from .rows import task_name as task_name
 from .seeds import parse_seeds as parse_seeds
 from .statistics import McNemarResult as McNemarResult

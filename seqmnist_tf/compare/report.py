@@ -12,7 +12,7 @@ from .comparison import ArmResult, Comparison, PairResult
 from .folder import ComparisonFolder
 from .methods import bibtex, methods_paragraph
 from .pictures import DPI_OF_PAPERS, draw_curves, draw_differences, draw_disagreements
-from .rows import latex_rows, markdown_rows
+from .rows import PaperRow, latex_rows, markdown_rows
 from .statistics import BCA, BOOTSTRAP_IS_NARROW, Interval, smallest_sign_flip_p
 from .wording import in_percent, mean_and_std, p_text, statements
 
@@ -39,8 +39,9 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
             warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
         folder.write_picture(name, figure, DPI_OF_PAPERS)
-    folder.write_text("row.tex", latex_rows(comparison))
-    folder.write_text("row.md", markdown_rows(comparison))
+    rows = _paper_rows(comparison.arms)
+    folder.write_text("row.tex", latex_rows(rows) + "\n")
+    folder.write_text("row.md", markdown_rows(rows) + "\n")
     folder.write_json("comparison.json", comparison.to_json())
     folder.write_text("report.md", report_text(comparison, list(pictures)))
     return comparison
@@ -54,16 +55,21 @@ def report_text(comparison: Comparison, pictures: Sequence[str]) -> str:
         "disagreements.png": "Test digits that only one of two arms classifies correctly, most seeds first.",
     }
     shown = "\n\n".join(f"![{captions[name]}]({name})\n\n{captions[name]}" for name in pictures)
+    rows = _paper_rows(comparison.arms)
     return "\n\n".join(
         [
             f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}",
             comparison.markdown,
             f"## Pictures\n\n{shown}",
             f"## Methods\n\n{methods_paragraph(comparison)}",
-            f"## Rows for a paper\n\n{markdown_rows(comparison)}\n```latex\n{latex_rows(comparison)}```",
+            f"## Rows for a paper\n\n{markdown_rows(rows)}\n\n```latex\n{latex_rows(rows)}\n```",
             f"## References\n\n```bibtex\n{bibtex(comparison)}\n```\n",
         ]
     )
+
+
+def _paper_rows(arms: Sequence[ArmResult]) -> list[PaperRow]:
+    return [PaperRow(arm.name, arm.config, arm.num_params, mean_and_std(arm), arm.n) for arm in arms]
 
 
 def tables(comparison: Comparison) -> str:

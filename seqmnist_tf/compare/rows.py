@@ -1,12 +1,14 @@
-"""A row for each arm, to paste into the table of a paper: LaTeX and Markdown."""
+"""Rows to paste into the table of a paper: LaTeX and Markdown."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
+from ..config import Config
 from ..system import markdown_table
-from .comparison import Comparison
-from .wording import mean_and_std
+from .wording import count_of
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -31,19 +33,48 @@ def task_name(permutation: str) -> str:
     return "sMNIST" if permutation == "none" else f"psMNIST ({permutation})"
 
 
-def latex_rows(comparison: Comparison) -> str:
-    """Return the content of ``row.tex``: a comment with the columns, and a row for each arm."""
-    task = task_name(comparison.arms[0].config.task.permutation)
-    lines = [f"% model & parameters & {task} test accuracy in percent (mean +- std over seeds) & seeds \\\\"]
-    for arm in comparison.arms:
-        parameters = f"{arm.num_params:,}".replace(",", "{,}")
-        accuracy = mean_and_std(arm, r" $\pm$ ")
-        lines.append(rf"{escape_latex(arm.name)} & {parameters} & {accuracy} & {arm.n} \\")
-    return "\n".join(lines) + "\n"
+class PaperRow(NamedTuple):
+    """What one row of a paper's table says.
+
+    Attributes:
+        name: of the arm, or of the published experiment.
+        config: its configuration, with the units of the model.
+        num_params: number of parameters.
+        accuracy: test accuracy in percent, such as ``99.11 ± 0.04``.
+        seeds: number of seeds.
+    """
+
+    name: str
+    config: Config
+    num_params: int
+    accuracy: str
+    seeds: int
+
+    @property
+    def model(self) -> str:
+        """The layer and its units."""
+        own, _, layer = self.config.model.layer.rpartition(":")
+        return f"{layer}({self.config.model.hidden_size}){' (own layer)' if own else ''}"
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Task, parameters and training."""
+        training = f"{self.config.optimizer.name}, {count_of(self.config.train.n_epochs, 'epoch')}"
+        return task_name(self.config.task.permutation), f"{self.num_params:,}", training
 
 
-def markdown_rows(comparison: Comparison) -> str:
-    """Return the content of ``row.md``: a table with a row for each arm."""
-    task = task_name(comparison.arms[0].config.task.permutation)
-    rows = [(arm.name, f"{arm.num_params:,}", mean_and_std(arm), arm.n) for arm in comparison.arms]
-    return markdown_table(["model", ">parameters", f">{task} test accuracy, %", ">seeds"], rows) + "\n"
+def markdown_rows(rows: Iterable[PaperRow]) -> str:
+    """Return a table in Markdown: model, task, parameters, training, test accuracy, seeds."""
+    head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
+    return markdown_table(head, [(f"{row.model} `{row.name}`", *row.cells, row.accuracy, row.seeds) for row in rows])
+
+
+def latex_rows(rows: Iterable[PaperRow], source: str = "") -> str:
+    """Return the same rows for a table in LaTeX; ``source`` stands before each name."""
+    lines = []
+    for row in rows:
+        name = rf"({escape_latex(source)}\texttt{{{escape_latex(row.name)}}})"
+        accuracy = f"${row.accuracy.replace('±', chr(92) + 'pm')}$"
+        cells = [f"{escape_latex(row.model)} {name}", *map(escape_latex, row.cells), accuracy, str(row.seeds)]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join(lines)

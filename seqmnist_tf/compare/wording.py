@@ -19,9 +19,9 @@ def in_percent(share: float, sign: bool = False) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text
 
 
-def mean_and_std(arm: ArmResult, plus_minus: str = " ± ") -> str:
+def mean_and_std(arm: ArmResult) -> str:
     """Return mean and standard deviation of the test accuracy in percent, such as ``99.10 ± 0.03``."""
-    return in_percent(arm.mean) + ("" if arm.std is None else f"{plus_minus}{in_percent(arm.std)}")
+    return in_percent(arm.mean) + ("" if arm.std is None else f" ± {in_percent(arm.std)}")
 
 
 def p_text(p: float | None) -> str:

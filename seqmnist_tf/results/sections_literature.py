@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..compare import describe_recipe, escape_latex, task_name
+from ..compare import PaperRow, describe_recipe, latex_rows, markdown_rows
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
@@ -17,22 +17,19 @@ COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 @document_section("rows_to_paste")
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
-    rows, latex, recipes = [], [], []
-    for name, records in board.records.items():
-        over_seeds, config = Statistics.from_records(records), records[0].config
-        task = task_name(config.task.permutation)
-        own, _, layer = config.model.layer.rpartition(":")
-        model = f"{layer}({config.model.hidden_size})" + (" (own layer)" if own else "")
-        parameters = f"{records[0].summary['num_params']:,}"
-        training = f"{config.optimizer.name}, {config.train.n_epochs} epochs"
-        rows.append([f"{model} `{name}`", task, parameters, training, over_seeds.percent(), over_seeds.n])
-        accuracy = over_seeds.percent(r" \pm ")
-        source = rf"(seqmnist\_tf, \texttt{{{escape_latex(name)}}})"
-        cells = [f"{escape_latex(model)} {source}", escape_latex(task), parameters, training, f"${accuracy}$"]
-        latex.append(" & ".join([*cells, str(over_seeds.n)]) + r" \\")
-        recipes.append(wrap_text(f"`{name}`: {describe_recipe(config)}.", "- ", "  "))
-    head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
-    tables = ["```markdown", markdown_table(head, rows), "```", "", "```latex", *latex, "```"]
+    rows = [
+        PaperRow(
+            name,
+            records[0].config,
+            records[0].summary["num_params"],
+            Statistics.from_records(records).percent(),
+            len(records),
+        )
+        for name, records in board.records.items()
+    ]
+    recipes = [wrap_text(f"`{row.name}`: {describe_recipe(row.config)}.", "- ", "  ") for row in rows]
+    latex = latex_rows(rows, source="seqmnist_tf, ")
+    tables = ["```markdown", markdown_rows(rows), "```", "", "```latex", latex, "```"]
     return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
 
 

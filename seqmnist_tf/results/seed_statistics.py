@@ -52,9 +52,9 @@ class Statistics:
         """What the numbers of :meth:`percent` are: ``mean ± standard deviation of 5 seeds``, or ``one seed``."""
         return f"mean ± standard deviation of {self.n} seeds" if self.n > 1 else "one seed"
 
-    def percent(self, plus_minus: str = " ± ") -> str:
+    def percent(self) -> str:
         """Return mean and standard deviation in percent, such as ``99.10 ± 0.03``."""
-        return percent(self.mean) + (f"{plus_minus}{percent(self.deviation)}" if self.deviation is not None else "")
+        return percent(self.mean) + (f" ± {percent(self.deviation)}" if self.deviation is not None else "")
 
 
 def percent(share: float) -> str:

@@ -55,11 +55,13 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
     report = (in_tmp / "out/report.md").read_text()
     assert "b is better than a on this task." in report
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in report
-    assert (in_tmp / "out/row.tex").read_text().splitlines()[1:] == [
-        r"a & 154 & 66.67 $\pm$ 4.71 & 6 \\",
-        r"b & 154 & 76.67 $\pm$ 4.71 & 6 \\",
+    assert (in_tmp / "out/row.tex").read_text().splitlines() == [
+        r"LSTM(4) (\texttt{a}) & sMNIST & 154 & RMSProp, 2 epochs & $66.67 \pm 4.71$ & 6 \\",
+        r"LSTM(4) (\texttt{b}) & sMNIST & 154 & RMSProp, 2 epochs & $76.67 \pm 4.71$ & 6 \\",
     ]
-    assert "| a | 154 | 66.67 ± 4.71 | 6 |" in (in_tmp / "out/row.md").read_text()
+    assert (in_tmp / "out/row.md").read_text().splitlines()[2] == (
+        "| LSTM(4) `a` | sMNIST | 154 | RMSProp, 2 epochs | 66.67 ± 4.71 | 6 |"
+    )
     for name in ("curves", "differences", "disagreements"):
         assert (in_tmp / f"out/{name}.png").read_bytes().startswith(b"\x89PNG")
     before = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir()}
