@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import NUM_TIMESTEPS, Config
+from ..config import NUM_TIMESTEPS, Config, Optimizer
 from .comparison import ArmResult, Comparison
 from .statistics import BCA, BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
 from .wording import count_of, seeds_needed, tested_pairs
@@ -60,6 +60,26 @@ REFERENCES = {
   author    = {Kingma, Diederik P. and Ba, Jimmy},
   title     = {Adam: a method for stochastic optimization},
   booktitle = {ICLR}, year = {2015}
+}""",
+    "pascanu2013": """@inproceedings{pascanu2013,
+  author    = {Pascanu, Razvan and Mikolov, Tomas and Bengio, Yoshua},
+  title     = {On the difficulty of training recurrent neural networks},
+  booktitle = {ICML}, pages = {1310--1318}, year = {2013}
+}""",
+    "loshchilov2017": """@inproceedings{loshchilov2017,
+  author    = {Loshchilov, Ilya and Hutter, Frank},
+  title     = {{SGDR}: stochastic gradient descent with warm restarts},
+  booktitle = {ICLR}, year = {2017}
+}""",
+    "loshchilov2019": """@inproceedings{loshchilov2019,
+  author    = {Loshchilov, Ilya and Hutter, Frank},
+  title     = {Decoupled weight decay regularization},
+  booktitle = {ICLR}, year = {2019}
+}""",
+    "polyak1992": """@article{polyak1992,
+  author  = {Polyak, Boris T. and Juditsky, Anatoli B.},
+  title   = {Acceleration of stochastic approximation by averaging},
+  journal = {SIAM Journal on Control and Optimization}, volume = {30}, number = {4}, pages = {838--855}, year = {1992}
 }""",
     "fisher1935": """@book{fisher1935,
   author = {Fisher, Ronald A.}, title = {The design of experiments}, publisher = {Oliver and Boyd}, year = {1935}
@@ -119,12 +139,23 @@ def bibtex(comparison: Comparison) -> str:
         keys += [LAYER_REFERENCES.get(config.model.layer, ""), ORDER_REFERENCES.get(config.task.permutation, "")]
         keys += ["tallec2018"] * (config.model.forget_bias == "chrono") + ["student1908"] * (arm.n > 1)
         keys += ["jim1996"] * bool(arm.noise)
-        keys += ["kingma2015"] * (config.optimizer.name == "Adam")
+        keys += _optimizer_references(config.optimizer)
     if any(pair.n > 1 for pair in comparison.pairs):
         keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(comparison.pairs)) > 1)
         keys += ["efron1987"] * any(pair.ci_method == BCA for pair in comparison.pairs)
         keys += ["tarone1990"] * any(pair.n > 1 and pair.holm_p is None for pair in comparison.pairs)
     return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
+
+
+def _optimizer_references(optimizer: Optimizer) -> list[str]:
+    used = {
+        "kingma2015": optimizer.name == "Adam",
+        "pascanu2013": optimizer.grad_clip_norm is not None,
+        "loshchilov2017": optimizer.schedule == "cosine",
+        "loshchilov2019": optimizer.weight_decay > 0,
+        "polyak1992": optimizer.ema_momentum is not None,
+    }
+    return [key for key, is_used in used.items() if is_used]
 
 
 def _task(config: Config) -> str:

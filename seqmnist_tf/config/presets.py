@@ -72,19 +72,19 @@ PRESETS: dict[str, Preset] = {
         _STRONG,
         "the same LSTM(128), trained to generalise: chrono, Adam, 40 epochs",
         "The same LSTM(128), trained to generalise: chrono initialisation, Adam with a high learning rate and a low "
-        "norm clip, a cosine schedule, weight decay, noise on the recurrent weights; no augmentation. Chosen on the "
-        "last 10,000 training images.",
+        "norm clip, a cosine schedule, weight decay, noise on the recurrent weights; no augmentation. Learning rate, "
+        "noise, weight decay and epochs were chosen on the last 10,000 training images.",
     ),
     "strong_permuted": Preset(
         replace(_FASTER, task=Task(permutation="urnn92916")),
         "strong for permuted pixels: a higher learning rate, less noise",
-        "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise. Chosen "
+        "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise, chosen "
         "on the last 10,000 training images. For another order: `--task.permutation bit_reversal`.",
     ),
     "sprint": Preset(
         replace(_FASTER, train=replace(_FASTER.train, n_epochs=6)),
         "strong in 6 epochs: a higher learning rate, less noise",
-        "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise. Chosen "
+        "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise, chosen "
         "on the last 10,000 training images.",
     ),
     "gru": Preset(

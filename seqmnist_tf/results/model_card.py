@@ -59,7 +59,8 @@ def model_card(name: str, records: Sequence[Record]) -> str:
             f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
-            "of the final epoch: no epoch is chosen on the test images."
+            "of the final epoch: no epoch is chosen on the test images. docs/training.md says how the "
+            "recipe was chosen."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
         "## Limits",

@@ -128,7 +128,7 @@ def _run_row(record: Record) -> list[Any]:
 
 @document_section("exported")
 def exported_text(board: Board) -> str:
-    """The run of the newest exported version."""
+    """The run of the exported version that TF Serving calls stable; a test holds it against ``export/``."""
     record = headline_record(board)
     return wrap_text(
         f"The newest version is the run `{record.name}`, seed {record.seed} ([record]({record_link(record)})). It "

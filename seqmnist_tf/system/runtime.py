@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import InputError
+
 
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
     """Import TensorFlow without its notes on the terminal; where threads are given, start it with them.
@@ -20,7 +22,11 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
         threads: CPU threads of an operation; 0 is all cores. None leaves the choice to a later call.
         operations: number of operations that may run at a time; 0 is as many as ``threads``. TensorFlow's threads that
             wait for the next operation spin on the cores that a running one could use.
+
+    Raises:
+        InputError: Keras is set to run on something else than TensorFlow.
     """
+    _require_keras_on_tensorflow()
     if threads is None and "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -40,6 +46,18 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
         tf.config.list_logical_devices()
     if too_late:
         warnings.warn(f"TensorFlow is running already: train.threads {threads} has no effect on it", stacklevel=2)
+
+
+def _require_keras_on_tensorflow() -> None:
+    """Choose TensorFlow as the backend of Keras, also against the user's keras.json.
+
+    Raises:
+        InputError: KERAS_BACKEND names another, or Keras was imported with another.
+    """
+    keras = sys.modules.get("keras")
+    backend = keras.config.backend() if keras else os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise InputError(f"Keras must run on tensorflow (got KERAS_BACKEND {backend}: unset it)")
 
 
 def available_cores() -> int:

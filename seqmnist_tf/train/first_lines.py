@@ -55,8 +55,9 @@ def announce_kernel(kernel: Kernel) -> None:
     if kernel.isa:
         evaluations = f" in {kernel.precision}, {kernel.evaluation_isa} in evaluations" if kernel.evaluation_isa else ""
         say(f"LSTM on the native kernel ({kernel.isa}{evaluations})")
-    elif kernel.reason:
-        say(f"LSTM on stock Keras, which takes several times as long: {kernel.reason}")
+    else:
+        reason = kernel.reason or "train.kernel is keras"
+        say(f"LSTM on stock Keras, which takes several times as long: {reason}")
 
 
 def announce_model(config: Config, model: keras.Sequential) -> None:

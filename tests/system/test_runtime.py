@@ -1,15 +1,17 @@
-"""The cores that a process was given."""
+"""The cores that a process was given, and the start of TensorFlow."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from seqmnist_tf.system import available_cores, hosts, runtime
+from seqmnist_tf.system import InputError, available_cores, hosts, runtime, start_tensorflow
 from tests.toy import ROOT
 
 
@@ -70,3 +72,18 @@ def test_a_containers_quota_is_read(files: dict[str, str], quota: float | None, 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert runtime._cgroup_quota(tmp_path) == quota
+
+
+def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch"))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "keras", other)  # imported by a notebook
+        with pytest.raises(InputError, match=r"Keras must run on tensorflow \(got KERAS_BACKEND torch: unset it\)"):
+            start_tensorflow()
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(InputError, match="got KERAS_BACKEND jax"):
+        start_tensorflow()
+    monkeypatch.delenv("KERAS_BACKEND")  # the user's keras.json would decide
+    start_tensorflow()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
