@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
     """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
 
+    In a run directory, ``overview.png`` is drawn anew, and ``predictions.csv`` is written if it is missing.
+
     Args:
         path: a run directory, or a published record such as ``results/strong/seed0``.
         data_dir: folder of the data; None is tensorflow-datasets' own. The run's ``data.dir`` is ignored.
@@ -29,6 +31,7 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
 
     Raises:
         InputError: there is no run, it has no model, or the model cannot be read or is not its configuration's.
+        RunError: no source of MNIST could be reached.
 
     Example::
 

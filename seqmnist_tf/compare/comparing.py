@@ -49,10 +49,10 @@ def compare(
     The same call resumes a comparison that was killed, and its report is the same to the last digit.
 
     Args:
-        arms: each a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, a layer class or a
-            function of units), a run directory, a folder of runs, or a published record such as ``results/strong``.
-            The first arm is the reference. A layer is trained by the first arm's recipe, with the units that match its
-            number of parameters. Runs that exist are used as they are.
+        arms: each a preset, a configuration (a ``Config`` or a JSON file), a layer (``FILE.py:NAME``, ``MODULE:NAME``,
+            a layer class or a function of units), a run directory, a folder of runs, or a published record such as
+            ``results/strong``. The first arm is the reference. A layer is trained by the first arm's recipe, with the
+            units that match its number of parameters. Runs that exist are used as they are.
         seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained. None is 0 to 5 for arms
             that are trained, and all seeds of arms that exist where nothing is trained.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config
+from ..system import InputError
 from .predictions import Predictions
 from .statistics import Interval, McNemarResult, t_interval
 
@@ -187,8 +188,11 @@ class Comparison:
     markdown: str = field(default="", repr=False)
 
     def arm(self, name: str) -> ArmResult:
-        """Return the arm of a name."""
-        return next(arm for arm in self.arms if arm.name == name)
+        """Return the arm of a name, or raise InputError where there is none."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise InputError(f"no arm {name!r} (allowed: {', '.join(arm.name for arm in self.arms)})")
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract's JSON document: accuracies are shares of 1."""

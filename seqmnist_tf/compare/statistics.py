@@ -39,7 +39,9 @@ class McNemarResult:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of a mean by Student's t; None for fewer than two values.
+    """Return the 95 % interval of a mean by Student's t (Student 1908), in the unit of the values.
+
+    None for fewer than two values.
 
     Example:
         >>> t_interval([1.0, 1.0, 1.0])

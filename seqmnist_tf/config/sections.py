@@ -218,6 +218,10 @@ class Tensorboard:
 class Config:
     """One experiment. Equal configurations give equal runs on one machine.
 
+    Attributes:
+        criterion, model, optimizer, task, test, train, data, wandb, tensorboard: its sections; the docstring of each
+            section's class has the keys with their meaning, range and default.
+
     Example:
         >>> from dataclasses import replace
         >>> config = Config()
@@ -268,3 +272,16 @@ def _options() -> Iterator[Option]:
 
 
 OPTIONS: dict[str, Option] = {o.key: o for o in _options()}
+
+
+def _describe(section: str) -> str:
+    """Return the docstring of a section's class, from the declarations of its keys."""
+    lines = [f"The keys of section ``{section}``.", "", "Attributes:"]
+    for name, one in ((o.key.partition(".")[2], o) for o in OPTIONS.values() if o.key.startswith(f"{section}.")):
+        text = " ".join(filter(None, [one.meta["doc"], one.meta["details"]]))
+        lines.append(f"    {name}: {text} [{one.allowed}; default {one.default}]")
+    return "\n".join(lines)
+
+
+for _section, _class in SECTIONS.items():
+    _class.__doc__ = _describe(_section)

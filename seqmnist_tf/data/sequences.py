@@ -64,7 +64,21 @@ def encode(images: np.ndarray, normalization: str, order: np.ndarray) -> np.ndar
 
 
 def load_splits(config: Config, order: np.ndarray) -> Splits:
-    """Return the splits of a configuration. The test set is not read where ``test.enabled`` is false."""
+    """Return the splits of a configuration. The test set is not read where ``test.enabled`` is false.
+
+    Args:
+        config: ``task``, ``test.enabled`` and ``data`` are used.
+        order: the pixel order, int (784,): a permutation of 0 to 783, see :func:`pixel_order`.
+
+    Raises:
+        InputError: the folder of the data cannot be written.
+        RunError: no source of MNIST could be reached.
+
+    Example::
+
+        splits = load_splits(Config(), pixel_order("none"))
+        print(splits.train.sequences.shape)  # (60000, 784, 1)
+    """
     names = ("train", "test") if config.test.enabled else ("train",)
     mnist = load_mnist(config.data.source, config.data.dir, names)
     held_out = len(mnist["train"].labels) - config.task.validation_size
@@ -77,7 +91,10 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
 
 
 def load_test(config: Config, order: np.ndarray) -> Split:
-    """Return the test split of a configuration; the training images are not read."""
+    """Return the test split of a configuration; the training images are not read.
+
+    Arguments and errors as :func:`load_splits`.
+    """
     mnist = load_mnist(config.data.source, config.data.dir, ("test",))
     return _split(mnist["test"], slice(config.num_test), config, order)
 

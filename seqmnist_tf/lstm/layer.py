@@ -37,10 +37,19 @@ class LSTM(keras.layers.LSTM):
     gradients, a GPU, ...), and graphs that may be saved, such as those of ``model.export()``, with one warning that
     says why.
 
+    A step, with the gates in Keras's order (i, f, c, o) along the last axis of kernel, recurrent kernel and bias
+    (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000)::
+
+        i, f, o = sigmoid(x W + h U + b);  g = tanh(x W + h U + b)
+        c' = f c + i g;  h' = o tanh(c')
+
     Args:
-        threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
+        threads: CPU threads, at least 0; 0 is all cores. The result does not depend on it, to the last bit.
         precision: ``float32``, or ``tf32`` for faster products of lower precision in training: ``train.precision``.
         args, kwargs: as ``keras.layers.LSTM``.
+
+    Raises:
+        ValueError: another precision.
 
     Example::
 

@@ -79,6 +79,9 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
 
     Classes that are registered under a name with Keras are registered anew: of several files with one such name, as of
     two versions of a layer, the last to be imported would stand for all.
+
+    Raises:
+        InputError: the module or file cannot be imported.
     """
     if has_stock_layer(config):
         return {}
@@ -150,7 +153,15 @@ def match_units(config: Config, file: Path | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
     A search over models, so that it works for any layer whose parameters grow with its units. Of two equally near
-    numbers of units it is the smaller.
+    numbers of units it is the smaller; they are 1 to 16,384.
+
+    Raises:
+        InputError: as :func:`make_layer`.
+
+    Example:
+        >>> from seqmnist_tf.config import Config, Model
+        >>> match_units(Config(model=Model(layer="GRU", match_parameters=67_850))).model.hidden_size
+        147
     """
     target = config.model.match_parameters
     if target is None:

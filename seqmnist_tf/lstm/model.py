@@ -59,7 +59,8 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
 
     An LSTM's is (4 * units,), in the order of its gates: input, forget, candidate, output. A GRU's is (2, 3 * units),
     biases of input and of state: update, reset, candidate. Its update gate z has the part of the forget gate, for
-    h' = z h + (1 - z) candidate.
+    h' = z h + (1 - z) candidate. ``chrono`` is that of Tallec & Ollivier 2018, section 3, for T = 784; for a GRU it is
+    their rule applied to z.
 
     Args:
         config: ``model.initializer``, ``model.forget_bias`` and ``train.seed`` are used.
@@ -74,7 +75,7 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
     of_gru, forget = config.model.layer == "GRU", config.model.forget_bias
     gate = bias[0, :units] if of_gru else bias[units : 2 * units]  # a view
     if forget == "chrono":
-        # Tallec & Ollivier 2018, section 3: b_f = log U(1, T - 1), b_i = -b_f.
+        # b_f = log U(1, T - 1), b_i = -b_f
         gate[:] = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
         if not of_gru:
             bias[:units] = -gate

@@ -50,7 +50,15 @@ class TorchRMSprop(keras.optimizers.RMSprop):
 
 
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule."""
+    """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule.
+
+    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps of the whole run, without restarts
+    (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
+    Hutter 2019). The norm clip is over all gradients together (Pascanu, Mikolov & Bengio 2013).
+
+    Args:
+        config: ``optimizer`` is used, and of the schedule ``train.n_epochs`` and the steps of an epoch.
+    """
     opt = config.optimizer
     lr: Any = opt.lr
     if opt.schedule == "cosine":
@@ -79,7 +87,7 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
 
 
 def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
-    """Exchange the weights and their moving averages, bit for bit; without averages nothing changes.
+    """Exchange the weights and their moving averages (Polyak & Juditsky 1992), bit for bit; nothing without averages.
 
     Keras's own callback ``SwapEMAWeights`` exchanges them by sums, which rounds.
     """

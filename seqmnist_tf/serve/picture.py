@@ -66,6 +66,10 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
     """Read a picture as :func:`read_picture` does, and say how many digits it shows, which may be none.
 
+    Args:
+        file: a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours.
+        name: what messages call it; its path if it is empty.
+
     Raises:
         InputError: the file cannot be read, is not a picture, or is too large.
     """

@@ -19,7 +19,11 @@ HINT = "give --model-dir a folder that seqmnist_tf.export has written to"
 
 
 def exported_versions(folder: Path) -> dict[int, Path]:
-    """Return the versions in a folder by number, in ascending order: the subfolders whose names are numbers."""
+    """Return the versions in a folder by number, in ascending order: the subfolders whose names are numbers.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
     paths = (path for path in folder.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir())
     return dict(sorted((int(path.name), path) for path in paths))
 

@@ -111,7 +111,10 @@ def evaluate_model(
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
-    """Return the metrics of logits float (n, 10) for labels int (n,); the mean cross-entropy is taken in float64."""
+    """Return the metrics of logits z, float (n, 10), for labels y, int (n,), with n at least 1.
+
+    The loss is the mean of log(sum_k exp(z_k)) - z_y, in nats, computed in float64.
+    """
     logits = logits.astype(np.float64)
     top = logits.max(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -124,15 +127,19 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     return Metrics(float(losses.mean()), int(confusion.trace()), len(labels), predictions, probabilities, confusion)
 
 
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion (Wilson 1927).
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927), both ends 0 to 1.
 
     Args:
         correct: 0 to ``total``.
         total: at least 1.
-        confidence: probability that the interval covers the proportion, between 0 and 1.
+
+    Example:
+        >>> low, high = wilson_interval(9_909, 10_000)
+        >>> f"{low:.4f} {high:.4f}"
+        '0.9888 0.9926'
     """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.975)
     p = correct / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))

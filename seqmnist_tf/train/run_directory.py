@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished fold
 @dataclass(frozen=True)
 class RunDirectory:
     """A run directory that holds at least its configuration and its environment.
+
+    Its properties raise InputError where a file cannot be read.
+
+    Attributes:
+        path: the folder.
 
     Example::
 
@@ -159,18 +166,20 @@ class RunDirectory:
         return rows
 
     def step_losses(self) -> list[float]:
-        """Return the loss of each batch, from ``steps.csv``.
+        """Return the loss of each batch, from ``steps.csv``, or from ``steps.csv.gz`` as a published record has it.
 
         Raises:
-            InputError: a row cannot be read.
+            InputError: the file cannot be read.
         """
+        path = self.path / "steps.csv"
+        packed = path.with_name("steps.csv.gz")
         try:
-            lines = (self.path / "steps.csv").read_text(encoding="ascii").splitlines()[1:]
-            return [float(line.partition(",")[2]) for line in lines]
+            content = gzip.decompress(packed.read_bytes()) if packed.is_file() else path.read_bytes()
+            return [float(line.partition(",")[2]) for line in content.decode("ascii").splitlines()[1:]]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self.path / 'steps.csv'}: {error}") from None
+        except (OSError, ValueError, EOFError, zlib.error) as error:
+            raise InputError(f"cannot read {path}: {error}") from None
 
     def logged_steps(self) -> list[int]:
         """Return the step of each whole row of ``steps.csv``; a row that cannot be read counts as step -1."""

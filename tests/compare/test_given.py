@@ -94,7 +94,9 @@ def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Pa
     comparison = compare(["a", "b"], directory="out")
     (pair,) = comparison.pairs
     assert (pair.seeds, pair.digits, pair.sign_flip_p) == ((0, 1, 2, 3, 4, 5), (0,) * 6, 1.0)
-    assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9)
+    assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9) and comparison.arm("b") is comparison.arms[1]
+    with pytest.raises(InputError, match=r"no arm 'c' \(allowed: a, b\)"):
+        comparison.arm("c")
     assert {m.p for m in pair.mcnemar} == {1.0}
     assert comparison.statements[-1].endswith("sign-flip p = 1.0000. No pair differs.")
     some = compare(["a", "b"], seeds="4,2", directory="some")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from seqmnist_tf.results import HEADLINE, Record, model_check, pages, read_records
@@ -9,6 +11,7 @@ from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
 from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.http_paths import read_labels
+from seqmnist_tf.train import load_run
 from tests.toy import ROOT
 
 PUBLISHED = [record for records in read_records(ROOT / "results").values() for record in records]
@@ -37,6 +40,19 @@ def test_what_comments_say_of_all_records(record: Record) -> None:
     assert abs(logged - final) <= 1.4e-6 * final  # the kernel of the run, and stock Keras: see LOSS_AGREES
     assert (record.run.path / "predictions.csv").stat().st_size < 200_000  # see MAX_TABLE_BYTES
     assert all(entry["largest_difference"] <= 2.3e-7 for entry in record.replays)  # see REPLAY_TOLERANCE
+
+
+def test_the_seeds_of_each_experiment_begin_with_0_and_have_no_gap() -> None:
+    """As docs/results.md says: a gap would look like a seed that was left out."""
+    for records in read_records(ROOT / "results").values():
+        assert [record.seed for record in records] == list(range(len(records)))
+
+
+def test_the_losses_of_a_record_are_read_like_those_of_a_run() -> None:
+    run = load_run(ROOT / "results" / "quickstart" / "seed0")
+    losses = run.step_losses()
+    assert len(losses) == run.config.train.n_epochs * run.config.steps_per_epoch
+    assert run.history()[-1]["train_loss"] == math.fsum(losses[-run.config.steps_per_epoch :]) / 600
 
 
 @pytest.mark.network
