@@ -62,7 +62,7 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{option.replace('_', '-')} is an option of the subject serving (got training)")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
-        save_sequences(Config(), path)
+        save_sequences(path)
         workload = Workload(str(path), threads=system.available_cores())
         document = measure_training(workload)
         if args.scaling:
@@ -86,8 +86,9 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
     return measure_serving(folder, seconds, args.server)
 
 
-def save_sequences(config: Config, path: Path) -> None:
+def save_sequences(path: Path) -> None:
     """Write the file that ``Workload.data`` names: the first training images and all test images as sequences."""
+    config = Config()
     mnist = data.load_mnist(config.data.source, config.data.dir)
     order = data.pixel_order(config.task.permutation)
     train, test = (

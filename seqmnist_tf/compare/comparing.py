@@ -213,7 +213,7 @@ def _read(
         allowed = allow_code or arm.is_trained
         predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
         notes = (*one.notes, *_left_out(arm.name, folder, [outcome.config.train.seed for outcome in outcomes]))
-        arms.append(arm_result(arm.name, arm.word, outcomes, predictions, noise=one.noise, notes=notes))
+        arms.append(arm_result(arm.name, outcomes, predictions, noise=one.noise, notes=notes))
     _require_one_test_set(arms)
     return Comparison(tuple(arms), pair_results(arms), folder.path)
 

@@ -21,7 +21,6 @@ class ArmResult:
 
     Attributes:
         name: the arm's name.
-        word: the arm as it was given.
         config: the experiment.
         config_id: its id.
         num_params: number of parameters.
@@ -41,7 +40,6 @@ class ArmResult:
     """
 
     name: str
-    word: str
     config: Config
     config_id: str
     num_params: int

@@ -16,7 +16,6 @@ from .statistics import can_show, difference_interval, holm, mcnemar_test, sign_
 
 def arm_result(
     name: str,
-    word: str,
     outcomes: Sequence[Outcome],
     predictions: Sequence[Predictions],
     *,
@@ -26,7 +25,7 @@ def arm_result(
     """Return the result of an arm.
 
     Args:
-        name, word: of the arm.
+        name: of the arm.
         outcomes: its runs, at least one, in the order of their seeds.
         predictions: of the runs.
         noise: standard deviation of the noise that acted on recurrent weights.
@@ -36,7 +35,6 @@ def arm_result(
     chosen = [o for o in outcomes if o.chosen_epoch is not None and o.chosen_accuracy is not None]
     return ArmResult(
         name=name,
-        word=word,
         config=first.config,
         config_id=first.config_id,
         num_params=first.num_params,

@@ -34,6 +34,11 @@ class Board:
     speed: dict[str, Any]
     serving: dict[str, Any]
 
+    @property
+    def all_records(self) -> list[Record]:
+        """The records of all names."""
+        return [record for same in self.records.values() for record in same]
+
     @classmethod
     def read(cls, folder: Path) -> Board:
         """Read a results folder.

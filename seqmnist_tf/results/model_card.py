@@ -9,8 +9,8 @@ from ..compare import escape_latex, task_name
 from ..config import NUM_TEST, NUM_TRAIN
 from ..system import markdown_table
 from .board import HEADLINE, PERMUTED, Board, headline_record
+from .paragraphs import wrap_text
 from .records import RESULTS_FOLDER, Record
-from .sections import document_section, wrap_text
 from .sections_accuracy import code_of
 from .seed_statistics import Statistics, percent
 
@@ -126,7 +126,6 @@ def bibtex(records: Sequence[Record]) -> str:
 ```"""
 
 
-@document_section("bibtex")
 def bibtex_text(board: Board) -> str:
     """The BibTeX entry of the headline's experiment."""
     return bibtex(board.records[headline_record(board).name])

@@ -6,16 +6,6 @@ import re
 from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
-
-# These modules register their sections when they are imported.
-from . import (  # noqa: F401
-    sections_accuracy,
-    sections_code,
-    sections_config,
-    sections_literature,
-    sections_seeds,
-    sections_speed,
-)
 from .board import Board
 from .documents import MARKED_SECTION, find_documents, relative_links
 from .manifest import update_manifest
@@ -105,13 +95,12 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     if problems := folder_problems(folder):
         return problems
     board = Board.read(folder)
-    records = [record for same in board.records.values() for record in same]
     documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
     documents += [
         f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
     ]
     problems = documents + picture_problems(folder)
-    return problems if problems or not models else all_model_problems(records, allow_code=allow_code)
+    return problems if problems or not models else all_model_problems(board.all_records, allow_code=allow_code)
 
 
 def document_problems(root: Path, document: Path, board: Board) -> list[str]:

@@ -12,7 +12,7 @@ from .history import parse_losses
 from .layout import REPLAYS_FILE, STEPS_FILE
 from .model_check import ModelCheck, evaluation_problems, weights_digest
 from .public_files import public_files
-from .records import Record, read_records
+from .records import Record, all_records
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
 from .replays import record_json
 from .store import add_files, is_listed, locked
@@ -81,7 +81,7 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
 
 def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
     """Raise InputError where the name, or the history, is that of other records."""
-    others = [other for same in read_records(folder).values() for other in same]
+    others = all_records(folder)
     if problems := name_problems(record, others) + [p for other in others for p in history_problem(record, other)]:
         raise _refused(run, problems[0])
 
@@ -109,7 +109,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
     """Return whether the model is that of a published record of another seed; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
-    for other in (other for same in read_records(folder).values() for other in same):
+    for other in all_records(folder):
         if other.seed != record.seed and other.summary["num_params"] == parameters:
             allowed = allow_code or other.layer_source is None
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:

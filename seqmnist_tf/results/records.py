@@ -116,3 +116,12 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
     presets = list(PRESETS)
     names = sorted(records, key=lambda name: (presets.index(name) if name in presets else len(presets), name))
     return {name: sorted(records[name], key=lambda record: record.seed) for name in names}
+
+
+def all_records(folder: Path) -> list[Record]:
+    """Return the records of a results folder, of all names, in the order of :func:`read_records`.
+
+    Raises:
+        InputError: a record cannot be read.
+    """
+    return [record for same in read_records(folder).values() for record in same]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..system import InputError, note, say
 from .history import parse_losses
 from .layout import REPLAYS_FILE
-from .records import Record, read_records
+from .records import Record, all_records
 from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
 from .replays import agreement, read_replays, record_json
 from .store import locked, set_files
@@ -65,7 +65,7 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
 
 
 def _selected(folder: Path, name: str | None) -> Iterator[Record]:
-    records = [record for same in read_records(folder).values() for record in same]
+    records = all_records(folder)
     chosen = [record for record in records if name in (None, record.name, f"{record.name}/seed{record.seed}")]
     if not chosen:
         names = dict.fromkeys(record.name for record in records)

@@ -1,49 +1,43 @@
-"""The registry of generated sections.
+"""The generated sections of documents, by name.
 
 A section is a function from the board to Markdown. Its links are relative to the root of the clone.
 """
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Callable
 
+from . import (
+    model_card,
+    sections_accuracy,
+    sections_code,
+    sections_config,
+    sections_literature,
+    sections_seeds,
+    sections_speed,
+)
 from .board import Board
 
-Section = Callable[[Board], str]
-
-DOCUMENT_SECTIONS: dict[str, Section] = {}
-
-
-def document_section(name: str) -> Callable[[Section], Section]:
-    """Return a decorator that registers a section under the name in its marker, ``<!-- results: NAME -->``.
-
-    Raises:
-        ValueError: the name is taken.
-
-    Example::
-
-        @document_section("headline")
-        def headline_text(board: Board) -> str: ...
-    """
-
-    def register(section: Section) -> Section:
-        if name in DOCUMENT_SECTIONS:
-            raise ValueError(f"section {name} is registered twice")
-        DOCUMENT_SECTIONS[name] = section
-        return section
-
-    return register
-
-
-def wrap_text(text: str, first: str = "", others: str = "") -> str:
-    """Return a paragraph in lines of at most 120 characters, without a break inside of ``99.11 ± 0.04 %``.
-
-    ``first`` and ``others`` are the indents of its lines.
-    """
-    glued = re.sub(r" (?=[±%])|(?<=±) ", "\0", text)
-    filled = textwrap.fill(
-        glued, 120, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
-    )
-    return filled.replace("\0", " ")
+DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
+    "headline": sections_accuracy.headline_text,
+    "quick_start": sections_accuracy.quick_start_text,
+    "summary": sections_accuracy.summary_table,
+    "runs": sections_accuracy.runs_table,
+    "exported": sections_accuracy.exported_text,
+    "rows_to_paste": sections_literature.rows_to_paste,
+    "original": sections_literature.original_table,
+    "literature": sections_literature.literature_table,
+    "other_cells": sections_literature.other_cells_table,
+    "cost": sections_speed.cost_table,
+    "targets": sections_speed.targets_table,
+    "speed": sections_speed.speed_tables,
+    "serving": sections_speed.serving_tables,
+    "one_image": sections_speed.one_image_text,
+    "seeds": sections_seeds.seeds_text,
+    "plateau": sections_seeds.plateau_text,
+    "layers": sections_code.layers_text,
+    "configuration": sections_config.configuration_table,
+    "presets": sections_config.presets_list,
+    "bibtex": model_card.bibtex_text,
+}
+"""Each stands between ``<!-- results: NAME -->`` and ``<!-- end -->``."""

@@ -10,13 +10,12 @@ from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
 from .board import BASELINE, HEADLINE, PERMUTED, QUICK_START, Board, headline_record, original_accuracy
+from .paragraphs import wrap_text
 from .records import RESULTS_FOLDER, Record
 from .replays import agreement
-from .sections import document_section, wrap_text
 from .seed_statistics import Statistics, percent
 
 
-@document_section("headline")
 def headline_text(board: Board) -> str:
     """The paragraph that the README begins with."""
     over_seeds = Statistics.from_records(board.records[HEADLINE])
@@ -40,7 +39,6 @@ def _percent_and_seeds(board: Board, name: str) -> str:
     return f"**{over_seeds.percent()} %** ({seeds})"
 
 
-@document_section("quick_start")
 def quick_start_text(board: Board) -> str:
     """What the README's first command does, and how long it took."""
     text = f"Train an LSTM on the {NUM_TRAIN:,} training images of MNIST"
@@ -55,7 +53,6 @@ def quick_start_text(board: Board) -> str:
     return wrap_text(text + ". Without a C++ compiler, or on Windows, training takes several times as long:")
 
 
-@document_section("summary")
 def summary_table(board: Board) -> str:
     """One row per experiment."""
     target = original_accuracy(board.literature)[2]
@@ -89,7 +86,6 @@ def _summary_row(name: str, records: Sequence[Record], target: float) -> list[An
     ]
 
 
-@document_section("runs")
 def runs_table(board: Board) -> str:
     """One row per run."""
     head = [
@@ -105,7 +101,7 @@ def runs_table(board: Board) -> str:
         "configuration",
         "trained anew",
     ]
-    return markdown_table(head, [_run_row(record) for records in board.records.values() for record in records])
+    return markdown_table(head, [_run_row(record) for record in board.all_records])
 
 
 def _run_row(record: Record) -> list[Any]:
@@ -126,7 +122,6 @@ def _run_row(record: Record) -> list[Any]:
     ]
 
 
-@document_section("exported")
 def exported_text(board: Board) -> str:
     """The run of the exported version that TF Serving calls stable; a test holds it against ``export/``."""
     record = headline_record(board)

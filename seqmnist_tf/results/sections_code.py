@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 
 from .board import Board
-from .sections import document_section
 from .sections_accuracy import record_link
 
 
-@document_section("layers")
 def layers_text(board: Board) -> str:
     """The text of each ``layer.py``, so that it can be read before it is allowed to run."""
     texts: dict[str, list[str]] = {}
-    for record in (record for records in board.records.values() for record in records):
+    for record in board.all_records:
         if record.layer_source is not None:
             texts.setdefault(record.layer_source, []).append(
                 f"[`{record.name}`, seed {record.seed}]({record_link(record)})"

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from ..config import OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import Board
+from .paragraphs import wrap_text
 from .records import Record
-from .sections import document_section, wrap_text
 from .sections_accuracy import epoch_range
 from .seed_statistics import Statistics
 
 
-@document_section("configuration")
 def configuration_table(_: Board) -> str:
     """One row per key of the configuration."""
     rows = [
@@ -28,7 +27,6 @@ def configuration_table(_: Board) -> str:
     return markdown_table(["key", "default", "allowed values", "meaning"], rows)
 
 
-@document_section("presets")
 def presets_list(board: Board) -> str:
     """One list item per preset, with what its published runs reached."""
     return "\n".join(

@@ -8,13 +8,12 @@ from ..compare import PaperRow, describe_recipe, latex_rows, markdown_rows
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
-from .sections import document_section, wrap_text
+from .paragraphs import wrap_text
 from .seed_statistics import Statistics, percent
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
 
-@document_section("rows_to_paste")
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
     rows = [
@@ -33,7 +32,6 @@ def rows_to_paste(board: Board) -> str:
     return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
 
 
-@document_section("original")
 def original_table(board: Board) -> str:
     """The accuracy that the original project prints, the corrected one, and ours."""
     printed = board.literature["upstream"]
@@ -52,7 +50,6 @@ def original_table(board: Board) -> str:
     return markdown_table(head, rows)
 
 
-@document_section("literature")
 def literature_table(board: Board) -> str:
     """Published accuracies of the plain LSTM, and how far they differ."""
     head = [
@@ -90,7 +87,6 @@ def literature_table(board: Board) -> str:
     return markdown_table(head, rows) + "\n\n" + wrap_text(text)
 
 
-@document_section("other_cells")
 def other_cells_table(board: Board) -> str:
     """Published accuracies of other recurrent cells, which are what the LSTM can be compared with."""
     rows = [

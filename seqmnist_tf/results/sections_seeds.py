@@ -8,16 +8,15 @@ from ..compare import SeededRuns, pair_runs, pair_statement
 from ..config import NUM_TEST
 from ..train import PREDICTIONS_FILE
 from .board import HEADLINE, LIKE_THE_ORIGINAL, Board, original_accuracy
+from .paragraphs import wrap_text
 from .predictions import read_table
 from .records import Record
-from .sections import document_section, wrap_text
 from .sections_accuracy import epoch_range
 from .seed_statistics import Statistics, percent
 
 COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
 
 
-@document_section("seeds")
 def seeds_text(board: Board) -> str:
     """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and paired tests."""
     several = {name: records for name, records in board.records.items() if len(records) > 1}
@@ -26,13 +25,11 @@ def seeds_text(board: Board) -> str:
     if single:
         lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
-    every = [record for records in board.records.values() for record in records]
-    lines += [_collapse(record) for record in every if record.highest["test_accuracy"] - record.accuracy > COLLAPSE]
+    lines += [_collapse(r) for r in board.all_records if r.highest["test_accuracy"] - r.accuracy > COLLAPSE]
     lines += _paired_tests(board)
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 
 
-@document_section("plateau")
 def plateau_text(board: Board) -> str:
     """When the published runs that start without chrono leave the plateau."""
     runs = []

@@ -9,13 +9,12 @@ from typing import Any
 from ..benchmark import serving_report, training_report
 from ..system import markdown_table
 from .board import Board, original_accuracy
+from .paragraphs import wrap_text
 from .records import Record
-from .sections import document_section, wrap_text
 from .sections_accuracy import epoch_range, training_machine
 from .seed_statistics import percent
 
 
-@document_section("cost")
 def cost_table(board: Board) -> str:
     """How long training took: one row per experiment and machine."""
     rows = []
@@ -34,7 +33,6 @@ def cost_table(board: Board) -> str:
     )
 
 
-@document_section("targets")
 def targets_table(board: Board) -> str:
     """Epochs and minutes of training until the original's accuracy, and until 99 %, for experiments that reach one."""
     targets = (original_accuracy(board.literature)[2], 0.99)
@@ -65,19 +63,16 @@ def _number_range(numbers: Sequence[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-@document_section("speed")
 def speed_tables(board: Board) -> str:
     """The native kernel compared with other implementations."""
     return training_report(board.speed)
 
 
-@document_section("serving")
 def serving_tables(board: Board) -> str:
     """Latency of the exported model, and of the local server under load."""
     return serving_report(board.serving)
 
 
-@document_section("one_image")
 def one_image_text(board: Board) -> str:
     """Latency of one image."""
     row = next(row for row in board.serving["latency"] if row["batch"] == 1 and not row["rest_ms"])

@@ -28,13 +28,11 @@ class ModelRequest:
 
     Attributes:
         asked: predict, status or metadata.
-        model: the model's name.
         version: the version's number; None without one.
         label: the version's label; None without one.
     """
 
     asked: Literal["predict", "status", "metadata"]
-    model: str
     version: int | None
     label: str | None
 
@@ -56,14 +54,13 @@ def parse_path(request: Request) -> ModelRequest:
     asked: Literal["predict", "status", "metadata"] = "predict"
     if request.method == "GET":
         asked = "metadata" if match["metadata"] else "status"
-    found = ModelRequest(asked, match["model"], int(version) if version else None, match["label"])
-    if found.model != MODEL_NAME:
-        name = printable(found.model, 80)
+    if match["model"] != MODEL_NAME:
+        name = printable(match["model"], 80)
         if asked == "status":
             raise RequestError(404, f"Could not find any versions of model {name}")
-        which = f"Latest({name})" if found.version is None else f"Specific({name}, {found.version})"
+        which = f"Latest({name})" if version is None else f"Specific({name}, {int(version)})"
         raise RequestError(404, f"Servable not found for request: {which}")
-    return found
+    return ModelRequest(asked, int(version) if version else None, match["label"])
 
 
 def read_labels(folder: Path) -> dict[str, int]:

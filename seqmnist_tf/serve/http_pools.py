@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from .http_limits import RequestError
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -25,7 +27,7 @@ class Pool:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threading.BoundedSemaphore(threads + waiting)
 
-    async def run(self, seconds: float, function: Callable[..., bytes], *args: Any) -> bytes:
+    async def run(self, seconds: float, function: Callable[..., T], *args: Any) -> T:
         """Return what ``function`` returns, called in a thread.
 
         A job that takes too long keeps its thread until it ends: a thread cannot be stopped.

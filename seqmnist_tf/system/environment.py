@@ -77,7 +77,7 @@ def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
 
     Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
     """
-    import tensorflow as tf  # here alone: system imports the standard library
+    import tensorflow as tf  # late, as in start_tensorflow: system imports the standard library
 
     if kernel == "keras":
         threads = tf.config.threading.get_intra_op_parallelism_threads()

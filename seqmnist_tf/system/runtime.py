@@ -32,7 +32,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     too_late = False
     with _quiet_stderr():
-        import tensorflow as tf  # here alone: a command that only parses its arguments must not wait for it
+        import tensorflow as tf  # late: a command that only parses its arguments must not wait for it
 
         tf.config.list_physical_devices()
         if threads is None:

@@ -62,7 +62,7 @@ class Complaint:
         return " (start it with the same arguments and --role chief; is --oracle right?)"
 
 
-class ChiefJobs:
+class ChiefJobs(Watcher):
     """The jobs of a search, from its chief. As a context, it shows the chief that this worker is alive.
 
     Args:
@@ -124,7 +124,7 @@ class ChiefJobs:
     def watch(self, job: Job) -> Watcher:
         """Return a watcher that tells the chief how far a job is."""
         self._job, self._epoch = job, "epoch 1"
-        return _Reporting(self)
+        return self
 
     def end(self, job: Job, score: float | None, reason: str = "") -> None:
         """Hand in the result of a job; None where it failed."""
@@ -183,14 +183,3 @@ class ChiefJobs:
                 self._complaint.settle()
             if job is self._job and not answer.get("yours", False):
                 self._lost = job is not None
-
-
-class _Reporting(Watcher):
-    def __init__(self, jobs: ChiefJobs) -> None:
-        self.jobs = jobs
-
-    def epoch_ended(self, epochs: int, n_epochs: int) -> None:
-        self.jobs.epoch_ended(epochs, n_epochs)
-
-    def lost(self) -> bool:
-        return self.jobs.lost()

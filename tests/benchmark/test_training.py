@@ -20,7 +20,6 @@ from seqmnist_tf.benchmark.contenders import CONTENDERS
 from seqmnist_tf.benchmark.limit import training_step_limit
 from seqmnist_tf.benchmark.process import ContenderProcess, contender_processes
 from seqmnist_tf.benchmark.workload import Workload
-from seqmnist_tf.config import Config
 from seqmnist_tf.system import RunError
 from tests.conftest import Result
 from tests.lstm.test_native import isas
@@ -35,7 +34,7 @@ def toy_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workload(tmp_path: Path) -> Workload:
-    benchmark_command.save_sequences(Config(), tmp_path / "sequences.npz")
+    benchmark_command.save_sequences(tmp_path / "sequences.npz")
     return Workload(str(tmp_path / "sequences.npz"), batch=8, steps=56, units=16, threads=1)
 
 

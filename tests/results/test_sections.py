@@ -13,9 +13,9 @@ import yaml
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST, Config
-from seqmnist_tf.results import sections
 from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, original_accuracy
 from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.paragraphs import wrap_text
 from seqmnist_tf.results.sections_accuracy import code_of, epoch_range
 from seqmnist_tf.results.seed_statistics import Statistics
 from tests.toy import ROOT
@@ -184,7 +184,7 @@ def test_cost_has_a_row_for_each_machine(published: Path) -> None:
 
 def test_no_line_breaks_inside_of_a_number() -> None:
     for words in range(60):
-        text = sections.wrap_text("x " * words + "95.99 ± 0.19 % of the digits", "- ", "  ")
+        text = wrap_text("x " * words + "95.99 ± 0.19 % of the digits", "- ", "  ")
         assert "95.99 ± 0.19 %" in text and max(map(len, text.splitlines())) <= 120
 
 
@@ -224,16 +224,3 @@ def test_every_preset_is_in_the_presets_section(published: Path) -> None:
         for name, preset in cfg.PRESETS.items()
     ]
     assert max(map(len, text.splitlines())) <= 120
-
-
-def test_a_section_is_registered_under_its_explicit_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sections, "DOCUMENT_SECTIONS", dict(sections.DOCUMENT_SECTIONS))
-
-    @sections.document_section("weather")
-    def report(_: Board) -> str:
-        return "sunny"
-
-    assert sections.DOCUMENT_SECTIONS["weather"] is report and "report" not in sections.DOCUMENT_SECTIONS
-    assert report(EMPTY) == "sunny"
-    with pytest.raises(ValueError, match="section weather is registered twice"):
-        sections.document_section("weather")(report)
