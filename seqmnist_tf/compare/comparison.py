@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Config
 from ..system import InputError
-from .predictions import Predictions
+from ..train import Predictions
 from .statistics import Interval, McNemarResult, t_interval
 
 

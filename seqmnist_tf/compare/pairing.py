@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..train import Predictions
 from .comparison import ArmResult, PairResult
 from .outcomes import Outcome
-from .predictions import Predictions
 from .statistics import can_show, difference_interval, holm, mcnemar_test, sign_flip_p
 
 

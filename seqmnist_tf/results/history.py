@@ -1,14 +1,16 @@
-"""What a run logged: whether history, batch losses and summary agree with each other and with the configuration."""
+"""Whether history, batch losses, predictions and summary of a run agree with each other and with its configuration."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 from ..config import NUM_TEST, Config
-from ..train import summarize
+from ..system import InputError
+from ..train import PREDICTIONS_FILE, Predictions, summarize
 
 MAX_FLIPS = 3  # digits between two logits so near that stock Keras and the kernel of the run decide differently
 LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the records differ by 1.4e-6 at most
@@ -108,3 +110,22 @@ def _final_problems(final: dict[str, Any], last: dict[str, Any]) -> list[str]:
     if not math.isclose(last["test_loss"], final["test_loss"], rel_tol=LOSS_AGREES, abs_tol=1e-4):
         problems.append("test_loss in summary.json does not match the last epoch in history.jsonl")
     return problems
+
+
+def prediction_problems(folder: Path, test_correct: int) -> list[str]:
+    """Return whether ``predictions.csv`` contradicts ``summary.json``; a run of version 0.1.0 lacks the file.
+
+    Args:
+        folder: of the record.
+        test_correct: as in the summary.
+    """
+    path = folder / PREDICTIONS_FILE
+    if not path.exists():
+        return []
+    try:
+        correct = Predictions.from_csv(path, NUM_TEST).correct
+    except InputError as error:
+        return [str(error)]
+    if correct == test_correct:
+        return []
+    return [f"{PREDICTIONS_FILE} has {correct:,} correct predictions (summary.json says {test_correct:,})"]

@@ -10,18 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import Data, has_stock_layer
+from ..config import NUM_TEST, Data, has_stock_layer
 from ..data import Split, load_test
 from ..lstm import match_units
 from ..train import (
     PREDICTIONS_FILE,
+    Predictions,
     RunDirectory,
     evaluate_model,
     evaluate_run,
     load_final_model,
-    predictions_csv,
 )
-from .predictions import read_table
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
@@ -55,7 +54,7 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     if (run.path / PREDICTIONS_FILE).exists():
         problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
         return problems, (run.path / PREDICTIONS_FILE).read_bytes()
-    return problems, predictions_csv(split, metrics)
+    return problems, Predictions.of(split, metrics).to_csv()
 
 
 class ModelCheck:
@@ -129,7 +128,7 @@ def _parameter_problems(model: keras.Model, summary: dict[str, Any]) -> list[str
 
 def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
     """Return whether ``predictions.csv`` has other labels, or in its first rows other predictions than the model."""
-    table, n = read_table(run.path / PREDICTIONS_FILE), len(classes)
+    table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, NUM_TEST), len(classes)
     if not np.array_equal(table.labels, labels):
         return [f"{PREDICTIONS_FILE} does not have the labels of the test images"]
     differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from ..compare import SeededRuns, pair_runs, pair_statement
 from ..config import NUM_TEST
-from ..train import PREDICTIONS_FILE
+from ..train import PREDICTIONS_FILE, Predictions
 from .board import HEADLINE, LIKE_THE_ORIGINAL, Board, original_accuracy
 from .paragraphs import wrap_text
-from .predictions import read_table
 from .records import Record
 from .sections_accuracy import epoch_range
 from .seed_statistics import Statistics, percent
@@ -104,6 +103,5 @@ def _paired_tests(board: Board) -> list[str]:
 
 
 def _seeded_runs(name: str, records: Sequence[Record]) -> SeededRuns:
-    tables = {record.seed: read_table(record.run.path / PREDICTIONS_FILE) for record in records}
-    right = {seed: table.labels == table.classes for seed, table in tables.items()}
+    right = {r.seed: Predictions.from_csv(r.run.path / PREDICTIONS_FILE, NUM_TEST).right for r in records}
     return SeededRuns(f"`{name}`", {record.seed: record.correct for record in records}, right)

@@ -13,12 +13,11 @@ from pathlib import Path
 from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
-from .history import history_problems, summary_problems
+from .history import history_problems, prediction_problems, summary_problems
 from .layout import STEPS_FILE, layout_problems
 from .manifest import RECORD_FILE, manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
-from .predictions import prediction_problems
 from .records import Record, read_records
 from .replays import read_replays
 from .wellformed import (

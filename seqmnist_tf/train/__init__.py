@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = open_door(
     light=(
         "LAYER_FILE",
         "PREDICTIONS_FILE",
+        "Predictions",
         "RunDirectory",
         "load_run",
         "lock_folder",

@@ -10,7 +10,7 @@ from .metrics import score as score
 from .metrics import wilson_interval as wilson_interval
 from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page
-from .page import predictions_csv as predictions_csv
+from .predictions import Predictions as Predictions
 from .run_directory import LAYER_FILE as LAYER_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,12 @@ from ..config import NUM_CLASSES
 from ..data import Split
 from ..system import InputError, first_line, replace_atomically, warn, write_atomically
 from .metrics import Metrics, evaluate_run
+from .predictions import Predictions
 from .run_directory import PREDICTIONS_FILE, RunDirectory
 
 OVERVIEW_FILE = "overview.png"
 MISREAD_ACROSS, MISREAD_DOWN, MISREAD_GAP = 8, 3, 8  # images across and down, and the pixels between them
 DPI = 100
-
-
-def predictions_csv(split: Split, metrics: Metrics) -> bytes:
-    """Return ``predictions.csv``: index, label, prediction, probability of the prediction; one row an image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "label", "prediction", "probability"])
-    rows = zip(split.labels.tolist(), metrics.predictions.tolist(), metrics.probabilities.tolist(), strict=True)
-    writer.writerows((index, label, prediction, f"{p:.6g}") for index, (label, prediction, p) in enumerate(rows))
-    return text.getvalue().encode("ascii")
 
 
 def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
@@ -39,7 +28,7 @@ def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None
     Raises:
         OSError: the disk is full.
     """
-    write_atomically(run.path / PREDICTIONS_FILE, predictions_csv(split, metrics))
+    write_atomically(run.path / PREDICTIONS_FILE, Predictions.of(split, metrics).to_csv())
 
 
 def write_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -318,7 +319,8 @@ def break_predictions(path: Path) -> None:
 
 
 def break_numbers(path: Path) -> None:
-    (path / "predictions.csv").write_text(f"index,label,prediction,probability\n0,1{'0' * 30},1,0.5\n")
+    text = (path / "predictions.csv").read_text()
+    (path / "predictions.csv").write_text(re.sub(r"\n3,\d,", f"\n3,1{'0' * 30},", text))
 
 
 def break_order(path: Path) -> None:
@@ -348,9 +350,15 @@ def own_layer(path: Path) -> None:
         (break_counts, "a/run-0/predictions.csv classifies 20 of 30 test images correctly, but summary.json says 21"),
         (break_total, "a/run-0 is not in the format of a run directory"),
         (break_history, "a/run-0 is not in the format of a run directory"),
-        (break_predictions, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
-        (break_numbers, "cannot read a/run-0/predictions.csv: OverflowError"),
-        (break_order, "cannot read a/run-0/predictions.csv: it must have the images 0 to 29 in order"),
+        (
+            break_predictions,
+            "cannot read a/run-0/predictions.csv: it must have a row for each of the images 0 to 29, in their order",
+        ),
+        (break_numbers, "cannot read a/run-0/predictions.csv: "),
+        (
+            break_order,
+            "cannot read a/run-0/predictions.csv: it must have a row for each of the images 0 to 29, in their order",
+        ),
         (remove_predictions, "a/run-0 has no model.keras"),
         (use_other_order, "arms must agree in their task, but task.permutation"),
         (own_layer, "a/run-0 has a layer of its own (antigravity:fly): reading its model would run that code"),
