@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
         say(json.dumps([_row(*row) for row in rows], allow_nan=False))
     else:
         width = max(map(len, names))
-        for name, answer, found in zip(names, answers, verdicts, strict=True):
-            say(f"{name:{width}}  {_sentence(answer, found)}")
+        for name, answer, word in zip(names, answers, verdicts, strict=True):
+            say(f"{name:{width}}  {_sentence(answer, word)}")
     return system.EXIT_DONE
 
 
@@ -84,16 +84,16 @@ def _answers(
     return [None if image is None else next(answers) for image in images]
 
 
-def _row(path: Path, answer: Classification | None, found: str) -> dict[str, Any]:
+def _row(path: Path, answer: Classification | None, verdict: str) -> dict[str, Any]:
     outputs = {"class_id": None, "probabilities": None} if answer is None else dataclasses.asdict(answer)
-    return {"file": str(path), **outputs, "verdict": found}
+    return {"file": str(path), **outputs, "verdict": verdict}
 
 
-def _sentence(answer: Classification | None, found: str) -> str:
+def _sentence(answer: Classification | None, verdict: str) -> str:
     if answer is None:
         return "no digit found (give one whole digit on plain paper)"
     comment = {"several digits": "  several digits found: the largest is read", "unsure": "  unsure"}
-    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){comment.get(found, '')}"
+    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){comment.get(verdict, '')}"
 
 
 if __name__ == "__main__":

@@ -240,8 +240,8 @@ def lstm_states(
 
     def all_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
         kept, upstream = rest
-        *of_weights, of_x = native.backward(x, (w, u, b), kept, upstream, threads=threads, want_sequences=True)
-        return of_x, *of_weights
+        *gradients, x_gradient = native.backward(x, (w, u, b), kept, upstream, threads=threads, want_sequences=True)
+        return x_gradient, *gradients
 
     def second_order(*_: tf.Tensor) -> Any:
         raise NotImplementedError(

@@ -72,12 +72,12 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
         bias = random.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
     bias = bias.astype(np.float32)
-    of_gru, forget = config.model.layer == "GRU", config.model.forget_bias
-    gate = bias[0, :units] if of_gru else bias[units : 2 * units]  # a view
+    is_gru, forget = config.model.layer == "GRU", config.model.forget_bias
+    gate = bias[0, :units] if is_gru else bias[units : 2 * units]  # a view
     if forget == "chrono":
         # b_f = log U(1, T - 1), b_i = -b_f
         gate[:] = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
-        if not of_gru:
+        if not is_gru:
             bias[:units] = -gate
     elif forget is not None:
         gate[:] = forget

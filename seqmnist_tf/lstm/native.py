@@ -168,11 +168,11 @@ def backward(
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         gradient = np.pad(gradient, [*[(0, 0)] * (gradient.ndim - 1), (0, -units % UNIT_MULTIPLE)])
-        *wide, of_x = backward(sequences, weights, kept, gradient, threads=threads, want_sequences=want_sequences)
-        of_kernel, of_recurrent, of_bias = (
-            of.reshape(*of.shape[:-1], 4, -1)[..., :units].reshape(*of.shape[:-1], 4 * units) for of in wide
+        *wide, x_gradient = backward(sequences, weights, kept, gradient, threads=threads, want_sequences=want_sequences)
+        kernel_gradient, recurrent_gradient, bias_gradient = (
+            g.reshape(*g.shape[:-1], 4, -1)[..., :units].reshape(*g.shape[:-1], 4 * units) for g in wide
         )
-        return of_kernel, np.ascontiguousarray(of_recurrent[:units]), of_bias, of_x
+        return kernel_gradient, np.ascontiguousarray(recurrent_gradient[:units]), bias_gradient, x_gradient
     if gradient.shape != ((n, steps, units) if all_steps else (n, units)) or kept.shape != (
         _kept_size(n, steps, units),
     ):
@@ -181,13 +181,13 @@ def backward(
         aligned = _take(kept.size)
         aligned[:] = kept
         kept = aligned
-    of_weights = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
-    of_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
+    weight_gradients = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
+    sequence_gradient = np.zeros(sequences.shape, np.float32) if want_sequences else None
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
         given = (sequences, kernel, recurrent, bias, kept, gradient)
-        _call("backward", int(kept[-1]), sizes, *given, of_sequences, *of_weights)
-    return of_weights[0], of_weights[1], of_weights[2], of_sequences
+        _call("backward", int(kept[-1]), sizes, *given, sequence_gradient, *weight_gradients)
+    return weight_gradients[0], weight_gradients[1], weight_gradients[2], sequence_gradient
 
 
 def peak_flops(threads: int) -> float:

@@ -168,17 +168,17 @@ class Chief:
             self.roster.expect(name)
         member = self.roster.members[name]
         if not self.roster.missing(name):
-            if member.told:
+            if member.reported:
                 note(f"worker {name} is back")
-                member.told = False
+                member.reported = False
             return
-        if not member.told:
+        if not member.reported:
             cure = "" if self.workers else f"; start it again: {self.type_for(name)}"
             note(
                 f"worker {name} is missing since {member.since} and has {job}, which is given to another worker "
                 f"{member.patience / 60:.3g} min after that (--patience){cure}"
             )
-            member.told = True
+            member.reported = True
         if self.roster.silence(name) > member.patience:
             self.jobs.release(name)
             note(f"{job} goes back to the queue, and another worker continues it from its last epoch")

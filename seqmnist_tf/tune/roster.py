@@ -23,7 +23,7 @@ class Member:
         since: the time of day of that.
         patience: seconds without a beat, after which its job is given to another.
         epoch: how far its job is, for people.
-        told: whether people know that it is missing.
+        reported: whether people know that it is missing.
         dismissed: whether it knows that the search has ended.
     """
 
@@ -32,7 +32,7 @@ class Member:
     since: str
     patience: float
     epoch: str = ""
-    told: bool = False
+    reported: bool = False
     dismissed: bool = False
 
 
@@ -59,7 +59,7 @@ class Roster:
             if member and member.instance not in ("", instance) and self.silence(name) < MISSING_SECONDS / 2:
                 return False
             if member is None or member.instance != instance:
-                member = Member(instance, 0, "", self.patience, told=bool(member and member.told))
+                member = Member(instance, 0, "", self.patience, reported=bool(member and member.reported))
             member.heard, member.since = time.monotonic(), _time_of_day()
             self.members[name] = member  # whole: the chief reads it without the lock
             if epoch is not None:

@@ -65,15 +65,15 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
         RunError: a job cannot be run for a reason that is not its own, such as a full disk.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
-    told = False
+    reported = False
     while (answer := source.take()) != "end":
         if answer == "wait":
-            if not told:
+            if not reported:
                 note("waiting: other workers are at work on the last trials")
-            told = True
+            reported = True
             time.sleep(WATCH_SECONDS)
             continue
-        told = False
+        reported = False
         try:
             on_all_images(search.config(answer.values))
         except InputError as error:

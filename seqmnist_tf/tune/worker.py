@@ -27,7 +27,7 @@ class Complaint:
     def __init__(self, search: SearchFolder, address: str, name: str, patience: float) -> None:
         self.search, self.address, self.name, self.patience = search, address, name, patience
         self.since: float | None = None
-        self.told = 0.0
+        self.reported = 0.0
         self._lock = threading.Lock()
 
     def wait(self, problem: str) -> None:
@@ -35,10 +35,10 @@ class Complaint:
         with self._lock:
             now = time.monotonic()
             if self.since is None:
-                self.since, self.told = now, -REMIND_SECONDS
-            if now - self.told < REMIND_SECONDS:
+                self.since, self.reported = now, -REMIND_SECONDS
+            if now - self.reported < REMIND_SECONDS:
                 return
-            self.told = now
+            self.reported = now
         left = (self.patience - (now - self.since)) / 60
         note(f"worker {self.name} waits: {problem}{self._hint()}; giving up in {max(0, left):.3g} min (--patience)")
 
