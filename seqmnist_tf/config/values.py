@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system import InputError
-from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
+from .sections import NOISY_PARTS, NUM_TEST, OPTIONS, SECTIONS, Config
 
 SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
 KEYS_APART = ("train.seed", "train.threads", "train.kernel")
@@ -206,6 +206,25 @@ def layer_file(config: Config) -> Path | None:
 def has_stock_layer(config: Config) -> bool:
     """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
     return config.model.layer in OPTIONS["model.layer"].meta["choices"]
+
+
+def publication_problems(config: Config) -> list[str]:
+    """Return for which of its values the runs of a configuration cannot be published as records."""
+    layer = config.model.layer
+    reasons = {
+        # Runs of lower precision could be replayed on some machines only.
+        f"train.precision must be float32 (got {config.train.precision!r})": config.train.precision != "float32",
+        "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
+            config.task.permutation.startswith("file:")
+        ),
+        f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0)": (
+            not config.test.enabled or config.num_test != NUM_TEST
+        ),
+        f"its layer must be a stock layer or come from a file (got {layer})": (
+            not has_stock_layer(config) and layer_file(config) is None
+        ),
+    }
+    return [reason for reason, is_so in reasons.items() if is_so]
 
 
 def of_the_experiment(key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_TEST, Config, layer_file
+from ..config import Config, layer_file, publication_problems
 from ..data import pixel_order
 from ..system import hash_sources
 from ..train import LAYER_FILE, RunDirectory
@@ -24,13 +24,11 @@ def origin_problems(run: RunDirectory, environment: dict[str, Any], summary: dic
         root: the root of the clone.
     """
     config = run.config
+    problems = publication_problems(config)
     if config.task.permutation.startswith("file:"):
-        return ["its pixel order must be reproducible (task.permutation seed:N, not file:PATH)"]
-    problems = []
+        return problems  # the file is not in the record
     if summary.get("status") != "completed":
         problems.append(f"its status must be completed (got {summary.get('status')})")
-    if not config.test.enabled or config.num_test != NUM_TEST:
-        problems.append(f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0)")
     return [
         *problems,
         *_code_problems(environment, root),
@@ -84,10 +82,8 @@ def _release_problems(version: object, recorded: object, root: Path) -> list[str
 
 
 def _layer_problems(run: RunDirectory, config: Config) -> list[str]:
-    """Return whether the layer is of a module, which a record cannot hold, or its file is missing or left over."""
+    """Return whether the file of the layer is missing or left over."""
     file, is_there = layer_file(config), (run.path / LAYER_FILE).exists()
-    if file is None and ":" in config.model.layer:
-        return [f"its layer must be a stock layer or come from a file (got {config.model.layer})"]
     if file is not None and not is_there:
         return [f"{LAYER_FILE} is missing, the file of its layer"]
     if file is None and is_there:

@@ -167,10 +167,8 @@ def _format_problems(path: Path) -> list[str]:
 def _content_problems(path: Path, root: Path) -> list[str]:
     """Return where the files of a record contradict each other, or the clone."""
     record, steps = Record.read(path), read_steps(path / STEPS_FILE)
-    experiment, precision = record.run.config_id, record.config.train.precision
+    experiment = record.run.config_id
     return [
-        # Others could be replayed on some machines only.
-        *([] if precision == "float32" else [f"train.precision of a record must be float32 (got {precision!r})"]),
         *origin_problems(record.run, record.environment, record.summary, root),
         *history_problems(record.config, record.history, steps),
         *summary_problems(record.config, record.environment, record.summary, record.history, experiment),

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from ..config import NUM_TEST, Config, layer_file
+from ..config import Config, publication_problems
 from ..data import Splits
 from ..lstm import Kernel, recurrent_weights
 from ..system import say
@@ -34,17 +34,11 @@ def announce_origin(environment: dict[str, Any], config: Config) -> None:
 
 def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
     """Return the first reason for which :mod:`seqmnist_tf.results` will refuse a run, None where none is known yet."""
-    git, layer = environment["git"], config.model.layer
-    if config.train.precision != "float32":
-        return "its train.precision is not float32"
+    git = environment["git"]
     if not environment["command"]:
         return "it was started from Python (use python -m seqmnist_tf.train)"
-    if config.task.permutation.startswith("file:"):
-        return "its pixel order is a file's (use task.permutation seed:N)"
-    if not config.test.enabled or config.num_test != NUM_TEST:
-        return f"it does not test on all {NUM_TEST:,} images"
-    if ":" in layer and layer_file(config) is None:
-        return f"its layer is a module's, {layer} (use FILE.py:NAME)"
+    if problems := publication_problems(config):
+        return problems[0]
     if git["commit"] is not None and git["dirty"] is not False:
         return "the package, pyproject.toml or setup.py differ from the commit (commit them first)"
     return None

@@ -153,7 +153,7 @@ def test_a_killed_run_in_lower_precision_resumes_to_the_same_end(command: Any, i
     assert result.status == 0
     exact_isa = native.instruction_set()
     assert f"LSTM on the native kernel (vnni in tf32, {exact_isa} in evaluations)\n" in result.out
-    assert "this run cannot be published as a record: its train.precision is not float32\n" in result.out
+    assert "this run cannot be published as a record: train.precision must be float32 (got 'tf32')\n" in result.out
     assert run_train(*words, f"--run-dir={killed}", KILL="step:5").returncode == -signal.SIGKILL
     assert run_train("--resume", f"--run-dir={killed}").returncode == 0
     assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()

@@ -134,8 +134,6 @@ def test_the_parts_of_a_run_are_of_one_commit_and_one_code(tmp_path: Path) -> No
         ("GRU", True, "layer.py does not belong to a run of a stock layer"),
         ("cells.py:Cell", True, None),
         ("cells.py:Cell", False, "layer.py is missing, the file of its layer"),
-        ("cells:Cell", False, "its layer must be a stock layer or come from a file (got cells:Cell)"),
-        ("cells:Cell", True, "its layer must be a stock layer or come from a file (got cells:Cell)"),
     ],
 )
 def test_a_record_holds_the_file_of_its_layer(layer: str, has_file: bool, problem: str | None, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_run_in_lower_precision_is_refused(
     before = content(clone)
     refused = command(main, "add", str(lower), "--name", "mine")
     assert refused.status == 2
-    assert refused.err.endswith("is not published: train.precision of a record must be float32 (got 'tf32')\n")
+    assert refused.err.endswith("is not published: train.precision must be float32 (got 'tf32')\n")
     assert content(clone) == before
 
 

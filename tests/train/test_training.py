@@ -371,10 +371,15 @@ def test_a_path_that_is_too_long_is_refused(path: str, command: Call, in_tmp: Pa
         ({}, {"commit": "c0ffee", "dirty": True}, "c", "differ from the commit"),
         ({}, {"commit": "c0ffee", "dirty": None}, "c", "differ from the commit"),
         ({}, {"commit": None, "dirty": None}, "c", "can be published as a record only if 1.2 is a released version"),
-        ({"test.enabled": False}, CLEAN, "c", "it does not test on all 10,000 images"),
-        ({"task.limit_test": 100}, CLEAN, "c", "it does not test on all 10,000 images"),
-        ({"task.permutation": "file:order.txt"}, CLEAN, "c", "its pixel order is a file's"),
-        ({"model.layer": "mine:Layer"}, CLEAN, "c", "its layer is a module's, mine:Layer"),
+        ({"test.enabled": False}, CLEAN, "c", "it must be tested on all 10,000 images"),
+        ({"task.limit_test": 100}, CLEAN, "c", "it must be tested on all 10,000 images"),
+        ({"task.permutation": "file:order.txt"}, CLEAN, "c", "its pixel order must be reproducible"),
+        (
+            {"model.layer": "mine:Layer"},
+            CLEAN,
+            "c",
+            "its layer must be a stock layer or come from a file (got mine:Layer)",
+        ),
         ({"model.layer": "mine.py:Layer"}, CLEAN, "c", ""),
     ],
 )
@@ -393,4 +398,4 @@ def test_a_run_that_cannot_be_published_says_so(
 
 def test_it_says_so_at_its_start(command: Call, in_tmp: Path, toy: None) -> None:
     out = command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").out
-    assert "it does not test on all 10,000 images" in out.split("epoch 1/")[0]
+    assert "it must be tested on all 10,000 images" in out.split("epoch 1/")[0]
