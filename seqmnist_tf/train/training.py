@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import tensorflow as tf
 
 from ..config import Config, config_id, layer_file, validate
-from ..data import Splits, batches, load_splits, pixel_order
+from ..data import load_splits, pixel_order
 from ..lstm import (
-    Kernel,
-    MeasuredSequential,
     build_model,
     check_layer,
     choose_kernel,
-    make_trainable,
     match_units,
     try_layer,
     with_layer,
 )
 from ..system import (
-    RunError,
     describe_environment,
-    first_line,
-    replace_atomically,
     start_tensorflow,
     warn,
 )
-from .callbacks import DivergedError, RunCallbacks, StopRule
-from .checkpoint import order_hash, require_own_files, restore
+from .callbacks import StopRule
+from .checkpoint import order_hash, require_own_files
 from .first_lines import announce_kernel, announce_model, announce_origin, announce_run
-from .metrics import evaluate_model, load_final_model
-from .page import write_overview, write_predictions
+from .fitting import ReadyRun, fit
 from .run_directory import RunDirectory
-from .summary import summarize
-from .wandb_run import Tracker
-
-
-class Ending(NamedTuple):
-    """How a run ended: the ``status`` of its summary, the reason where it was stopped, the test results."""
-
-    status: str
-    reason: str | None = None
-    final: dict[str, Any] | None = None
 
 
 def train(
@@ -118,7 +99,7 @@ def train(
     announce_run(run, config, preset, splits)
     announce_origin(record, config)
     with run.lock():
-        return _fit(run, config, model, splits, kernel, stop_rule)
+        return fit(ReadyRun(run, config, model, splits, kernel), stop_rule)
 
 
 def require_trainable(config: Config) -> None:
@@ -187,124 +168,9 @@ def resume(
         record = {**first, "resumed": [*first.get("resumed", []), now]}
         splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)
-        return _fit(run, config, model, splits, kernel, stop_rule, record)
+        return fit(ReadyRun(run, config, model, splits, kernel), stop_rule, record)
 
 
 def _start_tensorflow(config: Config) -> None:
     """Start TensorFlow with the threads that suit the kernel; a layer of one's own may run operations side by side."""
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
-
-
-def _fit(
-    run: RunDirectory,
-    config: Config,
-    model: keras.Sequential,
-    splits: Splits,
-    kernel: Kernel,
-    stop_rule: StopRule | None,
-    record: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
-
-    ``record`` is the new content of ``environment.json`` where the run is resumed.
-    """
-    trained = make_trainable(model, config, kernel)
-    steps = restore(run, config, model, trained)
-    if record:
-        run.write_json("environment.json", record)
-    run.truncate(steps // config.steps_per_epoch, steps)
-    tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"), steps)
-    callbacks = RunCallbacks(
-        run, config, splits, model, stop_rule, lambda epochs: tracker.callbacks(splits.train, epochs)
-    )
-    ending = Ending("failed")
-    try:
-        ending = _train_to_end(run, config, model, trained, splits, tracker, callbacks)
-    finally:
-        callbacks.close()
-        status, reason, final = ending
-        summary = summarize(
-            run.history(),
-            config,
-            status,
-            parameters=model.count_params(),
-            final=final,
-            reason=reason,
-            experiment=run.config_id,
-        )
-        with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
-            run.write_json("summary.json", summary)
-        tracker.finish(summary)
-    return summary
-
-
-def _train_to_end(
-    run: RunDirectory,
-    config: Config,
-    model: keras.Sequential,
-    trained: MeasuredSequential,
-    splits: Splits,
-    tracker: Tracker,
-    callbacks: RunCallbacks,
-) -> Ending:
-    """Train the remaining epochs, save and evaluate the final model; return how the run ended.
-
-    Raises:
-        RunError: the disk is full, or there is no memory.
-    """
-    first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
-    try:
-        with callbacks.interruption:
-            trained.fit(
-                batches(splits.train, config, first_epoch),
-                epochs=config.train.n_epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=config.steps_per_epoch,
-                callbacks=callbacks.in_order,
-                shuffle=False,  # ``batches`` has put them into their order
-                verbose=0,
-            )
-            if callbacks.early_stop.reason:
-                return Ending("stopped", callbacks.early_stop.reason)
-            return Ending("completed", final=_finish_model(run, config, model, splits, tracker, callbacks))
-    except DivergedError as error:
-        warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
-        return Ending("diverged")
-    except KeyboardInterrupt:
-        return Ending("interrupted")
-    except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        hint = f"--run-dir {run.path} --resume starts over"
-        if run.resume_file.exists():
-            hint = f"the last checkpoint is intact, --run-dir {run.path} --resume continues from it"
-        raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
-
-
-def _finish_model(
-    run: RunDirectory,
-    config: Config,
-    model: keras.Sequential,
-    splits: Splits,
-    tracker: Tracker,
-    callbacks: RunCallbacks,
-) -> dict[str, Any] | None:
-    """Write ``model.keras`` and return the test results of the reloaded file; None without a test set."""
-    callbacks.close()
-    path = run.path / "model.keras"
-    replace_atomically(path, model.save)
-    tracker.log_model(path)
-    if splits.test is None:
-        write_overview(run, None, None)
-        return None
-    reloaded = load_final_model(run, allow_code=True)  # the code has just been trained
-    description = f"evaluating the saved model.keras on stock Keras: {len(splits.test):,} test images"
-    interruption = [callbacks.interruption]
-    metrics = evaluate_model(reloaded, splits.test, config.test.batch_size, interruption, description)
-    write_predictions(run, splits.test, metrics)
-    write_overview(run, splits.test, metrics)
-    tracker.log_predictions(splits.test, metrics.predictions)
-    return {
-        "test_loss": metrics.loss,
-        "test_accuracy": metrics.accuracy,
-        "test_correct": metrics.correct,
-        "test_total": metrics.total,
-    }
