@@ -209,7 +209,7 @@ def has_stock_layer(config: Config) -> bool:
 
 
 def publication_problems(config: Config) -> list[str]:
-    """Return for which of its values the runs of a configuration cannot be published as records."""
+    """Return the values of a configuration that keep its runs from being published as records."""
     layer = config.model.layer
     reasons = {
         # Runs of lower precision could be replayed on some machines only.

@@ -59,7 +59,7 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
 
     An LSTM's is (4 * units,), in the order of its gates: input, forget, candidate, output. A GRU's is (2, 3 * units),
     biases of input and of state: update, reset, candidate. Its update gate z has the part of the forget gate, for
-    h' = z h + (1 - z) candidate. ``chrono`` is that of Tallec & Ollivier 2018, section 3, for T = 784; for a GRU it is
+    h' = z h + (1 - z) candidate. ``chrono`` follows Tallec & Ollivier 2018, section 3, for T = 784; for a GRU it is
     their rule applied to z.
 
     Args:

@@ -87,7 +87,7 @@ def _layer_problems(run: RunDirectory, config: Config) -> list[str]:
     if file is not None and not is_there:
         return [f"{LAYER_FILE} is missing, the file of its layer"]
     if file is None and is_there:
-        return [f"{LAYER_FILE} does not belong to a run of a stock layer"]
+        return [f"{LAYER_FILE} does not belong to a run whose layer is not from a file"]
     return []
 
 

@@ -79,7 +79,7 @@ class Parted(Exception):
 
 
 class LossComparison(keras.callbacks.Callback):
-    """Compares each batch's loss with the recorded one, says so after each epoch, and ends training where they part."""
+    """Compares each batch's loss with the recorded one, reports after each epoch, and ends training where they part."""
 
     def __init__(self, recorded: list[float], exact: bool, per_epoch: int) -> None:
         super().__init__()
@@ -95,8 +95,7 @@ class LossComparison(keras.callbacks.Callback):
             raise Parted
         self.done, self.largest = self.done + 1, max(self.largest, difference)
         if self.done % self.per_epoch == 0:
-            epochs = len(self.recorded) // self.per_epoch
-            note(f"epoch {self.done // self.per_epoch}/{epochs} trained anew, {agreement(self.largest)}")
+            note(f"epoch {self.done // self.per_epoch} trained anew, {agreement(self.largest)}")
 
 
 class TrainingData:

@@ -44,7 +44,7 @@ def replay_records(
         if replay.exact and same is False:
             found.append("trained anew, the weights are not those of model.keras")
         problems += [f"{record.run.path}: {problem}" for problem in found]
-        if write and not found:
+        if write and not found and replay.parted is None:
             with locked(folder):
                 content = record_json([*read_replays(record.run.path), replay.entry()])
                 set_files(folder, record.run.path, {REPLAYS_FILE: content})
@@ -57,7 +57,7 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
     if replay.parted is not None:
         epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
         text = f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
-        return text if replay.problems() else text + ", as it may where it is not the machine of the run"
+        return text if replay.problems() else text + ", which rounding may cause on another machine"
     text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
     if same is not None:
         text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"

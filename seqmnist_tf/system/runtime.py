@@ -24,7 +24,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
             wait for the next operation spin on the cores that a running one could use.
 
     Raises:
-        InputError: Keras is set to run on something else than TensorFlow.
+        InputError: Keras is set to another backend.
     """
     _require_keras_on_tensorflow()
     if threads is None and "tensorflow" in sys.modules:
@@ -57,7 +57,7 @@ def _require_keras_on_tensorflow() -> None:
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if keras else os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
-        raise InputError(f"Keras must run on tensorflow (got KERAS_BACKEND {backend}: unset it)")
+        raise InputError(f"Keras must run on tensorflow (got {backend}: set KERAS_BACKEND=tensorflow)")
 
 
 def available_cores() -> int:

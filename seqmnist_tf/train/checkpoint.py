@@ -7,10 +7,11 @@ import warnings
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..config import Config
 from ..data import pixel_order
-from ..system import InputError, first_line
+from ..system import InputError, RunError, first_line
 from .run_directory import RunDirectory
 
 
@@ -30,6 +31,7 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
     Raises:
         NotResumableError: the checkpoint cannot be read, or does not match the configuration, the history or the batch
             losses.
+        RunError: there is no memory.
     """
     if not run.resume_file.exists():
         return 0
@@ -39,6 +41,8 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
             # Keras warns, and goes on, where the file has no optimizer state that fits.
             warnings.filterwarnings("error", message=".*Skipping variable loading for optimizer.*")
             trained.load_weights(run.resume_file)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise RunError(f"not enough memory for checkpoint {run.resume_file} (free some, and resume again)") from error
     except Exception as error:
         raise NotResumableError(
             f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"

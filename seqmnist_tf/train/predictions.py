@@ -1,4 +1,4 @@
-"""``predictions.csv``: what the final model of a run says of each test image."""
+"""``predictions.csv``: the prediction of a run's final model for each test image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_TABLE_BYTES = 1_000_000  # 10,000 rows have less than 200,000
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of images, in published order.
+    """Predictions of a model for images, in published order.
 
     Attributes:
         labels: int (n,), 0 to 9.
@@ -83,14 +83,16 @@ class Predictions:
                 raise ValueError(f"its first line must be {','.join(TABLE_HEAD)}")
             if [row[0] for row in rows[1:]] != [str(index) for index in range(total)]:
                 raise ValueError(f"it must have a row for each of the images 0 to {total - 1:,}, in their order")
-            columns = zip(*rows[1:], strict=True)
-            _, labels, classes = (np.array(next(columns)).astype(np.int64) for _ in range(3))
-            probabilities = np.array(next(columns)).astype(np.float64)
+            if any(len(row) != len(TABLE_HEAD) for row in rows):
+                raise ValueError(f"each row must have {len(TABLE_HEAD)} fields")
+            columns = np.array(rows[1:]).T
+            labels, classes = columns[1].astype(np.int64), columns[2].astype(np.int64)
+            probabilities = columns[3].astype(np.float64)
             if not all(((column >= 0) & (column < NUM_CLASSES)).all() for column in (labels, classes)):
                 raise ValueError(f"labels and predictions must be 0 to {NUM_CLASSES - 1}")
             # The highest of ten probabilities is at least a tenth; the table has six digits.
             if not ((probabilities > 1 / NUM_CLASSES - 1e-6) & (probabilities <= 1)).all():
                 raise ValueError(f"probabilities must be {1 / NUM_CLASSES} to 1")
-        except (OSError, ValueError, OverflowError, IndexError, csv.Error, StopIteration) as error:
+        except (OSError, ValueError, OverflowError, IndexError, csv.Error) as error:
             raise InputError(f"cannot read {path}: {error}") from None
         return cls(labels, classes, probabilities)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,12 +109,18 @@ class SearchFolder:
         if self.file.exists() and read_object(self.file) is None:
             note(f"{self.file} cannot be read, and is written again")
         self.make_folder()
-        write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
+        with self._writing():
+            write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
 
     def make_folder(self) -> None:
         """Make the folder, which may be there; raise InputError where it cannot be made."""
-        try:
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
 

@@ -234,3 +234,19 @@ def test_config_id_of_a_file_is_of_its_content(tmp_path: Path) -> None:
 def test_the_limit_caps_what_the_validation_split_left(values: dict[str, int], num_train: int, steps: int) -> None:
     config = cfg.with_values(Config(), values)
     assert (config.num_train, config.steps_per_epoch) == (num_train, steps)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({}, None),
+        ({"model.layer": "GRU"}, None),
+        ({"model.layer": "cells.py:Cell"}, None),
+        ({"model.layer": "cells:Cell"}, "its layer must be a stock layer or come from a file (got cells:Cell)"),
+        ({"train.precision": "tf32"}, "train.precision must be float32 (got 'tf32')"),
+        ({"task.limit_test": 9_999}, "it must be tested on all 10,000 images (test.enabled true, task.limit_test 0)"),
+        ({"task.permutation": "seed:1"}, None),
+    ],
+)
+def test_what_keeps_runs_from_being_published(values: dict[str, Any], problem: str | None) -> None:
+    assert cfg.publication_problems(cfg.with_values(Config(), values)) == ([problem] if problem else [])

@@ -350,7 +350,7 @@ FILES = [
     Forgery("stray", "notes.txt", text("x"), "notes.txt does not belong to a record", added=False),
     Forgery("a link", "summary.json", endless_link, "must be a file", added=False),
     Forgery("a folder", "predictions.csv", folder, "must be a file", added=False),
-    Forgery("layer", "layer.py", text("1"), "does not belong to a run of a stock layer"),
+    Forgery("layer", "layer.py", text("1"), "does not belong to a run whose layer is not from a file"),
     Forgery("layer's text", "layer.py", text("x = '<!-- end -->'"), "must not have a comment of HTML"),
     Forgery("schema", "record.json", put("schema", value=2), "has schema 2 (this version reads 1)", added=False),
     Forgery("replays", "record.json", put("replayed", value=[{}]), "date of a replay is missing", added=False),

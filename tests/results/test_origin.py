@@ -131,7 +131,7 @@ def test_the_parts_of_a_run_are_of_one_commit_and_one_code(tmp_path: Path) -> No
     ("layer", "has_file", "problem"),
     [
         ("GRU", False, None),
-        ("GRU", True, "layer.py does not belong to a run of a stock layer"),
+        ("GRU", True, "layer.py does not belong to a run whose layer is not from a file"),
         ("cells.py:Cell", True, None),
         ("cells.py:Cell", False, "layer.py is missing, the file of its layer"),
     ],

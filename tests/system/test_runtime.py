@@ -78,11 +78,11 @@ def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch)
     other = SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch"))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "keras", other)  # imported by a notebook
-        with pytest.raises(InputError, match=r"Keras must run on tensorflow \(got KERAS_BACKEND torch: unset it\)"):
+        with pytest.raises(InputError, match=r"on tensorflow \(got torch: set KERAS_BACKEND=tensorflow\)"):
             start_tensorflow()
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(InputError, match="got KERAS_BACKEND jax"):
+    with pytest.raises(InputError, match="got jax"):
         start_tensorflow()
     monkeypatch.delenv("KERAS_BACKEND")  # the user's keras.json would decide
     start_tensorflow()

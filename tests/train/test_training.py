@@ -22,7 +22,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
-from seqmnist_tf.lstm import build_model
+from seqmnist_tf.lstm import Kernel, build_model
 from seqmnist_tf.system import replace_atomically, write_atomically
 from seqmnist_tf.train import (
     AT_CHANCE,
@@ -34,7 +34,7 @@ from seqmnist_tf.train import (
     summarize,
 )
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.first_lines import announce_origin
+from seqmnist_tf.train.first_lines import announce_kernel, announce_origin
 from tests.conftest import Result
 from tests.toy import ROOT, SMALL, run_train, start_train
 
@@ -394,6 +394,18 @@ def test_a_run_that_cannot_be_published_says_so(
     announce_origin(environment, cfg.with_values(cfg.Config(), values))
     out = capsys.readouterr().out
     assert sentence in out and bool(out) == bool(sentence) and out.count("\n") <= 1
+
+
+def test_the_first_line_says_what_computes_the_lstm(capsys: pytest.CaptureFixture[str]) -> None:
+    announce_kernel(Kernel("avx2"))
+    announce_kernel(Kernel(None))
+    announce_kernel(Kernel(None, "no compiler"))
+    slow = "LSTM on stock Keras, which takes several times as long: "
+    assert capsys.readouterr().out.splitlines() == [
+        "LSTM on the native kernel (avx2)",
+        f"{slow}train.kernel is keras",
+        f"{slow}no compiler",
+    ]
 
 
 def test_it_says_so_at_its_start(command: Call, in_tmp: Path, toy: None) -> None:
