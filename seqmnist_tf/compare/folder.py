@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, is_there, replace_atomically, unwritable, write_atomically
+from ..system import InputError, is_there, unwritable, write_atomically
 from ..train import lock_folder
 
 ARMS_FILE = "arms.json"
@@ -84,11 +84,3 @@ class ComparisonFolder:
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document of the report."""
         self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
-
-    def write_picture(self, name: str, figure: Any, dpi: int) -> None:
-        """Write a matplotlib figure as PNG."""
-
-        def write(path: Path) -> None:
-            figure.savefig(path, format="png", dpi=dpi)
-
-        replace_atomically(self.path / name, write)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..config import Config, Data
 from ..data import load_test
+from ..train import new_figure
 from .comparison import ArmResult, Comparison, PairResult
 
 DPI_OF_PAPERS = 200
@@ -22,7 +22,7 @@ SMALL, NORMAL = 7.5, 9.0  # font sizes in points
 
 def draw_curves(comparison: Comparison) -> Figure:
     """Draw the test error by epoch of each arm: mean over seeds, and the range from lowest to highest seed."""
-    figure = _figure(5.5, 3.4)
+    figure = new_figure(5.5, 3.4)
     axes = figure.subplots()
     lowest = 100 / comparison.arms[0].total / 2  # half a digit stands for no error on the logarithmic axis
     for number, arm in enumerate(comparison.arms):
@@ -44,7 +44,7 @@ def draw_curves(comparison: Comparison) -> Figure:
 def draw_differences(comparison: Comparison) -> Figure:
     """Draw the paired differences in test accuracy: seeds, mean, and its 95 % interval."""
     pairs = comparison.pairs
-    figure = _figure(5.5, 0.9 + 0.55 * len(pairs))
+    figure = new_figure(5.5, 0.9 + 0.55 * len(pairs))
     axes = figure.subplots()
     for row, pair in enumerate(pairs):
         points = 100 * np.array(pair.differences)
@@ -70,7 +70,7 @@ def draw_disagreements(comparison: Comparison, data_dir: str | None = None) -> F
     pairs = comparison.pairs[:SHOWN_PAIRS]
     config, order = comparison.arms[0].config, np.arange(28 * 28)
     images = load_test(_with_data(config, data_dir), order).images
-    figure = _figure(6.8, 2.55 * len(pairs))
+    figure = new_figure(6.8, 2.55 * len(pairs))
     blocks: Any = figure.subfigures(2 * len(pairs), 1, squeeze=False)
     for number, pair in enumerate(pairs):
         for side in (0, 1):
@@ -118,12 +118,6 @@ def _of_seed(arm: ArmResult, seed: int) -> Any:
 def _with_data(config: Config, data_dir: str | None) -> Config:
     """Return a configuration that reads the data of this machine."""
     return replace(config, data=Data(dir=data_dir))
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _small(figure: Figure) -> Figure:

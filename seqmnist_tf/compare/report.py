@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import flatten, of_the_experiment, value_text
 from ..system import RunError, markdown_table, warn
+from ..train import write_figure
 from .comparison import ArmResult, Comparison, PairResult
 from .folder import ComparisonFolder
 from .methods import bibtex, methods_paragraph
@@ -38,7 +39,7 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
         except RunError as error:  # runs that exist may be compared where MNIST is not
             warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
-        folder.write_picture(name, figure, DPI_OF_PAPERS)
+        write_figure(figure, folder.path / name, DPI_OF_PAPERS)
     rows = _paper_rows(comparison.arms)
     folder.write_text("row.tex", latex_rows(rows) + "\n")
     folder.write_text("row.md", markdown_rows(rows) + "\n")

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
-from ..train import draw_counts, score
+from ..train import draw_counts, new_figure, score, write_figure
 from .board import HEADLINE, PERMUTED, Board
 from .manifest import records_digest
 from .records import Record
@@ -56,10 +55,8 @@ def draw_pictures(board: Board, folder: Path) -> None:
         return
     shown = ShownModel(board)
     for picture in outdated:
-        digest = records_digest(folder, picture.sources)
-        picture.draw(board, shown).savefig(
-            folder / PICTURE_FOLDER / picture.file, dpi=DPI, metadata={DIGEST_KEY: digest}
-        )
+        metadata = {DIGEST_KEY: records_digest(folder, picture.sources)}
+        write_figure(picture.draw(board, shown), folder / PICTURE_FOLDER / picture.file, DPI, metadata)
 
 
 def picture_problems(folder: Path) -> list[str]:
@@ -89,15 +86,9 @@ def shown_digest(path: Path) -> str | None:
         return None
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
     """Draw training and test loss and accuracy by epoch: of each experiment the mean, and a band over its seeds."""
-    figure = _new_figure(11, 7)
+    figure = new_figure(11, 7)
     panels = figure.subplots(2, 2, sharex=True)
     names = [name for name in OVERVIEW if name in board.records]
     for column, (split, title) in enumerate((("train", "training"), ("test", "test"))):
@@ -130,7 +121,7 @@ def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour:
 def draw_confusion(_: Board, shown: ShownModel) -> Figure:
     """Draw how often each digit is classified as each other."""
     counts = score(shown.logits, shown.test.labels).confusion
-    figure = _new_figure(6.2, 6)
+    figure = new_figure(6.2, 6)
     axes = figure.subplots()
     draw_counts(axes, counts, font_size=9)
     title = f"{HEADLINE}, seed {shown.record.seed}: {counts.trace():,} of {counts.sum():,} correct"
@@ -144,7 +135,7 @@ def draw_hardest(_: Board, shown: ShownModel) -> Figure:
     probabilities, labels = shown.probabilities, shown.test.labels
     label_probability = probabilities[np.arange(len(labels)), labels]
     hardest = label_probability.argsort(kind="stable")
-    figure = _new_figure(11, 5.4)
+    figure = new_figure(11, 5.4)
     for axes, index in zip(figure.subplots(down, across).ravel(), hardest, strict=False):
         axes.imshow(shown.test.images[index], cmap="gray_r")
         axes.set_title(f"{labels[index]}, predicted {probabilities[index].argmax()}", fontsize=8, pad=2)
@@ -157,7 +148,7 @@ def draw_hardest(_: Board, shown: ShownModel) -> Figure:
 def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
     """Draw the ten probabilities after each pixel of some digits, with the ink shaded beneath."""
     indices = np.array(UNFOLDING_IMAGES)
-    figure = _new_figure(11, 1.7 * len(indices))
+    figure = new_figure(11, 1.7 * len(indices))
     panels = figure.subplots(len(indices), 2, width_ratios=(1, 7))
     for (picture, axes), index, by_pixel in zip(panels, indices, shown.probabilities_by_pixel(indices), strict=True):
         picture.imshow(shown.test.images[index], cmap="gray_r")

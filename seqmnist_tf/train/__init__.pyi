@@ -1,6 +1,8 @@
 from .callbacks import StopRule as StopRule
 from .checkpoint import NotResumableError as NotResumableError
 from .command_line import parse_train_arguments as parse_train_arguments
+from .figures import new_figure as new_figure
+from .figures import write_figure as write_figure
 from .metrics import AT_CHANCE as AT_CHANCE
 from .metrics import Metrics as Metrics
 from .metrics import evaluate_model as evaluate_model

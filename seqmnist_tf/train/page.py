@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..config import NUM_CLASSES
 from ..data import Split
-from ..system import InputError, first_line, replace_atomically, warn, write_atomically
+from ..system import InputError, first_line, warn, write_atomically
+from .figures import new_figure, write_figure
 from .metrics import Metrics, evaluate_run
 from .predictions import Predictions
 from .run_directory import PREDICTIONS_FILE, RunDirectory
@@ -37,12 +36,7 @@ def write_overview(run: RunDirectory, split: Split | None, metrics: Metrics | No
     Raises:
         OSError: the disk is full.
     """
-    figure = draw_overview(run, split, metrics)
-
-    def write(path: Path) -> None:
-        figure.savefig(path, format="png", dpi=DPI)
-
-    replace_atomically(run.path / OVERVIEW_FILE, write)
+    write_figure(draw_overview(run, split, metrics), run.path / OVERVIEW_FILE, DPI)
 
 
 def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
@@ -68,8 +62,7 @@ def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code:
 def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> Figure:
     """Draw losses, accuracies and learning rate; where there are test metrics, confusion matrix and misread digits."""
     history, config = run.history(), run.config
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 8)
     subfigures: Any = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     losses, accuracies, rates = subfigures[0].subplots(1, 3)
     _draw_losses(losses, run, history)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ..system import markdown_table
+from ..train import new_figure, write_figure
 from .folder import SearchFolder, best_of
 from .space import Dimension
 
@@ -38,8 +37,7 @@ def draw_search(search: SearchFolder, rows: list[dict[str, Any]], path: Path) ->
     shown = [row for row in search.space if any(row.name in trial["values"] for trial in rows)]
     across = 3
     down = -(-(len(shown) + 1) // across)
-    figure = Figure(figsize=(4.2 * across, 3.2 * down), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * across, 3.2 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     scores = [100 * trial["score"] for trial in rows]
     best_so_far = [max(scores[: n + 1]) for n in range(len(scores))]
@@ -54,7 +52,7 @@ def draw_search(search: SearchFolder, rows: list[dict[str, Any]], path: Path) ->
         panel.grid(alpha=0.3)
     for panel in axes[len(shown) + 1 :]:
         panel.set_axis_off()
-    figure.savefig(path, dpi=110)
+    write_figure(figure, path, dpi=110)
 
 
 def _best_table(search: SearchFolder, values: dict[str, Any]) -> str:
