@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import flatten, of_the_experiment, value_text
-from ..system import RunError, markdown_table, warn
+from ..system import InputError, RunError, markdown_table, warn
 from ..train import write_figure
 from .comparison import ArmResult, Comparison, PairResult
 from .folder import ComparisonFolder
@@ -36,7 +36,7 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
         pictures["differences.png"] = draw_differences(comparison)
         try:
             pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
-        except RunError as error:  # runs that exist may be compared where MNIST is not
+        except (InputError, RunError) as error:  # runs that exist may be compared where MNIST is not
             warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
         write_figure(figure, folder.path / name, DPI_OF_PAPERS)
