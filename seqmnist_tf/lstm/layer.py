@@ -37,11 +37,9 @@ class LSTM(keras.layers.LSTM):
     gradients, a GPU, ...), and graphs that may be saved, such as those of ``model.export()``, with one warning that
     says why.
 
-    A step, with the gates in Keras's order (i, f, c, o) along the last axis of kernel, recurrent kernel and bias
-    (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000)::
-
-        i, f, o = sigmoid(x W + h U + b);  g = tanh(x W + h U + b)
-        c' = f c + i g;  h' = o tanh(c')
+    A step: i, f, o = sigmoid(x W + h U + b), g = tanh(x W + h U + b), c' = f c + i g, h' = o tanh(c'), where each gate
+    has its own part of the last axis of kernel W, recurrent kernel U and bias b, in Keras's order i, f, g, o
+    (Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000).
 
     Args:
         threads: CPU threads, at least 0; 0 is all cores. The result does not depend on it, to the last bit.

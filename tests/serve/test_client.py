@@ -65,13 +65,14 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> predict_pb2.PredictResponse:
         self.calls += 1
         self.label = request.model_spec.version_label
-        images = tf.make_ndarray(request.inputs["images"])
-        if len(images) == 2:
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        rows = {len(array) for array in inputs.values()}
+        if rows == {2}:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "two are too many")
-        if len(images) == 3:
+        if rows == {3}:
             threading.Event().wait(2)
         response = predict_pb2.PredictResponse()
-        for name, value in self.model(request.model_spec.signature_name, images=images).items():
+        for name, value in self.model(request.model_spec.signature_name, **inputs).items():
             response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         return response
 

@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from PIL import Image
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -183,16 +184,21 @@ def test_latencies_were_measured_on_a_commit() -> None:
     assert ratios[1] >= 3 and min(ratios.values()) >= 1
 
 
-def test_the_grpc_lines_call(toy_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grpc_lines_call(toy_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     grpc_server = grpc.server(futures.ThreadPoolExecutor(1))
     service = Service(SavedModel.load(toy_versions / "1"))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, grpc_server)
     port = grpc_server.add_insecure_port("127.0.0.1:0")
     grpc_server.start()
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.RandomState(0).randint(0, 256, (28, 28)).astype(np.uint8)
+    Image.fromarray(pixels).save("digit.png")
     names: dict[str, object] = {}
     exec(lines.replace("127.0.0.1:8500", f"127.0.0.1:{port}"), names)
     grpc_server.stop(None)
-    assert service.calls == 1
-    expected = service.model(images=np.zeros((1, 28, 28), np.uint8))["class_id"]
-    np.testing.assert_array_equal(tf.make_ndarray(names["answer"].outputs["class_id"]), expected)  # type: ignore
+    assert (service.calls, service.label) == (1, "stable")
+    expected = service.model(images=pixels[np.newaxis])
+    for name in ("class_id", "probabilities"):
+        given = tf.make_ndarray(names["answer"].outputs[name])  # type: ignore
+        np.testing.assert_allclose(given, expected[name], rtol=1e-5)
