@@ -157,7 +157,7 @@ def _colours(picture: Image.Image) -> np.ndarray:
         values = np.asarray(_reduced(picture.convert("F")), np.float64)
         if not np.isfinite(values).all():
             raise InputError("the picture has pixels that are not finite numbers")
-        low, high = values.min(), values.max()
+        low, high = float(values.min()), float(values.max())
         if high - low < MIN_CONTRAST / 255 * max(abs(low), abs(high)):
             high = np.inf  # stretched, so little contrast would look like a digit
         picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
