@@ -1,4 +1,4 @@
-"""docs/compare.md is true: its Python block runs, and its tables say what the code says."""
+"""docs/compare.md is true: its Python blocks run, and its tables say what the code says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from seqmnist_tf.compare import parse_seeds, statistics, wording
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.seeds import DEFAULT_SEEDS
-from tests.house.test_documents import DOCUMENTS, command_lines, python_block, small_quickstart, table_rows
+from seqmnist_tf.lstm import build_model, check_layer, recurrent_weights
+from tests.house.test_documents import DOCUMENTS, command_lines, fenced_blocks, small_quickstart, table_rows
 from tests.toy import ROOT
 
 PAGE = "docs/compare.md"
+
+
+def test_the_cell_for_those_who_come_from_pytorch_is_a_layer(in_tmp: Path) -> None:
+    cell, _ = fenced_blocks("python", DOCUMENTS[PAGE])
+    (in_tmp / "my_layer.py").write_text(cell)
+    config = cfg.with_values(cfg.Config(), {"model.layer": "my_layer.py:MyLayer", "model.hidden_size": 5})
+    check_layer(config)
+    layer = build_model(config).layers[0]
+    (weights,) = recurrent_weights(layer)
+    assert weights.shape == (5, 5)  # which the recipe's noise acts on
 
 
 @pytest.mark.slow
@@ -25,7 +36,8 @@ def test_the_python_lines_compare_and_leave_the_documented_files(
 ) -> None:
     small_quickstart(monkeypatch)
     # From a file, in which the source of the layer is found; with one seed and one epoch, for time.
-    lines = python_block(PAGE).replace("range(6)", "range(1)").replace('{"wandb', '{"train.n_epochs": 1, "wandb')
+    _, lines = fenced_blocks("python", DOCUMENTS[PAGE])
+    lines = lines.replace("range(6)", "range(1)").replace('{"wandb', '{"train.n_epochs": 1, "wandb')
     (in_tmp / "lines.py").write_text(lines)
     names = runpy.run_path(str(in_tmp / "lines.py"))
     comparison = names["comparison"]
