@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..train import LAYER_FILE, PREDICTIONS_FILE
+from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE
 
-STEPS_FILE = "steps.csv.gz"
 REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
-REQUIRED_FILES = (*COPIED_FILES, STEPS_FILE)
+REQUIRED_FILES = (*COPIED_FILES, PACKED_STEPS_FILE)
 OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
 
 

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from ..system import InputError
-from ..train import LAYER_FILE, PREDICTIONS_FILE, RunDirectory
-from .layout import COPIED_FILES, STEPS_FILE
+from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
+from .layout import COPIED_FILES
 from .train_command import public_command, public_config
 from .wellformed import read_json_object
 
@@ -26,7 +26,7 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         if (run.path / name).is_file():
             files[name] = (run.path / name).read_bytes()
     steps = run.path / "steps.csv"
-    files[STEPS_FILE] = gzip.compress(steps.read_bytes() if steps.is_file() else b"", mtime=0)
+    files[PACKED_STEPS_FILE] = gzip.compress(steps.read_bytes() if steps.is_file() else b"", mtime=0)
     config = read_json_object(run.path / "config.json")
     if (published := public_config(config)) != config:
         files["config.json"] = _json(published)

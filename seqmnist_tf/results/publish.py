@@ -9,7 +9,7 @@ from pathlib import Path
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
 from .history import parse_losses
-from .layout import REPLAYS_FILE, STEPS_FILE
+from .layout import REPLAYS_FILE
 from .model_check import ModelCheck, evaluation_problems, weights_digest
 from .public_files import public_files
 from .records import Record, all_records
@@ -17,7 +17,6 @@ from .replay import REPLAYED_BATCHES, TrainingData, replay_run
 from .replays import record_json
 from .store import add_files, is_listed, locked
 from .verify import history_problem, name_problems, record_problems
-from .wellformed import read_steps
 
 RESERVED_NAMES = ("full", "plots")  # a word of the command line, and a folder beside the records
 
@@ -95,7 +94,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
-    losses = [loss for _, loss in parse_losses(read_steps(record.run.path / STEPS_FILE))]
+    losses = [loss for _, loss in parse_losses(record.step_losses())]
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..config import NUM_TEST, PRESETS, Config
 from ..train import LAYER_FILE, RunDirectory
-from .layout import STEPS_FILE, is_hidden
+from .layout import is_hidden
 from .replays import read_replays
-from .wellformed import read_json_object, read_json_rows, read_steps
+from .wellformed import read_json_object, read_json_rows
 
 RESULTS_FOLDER = Path("results")
 
@@ -94,7 +94,7 @@ class Record:
         Raises:
             InputError: the file is missing or broken.
         """
-        return read_steps(self.run.path / STEPS_FILE)
+        return self.run.steps_csv()
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:

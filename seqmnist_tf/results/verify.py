@@ -14,7 +14,7 @@ from ..config import PRESETS, Config, config_id, preset
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems
-from .layout import STEPS_FILE, layout_problems
+from .layout import layout_problems
 from .manifest import RECORD_FILE, manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
@@ -25,7 +25,6 @@ from .wellformed import (
     layer_problems,
     read_json_object,
     read_json_rows,
-    read_steps,
     text_problems,
 )
 
@@ -166,8 +165,8 @@ def _format_problems(path: Path) -> list[str]:
 
 def _content_problems(path: Path, root: Path) -> list[str]:
     """Return where the files of a record contradict each other, or the clone."""
-    record, steps = Record.read(path), read_steps(path / STEPS_FILE)
-    experiment = record.run.config_id
+    record = Record.read(path)
+    steps, experiment = record.step_losses(), record.run.config_id
     return [
         *origin_problems(record.run, record.environment, record.summary, root),
         *history_problems(record.config, record.history, steps),

@@ -5,17 +5,15 @@ Each ``read_`` function raises InputError, whatever the file holds. Each ``_prob
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..system import InputError
 
-MAX_BYTES = 200_000_000  # of one file; 100 epochs of 600 losses are 1.5 MB
+MAX_BYTES = 200_000_000  # of one file
 MAX_TEXT = 2_000  # characters of one string
 REFUSED_CHARACTERS = "|<`"  # they end a cell of a table, or begin a comment or code in it
 MAX_LAYER_BYTES = 100_000
@@ -53,18 +51,6 @@ def read_json_rows(path: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) for row in rows):
         raise InputError(f"cannot read {path}: each line must be a JSON object")
     return rows
-
-
-def read_steps(path: Path) -> bytes:
-    """Return the uncompressed content of ``steps.csv.gz``."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"cannot read {path}: it holds more than {MAX_BYTES:,} bytes")
-    return content
 
 
 def text_problems(name: str, document: Any) -> list[str]:

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = open_door(
     __file__,
     light=(
         "LAYER_FILE",
+        "PACKED_STEPS_FILE",
         "PREDICTIONS_FILE",
         "Predictions",
         "RunDirectory",

@@ -14,6 +14,7 @@ from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page
 from .predictions import Predictions as Predictions
 from .run_directory import LAYER_FILE as LAYER_FILE
+from .run_directory import PACKED_STEPS_FILE as PACKED_STEPS_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run

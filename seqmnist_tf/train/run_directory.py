@@ -18,7 +18,8 @@ from ..config import Config
 from ..data import pixel_order, read_pixel_order
 from ..system import BusyError, InputError, folder_atomically, is_there, unwritable, write_atomically
 
-LAYER_FILE, PREDICTIONS_FILE = "layer.py", "predictions.csv"
+LAYER_FILE, PREDICTIONS_FILE, PACKED_STEPS_FILE = "layer.py", "predictions.csv", "steps.csv.gz"
+MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 losses are 1.5 MB
 LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
 
 
@@ -166,20 +167,38 @@ class RunDirectory:
         return rows
 
     def step_losses(self) -> list[float]:
-        """Return the loss of each batch, from ``steps.csv``, or from ``steps.csv.gz`` as a published record has it.
+        """Return the loss of each batch, from :meth:`steps_csv`; an empty list where there is no such file.
 
         Raises:
             InputError: the file cannot be read.
         """
-        path = self.path / "steps.csv"
-        packed = path.with_name("steps.csv.gz")
-        try:
-            content = gzip.decompress(packed.read_bytes()) if packed.is_file() else path.read_bytes()
-            return [float(line.partition(",")[2]) for line in content.decode("ascii").splitlines()[1:]]
-        except FileNotFoundError:
+        if not self._steps_file.exists():
             return []
-        except (OSError, ValueError, EOFError, zlib.error) as error:
+        try:
+            return [float(line.partition(",")[2]) for line in self.steps_csv().decode("ascii").splitlines()[1:]]
+        except ValueError as error:
+            raise InputError(f"cannot read {self._steps_file}: {error}") from None
+
+    def steps_csv(self) -> bytes:
+        """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place.
+
+        Raises:
+            InputError: the file cannot be read, or holds more than MAX_STEPS_BYTES.
+        """
+        path = self._steps_file
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                content = file.read(MAX_STEPS_BYTES + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"cannot read {path}: {error}") from None
+        if len(content) > MAX_STEPS_BYTES:
+            raise InputError(f"cannot read {path}: it holds more than {MAX_STEPS_BYTES:,} bytes")
+        return content
+
+    @property
+    def _steps_file(self) -> Path:
+        path = self.path / "steps.csv"
+        return path if path.exists() else self.path / PACKED_STEPS_FILE
 
     def logged_steps(self) -> list[int]:
         """Return the step of each whole row of ``steps.csv``; a row that cannot be read counts as step -1."""

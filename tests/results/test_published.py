@@ -11,7 +11,8 @@ from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
 from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.http_paths import read_labels
-from seqmnist_tf.train import load_run
+from seqmnist_tf.system import InputError
+from seqmnist_tf.train import load_run, run_directory
 from tests.toy import ROOT
 
 PUBLISHED = [record for records in read_records(ROOT / "results").values() for record in records]
@@ -48,11 +49,14 @@ def test_the_seeds_of_each_experiment_begin_with_0_and_have_no_gap() -> None:
         assert [record.seed for record in records] == list(range(len(records)))
 
 
-def test_the_losses_of_a_record_are_read_like_those_of_a_run() -> None:
+def test_the_losses_of_a_record_are_read_like_those_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = load_run(ROOT / "results" / "quickstart" / "seed0")
     losses = run.step_losses()
     assert len(losses) == run.config.train.n_epochs * run.config.steps_per_epoch
     assert run.history()[-1]["train_loss"] == math.fsum(losses[-run.config.steps_per_epoch :]) / 600
+    monkeypatch.setattr(run_directory, "MAX_STEPS_BYTES", 100)  # a stranger's few bytes may unpack to many
+    with pytest.raises(InputError, match=r"steps\.csv\.gz: it holds more than 100 bytes"):
+        run.step_losses()
 
 
 @pytest.mark.network
