@@ -74,7 +74,7 @@ def latex_rows(rows: Iterable[PaperRow], source: str = "") -> str:
     lines = []
     for row in rows:
         name = rf"({escape_latex(source)}\texttt{{{escape_latex(row.name)}}})"
-        accuracy = f"${row.accuracy.replace('±', chr(92) + 'pm')}$"
-        cells = [f"{escape_latex(row.model)} {name}", *map(escape_latex, row.cells), accuracy, str(row.seeds)]
+        accuracy = row.accuracy.replace("±", r"\pm")
+        cells = [f"{escape_latex(row.model)} {name}", *map(escape_latex, row.cells), f"${accuracy}$", str(row.seeds)]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(lines)

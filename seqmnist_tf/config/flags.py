@@ -77,8 +77,8 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
         InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
     options, rest = parser.parse_known_args(argv)
-    for word in rest:
-        raise unknown_word(word, parser.prog)
+    if rest:
+        raise unknown_word(rest[0], parser.prog)
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})

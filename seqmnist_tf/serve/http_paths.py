@@ -58,7 +58,7 @@ def parse_path(request: Request) -> ModelRequest:
         name = printable(match["model"], 80)
         if asked == "status":
             raise RequestError(404, f"Could not find any versions of model {name}")
-        which = f"Latest({name})" if version is None else f"Specific({name}, {int(version)})"
+        which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise RequestError(404, f"Servable not found for request: {which}")
     return ModelRequest(asked, int(version) if version else None, match["label"])
 
