@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
-from ..config import PRESETS, Config, flatten, value_text
+from ..config import PRESETS, Config, differences, value_text
 
 
 def nearest_preset(config: Config) -> str:
     """Return the preset that differs from a configuration in the fewest keys, the first among equal ones."""
-    return min(PRESETS, key=lambda name: len(_difference(config, PRESETS[name].config)))
+    return min(PRESETS, key=lambda name: len(differences(config, PRESETS[name].config)))
 
 
 def train_command(config: Config, run_dir: Path) -> str:
@@ -23,7 +22,7 @@ def train_command(config: Config, run_dir: Path) -> str:
     """
     name = nearest_preset(config)
     words = ["python", "-m", "seqmnist_tf.train", name]
-    for key, value in _difference(config, PRESETS[name].config).items():
+    for key, value in differences(config, PRESETS[name].config).items():
         words += [f"--{key.replace('_', '-')}", value_text(value)]
     return shlex.join([*words, "--run-dir", str(run_dir)])
 
@@ -31,8 +30,3 @@ def train_command(config: Config, run_dir: Path) -> str:
 def resume_command(run_dir: Path) -> str:
     """Return the command that resumes a run."""
     return shlex.join(["python", "-m", "seqmnist_tf.train", "--run-dir", str(run_dir), "--resume"])
-
-
-def _difference(config: Config, base: Config) -> dict[str, Any]:
-    before = flatten(base)
-    return {key: value for key, value in flatten(config).items() if value != before[key]}

@@ -125,6 +125,17 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
     return {key: (value, actual[key]) for key, value in given.items() if value != actual[key] and key not in chosen}
 
 
+def differences(config: Config, base: Config) -> dict[str, Any]:
+    """Return the values of a configuration that are not those of another, by ``section.key``.
+
+    Example:
+        >>> differences(with_values(Config(), {"model.hidden_size": 64}), Config())
+        {'model.hidden_size': 64}
+    """
+    before = flatten(base)
+    return {key: value for key, value in flatten(config).items() if value != before[key]}
+
+
 def value_text(value: Any) -> str:
     """Return the value of a key as a flag takes it.
 
@@ -208,8 +219,19 @@ def has_stock_layer(config: Config) -> bool:
     return config.model.layer in OPTIONS["model.layer"].meta["choices"]
 
 
+def is_trial(config: Config) -> bool:
+    """Return whether runs of a configuration are trials: scored on held-out training images, without the test set.
+
+    Example:
+        >>> held_out = with_values(Config(), {"task.validation_size": 10000})
+        >>> is_trial(held_out), is_trial(with_values(held_out, {"test.enabled": False}))
+        (False, True)
+    """
+    return config.task.validation_size > 0 and not config.test.enabled
+
+
 def publication_problems(config: Config) -> list[str]:
-    """Return the values of a configuration that keep its runs from being published as records."""
+    """Return the values of a configuration that keep its runs from being published, as records or as trials."""
     layer = config.model.layer
     reasons = {
         # Runs of lower precision could be replayed on some machines only.
@@ -217,8 +239,9 @@ def publication_problems(config: Config) -> list[str]:
         "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
             config.task.permutation.startswith("file:")
         ),
-        f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0)": (
-            not config.test.enabled or config.num_test != NUM_TEST
+        f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0), or be a trial "
+        "(test.enabled false, task.validation_size above 0)": not (
+            is_trial(config) or (config.test.enabled and config.num_test == NUM_TEST)
         ),
         f"its layer must be a stock layer or come from a file (got {layer})": (
             not has_stock_layer(config) and layer_file(config) is None

@@ -1,7 +1,7 @@
 """The published results: records in ``results/``, and the documents and pictures made from them.
 
 python -m seqmnist_tf.results [--check | --replay [full] [NAME] [--write]] [--allow-code]
-python -m seqmnist_tf.results add RUN_DIR --name NAME [--allow-code]
+python -m seqmnist_tf.results add RUN_DIR [--name NAME] [--allow-code]
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ def _what_to_replay(words: list[str]) -> tuple[bool, str | None]:
 def _add(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.results add",
-        description="Publish a finished run: check its files and copy them to results/NAME/seed<k>/.",
+        description="Publish a finished run: check its files and copy them to results/NAME/seed<k>/. A trial (scored "
+        "on held-out images, without the test set) goes to results/trials/.",
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
-    parser.add_argument("--name", required=True, help="the name of the run's preset, or a new name")
+    parser.add_argument("--name", help="the name of the run's preset, or a new name; a trial has none")
     _add_allow_code(parser)
     args = parser.parse_args(argv)
     _require_clone()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import NUM_TEST
 from ..system import InputError
-from .records import Record, read_records
+from .records import Record, all_trials, read_records
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
 PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
@@ -27,12 +27,14 @@ class Board:
         literature: ``literature.json``: the results of the original project and of papers.
         speed: ``benchmark.json``.
         serving: ``serving.json``.
+        trials: the trials.
     """
 
     records: dict[str, list[Record]]
     literature: dict[str, Any]
     speed: dict[str, Any]
     serving: dict[str, Any]
+    trials: list[Record] = field(default_factory=list)
 
     @property
     def all_records(self) -> list[Record]:
@@ -47,7 +49,8 @@ class Board:
             InputError: a file is missing or cannot be read.
         """
         names = ("literature", "benchmark", "serving")
-        return cls(read_records(folder), *(_read_json(folder / f"{name}.json") for name in names))
+        literature, speed, serving = (_read_json(folder / f"{name}.json") for name in names)
+        return cls(read_records(folder), literature, speed, serving, all_trials(folder))
 
 
 def headline_record(board: Board) -> Record:

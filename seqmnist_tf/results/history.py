@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..config import NUM_TEST, Config
+from ..config import NUM_TEST, Config, is_trial
 from ..system import InputError
 from ..train import PREDICTIONS_FILE, Predictions, summarize
 
@@ -45,15 +45,18 @@ def history_problems(config: Config, history: list[dict[str, Any]], steps: bytes
 def _row_problems(config: Config, epoch: int, row: dict[str, Any], losses: list[float]) -> list[str]:
     """Return whether an epoch's row contradicts the configuration or the losses of its batches."""
     problems = []
-    for key in ("train_loss", "test_loss", "seconds"):
+    scored, total = ("val", config.task.validation_size) if is_trial(config) else ("test", NUM_TEST)
+    for key in ("train_loss", f"{scored}_loss", "seconds"):
         if isinstance(row[key], bool) or not 0 <= row[key] < math.inf:
             problems.append(f"{key} of epoch {epoch} must be a finite number of at least 0 (got {row[key]})")
     if row["train_loss"] != math.fsum(losses) / len(losses):
         problems.append(f"train_loss of epoch {epoch} is not the mean of its losses in steps.csv")
-    for split, total in (("train", config.num_train), ("test", NUM_TEST)):
-        correct = row[f"{split}_accuracy"] * total
-        if abs(correct - round(correct)) > 1e-6 or not 0 <= correct <= total:
-            problems.append(f"{split}_accuracy of epoch {epoch} is not a whole number of {total:,} images")
+    for split, images in (("train", config.num_train), (scored, total)):
+        correct = row[f"{split}_accuracy"] * images
+        if abs(correct - round(correct)) > 1e-6 or not 0 <= correct <= images:
+            problems.append(f"{split}_accuracy of epoch {epoch} is not a whole number of {images:,} images")
+    if scored == "val" and (row["test_loss"], row["test_accuracy"]) != (None, None):
+        problems.append(f"test_loss and test_accuracy of epoch {epoch} of a trial must be null")
     rate = _expected_learning_rate(config, epoch)
     # Keras computes it in float32, where the end of a long cosine schedule cancels.
     if not math.isclose(row["learning_rate"], rate, rel_tol=1e-4, abs_tol=1e-6 * config.optimizer.lr):
@@ -82,9 +85,10 @@ def summary_problems(
     expected = summarize(history, config, "completed", experiment=experiment)
     if expected["num_params"] is None:
         expected["num_params"] = summary["num_params"]
-    # These are the results of model.keras on stock Keras.
-    own = ("test_loss", "test_accuracy", "test_correct", "test_total")
-    expected["final"] = {**expected["final"], **{key: final[key] for key in own}}
+    if not is_trial(config):
+        # These are the results of model.keras on stock Keras.
+        own = ("test_loss", "test_accuracy", "test_correct", "test_total")
+        expected["final"] = {**expected["final"], **{key: final[key] for key in own}}
     problems = [
         f"{key} in summary.json does not match config.json and history.jsonl"
         for key in expected
@@ -94,7 +98,7 @@ def summary_problems(
         problems.append("config_id in environment.json does not match config.json")
     if environment.get("seed", config.train.seed) != config.train.seed:
         problems.append("seed in environment.json does not match config.json")
-    return problems + _final_problems(final, history[-1])
+    return problems if is_trial(config) else problems + _final_problems(final, history[-1])
 
 
 def _final_problems(final: dict[str, Any], last: dict[str, Any]) -> list[str]:

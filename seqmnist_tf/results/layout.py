@@ -1,4 +1,4 @@
-"""Which files a record has."""
+"""Which files a record has: the record of a run, and that of a trial."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 REQUIRED_FILES = (*COPIED_FILES, PACKED_STEPS_FILE)
 OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
+NOT_OF_TRIALS = ("model.keras", PREDICTIONS_FILE)
+TRIALS = "trials"
+RECORD_FOLDERS = "*/seed*"
+TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
 
 
 def is_hidden(path: Path) -> bool:
@@ -17,12 +21,23 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def record_name(folder: Path) -> str:
+    """Return the name of the record in a folder: ``strong``; of a trial ``trials/<config_id>``."""
+    return f"{TRIALS}/{folder.parent.name}" if is_trial_folder(folder) else folder.parent.name
+
+
+def is_trial_folder(folder: Path) -> bool:
+    """Return whether a folder of a record is in the place of trials."""
+    return folder.parent.parent.name == TRIALS
+
+
 def layout_problems(folder: Path) -> list[str]:
     """Return the files that a record lacks or must not have."""
     names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
-    allowed = (*REQUIRED_FILES, *OPTIONAL_FILES)
+    left_out = NOT_OF_TRIALS if is_trial_folder(folder) else ()
+    allowed = [name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if name not in left_out]
     return [
-        *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
+        *(f"{name} is missing" for name in allowed if name in REQUIRED_FILES and name not in names),
         *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),
         *(
             f"{name} must be a file"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..system import InputError, write_atomically
 from ..train import PREDICTIONS_FILE
-from .layout import REPLAYS_FILE, is_hidden
+from .layout import REPLAYS_FILE, TRIALS, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
 NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
-RECORD_FILE = re.compile(r"[^/]+/seed[^/]*/")  # how the path of a record's file begins
+RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/")  # how the path of a record's file begins
 ANY_FILE = re.compile("")
 
 

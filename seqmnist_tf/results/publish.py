@@ -6,32 +6,36 @@ import re
 import tempfile
 from pathlib import Path
 
+from ..config import is_trial
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
 from .history import parse_losses
-from .layout import REPLAYS_FILE
+from .layout import REPLAYS_FILE, TRIALS
 from .model_check import ModelCheck, evaluation_problems, weights_digest
 from .public_files import public_files
-from .records import Record, all_records
+from .records import Record, all_records, all_trials
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
 from .replays import record_json
 from .store import add_files, is_listed, locked
 from .verify import history_problem, name_problems, record_problems
 
-RESERVED_NAMES = ("full", "plots")  # a word of the command line, and a folder beside the records
+RESERVED_NAMES = ("full", "plots", TRIALS)  # a word of the command line, and folders beside the records
 
 
-def add_record(run: RunDirectory, name: str, folder: Path, *, allow_code: bool = False) -> Path:
+def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a finished run under a name and return the folder of its record.
 
     The files are copied; ``steps.csv`` is compressed, and places of the machine are left out. Before, they are checked
     against each other and against the clone. The first batches are trained anew and must have the recorded losses. The
     model is loaded on stock Keras, where it must classify as many test digits correctly as ``summary.json`` says.
 
+    A trial, which was scored on held-out training images and never read the test set, is published without its model,
+    in ``trials/<config_id>``.
+
     Args:
         run: a run directory.
         name: the preset's name if the run is of a preset; else a new name, or the name of records of the same
-            experiment.
+            experiment. None for a trial, and only for a trial.
         folder: the results folder, in the root of a clone.
         allow_code: run the code of the run's ``layer.py``.
 
@@ -40,19 +44,30 @@ def add_record(run: RunDirectory, name: str, folder: Path, *, allow_code: bool =
         RunError: no data, or another process is publishing for minutes.
         OSError: the disk is full.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
-        raise InputError(
-            f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first, and not "
-            f"{' or '.join(RESERVED_NAMES)} (got {name!r})"
-        )
     run.require_model()
     with tempfile.TemporaryDirectory() as temporary:
-        staged = RunDirectory(Path(temporary) / name / "run")
+        staged = RunDirectory(Path(temporary) / _folder_name(run, name) / "run")
         try:
             return _publish(run, staged, folder, allow_code)
         except InputError as error:
             # The checks read the copy.
             raise InputError(str(error).replace(str(staged.path), str(run.path))) from None
+
+
+def _folder_name(run: RunDirectory, name: str | None) -> str:
+    """Return the folder of a run's experiment; raise InputError where ``name`` is not allowed."""
+    if is_trial(run.config):
+        if name is not None:
+            raise InputError(f"a trial has no name: leave out --name (got {name!r})")
+        return f"{TRIALS}/{run.config_id}"
+    if name is None:
+        raise InputError("--name is needed: the name of the run's preset, or a new name")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
+        raise InputError(
+            f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first, and not "
+            f"{' or '.join(RESERVED_NAMES)} (got {name!r})"
+        )
+    return name
 
 
 def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: bool) -> Path:
@@ -81,7 +96,9 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
 def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
     """Raise InputError where the name, or the history, is that of other records."""
     others = all_records(folder)
-    if problems := name_problems(record, others) + [p for other in others for p in history_problem(record, other)]:
+    problems = [] if is_trial(record.config) else name_problems(record, others)
+    problems += [problem for other in others + all_trials(folder) for problem in history_problem(record, other)]
+    if problems:
         raise _refused(run, problems[0])
 
 
@@ -91,18 +108,26 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     Raises:
         InputError: the results are not those of the run.
     """
+    if is_trial(record.config):
+        return _replayed(run, record, allow_code)
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
+    files = _replayed(run, record, allow_code)
+    problems, table = evaluation_problems(record.run, allow_code=allow_code)
+    if problems:
+        raise _refused(run, problems[0])
+    return files | {PREDICTIONS_FILE: table}
+
+
+def _replayed(run: RunDirectory, record: Record, allow_code: bool) -> dict[str, bytes]:
+    """Train the first batches anew and return the file that says so; raise InputError where their losses differ."""
     losses = [loss for _, loss in parse_losses(record.step_losses())]
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():
         raise _refused(run, problems[0])
-    problems, table = evaluation_problems(record.run, allow_code=allow_code)
-    if problems:
-        raise _refused(run, problems[0])
-    return {PREDICTIONS_FILE: table, REPLAYS_FILE: record_json([replay.entry()])}
+    return {REPLAYS_FILE: record_json([replay.entry()])}
 
 
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory."""
+"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory, and so does that of a trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import NUM_TEST, PRESETS, Config
 from ..train import LAYER_FILE, RunDirectory
-from .layout import is_hidden
+from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, is_hidden, record_name
 from .replays import read_replays
 from .wellformed import read_json_object, read_json_rows
 
@@ -20,7 +20,7 @@ class Record:
     """A published run.
 
     Attributes:
-        name: name of the experiment; the preset's name if the run is of a preset.
+        name: name of the experiment; the preset's name if the run is of a preset; of a trial ``trials/<config_id>``.
         run: its folder, read as a run directory.
         config, environment, summary: the content of its JSON files.
         history: one row per epoch.
@@ -45,7 +45,7 @@ class Record:
         run = RunDirectory.open(path)
         documents = {name: read_json_object(path / f"{name}.json") for name in ("config", "environment", "summary")}
         return cls(
-            path.parent.name,
+            record_name(path),
             run,
             run.config,
             documents["environment"],
@@ -67,7 +67,7 @@ class Record:
 
     @property
     def correct(self) -> int:
-        """Number of test digits that the final model classifies correctly, 0 to 10,000."""
+        """Number of test digits that the final model classifies correctly, 0 to 10,000; None of a trial."""
         return self.summary["final"]["test_correct"]
 
     @property
@@ -109,10 +109,9 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
         print(best.accuracy, best.config.optimizer.lr)
     """
     records: dict[str, list[Record]] = {}
-    for path in folder.glob("*/seed*"):
-        if not is_hidden(path.relative_to(folder)):
-            record = Record.read(path)
-            records.setdefault(record.name, []).append(record)
+    for path in folders_of(folder, RECORD_FOLDERS):
+        record = Record.read(path)
+        records.setdefault(record.name, []).append(record)
     presets = list(PRESETS)
     names = sorted(records, key=lambda name: (presets.index(name) if name in presets else len(presets), name))
     return {name: sorted(records[name], key=lambda record: record.seed) for name in names}
@@ -125,3 +124,17 @@ def all_records(folder: Path) -> list[Record]:
         InputError: a record cannot be read.
     """
     return [record for same in read_records(folder).values() for record in same]
+
+
+def all_trials(folder: Path) -> list[Record]:
+    """Return the trials of a results folder: runs that were scored on held-out training images, to choose a recipe.
+
+    Raises:
+        InputError: a trial cannot be read.
+    """
+    return [Record.read(path) for path in folders_of(folder, TRIAL_FOLDERS)]
+
+
+def folders_of(folder: Path, pattern: str) -> list[Path]:
+    """Return the folders of a results folder that match a pattern of :mod:`~seqmnist_tf.results.layout`, sorted."""
+    return sorted(path for path in folder.glob(pattern) if not is_hidden(path.relative_to(folder)))

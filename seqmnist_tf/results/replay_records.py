@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..config import is_trial
 from ..system import InputError, note, say
 from .history import parse_losses
 from .layout import REPLAYS_FILE
-from .records import Record, all_records
+from .records import Record, all_records, all_trials
 from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
 from .replays import agreement, read_replays, record_json
 from .store import locked, set_files
@@ -21,7 +22,7 @@ def replay_records(
 
     Args:
         folder: the results folder.
-        name: an experiment, such as ``strong``, or a record, such as ``strong/seed1``; None is all.
+        name: an experiment, such as ``strong``, a record, such as ``strong/seed1``, or ``trials``; None is all.
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
         allow_code: run the code of ``layer.py`` of records.
@@ -37,7 +38,7 @@ def replay_records(
         note(f"{record.run.path}: training {number:,} batches anew")
         replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
         same = None
-        if full and replay.parted is None:
+        if full and replay.parted is None and not is_trial(record.config):
             same = same_weights(record.run, replay.model, allow_code=allow_code)
         say(f"{record.run.path}: {_outcome(record, replay, same)}")
         found = replay.problems()
@@ -65,9 +66,11 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
 
 
 def _selected(folder: Path, name: str | None) -> Iterator[Record]:
-    records = all_records(folder)
-    chosen = [record for record in records if name in (None, record.name, f"{record.name}/seed{record.seed}")]
+    records = [*all_records(folder), *all_trials(folder)]
+    chosen = [
+        record for record in records if name is None or f"{record.name}/seed{record.seed}/".startswith(f"{name}/")
+    ]
     if not chosen:
-        names = dict.fromkeys(record.name for record in records)
+        names = dict.fromkeys(record.name.split("/")[0] for record in records)
         raise InputError(f"no record {name!r} (allowed: {', '.join(names) or 'none is published'}, or NAME/seed<k>)")
     yield from chosen

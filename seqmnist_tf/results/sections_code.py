@@ -11,7 +11,7 @@ from .sections_accuracy import record_link
 def layers_text(board: Board) -> str:
     """The text of each ``layer.py``, so that it can be read before it is allowed to run."""
     texts: dict[str, list[str]] = {}
-    for record in board.all_records:
+    for record in board.all_records + board.trials:
         if record.layer_source is not None:
             texts.setdefault(record.layer_source, []).append(
                 f"[`{record.name}`, seed {record.seed}]({record_link(record)})"

@@ -14,8 +14,8 @@ from pathlib import Path
 import filelock
 
 from ..system import InputError, RunError, folder_atomically, write_atomically
-from .layout import REPLAYS_FILE
-from .manifest import file_hash, read_manifest, write_manifest
+from .layout import RECORD_FOLDERS, REPLAYS_FILE, TRIAL_FOLDERS, TRIALS
+from .manifest import MANIFEST_FILE, file_hash, read_manifest, write_manifest
 
 WRITER_SECONDS = 120.0
 UNFINISHED = ".new-"  # how write_atomically and folder_atomically name what they write
@@ -63,7 +63,7 @@ def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
     if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run, or another --name)")
     if path.exists():
-        _require_same(path, files)
+        _require_same(folder, path, files)
     else:
         with folder_atomically(path) as new:
             for name, content in files.items():
@@ -84,12 +84,12 @@ def _list_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
     write_manifest(folder, {**read_manifest(folder), **hashes})
 
 
-def _require_same(path: Path, files: Mapping[str, bytes]) -> None:
-    """Raise InputError where a folder is not what :func:`add_files` writes; the date of a replay may differ."""
+def _require_same(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
+    """Raise InputError where ``path`` is not what :func:`add_files` writes; the date of a replay may differ."""
     present = {file.name for file in path.iterdir() if not file.name.startswith(".")}
     compared = sorted(present - {REPLAYS_FILE})
     if present != set(files) or any((path / name).read_bytes() != files[name] for name in compared):
-        raise InputError(f"{path} exists, and {path.parent.parent / 'SHA256SUMS'} does not list it (remove it)")
+        raise InputError(f"{path} exists, and {folder / MANIFEST_FILE} does not list it (remove it)")
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -97,13 +97,14 @@ def _remove_unfinished(folder: Path) -> None:
 
     The lock is held, so nobody is writing them.
     """
-    for place in ("", "*/", "*/seed*/"):
-        for path in folder.glob(f"{place}{UNFINISHED}*"):
+    for place in (".", "*", RECORD_FOLDERS, f"{TRIALS}/*", TRIAL_FOLDERS):
+        for path in folder.glob(f"{place}/{UNFINISHED}*"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
     listed = read_manifest(folder)
-    for path in folder.glob(f"*/seed*/{REPLAYS_FILE}"):
-        if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
-            path.unlink()
+    for record in (RECORD_FOLDERS, TRIAL_FOLDERS):
+        for path in folder.glob(f"{record}/{REPLAYS_FILE}"):
+            if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
+                path.unlink()

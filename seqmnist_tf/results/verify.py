@@ -1,6 +1,7 @@
 """The checks of records. Each function returns a list of problems, one line each; empty if all is well.
 
-:func:`record_problems` checks one record, :func:`folder_problems` all of them, :func:`all_model_problems` their models.
+:func:`record_problems` checks one record, or trial, :func:`folder_problems` all of them, :func:`all_model_problems` the
+models of records.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from ..config import PRESETS, Config, config_id, preset
+from ..config import PRESETS, Config, config_id, is_trial, preset
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems
-from .layout import layout_problems
-from .manifest import RECORD_FILE, manifest_problems
+from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, TRIALS, is_trial_folder, layout_problems
+from .manifest import manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
-from .records import Record, read_records
+from .records import Record, all_trials, folders_of, read_records
 from .replays import read_replays
 from .wellformed import (
     environment_problems,
@@ -58,16 +59,17 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     """
     if problems := manifest_problems(folder, records_only=records_only):
         return problems
-    paths = sorted(path for path in folder.glob("*/seed*") if RECORD_FILE.match(f"{path.relative_to(folder)}/"))
+    paths = [path for pattern in (RECORD_FOLDERS, TRIAL_FOLDERS) for path in folders_of(folder, pattern)]
     problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path, folder.parent)]
     if problems:
         return problems
     records = read_records(folder)
     everything = [record for same in records.values() for record in same]
+    trials = all_trials(folder)
     return [
         *(
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
-            for record in everything
+            for record in everything + trials
             if record.run.path.name != f"seed{record.seed}"
         ),
         *(
@@ -82,7 +84,7 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
         ),
         *(
             f"{record.run.path}: {problem}"
-            for other, record in combinations(everything, 2)
+            for other, record in combinations(everything + trials, 2)
             for problem in history_problem(record, other)
         ),
     ]
@@ -168,6 +170,7 @@ def _content_problems(path: Path, root: Path) -> list[str]:
     record = Record.read(path)
     steps, experiment = record.step_losses(), record.run.config_id
     return [
+        *_place_problems(path, record.config, experiment),
         *origin_problems(record.run, record.environment, record.summary, root),
         *history_problems(record.config, record.history, steps),
         *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
@@ -178,3 +181,10 @@ def _content_problems(path: Path, root: Path) -> list[str]:
             if entry["batches"] > len(record.history) * record.config.steps_per_epoch
         ),
     ]
+
+
+def _place_problems(path: Path, config: Config, experiment: str) -> list[str]:
+    """Return whether a trial is in a place of records, or has another name than the ``config_id`` of its experiment."""
+    if is_trial_folder(path) != is_trial(config) or (is_trial(config) and path.parent.name != experiment):
+        return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]
+    return []

@@ -236,6 +236,12 @@ def test_the_limit_caps_what_the_validation_split_left(values: dict[str, int], n
     assert (config.num_train, config.steps_per_epoch) == (num_train, steps)
 
 
+NOT_TESTED = (
+    "it must be tested on all 10,000 images (test.enabled true, task.limit_test 0), or be a trial (test.enabled false, "
+    "task.validation_size above 0)"
+)
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
@@ -244,7 +250,9 @@ def test_the_limit_caps_what_the_validation_split_left(values: dict[str, int], n
         ({"model.layer": "cells.py:Cell"}, None),
         ({"model.layer": "cells:Cell"}, "its layer must be a stock layer or come from a file (got cells:Cell)"),
         ({"train.precision": "tf32"}, "train.precision must be float32 (got 'tf32')"),
-        ({"task.limit_test": 9_999}, "it must be tested on all 10,000 images (test.enabled true, task.limit_test 0)"),
+        ({"task.limit_test": 9_999}, NOT_TESTED),
+        ({"test.enabled": False}, NOT_TESTED),
+        ({"test.enabled": False, "task.validation_size": 10_000}, None),
         ({"task.permutation": "seed:1"}, None),
     ],
 )

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+
 
 def content(folder: Path) -> dict[str, bytes]:
     """Return the content of every file of a folder."""
@@ -19,6 +21,14 @@ def change_json(path: Path, change: Callable[[Any], Any]) -> None:
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
+
+
+def list_record(folder: Path) -> None:
+    """Write the present hashes of a record's files into the manifest, and drop those of files that are gone."""
+    results = Path("results")
+    present = {path.relative_to(results).as_posix(): file_hash(path) for path in folder.iterdir() if path.is_file()}
+    kept = {name: digest for name, digest in read_manifest(results).items() if (results / name).is_file()}
+    write_manifest(results, {**kept, **present})
 
 
 def flip_digit(path: Path, pattern: str = r"\d") -> None:

@@ -15,10 +15,10 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.results import verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.history import history_problems
-from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+from seqmnist_tf.results.manifest import read_manifest, write_manifest
 from seqmnist_tf.results.records import read_records
 from tests.conftest import Result
-from tests.results.files import change_json, content
+from tests.results.files import change_json, content, list_record
 from tests.results.forgeries import FORGERIES, Forgery, row
 
 RESULTS = Path("results")
@@ -45,14 +45,6 @@ def test_a_forged_run_is_not_published(
     assert says(errors[0], forgery), errors
     assert "/tmp" not in errors[0].replace(str(clone), "")
     assert content(clone) == before
-
-
-def list_record(folder: Path) -> None:
-    """Write the present hashes of a record's files into the manifest."""
-    beginning = folder.relative_to(RESULTS).as_posix()
-    others = {path: h for path, h in read_manifest(RESULTS).items() if not path.startswith(beginning)}
-    present = {f"{beginning}/{path.name}": file_hash(path) for path in folder.iterdir() if path.is_file()}
-    write_manifest(RESULTS, {**others, **present})
 
 
 @pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.checked], ids=name)
