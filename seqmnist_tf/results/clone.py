@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-import subprocess
 from pathlib import Path
 
-from ..system import RunError, is_source
+from ..system import RunError, ask_git, is_source
 
 HASHED_SINCE = "seqmnist_tf/system/sources.py"  # a commit that has this file records a hash of its sources
 
@@ -17,11 +15,11 @@ def commit_problems(root: Path, commit: object) -> list[str]:
     """Return why something is not a commit of the clone at ``root``."""
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit):
         return [f"its commit must be 40 hexadecimal digits (got {commit!a})"]
-    if _git(root, "rev-parse", "--git-dir") is None:
+    if ask_git(root, "rev-parse", "--git-dir") is None:
         return [f"its commit {commit[:7]} cannot be checked: {root.absolute()} is not a git clone"]
-    if _git(root, "cat-file", "-t", commit) == b"commit\n":
+    if ask_git(root, "cat-file", "-t", commit) == b"commit\n":
         return []
-    if _git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
+    if ask_git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
         return [f"its commit {commit[:7]} is not in this clone, which is shallow (git fetch --unshallow)"]
     return [f"its commit {commit[:7]} is not a commit of this clone"]
 
@@ -30,7 +28,7 @@ def commit_of_version(root: Path, version: object) -> str | None:
     """Return the commit of a released version, tagged ``v<version>``, or None where the clone has no such tag."""
     if not isinstance(version, str) or not re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,40}", version):
         return None
-    answer = _git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/v{version}^{{commit}}")
+    answer = ask_git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/v{version}^{{commit}}")
     return answer.decode().strip() if answer else None
 
 
@@ -41,12 +39,12 @@ def sources_at(root: Path, commit: str) -> dict[str, bytes]:
     Raises:
         RunError: git fails.
     """
-    listing = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
+    listing = ask_git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
     if listing is None:
         raise RunError(f"git cannot list the files of {commit} in {root.absolute()}")
     entries = [entry.partition(b"\t") for entry in listing.split(b"\0") if entry]
     objects = {name.decode(): info.split()[2] for info, _, name in entries if is_source(name.decode(errors="replace"))}
-    answer = _git(root, "cat-file", "--batch", content=b"".join(digest + b"\n" for digest in objects.values()))
+    answer = ask_git(root, "cat-file", "--batch", content=b"".join(digest + b"\n" for digest in objects.values()))
     sources, at = {}, 0
     for name in objects:
         if answer is None or not (header := re.match(rb"[0-9a-f]+ blob (\d+)\n", answer[at : at + 120])):
@@ -55,15 +53,3 @@ def sources_at(root: Path, commit: str) -> dict[str, bytes]:
         sources[name] = answer[start : start + int(header[1])]
         at = start + int(header[1]) + 1
     return sources
-
-
-def _git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
-    """Return the output of git in a clone, None where it fails."""
-    command = ["git", "-C", str(root), *words]
-    # Without this, a replacement object could stand in for a commit.
-    environment = {**os.environ, "GIT_NO_REPLACE_OBJECTS": "1"}
-    try:
-        done = subprocess.run(command, input=content, capture_output=True, check=True, timeout=60, env=environment)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout

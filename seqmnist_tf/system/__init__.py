@@ -1,4 +1,4 @@
-"""The computer, and nothing of the experiment: errors, console, command lines, files, hosts, TensorFlow's start.
+"""The computer, and nothing of the experiment: errors, console, command lines, files, git, hosts, TensorFlow's start.
 
 Imports the standard library and lazy_loader; TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
@@ -17,6 +17,7 @@ from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import BusyError, InputError, RunError, first_line
 from .files import folder_atomically, is_there, replace_atomically, unfinished_folders, unwritable, write_atomically
+from .git import ask_git
 from .hosts import PROBE_SECONDS, host_answers
 from .markdown import escape_markdown, markdown_table
 from .runtime import available_cores, start_tensorflow
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "Parser",
     "RunError",
+    "ask_git",
     "available_cores",
     "call_room",
     "describe_environment",

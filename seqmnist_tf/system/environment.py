@@ -6,10 +6,10 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from .git import ask_git
 from .runtime import available_cores
 from .sources import BUILD_FILES, PACKAGE, hash_sources, package_sources
 
@@ -66,10 +66,11 @@ def git_state() -> dict[str, Any]:
     ``dirty`` is whether the package, ``pyproject.toml`` or ``setup.py`` has changes or new files; other files of the
     working tree do not count. Both are None where the package is not in a clone of its repository.
     """
-    if _git("rev-parse", "--show-prefix") != "" or not (CLONE / "pyproject.toml").is_file():
+    if ask_git(CLONE, "rev-parse", "--show-prefix") != b"\n" or not (CLONE / "pyproject.toml").is_file():
         return {"commit": None, "dirty": None}
-    status = _git("status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
-    return {"commit": _git("rev-parse", "HEAD") or None, "dirty": None if status is None else bool(status)}
+    head = ask_git(CLONE, "rev-parse", "HEAD")
+    status = ask_git(CLONE, "status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
+    return {"commit": head.decode().strip() if head else None, "dirty": None if status is None else bool(status)}
 
 
 def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
@@ -93,15 +94,6 @@ def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(*words: str) -> str | None:
-    """Return the output of git in the clone, None where it fails."""
-    try:
-        command = ["git", "-C", str(CLONE), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
