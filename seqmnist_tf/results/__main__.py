@@ -13,6 +13,7 @@ from .. import system
 from ..system import InputError, RunError, say
 from ..train import load_run
 from .documents import REQUIRED_DOCUMENTS
+from .layout import choose_name
 from .records import RESULTS_FOLDER
 
 
@@ -25,7 +26,7 @@ def _write_or_check(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.results",
         description="Write the generated sections of the documents, and the pictures, from the records in results/.\n"
-        "To publish a run: python -m seqmnist_tf.results add RUN_DIR --name NAME",
+        "To publish a run: python -m seqmnist_tf.results add RUN_DIR [--name NAME]",
     )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is outdated or changed")
@@ -33,8 +34,8 @@ def _write_or_check(argv: list[str]) -> int:
         "--replay",
         nargs="*",
         metavar="NAME",
-        help="train the first batches of all records, of NAME or of NAME/seed<k>, anew, and compare their losses; "
-        "--replay full [NAME]: all batches",
+        help="train the first batches of all records, of NAME (also trials) or of NAME/seed<k>, anew, and compare "
+        "their losses; --replay full [NAME]: all batches",
     )
     parser.add_argument(
         "--write", action="store_true", help="with --replay: note in the records what was replayed here"
@@ -95,8 +96,9 @@ def _add(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     _require_clone()
     run = load_run(args.run_dir)
+    choose_name(run, args.name)
     system.start_tensorflow(0)
-    from .publish import add_record  # late, so that a missing run is reported at once
+    from .publish import add_record  # late, so that a missing run or name is reported at once
 
     say(str(add_record(run, args.name, RESULTS_FOLDER, allow_code=args.allow_code)))
     return system.EXIT_DONE

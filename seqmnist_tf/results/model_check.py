@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ..config import NUM_TEST, Data, has_stock_layer
-from ..data import Split, load_test
+from ..data import Split, load_splits, load_test
 from ..lstm import match_units
 from ..train import (
     PREDICTIONS_FILE,
@@ -21,6 +21,7 @@ from ..train import (
     evaluate_run,
     load_final_model,
 )
+from .history import LOSS_AGREES, MAX_FLIPS
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
@@ -55,6 +56,28 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
         problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
         return problems, (run.path / PREDICTIONS_FILE).read_bytes()
     return problems, Predictions.of(split, metrics).to_csv()
+
+
+def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[str]:
+    """Return how the model of a trial contradicts ``summary.json`` on the images that it held out.
+
+    The kernel of the run scored it, so that images between two classes may differ.
+
+    Args, raises: as :func:`evaluation_problems`.
+    """
+    final, held_out = (run.summary or {})["final"], run.config.task.validation_size
+    split = load_splits(replace(run.config, data=Data()), run.pixel_order()).validation
+    assert split is not None
+    metrics = evaluate_model(load_final_model(run, allow_code=allow_code), split, run.config.test.batch_size)
+    correct = round(final["val_accuracy"] * held_out)
+    if abs(metrics.correct - correct) > MAX_FLIPS or not math.isclose(
+        metrics.loss, final["val_loss"], rel_tol=LOSS_AGREES, abs_tol=1e-4
+    ):
+        return [
+            f"model.keras classifies {metrics.correct:,} of {held_out:,} held-out digits correctly, with loss "
+            f"{metrics.loss:.6f} (summary.json says {correct:,} and {final['val_loss']:.6f})"
+        ]
+    return []
 
 
 class ModelCheck:

@@ -100,7 +100,11 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
         f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
     ]
     problems = documents + picture_problems(folder)
-    return problems if problems or not models else all_model_problems(board.all_records, allow_code=allow_code)
+    return (
+        problems
+        if problems or not models
+        else all_model_problems(board.all_records + board.trials, allow_code=allow_code)
+    )
 
 
 def document_problems(root: Path, document: Path, board: Board) -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 from ..config import is_trial
 from ..system import InputError
 from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
-from .layout import COPIED_FILES, NOT_OF_TRIALS
+from .layout import COPIED_FILES
 from .train_command import public_command, public_config
 from .wellformed import read_json_object
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
-    """Return the files of a run's record by name; without the files that the run lacks, of a trial without the model.
+    """Return the files of a run's record by name; without the files that the run lacks.
 
     ``data.dir`` and absolute paths in the command are replaced. Everything else is unchanged.
 
@@ -23,9 +23,9 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         InputError: a file cannot be read.
     """
     files = {}
-    left_out = NOT_OF_TRIALS if is_trial(run.config) else ()
-    for name in (*COPIED_FILES, PREDICTIONS_FILE, LAYER_FILE):
-        if name not in left_out and (run.path / name).is_file():
+    tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)
+    for name in (*COPIED_FILES, *tested, LAYER_FILE):
+        if (run.path / name).is_file():
             files[name] = (run.path / name).read_bytes()
     steps = run.path / "steps.csv"
     files[PACKED_STEPS_FILE] = gzip.compress(steps.read_bytes() if steps.is_file() else b"", mtime=0)

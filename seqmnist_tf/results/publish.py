@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
@@ -10,16 +9,14 @@ from ..config import is_trial
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
 from .history import parse_losses
-from .layout import REPLAYS_FILE, TRIALS
-from .model_check import ModelCheck, evaluation_problems, weights_digest
+from .layout import REPLAYS_FILE, choose_name
+from .model_check import ModelCheck, evaluation_problems, validation_problems, weights_digest
 from .public_files import public_files
 from .records import Record, all_records, all_trials
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
 from .replays import record_json
 from .store import add_files, is_listed, locked
 from .verify import history_problem, name_problems, record_problems
-
-RESERVED_NAMES = ("full", "plots", TRIALS)  # a word of the command line, and folders beside the records
 
 
 def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
@@ -29,8 +26,8 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     against each other and against the clone. The first batches are trained anew and must have the recorded losses. The
     model is loaded on stock Keras, where it must classify as many test digits correctly as ``summary.json`` says.
 
-    A trial, which was scored on held-out training images and never read the test set, is published without its model,
-    in ``trials/<config_id>``.
+    A trial was scored on held-out training images and never read the test set. Its record is in ``trials/<config_id>``,
+    and its model is scored on the held-out images.
 
     Args:
         run: a run directory.
@@ -46,28 +43,12 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     """
     run.require_model()
     with tempfile.TemporaryDirectory() as temporary:
-        staged = RunDirectory(Path(temporary) / _folder_name(run, name) / "run")
+        staged = RunDirectory(Path(temporary) / choose_name(run, name) / "run")
         try:
             return _publish(run, staged, folder, allow_code)
         except InputError as error:
             # The checks read the copy.
             raise InputError(str(error).replace(str(staged.path), str(run.path))) from None
-
-
-def _folder_name(run: RunDirectory, name: str | None) -> str:
-    """Return the folder of a run's experiment; raise InputError where ``name`` is not allowed."""
-    if is_trial(run.config):
-        if name is not None:
-            raise InputError(f"a trial has no name: leave out --name (got {name!r})")
-        return f"{TRIALS}/{run.config_id}"
-    if name is None:
-        raise InputError("--name is needed: the name of the run's preset, or a new name")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
-        raise InputError(
-            f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first, and not "
-            f"{' or '.join(RESERVED_NAMES)} (got {name!r})"
-        )
-    return name
 
 
 def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: bool) -> Path:
@@ -84,7 +65,7 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
     record = Record.read(staged.path)
     path = folder / record.name / f"seed{record.seed}"
     if is_listed(folder, path):
-        raise InputError(f"{path} is already published (give another run, or another --name)")
+        raise InputError(f"{path} is already published (give another run)")
     _require_own_place(run, record, folder)
     files |= _checked_anew(run, record, folder, allow_code)
     with locked(folder):
@@ -108,32 +89,28 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     Raises:
         InputError: the results are not those of the run.
     """
-    if is_trial(record.config):
-        return _replayed(run, record, allow_code)
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
-    files = _replayed(run, record, allow_code)
-    problems, table = evaluation_problems(record.run, allow_code=allow_code)
-    if problems:
-        raise _refused(run, problems[0])
-    return files | {PREDICTIONS_FILE: table}
-
-
-def _replayed(run: RunDirectory, record: Record, allow_code: bool) -> dict[str, bytes]:
-    """Train the first batches anew and return the file that says so; raise InputError where their losses differ."""
     losses = [loss for _, loss in parse_losses(record.step_losses())]
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():
         raise _refused(run, problems[0])
-    return {REPLAYS_FILE: record_json([replay.entry()])}
+    files = {REPLAYS_FILE: record_json([replay.entry()])}
+    if is_trial(record.config):
+        problems = validation_problems(record.run, allow_code=allow_code)
+    else:
+        problems, files[PREDICTIONS_FILE] = evaluation_problems(record.run, allow_code=allow_code)
+    if problems:
+        raise _refused(run, problems[0])
+    return files
 
 
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
     """Return whether the model is that of a published record of another seed; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
-    for other in all_records(folder):
+    for other in all_records(folder) + all_trials(folder):
         if other.seed != record.seed and other.summary["num_params"] == parameters:
             allowed = allow_code or other.layer_source is None
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:

@@ -17,7 +17,7 @@ RESULTS_FOLDER = Path("results")
 
 @dataclass(frozen=True)
 class Record:
-    """A published run.
+    """A published run. A trial has no test results: only its configuration, summary and history can be asked.
 
     Attributes:
         name: name of the experiment; the preset's name if the run is of a preset; of a trial ``trials/<config_id>``.
@@ -67,7 +67,7 @@ class Record:
 
     @property
     def correct(self) -> int:
-        """Number of test digits that the final model classifies correctly, 0 to 10,000; None of a trial."""
+        """Number of test digits that the final model classifies correctly, 0 to 10,000."""
         return self.summary["final"]["test_correct"]
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config import is_trial
 from ..system import InputError, note, say
 from .history import parse_losses
 from .layout import REPLAYS_FILE
@@ -22,7 +21,8 @@ def replay_records(
 
     Args:
         folder: the results folder.
-        name: an experiment, such as ``strong``, a record, such as ``strong/seed1``, or ``trials``; None is all.
+        name: an experiment, such as ``strong``, a record, such as ``strong/seed1``, or ``trials``, or the beginning of
+            ``trials/<config_id>/seed<k>``; None is all.
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
         allow_code: run the code of ``layer.py`` of records.
@@ -38,7 +38,7 @@ def replay_records(
         note(f"{record.run.path}: training {number:,} batches anew")
         replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
         same = None
-        if full and replay.parted is None and not is_trial(record.config):
+        if full and replay.parted is None:
             same = same_weights(record.run, replay.model, allow_code=allow_code)
         say(f"{record.run.path}: {_outcome(record, replay, same)}")
         found = replay.problems()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import PRESETS, Config, differences, of_the_experiment, value_text
+from ..config import PRESETS, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board
 from .records import Record
@@ -57,11 +57,9 @@ def _trial_row(trial: Record) -> list[Any]:
 
 def _recipe(trial: Record) -> str:
     """Return the preset of a trial, and the keys in which it differs from it."""
-    name = trial.environment["preset"]
-    base = PRESETS[name].config if name in PRESETS else Config()
-    changed = [
-        f"`{key} {value_text(value)}`"
-        for key, value in differences(trial.config, base).items()
-        if of_the_experiment(key) and key not in OWN_COLUMNS
-    ]
-    return ", ".join([f"`{name}`" if name in PRESETS else "defaults", *changed])
+    name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else "baseline"
+    changed = differences(trial.config, PRESETS[name].config)
+    if trial.config.model.match_parameters is not None:
+        changed.pop("model.hidden_size", None)  # they were found
+    shown = [key for key in changed if of_the_experiment(key) and key not in OWN_COLUMNS]
+    return ", ".join([f"`{name}`", *(f"`{key} {value_text(changed[key])}`" for key in shown)])

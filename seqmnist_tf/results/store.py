@@ -61,7 +61,7 @@ def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
         OSError: the disk is full; nothing is changed.
     """
     if is_listed(folder, path):
-        raise InputError(f"{path} is already published (give another run, or another --name)")
+        raise InputError(f"{path} is already published (give another run)")
     if path.exists():
         _require_same(folder, path, files)
     else:

@@ -15,11 +15,11 @@ from ..config import PRESETS, Config, config_id, is_trial, preset
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems
-from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, TRIALS, is_trial_folder, layout_problems
+from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, TRIALS, layout_problems, record_name
 from .manifest import manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
-from .records import Record, all_trials, folders_of, read_records
+from .records import Record, all_records, all_trials, folders_of
 from .replays import read_replays
 from .wellformed import (
     environment_problems,
@@ -63,28 +63,26 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path, folder.parent)]
     if problems:
         return problems
-    records = read_records(folder)
-    everything = [record for same in records.values() for record in same]
-    trials = all_trials(folder)
+    records, trials = all_records(folder), all_trials(folder)
     return [
         *(
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
-            for record in everything + trials
+            for record in records + trials
             if record.run.path.name != f"seed{record.seed}"
         ),
         *(
             f"{record.run.path}: {PREDICTIONS_FILE} is missing"  # which add writes
-            for record in everything
+            for record in records
             if not (record.run.path / PREDICTIONS_FILE).exists()
         ),
         *(
-            f"{same[0].run.path}: {problem}"
-            for same in records.values()
-            for problem in name_problems(same[0], [other for other in everything if other is not same[0]])
+            f"{record.run.path}: {problem}"
+            for record in {record.name: record for record in reversed(records)}.values()
+            for problem in name_problems(record, [other for other in records if other is not record])
         ),
         *(
             f"{record.run.path}: {problem}"
-            for other, record in combinations(everything + trials, 2)
+            for other, record in combinations(records + trials, 2)
             for problem in history_problem(record, other)
         ),
     ]
@@ -184,7 +182,8 @@ def _content_problems(path: Path, root: Path) -> list[str]:
 
 
 def _place_problems(path: Path, config: Config, experiment: str) -> list[str]:
-    """Return whether a trial is in a place of records, or has another name than the ``config_id`` of its experiment."""
-    if is_trial_folder(path) != is_trial(config) or (is_trial(config) and path.parent.name != experiment):
-        return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]
-    return []
+    """Return whether a trial is elsewhere than in ``trials/<config_id>``, or another record in the place of trials."""
+    name = record_name(path)
+    if name == f"{TRIALS}/{experiment}" if is_trial(config) else name.split("/")[0] != TRIALS:
+        return []
+    return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]

@@ -247,8 +247,8 @@ class RunDirectory:
         path = self.path / "model.keras"
         if not path.is_file():
             status = (self.summary or {}).get("status", "not finished")
-            mend = "without its model, as a published trial" if status == "completed" else "finish it with --resume"
-            raise InputError(f"{self.path} has no model.keras: the run is {status} ({mend})")
+            mend = "" if status in ("completed", "diverged") else " (finish it with --resume)"
+            raise InputError(f"{self.path} has no model.keras: the run is {status}{mend}")
         return path
 
     def lock(self) -> filelock.AcquireReturnProxy:

@@ -47,7 +47,8 @@ def test_another_writer_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_was_left_unfinished_is_ignored_and_removed(published: Path) -> None:
     before = content(published)
-    for name in ("results/.new-a/seed0", "results/strong/.new-seed3-x", "results/.new-x/plots"):
+    new = [".new-a/seed0", "strong/.new-seed3-x", ".new-x/plots", "trials/.new-b/seed0", "trials/b/.new-seed0-x"]
+    for name in [f"results/{place}" for place in new]:
         (published / name).mkdir(parents=True)
         (published / name / "config.json").write_text("{}")
     (published / "results" / "strong" / "seed0" / ".new-record.json").write_text("x")

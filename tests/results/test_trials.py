@@ -1,4 +1,4 @@
-"""Trials: runs that were scored on held-out images, published without their model and without a test result."""
+"""Trials: runs that were scored on held-out images, published without a test result."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.results import verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.manifest import read_manifest, write_manifest
 from seqmnist_tf.results.pages import render_section, write_documents
+from seqmnist_tf.results.public_files import public_files
 from seqmnist_tf.results.records import all_trials, read_records
-from seqmnist_tf.train import train
+from seqmnist_tf.train import RunDirectory, train
 from tests.conftest import Result
 from tests.results.conftest import Repository, patch_small
 from tests.results.files import change_json, content, list_record
@@ -44,10 +46,10 @@ def trial(command: Callable[..., Result], finished: Path, published: Path) -> Pa
     return Path(command(main, "add", str(finished)).out.strip())
 
 
-def test_a_trial_is_published_without_its_model(trial: Path, finished: Path) -> None:
+def test_a_trial_is_published_unchanged(trial: Path, finished: Path) -> None:
     experiment = json.loads((finished / "summary.json").read_text())["config_id"]
     assert trial == RESULTS / "trials" / experiment / "seed0"
-    copied = {"config.json", "environment.json", "history.jsonl", "pixel_order.txt", "summary.json"}
+    copied = {"config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json"}
     assert {path.name for path in trial.iterdir()} == {*copied, "steps.csv.gz", "record.json"}
     assert all((trial / name).read_bytes() == (finished / name).read_bytes() for name in copied)
     (replayed,) = json.loads((trial / "record.json").read_text())["replayed"]
@@ -71,7 +73,7 @@ def test_a_trial_is_trained_anew(command: Callable[..., Result], trial: Path) ->
         answer = command(main, "--replay", "full", name)
         assert answer.status == 0
         assert answer.out.startswith(f"{trial}: 6 batches agree bit for bit, on ")
-        assert answer.out.count("agree") == 1
+        assert "and the weights are those of model.keras" in answer.out
     assert command(main, "--replay", "trial").status == 2
 
 
@@ -125,29 +127,77 @@ def test_a_forged_trial_is_refused_and_found(
     assert any(problem.startswith(f"{trial}: {message}") for problem in verify.folder_problems(RESULTS))
 
 
-def test_a_trial_stays_in_its_place(trial: Path, finished: Path) -> None:
-    moved = RESULTS / "trials" / "c0ffee000000" / "seed0"
-    shutil.copytree(trial, moved)
-    list_record(moved)
-    assert [problem.split(": ")[0] for problem in verify.folder_problems(RESULTS)] == [str(moved)]
-    shutil.rmtree(moved)
-    among_records = RESULTS / "mine" / "seed0"
-    shutil.copytree(trial, among_records)
-    shutil.copy(finished / "model.keras", among_records)
-    list_record(among_records)
-    (problem,) = verify.folder_problems(RESULTS)
-    assert problem.startswith(f"{among_records}: a trial, and nothing else, must be in trials/<config_id>")
+def test_the_held_out_images_are_classified_anew(
+    command: Callable[..., Result], finished: Path, published: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    score = {"val_accuracy": 0.45, "val_loss": 1.5}  # no file contradicts another
+    row(1, **score)(run / "history.jsonl")
+    change_json(run / "summary.json", lambda document: [document[key].update(score) for key in ("final", "best")])
+    change_json(run / "summary.json", lambda document: document["best"].update(epoch=2))
+    row(0, val_accuracy=0.05)(run / "history.jsonl")
+    change_json(run / "summary.json", lambda document: document.update(escape_epoch=None))
+    assert verify.record_problems(staged(run), Path()) == []
+    before = content(published)
+    refused = command(main, "add", "run")
+    assert refused.status == 2 and "of 20 held-out digits correctly, with loss" in refused.err
+    assert "(summary.json says 9 and 1.500000)" in refused.err
+    assert content(published) == before
+
+
+def staged(run: Path) -> Path:
+    """Return a copy of a run with the files of its record."""
+    folder = run.with_name("staged") / "trials" / RunDirectory.open(run).config_id / "run"
+    folder.mkdir(parents=True)
+    for name, data in public_files(RunDirectory.open(run)).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_a_trial_stays_in_its_place(trial: Path) -> None:
+    for place in ("trials/c0ffee000000", "trials", "mine"):
+        moved = RESULTS / place / "seed0"
+        shutil.copytree(trial, moved)
+        list_record(moved)
+        (problem,) = verify.folder_problems(RESULTS)
+        assert problem.startswith(f"{moved}: a trial, and nothing else, must be in trials/<config_id>")
+        shutil.rmtree(moved)
+        write_manifest(RESULTS, {name: h for name, h in read_manifest(RESULTS).items() if (RESULTS / name).exists()})
 
 
 def test_a_record_does_not_hide_among_trials(published: Path) -> None:
-    hidden = RESULTS / "trials" / "c0ffee000000" / "seed0"
-    shutil.copytree(RESULTS / "strong" / "seed0", hidden)
-    list_record(hidden)
-    assert any("model.keras does not belong to a record" in problem for problem in verify.folder_problems(RESULTS))
-    for name in ("model.keras", "predictions.csv"):
-        (hidden / name).unlink()
-    list_record(hidden)
-    assert any("a trial, and nothing else" in problem for problem in verify.folder_problems(RESULTS))
+    for place in ("trials", "trials/c0ffee000000"):
+        hidden = RESULTS / place / "seed0"
+        shutil.copytree(RESULTS / "strong" / "seed0", hidden)
+        if "/" in place:
+            (hidden / "predictions.csv").unlink()
+        list_record(hidden)
+        assert any(f"{hidden}: a trial, and nothing else" in problem for problem in verify.folder_problems(RESULTS))
+        shutil.rmtree(hidden)
+        write_manifest(RESULTS, {name: h for name, h in read_manifest(RESULTS).items() if (RESULTS / name).exists()})
+
+
+def test_a_trial_with_an_order_from_a_file_is_refused(
+    command: Callable[..., Result], finished: Path, clone: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    change_json(run / "config.json", lambda document: document["task"].update(permutation="file:order.txt"))
+    change_json(run / "environment.json", lambda document: document.update(config_id="../../escaped"))
+    refused = command(main, "add", "run")
+    assert refused.status == 2 and "its pixel order must be reproducible" in refused.err
+
+
+def test_units_are_those_that_the_parameters_give(
+    command: Callable[..., Result], finished: Path, clone: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    change_json(run / "config.json", lambda document: document["model"].update(match_parameters=100))
+    experiment = RunDirectory.open(run).config_id
+    change_json(run / "summary.json", lambda document: document.update(config_id=experiment))
+    with_parameters = {"config_id": experiment, "command": f"{COMMAND} --model.match-parameters 100"}
+    change_json(run / "environment.json", lambda document: document.update(with_parameters))
+    refused = command(main, "add", "run")
+    assert refused.status == 2 and "model.match_parameters gives" in refused.err
 
 
 def test_trials_of_two_seeds_share_no_epoch(command: Callable[..., Result], finished: Path, trial: Path) -> None:

@@ -358,29 +358,29 @@ def test_a_path_that_is_too_long_is_refused(path: str, command: Call, in_tmp: Pa
         assert not result.out and not list(in_tmp.iterdir())
 
 
+TRAIN = "python -m seqmnist_tf.train strong"
+
+
 @pytest.mark.parametrize(
     ("values", "git", "command_line", "sentence"),
     [
-        ({}, CLEAN, "python -m seqmnist_tf.train", ""),
-        (
-            {},
-            CLEAN,
-            "",
-            "cannot be published as a record: it was started from Python (use python -m seqmnist_tf.train)",
-        ),
-        ({}, {"commit": "c0ffee", "dirty": True}, "c", "differ from the commit"),
-        ({}, {"commit": "c0ffee", "dirty": None}, "c", "differ from the commit"),
-        ({}, {"commit": None, "dirty": None}, "c", "can be published as a record only if 1.2 is a released version"),
-        ({"test.enabled": False}, CLEAN, "c", "it must be tested on all 10,000 images"),
-        ({"task.limit_test": 100}, CLEAN, "c", "it must be tested on all 10,000 images"),
-        ({"task.permutation": "file:order.txt"}, CLEAN, "c", "its pixel order must be reproducible"),
+        ({}, CLEAN, TRAIN, ""),
+        ({}, CLEAN, "", "cannot be published as a record: it was not started by python -m seqmnist_tf.train"),
+        ({}, CLEAN, "python -m seqmnist_tf.tune", "it was not started by python -m seqmnist_tf.train"),
+        ({}, {"commit": "c0ffee", "dirty": True}, TRAIN, "differ from the commit"),
+        ({}, {"commit": "c0ffee", "dirty": None}, TRAIN, "differ from the commit"),
+        ({}, {"commit": None, "dirty": None}, TRAIN, "can be published as a record only if 1.2 is a released version"),
+        ({"test.enabled": False}, CLEAN, TRAIN, "it must be tested on all 10,000 images"),
+        ({"test.enabled": False, "task.validation_size": 10}, CLEAN, TRAIN, ""),
+        ({"task.limit_test": 100}, CLEAN, TRAIN, "it must be tested on all 10,000 images"),
+        ({"task.permutation": "file:order.txt"}, CLEAN, TRAIN, "its pixel order must be reproducible"),
         (
             {"model.layer": "mine:Layer"},
             CLEAN,
-            "c",
+            TRAIN,
             "its layer must be a stock layer or come from a file (got mine:Layer)",
         ),
-        ({"model.layer": "mine.py:Layer"}, CLEAN, "c", ""),
+        ({"model.layer": "mine.py:Layer"}, CLEAN, TRAIN, ""),
     ],
 )
 def test_a_run_that_cannot_be_published_says_so(
