@@ -1,6 +1,6 @@
 """The published results: records in ``results/``, and the documents and pictures made from them.
 
-python -m seqmnist_tf.results [--check | --replay [full] [NAME] [--write]] [--allow-code]
+python -m seqmnist_tf.results [--check | --replay [full] [NAME ...] [--write]] [--allow-code]
 python -m seqmnist_tf.results add RUN_DIR [--name NAME] [--allow-code]
 """
 
@@ -35,7 +35,7 @@ def _write_or_check(argv: list[str]) -> int:
         nargs="*",
         metavar="NAME",
         help="train the first batches of all records, of NAME (also trials) or of NAME/seed<k>, anew, and compare "
-        "their losses; --replay full [NAME]: all batches",
+        "their losses; --replay full [NAME ...]: all batches",
     )
     parser.add_argument(
         "--write", action="store_true", help="with --replay: note in the records what was replayed here"
@@ -55,9 +55,10 @@ def _write_or_check(argv: list[str]) -> int:
             "problems in records, manifest, documents, pictures and models",
         )
     if args.replay is not None:
-        full, name = _what_to_replay(args.replay)
+        full = args.replay[:1] == ["full"]
+        names = args.replay[1:] if full else args.replay
         problems = replay_records.replay_records(
-            RESULTS_FOLDER, name, full=full, write=args.write, allow_code=args.allow_code
+            RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code
         )
         return _report(problems, "no replayed record has a problem", "records part from their replay")
     changed = pages.write_documents()
@@ -73,15 +74,6 @@ def _report(problems: list[str], good: str, bad: str) -> int:
         raise RunError(f"{len(problems)} {bad}")
     say(good)
     return system.EXIT_DONE
-
-
-def _what_to_replay(words: list[str]) -> tuple[bool, str | None]:
-    """Return whether all batches are replayed, and the name of the records, from the words after ``--replay``."""
-    full = words[:1] == ["full"]
-    names = words[1:] if full else words
-    if len(names) > 1:
-        raise InputError(f"--replay takes one name at most (got {' '.join(names)})")
-    return full, names[0] if names else None
 
 
 def _add(argv: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..system import InputError, note, say
@@ -15,14 +15,14 @@ from .store import locked, set_files
 
 
 def replay_records(
-    folder: Path, name: str | None = None, *, full: bool = False, write: bool = False, allow_code: bool = False
+    folder: Path, names: Sequence[str] = (), *, full: bool = False, write: bool = False, allow_code: bool = False
 ) -> list[str]:
     """Train records anew and say what came of each; return where they part from what was published.
 
     Args:
         folder: the results folder.
-        name: an experiment, such as ``strong``, a record, such as ``strong/seed1``, or ``trials``, or the beginning of
-            ``trials/<config_id>/seed<k>``; None is all.
+        names: experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
+            beginning of ``trials/<config_id>/seed<k>``. Without names, all.
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
         allow_code: run the code of ``layer.py`` of records.
@@ -32,7 +32,7 @@ def replay_records(
         RunError: no source of MNIST could be reached.
     """
     problems, data = [], TrainingData()
-    for record in _selected(folder, name):
+    for record in _selected(folder, names):
         losses = [loss for _, loss in parse_losses(record.step_losses())]
         number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
         note(f"{record.run.path}: training {number:,} batches anew")
@@ -65,12 +65,14 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
     return text
 
 
-def _selected(folder: Path, name: str | None) -> Iterator[Record]:
+def _selected(folder: Path, names: Sequence[str]) -> list[Record]:
     records = [*all_records(folder), *all_trials(folder)]
-    chosen = [
-        record for record in records if name is None or f"{record.name}/seed{record.seed}/".startswith(f"{name}/")
-    ]
-    if not chosen:
-        names = dict.fromkeys(record.name.split("/")[0] for record in records)
-        raise InputError(f"no record {name!r} (allowed: {', '.join(names) or 'none is published'}, or NAME/seed<k>)")
-    yield from chosen
+    for name in names:
+        if not any(_is_named(record, name) for record in records):
+            known = ", ".join(dict.fromkeys(record.name.split("/")[0] for record in records))
+            raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
+    return [record for record in records if not names or any(_is_named(record, name) for name in names)]
+
+
+def _is_named(record: Record, name: str) -> bool:
+    return f"{record.name}/seed{record.seed}/".startswith(f"{name}/")

@@ -225,7 +225,7 @@ def test_what_was_replayed_is_noted_and_shown(command: Callable[..., Result], pu
     ("words", "message"),
     [
         (("--replay", "weak"), "no record 'weak' (allowed: strong, or NAME/seed<k>)"),
-        (("--replay", "strong", "full"), "--replay takes one name at most (got strong full)"),
+        (("--replay", "strong", "weak"), "no record 'weak' (allowed: strong, or NAME/seed<k>)"),
         (("--write",), "--write needs --replay"),
         (("--check", "--replay"), "not allowed with argument"),
     ],
