@@ -11,4 +11,5 @@ from .sequences import encode as encode
 from .sequences import load_sequences as load_sequences
 from .sequences import load_splits as load_splits
 from .sequences import load_test as load_test
+from .sequences import load_validation as load_validation
 from .sequences import normalized_levels as normalized_levels

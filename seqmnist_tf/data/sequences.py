@@ -81,10 +81,9 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
     """
     names = ("train", "test") if config.test.enabled else ("train",)
     mnist = load_mnist(config.data.source, config.data.dir, names)
-    held_out = len(mnist["train"].labels) - config.task.validation_size
     validation = test = None
     if config.task.validation_size:
-        validation = _split(mnist["train"], slice(held_out, None), config, order)
+        validation = _held_out(mnist["train"], config, order)
     if config.test.enabled:
         test = _split(mnist["test"], slice(config.num_test), config, order)
     return Splits(_split(mnist["train"], slice(config.num_train), config, order), validation, test)
@@ -97,6 +96,18 @@ def load_test(config: Config, order: np.ndarray) -> Split:
     """
     mnist = load_mnist(config.data.source, config.data.dir, ("test",))
     return _split(mnist["test"], slice(config.num_test), config, order)
+
+
+def load_validation(config: Config, order: np.ndarray) -> Split:
+    """Return the validation split: the last ``task.validation_size`` training images, at least one.
+
+    Arguments and errors as :func:`load_splits`.
+    """
+    return _held_out(load_mnist(config.data.source, config.data.dir, ("train",))["train"], config, order)
+
+
+def _held_out(examples: Examples, config: Config, order: np.ndarray) -> Split:
+    return _split(examples, slice(len(examples.labels) - config.task.validation_size, None), config, order)
 
 
 def _split(examples: Examples, part: slice, config: Config, order: np.ndarray) -> Split:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ..config import NUM_TEST, Data, has_stock_layer
-from ..data import Split, load_splits, load_test
+from ..data import Split, load_test, load_validation
 from ..lstm import match_units
 from ..train import (
     PREDICTIONS_FILE,
@@ -66,8 +66,7 @@ def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[
     Args, raises: as :func:`evaluation_problems`.
     """
     final, held_out = (run.summary or {})["final"], run.config.task.validation_size
-    split = load_splits(replace(run.config, data=Data()), run.pixel_order()).validation
-    assert split is not None
+    split = load_validation(replace(run.config, data=Data()), run.pixel_order())
     metrics = evaluate_model(load_final_model(run, allow_code=allow_code), split, run.config.test.batch_size)
     correct = round(final["val_accuracy"] * held_out)
     if abs(metrics.correct - correct) > MAX_FLIPS or not math.isclose(
