@@ -142,8 +142,8 @@ def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> 
         wanted = parse_seeds(DEFAULT_SEEDS)
     for one in ready:
         if wanted is not None and one.arm.given and not set(wanted) & set(one.arm.given):
-            there = ", ".join(map(str, one.arm.given))
-            raise InputError(f"{one.arm.word} has none of --seeds {', '.join(map(str, wanted))} (it has {there})")
+            seeds = ", ".join(map(str, one.arm.given))
+            raise InputError(f"{one.arm.word} has none of --seeds {', '.join(map(str, wanted))} (it has {seeds})")
     return wanted
 
 

@@ -32,8 +32,8 @@ class ComparisonProgress:
 
     def announce(self, missing: Sequence[PlannedRun]) -> None:
         """Say how many runs are there already and how many are trained."""
-        there = len(self.planned) - len(missing)
-        self.say(f"{count_of(len(missing), 'run')} to train, {there} of {len(self.planned)} are there already")
+        present = len(self.planned) - len(missing)
+        self.say(f"{count_of(len(missing), 'run')} to train, {present} of {len(self.planned)} are there already")
 
     def report(self, run: PlannedRun, history: Sequence[dict[str, Any]]) -> None:
         """Report the epochs of a run that have not been reported, the last of them in full."""

@@ -27,16 +27,23 @@ class Arguments:
     """The arguments of a command with a configuration.
 
     Attributes:
-        config: preset, then file, then flags; validated.
         preset: the preset's name as given, or None.
         given: the values of the file and the flags, by key.
         options: the command's own options.
     """
 
-    config: Config
     preset: str | None
     given: dict[str, Any] = field(repr=False)
     options: argparse.Namespace
+
+    @property
+    def config(self) -> Config:
+        """The values of the preset (without one, of ``baseline``), then of the file, then of the flags.
+
+        Raises:
+            InputError: values exclude each other.
+        """
+        return validate(with_values(preset(self.preset or "baseline"), self.given))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +80,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     """Parse the command line of a parser made with :func:`add_config_arguments`.
 
+    Each value is checked; whether they exclude each other only ``config`` of the result says: where a run is resumed,
+    they need not make a whole configuration.
+
     Raises:
         InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
@@ -82,9 +92,8 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
-    config = validate(with_values(preset(options.preset or "baseline"), given))
-    resolved = flatten(config)
-    return Arguments(config, options.preset, {key: resolved[key] for key in given}, options)
+    resolved = flatten(with_values(preset(options.preset or "baseline"), given))
+    return Arguments(options.preset, {key: resolved[key] for key in given}, options)
 
 
 def unknown_word(word: str, prog: str) -> InputError:

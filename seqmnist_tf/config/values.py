@@ -126,7 +126,7 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
 
 
 def differences(config: Config, base: Config) -> dict[str, Any]:
-    """Return the values of a configuration that are not those of another, by ``section.key``.
+    """Return the values in which a configuration differs from another, by ``section.key``.
 
     Example:
         >>> differences(with_values(Config(), {"model.hidden_size": 64}), Config())

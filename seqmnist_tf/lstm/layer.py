@@ -120,7 +120,7 @@ def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[
     Args:
         layer: LSTMs are looked for in the layer and, if it is a ``keras.Sequential``, in its layers.
     """
-    found: list[keras.layers.LSTM] = []
+    lstms: list[keras.layers.LSTM] = []
     reasons: list[str] = []
     masked = False
     for single in _single_layers(layer):
@@ -128,10 +128,10 @@ def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[
         if type(single) is keras.layers.LSTM:
             reason = "sequences have a mask" if masked else unsupported_argument(single)
             if reason is None:
-                found.append(single)
+                lstms.append(single)
             else:
                 reasons.append(reason)
-    return found, reasons
+    return lstms, reasons
 
 
 def _single_layers(layer: keras.Layer) -> list[keras.Layer]:

@@ -85,15 +85,15 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
     """
     if has_stock_layer(config):
         return {}
-    found = {
+    classes = {
         name: value
         for name, value in vars(_module(config, file)).items()
         if isinstance(value, type) and issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")
     }
-    registered = {keras.saving.get_registered_name(value): value for value in found.values()}
+    registered = {keras.saving.get_registered_name(value): value for value in classes.values()}
     # The name of a class that nobody registered is its own, without a package.
     keras.saving.get_custom_objects().update({name: value for name, value in registered.items() if ">" in name})
-    return found
+    return classes
 
 
 def check_layer(config: Config, file: Path | None = None) -> None:

@@ -1,4 +1,5 @@
-"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory, and so does that of a trial."""
+"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory; trials are in
+``results/trials/<config_id>/seed<k>/``."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ def replay_records(
         if full and replay.parted is None:
             same = same_weights(record.run, replay.model, allow_code=allow_code)
         say(f"{record.run.path}: {_outcome(record, replay, same)}")
-        found = replay.problems()
+        parts = replay.problems()
         if replay.exact and same is False:
-            found.append("trained anew, the weights are not those of model.keras")
-        problems += [f"{record.run.path}: {problem}" for problem in found]
-        if write and not found and replay.parted is None:
+            parts.append("trained anew, the weights are not those of model.keras")
+        problems += [f"{record.run.path}: {problem}" for problem in parts]
+        if write and not parts and replay.parted is None:
             with locked(folder):
                 content = record_json([*read_replays(record.run.path), replay.entry()])
                 set_files(folder, record.run.path, {REPLAYS_FILE: content})

@@ -45,10 +45,10 @@ def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:
             continue
         try:
             args = parse_command(part["command"])
+            given = flatten(args.config) if part is environment else args.given
         except InputError as error:
             problems.append(f"its command is not one of train: {error}")
             continue
-        given = flatten(args.config) if part is environment else args.given
         is_resumed = bool(args.options.resume)
         if part is not environment and not is_resumed:
             problems.append(f"the command of a resumed part must have --resume (got {part['command']!a})")

@@ -138,11 +138,11 @@ def all_model_problems(records: list[Record], *, allow_code: bool = False) -> li
     check = ModelCheck(allow_code)
     for record in records:
         try:
-            found, digest = check.check(record.run)
+            contradictions, digest = check.check(record.run)
         except InputError as error:
             problems.append(str(error))
             continue
-        problems += [f"{record.run.path}: {problem}" for problem in found]
+        problems += [f"{record.run.path}: {problem}" for problem in contradictions]
         owner = owners.setdefault(digest, record)
         if owner.seed != record.seed:
             problems.append(f"{record.run.path}: its model is of {owner.run.path}, which has another seed")

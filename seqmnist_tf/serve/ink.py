@@ -118,14 +118,14 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     length = round(LINE_LENGTH * width)
     thick = ndimage.binary_opening(mask, np.ones((round(LINE_WIDTH * side),) * 2))
     thin = mask & ~ndimage.binary_dilation(thick, np.ones((3, 3)))
-    found = np.zeros_like(mask)
+    lines = np.zeros_like(mask)
     for climb in range(-MAX_CLIMB, MAX_CLIMB + 1):
         rows = (np.arange(height)[:, None] + np.round(climb * np.arange(width) / width).astype(int)) % height
         level = np.take_along_axis(mask, rows, 0)
         dense = ndimage.uniform_filter1d(level.astype(np.float32), length, mode="nearest") > LINE_SHARE
         line = ndimage.maximum_filter1d(dense, length) & np.take_along_axis(thin, rows, 0)
-        np.put_along_axis(found, rows, np.take_along_axis(found, rows, 0) | line, 0)
-    return ndimage.binary_dilation(found, np.ones((2 * FRINGE + 1, 1))) & thin
+        np.put_along_axis(lines, rows, np.take_along_axis(lines, rows, 0) | line, 0)
+    return ndimage.binary_dilation(lines, np.ones((2 * FRINGE + 1, 1))) & thin
 
 
 def otsu(ink: np.ndarray) -> float:

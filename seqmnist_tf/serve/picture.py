@@ -138,11 +138,11 @@ def prepare(picture: Image.Image) -> Prepared:
         return Prepared(None, 0)
     if _is_mnist(ink.values):
         return Prepared(ink.values.astype(np.uint8), 1)
-    found = strokes(ink)
-    digits = find_digits(found)
-    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * min(found.shape):
+    drawn = strokes(ink)
+    digits = find_digits(drawn)
+    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * min(drawn.shape):
         return Prepared(None, 0)
-    return Prepared(centred(in_box(digits[0].cut(found))), len(digits))
+    return Prepared(centred(in_box(digits[0].cut(drawn))), len(digits))
 
 
 def picture_to_text(image: np.ndarray) -> str:

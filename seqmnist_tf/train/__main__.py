@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         summary = resume(path, command=command)
     else:
         summary = train(config, path, preset=args.preset or "baseline", command=command)
-    _report(summary, path)
+    _report(summary, path, config.data.dir)
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
 
 
@@ -60,7 +60,8 @@ def _require_run_dir(path: Path | None) -> Path:
 
 def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
     """Raise InputError where the command line describes another run than the directory."""
-    for key, (value, was) in cfg.contradictions(args.given, run.config).items():
+    for key, values in cfg.contradictions(args.given, run.config).items():
+        value, was = map(cfg.value_text, values)
         raise InputError(f"{key} is {was} in the run at {run.path} and cannot be changed (got {value})")
     preset = run.environment.get("preset")
     if args.preset and args.preset != preset:
@@ -77,7 +78,7 @@ def _default_run_dir(preset: str, seed: int) -> Path:
     return path
 
 
-def _report(summary: dict[str, Any], path: Path) -> None:
+def _report(summary: dict[str, Any], path: Path, data_dir: str | None) -> None:
     final = summary["final"]
     say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
     if summary["status"] == "interrupted":
@@ -88,7 +89,8 @@ def _report(summary: dict[str, Any], path: Path) -> None:
             f"test accuracy {final['test_accuracy']:.2%} ({final['test_correct']:,} of {final['test_total']:,}), "
             f"test loss {final['test_loss']:.4f}"
         )
-        say(f"look closer:   python -m seqmnist_tf.evaluate {shlex.quote(str(path))}")
+        words = [str(path), *(["--data-dir", data_dir] if data_dir else [])]
+        say(f"look closer:   python -m seqmnist_tf.evaluate {shlex.join(words)}")
     say("all options:   python -m seqmnist_tf.train --help")
 
 

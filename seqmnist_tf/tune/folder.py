@@ -80,8 +80,8 @@ class SearchFolder:
         if problem := unwritable(self.path):
             raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
         try:
-            if found := read_object(self.file):
-                known = _with_defaults({"config_id": self.config_id, **found})
+            if saved := read_object(self.file):
+                known = _with_defaults({"config_id": self.config_id, **saved})
                 if known != self.document:
                     if {**known, "config_id": self.config_id} == self.document:
                         raise InputError(
@@ -89,7 +89,7 @@ class SearchFolder:
                             "--dir, or the file as it was)"
                         )
                     raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
-                return "config_id" in found
+                return "config_id" in saved
             if self.file.exists() or (self.path / ORACLE).is_dir():
                 self._require_own_trials()
             elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):

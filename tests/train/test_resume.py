@@ -162,6 +162,20 @@ def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: P
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
+def test_repeated_flags_need_not_make_a_whole_configuration(command: Any, in_tmp: Path, toy: None) -> None:
+    norm = ["--optimizer.grad-clip-norm=0.1"]  # excludes the clip by value that is the default
+    assert command(train_main, *SMALL, *norm, "--optimizer.grad-clip-value=null", "--run-dir=run").status == 0
+    assert command(train_main, *norm, "--run-dir=run", "--resume").status == 0
+    other = command(train_main, "--optimizer.grad-clip-value=1", "--run-dir=run", "--resume")
+    assert "grad_clip_value is null in the run at run and cannot be changed (got 1.0)" in other.err
+
+
+def test_the_command_to_look_closer_names_the_folder_of_the_data(command: Any, in_tmp: Path, toy: None) -> None:
+    words = [*SMALL, "--train.n-epochs=1", "--run-dir=run"]
+    out = command(train_main, *words, "--data.dir=my data").out
+    assert "python -m seqmnist_tf.evaluate run --data-dir 'my data'\n" in out
+
+
 def test_a_run_in_use_is_refused(command: Any, finished: Path) -> None:
     (finished / "summary.json").unlink()
     with RunDirectory(finished).lock():
