@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ class Record:
     def highest(self) -> dict[str, Any]:
         """The first row of the history with the highest test accuracy of any epoch."""
         return max(self.history, key=lambda row: row["test_accuracy"])
+
+    @property
+    def largest_fall(self) -> float | None:
+        """How far, once the run has left the plateau, an epoch is at most below the highest before it, 0 to 1.
+
+        None where the run never leaves it.
+        """
+        escaped = self.summary["escape_epoch"]
+        if escaped is None:
+            return None
+        accuracies = [row["test_accuracy"] for row in self.history[escaped - 1 :]]
+        return max(highest - now for highest, now in zip(accumulate(accuracies, max), accuracies, strict=True))
 
     def epochs_to(self, accuracy: float) -> int | None:
         """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""

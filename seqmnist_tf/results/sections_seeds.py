@@ -50,8 +50,16 @@ def _spread(name: str, records: Sequence[Record]) -> str:
     return (
         f"`{name}`, {over_seeds.n} seeds: {percent(over_seeds.lowest)} to {percent(over_seeds.highest)} %, standard "
         f"deviation {percent(over_seeds.deviation or 0)} points, {max(digits) - min(digits):,} digits between the best "
-        f"and the worst seed. First epoch above 50 %: {escaped}."
+        f"and the worst seed. First epoch above 50 %: {escaped}.{_falls(records)}"
     )
+
+
+def _falls(records: Sequence[Record]) -> str:
+    falls = [record.largest_fall for record in records if record.largest_fall is not None]
+    if not falls:
+        return ""
+    least, most = percent(min(falls)), percent(max(falls))
+    return f" Largest fall after it: {least if least == most else f'{least} to {most}'} points."
 
 
 def _collapse(record: Record) -> str:

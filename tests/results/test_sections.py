@@ -96,6 +96,26 @@ def test_the_time_to_an_accuracy(published: Path) -> None:
     )
 
 
+def test_the_largest_fall_of_a_seed(published: Path) -> None:
+    board = Board.read(Path("results"))
+    seeds = []
+    for record, accuracies in zip(
+        board.records["strong"], ([0.4, 0.1, 0.6, 0.9, 0.5, 0.8], [0.3, 0.2, 0.55, 0.55]), strict=True
+    ):
+        history = [{"epoch": n, "test_accuracy": share} for n, share in enumerate(accuracies, 1)]
+        escaped = next(n for n, share in enumerate(accuracies, 1) if share > 0.5)
+        seeds.append(dataclasses.replace(record, history=history, summary={**record.summary, "escape_epoch": escaped}))
+    board.records["strong"] = seeds
+    said = " ".join(render_section("seeds", board).split())
+    assert "First epoch above 50 %: 3. Largest fall after it: 0.00 to 40.00 points." in said
+    board.records["strong"] = [seeds[0], seeds[0]]
+    assert "Largest fall after it: 40.00 points." in " ".join(render_section("seeds", board).split())
+    never = {**seeds[0].summary, "escape_epoch": None}
+    board.records["strong"] = [dataclasses.replace(record, summary=never) for record in seeds]
+    assert "First epoch above 50 %: never." in render_section("seeds", board)
+    assert "Largest fall" not in render_section("seeds", board)
+
+
 def test_what_the_seeds_say(published: Path) -> None:
     board = Board.read(Path("results"))
     first, second = board.records["strong"]
