@@ -239,7 +239,7 @@ CONFIG = [
     Forgery("no test", "config.json", put("test", "enabled", value=False), "tested on all 10,000"),
     Forgery("order", "config.json", put("task", "permutation", value="file:/x"), "pixel order must be reproducible"),
     Forgery("unknown key", "config.json", put("train", "speed", value=1), "unknown key train.speed"),
-    Forgery("NaN", "config.json", put("optimizer", "lr", value=math.nan), "NaN is not JSON"),
+    Forgery("NaN", "config.json", put("optimizer", "lr", value=math.nan), "NaN is not JSON|> 0 (got NaN)"),
     Forgery("module", "config.json", put("model", "layer", value="os:x"), "model.layer"),
     Forgery(
         "reversed", "pixel_order.txt", lambda p: p.write_text("\n".join(map(str, range(783, -1, -1)))), "not the order"
