@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from ..config import PRESETS, Config, differences, value_text
+from ..train import TRAIN_COMMAND
 
 
 def nearest_preset(config: Config) -> str:
@@ -21,7 +22,7 @@ def train_command(config: Config, run_dir: Path) -> str:
         'python -m seqmnist_tf.train adam --run-dir runs/a'
     """
     name = nearest_preset(config)
-    words = ["python", "-m", "seqmnist_tf.train", name]
+    words = [*TRAIN_COMMAND, name]
     for key, value in differences(config, PRESETS[name].config).items():
         words += [f"--{key.replace('_', '-')}", value_text(value)]
     return shlex.join([*words, "--run-dir", str(run_dir)])
@@ -29,4 +30,4 @@ def train_command(config: Config, run_dir: Path) -> str:
 
 def resume_command(run_dir: Path) -> str:
     """Return the command that resumes a run."""
-    return shlex.join(["python", "-m", "seqmnist_tf.train", "--run-dir", str(run_dir), "--resume"])
+    return shlex.join([*TRAIN_COMMAND, "--run-dir", str(run_dir), "--resume"])

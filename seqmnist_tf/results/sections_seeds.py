@@ -55,7 +55,7 @@ def _spread(name: str, records: Sequence[Record]) -> str:
 
 
 def _falls(records: Sequence[Record]) -> str:
-    falls = [record.largest_fall for record in records if record.largest_fall is not None]
+    falls = [fall for record in records if (fall := record.largest_fall) is not None]
     if not falls:
         return ""
     least, most = percent(min(falls)), percent(max(falls))

@@ -11,9 +11,8 @@ from typing import Any
 
 from ..config import Arguments, Config, contradictions, flatten, value_text
 from ..system import InputError
-from ..train import parse_train_arguments
+from ..train import TRAIN_COMMAND, parse_train_arguments
 
-BEGINNING = ("python", "-m", "seqmnist_tf.train")
 PLACES = ("data.dir",)  # keys that name a folder of the machine
 
 
@@ -27,8 +26,8 @@ def parse_command(command: str) -> Arguments:
         words = shlex.split(command)
     except ValueError as error:
         raise InputError(f"{error} (got {command!a})") from None
-    if tuple(words[:3]) != BEGINNING:
-        raise InputError(f"it must be {' '.join(BEGINNING)} ... (got {command!a})")
+    if tuple(words[:3]) != TRAIN_COMMAND:
+        raise InputError(f"it must be {' '.join(TRAIN_COMMAND)} ... (got {command!a})")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return parse_train_arguments(words[3:])
@@ -92,7 +91,7 @@ def public_command(command: str) -> str:
         if option == "--config" and not Path(value).is_file():
             raise InputError(f"its command names a file that is not there (--config {value})")
     args = parse_command(command)
-    published = [*BEGINNING, *([args.preset] if args.preset else [])]
+    published = [*TRAIN_COMMAND, *([args.preset] if args.preset else [])]
     for key, value in args.given.items():
         if key not in PLACES:
             published += [f"--{key}", value_text(public_layer(value) if key == "model.layer" else value)]

@@ -1,7 +1,7 @@
 """The checks of records. Each function returns a list of problems, one line each; empty if all is well.
 
-:func:`record_problems` checks one record, or trial, :func:`folder_problems` all of them, :func:`all_model_problems` the
-models of records.
+:func:`record_problems` checks one record, or trial, :func:`folder_problems` all of them, :func:`all_model_problems`
+their models.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, TRIALS, layout_problems, reco
 from .manifest import manifest_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
-from .records import Record, all_records, all_trials, folders_of
+from .records import Record, all_trials, folders_of, read_records
 from .replays import read_replays
 from .wellformed import (
     environment_problems,
@@ -63,7 +63,8 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path, folder.parent)]
     if problems:
         return problems
-    records, trials = all_records(folder), all_trials(folder)
+    by_name, trials = read_records(folder), all_trials(folder)
+    records = [record for same in by_name.values() for record in same]
     return [
         *(
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
@@ -76,9 +77,9 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
             if not (record.run.path / PREDICTIONS_FILE).exists()
         ),
         *(
-            f"{record.run.path}: {problem}"
-            for record in {record.name: record for record in reversed(records)}.values()
-            for problem in name_problems(record, [other for other in records if other is not record])
+            f"{same[0].run.path}: {problem}"
+            for same in by_name.values()
+            for problem in name_problems(same[0], [other for other in records if other is not same[0]])
         ),
         *(
             f"{record.run.path}: {problem}"

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = open_door(
         "LAYER_FILE",
         "PACKED_STEPS_FILE",
         "PREDICTIONS_FILE",
+        "TRAIN_COMMAND",
         "Predictions",
         "RunDirectory",
         "load_run",

@@ -1,5 +1,6 @@
 from .callbacks import StopRule as StopRule
 from .checkpoint import NotResumableError as NotResumableError
+from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments
 from .figures import new_figure as new_figure
 from .figures import write_figure as write_figure

@@ -13,7 +13,7 @@ from typing import Any
 from .. import config as cfg
 from .. import data, system
 from ..system import InputError, is_there, say
-from .command_line import parse_train_arguments
+from .command_line import TRAIN_COMMAND, parse_train_arguments
 from .run_directory import RunDirectory
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         say(cfg.config_to_json(config))
         return system.EXIT_DONE
     system.interrupt_on_terminate()
-    command = shlex.join(["python", "-m", "seqmnist_tf.train", *argv])
+    command = shlex.join([*TRAIN_COMMAND, *argv])
     if not resuming:
         path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
         RunDirectory.refuse_existing(path)

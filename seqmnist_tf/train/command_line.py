@@ -8,6 +8,8 @@ from pathlib import Path
 from ..config import Arguments, add_config_arguments, parse_arguments
 from ..system import Parser
 
+TRAIN_COMMAND = ("python", "-m", "seqmnist_tf.train")  # how a recorded command line begins
+
 
 def parse_train_arguments(argv: Sequence[str]) -> Arguments:
     """Return the arguments of ``python -m seqmnist_tf.train``; ``options`` has ``run_dir`` and ``resume``.
@@ -17,7 +19,7 @@ def parse_train_arguments(argv: Sequence[str]) -> Arguments:
     Raises:
         InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
-    parser = Parser(prog="python -m seqmnist_tf.train", description="Train an LSTM on sequential MNIST.")
+    parser = Parser(prog=" ".join(TRAIN_COMMAND), description="Train an LSTM on sequential MNIST.")
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run directory (default: runs/<preset>-<seed>-<timestamp>)"
     )

@@ -10,9 +10,8 @@ from ..config import Config, publication_problems
 from ..data import Splits
 from ..lstm import Kernel, recurrent_weights
 from ..system import say
+from .command_line import TRAIN_COMMAND
 from .run_directory import RunDirectory
-
-TRAIN_COMMAND = "python -m seqmnist_tf.train"
 
 
 def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
@@ -37,8 +36,8 @@ def announce_origin(environment: dict[str, Any], config: Config) -> None:
 def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
     """Return the first reason for which :mod:`seqmnist_tf.results` will refuse a run, None where none is known yet."""
     git = environment["git"]
-    if not environment["command"].startswith(TRAIN_COMMAND):
-        return f"it was not started by {TRAIN_COMMAND}"
+    if not environment["command"].startswith(train := " ".join(TRAIN_COMMAND)):
+        return f"it was not started by {train}"
     if problems := publication_problems(config):
         return problems[0]
     if git["commit"] is not None and git["dirty"] is not False:
