@@ -195,7 +195,7 @@ def _recipe(arms: Sequence[ArmResult]) -> str:
 
 
 def describe_recipe(config: Config) -> str:
-    """Return how a configuration trains, in words: optimizer, batches, epochs, and all that is not left at a default.
+    """Return how a configuration trains, in words, with the defaults that papers often leave out.
 
     Example:
         >>> describe_recipe(Config())[:26]
@@ -220,25 +220,29 @@ def _recipe_parts(config: Config, noise: float) -> list[str]:
     parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
     if noise:
         parts.append(f"noise of standard deviation {noise:g} on recurrent weights")
+    if model.initializer == "torch":
+        parts.append("PyTorch's initial weights")
     if model.forget_bias == "chrono":
         parts.append("chrono initialisation")
     elif model.forget_bias is not None:
         parts.append(f"initial forget bias {model.forget_bias:g}")
-    if model.initializer == "torch":
-        parts.append("PyTorch's initial weights")
-    return parts + _rarer_parts(config)
+    elif model.layer == "LSTM" and model.initializer == "keras":
+        parts.append("initial forget bias 1")
+    return parts + _optimizer_parts(config)
 
 
-def _rarer_parts(config: Config) -> list[str]:
-    """Return the settings of the optimizer and of training that recipes seldom change, where they are changed."""
+def _optimizer_parts(config: Config) -> list[str]:
+    """Return the constants of the optimizer, and the settings that few recipes change, where they are changed."""
     opt, default = config.optimizer, Config().optimizer
     parts = []
-    if opt.name == "RMSProp" and opt.rho != default.rho:
+    if opt.name == "RMSProp":
         parts.append(f"rho {opt.rho:g}")
-    if opt.name == "Adam" and (opt.beta_1, opt.beta_2) != (default.beta_1, default.beta_2):
+    if opt.name == "Adam":
         parts.append(f"betas {opt.beta_1:g} and {opt.beta_2:g}")
-    if opt.name != "SGD" and (opt.epsilon, opt.epsilon_placement) != (default.epsilon, default.epsilon_placement):
-        parts.append(f"epsilon {opt.epsilon:g} {opt.epsilon_placement} of the root")
+    if opt.name == "RMSProp":
+        parts.append(f"epsilon {opt.epsilon:g} {opt.epsilon_placement} the root")
+    if opt.name == "Adam":
+        parts.append(f"epsilon {opt.epsilon:g}")
     if opt.momentum:
         parts.append(f"momentum {opt.momentum:g}")
     if opt.bias_rate != default.bias_rate:

@@ -95,8 +95,8 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
     subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
     return (
-        f"With {seeds} {subject} cannot be below {p_text(min(1.0, smallest))}, so that no difference can be "
-        f"shown; {seeds_needed(len(tested) + (pair not in tested))} seeds can show one."
+        f"With {seeds} {subject} of this test cannot be below {p_text(min(1.0, smallest))}, so that it can show no "
+        f"difference; with {seeds_needed(len(tested) + (pair not in tested))} seeds it can."
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..compare import escape_latex, task_name
 from ..config import NUM_TEST, NUM_TRAIN
+from ..data import MEAN, STD
 from ..system import markdown_table
 from .board import HEADLINE, PERMUTED, Board, headline_record
 from .paragraphs import wrap_text
@@ -37,6 +38,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
     record, over_seeds = records[0], Statistics.from_records(records)
     task = task_name(record.config.task.permutation)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
+    scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"
     rows = [[r.seed, f"{r.correct:,}", percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
     parts = [
         _metadata(name, record, task),
@@ -44,29 +46,30 @@ def model_card(name: str, records: Sequence[Record]) -> str:
         "<!-- Made from the records by python -m seqmnist_tf.results: do not edit. -->",
         wrap_text(
             f"A plain Keras LSTM({units}) with {record.summary['num_params']:,} parameters reads the 784 pixels of a "
-            f"handwritten digit one at a time and then names the digit. It classifies **{over_seeds.percent()} %** of "
+            f"handwritten digit one at a time and then classifies the digit. It classifies **{over_seeds.percent()} %** of "
             f"MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). `model.keras` of seed {record.seed} "
-            f"has {record.correct:,} right."
+            f"classifies {record.correct:,} correctly."
         ),
         "## Use",
         _usage(record, name),
         wrap_text(
-            "Input: float32 (n, 784, 1), the pixels of 28x28 images, light digit on dark, in the order of "
-            "`pixel_order.txt`, scaled to mean 0 and standard deviation 1 of the training images. Output: ten logits."
+            "Input: float32 (n, 784, 1), the pixels x of 28x28 images (0 to 255), light digit on dark, in the order of "
+            f"`pixel_order.txt`, scaled: {scaling}. Output: ten logits. `pixel_order.txt` and the files named below "
+            f"are in the folder `seed{record.seed}`. On a hub, load the model from there, as "
+            "`hf://` and the name of its repository; it needs Keras only."
         ),
         "## Training",
         wrap_text(
             f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
-            "of the final epoch: no epoch is chosen on the test images. docs/training.md says how the "
-            "recipe was chosen."
+            "of the final epoch: no epoch is chosen on the test images. The recipe was chosen on held-out training images, "
+            "after first looks at test accuracies of single runs (docs/training.md of the project)."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
         "## Limits",
         wrap_text(
-            "It was trained on MNIST only, and has no answer for pictures without a digit: it names one of ten digits "
-            "whatever it is given. It is a baseline for comparing recurrent layers, and not a good way to read digits."
+            "It was trained on MNIST only. It always returns one of ten digits, also for a picture without one. It is a baseline for comparing recurrent layers, and not a good way to read digits."
         ),
         "## Cite",
         bibtex(records),

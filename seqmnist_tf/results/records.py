@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -94,13 +95,22 @@ class Record:
         accuracies = [row["test_accuracy"] for row in self.history[escaped - 1 :]]
         return max(highest - now for highest, now in zip(accumulate(accuracies, max), accuracies, strict=True))
 
+    @property
+    def late_deviation(self) -> float | None:
+        """Standard deviation of the test accuracy over the last ten epochs, 0 to 1; None of fewer than 20 epochs."""
+        accuracies = [row["test_accuracy"] for row in self.history]
+        return statistics.stdev(accuracies[-10:]) if len(accuracies) >= 20 else None
+
     def epochs_to(self, accuracy: float) -> int | None:
         """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""
         return next((row["epoch"] for row in self.history if row["test_accuracy"] >= accuracy), None)
 
     def minutes_to(self, epoch: int) -> float:
-        """Return the minutes that the run took until the end of an epoch, evaluations included."""
-        return sum(row["seconds"] for row in self.history if row["epoch"] <= epoch) / 60
+        """Return the minutes until the end of an epoch, evaluations included, had each epoch taken the median time.
+
+        So the pauses of a run, which lengthen a few of its epochs, do not count.
+        """
+        return epoch * statistics.median(row["seconds"] for row in self.history) / 60
 
     def step_losses(self) -> bytes:
         """Return the uncompressed content of ``steps.csv.gz``: the loss of every batch.

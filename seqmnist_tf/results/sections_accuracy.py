@@ -24,7 +24,7 @@ def headline_text(board: Board) -> str:
         order = board.records[PERMUTED][0].config.task.permutation
         others += f"; with permuted pixels (`{order}`, preset `{PERMUTED}`), {_percent_and_seeds(board, PERMUTED)}"
     if BASELINE in board.records:
-        others += f"; with the original project's recipe, `{BASELINE}`, {_percent_and_seeds(board, BASELINE)}"
+        others += f"; with the original project's recipe in Keras, `{BASELINE}`, {_percent_and_seeds(board, BASELINE)}"
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
         f"one at a time. Trained with the preset `{HEADLINE}`, it classifies **{over_seeds.percent()} %** of the "
@@ -65,7 +65,7 @@ def summary_table(board: Board) -> str:
         ">95 % interval, %",
         ">epochs",
         ">first epoch above 50 %",
-        f">first epoch at {percent(target)} %",
+        f">first epoch at the original's {percent(target)} %",
     ]
     return markdown_table(head, [_summary_row(name, records, target) for name, records in board.records.items()])
 

@@ -49,17 +49,20 @@ def _spread(name: str, records: Sequence[Record]) -> str:
     escaped = epoch_range([record.summary["escape_epoch"] for record in records])
     return (
         f"`{name}`, {over_seeds.n} seeds: {percent(over_seeds.lowest)} to {percent(over_seeds.highest)} %, standard "
-        f"deviation {percent(over_seeds.deviation or 0)} points, {max(digits) - min(digits):,} digits between the best "
-        f"and the worst seed. First epoch above 50 %: {escaped}.{_falls(records)}"
+        f"deviation {percent(over_seeds.deviation or 0)} points"
+        f"{_points(' (of a seed over its last ten epochs: {})', [record.late_deviation for record in records])}, "
+        f"{max(digits) - min(digits):,} digits between the best and the worst seed. First epoch above 50 %: {escaped}."
+        f"{_points(' Largest fall after it: {} points.', [record.largest_fall for record in records])}"
     )
 
 
-def _falls(records: Sequence[Record]) -> str:
-    falls = [fall for record in records if (fall := record.largest_fall) is not None]
-    if not falls:
+def _points(text: str, of_seeds: Sequence[float | None]) -> str:
+    """Return a text with the range over the seeds in points, or nothing where no seed has the number."""
+    numbers = [number for number in of_seeds if number is not None]
+    if not numbers:
         return ""
-    least, most = percent(min(falls)), percent(max(falls))
-    return f" Largest fall after it: {least if least == most else f'{least} to {most}'} points."
+    least, most = percent(min(numbers)), percent(max(numbers))
+    return text.format(least if least == most else f"{least} to {most}")
 
 
 def _collapse(record: Record) -> str:

@@ -24,7 +24,7 @@ def cost_table(board: Board) -> str:
             by_machine.setdefault(training_machine(record), []).append(record)
         for machine, same_machine in by_machine.items():
             seconds = [row["seconds"] for record in same_machine for row in record.history]
-            minutes = statistics.mean(record.summary["seconds_total"] for record in same_machine) / 60
+            minutes = statistics.mean(record.minutes_to(len(record.history)) for record in same_machine)
             seeds = ", ".join(str(record.seed) for record in same_machine)
             per_epoch = f"{statistics.median(seconds):.0f} ({min(seconds):.0f})"
             rows.append([f"`{name}`", seeds, per_epoch, f"{minutes:.0f}", machine])

@@ -129,7 +129,7 @@ def test_five_seeds_cannot_show_a_difference(in_tmp: Path) -> None:
     make_arm(in_tmp / "b", dict.fromkeys(five, 3))
     comparison = compare(["a", "b"], directory="out")
     assert comparison.pairs[0].sign_flip_p == 0.0625
-    assert "With 5 seeds the p cannot be below 0.0625, so that no difference can be shown; 6 seeds" in str(
+    assert "With 5 seeds the p of this test cannot be below 0.0625, so that it can show no difference; with 6 seeds" in str(
         comparison.statements
     )
     report = (in_tmp / "out/report.md").read_text()
@@ -144,7 +144,7 @@ def test_holm_corrects_over_the_pairs(in_tmp: Path) -> None:
         (name, 0.03125, 0.09375) for name in "bcd"
     ]
     assert seeds_needed(3) == 7
-    assert "7 seeds can show one" in comparison.statements[-1]
+    assert "with 7 seeds it can" in comparison.statements[-1]
     report = (in_tmp / "out/report.md").read_text()
     assert "better" not in report and "worse" not in report and "Holm's correction over 3 pairs" in report
     assert "@article{holm1979" in report
@@ -178,10 +178,10 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) 
     assert [pair.holm_p for pair in comparison.pairs] == [0.03125, None, None, None]
     assert comparison.statements[5].endswith("sign-flip p = 0.0312. b is better than a on this task.")
     assert comparison.statements[6].endswith(
-        "sign-flip p = 0.0625. With 5 seeds the p cannot be below 0.0625, so that no difference can be shown; 7 seeds "
-        "can show one."
+        "sign-flip p = 0.0625. With 5 seeds the p of this test cannot be below 0.0625, so that it can show no "
+        "difference; with 7 seeds it can."
     )
-    assert "With 6 seeds, 1 of them equal, the p cannot be below 0.0625" in comparison.statements[8]
+    assert "With 6 seeds, 1 of them equal, the p of this test cannot be below 0.0625" in comparison.statements[8]
     report = (in_tmp / "out/report.md").read_text()
     assert "@article{tarone1990" in report and "@article{student1908" in report
     assert "Pairs where it is not below 0.05 are left out of Holm's correction." in report
@@ -246,7 +246,7 @@ def test_the_methods_name_every_setting_that_is_changed(in_tmp: Path) -> None:
     text = methods_paragraph(compare(["a", "b"], directory="out"))
     for part in (
         "rho 0.99",
-        "epsilon 1e-08 outside of the root",
+        "epsilon 1e-08 outside the root",
         "momentum 0.5",
         "2 times the learning rate for the LSTM's bias",
         "an exponential moving average of the weights with momentum 0.999",
@@ -256,6 +256,16 @@ def test_the_methods_name_every_setting_that_is_changed(in_tmp: Path) -> None:
         "betas 0.9 and 0.99",
     ):
         assert part in text, part
+
+
+def test_the_methods_name_the_defaults_that_papers_leave_out(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20})
+    make_arm(in_tmp / "b", {0: 20}, optimizer__name="Adam")
+    make_arm(in_tmp / "c", {0: 20}, optimizer__name="SGD")
+    text = methods_paragraph(compare(["a", "b", "c"], directory="out"))
+    assert "Only for a: RMSProp, learning rate 0.001, rho 0.9, epsilon 1e-07 inside the root." in text
+    assert "Only for b: Adam, learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-07." in text
+    assert "Only for c: SGD, learning rate 0.001." in text and "initial forget bias 1." in text
 
 
 def test_one_seed_is_a_report_without_tests(in_tmp: Path) -> None:

@@ -116,6 +116,26 @@ def test_the_largest_fall_of_a_seed(published: Path) -> None:
     assert "Largest fall" not in render_section("seeds", board)
 
 
+def test_the_deviation_between_the_last_epochs_of_a_seed(published: Path) -> None:
+    board = Board.read(Path("results"))
+    histories = [[0.1] * 10 + [0.8, 0.9] * 5, [0.1] * 10 + [0.9] * 10]
+    long = [
+        dataclasses.replace(r, history=[{"epoch": n, "test_accuracy": share} for n, share in enumerate(shares, 1)])
+        for r, shares in zip(board.records["strong"], histories, strict=True)
+    ]
+    board.records["strong"] = long
+    said = " ".join(render_section("seeds", board).split())
+    assert "points (of a seed over its last ten epochs: 0.00 to 5.27), " in said  # 0.05 * sqrt(10 / 9)
+    board.records["strong"] = [dataclasses.replace(r, history=r.history[1:]) for r in long]
+    assert "last ten epochs" not in render_section("seeds", board)
+
+
+def test_the_minutes_of_a_run_leave_out_its_pauses(published: Path) -> None:
+    first = Board.read(Path("results")).records["strong"][0]
+    paused = dataclasses.replace(first, history=[{"seconds": seconds} for seconds in (60.0, 60.0, 6000.0, 63.0)])
+    assert (paused.minutes_to(2), paused.minutes_to(4)) == (61.5 / 60 * 2, 61.5 / 60 * 4)
+
+
 def test_what_the_seeds_say(published: Path) -> None:
     board = Board.read(Path("results"))
     first, second = board.records["strong"]
@@ -145,7 +165,7 @@ def test_what_the_seeds_say(published: Path) -> None:
     board.records["baseline"] = [dataclasses.replace(r, name="baseline", config=config) for r, config in swapped]
     said = " ".join(render_section("seeds", board).split())
     assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
-    assert "With 2 seeds the p cannot be below 0.5000" in said
+    assert "With 2 seeds the p of this test cannot be below 0.5000" in said
 
 
 def test_the_plateau_says_when_runs_without_chrono_left_it(published: Path) -> None:
