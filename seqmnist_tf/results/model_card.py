@@ -46,9 +46,9 @@ def model_card(name: str, records: Sequence[Record]) -> str:
         "<!-- Made from the records by python -m seqmnist_tf.results: do not edit. -->",
         wrap_text(
             f"A plain Keras LSTM({units}) with {record.summary['num_params']:,} parameters reads the 784 pixels of a "
-            f"handwritten digit one at a time and then classifies the digit. It classifies **{over_seeds.percent()} %** of "
-            f"MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). `model.keras` of seed {record.seed} "
-            f"classifies {record.correct:,} correctly."
+            "handwritten digit one at a time and then classifies the digit. It classifies "
+            f"**{over_seeds.percent()} %** of MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). "
+            f"`model.keras` of seed {record.seed} classifies {record.correct:,} correctly."
         ),
         "## Use",
         _usage(record, name),
@@ -63,13 +63,14 @@ def model_card(name: str, records: Sequence[Record]) -> str:
             f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
-            "of the final epoch: no epoch is chosen on the test images. The recipe was chosen on held-out training images, "
-            "after first looks at test accuracies of single runs (docs/training.md of the project)."
+            "of the final epoch: no epoch is chosen on the test images. The recipe was chosen on held-out training "
+            "images, after first looks at test accuracies of single runs (docs/training.md of the project)."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
         "## Limits",
         wrap_text(
-            "It was trained on MNIST only. It always returns one of ten digits, also for a picture without one. It is a baseline for comparing recurrent layers, and not a good way to read digits."
+            "It was trained on MNIST only. It always returns one of ten digits, also for a picture without one. "
+            "It is a baseline for comparing recurrent layers, and not a good way to read digits."
         ),
         "## Cite",
         bibtex(records),
