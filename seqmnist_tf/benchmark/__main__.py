@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from .. import data, system
 from ..config import Config
-from ..serve import DEFAULT_FOLDER, require_versions
+from ..serve import DEFAULT_FOLDER, require_versions, server_address
 from ..system import InputError
 from .report import serving_report, training_text
 from .training import measure_scaling, measure_training
@@ -77,8 +76,8 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
     seconds = LOAD_SECONDS if args.seconds is None else args.seconds
     if not 0 < seconds <= 3600:
         raise InputError(f"--seconds must be above 0 and at most 3600 (got {seconds:g})")
-    if args.server is not None and not re.fullmatch(r"https?://[^/\s]+/?", args.server):
-        raise InputError(f"--server must be http://HOST:PORT (got {args.server!r})")
+    if args.server is not None and server_address(args.server).startswith("grpc"):
+        raise InputError(f"--server must be http://HOST:PORT or https://HOST:PORT (got {args.server!r})")
     folder = args.model_dir or DEFAULT_FOLDER
     require_versions(folder)
     from .serving import measure_serving  # late, so that bad input does not wait for TensorFlow

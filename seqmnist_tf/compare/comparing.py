@@ -14,12 +14,12 @@ import keras
 import numpy as np
 
 from ..config import OPTIONS, Config
-from ..lstm import choose_kernel, with_layer
+from ..lstm import choose_kernel, module_code, with_layer
 from ..system import InputError, start_tensorflow
-from ..train import RunDirectory
+from ..train import Predictions, RunDirectory
 from .agreement import require_one_task
 from .arms import Arm, ArmWord, OwnLayer, parse_arms
-from .comparison import ArmResult, Comparison
+from .comparison import Comparison
 from .engine import require_completed, run_in_turn
 from .folder import ComparisonFolder
 from .options import default_directory, require_answer, require_cluster_options
@@ -88,9 +88,11 @@ def compare(
         chosen = _choose_seeds(ready, wanted)
         planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
         ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
+        data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
+        existing = _read_existing(ready, data_dir, allow_code)
         with folder.lock():
             folder.claim(
-                [{"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id} for one in ready],
+                [_entry(one) for one in ready],
                 {
                     one.arm.name: one.source
                     for one in ready
@@ -99,10 +101,16 @@ def compare(
             )
             _train_missing(planned, folder, workers, address, values)
             require_completed(planned)
-            trained = (one.arm.config.data.dir for one in ready if one.arm.is_trained)
-            data_dir = next(trained, values.get("data.dir"))
-            comparison = _read(ready, planned, folder, data_dir, allow_code)
+            comparison = _read(ready, planned, folder, existing, data_dir)
             return write_report(comparison, folder, data_dir)
+
+
+def _entry(one: ReadyArm) -> dict[str, Any]:
+    """Return what ``arms.json`` says of an arm."""
+    entry = {"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id}
+    if one.arm.is_trained and (code := module_code(one.arm.config)):
+        entry["code"] = code
+    return entry
 
 
 def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
@@ -196,12 +204,28 @@ def _train_missing(
     run_on_cluster(planned, missing, folder, workers=workers, address=address, threads=threads)
 
 
+def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:
+    """Return the predictions of the runs that exist, by run directory: what is wrong with one is said before training.
+
+    Raises:
+        InputError: as :func:`read_predictions`, or the labels of two runs differ.
+    """
+    made = {
+        outcome.run.path: read_predictions(outcome, data_dir, allow_code=allow_code)
+        for one in ready
+        for outcome in one.arm.given.values()
+    }
+    names = [f"{one.arm.name}, seed {seed}" for one in ready for seed in one.arm.given]
+    _require_one_test_set(list(zip(names, made.values(), strict=True)))
+    return made
+
+
 def _read(
     ready: Sequence[ReadyArm],
     planned: Sequence[PlannedRun],
     folder: ComparisonFolder,
+    existing: Mapping[Path, Predictions],
     data_dir: str | None,
-    allow_code: bool,
 ) -> Comparison:
     """Read the runs of all arms and return their comparison."""
     arms = []
@@ -209,12 +233,19 @@ def _read(
         arm = one.arm
         trained = [read_outcome(run.run) for run in planned if run.arm == arm.name]
         outcomes: list[Outcome] = sorted([*arm.given.values(), *trained], key=lambda outcome: outcome.config.train.seed)
-        # A layer that this comparison trains is the user's own; an existing run's was admitted when it was read.
-        allowed = allow_code or arm.is_trained
-        predictions = [read_predictions(outcome, data_dir, allow_code=allowed) for outcome in outcomes]
+        predictions = [  # a layer that this comparison trains is the user's own
+            existing.get(outcome.run.path) or read_predictions(outcome, data_dir, allow_code=True)
+            for outcome in outcomes
+        ]
         notes = (*one.notes, *_left_out(arm.name, folder, [outcome.config.train.seed for outcome in outcomes]))
         arms.append(arm_result(arm.name, outcomes, predictions, noise=one.noise, notes=notes))
-    _require_one_test_set(arms)
+    _require_one_test_set(
+        [
+            (f"{arm.name}, seed {seed}", made)
+            for arm in arms
+            for seed, made in zip(arm.seeds, arm.predictions, strict=True)
+        ]
+    )
     return Comparison(tuple(arms), pair_results(arms), folder.path)
 
 
@@ -225,13 +256,10 @@ def _left_out(name: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list
     return [f"{name}: seed {', '.join(diverged)} diverged and is left out, which favours {name}."] if diverged else []
 
 
-def _require_one_test_set(arms: Sequence[ArmResult]) -> None:
+def _require_one_test_set(runs: Sequence[tuple[str, Predictions]]) -> None:
     """Raise InputError where the labels in the predictions of two runs differ."""
-    labels = arms[0].predictions[0].labels
-    for arm in arms:
-        for seed, made in zip(arm.seeds, arm.predictions, strict=True):
-            if not np.array_equal(made.labels, labels):
-                raise InputError(
-                    f"arms must agree in their test set, but the labels of {arm.name}, seed {seed}, differ from those "
-                    f"of {arms[0].name}, seed {arms[0].seeds[0]}"
-                )
+    for name, made in runs:
+        if not np.array_equal(made.labels, runs[0][1].labels):
+            raise InputError(
+                f"arms must agree in their test set, but the labels of {name}, differ from those of {runs[0][0]}"
+            )

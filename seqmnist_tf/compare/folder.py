@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, is_there, unwritable, write_atomically
+from ..system import InputError, is_there, note, unwritable, write_atomically
 from ..train import lock_folder
 
 ARMS_FILE = "arms.json"
@@ -69,13 +69,34 @@ class ComparisonFolder:
         return lock_folder(self.path, f"comparison {self.path}")
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
-        """Write which arms are compared, and the files of their layers by arm."""
+        """Write which arms are compared, and the files of their layers by arm. A note names arms that are given up.
+
+        Raises:
+            InputError: the module of an arm's layer has changed since its first runs.
+        """
+        earlier = self._earlier_arms()
+        for arm in arms:
+            code = earlier.get(arm["name"], {}).get("code")
+            if code is not None and code != arm.get("code") and self.run_paths(arm["name"]):
+                raise InputError(
+                    f"{self.path / arm['name']} has runs of another version of {arm['given']} (give a new --dir, or "
+                    "the module as it was)"
+                )
+        if left := [name for name in earlier if name not in [arm["name"] for arm in arms]]:
+            note(f"the report in {self.path} is replaced; it had other arms too: {', '.join(left)} (their runs stay)")
         self.write_json(ARMS_FILE, {"arms": list(arms)})
-        for arm, source in layers.items():
-            path = self.layer_path(arm)
+        for name, source in layers.items():
+            path = self.layer_path(name)
             path.parent.mkdir(exist_ok=True)
             if not path.is_file() or path.read_bytes() != source:
                 write_atomically(path, source)
+
+    def _earlier_arms(self) -> dict[str, dict[str, Any]]:
+        """Return the arms that were compared here before, by name."""
+        try:
+            return {arm["name"]: arm for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the report."""

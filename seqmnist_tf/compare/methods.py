@@ -268,11 +268,15 @@ def _tests(comparison: Comparison) -> str:
         methods.append(f"the BCa bootstrap over seeds ({RESAMPLES:,} resamples)")
     if any(pair.ci_method != BCA for pair in pairs):
         methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
-    flips = f"{FLIPS:,} random sign flips" if max(sizes) > ENUMERATED else "all sign flips, enumerated"
+    flips = "all sign flips, enumerated"
+    if max(sizes) > ENUMERATED:
+        flips = f"{FLIPS:,} random sign flips"
+        if min(sizes) <= ENUMERATED:
+            flips += f"; up to {ENUMERATED} pairs all sign flips, enumerated"
     tested = tested_pairs(pairs)
     corrected = f", with Holm's correction over {len(tested)} pairs" if len(tested) > 1 else ""
     if corrected and len(tested) < len(pairs):
-        corrected += f" of at least {seeds_needed(1)} seeds"
+        corrected += f" of at least {seeds_needed(1)} unequal seeds"
     return (
         f"Differences from {reference} are paired by seed. Their 95 % intervals are by {' or '.join(methods)}; p "
         f"values are of the two-sided sign-flip test ({flips}){corrected}. For each seed McNemar's exact test"

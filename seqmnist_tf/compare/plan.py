@@ -238,5 +238,12 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
         return
     before, now = flatten(config), flatten(planned.config)
     keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]
-    difference = f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here" if keys else "its layer has changed"
-    raise InputError(f"{planned.path} is a run of another configuration: {difference} (give a new --dir)")
+    difference = (
+        f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here"
+        if keys
+        else "the file of its layer or pixel order has changed"
+    )
+    raise InputError(
+        f"{planned.path} is a run of another configuration: {difference} (give a new --dir; runs that are there can be "
+        "its arms)"
+    )

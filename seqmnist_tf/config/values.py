@@ -175,7 +175,7 @@ def read_values(path: Path) -> dict[str, Any]:
         text = "{" + text + "}"
     text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
     try:
-        document = json.loads(text, object_pairs_hook=_unique)
+        document = json.loads(text, object_pairs_hook=unique_keys)
     except InputError:
         raise
     except ValueError as error:  # also of an integer with more digits than Python reads
@@ -195,7 +195,12 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object from its pairs: an ``object_pairs_hook`` of ``json.loads``.
+
+    Raises:
+        InputError: a key is given twice.
+    """
     values = dict(pairs)
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
@@ -260,7 +265,7 @@ def of_the_experiment(key: str) -> bool:
     return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
 
 
-def config_id(config: Config, layer_source: bytes | None = None) -> str:
+def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256: str | None = None) -> str:
     """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
@@ -270,6 +275,7 @@ def config_id(config: Config, layer_source: bytes | None = None) -> str:
     Args:
         config: the experiment.
         layer_source: the content of the layer's file; None reads it.
+        order_sha256: the hash of the pixel order's file; None reads it.
 
     Raises:
         InputError: a file that the configuration names cannot be read.
@@ -278,12 +284,22 @@ def config_id(config: Config, layer_source: bytes | None = None) -> str:
         key: value for key, value in flatten(config).items() if value != OPTIONS[key].default and of_the_experiment(key)
     }
     if config.task.permutation.startswith("file:"):
-        content = _read_bytes("task.permutation", Path(config.task.permutation[5:]))
-        values["task.permutation"] = "file:" + hashlib.sha256(content).hexdigest()
+        values["task.permutation"] = f"file:{order_sha256 or permutation_sha256(config)}"
     if path := layer_file(config):
         content = _read_bytes("model.layer", path) if layer_source is None else layer_source
         values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def permutation_sha256(config: Config) -> str | None:
+    """Return the hash of the file of ``task.permutation``, or None where the pixel order is not from a file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if not config.task.permutation.startswith("file:"):
+        return None
+    return hashlib.sha256(_read_bytes("task.permutation", Path(config.task.permutation[5:]))).hexdigest()
 
 
 def _read_bytes(key: str, path: Path) -> bytes:

@@ -6,9 +6,11 @@ from .layer import LSTM as LSTM
 from .layer import lstm_states as lstm_states
 from .layer import lstms_for_kernel as lstms_for_kernel
 from .layer import on_kernel as on_kernel
+from .layers import LayerError as LayerError
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
 from .layers import match_units as match_units
+from .layers import module_code as module_code
 from .layers import with_layer as with_layer
 from .measured import MeasuredSequential as MeasuredSequential
 from .measured import recurrent_weights as recurrent_weights

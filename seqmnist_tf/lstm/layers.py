@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file
 from ..system import InputError, first_line
@@ -22,12 +26,17 @@ from .layer_source import layer_source
 
 LayerFactory = Callable[[int], keras.Layer]
 
+STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
 MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
 STOCK_LAYERS: dict[str, LayerFactory] = {
     "LSTM": keras.layers.LSTM,
     "GRU": keras.layers.GRU,
     "SimpleRNN": keras.layers.SimpleRNN,
 }
+
+
+class LayerError(InputError):
+    """The layer of a configuration cannot be used."""
 
 
 def with_layer(config: Config, layer: LayerFactory, folder: Path) -> tuple[Config, Path | None]:
@@ -58,7 +67,7 @@ def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
         file: the file to read in place of the one that ``model.layer`` names; a run's copy of it.
 
     Raises:
-        InputError: the module or file cannot be imported, or has no such name.
+        LayerError: the module or file cannot be imported, or has no such name.
     """
     spec = config.model.layer
     if has_stock_layer(config):
@@ -66,9 +75,9 @@ def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
     name = spec.rpartition(":")[2]
     factory = getattr(_module(config, file), name, None)
     if factory is None:
-        raise InputError(f"model.layer {spec}: there is no {name} in it (give the name of a layer class or a function)")
+        raise LayerError(f"model.layer {spec}: there is no {name} in it (give the name of a layer class or a function)")
     if not callable(factory):
-        raise InputError(
+        raise LayerError(
             f"model.layer {spec} must be a layer class or a function of units (got {type(factory).__name__})"
         )
     return factory
@@ -81,7 +90,7 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
     two versions of a layer, the last to be imported would stand for all.
 
     Raises:
-        InputError: the module or file cannot be imported.
+        LayerError: the module or file cannot be imported.
     """
     if has_stock_layer(config):
         return {}
@@ -97,55 +106,94 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
 
 
 def check_layer(config: Config, file: Path | None = None) -> None:
-    """Try the layer of a configuration on two sequences, saved and loaded again.
+    """Try the layer of a configuration on two sequences: one training step's gradient, then saved and loaded again.
 
     Raises:
-        InputError: the factory raises, or its layer has another output shape, no trainable weight, or does not load as
-            it was saved.
+        LayerError: the factory or the layer raises, or the layer has another output shape, no trainable weight, no
+            gradient, or does not load as it was saved.
     """
     if has_stock_layer(config):
         return
-    spec, units = config.model.layer, config.model.hidden_size
-    layer = make_layer(config, file)
-    try:
-        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
-    except Exception as error:
-        raise InputError(f"model.layer {spec}: its layer raised {type(error).__name__}: {first_line(error)}") from None
-    if model.output_shape != (None, units):
-        raise InputError(
-            f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {model.output_shape})"
-        )
-    if not layer.trainable_variables:
-        raise InputError(f"model.layer {spec} must have at least one trainable weight (got none)")
+    spec = config.model.layer
+    model = _model_of_layer(config, file)
+    weights = model.trainable_variables
+    if not weights:
+        raise LayerError(f"model.layer {spec} must have at least one trainable weight (got none)")
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
+    try:
+        with tf.GradientTape() as tape:
+            output = model(sequences, training=True)
+        gradients = tape.gradient(output, [weight.value for weight in weights])
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {spec}: in training it raised {_reason(error)}") from None
+    if all(gradient is None for gradient in gradients):
+        raise LayerError(f"model.layer {spec} must have a gradient for one of its trainable weights (got none)")
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "layer.keras"
             model.save(path)
             loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
         before, after = (keras.ops.convert_to_numpy(m(sequences)) for m in (model, loaded))
-    except Exception as error:
-        raise InputError(
-            f"model.layer {spec} must save and load as a Keras layer (got {type(error).__name__}: {first_line(error)})"
-        ) from None
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {spec} must save and load as a Keras layer (got {_reason(error)})") from None
     if not np.array_equal(before, after, equal_nan=True):
-        raise InputError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
+        raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
+
+
+def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> keras.Sequential:
+    """Return a model of the layer, and of other layers after it.
+
+    Raises:
+        LayerError: the factory or the layer raises, or the layer has another output shape.
+    """
+    spec, units = config.model.layer, config.model.hidden_size
+    layer = make_layer(config, file)
+    try:
+        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {spec}: its layer raised {_reason(error)}") from None
+    if model.output_shape != (None, units):
+        raise LayerError(
+            f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {model.output_shape})"
+        )
+    for further in after:
+        model.add(further)
+    return model
+
+
+def _reason(error: BaseException) -> str:
+    """Return the class of an error and its message in one line; of Keras's messages, what the layer itself said."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return f"{type(error).__name__}: {said[0] if said else first_line(error)}"
+
+
+def require_float32() -> None:
+    """Raise InputError where Keras would make layers of another type, by its settings or by keras.json."""
+    types = {keras.config.floatx(), keras.config.dtype_policy().name}
+    if other := types - {"float32"}:
+        raise InputError(
+            f"Keras must compute in float32 (got {min(other)}: see keras.config.set_dtype_policy, and floatx in "
+            "keras.json)"
+        )
 
 
 def make_layer(config: Config, file: Path | None = None) -> keras.Layer:
     """Return a new layer of ``model.hidden_size`` units.
 
     Raises:
-        InputError: the factory raises, or returns no Keras layer.
+        InputError: Keras is set to another type than float32.
+        LayerError: the factory raises, or returns no Keras layer.
     """
+    require_float32()
     spec = config.model.layer
     factory = layer_factory(config, file)
     try:
         layer = factory(config.model.hidden_size)
-    except Exception as error:
-        raise InputError(f"model.layer {spec} raised {type(error).__name__}: {first_line(error)}") from None
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {spec} raised {_reason(error)}") from None
     if not isinstance(layer, keras.Layer):
-        raise InputError(f"model.layer {spec} must return a Keras layer (got {type(layer).__name__})")
+        raise LayerError(f"model.layer {spec} must return a Keras layer (got {type(layer).__name__})")
     return layer
 
 
@@ -153,10 +201,11 @@ def match_units(config: Config, file: Path | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
     A search over models, so that it works for any layer whose parameters grow with its units. Of two equally near
-    numbers of units it is the smaller; they are 1 to 16,384.
+    numbers of units it is the smaller; they are 1 to 16,384. Numbers that the layer refuses are passed over: a
+    ``Bidirectional`` of two halves takes even ones only.
 
     Raises:
-        InputError: as :func:`make_layer`.
+        LayerError: as :func:`make_layer`, for sixteen numbers of units in a row.
 
     Example:
         >>> from seqmnist_tf.config import Config, Model
@@ -167,21 +216,49 @@ def match_units(config: Config, file: Path | None = None) -> Config:
     if target is None:
         return config
 
-    def count(units: int) -> int:
+    @functools.cache
+    def parameters(units: int) -> int:
         sized = replace(config, model=replace(config.model, hidden_size=units))
-        layer = make_layer(sized, file)
-        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer, keras.layers.Dense(config.model.output_size)])
-        return int(model.count_params())
+        return int(_model_of_layer(sized, file, keras.layers.Dense(config.model.output_size)).count_params())
 
-    high = 1
-    while count(high) < target and high < MAX_UNITS:
-        high = min(2 * high, MAX_UNITS)
-    low = max(1, high // 2)
+    def taken(units: int) -> int:
+        """Return the first number of units from ``units`` on that the layer takes."""
+        for candidate in range(units, min(units + STRIDE, MAX_UNITS + 1)):
+            with contextlib.suppress(LayerError):
+                parameters(candidate)
+                return candidate
+        parameters(units)
+        return units
+
+    low, high = 1, taken(1)
+    while parameters(high) < target and high < MAX_UNITS:
+        low, high = high + 1, taken(min(2 * high, MAX_UNITS))
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if count(middle) >= target else (middle + 1, high)
-    units = min((u for u in (low - 1, low) if u >= 1), key=lambda u: (abs(count(u) - target), u))
+        low, high = (low, middle) if parameters(taken(middle)) >= target else (middle + 1, high)
+    above = taken(low)
+    candidates = [above]
+    for units in range(low - 1, max(0, low - 1 - STRIDE), -1):
+        with contextlib.suppress(LayerError):
+            parameters(units)
+            candidates.append(units)
+            break
+    units = min(candidates, key=lambda units: (abs(parameters(units) - target), units))
     return replace(config, model=replace(config.model, hidden_size=units))
+
+
+def module_code(config: Config) -> str | None:
+    """Return the SHA-256 of the module of a layer ``MODULE:NAME``. This imports the module.
+
+    None of other layers, and of a module without a file. Modules that it imports in turn do not count.
+
+    Raises:
+        LayerError: the module cannot be imported.
+    """
+    if has_stock_layer(config) or layer_file(config):
+        return None
+    path = getattr(_module(config, None), "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
 
 def _module(config: Config, file: Path | None) -> ModuleType:
@@ -204,8 +281,6 @@ def _module(config: Config, file: Path | None) -> ModuleType:
                 raise
         return sys.modules[name]
     except OSError as error:
-        raise InputError(f"model.layer must name a file that can be read (got {spec!r}: {error.strerror})") from None
-    except Exception as error:
-        raise InputError(
-            f"model.layer {spec}: importing it raised {type(error).__name__}: {first_line(error)}"
-        ) from None
+        raise LayerError(f"model.layer must name a file that can be read (got {spec!r}: {error.strerror})") from None
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {spec}: importing it raised {_reason(error)}") from None

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config
-from .layers import make_layer
+from .layers import make_layer, require_float32
 
 
 def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
@@ -22,7 +22,11 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
     Args:
         config: the experiment.
         file: the file to read ``model.layer`` from, where it is not the one that the configuration names.
+
+    Raises:
+        InputError: Keras is set to another type than float32, or the layer cannot be made.
     """
+    require_float32()
     keras.utils.set_random_seed(config.train.seed)
     shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
     if config.model.layer != "LSTM":

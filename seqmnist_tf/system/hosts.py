@@ -30,7 +30,7 @@ def host_answers(url: str) -> bool:
         try:
             socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
             done.set()
-        except OSError:
+        except (OSError, UnicodeError):  # a host with an empty label, as a..b, cannot be encoded
             pass
 
     # In a thread, because a name look-up has no time limit of its own.

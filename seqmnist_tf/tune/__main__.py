@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,26 @@ def check_space(search: SearchFolder) -> None:
 
     Each is tried by itself; values that do not suit each other are found in their trial.
     """
+    matched = search.base.model.match_parameters
     for row in search.space:
-        _try_row(row, search.space, search.base)
+        if matched is not None and "model.hidden_size" in row.keys:
+            raise InputError(
+                f"model.hidden_size in the search space has no effect with model.match_parameters {matched} (leave one "
+                "of them out)"
+            )
+        for config in _extremes(row, search.space, search.base):
+            on_all_images(config)
 
 
-def _try_row(row: Dimension, space: tuple[Dimension, ...], base: Config) -> None:
+def _extremes(row: Dimension, space: tuple[Dimension, ...], base: Config) -> Iterator[Config]:
+    """Return the configurations of a row's choices, or of the ends of its range, each by itself."""
     rows = {row.name: row for row in space}
     values, condition = {}, row.only_with
     while condition:
         values[condition[0]] = condition[1]
         condition = rows[condition[0]].only_with
     for value in row.extremes:
-        on_all_images(apply_values(space, {**values, row.name: value}, base))
+        yield apply_values(space, {**values, row.name: value}, base)
 
 
 def default_space(base: Config) -> dict[str, Any]:
@@ -127,7 +136,8 @@ def default_space(base: Config) -> dict[str, Any]:
     for row in space:
         if row.only_with is None or row.only_with[0] in kept:
             with contextlib.suppress(InputError):
-                _try_row(row, space, base)
+                for config in _extremes(row, space, base):
+                    on_all_images(config)
                 kept[row.name] = DEFAULT_SPACE[row.name]
     if left := [name for name in DEFAULT_SPACE if name not in kept]:
         note(f"the search space is without {', '.join(left)}, which this configuration does not allow (--space FILE)")
@@ -170,7 +180,9 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     from .lead import require_trainable, search_alone, search_as_chief, search_with_workers  # late: see above
 
     apart = {"train.kernel": "keras", "train.precision": "float32"} if options.role else {}  # its workers train
-    require_trainable(cfg.with_values(search.base, apart))
+    layers = [row for row in search.space if "model.layer" in row.keys]
+    for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
+        require_trainable(cfg.with_values(config, apart))
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")
     search.make_folder()

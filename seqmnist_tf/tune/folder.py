@@ -46,13 +46,15 @@ class SearchFolder:
     def document(self) -> dict[str, Any]:
         """The settings that two processes of one search share, ready for JSON.
 
-        ``config_id`` is of the base; with it, files that the base names are held to their content.
+        ``config_id`` is of the base; with it, files that the base names are held to their content, and with ``layers``
+        those that the space names.
         """
         return {
             "tuner": self.tuner,
             "base": _shared_values(self.base),
             "space": self.space_document,
             "config_id": self.config_id,
+            "layers": self.layers,
         }
 
     @functools.cached_property
@@ -64,32 +66,45 @@ class SearchFolder:
         """
         return cfg.config_id(self.base)
 
+    @functools.cached_property
+    def layers(self) -> dict[str, str]:
+        """The ids of the base with each layer from a file that the space names, by layer.
+
+        Raises:
+            InputError: such a file cannot be read.
+        """
+        chosen = [keys["model.layer"] for row in self.space for keys in row.choices.values() if "model.layer" in keys]
+        configs = [cfg.with_values(self.base, {"model.layer": layer}) for layer in chosen]
+        return {config.model.layer: cfg.config_id(config) for config in configs if cfg.layer_file(config)}
+
     @property
     def file(self) -> Path:
         """The file of ``document``."""
         return self.path / "search.json"
 
     def require_own(self) -> bool:
-        """Return whether ``search.json`` of this search is there and complete; older versions wrote no ``config_id``.
+        """Return whether ``search.json`` of this search is there and complete.
+
+        Older versions wrote no ``config_id`` and no ``layers``.
 
         Raises:
             InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the
                 base names cannot be read.
         """
-        _ = self.config_id
+        held = {"config_id": self.config_id, "layers": self.layers}
         if problem := unwritable(self.path):
             raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
         try:
             if saved := read_object(self.file):
-                known = _with_defaults({"config_id": self.config_id, **saved})
+                known = _with_defaults({**held, **saved})
                 if known != self.document:
-                    if {**known, "config_id": self.config_id} == self.document:
+                    if {**known, **held} == self.document:
                         raise InputError(
                             f"{self.path} holds a search whose file of a layer or pixel order has changed (give a new "
                             "--dir, or the file as it was)"
                         )
                     raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
-                return "config_id" in saved
+                return set(held) <= set(saved)
             if self.file.exists() or (self.path / ORACLE).is_dir():
                 self._require_own_trials()
             elif self.path.is_dir() and any(path.name[0] != "." for path in self.path.iterdir()):

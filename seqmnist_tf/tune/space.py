@@ -106,6 +106,11 @@ class Dimension:
         """Return whether this row has an effect in a trial with these values."""
         return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
 
+    @property
+    def keys(self) -> set[str]:
+        """The keys of the configuration that it sets."""
+        return {key for settings in self.choices.values() for key in settings} if self.choices else {self.name}
+
     def settings(self, value: Any) -> dict[str, Any]:
         """Return the keys and values that a value sets."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
@@ -138,23 +143,39 @@ def parse_space(document: Any) -> tuple[Dimension, ...]:
     """Return a search space from its JSON form; DEFAULT_SPACE is an example.
 
     Raises:
-        InputError: an unknown or fixed key, a range or a choice that the key does not allow, no row.
+        InputError: an unknown or fixed key, a range or a choice that the key does not allow, a key that two rows set,
+            no row.
     """
     if not isinstance(document, dict) or not document:
         raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
     rows: dict[str, Dimension] = {}
     for name, row in document.items():
-        rows[name] = _row(name, row, rows)
+        rows[name] = made = _row(name, row, rows)
+        for other in list(rows.values())[:-1]:
+            if (shared := made.keys & other.keys) and not _exclude(made, other):
+                raise InputError(
+                    f"{other.name} and {name} in the search space both set {min(shared)} (allowed: once, or in rows "
+                    "with only_with different choices of one row)"
+                )
     return tuple(rows.values())
+
+
+def _exclude(one: Dimension, other: Dimension) -> bool:
+    """Return whether no trial has both rows."""
+    if one.only_with is None or other.only_with is None:
+        return False
+    return one.only_with[0] == other.only_with[0] and one.only_with != other.only_with
 
 
 def read_space(path: Path) -> Any:
     """Return the JSON document of a search space's file, or raise InputError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=cfg.unique_keys)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read search space {path}: {getattr(error, 'strerror', None) or error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except InputError as error:
+        raise InputError(f"search space {path}: {error}") from None
+    except (ValueError, RecursionError) as error:  # also of an integer with more digits than Python reads
         raise InputError(f"search space {path} is not valid JSON: {error}") from None
 
 
@@ -207,6 +228,8 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
         choices = row["choices"]
         if not isinstance(choices, list) or not choices:
             refuse("must have a list of choices", choices)
+        if "scale" in row:
+            refuse("may have a scale only with low and high", row)
         made = {_label(choice): _settings(name, choice) for choice in choices}
         if len(made) < len(choices):
             refuse("must have choices that differ", choices)

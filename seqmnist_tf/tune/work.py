@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Protocol
 
+from ..lstm import LayerError
 from ..system import InputError, RunError, first_line, note, say
 from .folder import SearchFolder, on_all_images
 from .hparams import log_hparams
@@ -83,6 +84,9 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
         try:
             score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)
+        except LayerError as error:  # a layer of one's own that refuses the values of this trial
+            note(f"{answer} failed: {error}")
+            source.end(answer, None, str(error))
         except JobLost:
             note(f"{answer} has been given to another worker")
         except (InputError, RunError, OSError) as error:

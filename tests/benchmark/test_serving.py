@@ -126,7 +126,18 @@ def test_bad_input_is_one_line_and_waits_for_nothing(tmp_path: Path) -> None:
     hint = "(give --model-dir a folder that seqmnist_tf.export has written to)"
     for argv, message in (
         (["--scaling"], "--scaling is an option of the subject training (got serving)"),
-        (["--server", "localhost"], "--server must be http://HOST:PORT (got 'localhost')"),
+        (
+            ["--server", "localhost"],
+            "--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got 'localhost')",
+        ),
+        (
+            ["--server", "http://a..b:80"],
+            "--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got 'http://a..b:80')",
+        ),
+        (
+            ["--server", "grpc://localhost"],
+            "--server must be http://HOST:PORT or https://HOST:PORT (got 'grpc://localhost')",
+        ),
         (["--seconds", "0"], "--seconds must be above 0 and at most 3600 (got 0)"),
         (["--model-dir", "nowhere"], f"cannot read nowhere: No such file or directory {hint}"),
         (["--model-dir", "empty"], f"no version in empty {hint}"),

@@ -104,7 +104,10 @@ def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> N
     (in_tmp / "own_layer.py").write_text(GOOD + "\n# changed\n")
     changed = command(compare_main, *words)
     assert changed.status == 2
-    assert "out/Last/seed0 is a run of another configuration: its layer has changed" in changed.err
+    assert (
+        "out/Last/seed0 is a run of another configuration: the file of its layer or pixel order has changed"
+        in changed.err
+    )
     changed = command(compare_main, *words[:1], *words[2:], "--optimizer.lr=0.5")
     assert "out/chrono/seed0 is a run of another configuration: optimizer.lr is 0.001 there and 0.5" in changed.err
 
@@ -164,7 +167,7 @@ WRONG = "import keras\n\n\ndef make(units):\n    return keras.layers.LSTM(units,
     ("source", "message"),
     [
         (RAISES, "model.layer own.py:make raised RuntimeError: no"),
-        (WRONG, "model.layer own.py:make must turn (n, 784, 1) into (n, 4)"),
+        (WRONG, "model.layer own.py:make must turn (n, 784, 1) into (n, 1)"),
         ("x = 1\n", "model.layer own.py:make: there is no make in it"),
         ("make = 1\n", "model.layer own.py:make must be a layer class or a function"),
         ("raise ValueError('broken')\n", "model.layer own.py:make: importing it raised ValueError: broken"),
@@ -239,6 +242,40 @@ def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
     values = {**TINY_VALUES, "wandb.mode": "disabled"}
     comparison = compare(["baseline", *arms], seeds=[0], directory="out", overrides=values)
     assert [arm.n for arm in comparison.arms] == [1, 1, 1]
+
+
+def test_a_module_that_changed_between_two_starts_is_refused(
+    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    values = {**TINY_VALUES, "wandb.mode": "disabled"}
+    (in_tmp / "changing.py").write_text(GOOD)
+    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=values)
+    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=values)
+    before = (in_tmp / "out/arms.json").read_bytes()
+    (in_tmp / "changing.py").write_text(GOOD.replace("ops.matmul(", "2.0 * ops.matmul("))
+    with pytest.raises(InputError, match=r"out/Last has runs of another version of changing:Last"):
+        compare(["baseline", "changing:Last"], seeds=[0, 1], directory="out", overrides=values)
+    assert (in_tmp / "out/arms.json").read_bytes() == before and not (in_tmp / "out/Last/seed1").exists()
+
+
+def test_a_damaged_run_is_refused_before_anything_is_trained(in_tmp: Path, toy: None) -> None:
+    values = {**TINY_VALUES, "wandb.mode": "disabled"}
+    run = completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
+    (run.path / "predictions.csv").write_text("")
+    with pytest.raises(InputError, match=r"cannot read mine/predictions.csv"):
+        compare(["mine", "SimpleRNN"], seeds=[0], directory="out", overrides=values)
+    assert not (in_tmp / "out").exists()
+
+
+def test_arms_that_are_given_up_are_named(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, number in (("a", 20), ("b", 21), ("c", 22)):
+        completed_run(in_tmp / name, 0, some_right(number))
+    compare(["a", "b"], directory="out")
+    compare(["a", "b", "c"], directory="out")
+    assert "is replaced" not in capsys.readouterr().err
+    compare(["a", "c"], directory="out")
+    assert "the report in out is replaced; it had other arms too: b (their runs stay)" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_is_named_and_the_others_are_kept(in_tmp: Path, toy: None) -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("toy")
 def make_arm(folder: Path, correct: dict[int, int], **values: object) -> None:
     """Make a folder of completed runs, whose names do not follow their seeds."""
     for seed, number in correct.items():
-        completed_run(folder / f"run-{(7 * seed) % 11}", seed, some_right(number), **values)
+        completed_run(folder / f"run-{(7 * seed) % 23}", seed, some_right(number), **values)
 
 
 def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
@@ -129,8 +129,9 @@ def test_five_seeds_cannot_show_a_difference(in_tmp: Path) -> None:
     make_arm(in_tmp / "b", dict.fromkeys(five, 3))
     comparison = compare(["a", "b"], directory="out")
     assert comparison.pairs[0].sign_flip_p == 0.0625
-    assert "With 5 seeds the p of this test cannot be below 0.0625, so that it can show no difference; with 6 seeds" in str(
-        comparison.statements
+    assert (
+        "With 5 seeds the p of this test cannot be below 0.0625, so that it can show no difference; with 6 seeds"
+        in str(comparison.statements)
     )
     report = (in_tmp / "out/report.md").read_text()
     assert "better" not in report and "worse" not in report
@@ -256,6 +257,15 @@ def test_the_methods_name_every_setting_that_is_changed(in_tmp: Path) -> None:
         "betas 0.9 and 0.99",
     ):
         assert part in text, part
+
+
+def test_the_methods_say_how_each_number_of_pairs_is_tested(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", dict.fromkeys(range(21), 20))
+    make_arm(in_tmp / "b", dict.fromkeys(range(21), 21))
+    make_arm(in_tmp / "c", dict.fromkeys(range(6), 22))
+    both = methods_paragraph(compare(["a", "b", "c"], directory="out"))
+    assert "(999,999 random sign flips; up to 20 pairs all sign flips, enumerated)" in both
+    assert "(all sign flips, enumerated)" in methods_paragraph(compare(["a", "c"], directory="few"))
 
 
 def test_the_methods_name_the_defaults_that_papers_leave_out(in_tmp: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from seqmnist_tf.lstm import (
     compile_model,
     custom_objects,
     match_units,
+    module_code,
     recurrent_weights,
 )
 from seqmnist_tf.system import InputError
@@ -79,6 +81,8 @@ BAD = {
     "no function": (GOOD + "Number = 3\n", "Number", "must be a layer class or a function of units (got int)"),
     "broken file": ("import keras\n1 +\n", "Last", "importing it raised SyntaxError"),
     "file that raises": ("raise RuntimeError('no')\n", "Last", "importing it raised RuntimeError: no"),
+    "file that exits": ("import sys\nsys.exit()\n", "Last", "importing it raised SystemExit"),
+    "factory that exits": (HEAD + "def f(units):\n    raise SystemExit('usage')\n", "f", "raised SystemExit: usage"),
     "factory that raises": (HEAD + "def f(units):\n    raise ValueError('odd')\n", "f", "raised ValueError: odd"),
     "no layer": (HEAD + "def f(units):\n    return 3\n", "f", "must return a Keras layer (got int)"),
     "wrong shape": (
@@ -95,6 +99,18 @@ BAD = {
         HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :units, 0])\n",
         "f",
         "must have at least one trainable weight",
+    ),
+    "an error in training": (
+        GOOD.replace("call(self, x)", "call(self, x, training=False)").replace(
+            "        return ops", "        if training:\n            raise ValueError('not yet')\n        return ops"
+        ),
+        "Last",
+        "in training it raised ValueError: not yet",
+    ),
+    "no gradient": (
+        GOOD.replace("return ops.matmul(x[:, -1], self.kernel)", "return ops.stop_gradient(x[:, -1] @ self.kernel)"),
+        "Last",
+        "must have a gradient for one of its trainable weights (got none)",
     ),
     "not serialisable": (
         GOOD.replace("        return {**super().get_config(), 'units': self.units}\n", "        return {}\n"),
@@ -120,6 +136,22 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
     with pytest.raises(InputError) as error:
         check_layer(configure(f"{tmp_path / 'own.py'}:{attribute}"))
     assert message in str(error.value)
+
+
+def test_keras_must_compute_in_float32() -> None:
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        with pytest.raises(InputError, match=r"Keras must compute in float32 \(got mixed_bfloat16: "):
+            build_model(configure("LSTM"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float64")
+    try:
+        with pytest.raises(InputError, match=r"Keras must compute in float32 \(got float64: "):
+            match_units(configure("GRU", model__match_parameters=500))
+    finally:
+        keras.config.set_floatx("float32")
+    assert build_model(configure("LSTM")).dtype == "float32"
 
 
 def test_a_module_that_is_not_there_is_refused() -> None:
@@ -180,6 +212,33 @@ def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -
         for u in (units - 1, units, units + 1)
     }
     assert min(distance, key=lambda u: distance[u]) == units
+
+
+@pytest.mark.parametrize(
+    ("factory", "units"),
+    [
+        ("keras.layers.Bidirectional(keras.layers.LSTM(units // 2))", 180),  # 8 * 90 * 92 + 1,810: 68,050
+        ("Last(units) if units % 16 == 0 else None", 6160),  # 11 units + 10
+        ("Last(units) if units < 100 else None", None),
+        ("keras.layers.LSTM(units + 1)", None),
+    ],
+)
+def test_numbers_of_units_that_a_layer_refuses_are_passed_over(factory: str, units: int | None, tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD + f"def f(units):\n    return {factory}\n")
+    config = configure(f"{file}:f", model__match_parameters=67_850)
+    if units is None:
+        with pytest.raises(InputError, match=r"must return a Keras layer|must turn"):
+            match_units(config)
+    else:
+        assert match_units(config).model.hidden_size == units
+
+
+def test_the_code_of_a_layer_from_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_for_code.py").write_text(GOOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert module_code(configure("mine_for_code:Last")) == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert module_code(configure("LSTM")) is None
+    assert module_code(configure(f"{write(tmp_path, GOOD)}:Last")) is None  # its config_id has the file's content
 
 
 def test_the_example_is_admitted_and_matched() -> None:

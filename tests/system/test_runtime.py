@@ -45,13 +45,16 @@ print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "
     assert "TensorFlow is running already: train.threads 5 has no effect on it" in done.stderr
 
 
-def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         assert hosts.host_answers("https://example.invalid/")
     assert not hosts.host_answers("https://example.invalid/")
+    monkeypatch.setenv("https_proxy", "http://a..b:80")  # no name of a host
+    assert not hosts.host_answers("https://example.invalid/")
+    assert capfd.readouterr().err == ""
     monkeypatch.setenv("https_proxy", "http://user:pa#ss@127.0.0.1:1")
     assert not hosts.host_answers("https://example.invalid/")
 

@@ -20,7 +20,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, trials
-from seqmnist_tf.tune.folder import ORACLE, read_trials
+from seqmnist_tf.tune.folder import ORACLE, SearchFolder, read_trials
 from seqmnist_tf.tune.hparams import log_hparams
 from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.jobs import Jobs
@@ -175,6 +175,23 @@ def test_a_file_that_has_changed_is_another_search(key: str, tmp_path: Path) -> 
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match="must name a file that can be read"):
         toy_search(tmp_path / "search", values={key: value}).claim()
+
+
+def test_a_layer_of_the_space_that_has_changed_is_another_search(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("before")
+    space = {"model.layer": {"choices": ["GRU", f"{tmp_path / 'own.py'}:Own"]}}
+
+    def search() -> SearchFolder:
+        return dataclasses.replace(toy_search(tmp_path / "search"), space=parse_space(space), space_document=space)
+
+    search().claim()
+    search().claim()
+    (tmp_path / "own.py").write_text("after")
+    with pytest.raises(InputError, match="holds a search whose file of a layer or pixel order has changed"):
+        search().claim()
+    (tmp_path / "own.py").unlink()
+    with pytest.raises(InputError, match="must name a file that can be read"):
+        search().claim()
 
 
 def test_an_oracle_that_fails_does_not_lock_the_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,11 @@ def test_a_range_of_whole_numbers() -> None:
         ({"optimizer.name": {"choices": ["Adagrad"]}}, "optimizer.name must be "),
         ({"task.limit_train": {"choices": [1, 2]}}, "task.limit_train is fixed in a search"),
         ({"clip": {"choices": [{"train.seed": 1}]}}, "train.seed is fixed in a search"),
+        ({"optimizer.lr": {"choices": [1, 2], "scale": "log"}}, "may have a scale only with low and high"),
+        (
+            {"x": {"choices": [{"optimizer.lr": 0.1}]}, "optimizer.lr": {"low": 0.01, "high": 1}},
+            "x and optimizer.lr in the search space both set optimizer.lr",
+        ),
         (
             {"optimizer.rho": {"choices": [0.9], "only_with": {"optimizer.name": "Adam"}}},
             "only_with one choice of a row",
@@ -106,7 +111,25 @@ def test_what_cannot_be_searched_is_refused(document: Any, message: str) -> None
     assert message in str(raised.value)
 
 
+def test_two_rows_may_set_one_key_where_no_trial_has_both() -> None:
+    rate = {"low": 0.01, "high": 1}
+    space: dict[str, Any] = {"optimizer.name": {"choices": ["SGD", "Adam"]}}
+    for name, number in (("SGD", 1), ("Adam", 0.1)):
+        row = {"choices": [{"optimizer.lr": number}], "only_with": {"optimizer.name": name}}
+        space[f"rate of {name}"] = row
+    assert [row.keys for row in parse_space(space)[1:]] == [{"optimizer.lr"}] * 2
+    with pytest.raises(InputError, match=r"rate of SGD and optimizer.lr in the search space both set optimizer.lr"):
+        parse_space({**space, "optimizer.lr": rate})
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    for text, message in (
+        ('{"optimizer.lr": {"low": 1, "high": 2}, "optimizer.lr": {"choices": [1]}}', "'optimizer.lr' is given twice"),
+        ('{"optimizer.lr": {"choices": [' + "1" * 5000 + "]}}", "is not valid JSON"),
+    ):
+        (tmp_path / "space.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_space(tmp_path / "space.json")
     with pytest.raises(InputError, match="cannot read search space"):
         read_space(tmp_path / "missing.json")
     (tmp_path / "space.json").write_text("{")

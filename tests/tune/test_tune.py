@@ -92,6 +92,11 @@ def test_each_tuner_yields_a_configuration_that_trains(
     [
         (["--model.layer=nosuch.py:Own"], "model.layer must name a file that can be read"),
         (["--model.layer=broken.py:Own"], "model.layer broken.py:Own"),
+        (["--space=layers.json"], "model.layer must name a file that can be read (got 'nosuch.py'"),
+        (
+            ["--space=units.json", "--model.match-parameters=500"],
+            "model.hidden_size in the search space has no effect with model.match_parameters 500",
+        ),
         (["--task.permutation=file:nosuch.txt"], "task.permutation must name a file that can be read"),
         (["--task.permutation=file:short.txt"], "task.permutation must name a file of 784 integers"),
     ],
@@ -101,6 +106,8 @@ def test_what_cannot_be_trained_is_bad_input_and_nothing_is_written(
 ) -> None:
     (in_tmp / "broken.py").write_text("def Own(units):\n    raise ValueError('no')\n")
     (in_tmp / "short.txt").write_text("1 2 3")
+    (in_tmp / "layers.json").write_text('{"model.layer": {"choices": ["GRU", "nosuch.py:Own"]}}')
+    (in_tmp / "units.json").write_text('{"model.hidden_size": {"choices": [4, 8]}}')
     small = ["--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
     tune = ["--tuner=random", "--max-trials=1", "--dir=search", f"--space={space_file}", *small, *words]
     answer = command(tune_command.main, *tune)
@@ -442,6 +449,20 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
     for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
         answer = command(tune_command.main, *good, change)
         assert answer.status == 2 and "holds another search" in answer.err
+
+
+def test_a_layer_that_refuses_a_value_fails_its_trial_alone(
+    command: Callable[..., Result], toy: None, in_tmp: Path
+) -> None:
+    (in_tmp / "even.py").write_text(
+        "import keras\n\ndef Even(units):\n    return keras.layers.Bidirectional(keras.layers.SimpleRNN(units // 2))\n"
+    )
+    (in_tmp / "units.json").write_text('{"model.hidden_size": {"choices": [3, 4, 5, 6]}}')
+    layer = ["--model.layer=even.py:Even", "--model.hidden-size=4"]
+    answer = command(tune_command.main, *words("random", 4, in_tmp / "search", "units.json", "--epochs=1", *layer))
+    assert answer.status == 0, answer.err
+    assert {row["values"]["model.hidden_size"] for row in trials_of(in_tmp / "search")} == {"4", "6"}
+    assert answer.err.count("model.layer even.py:Even must turn (n, 784, 1) into (n, 3)") == 1
 
 
 def test_a_failure_of_a_run_ends_the_search(
