@@ -43,7 +43,7 @@ class Arguments:
         Raises:
             InputError: values exclude each other.
         """
-        return validate(with_values(preset(self.preset or "baseline"), self.given))
+        return validate(with_values(preset(_or_baseline(self.preset)), self.given))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,8 +92,12 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
-    resolved = flatten(with_values(preset(options.preset or "baseline"), given))
+    resolved = flatten(with_values(preset(_or_baseline(options.preset)), given))
     return Arguments(options.preset, {key: resolved[key] for key in given}, options)
+
+
+def _or_baseline(name: str | None) -> str:
+    return "baseline" if name is None else name
 
 
 def unknown_word(word: str, prog: str) -> InputError:

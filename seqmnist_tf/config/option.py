@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..system import InputError
+
+MAX_FLOAT32 = 3.4028234663852886e38  # numbers go into float32
 
 
 def option(
@@ -100,7 +101,8 @@ class Option:
             open_ended = not self.meta["choices"] and not self.meta["pattern"]
             if value and (open_ended or re.fullmatch(self.meta["pattern"], value)):
                 return value
-        raise InputError(f"{self.key} must be {self.allowed} (got {json.dumps(value, default=str)})")
+        given = json.dumps(value, default=lambda other: f"{type(other).__name__} {other}")
+        raise InputError(f"{self.key} must be {self.allowed} (got {given})")
 
     def parse(self, text: str) -> Any:
         """Return the value of a command-line word, or raise InputError."""
@@ -122,7 +124,7 @@ class Option:
             return False
         meta = self.meta
         return (
-            abs(value) <= sys.float_info.max
+            abs(value) <= MAX_FLOAT32
             and (meta["low"] is None or value >= meta["low"])
             and (meta["high"] is None or value <= meta["high"])
             and (meta["above"] is None or value > meta["above"])

@@ -80,7 +80,7 @@ def load_mnist(
         splits: which of ``train`` and ``test`` to read; no other is touched.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be read or written.
         RunError: no source could be reached, or its images do not match MNIST's checksums.
     """
     folder = default_folder() if folder is None else _named_folder(folder)
@@ -102,15 +102,20 @@ def load_mnist(
 
 def default_folder() -> Path:
     """Return the default folder of tensorflow-datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    try:
+        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    except RuntimeError as error:
+        raise InputError(f"no folder for the data: {first_line(error)} (set TFDS_DATA_DIR, or data.dir)") from None
 
 
 def _named_folder(folder: str | os.PathLike[str]) -> Path:
     """Return the folder that a user named, or raise InputError where there can be none."""
+    text = OPTIONS["data.dir"].check(os.fspath(folder))
     try:
-        path = Path(OPTIONS["data.dir"].check(os.fspath(folder))).expanduser()
-        path.exists()
-    except (OSError, RuntimeError) as error:  # a name too long, another user's folder, a home of nobody
+        path = Path(text).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, an odd character
         raise InputError(f"data.dir {str(folder)!r} cannot be used: {first_line(error)}") from None
     return path
 
@@ -145,7 +150,11 @@ def _tfds_folder(folder: Path) -> Path:
 def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
     """Read prepared data. Raises FileNotFoundError where there is none, DamagedError where it does not match."""
     for path, read in ((_tfds_folder(folder), _read_tfds), (folder / ARRAYS_FILE, _read_arrays)):
-        if path.exists():
+        try:
+            there = path.exists()
+        except PermissionError as error:
+            raise InputError(f"data.dir must be a folder that can be read (got {folder}: {error.strerror})") from None
+        if there:
             try:
                 return {split: verify(split, read(path, split)) for split in splits}
             except MemoryError:

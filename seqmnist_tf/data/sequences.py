@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +123,7 @@ def load_sequences(
     validation_size: int = 0,
     limit_train: int = 0,
     limit_test: int = 0,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Return sequential MNIST for plain Keras: the same arrays that ``train`` reads with the same values.
 
@@ -155,7 +156,7 @@ def load_sequences(
         "task.validation_size": validation_size,
         "task.limit_train": limit_train,
         "task.limit_test": limit_test,
-        "data.dir": data_dir,
+        "data.dir": None if data_dir is None else os.fspath(data_dir),
     }
     splits = load_splits(validate(with_values(Config(), values)), pixel_order(permutation))
     parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]

@@ -10,6 +10,7 @@ from .command import (
     EXIT_INTERRUPTED,
     Parser,
     interrupt_on_terminate,
+    named_path,
     run_command,
 )
 from .console import note, say, warn
@@ -48,6 +49,7 @@ __all__ = [
     "is_source",
     "is_there",
     "markdown_table",
+    "named_path",
     "note",
     "open_door",
     "package_sources",

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .console import abandon_stdout, flush_stdout, note, prepare_console
@@ -35,6 +36,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def named_path(word: str) -> Path:
+    """Return the path of a word of the command line; a ``type`` for argparse.
+
+    An empty word, which a shell makes of a variable that is not set, would be the working directory: it is refused.
+    """
+    if not word:
+        raise ValueError(word)
+    return Path(word)
 
 
 def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
@@ -67,7 +78,7 @@ def _status_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         return main(argv)
     except SystemExit as ended:  # argparse, after --help
-        return int(ended.code or EXIT_DONE)
+        return ended.code if isinstance(ended.code, int) else EXIT_FAILED if ended.code else EXIT_DONE
 
 
 def interrupt_on_terminate() -> Any:

@@ -64,7 +64,7 @@ def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
         value, was = map(cfg.value_text, values)
         raise InputError(f"{key} is {was} in the run at {run.path} and cannot be changed (got {value})")
     preset = run.environment.get("preset")
-    if args.preset and args.preset != preset:
+    if args.preset is not None and args.preset != preset:
         raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")
 
 

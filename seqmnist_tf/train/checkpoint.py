@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,11 +31,12 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         trained: the compiled model.
 
     Raises:
-        NotResumableError: the checkpoint cannot be read, or does not match the configuration, the history or the batch
-            losses.
+        NotResumableError: the checkpoint cannot be read or is missing, or does not match the configuration, the history
+            or the batch losses.
         RunError: there is no memory.
     """
     if not run.resume_file.exists():
+        _require_no_checkpoint_yet(run)
         return 0
     trained.optimizer.build(trained.trainable_variables)
     try:
@@ -45,7 +48,7 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         raise RunError(f"not enough memory for checkpoint {run.resume_file} (free some, and resume again)") from error
     except Exception as error:
         raise NotResumableError(
-            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (remove it to start over)"
+            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (restore it, or give a new --run-dir)"
         ) from error
     steps = int(trained.optimizer.iterations)
     problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
@@ -78,6 +81,17 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
         )
 
 
+def _require_no_checkpoint_yet(run: RunDirectory) -> None:
+    """Raise NotResumableError where a run without a checkpoint had one: starting over would lose what it trained."""
+    # Killed between the first row of the history and the first checkpoint, a run has one row and perhaps one model.
+    rows = len(run.history())
+    if rows > 1 or run.epoch_file(2).exists():
+        raise NotResumableError(
+            f"{run.path} cannot be resumed: history.jsonl has {rows} epochs, and {run.resume_file} is missing (restore "
+            "it, or give a new --run-dir)"
+        )
+
+
 def order_hash(order: np.ndarray) -> str:
     """Return the SHA-256 of a pixel order int (784,), as text with one index a line."""
     return hashlib.sha256("".join(f"{pixel}\n" for pixel in order).encode()).hexdigest()
@@ -94,10 +108,25 @@ def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
     rows = [row.get("epoch") for row in run.history()]
     if rows[:epochs] != list(range(1, epochs + 1)):
         return [f"history.jsonl must have epochs 1 to {epochs}, where the checkpoint is (got {len(rows)} rows)"]
+    if problems := [problem for row in run.history()[:epochs] for problem in _row_problems(row, config)]:
+        return problems
     logged = run.logged_steps()
     if logged[:steps] != list(range(1, steps + 1)):
         return [f"steps.csv must have steps 1 to {steps:,}, where the checkpoint is (got {len(logged):,} rows)"]
+    run.step_losses()
     return []
+
+
+def _row_problems(row: dict[str, Any], config: Config) -> list[str]:
+    """Return which results of an epoch a row of the history lacks."""
+    needed = ["train_loss", "train_accuracy", "learning_rate", "seconds"]
+    needed += ["test_loss", "test_accuracy"] * config.test.enabled
+    needed += ["val_loss", "val_accuracy"] * bool(config.task.validation_size)
+    return [
+        f"history.jsonl, epoch {row['epoch']}: {key} must be a finite number (got {row.get(key)!r})"
+        for key in needed
+        if not isinstance(row.get(key), int | float) or not math.isfinite(row[key])
+    ]
 
 
 def _weight_problems(run: RunDirectory, stock: keras.Sequential, epoch: int) -> list[str]:

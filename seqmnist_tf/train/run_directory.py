@@ -101,17 +101,21 @@ class RunDirectory:
     def config_id(self) -> str:
         """The id of the run's experiment.
 
-        The id of a pixel order from a file depends on that file. Where it has changed since, the recorded id counts.
+        The id of a pixel order from a file depends on that file, whose hash is recorded. A run of an older version has
+        no such hash: where its file has changed since, the recorded id counts.
         """
-        config = self.config
+        config, order_sha256 = self.config, None
         if config.task.permutation.startswith("file:"):
+            order_sha256 = self.environment.get("permutation_sha256")
+        if config.task.permutation.startswith("file:") and order_sha256 is None:
             try:
                 same = np.array_equal(pixel_order(config.task.permutation), self.pixel_order())
             except InputError:
                 same = False
             if not same:
                 return str(self.environment.get("config_id"))
-        return cfg.config_id(config, self.layer_file.read_bytes() if self.layer_file else None)
+        layer = self.layer_file.read_bytes() if self.layer_file else None
+        return cfg.config_id(config, layer, order_sha256=order_sha256)
 
     @property
     def layer_file(self) -> Path | None:
@@ -154,6 +158,8 @@ class RunDirectory:
             lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise InputError(f"cannot read {self.path / 'history.jsonl'}: {error.strerror}") from None
         rows = []
         for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
@@ -206,6 +212,8 @@ class RunDirectory:
             lines = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[1:]
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise InputError(f"cannot read {self.path / 'steps.csv'}: {error.strerror}") from None
         steps = (line.partition(b",")[0] for line in lines if line.endswith(b"\n"))
         return [int(step) if step.isdigit() else -1 for step in steps]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from ..config import Config, config_id, layer_file, validate
+from ..config import Config, config_id, layer_file, permutation_sha256, validate
 from ..data import load_splits, pixel_order
 from ..lstm import (
     build_model,
@@ -92,6 +92,7 @@ def train(
             config_id=config_id(config, source),
             seed=config.train.seed,
             pixel_order_sha256=order_hash(order),
+            **({"permutation_sha256": hashed} if (hashed := permutation_sha256(config)) else {}),
             wandb_run_id=uuid.uuid4().hex[:8],
             resumed=[],
         )
@@ -160,12 +161,11 @@ def resume(
         for key in ("threads", "kernel", "device", "onednn", "versions"):
             if now[key] != first.get(key):
                 warn(f"{key} was {first.get(key)} and is {now[key]}: the last digits may differ from one whole run's")
-        if now["git"]["commit"] != first.get("git", {}).get("commit"):
-            warn(
-                f"the commit was {first.get('git', {}).get('commit')} and is {now['git']['commit']}: the run cannot be "
-                "published"
-            )
-        record = {**first, "resumed": [*first.get("resumed", []), now]}
+        git, resumed = first.get("git"), first.get("resumed")
+        commit = git.get("commit") if isinstance(git, dict) else None
+        if now["git"]["commit"] != commit:
+            warn(f"the commit was {commit} and is {now['git']['commit']}: the run cannot be published")
+        record = {**first, "resumed": [*(resumed if isinstance(resumed, list) else []), now]}
         splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule, record)

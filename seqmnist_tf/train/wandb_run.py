@@ -267,9 +267,9 @@ def _has_key(server: str) -> bool:
     """Return whether wandb would find a key, in its environment variable or in the netrc file where it stores keys."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")).expanduser()
+    path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc"))
     host = urlsplit(server).netloc
-    with contextlib.suppress(OSError, netrc.NetrcParseError):
-        stored = netrc.netrc(path)
+    with contextlib.suppress(OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: nobody's home
+        stored = netrc.netrc(path.expanduser())
         return any(stored.authenticators(name) is not None for name in (CLOUD if host in CLOUD else (host,)))
     return False

@@ -98,6 +98,8 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
             "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, strong_permuted, sprint, gru, "
             "quickstart)",
         ),
+        ([""], "unknown preset '' (allowed: baseline, adam,"),
+        (["--optimizer.lr", "1e39"], "optimizer.lr must be a number > 0 (got '1e39')"),  # infinite in float32
         (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
         (["--trian.seed", "3"], "unknown key trian.seed (allowed sections: criterion,"),
         (["--frobnicate"], "unknown argument '--frobnicate'"),

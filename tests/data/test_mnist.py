@@ -132,12 +132,33 @@ def test_a_folder_that_cannot_be_written_is_bad_input(source: list[str], tmp_pat
         ("", r'data\.dir must be text or null \(got ""\)'),
         ("~nobody-of-this-name/x", r"data\.dir '~nobody-of-this-name/x' cannot be used: Could not determine home"),
         ("x" * 300, r"data\.dir 'x+' cannot be used: .*name too long"),
+        ("a\0b", r"data\.dir 'a\\x00b' cannot be used: embedded null byte"),
+        ("a\ud800b", r"data\.dir 'a\\ud800b' cannot be used: .*codec can't encode character"),
     ],
 )
 def test_a_folder_that_cannot_be_is_bad_input(folder: str, words: str, source: list[str], in_tmp: Path) -> None:
     with pytest.raises(InputError, match=words):
         load_mnist("pypi", folder)
     assert not list(in_tmp.iterdir())
+
+
+def test_a_default_folder_without_a_home_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(InputError, match=r"no folder for the data: Could not determine home.*set TFDS_DATA_DIR"):
+        load_mnist("pypi")
+
+
+def test_a_folder_that_cannot_be_read_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def deny(path: Path, **words: Any) -> bool:
+        if path.name == mnist.TFDS_VERSION:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path, **words)
+
+    monkeypatch.setattr(Path, "exists", deny)
+    with pytest.raises(InputError, match=r"data.dir must be a folder that can be read \(got .*: Permission denied\)"):
+        load_mnist("pypi", tmp_path)
 
 
 def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(

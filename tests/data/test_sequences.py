@@ -184,6 +184,7 @@ def test_plain_keras_reads_what_train_reads(toy: None) -> None:
         assert split is not None
         np.testing.assert_array_equal(sequences_, split.sequences)
         np.testing.assert_array_equal(labels, split.labels)
+    assert len(data.load_sequences(data_dir=Path("data"))) == 2
     assert len(data.load_sequences()) == 2
 
 

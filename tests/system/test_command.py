@@ -110,3 +110,9 @@ def test_unfinished_folders_of_the_day_before_are_removed(tmp_path: Path) -> Non
         "old",
         "run",
     ]
+
+
+@pytest.mark.parametrize(("code", "status"), [("3", 3), ("None", 0), ("'no'", 1), ("''", 0)])
+def test_the_status_of_a_command_that_exits(code: str, status: int) -> None:
+    done = run(f"import sys; run_command(lambda argv: sys.exit({code}), [])")
+    assert (done.returncode, done.stderr) == (status, b"")

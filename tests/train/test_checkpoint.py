@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
 from tests.toy import SMALL, run_train
@@ -78,14 +79,60 @@ def write(name: str, text: str) -> Callable[[Path, Path], None]:
     return damage
 
 
+def row(key: str, value: object) -> Callable[[Path, Path], None]:
+    """Return damage that changes a number of the first row of the history; None takes it out."""
+
+    def damage(run: Path, other: Path) -> None:
+        rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+        rows[0] = {**rows[0], key: value} if value is not None else {k: v for k, v in rows[0].items() if k != key}
+        (run / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return damage
+
+
+def folder(name: str) -> Callable[[Path, Path], None]:
+    """Return damage that puts a folder in the place of a file."""
+
+    def damage(run: Path, other: Path) -> None:
+        (run / name).unlink()
+        (run / name).mkdir()
+
+    return damage
+
+
+def elsewhere(run: Path, other: Path) -> None:
+    """Put the checkpoints where they cannot be seen, as on a disk that is not mounted."""
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").symlink_to("/no/such/disk")
+
+
 DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "history deleted": (lambda run, other: (run / "history.jsonl").unlink(), "history.jsonl must have epochs 1 to 2"),
     "history cut": (cut("history.jsonl", 1), "history.jsonl must have epochs 1 to 2"),
     "history corrupt": (write("history.jsonl", '{"epoch": 1\n'), "history.jsonl: line 1: "),
     "history of numbers": (write("history.jsonl", "3\n"), "history.jsonl: line 1 is not a JSON object"),
+    "history a folder": (folder("history.jsonl"), "history.jsonl: Is a directory"),
+    "no seconds": (row("seconds", None), "epoch 1: seconds must be a finite number (got None)"),
+    "no learning rate": (row("learning_rate", None), "epoch 1: learning_rate must be a finite number (got None)"),
+    "not a number": (row("train_loss", float("nan")), "epoch 1: train_loss must be a finite number (got nan)"),
+    "accuracy in words": (row("test_accuracy", "0.5"), "epoch 1: test_accuracy must be a finite number (got '0.5')"),
     "steps deleted": (lambda run, other: (run / "steps.csv").unlink(), "steps.csv must have steps 1 to 6"),
     "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
     "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv must have steps 1 to 6"),
+    "steps a folder": (folder("steps.csv"), "steps.csv: Is a directory"),
+    "a loss in words": (
+        lambda run, other: (run / "steps.csv").write_text((run / "steps.csv").read_text().replace("1,", "1,x", 1)),
+        "steps.csv: could not convert",
+    ),
+    "checkpoint deleted": (
+        lambda run, other: (run / "checkpoints" / "resume.keras").unlink(),
+        "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing",
+    ),
+    "checkpoints elsewhere": (elsewhere, "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing"),
+    "history and checkpoint deleted": (
+        lambda run, other: [(run / name).unlink() for name in ("history.jsonl", "checkpoints/resume.keras")],
+        "history.jsonl has 0 epochs, and run/checkpoints/resume.keras is missing",
+    ),
     "epoch file as checkpoint": (put("checkpoints/resume.keras", "checkpoints/epoch-0002.keras"), "checkpoint"),
     "older epoch file": (put("checkpoints/epoch-0002.keras", "checkpoints/epoch-0001.keras"), "have different weights"),
     "checkpoint of another run": (
@@ -127,7 +174,29 @@ def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(
     change(
         "environment.json", lambda document: [document.pop(key) for key in ("seed", "pixel_order_sha256", "resumed")]
     )(in_tmp / "run", in_tmp)
+    change("environment.json", lambda document: document.update(git=None, resumed=None))(in_tmp / "run", in_tmp)
     assert command(train_main, "--run-dir=run", "--resume").status == 0
+
+
+def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
+    command: Callable[..., Result], in_tmp: Path, toy: None
+) -> None:
+    order = "".join(f"{pixel}\n" for pixel in reversed(range(784)))
+    (in_tmp / "order.txt").write_text(order)
+    words = (*WORDS, f"--task.permutation=file:{in_tmp / 'order.txt'}", f"--run-dir={in_tmp / 'run'}")
+    assert run_train(*words, KILL="step:7").returncode < 0
+    began = RunDirectory(in_tmp / "run").config_id
+    shutil.copytree("run", "edited")
+    section("optimizer.lr", 0.5)(in_tmp / "edited", in_tmp)
+    for text in (order + "\n", "0\n", None):
+        if text is None:
+            (in_tmp / "order.txt").unlink()
+        else:
+            (in_tmp / "order.txt").write_text(text)
+        result = command(train_main, "--run-dir=edited", "--resume")
+        assert result.status == 2 and f"it began with config_id {began}" in result.err
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert (RunDirectory(in_tmp / "run").summary or {})["config_id"] == began
 
 
 def test_a_commit_that_changed_between_parts_is_warned_of(

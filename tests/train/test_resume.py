@@ -200,7 +200,7 @@ def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2
     assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
-    assert "(remove it to start over)" in result.err
+    assert "(restore it, or give a new --run-dir)" in result.err
 
 
 def test_resume_auto_starts_and_continues_with_one_command_line(command: Any, in_tmp: Path, toy: None) -> None:
