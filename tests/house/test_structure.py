@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lstm": {"system", "config"},
     "train": {"system", "config", "data", "lstm"},
     "compare": {"system", "config", "data", "lstm", "train"},
-    "tune": {"system", "config", "train"},
+    "tune": {"system", "config", "lstm", "train"},
     "serve": {"system", "config", "data", "train"},
     "benchmark": {"system", "config", "data", "lstm", "serve"},
     "results": {"system", "config", "data", "lstm", "train", "compare", "benchmark"},
