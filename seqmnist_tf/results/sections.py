@@ -35,7 +35,7 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "serving": sections_speed.serving_tables,
     "one_image": sections_speed.one_image_text,
     "seeds": sections_seeds.seeds_text,
-    "trials": sections_trials.trials_table,
+    "trials": sections_trials.trials_text,
     "plateau": sections_seeds.plateau_text,
     "layers": sections_code.layers_text,
     "configuration": sections_config.configuration_table,

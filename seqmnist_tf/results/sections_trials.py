@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
+from ..compare import task_name
 from ..config import PRESETS, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board
+from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import code_of, record_link, replay_text
 from .seed_statistics import percent
@@ -14,8 +18,8 @@ from .seed_statistics import percent
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
-def trials_table(board: Board) -> str:
-    """One row per trial; of those with one pixel order and as many epochs, the best first."""
+def trials_text(board: Board) -> str:
+    """One row per trial; of those with one pixel order and as many epochs, the best first. Then how far they differ."""
     if not board.trials:
         return "No trial is published yet."
     head = [
@@ -29,7 +33,25 @@ def trials_table(board: Board) -> str:
         "configuration",
         "trained anew",
     ]
-    return markdown_table(head, [_trial_row(trial) for trial in sorted(board.trials, key=_place)])
+    table = markdown_table(head, [_trial_row(trial) for trial in sorted(board.trials, key=_place)])
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for trial in sorted(board.trials, key=_place):
+        task = trial.config.task
+        groups.setdefault((task.permutation, task.validation_size), []).append(trial)
+    spreads = [_spread(order, images, trials) for (order, images), trials in groups.items() if len(trials) > 1]
+    return "\n\n".join([table, *spreads])
+
+
+def _spread(order: str, images: int, trials: Sequence[Record]) -> str:
+    """Return how far the trials of one task differ, beside what chance alone does to the best of them."""
+    accuracies = [_accuracy(trial) for trial in trials]
+    best = max(accuracies)
+    error = math.sqrt(best * (1 - best) / images)
+    return wrap_text(
+        f"The {len(trials)} trials on {task_name(order)} lie within {round((best - min(accuracies)) * images):,} of "
+        f"{images:,} images. The standard error of the best one's accuracy is {100 * error:.2f} points, which is "
+        f"{round(error * images):,} images."
+    )
 
 
 def _place(trial: Record) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -65,6 +66,21 @@ def test_a_trial_stands_in_its_table_and_nowhere_else(
     recipe = f"| `strong`, `optimizer.lr 0.02` ([record]({trial.as_posix()})) | 0 | 2 | 20 | **{accuracy:.2f}** |"
     assert recipe in render_section("trials", Board.read(RESULTS))
     assert command(main, "--check").status == 0
+
+
+def test_how_far_trials_differ_beside_their_standard_error(trial: Path) -> None:
+    board = Board.read(RESULTS)
+    (one,) = board.trials
+    assert "lie within" not in render_section("trials", board)
+    scores = [
+        dataclasses.replace(one, summary={**one.summary, "final": {**one.summary["final"], "val_accuracy": accuracy}})
+        for accuracy in (0.75, 0.8, 0.5)
+    ]
+    said = " ".join(render_section("trials", dataclasses.replace(board, trials=scores)).split())
+    assert said.endswith(
+        "The 3 trials on sMNIST lie within 6 of 20 images. The standard error of the best one's accuracy is 8.94 "
+        "points, which is 2 images."  # sqrt(0.8 * 0.2 / 20)
+    )
 
 
 def test_a_trial_is_trained_anew(command: Callable[..., Result], trial: Path) -> None:
