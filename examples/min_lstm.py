@@ -12,10 +12,11 @@ normalised so that they add up to 1, and there is no tanh:
 One such layer reads a sequence of pixels with gates that know one pixel each. So two of them are stacked, as the paper
 stacks them: the gates of the second see the state of the first.
 
-The biases of the gates start as in the chrono initialisation (Tallec, Ollivier: Can recurrent neural networks warp time?
-ICLR 2018), which `strong` gives to the LSTM: b_f = log u and b_i = -log u with u from U(1, 783) for each unit. A unit
-then keeps the share f / (f + i) = u / (u + 1) of its state in each step, and forgets it within about u steps. With biases
-of 0 it would keep one half, and nothing of the digit after 100 blank pixels. This start is not from the minLSTM paper.
+The biases of the gates start as in the chrono initialisation (Tallec, Ollivier: Can recurrent neural networks warp
+time? ICLR 2018), which `strong` gives to the LSTM: b_f = log u and b_i = -log u with u from U(1, 783) for each unit. A
+unit then keeps the share f / (f + i) = u / (u + 1) of its state in each step, and forgets it within about u steps. With
+biases of 0 it would keep one half, and nothing of the digit after 100 blank pixels. This start is not from the minLSTM
+paper.
 """
 
 import keras

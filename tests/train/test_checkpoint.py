@@ -100,6 +100,22 @@ def folder(name: str) -> Callable[[Path, Path], None]:
     return damage
 
 
+def delete(*names: str) -> Callable[[Path, Path], None]:
+    """Return damage that deletes files."""
+
+    def damage(run: Path, other: Path) -> None:
+        for name in names:
+            (run / name).unlink()
+
+    return damage
+
+
+def loss_in_words(run: Path, other: Path) -> None:
+    """Replace the first loss in ``steps.csv`` by a word."""
+    path = run / "steps.csv"
+    path.write_text(path.read_text().replace("1,", "1,x", 1))
+
+
 def elsewhere(run: Path, other: Path) -> None:
     """Put the checkpoints where they cannot be seen, as on a disk that is not mounted."""
     shutil.rmtree(run / "checkpoints")
@@ -107,7 +123,7 @@ def elsewhere(run: Path, other: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
-    "history deleted": (lambda run, other: (run / "history.jsonl").unlink(), "history.jsonl must have epochs 1 to 2"),
+    "history deleted": (delete("history.jsonl"), "history.jsonl must have epochs 1 to 2"),
     "history cut": (cut("history.jsonl", 1), "history.jsonl must have epochs 1 to 2"),
     "history corrupt": (write("history.jsonl", '{"epoch": 1\n'), "history.jsonl: line 1: "),
     "history of numbers": (write("history.jsonl", "3\n"), "history.jsonl: line 1 is not a JSON object"),
@@ -116,21 +132,18 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "no learning rate": (row("learning_rate", None), "epoch 1: learning_rate must be a finite number (got None)"),
     "not a number": (row("train_loss", float("nan")), "epoch 1: train_loss must be a finite number (got nan)"),
     "accuracy in words": (row("test_accuracy", "0.5"), "epoch 1: test_accuracy must be a finite number (got '0.5')"),
-    "steps deleted": (lambda run, other: (run / "steps.csv").unlink(), "steps.csv must have steps 1 to 6"),
+    "steps deleted": (delete("steps.csv"), "steps.csv must have steps 1 to 6"),
     "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
     "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv must have steps 1 to 6"),
     "steps a folder": (folder("steps.csv"), "steps.csv: Is a directory"),
-    "a loss in words": (
-        lambda run, other: (run / "steps.csv").write_text((run / "steps.csv").read_text().replace("1,", "1,x", 1)),
-        "steps.csv: could not convert",
-    ),
+    "a loss in words": (loss_in_words, "steps.csv: could not convert"),
     "checkpoint deleted": (
-        lambda run, other: (run / "checkpoints" / "resume.keras").unlink(),
+        delete("checkpoints/resume.keras"),
         "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing",
     ),
     "checkpoints elsewhere": (elsewhere, "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing"),
     "history and checkpoint deleted": (
-        lambda run, other: [(run / name).unlink() for name in ("history.jsonl", "checkpoints/resume.keras")],
+        delete("history.jsonl", "checkpoints/resume.keras"),
         "history.jsonl has 0 epochs, and run/checkpoints/resume.keras is missing",
     ),
     "epoch file as checkpoint": (put("checkpoints/resume.keras", "checkpoints/epoch-0002.keras"), "checkpoint"),
