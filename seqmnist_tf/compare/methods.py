@@ -236,13 +236,9 @@ def _optimizer_parts(config: Config) -> list[str]:
     opt, default = config.optimizer, Config().optimizer
     parts = []
     if opt.name == "RMSProp":
-        parts.append(f"rho {opt.rho:g}")
+        parts += [f"rho {opt.rho:g}", f"epsilon {opt.epsilon:g} {opt.epsilon_placement} the root"]
     if opt.name == "Adam":
-        parts.append(f"betas {opt.beta_1:g} and {opt.beta_2:g}")
-    if opt.name == "RMSProp":
-        parts.append(f"epsilon {opt.epsilon:g} {opt.epsilon_placement} the root")
-    if opt.name == "Adam":
-        parts.append(f"epsilon {opt.epsilon:g}")
+        parts += [f"betas {opt.beta_1:g} and {opt.beta_2:g}", f"epsilon {opt.epsilon:g}"]
     if opt.momentum:
         parts.append(f"momentum {opt.momentum:g}")
     if opt.bias_rate != default.bias_rate:

@@ -11,7 +11,7 @@ from .board import HEADLINE, LIKE_THE_ORIGINAL, Board, original_accuracy
 from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import epoch_range
-from .seed_statistics import Statistics, percent
+from .seed_statistics import Statistics, percent, range_text
 
 COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
 
@@ -59,10 +59,7 @@ def _spread(name: str, records: Sequence[Record]) -> str:
 def _points(text: str, of_seeds: Sequence[float | None]) -> str:
     """Return a text with the range over the seeds in points, or nothing where no seed has the number."""
     numbers = [number for number in of_seeds if number is not None]
-    if not numbers:
-        return ""
-    least, most = percent(min(numbers)), percent(max(numbers))
-    return text.format(least if least == most else f"{least} to {most}")
+    return text.format(range_text(numbers, percent)) if numbers else ""
 
 
 def _collapse(record: Record) -> str:

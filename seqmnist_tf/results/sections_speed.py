@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from ..benchmark import serving_report, training_report
@@ -12,7 +11,7 @@ from .board import Board, original_accuracy
 from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import epoch_range, training_machine
-from .seed_statistics import percent
+from .seed_statistics import percent, range_text
 
 
 def cost_table(board: Board) -> str:
@@ -51,16 +50,9 @@ def targets_table(board: Board) -> str:
             epochs = [record.epochs_to(target) for record in records]
             minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
             ends = sum(record.accuracy >= target for record in records)
-            row += [epoch_range(epochs), _number_range(minutes), f"{ends} of {len(records)}"]
+            row += [epoch_range(epochs), range_text(minutes, "{:.0f}".format), f"{ends} of {len(records)}"]
         rows.append(row)
     return markdown_table(head, rows)
-
-
-def _number_range(numbers: Sequence[float]) -> str:
-    if not numbers:
-        return ""
-    least, most = f"{min(numbers):.0f}", f"{max(numbers):.0f}"
-    return least if least == most else f"{least} to {most}"
 
 
 def speed_tables(board: Board) -> str:

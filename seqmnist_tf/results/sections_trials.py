@@ -33,12 +33,13 @@ def trials_text(board: Board) -> str:
         "configuration",
         "trained anew",
     ]
-    table = markdown_table(head, [_trial_row(trial) for trial in sorted(board.trials, key=_place)])
+    trials = sorted(board.trials, key=_place)
+    table = markdown_table(head, [_trial_row(trial) for trial in trials])
     groups: dict[tuple[str, int], list[Record]] = {}
-    for trial in sorted(board.trials, key=_place):
+    for trial in trials:
         task = trial.config.task
         groups.setdefault((task.permutation, task.validation_size), []).append(trial)
-    spreads = [_spread(order, images, trials) for (order, images), trials in groups.items() if len(trials) > 1]
+    spreads = [_spread(order, images, same) for (order, images), same in groups.items() if len(same) > 1]
     return "\n\n".join([table, *spreads])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..compare import t_interval
@@ -55,6 +55,14 @@ class Statistics:
     def percent(self) -> str:
         """Return mean and standard deviation in percent, such as ``99.10 ± 0.03``."""
         return percent(self.mean) + (f" ± {percent(self.deviation)}" if self.deviation is not None else "")
+
+
+def range_text(numbers: Sequence[float], form: Callable[[float], str]) -> str:
+    """Return the lowest and the highest of some numbers, one number where they read alike, nothing of none."""
+    if not numbers:
+        return ""
+    least, most = form(min(numbers)), form(max(numbers))
+    return least if least == most else f"{least} to {most}"
 
 
 def percent(share: float) -> str:

@@ -105,10 +105,10 @@ def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
             f"the checkpoint has {steps:,} optimizer steps, which is not 1 to {config.train.n_epochs} epochs of "
             f"{config.steps_per_epoch:,} steps"
         ]
-    rows = [row.get("epoch") for row in run.history()]
-    if rows[:epochs] != list(range(1, epochs + 1)):
+    rows = run.history()
+    if [row.get("epoch") for row in rows[:epochs]] != list(range(1, epochs + 1)):
         return [f"history.jsonl must have epochs 1 to {epochs}, where the checkpoint is (got {len(rows)} rows)"]
-    if problems := [problem for row in run.history()[:epochs] for problem in _row_problems(row, config)]:
+    if problems := [problem for row in rows[:epochs] for problem in _row_problems(row, config)]:
         return problems
     logged = run.logged_steps()
     if logged[:steps] != list(range(1, steps + 1)):

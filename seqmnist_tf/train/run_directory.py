@@ -106,16 +106,19 @@ class RunDirectory:
         """
         config, order_sha256 = self.config, None
         if config.task.permutation.startswith("file:"):
-            order_sha256 = self.environment.get("permutation_sha256")
-        if config.task.permutation.startswith("file:") and order_sha256 is None:
-            try:
-                same = np.array_equal(pixel_order(config.task.permutation), self.pixel_order())
-            except InputError:
-                same = False
-            if not same:
-                return str(self.environment.get("config_id"))
+            record = self.environment
+            order_sha256 = record.get("permutation_sha256")
+            if order_sha256 is None and not self._reads_the_order_of(config.task.permutation):
+                return str(record.get("config_id"))
         layer = self.layer_file.read_bytes() if self.layer_file else None
         return cfg.config_id(config, layer, order_sha256=order_sha256)
+
+    def _reads_the_order_of(self, permutation: str) -> bool:
+        """Return whether a pixel order can be read and is the run's."""
+        try:
+            return np.array_equal(pixel_order(permutation), self.pixel_order())
+        except InputError:
+            return False
 
     @property
     def layer_file(self) -> Path | None:

@@ -87,12 +87,13 @@ def train(
         announce_model(config, model)
         splits = load_splits(config, order)
         record = describe_environment(command, config.train.threads, kernel.name)
+        order_file_sha256 = permutation_sha256(config)
         record.update(
             preset=preset,
-            config_id=config_id(config, source),
+            config_id=config_id(config, source, order_sha256=order_file_sha256),
             seed=config.train.seed,
             pixel_order_sha256=order_hash(order),
-            **({"permutation_sha256": hashed} if (hashed := permutation_sha256(config)) else {}),
+            **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
             wandb_run_id=uuid.uuid4().hex[:8],
             resumed=[],
         )
