@@ -60,11 +60,13 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar.clear()
         say("  ".join(parts))
         if accuracy < AT_CHANCE:
-            say(f"warning: still near chance ({accuracy:.1%}){self._explain_plateau()}")
+            say(f"warning: still near chance ({accuracy:.1%}){self._explain(row['train_accuracy'])}")
         if self.bar is not None:
             self.bar.refresh()
 
-    def _explain_plateau(self) -> str:
+    def _explain(self, train_accuracy: float) -> str:
+        if self.config.optimizer.ema_momentum is not None and train_accuracy >= AT_CHANCE:
+            return f"; the averaged weights lag behind the trained ones ({train_accuracy:.1%})"
         if self.explained:
             return ""
         self.explained = True

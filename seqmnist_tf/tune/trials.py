@@ -69,10 +69,14 @@ def run_job(
 
 
 def stop_at_chance(n_epochs: int) -> StopRule:
-    """Return the rule that stops a run of ``n_epochs`` which has been at chance for half of its epochs."""
+    """Return the rule that stops a run of ``n_epochs`` which is at chance after half of its epochs.
+
+    Averaged weights (``optimizer.ema_momentum``) can be at chance long after the trained ones have left it, so both the
+    training and the held-out images have to be at chance.
+    """
 
     def rule(history: list[dict[str, Any]]) -> str | None:
-        at_chance = history[-1]["val_accuracy"] < AT_CHANCE
+        at_chance = max(history[-1]["val_accuracy"], history[-1]["train_accuracy"]) < AT_CHANCE
         if at_chance and len(history) < n_epochs <= 2 * len(history):
             return f"at chance after {len(history)} of {n_epochs} epochs"
         return None

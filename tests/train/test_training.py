@@ -190,6 +190,15 @@ def test_the_plateau_is_told(command: Call, in_tmp: Path, toy: None) -> None:
     assert second == share
 
 
+def test_averaged_weights_that_lag_are_not_called_a_plateau(command: Call, in_tmp: Path, toy: None) -> None:
+    words = ["--model.forget-bias=chrono", "--optimizer.name=Adam", "--optimizer.lr=0.01", "--train.batch-size=10"]
+    averaged = [*words, "--optimizer.ema-momentum=0.99999", "--train.n-epochs=3", "--run-dir=run"]
+    result = command(train_main, *SMALL, *averaged)
+    row = RunDirectory(in_tmp / "run").history()[-1]
+    assert row["test_accuracy"] < AT_CHANCE <= row["train_accuracy"]
+    assert f"the averaged weights lag behind the trained ones ({row['train_accuracy']:.1%})" in result.out
+
+
 @pytest.mark.parametrize("words", [["--optimizer.lr=1e38", "--optimizer.grad-clip-value=null", "--optimizer.name=SGD"]])
 def test_a_loss_that_is_not_finite_stops_the_run(words: list[str], command: Call, in_tmp: Path, toy: None) -> None:
     result = command(train_main, *SMALL, *words, "--train.n-epochs=3", "--run-dir=run")

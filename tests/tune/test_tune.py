@@ -164,6 +164,15 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     assert "2 trials (0 completed, 1 stopped, 1 diverged)" in (folder / "report.md").read_text()
 
 
+def test_a_trial_is_at_chance_on_training_and_held_out_images() -> None:
+    rule = trials.stop_at_chance(4)
+    row = {"train_accuracy": 0.11, "val_accuracy": 0.1}
+    averaged = {"train_accuracy": 0.58, "val_accuracy": 0.16}  # averaged weights lag behind the trained ones
+    assert rule([row]) is None
+    assert rule([row, row]) == "at chance after 2 of 4 epochs"
+    assert rule([row, averaged]) is None
+
+
 def stopped_search(command: Callable[..., Result], folder: Path, space_file: Path) -> tuple[SearchFolder, list[str]]:
     """Run a search of one trial, which is stopped at chance; return its folder, and the arguments that resume it."""
     document = {"optimizer.lr": {"choices": [1e-9]}}
