@@ -79,7 +79,6 @@ def main(argv: list[str]) -> int:
     require_cluster_options(options.workers, options.address)
     seeds = None if options.seeds is None else parse_seeds(options.seeds)
     parse_arms(words, overrides, allow_code=options.allow_code)
-    system.interrupt_on_terminate()
     system.start_tensorflow()
     from .comparing import compare  # late, so that --help and bad input do not wait for TensorFlow
 

@@ -9,7 +9,6 @@ from .command import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Parser,
-    interrupt_on_terminate,
     named_path,
     run_command,
 )
@@ -45,7 +44,6 @@ __all__ = [
     "git_state",
     "hash_sources",
     "host_answers",
-    "interrupt_on_terminate",
     "is_source",
     "is_there",
     "markdown_table",

@@ -51,12 +51,15 @@ def named_path(word: str) -> Path:
 def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
     """Call ``main`` with the command line, then exit with the status that it returns or that its exception stands for.
 
+    SIGTERM ends a command in the same way as Ctrl-C, so that nothing half-written stays.
+
     Example::
 
         if __name__ == "__main__":
             run_command(main)
     """
     prepare_console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = _status_of(main, list(sys.argv[1:] if argv is None else argv))
         flush_stdout()
@@ -79,15 +82,6 @@ def _status_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
         return main(argv)
     except SystemExit as ended:  # argparse, after --help
         return ended.code if isinstance(ended.code, int) else EXIT_FAILED if ended.code else EXIT_DONE
-
-
-def interrupt_on_terminate() -> Any:
-    """Let SIGTERM end a command in the same way as Ctrl-C; return the handler that it had before."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    return signal.signal(signal.SIGTERM, interrupt)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

@@ -36,7 +36,6 @@ def main(argv: list[str]) -> int:
         data.pixel_order(config.task.permutation)
         say(cfg.config_to_json(config))
         return system.EXIT_DONE
-    system.interrupt_on_terminate()
     command = shlex.join([*TRAIN_COMMAND, *argv])
     if not resuming:
         path = path or _default_run_dir(args.preset or "baseline", config.train.seed)

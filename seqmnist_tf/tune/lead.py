@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 
-from ..system import RunError, interrupt_on_terminate, note
+from ..system import RunError, note
 from ..train import require_trainable as require_trainable
 from .chief import Chief
 from .folder import SearchFolder
@@ -82,8 +81,7 @@ def search_as_chief(search: SearchFolder, max_trials: int, patience: float, orac
 
 
 def _run_chief(chief: Chief, workers: Sequence[str]) -> None:
-    """Run a chief and its own workers to the end; SIGTERM interrupts them."""
-    previous = interrupt_on_terminate()
+    """Run a chief and its own workers to the end."""
     try:
         if chief.workers:
             for name in workers:
@@ -95,7 +93,6 @@ def _run_chief(chief: Chief, workers: Sequence[str]) -> None:
         if chief.workers:
             chief.workers.stop()
         chief.close()
-        signal.signal(signal.SIGTERM, previous)
 
 
 def search_as_worker(search: SearchFolder, jobs: ChiefJobs, threads: int, command: str) -> None:

@@ -53,6 +53,12 @@ def test_a_full_disk_behind_stdout_is_an_error(unbuffered: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
 
 
+def test_a_terminated_command_ends_as_an_interrupted_one() -> None:
+    code = "import os, signal; run_command(lambda argv: os.kill(os.getpid(), signal.SIGTERM), [])"
+    done = run(code)
+    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
 def test_a_folder_that_appears_at_once_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with folder_atomically(tmp_path / "new"):
