@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
     parser.add_argument(
         "--export-dir",
-        type=system.named_path,
+        type=Path,
         metavar="DIR",
         default=DEFAULT_FOLDER,
         help=f"folder of the versions; the new version is the highest plus 1 (default: {DEFAULT_FOLDER})",

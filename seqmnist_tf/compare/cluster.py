@@ -1,4 +1,4 @@
-"""Training of the runs of a comparison on Ray: several at a time on this machine, or on a cluster. Imports ray alone.
+"""Training of the runs of a comparison on Ray, which no other module imports: several at a time, or on a cluster.
 
 Each run is a Ray task in a process of its own. A task whose node or process dies is started again, on another node
 where there is one, and resumes the run directory: at most one epoch is lost.

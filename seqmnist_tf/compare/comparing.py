@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from ..config import OPTIONS, Config
-from ..lstm import choose_kernel, module_code, with_layer
+from ..lstm import LayerFactory, choose_kernel, module_code, with_layer
 from ..system import InputError, start_tensorflow
 from ..train import Predictions, RunDirectory
 from .agreement import require_one_task
@@ -31,11 +30,9 @@ from .progress import ComparisonProgress
 from .report import write_report
 from .seeds import DEFAULT_SEEDS, parse_seeds
 
-LayerOfUnits = Callable[[int], keras.Layer]
-
 
 def compare(
-    arms: Sequence[str | os.PathLike[str] | Config | LayerOfUnits],
+    arms: Sequence[str | os.PathLike[str] | Config | LayerFactory],
     *,
     seeds: str | Iterable[int] | None = None,
     directory: str | os.PathLike[str] | None = None,

@@ -11,10 +11,9 @@ from typing import Any
 import filelock
 
 from ..system import InputError, is_there, note, unwritable, write_atomically
-from ..train import lock_folder
+from ..train import LAYER_FILE, lock_folder
 
 ARMS_FILE = "arms.json"
-LAYER_COPY = "layer.py"
 LOGS = "logs"
 
 
@@ -39,7 +38,7 @@ class ComparisonFolder:
 
     def layer_path(self, arm: str) -> Path:
         """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""
-        return self.path / arm / LAYER_COPY
+        return self.path / arm / LAYER_FILE
 
     def log_path(self, name: str) -> Path:
         """Return the file of what a run or Ray prints."""

@@ -44,11 +44,6 @@ class Outcome:
     machine: str
     commit: str
 
-    @property
-    def accuracy(self) -> float:
-        """correct / total."""
-        return self.correct / self.total
-
 
 def read_outcome(run: RunDirectory) -> Outcome:
     """Return the results of a run.

@@ -13,9 +13,9 @@ from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
 from ..lstm import build_model, match_units, recurrent_weights, try_layer
 from ..system import InputError
-from ..train import RunDirectory
+from ..train import RunDirectory, train_command
 from .arms import Arm
-from .command_line import nearest_preset, resume_command, train_command
+from .command_line import nearest_preset, shortest_command
 from .folder import ComparisonFolder
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
@@ -71,12 +71,12 @@ class PlannedRun:
     @property
     def command(self) -> str:
         """The command of ``seqmnist_tf.train`` for its record."""
-        return train_command(self.config, self.run_dir)
+        return shortest_command(self.config, self.run_dir)
 
     @property
     def resume_command(self) -> str:
         """The command that resumes it, for its record."""
-        return resume_command(self.run_dir)
+        return train_command(run_dir=self.run_dir, resume="required")
 
     @property
     def run(self) -> RunDirectory:

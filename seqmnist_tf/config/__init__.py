@@ -4,7 +4,6 @@ Standard library only.
 """
 
 from .flags import Arguments, add_config_arguments, parse_arguments, unknown_word
-from .option import Option
 from .presets import PRESETS, Preset, preset
 from .sections import (
     NOISY_PARTS,
@@ -61,7 +60,6 @@ __all__ = [
     "Data",
     "Model",
     "Optimizer",
-    "Option",
     "Preset",
     "Task",
     "Train",

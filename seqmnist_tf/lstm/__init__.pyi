@@ -3,10 +3,10 @@ from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
 from .kernel import try_layer as try_layer
 from .layer import LSTM as LSTM
-from .layer import lstm_states as lstm_states
 from .layer import lstms_for_kernel as lstms_for_kernel
 from .layer import on_kernel as on_kernel
 from .layers import LayerError as LayerError
+from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
 from .layers import match_units as match_units
@@ -16,8 +16,6 @@ from .measured import MeasuredSequential as MeasuredSequential
 from .measured import recurrent_weights as recurrent_weights
 from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
-from .model import initial_bias as initial_bias
-from .optimizer import TorchRMSprop as TorchRMSprop
 from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate

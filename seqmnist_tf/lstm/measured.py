@@ -43,7 +43,7 @@ class MeasuredSequential(keras.Sequential):
         """Return a measured Sequential over the layers of ``model``, its LSTMs computed by ``kernel``.
 
         Args:
-            model: stock layers, which own the weights.
+            model: the layers, on Keras alone, that own the weights.
             kernel: computes the LSTM.
             threads: CPU threads of the native kernel; 0 is all cores.
         """

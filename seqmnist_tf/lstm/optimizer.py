@@ -118,7 +118,7 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     """Return a compiled model that trains the layers of ``model`` as the configuration says.
 
     Args:
-        model: stock layers, which own the weights.
+        model: the layers, on Keras alone, that own the weights.
         config: optimizer, noise, seed and threads are used.
         kernel: computes the LSTM.
     """

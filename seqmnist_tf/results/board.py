@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import NUM_TEST
-from ..system import InputError
+from ..system import InputError, read_json_object
 from .records import Record, all_trials, read_records
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
@@ -49,7 +48,7 @@ class Board:
             InputError: a file is missing or cannot be read.
         """
         names = ("literature", "benchmark", "serving")
-        literature, speed, serving = (_read_json(folder / f"{name}.json") for name in names)
+        literature, speed, serving = (read_json_object(folder / f"{name}.json") for name in names)
         return cls(read_records(folder), literature, speed, serving, all_trials(folder))
 
 
@@ -77,10 +76,3 @@ def original_accuracy(literature: dict[str, Any]) -> tuple[int, int, float]:
     divisor = original["batches"] * original["batch_size"]
     correct = round(original["printed_accuracy_percent"] / 100 * divisor)
     return correct, divisor, correct / NUM_TEST
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None

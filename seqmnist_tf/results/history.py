@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,11 @@ MAX_FLIPS = 3  # digits between two logits so near that stock Keras and the kern
 LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the records differ by 2.2e-6 at most
 
 
-def parse_losses(steps: bytes) -> list[tuple[int, float]]:
-    """Return step and loss of each row of ``steps.csv``.
-
-    Raises:
-        ValueError, KeyError, TypeError: it has another format.
-    """
-    return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(io.StringIO(steps.decode("ascii")))]
-
-
-def history_problems(config: Config, history: list[dict[str, Any]], steps: bytes) -> list[str]:
-    """Return whether ``history.jsonl`` contradicts the configuration or ``steps.csv``."""
+def history_problems(config: Config, history: list[dict[str, Any]], losses: list[tuple[int, float]]) -> list[str]:
+    """Return whether ``history.jsonl`` contradicts the configuration or the step and loss of each batch."""
     epochs, per_epoch = config.train.n_epochs, config.steps_per_epoch
     if [row["epoch"] for row in history] != list(range(1, epochs + 1)):
         return [f"history.jsonl must have epochs 1 to {epochs} (got {len(history)} rows)"]
-    losses = parse_losses(steps)
     if [step for step, _ in losses] != list(range(1, epochs * per_epoch + 1)):
         return [f"steps.csv must have steps 1 to {epochs * per_epoch} (got {len(losses)} rows)"]
     if bad := [step for step, loss in losses if not 0 <= loss < math.inf]:

@@ -11,7 +11,7 @@ from ..system import InputError
 from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 from .layout import COPIED_FILES
 from .train_command import public_command, public_config
-from .wellformed import read_json_object
+from .wellformed import read_strict_object
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
@@ -28,12 +28,13 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         if (run.path / name).is_file():
             files[name] = (run.path / name).read_bytes()
     steps = run.path / "steps.csv"
-    files[PACKED_STEPS_FILE] = gzip.compress(steps.read_bytes() if steps.is_file() else b"", mtime=0)
-    config = read_json_object(run.path / "config.json")
+    if steps.is_file():
+        files[PACKED_STEPS_FILE] = gzip.compress(steps.read_bytes(), mtime=0)
+    config = read_strict_object(run.path / "config.json")
     if (published := public_config(config)) != config:
         files["config.json"] = _json(published)
     if "environment.json" in files:
-        environment = read_json_object(run.path / "environment.json")
+        environment = read_strict_object(run.path / "environment.json")
         if (published := _public_environment(environment)) != environment:
             files["environment.json"] = _json(published)
     return files

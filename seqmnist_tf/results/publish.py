@@ -8,7 +8,6 @@ from pathlib import Path
 from ..config import is_trial
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
-from .history import parse_losses
 from .layout import REPLAYS_FILE, choose_name
 from .model_check import ModelCheck, evaluation_problems, validation_problems, weights_digest
 from .public_files import public_files
@@ -92,7 +91,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
-    losses = [loss for _, loss in parse_losses(record.step_losses())]
+    losses = [loss for _, loss in record.run.steps()]
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():

@@ -13,7 +13,7 @@ from ..config import NUM_TEST, PRESETS, Config
 from ..train import LAYER_FILE, RunDirectory
 from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, is_hidden, record_name
 from .replays import read_replays
-from .wellformed import read_json_object, read_json_rows
+from .wellformed import read_json_rows, read_strict_object
 
 RESULTS_FOLDER = Path("results")
 
@@ -46,7 +46,7 @@ class Record:
             InputError: a file is missing or cannot be read.
         """
         run = RunDirectory.open(path)
-        documents = {name: read_json_object(path / f"{name}.json") for name in ("config", "environment", "summary")}
+        documents = {name: read_strict_object(path / f"{name}.json") for name in ("config", "environment", "summary")}
         return cls(
             record_name(path),
             run,
@@ -111,14 +111,6 @@ class Record:
         So the pauses of a run, which lengthen a few of its epochs, do not count.
         """
         return epoch * statistics.median(row["seconds"] for row in self.history) / 60
-
-    def step_losses(self) -> bytes:
-        """Return the uncompressed content of ``steps.csv.gz``: the loss of every batch.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
-        return self.run.steps_csv()
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:

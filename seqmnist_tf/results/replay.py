@@ -99,19 +99,20 @@ class LossComparison(keras.callbacks.Callback):
 
 
 class TrainingData:
-    """The training split of each pixel order and scaling, read once."""
+    """The training split that was read last: records with the same pixel order and scaling share it."""
 
     def __init__(self) -> None:
-        self._splits: dict[tuple[Any, ...], Split] = {}
+        self._key: tuple[Any, ...] | None = None
+        self._split: Split | None = None
 
     def read(self, config: Config) -> Split:
         """Return the training split of a configuration; the test set is not read."""
         task = config.task
         key = (task.permutation, task.normalization, task.validation_size, task.limit_train)
-        if key not in self._splits:
+        if self._split is None or key != self._key:
             apart = replace(config, data=Data(), test=replace(config.test, enabled=False))
-            self._splits = {key: load_splits(apart, pixel_order(task.permutation)).train}
-        return self._splits[key]
+            self._key, self._split = key, load_splits(apart, pixel_order(task.permutation)).train
+        return self._split
 
 
 def replay_run(

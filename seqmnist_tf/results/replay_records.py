@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..system import InputError, note, say
-from .history import parse_losses
 from .layout import REPLAYS_FILE
 from .records import Record, all_records, all_trials
 from .replay import REPLAYED_BATCHES, Replay, TrainingData, replay_run, same_weights
@@ -33,7 +32,7 @@ def replay_records(
     """
     problems, data = [], TrainingData()
     for record in _selected(folder, names):
-        losses = [loss for _, loss in parse_losses(record.step_losses())]
+        losses = [loss for _, loss in record.run.steps()]
         number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
         note(f"{record.run.path}: training {number:,} batches anew")
         replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)

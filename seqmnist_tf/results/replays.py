@@ -10,7 +10,7 @@ from typing import Any
 
 from ..system import InputError
 from .layout import REPLAYS_FILE
-from .wellformed import read_json_object, text_problems
+from .wellformed import read_strict_object, text_problems
 
 SCHEMA = 1  # of records; records of version 0.1.0 have none
 REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.3e-7 in the first 20 batches
@@ -36,7 +36,7 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
     path = folder / REPLAYS_FILE
     if not path.exists():
         return []
-    document = read_json_object(path)
+    document = read_strict_object(path)
     if document.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
     entries = document.get("replayed")

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import filelock
 
-from ..system import InputError, RunError, folder_atomically, write_atomically
+from ..system import InputError, RunError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
 from .layout import RECORD_FOLDERS, REPLAYS_FILE, TRIAL_FOLDERS, TRIALS
 from .manifest import MANIFEST_FILE, file_hash, read_manifest, write_manifest
 
 WRITER_SECONDS = 120.0
-UNFINISHED = ".new-"  # how write_atomically and folder_atomically name what they write
 
 
 @contextlib.contextmanager
@@ -97,14 +96,14 @@ def _remove_unfinished(folder: Path) -> None:
 
     The lock is held, so nobody is writing them.
     """
-    for place in (".", "*", RECORD_FOLDERS, f"{TRIALS}/*", TRIAL_FOLDERS):
-        for path in folder.glob(f"{place}/{UNFINISHED}*"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    for place in (*folder.glob("*/"), *folder.glob(f"{TRIALS}/*/")):
+        for path in unfinished_folders(place):
+            shutil.rmtree(path, ignore_errors=True)
+    unfinished_file(folder / MANIFEST_FILE).unlink(missing_ok=True)
     listed = read_manifest(folder)
     for record in (RECORD_FOLDERS, TRIAL_FOLDERS):
+        for place in folder.glob(record):
+            unfinished_file(place / REPLAYS_FILE).unlink(missing_ok=True)
         for path in folder.glob(f"{record}/{REPLAYS_FILE}"):
             if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
                 path.unlink()

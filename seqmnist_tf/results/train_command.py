@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..config import Arguments, Config, contradictions, flatten, value_text
+from ..config import Arguments, Config, contradictions, flatten
 from ..system import InputError
-from ..train import TRAIN_COMMAND, parse_train_arguments
+from ..train import TRAIN_COMMAND, parse_train_arguments, train_command
 
 PLACES = ("data.dir",)  # keys that name a folder of the machine
 
@@ -91,15 +91,16 @@ def public_command(command: str) -> str:
         if option == "--config" and not Path(value).is_file():
             raise InputError(f"its command names a file that is not there (--config {value})")
     args = parse_command(command)
-    published = [*TRAIN_COMMAND, *([args.preset] if args.preset else [])]
-    for key, value in args.given.items():
-        if key not in PLACES:
-            published += [f"--{key}", value_text(public_layer(value) if key == "model.layer" else value)]
-    if args.options.run_dir is not None:
-        published += ["--run-dir", public_path(str(args.options.run_dir))]
-    if args.options.resume:
-        published += ["--resume", *(["auto"] if args.options.resume == "auto" else [])]
-    return shlex.join(published)
+    values = {key: value for key, value in args.given.items() if key not in PLACES}
+    if "model.layer" in values:
+        values["model.layer"] = public_layer(values["model.layer"])
+    run_dir = args.options.run_dir
+    return train_command(
+        args.preset,
+        values,
+        run_dir=None if run_dir is None else public_path(str(run_dir)),
+        resume=args.options.resume,
+    )
 
 
 def public_config(values: dict[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from .replays import read_replays
 from .wellformed import (
     environment_problems,
     layer_problems,
-    read_json_object,
     read_json_rows,
+    read_strict_object,
     text_problems,
 )
 
@@ -154,12 +154,12 @@ def _format_problems(path: Path) -> list[str]:
     """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
     problems = []
     for name in ("config.json", "environment.json", "summary.json"):
-        problems += text_problems(name, read_json_object(path / name))
+        problems += text_problems(name, read_strict_object(path / name))
     read_json_rows(path / "history.jsonl")
     read_replays(path)
     return [
         *problems,
-        *environment_problems(read_json_object(path / "environment.json")),
+        *environment_problems(read_strict_object(path / "environment.json")),
         *layer_problems(path / LAYER_FILE),
     ]
 
@@ -167,11 +167,11 @@ def _format_problems(path: Path) -> list[str]:
 def _content_problems(path: Path, root: Path) -> list[str]:
     """Return where the files of a record contradict each other, or the clone."""
     record = Record.read(path)
-    steps, experiment = record.step_losses(), record.run.config_id
+    experiment = record.run.config_id
     return [
         *_place_problems(path, record.config, experiment),
         *origin_problems(record.run, record.environment, record.summary, root),
-        *history_problems(record.config, record.history, steps),
+        *history_problems(record.config, record.history, record.run.steps()),
         *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
         *prediction_problems(path, record.summary["final"]["test_correct"]),
         *(

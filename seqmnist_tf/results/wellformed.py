@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..config import unique_keys
 from ..system import InputError
 
 MAX_BYTES = 200_000_000  # of one file
@@ -37,8 +38,8 @@ SHOWN_TYPES: dict[str, type | tuple[type, ...]] = {
 SHOWN_TEXTS = {"machine": "processor", "versions": "seqmnist_tf"}  # entries of two of them
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file."""
+def read_strict_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, which has no key twice and no NaN."""
     document = _parse(path, _read_text(path))
     if not isinstance(document, dict):
         raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
@@ -112,7 +113,7 @@ def _read_text(path: Path) -> str:
 
 def _parse(path: Path, text: str) -> Any:
     try:
-        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_doubles)
+        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique_keys)
         _require_finite(document)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
@@ -122,13 +123,6 @@ def _parse(path: Path, text: str) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is given twice")
-    return values
 
 
 def _require_finite(document: Any) -> None:

@@ -1,4 +1,4 @@
-"""All limits of the local server and of the client: sizes, rows, times, connections.
+"""Limits of the local server and of the client: sizes, rows, times, connections. Those of pictures are in ``picture``.
 
 ``export/config/batching.config`` gives TF Serving the same number of rows; a test compares the two.
 """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError
+from ..system import InputError, read_json_object
 
 MODEL_NAME = "seqmnist"
 DEFAULT_FOLDER = Path("export", MODEL_NAME)
@@ -52,11 +51,4 @@ def read_description(version: Path) -> dict[str, Any]:
     Raises:
         InputError: the description is missing or damaged.
     """
-    path = version / EXTRA_ASSETS / DESCRIPTION_FILE
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
-    if not isinstance(document, dict):
-        raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
-    return document
+    return read_json_object(version / EXTRA_ASSETS / DESCRIPTION_FILE)

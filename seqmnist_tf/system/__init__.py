@@ -4,19 +4,26 @@ Imports the standard library and lazy_loader; TensorFlow is imported by :func:`s
 """
 
 from .command import (
-    EXIT_BAD_INPUT,
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Parser,
-    named_path,
     run_command,
 )
 from .console import note, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import BusyError, InputError, RunError, first_line
-from .files import folder_atomically, is_there, replace_atomically, unfinished_folders, unwritable, write_atomically
+from .files import (
+    folder_atomically,
+    is_there,
+    read_json_object,
+    replace_atomically,
+    unfinished_file,
+    unfinished_folders,
+    unwritable,
+    write_atomically,
+)
 from .git import ask_git
 from .hosts import PROBE_SECONDS, host_answers
 from .markdown import escape_markdown, markdown_table
@@ -24,7 +31,6 @@ from .runtime import available_cores, start_tensorflow
 from .sources import hash_sources, is_source, package_sources
 
 __all__ = [
-    "EXIT_BAD_INPUT",
     "EXIT_DONE",
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
@@ -47,15 +53,16 @@ __all__ = [
     "is_source",
     "is_there",
     "markdown_table",
-    "named_path",
     "note",
     "open_door",
     "package_sources",
     "package_versions",
+    "read_json_object",
     "replace_atomically",
     "run_command",
     "say",
     "start_tensorflow",
+    "unfinished_file",
     "unfinished_folders",
     "unwritable",
     "utc_now",

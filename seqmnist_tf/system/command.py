@@ -25,27 +25,18 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises InputError where argparse would print its usage and exit.
 
-    Dashes and underscores are the same in the names of its options.
+    Dashes and underscores are the same in the names of its options. A path must not be empty.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        self.register("type", Path, _path)
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         return super().parse_known_args(_canonical(args), namespace)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
-
-
-def named_path(word: str) -> Path:
-    """Return the path of a word of the command line; a ``type`` for argparse.
-
-    An empty word, which a shell makes of a variable that is not set, would be the working directory: it is refused.
-    """
-    if not word:
-        raise ValueError(word)
-    return Path(word)
 
 
 def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
@@ -66,10 +57,6 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout went away (`... | head`); Python would complain once more while closing it.
-        sys.stderr.close()
-        status = EXIT_FAILED
     except (InputError, RunError, OSError) as error:
         note(f"error: {' '.join(str(error).split())}")
         abandon_stdout()
@@ -82,6 +69,13 @@ def _status_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
         return main(argv)
     except SystemExit as ended:  # argparse, after --help
         return ended.code if isinstance(ended.code, int) else EXIT_FAILED if ended.code else EXIT_DONE
+
+
+def _path(word: str) -> Path:
+    """Return the path of a word; an empty one, as a shell makes of a variable that is not set, would be this folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("must be a path (got '')")
+    return Path(word)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -28,6 +30,21 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise InputError(f"cannot look at {path}: {error.strerror}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file.
+
+    Raises:
+        InputError: it is missing, cannot be read, or is another JSON value.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
+    return document
 
 
 def unwritable(path: Path) -> str | None:
@@ -53,13 +70,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     replace_atomically(path, write)
 
 
+def unfinished_file(path: Path) -> Path:
+    """Return where :func:`replace_atomically` writes what will be the file at ``path``."""
+    return path.with_name(f".new-{path.name}")
+
+
 def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
 
     Raises:
         OSError: the disk is full or refuses; ``path`` is as it was.
     """
-    new = path.with_name(f".new-{path.name}")
+    new = unfinished_file(path)
     try:
         write(new)
         with open(new, "rb+") as file:

@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = open_door(
         "lock_folder",
         "parse_train_arguments",
         "summarize",
-        "to_line",
+        "train_command",
     ),
 )
 call_room(__name__, "train")

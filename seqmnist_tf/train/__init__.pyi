@@ -2,6 +2,7 @@ from .callbacks import StopRule as StopRule
 from .checkpoint import NotResumableError as NotResumableError
 from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments
+from .command_line import train_command as train_command
 from .figures import new_figure as new_figure
 from .figures import write_figure as write_figure
 from .metrics import AT_CHANCE as AT_CHANCE
@@ -20,7 +21,6 @@ from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
 from .run_directory import lock_folder as lock_folder
-from .run_directory import to_line as to_line
 from .summary import summarize as summarize
 from .training import require_trainable as require_trainable
 from .training import resume as resume

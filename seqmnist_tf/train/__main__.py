@@ -13,7 +13,7 @@ from typing import Any
 from .. import config as cfg
 from .. import data, system
 from ..system import InputError, is_there, say
-from .command_line import TRAIN_COMMAND, parse_train_arguments
+from .command_line import TRAIN_COMMAND, parse_train_arguments, train_command
 from .run_directory import RunDirectory
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
@@ -81,7 +81,7 @@ def _report(summary: dict[str, Any], path: Path, data_dir: str | None) -> None:
     final = summary["final"]
     say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
     if summary["status"] == "interrupted":
-        say(f"resume it:     python -m seqmnist_tf.train --run-dir {shlex.quote(str(path))} --resume")
+        say(f"resume it:     {train_command(run_dir=path, resume='required')}")
         return
     if final and final["test_total"]:
         say(

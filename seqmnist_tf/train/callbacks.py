@@ -123,7 +123,7 @@ class RunCallbacks:
         run: the run directory.
         config: its configuration.
         splits: its data.
-        stock: the model with stock layers, which checkpoints save.
+        stock: the model that is saved, on Keras alone.
         rule: stops the run early; None for never.
         trackers: makes the callbacks that copy the rows of the epoch log elsewhere.
     """

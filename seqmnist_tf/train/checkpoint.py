@@ -27,7 +27,7 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
     Args:
         run: the run directory.
         config: its configuration.
-        stock: the model with stock layers, which ``trained`` shares.
+        stock: the model that is saved, on Keras alone; ``trained`` shares its weights.
         trained: the compiled model.
 
     Raises:
@@ -110,10 +110,12 @@ def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
         return [f"history.jsonl must have epochs 1 to {epochs}, where the checkpoint is (got {len(rows)} rows)"]
     if problems := [problem for row in rows[:epochs] for problem in _row_problems(row, config)]:
         return problems
-    logged = run.logged_steps()
+    try:
+        logged = [step for step, _ in run.steps()]
+    except InputError as error:
+        return [str(error)]
     if logged[:steps] != list(range(1, steps + 1)):
         return [f"steps.csv must have steps 1 to {steps:,}, where the checkpoint is (got {len(logged):,} rows)"]
-    run.step_losses()
     return []
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..config import Arguments, add_config_arguments, parse_arguments
+from ..config import Arguments, add_config_arguments, parse_arguments, value_text
 from ..system import Parser
 
 TRAIN_COMMAND = ("python", "-m", "seqmnist_tf.train")  # how a recorded command line begins
@@ -31,6 +34,33 @@ def parse_train_arguments(argv: Sequence[str]) -> Arguments:
     )
     add_config_arguments(parser)
     return parse_arguments(parser, _with_resume_values(argv))
+
+
+def train_command(
+    preset: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: str | None = None,
+) -> str:
+    """Return a command line of ``seqmnist_tf.train``, quoted for a shell.
+
+    Args:
+        preset: its name.
+        values: of keys, such as ``{"train.seed": 1}``.
+        run_dir: the run directory.
+        resume: None, ``required`` or ``auto``.
+
+    Example:
+        >>> train_command("adam", {"train.n_epochs": 3}, run_dir="runs/a b")
+        "python -m seqmnist_tf.train adam --train.n-epochs 3 --run-dir 'runs/a b'"
+    """
+    words = [*TRAIN_COMMAND, *([preset] if preset else [])]
+    for key, value in (values or {}).items():
+        words += [f"--{key.replace('_', '-')}", value_text(value)]
+    words += [] if run_dir is None else ["--run-dir", os.fspath(run_dir)]
+    words += [] if resume is None else ["--resume", *(["auto"] if resume == "auto" else [])]
+    return shlex.join(words)
 
 
 def _with_resume_values(argv: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from ..lstm import Kernel, MeasuredSequential, make_trainable
 from ..system import RunError, first_line, replace_atomically, warn
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import restore
+from .command_line import train_command
 from .metrics import evaluate_model, load_final_model
 from .page import write_overview, write_predictions
 from .run_directory import RunDirectory
@@ -118,9 +119,10 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
     except KeyboardInterrupt:
         return Ending("interrupted")
     except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        hint = f"--run-dir {run.path} --resume starts over"
+        command = train_command(run_dir=run.path, resume="required")
+        hint = f"{command} starts over"
         if run.resume_file.exists():
-            hint = f"the last checkpoint is intact, --run-dir {run.path} --resume continues from it"
+            hint = f"the last checkpoint is intact; {command} continues from it"
         raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from .. import config as cfg
 from ..config import Config
-from ..data import pixel_order, read_pixel_order
-from ..system import BusyError, InputError, folder_atomically, is_there, unwritable, write_atomically
+from ..data import read_pixel_order
+from ..system import BusyError, InputError, folder_atomically, is_there, read_json_object, unwritable, write_atomically
 
 LAYER_FILE, PREDICTIONS_FILE, PACKED_STEPS_FILE = "layer.py", "predictions.csv", "steps.csv.gz"
 MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 losses are 1.5 MB
@@ -95,30 +95,23 @@ class RunDirectory:
     @property
     def environment(self) -> dict[str, Any]:
         """The content of ``environment.json``."""
-        return self._read_object("environment.json")
+        return read_json_object(self.path / "environment.json")
 
     @property
     def config_id(self) -> str:
         """The id of the run's experiment.
 
-        The id of a pixel order from a file depends on that file, whose hash is recorded. A run of an older version has
-        no such hash: where its file has changed since, the recorded id counts.
+        The id of a pixel order from a file depends on that file, whose hash is recorded; a run of an older version has
+        no such hash, and its recorded id counts. The file itself is not opened: it may be a stranger's path.
         """
         config, order_sha256 = self.config, None
         if config.task.permutation.startswith("file:"):
             record = self.environment
             order_sha256 = record.get("permutation_sha256")
-            if order_sha256 is None and not self._reads_the_order_of(config.task.permutation):
+            if order_sha256 is None:
                 return str(record.get("config_id"))
         layer = self.layer_file.read_bytes() if self.layer_file else None
         return cfg.config_id(config, layer, order_sha256=order_sha256)
-
-    def _reads_the_order_of(self, permutation: str) -> bool:
-        """Return whether a pixel order can be read and is the run's."""
-        try:
-            return np.array_equal(pixel_order(permutation), self.pixel_order())
-        except InputError:
-            return False
 
     @property
     def layer_file(self) -> Path | None:
@@ -126,7 +119,12 @@ class RunDirectory:
         return self.path / LAYER_FILE if (self.path / LAYER_FILE).is_file() else None
 
     def require_code_allowed(self, allow_code: bool) -> None:
-        """Raise InputError where the run's layer is code of its own and ``allow_code`` is false."""
+        """Raise InputError where the layer is code of the run's own and ``allow_code`` is false.
+
+        Raise it too where ``layer.py`` is missing: the file at the path of a stranger's configuration would be run.
+        """
+        if cfg.layer_file(self.config) and not self.layer_file:
+            raise InputError(f"{self.path} has no {LAYER_FILE}, and its layer is from a file (restore it)")
         if not allow_code and not cfg.has_stock_layer(self.config):
             raise InputError(
                 f"{self.path} has a layer of its own ({self.config.model.layer}): reading its model would run that "
@@ -136,7 +134,7 @@ class RunDirectory:
     @property
     def summary(self) -> dict[str, Any] | None:
         """The content of ``summary.json``; None while the run is trained, and after it was killed."""
-        return self._read_object("summary.json") if (self.path / "summary.json").exists() else None
+        return read_json_object(self.path / "summary.json") if (self.path / "summary.json").exists() else None
 
     @property
     def resume_file(self) -> Path:
@@ -175,18 +173,24 @@ class RunDirectory:
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
         return rows
 
-    def step_losses(self) -> list[float]:
-        """Return the loss of each batch, from :meth:`steps_csv`; an empty list where there is no such file.
+    def steps(self) -> list[tuple[int, float]]:
+        """Return step and loss of each batch, from :meth:`steps_csv`, without a last row that a kill cut off.
 
         Raises:
-            InputError: the file cannot be read.
+            InputError: the file cannot be read, or has another format.
         """
-        if not self._steps_file.exists():
-            return []
+        header, *lines = self.steps_csv().splitlines(keepends=True) or [b""]
+        if header.rstrip() != b"step,loss":
+            raise InputError(f"cannot read {self._steps_file}: its first line must be step,loss")
+        rows = (line.partition(b",") for line in lines if line.endswith(b"\n"))
         try:
-            return [float(line.partition(",")[2]) for line in self.steps_csv().decode("ascii").splitlines()[1:]]
+            return [(int(step), float(loss)) for step, _, loss in rows]
         except ValueError as error:
             raise InputError(f"cannot read {self._steps_file}: {error}") from None
+
+    def step_losses(self) -> list[float]:
+        """Return the loss of each batch, as :meth:`steps`; an empty list where there is no such file."""
+        return [loss for _, loss in self.steps()] if self._steps_file.exists() else []
 
     def steps_csv(self) -> bytes:
         """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place.
@@ -199,26 +203,15 @@ class RunDirectory:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                 content = file.read(MAX_STEPS_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
+            raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
         if len(content) > MAX_STEPS_BYTES:
             raise InputError(f"cannot read {path}: it holds more than {MAX_STEPS_BYTES:,} bytes")
         return content
 
     @property
     def _steps_file(self) -> Path:
-        path = self.path / "steps.csv"
-        return path if path.exists() else self.path / PACKED_STEPS_FILE
-
-    def logged_steps(self) -> list[int]:
-        """Return the step of each whole row of ``steps.csv``; a row that cannot be read counts as step -1."""
-        try:
-            lines = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[1:]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"cannot read {self.path / 'steps.csv'}: {error.strerror}") from None
-        steps = (line.partition(b",")[0] for line in lines if line.endswith(b"\n"))
-        return [int(step) if step.isdigit() else -1 for step in steps]
+        packed = self.path / PACKED_STEPS_FILE
+        return packed if packed.exists() else self.path / "steps.csv"
 
     def truncate(self, epochs: int, steps: int) -> None:
         """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
@@ -241,17 +234,6 @@ class RunDirectory:
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document of the run directory."""
         write_atomically(self.path / name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
-
-    def _read_object(self, name: str) -> dict[str, Any]:
-        """Return the JSON object of a file, or raise InputError where it cannot be read."""
-        path = self.path / name
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        if not isinstance(document, dict):
-            raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
-        return document
 
     def require_model(self) -> Path:
         """Return the path of ``model.keras``, or raise InputError where the run has none."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from ..config import Config, config_id, layer_file, permutation_sha256, validate
 from ..data import load_splits, pixel_order
 from ..lstm import (
+    LayerFactory,
     build_model,
     check_layer,
     choose_kernel,
@@ -41,7 +39,7 @@ def train(
     preset: str | None = None,
     command: str = "",
     stop_rule: StopRule | None = None,
-    layer: Callable[[int], keras.Layer] | None = None,
+    layer: LayerFactory | None = None,
     layer_path: Path | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, note, unwritable, write_atomically
+from ..system import InputError, note, read_json_object, unwritable, write_atomically
 from ..train import RunDirectory
 from .space import Dimension, apply_values, values_in
 
@@ -184,10 +184,9 @@ def same_experiment(a: Config, b: Config) -> bool:
 def read_object(path: Path) -> dict[str, Any] | None:
     """Return the JSON object of a file; None where it is missing, damaged, or just being written."""
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(path)
+    except InputError:
         return None
-    return document if isinstance(document, dict) else None
 
 
 def outcome(run: RunDirectory) -> tuple[str, float] | None:

@@ -17,7 +17,7 @@ from .progress import WATCH_SECONDS
 
 COMMAND = [sys.executable, "-m", "seqmnist_tf.tune"]
 RESTARTS = 5  # of workers in a row, while no job ends
-END_SECONDS = 5.0
+END_SECONDS, STOP_SECONDS = 5.0, 60.0
 PARENT = "SEQMNIST_TUNE_PARENT"  # environment variable of a worker: the process that started it
 
 
@@ -73,11 +73,11 @@ class LocalWorkers:
         if process := self.running.get(name):
             process.kill()
 
-    def wait(self) -> None:
-        """Wait a moment for workers that know of the search's end."""
+    def wait(self, seconds: float = END_SECONDS) -> None:
+        """Wait a moment, for each at most ``seconds``, for workers that know of the search's end."""
         for process in self.running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(END_SECONDS)
+                process.wait(seconds)
 
     def stop(self) -> None:
         """End all workers."""
@@ -85,7 +85,9 @@ class LocalWorkers:
             process.terminate()
             if hasattr(signal, "SIGCONT"):  # or a process that was stopped would not end
                 process.send_signal(signal.SIGCONT)
+        self.wait(STOP_SECONDS)
         for process in self.running.values():
+            process.kill()  # what still runs, such as a long call of TensorFlow; its trial can be resumed
             process.wait()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from .. import config as cfg
 from ..system import RunError, say, write_atomically
+from ..train import train_command
 from .folder import SearchFolder, best_config, best_of, read_trials
 from .repeats import repeat_score, repeat_seeds
 from .report import draw_search, search_report
@@ -24,4 +26,4 @@ def finish_search(search: SearchFolder) -> None:
     text = search_report(search, rows, [score for score in scores if score is not None])
     write_atomically(search.path / "report.md", text.encode())
     say(text)
-    say(f"train it: python -m seqmnist_tf.train --config {search.path / 'best.json'}")
+    say(f"train it: {train_command()} --config {shlex.quote(str(search.path / 'best.json'))}")

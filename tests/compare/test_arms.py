@@ -12,7 +12,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.arms import parse_arms
-from seqmnist_tf.compare.command_line import resume_command, train_command
+from seqmnist_tf.compare.command_line import shortest_command
 from seqmnist_tf.compare.options import default_directory, require_cluster_options
 from seqmnist_tf.compare.rows import escape_latex
 from seqmnist_tf.system import InputError, Parser
@@ -141,7 +141,7 @@ COMMANDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", COMMANDS, ids=lambda values: ",".join(values))
 def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, Any]) -> None:
     config = cfg.validate(cfg.with_values(cfg.preset("baseline"), {"train.seed": 3, **values}))
-    words = shlex.split(train_command(config, Path("runs/a b")))
+    words = shlex.split(shortest_command(config, Path("runs/a b")))
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
     parser = Parser(prog="train")
     parser.add_argument("--run-dir", type=Path)
@@ -154,8 +154,7 @@ def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, A
 @pytest.mark.parametrize("name", cfg.PRESETS)
 def test_the_command_of_a_preset_is_short(name: str) -> None:
     config = cfg.with_values(cfg.preset(name), {"train.seed": 2})
-    assert train_command(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
-    assert resume_command(Path("r")) == "python -m seqmnist_tf.train --run-dir r --resume"
+    assert shortest_command(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
 
 
 @pytest.mark.parametrize(

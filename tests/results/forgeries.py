@@ -218,7 +218,7 @@ HISTORY = [
     Forgery(
         "infinite", "history.jsonl", replace('"test_loss": [0-9.]+', '"test_loss": 1e999'), "numbers must be finite"
     ),
-    Forgery("twice", "history.jsonl", replace('"epoch": 1', '"epoch": 1, "epoch": 1'), "a key is given twice"),
+    Forgery("twice", "history.jsonl", replace('"epoch": 1', '"epoch": 1, "epoch": 1'), "key 'epoch' is given twice"),
     Forgery(
         "huge", "history.jsonl", replace('"seconds": [0-9.]+', '"seconds": 1' + "0" * 400), "seconds of epoch 1|format"
     ),
@@ -228,7 +228,7 @@ HISTORY = [
         "not finite", "steps.csv", replace(r"\n3,.*\n", "\n3,nan\n"), "loss of step 3 in steps.csv is not a finite"
     ),
     Forgery("negative", "steps.csv", replace(r"\n3,.*\n", "\n3,-2.5\n"), "loss of step 3 in steps.csv is not a finite"),
-    Forgery("missing", "steps.csv", Path.unlink, "must have steps 1 to 6", checked=False),
+    Forgery("missing", "steps.csv", Path.unlink, "steps.csv.gz is missing", checked=False),
     # Nothing but training it anew finds this one.
     Forgery("first loss", "steps.csv", first_loss, "trained anew, batch 1 has loss", checked=False),
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare.command_line import resume_command, train_command
+from seqmnist_tf.compare.command_line import shortest_command
 from seqmnist_tf.results import clone as git_clone
 from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
@@ -24,7 +24,7 @@ from seqmnist_tf.results.train_command import (
 )
 from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, RunError, hash_sources
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, train_command
 from tests.results.conftest import Repository, git
 from tests.results.files import change_json, content
 
@@ -238,9 +238,9 @@ def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) ->
 )
 def test_the_command_of_a_comparisons_run_gives_its_configuration(values: dict[str, object]) -> None:
     config = cfg.with_values(cfg.Config(), values)
-    command = train_command(config, Path("out/strong/seed3"))
+    command = shortest_command(config, Path("out/strong/seed3"))
     preset = parse_command(command).preset
-    again = {"command": resume_command(Path("out/strong/seed3")), "preset": preset}
+    again = {"command": train_command(run_dir="out/strong/seed3", resume="required"), "preset": preset}
     environment = {"command": command, "preset": preset, "resumed": [again]}
     assert command_problems(config, environment) == []
     if values:

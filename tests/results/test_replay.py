@@ -14,7 +14,6 @@ from seqmnist_tf.lstm import native
 from seqmnist_tf.results import replay
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.history import parse_losses
 from seqmnist_tf.results.manifest import manifest_problems
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.records import Record
@@ -32,7 +31,7 @@ SEED1 = Path("results/strong/seed1")
 @pytest.fixture
 def losses(published: Path) -> list[float]:
     """The recorded losses of seed 1."""
-    return [loss for _, loss in parse_losses(Record.read(SEED1).step_losses())]
+    return Record.read(SEED1).run.step_losses()
 
 
 def replayed(losses: list[float], full: bool = False) -> replay.Replay:
@@ -65,17 +64,15 @@ def test_a_replay_is_of_the_first_batches_and_a_full_one_of_all(
         assert (result.parted, result.batches, int(result.entry()["batches"])) == (None, batches, batches)
 
 
+def forge_the_fifth_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = RunDirectory.steps_csv
+    monkeypatch.setattr(RunDirectory, "steps_csv", lambda run: re.sub(rb"(?m)^5,.*$", b"5,2.25", honest(run)))
+
+
 def test_where_a_record_parts_is_said(
     command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Record.step_losses
-
-    def forged(record: Record) -> bytes:
-        rows = honest(record).decode().splitlines()
-        rows[5] = "5,2.25"
-        return "\n".join(rows).encode()
-
-    monkeypatch.setattr(Record, "step_losses", forged)
+    forge_the_fifth_loss(monkeypatch)
     answer = command(main, "--replay", "full", "strong/seed1")
     assert answer.status == 1
     assert "results/strong/seed1: parts at batch 5, in epoch 2, on " in answer.out
@@ -120,9 +117,8 @@ def test_another_processor_may_differ_in_the_last_digits(
 def test_after_the_first_batches_another_processor_may_part(
     command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Record.step_losses
     monkeypatch.setattr(replay, "REPLAYED_BATCHES", 4)
-    monkeypatch.setattr(Record, "step_losses", lambda record: re.sub(rb"(?m)^5,.*$", b"5,2.25", honest(record)))
+    forge_the_fifth_loss(monkeypatch)
     processor = {"processor": "EPYC (family 1, model 1)"}
     monkeypatch.setattr(replay, "describe_machine", lambda: processor)
     change_json(SEED1 / "environment.json", lambda d: d.update(machine=processor))

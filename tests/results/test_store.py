@@ -47,17 +47,27 @@ def test_another_writer_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_was_left_unfinished_is_ignored_and_removed(published: Path) -> None:
     before = content(published)
-    new = [".new-a/seed0", "strong/.new-seed3-x", ".new-x/plots", "trials/.new-b/seed0", "trials/b/.new-seed0-x"]
-    for name in [f"results/{place}" for place in new]:
-        (published / name).mkdir(parents=True)
-        (published / name / "config.json").write_text("{}")
-    (published / "results" / "strong" / "seed0" / ".new-record.json").write_text("x")
+    for name in ("strong/.new-seed3-abcd1234.part", "trials/b/.new-seed0-abcd1234.part"):
+        (published / "results" / name).mkdir(parents=True)
+        (published / "results" / name / "config.json").write_text("{}")
+    for name in ("strong/seed0/.new-record.json", ".new-SHA256SUMS"):
+        (published / "results" / name).write_text("x")
     assert manifest_problems(Path("results")) == []
     assert [record.seed for record in read_records(Path("results"))["strong"]] == [0, 1]
     with store.locked(Path("results")):
         pass
     assert content(published) == before | {"results/.lock": b""}
     assert not [path for path in published.rglob(".new-*") if path.exists()]
+
+
+def test_what_only_looks_unfinished_stays(tmp_path: Path) -> None:
+    mine = [tmp_path / name for name in (".new-ideas/a.txt", "strong/.new-ideas/a.txt", "strong/.new-notes.md")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    with store.locked(tmp_path):
+        pass
+    assert all(path.read_text() == "mine" for path in mine)
 
 
 def test_a_record_that_was_renamed_and_not_listed_is_published_by_the_same_command(

@@ -281,7 +281,7 @@ def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path) -> 
     for words, message in (
         (["nowhere"], "no run at nowhere"),
         (["run", "--export-dir", "file"], "cannot write to file: "),
-        (["run", "--export-dir", ""], "argument --export-dir: invalid named_path value: ''"),
+        (["run", "--export-dir", ""], "argument --export-dir: must be a path (got '')"),
         (["run", "--export-dir", "file/deeper"], "cannot write to file/deeper: "),
         (["run", "--nonsense"], "unrecognized arguments: --nonsense"),
         ([], "the following arguments are required: RUN_DIR"),

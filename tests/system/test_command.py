@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.system import folder_atomically
+from seqmnist_tf.system import InputError, Parser, folder_atomically
 from tests.toy import ROOT, SMALL
 
 PROGRAM = "from seqmnist_tf.system import run_command, say, note, warn\n"
@@ -51,6 +51,14 @@ def test_a_full_disk_behind_stdout_is_an_error(unbuffered: str) -> None:
     code = "run_command(lambda argv: (say('x'), 0)[1], [])"
     done = run(code, ">/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
+
+
+def test_an_empty_path_is_not_the_working_directory() -> None:
+    parser = Parser(prog="p")
+    parser.add_argument("--dir", type=Path)
+    assert parser.parse_args(["--dir", "a"]).dir == Path("a")
+    with pytest.raises(InputError, match=r"argument --dir: must be a path \(got ''\)"):
+        parser.parse_args(["--dir", ""])
 
 
 def test_a_terminated_command_ends_as_an_interrupted_one() -> None:

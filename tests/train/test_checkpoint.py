@@ -132,9 +132,10 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "no learning rate": (row("learning_rate", None), "epoch 1: learning_rate must be a finite number (got None)"),
     "not a number": (row("train_loss", float("nan")), "epoch 1: train_loss must be a finite number (got nan)"),
     "accuracy in words": (row("test_accuracy", "0.5"), "epoch 1: test_accuracy must be a finite number (got '0.5')"),
-    "steps deleted": (delete("steps.csv"), "steps.csv must have steps 1 to 6"),
+    "steps deleted": (delete("steps.csv"), "steps.csv: No such file or directory"),
     "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
-    "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv must have steps 1 to 6"),
+    "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv: invalid literal"),
+    "steps of another format": (write("steps.csv", "loss,step\n1,1\n"), "steps.csv: its first line must be step,loss"),
     "steps a folder": (folder("steps.csv"), "steps.csv: Is a directory"),
     "a loss in words": (loss_in_words, "steps.csv: could not convert"),
     "checkpoint deleted": (
@@ -210,6 +211,9 @@ def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
         assert result.status == 2 and f"it began with config_id {began}" in result.err
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert (RunDirectory(in_tmp / "run").summary or {})["config_id"] == began
+    change("environment.json", lambda document: document.pop("permutation_sha256"))(in_tmp / "run", in_tmp)
+    (in_tmp / "order.txt").mkdir()
+    assert RunDirectory(in_tmp / "run").config_id == began  # of an older version, whose file need not be there
 
 
 def test_a_commit_that_changed_between_parts_is_warned_of(

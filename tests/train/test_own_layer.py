@@ -178,6 +178,18 @@ def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, comma
     assert (in_tmp / "HARMED").exists()
 
 
+def test_the_path_of_a_strangers_layer_is_not_run_in_the_place_of_its_copy(
+    own: RunDirectory, command: Call, in_tmp: Path
+) -> None:
+    (own.path / "layer.py").unlink()
+    (in_tmp / "own.py").write_text(HOSTILE + GOOD)
+    result = command(evaluate_main, "run", "--allow-code")
+    assert (
+        result.status == 2 and result.err == "error: run has no layer.py, and its layer is from a file (restore it)\n"
+    )
+    assert not (in_tmp / "HARMED").exists()
+
+
 def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
     assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
     harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115

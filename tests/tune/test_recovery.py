@@ -64,6 +64,7 @@ FILES = (
     "trials/4/environment.json",
     "trials/4/history.jsonl",
     "trials/4/pixel_order.txt",
+    "trials/4/steps.csv",
     "trials/4/summary.json",
     "oracle/*.json",
     "oracle/trial_*/trial.json",

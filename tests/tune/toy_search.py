@@ -86,7 +86,8 @@ def _run_epochs(run: RunDirectory, config: Config, rule: StopRule | None) -> dic
         status = "completed"
         for epoch in range(len(run.history()) + 1, config.train.n_epochs + 1):
             time.sleep(EPOCH_SECONDS)
-            run.append_history({"epoch": epoch, "val_accuracy": toy_score(config, epoch), "val_loss": 1.0})
+            score = toy_score(config, epoch)
+            run.append_history({"epoch": epoch, "train_accuracy": score, "val_accuracy": score, "val_loss": 1.0})
             if rule and (reason := rule(run.history())):
                 status = "stopped"
                 break
