@@ -10,6 +10,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 SOURCES = Path("seqmnist_tf/lstm/cpp")
 SYSTEMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))  # that the kernel's sources are for
@@ -38,6 +39,14 @@ def extensions() -> list[Extension]:
 
 class BuildLibrary(build_ext):
     """The kernel is a plain library, which ctypes loads: its file has one name for all Pythons."""
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except CompileError:
+            print("compiling again without AMX, which assemblers of binutils before 2.36 do not know")
+            ext.define_macros.append(("LSTM_NO_AMX", "1"))
+            super().build_extension(ext)
 
     def get_ext_filename(self, fullname: str) -> str:
         return os.path.join(*fullname.split(".")) + ".so"

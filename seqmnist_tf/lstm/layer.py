@@ -24,6 +24,7 @@ SUPPORTED = {
     "go_backwards": False,
     "stateful": False,
 }
+ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
 
 @keras.saving.register_keras_serializable(package="seqmnist_tf")
@@ -42,12 +43,13 @@ class LSTM(keras.layers.LSTM):
     (Hochreiter & Schmidhuber 1997; the forget gate: Gers, Schmidhuber & Cummins 2000).
 
     Args:
-        threads: CPU threads, at least 0; 0 is all cores. The result does not depend on it, to the last bit.
-        precision: ``float32``, or ``tf32`` for faster products of lower precision in training: ``train.precision``.
+        threads: CPU threads, 0 to 1,024; 0 is all cores. The result does not depend on it, to the last bit.
+        precision: ``float32``, or ``tf32`` for products of lower precision in training (``train.precision``), which are
+            faster on CPUs without AMX.
         args, kwargs: as ``keras.layers.LSTM``.
 
     Raises:
-        ValueError: another precision.
+        ValueError: another precision, or another number of threads.
 
     Example::
 
@@ -58,6 +60,8 @@ class LSTM(keras.layers.LSTM):
         super().__init__(*args, **kwargs)
         if precision not in native.PRECISIONS:
             raise ValueError(f"precision must be 'float32' or 'tf32' (got {precision!r})")
+        if not isinstance(threads, int) or not 0 <= threads <= native.MAX_THREADS:
+            raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
         self.threads = threads
         self.precision = precision
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
@@ -146,6 +150,9 @@ def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
     for key, value in SUPPORTED.items():
         if config[key] != value:
             return f"{key} is {config[key]!r}, not {value!r}"
+    for key, function in ACTIVATIONS.items():
+        if getattr(layer.cell, key) is not function:  # one's own ``tanh`` has the same name in the configuration
+            return f"{key} is not Keras's {function.__name__}"
     for dtype in (layer.variable_dtype, layer.compute_dtype):
         if dtype != "float32":
             return f"dtype is {dtype}, not float32"
@@ -174,7 +181,7 @@ def why_not_native(precision: str = "float32") -> str | None:
     """Return why the native kernel cannot be used in this process, or None."""
     if keras.backend.backend() != "tensorflow":
         return f"Keras runs on {keras.backend.backend()}"
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return "there is a GPU, on which stock Keras uses cuDNN"
     try:
         native.instruction_set()
@@ -223,7 +230,7 @@ def lstm_states(
         NotImplementedError: a gradient of a gradient is taken.
         tf.errors.ResourceExhaustedError: out of memory while the operation runs.
     """
-    threads = threads or available_cores()
+    threads = threads or min(available_cores(), native.MAX_THREADS)
     follows_layers = record.should_record_backprop([sequences])  # a tape will ask for the gradient of the sequences too
 
     def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ LOWER = "vnni"  # the one in lower precision, whose number comes next
 PRECISIONS = ("float32", "tf32")
 UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
+MAX_LENGTH = 2**31 - 1  # of an axis: the library counts in 32 bits
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
 ALIGNMENT = 64
 NO_MEMORY = 1
@@ -223,6 +224,8 @@ def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, 
             "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,) "
             f"(got {[sequences.shape, *shapes]})"
         )
+    if max(*sequences.shape, 4 * units) > MAX_LENGTH:
+        raise ValueError(f"no axis may be longer than {MAX_LENGTH:,} (got {[sequences.shape, *shapes]})")
     return (*sequences.shape, units)
 
 
@@ -267,15 +270,26 @@ def _take(floats: int) -> np.ndarray:
     memory = _reuse(size)
     if memory is None:
         try:
-            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = _map(size)
         except (OSError, OverflowError, ValueError) as error:
-            raise MemoryError(f"no {size / 1e9:.1f} GB for the LSTM's states: {error}") from None
+            raise MemoryError(f"no {size / 1e6:,.0f} MB for the LSTM's states: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a hint, which Linux without huge pages refuses
                 memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
     weakref.finalize(array, _give_back, memory)
     return array
+
+
+def _map(size: int) -> mmap.mmap:
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    try:
+        return mmap.mmap(-1, size, flags=flags)
+    except OSError:
+        if not _free:
+            raise
+    _free.clear()  # of other sizes, and perhaps as large as what is asked for
+    return mmap.mmap(-1, size, flags=flags)
 
 
 def _give_back(memory: mmap.mmap) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -222,7 +225,7 @@ for attempt in (lambda: states(keep=True), lambda: native.forward(x[:1], large, 
         print(error)
 states()
 """)
-    assert "GB for the LSTM's states" in out
+    assert "MB for the LSTM's states" in out
     assert "forward pass found no memory" in out
 
 
@@ -482,6 +485,11 @@ def from_a_state(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
     return lstm(x, initial_state=[tf.ones((x.shape[0], lstm.units)), -tf.ones((x.shape[0], lstm.units))])
 
 
+def tanh(x: tf.Tensor) -> tf.Tensor:
+    """Return another function than Keras's, under its name."""
+    return 1.7159 * tf.math.tanh(2 * x / 3)
+
+
 def twice(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
     """Return the states of the second of two calls, the first of which begins with zeros."""
     if lstm.built:
@@ -495,6 +503,7 @@ def twice(lstm: keras.layers.LSTM, x: tf.Tensor) -> Any:
     [
         ({"activation": "relu"}, (3, 20, 1), None, "activation is 'relu', not 'tanh'"),
         ({"recurrent_activation": "hard_sigmoid"}, (3, 20, 1), None, "recurrent_activation is 'hard_sigmoid'"),
+        ({"activation": tanh}, (3, 20, 1), None, "activation is not Keras's tanh"),
         ({"use_bias": False}, (3, 20, 1), None, "use_bias is False"),
         ({"dropout": 0.1}, (3, 20, 1), None, "dropout is 0.1"),
         ({"recurrent_dropout": 0.1}, (3, 20, 1), None, "recurrent_dropout is 0.1"),
@@ -659,7 +668,7 @@ def test_the_instruction_set_can_be_chosen(command: Any, in_tmp: Path, toy: None
 
 
 def test_a_gpu_is_left_to_stock_keras(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     kernel = choose_kernel(Config())
     assert kernel == Kernel(None, "there is a GPU, on which stock Keras uses cuDNN")
 
@@ -671,15 +680,32 @@ def test_stock_keras_can_be_asked_for() -> None:
 @pytest.mark.network
 @pytest.mark.parametrize(("compiler", "libraries"), [("/bin/false", 0), (None, 1)])
 def test_an_installation_without_a_compiler_succeeds(compiler: str | None, libraries: int, tmp_path: Path) -> None:
-    environment = {**os.environ, **({"CXX": compiler, "CC": compiler} if compiler else {})}
-    clone = tmp_path / "clone"
-    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "*.so", "*.egg-info", "build", "runs"))
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(clone)]
-    subprocess.run(build, check=True, env=environment, timeout=280)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        names = wheel.namelist()
+    names = build_wheel(tmp_path, compiler).namelist()
     assert sum(name.endswith(".so") for name in names) == libraries
     assert "seqmnist_tf/lstm/cpp/lstm.cpp" in names
+
+
+@pytest.mark.network
+@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("g++"), reason="of g++ on x86-64")
+def test_an_assembler_without_tile_instructions_gives_a_kernel_without_amx(tmp_path: Path) -> None:
+    compiler = tmp_path / "old"
+    parts = "avx512f+avx512bw+avx512dq+avx512vl+avx512_bf16+avx512_vnni+fma+noamx_tile"
+    compiler.write_text(f'#!/bin/sh\nexec g++ "$@" -Wa,-march=generic64+{parts}\n')
+    compiler.chmod(0o755)
+    file = build_wheel(tmp_path, str(compiler)).extract("seqmnist_tf/lstm/_lstm.so", tmp_path)
+    library = ctypes.CDLL(file)
+    supported = [isa for number, isa in enumerate(native.ISAS) if library.seqmnist_lstm_supported(number)]
+    assert supported == [isa for isa in isas() if isa != "amx"]
+
+
+def build_wheel(folder: Path, compiler: str | None) -> zipfile.ZipFile:
+    """Build the wheel with a compiler; None is the one that is there."""
+    environment = {**os.environ, **({"CXX": compiler, "CC": compiler} if compiler else {})}
+    clone = folder / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "*.so", "*.egg-info", "build", "runs"))
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(clone)]
+    subprocess.run(build, check=True, env=environment, timeout=280)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 2**32, 1025, 1.5])
@@ -692,6 +718,30 @@ def test_impossible_numbers_of_threads_are_refused(threads: Any) -> None:
         native.backward(x, weights, kept, np.zeros((2, 16), np.float32), threads=threads)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
         native.peak_flops(threads)
+    if threads:
+        with pytest.raises(ValueError, match="threads must be an integer from 0 to 1,024"):
+            LSTM(16, threads=threads)
+
+
+def test_an_axis_that_the_library_cannot_count_is_refused() -> None:
+    sequences = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, 2**31, 1), (0, 0, 0))
+    with pytest.raises(ValueError, match="no axis may be longer than 2,147,483,647"):
+        native._shape(sequences, *random_weights(16))
+
+
+def test_without_memory_what_the_module_keeps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    native._free.append(mmap.mmap(-1, 4096))
+    allocate, refused = mmap.mmap, []
+
+    def full(*args: Any, **options: Any) -> mmap.mmap:
+        if native._free:
+            refused.append(args)
+            raise OSError("no memory")
+        return allocate(*args, **options)
+
+    monkeypatch.setattr(mmap, "mmap", full)
+    array = native._take(100_000)
+    assert refused and array.size == 100_000 and not native._free
 
 
 def small_model() -> tuple[keras.Sequential, tf.Tensor]:

@@ -8,10 +8,12 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #else
 #include <arm_neon.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
@@ -106,6 +108,8 @@ inline Buffer allocate(size_t floats) {
 #endif
 #pragma GCC pop_options
 
+#ifndef LSTM_NO_AMX  // setup.py defines it for assemblers that do not know the tile instructions
+
 // Tile instructions by number, for intrinsics of GCC before 14 do not say that they read memory.
 #ifndef TILE_CONFIG
 #define TILE_CONFIG(p) asm volatile("ldtilecfg (%0)" ::"r"(p) : "memory")
@@ -133,6 +137,8 @@ inline Buffer allocate(size_t floats) {
 #endif
 #pragma GCC pop_options
 
+#endif  // LSTM_NO_AMX
+
 #else  // all ARM64 CPUs have NEON: nothing is chosen at run time
 
 #define LSTM_IN_OUT(v) "+w"(v)
@@ -151,12 +157,20 @@ constexpr int kMaxLanes = 32;
 // In the order of the numbers that callers give: avx2, avx512, amx, neon, vnni.
 #if defined(__x86_64__)
 
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr, &vnni::kernels};
+#ifdef LSTM_NO_AMX
+constexpr const Kernels* kAmx = nullptr;
+#else
+const Kernels* const kAmx = &amx::kernels;
+#endif
+
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, kAmx, nullptr, &vnni::kernels};
 
 // Tiles are there, and the system lets this process use them: it asks, for their state is large.
 bool tiles_allowed() {
-#ifdef LSTM_EMULATE_AMX
+#if defined(LSTM_EMULATE_AMX)
   return true;
+#elif !defined(__linux__)
+  return false;
 #else
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -172,7 +186,7 @@ bool supported(int isa) {
   if (isa == 1)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (isa == 2) return supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
+  if (isa == 2) return kAmx != nullptr && supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
   if (isa == 4) return supported(1) && __builtin_cpu_supports("avx512vnni");
   return false;
 }

@@ -1,6 +1,6 @@
 // Products of 16-bit integers (AVX-512 VNNI), for training in lower precision. Operands are scaled and rounded: the
 // largest in a row of a left operand becomes 2^12, and that of all rows where these are samples; the largest in a
-// column of a right one becomes 2^12 at least and 2^15 at most.
+// column of a right one becomes 2^12 - 1 at least and 2^15 at most.
 //
 // VPDPWSSD adds to each of 16 sums of 32 bits the products of two pairs. Up to kTerms products are summed as integers,
 // which cannot overflow: a left operand is at most kLeft, and a column's terms together at most kRight. These sums are
