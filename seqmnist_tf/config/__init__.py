@@ -3,6 +3,16 @@
 Standard library only.
 """
 
+from .experiment import (
+    config_id,
+    has_stock_layer,
+    is_trial,
+    layer_file,
+    num_params,
+    of_the_experiment,
+    permutation_sha256,
+    publication_problems,
+)
 from .flags import Arguments, add_config_arguments, parse_arguments, unknown_word
 from .presets import PRESETS, Preset, preset
 from .sections import (
@@ -23,20 +33,12 @@ from .sections import (
 from .values import (
     KEYS_OF_LAYERS,
     check_permutation,
-    config_id,
     config_to_dict,
     config_to_json,
     contradictions,
     differences,
     flatten,
     flatten_sections,
-    has_stock_layer,
-    is_trial,
-    layer_file,
-    num_params,
-    of_the_experiment,
-    permutation_sha256,
-    publication_problems,
     read_config,
     read_values,
     unique_keys,

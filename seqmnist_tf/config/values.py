@@ -1,4 +1,4 @@
-"""Configurations from values and JSON, their validation, and what is computed from them: ``config_id``, ``num_params``.
+"""Configurations from values and JSON files, their validation, and how they differ.
 
 Standard library only.
 """
@@ -6,7 +6,6 @@ Standard library only.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..system import InputError
-from .sections import NOISY_PARTS, NUM_TEST, OPTIONS, SECTIONS, Config
+from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
 
-SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
-KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
     "model.forget_bias": ("LSTM", "GRU"),
     "model.initializer": ("LSTM",),
@@ -211,116 +208,3 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_config(path: Path) -> Config:
     """Return the configuration of a run directory's ``config.json``; missing keys have their defaults."""
     return validate(with_values(Config(), read_values(path)))
-
-
-def layer_file(config: Config) -> Path | None:
-    """Return the file of ``model.layer``, or None where the layer is not from a file."""
-    path, _, _ = config.model.layer.rpartition(":")
-    return Path(path) if path.endswith(".py") else None
-
-
-def has_stock_layer(config: Config) -> bool:
-    """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
-    return config.model.layer in OPTIONS["model.layer"].meta["choices"]
-
-
-def is_trial(config: Config) -> bool:
-    """Return whether runs of a configuration are trials: scored on held-out training images, without the test set.
-
-    Example:
-        >>> held_out = with_values(Config(), {"task.validation_size": 10000})
-        >>> is_trial(held_out), is_trial(with_values(held_out, {"test.enabled": False}))
-        (False, True)
-    """
-    return config.task.validation_size > 0 and not config.test.enabled
-
-
-def publication_problems(config: Config) -> list[str]:
-    """Return the values of a configuration that keep its runs from being published, as records or as trials."""
-    layer = config.model.layer
-    reasons = {
-        # Runs of lower precision could be replayed on some machines only.
-        f"train.precision must be float32 (got {config.train.precision!r})": config.train.precision != "float32",
-        "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
-            config.task.permutation.startswith("file:")
-        ),
-        f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0), or be a trial "
-        "(test.enabled false, task.validation_size above 0)": not (
-            is_trial(config) or (config.test.enabled and config.num_test == NUM_TEST)
-        ),
-        f"its layer must be a stock layer or come from a file (got {layer})": (
-            not has_stock_layer(config) and layer_file(config) is None
-        ),
-    }
-    return [reason for reason, is_so in reasons.items() if is_so]
-
-
-def of_the_experiment(key: str) -> bool:
-    """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed.
-
-    Example:
-        >>> of_the_experiment("optimizer.lr"), of_the_experiment("train.threads"), of_the_experiment("wandb.mode")
-        (True, False, False)
-    """
-    return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
-
-
-def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256: str | None = None) -> str:
-    """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
-
-    The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
-    id. Seed, threads, kernel, data, wandb and tensorboard are left out. For a pixel order or a layer from a file, the
-    file's content counts, not its path.
-
-    Args:
-        config: the experiment.
-        layer_source: the content of the layer's file; None reads it.
-        order_sha256: the hash of the pixel order's file; None reads it.
-
-    Raises:
-        InputError: a file that the configuration names cannot be read.
-    """
-    values = {
-        key: value for key, value in flatten(config).items() if value != OPTIONS[key].default and of_the_experiment(key)
-    }
-    if config.task.permutation.startswith("file:"):
-        values["task.permutation"] = f"file:{order_sha256 or permutation_sha256(config)}"
-    if path := layer_file(config):
-        content = _read_bytes("model.layer", path) if layer_source is None else layer_source
-        values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def permutation_sha256(config: Config) -> str | None:
-    """Return the hash of the file of ``task.permutation``, or None where the pixel order is not from a file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if not config.task.permutation.startswith("file:"):
-        return None
-    return hashlib.sha256(_read_bytes("task.permutation", Path(config.task.permutation[5:]))).hexdigest()
-
-
-def _read_bytes(key: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {error.strerror})") from None
-
-
-def num_params(config: Config) -> int | None:
-    """Return the number of parameters of the model, or None for a layer that is not a stock one.
-
-    An LSTM over one feature has four gates with a kernel, a recurrent kernel and one bias vector; Keras's GRU has three
-    gates and two bias vectors, its SimpleRNN one gate. The dense layer follows.
-
-    Example:
-        >>> num_params(Config())
-        67850
-    """
-    gates, biases = {"LSTM": (4, 1), "GRU": (3, 2), "SimpleRNN": (1, 1)}.get(config.model.layer, (None, None))
-    if gates is None or biases is None:
-        return None
-    units, classes = config.model.hidden_size, config.model.output_size
-    return gates * units * (config.model.input_size + units + biases) + units * classes + classes

@@ -1,4 +1,4 @@
-"""The folder of a search: its settings and its trials."""
+"""The folder of a search, and its settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from typing import Any
 from .. import config as cfg
 from ..config import Config
 from ..system import InputError, note, read_json_object, unwritable, write_atomically
-from ..train import RunDirectory
 from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
-WORST = 0.0  # score of a trial that diverged
-OF_A_SUMMARY = ("status", "epochs", "escape_epoch", "seconds_total")
 DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel")
 
 
@@ -187,73 +184,6 @@ def read_object(path: Path) -> dict[str, Any] | None:
         return read_json_object(path)
     except InputError:
         return None
-
-
-def outcome(run: RunDirectory) -> tuple[str, float] | None:
-    """Return the status of a trial's run (completed, stopped, diverged) and its score; None where it has not ended.
-
-    Raises:
-        InputError: a file of the run cannot be read.
-    """
-    summary, history = run.summary, run.history()
-    if summary is None:
-        return None
-    if missing := [key for key in OF_A_SUMMARY if key not in summary]:
-        raise InputError(f"cannot read {run.path / 'summary.json'}: it has no {missing[0]}")
-    status = summary["status"]
-    if status in ("completed", "stopped"):
-        if not history or len(history) != summary["epochs"] or not isinstance(history[-1].get("val_accuracy"), float):
-            raise InputError(f"cannot read {run.path / 'history.jsonl'}: it lacks epochs of its summary.json")
-        return status, history[-1]["val_accuracy"]
-    return ("diverged", WORST) if status == "diverged" else None
-
-
-def read_trials(search: SearchFolder) -> list[dict[str, Any]]:
-    """Return a row for each trial that has ended, in the order of their numbers.
-
-    A trial whose files cannot be read is left out: it is being written, and is read the next time.
-    """
-    rows = []
-    for folder in (search.path / ORACLE).glob("trial_*"):
-        try:
-            row = _trial_row(search, read_object(folder / "trial.json"))
-        except (InputError, OSError, KeyError, TypeError, AttributeError):
-            continue
-        if row:
-            rows.append(row)
-    return sorted(rows, key=lambda row: int(row["trial"]))
-
-
-def _trial_row(search: SearchFolder, trial: dict[str, Any] | None) -> dict[str, Any] | None:
-    if trial is None or trial["status"] != "COMPLETED" or not str(trial["trial_id"]).isdecimal():
-        return None
-    run = RunDirectory(search.trial_path(trial["trial_id"]))
-    summary = run.summary
-    if summary is None:
-        return None
-    # A trial that version 0.1.0 stopped at chance has the status "interrupted"; KerasTuner has its score.
-    status, score = outcome(run) or ("stopped", float(trial["score"]))
-    values = trial["hyperparameters"]["values"]
-    return {
-        "trial": trial["trial_id"],
-        "status": status,
-        "score": score,
-        "epochs": summary["epochs"],
-        "escape_epoch": summary["escape_epoch"],
-        "seconds": summary["seconds_total"],
-        "values": {key: value for key, value in values.items() if not key.startswith("tuner/")},
-        "hyperparameters": values,
-    }
-
-
-def best_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row with the highest score, the first among equal ones."""
-    return max(rows, key=lambda row: row["score"])
-
-
-def best_config(search: SearchFolder, row: dict[str, Any]) -> Config:
-    """Return the result of a search: the best trial's configuration, on all training images, with the test set."""
-    return on_all_images(apply_values(search.space, row["values"], search.base))
 
 
 def on_all_images(config: Config) -> Config:

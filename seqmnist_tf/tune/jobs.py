@@ -9,9 +9,10 @@ from typing import Any
 import keras_tuner
 
 from ..system import first_line, note
-from .folder import SearchFolder, best_of, read_trials
+from .folder import SearchFolder
 from .job import Answer, Job
 from .oracle import OBJECTIVE
+from .outcomes import best_of, read_trials
 from .repeats import repeat_score, repeat_seeds
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from ..system import say
-from .folder import SearchFolder, best_of, read_trials
+from .folder import SearchFolder
+from .outcomes import best_of, read_trials
 
 WATCH_SECONDS = 1.0
 

@@ -16,8 +16,9 @@ from keras_tuner.engine.trial import Trial
 from ..system import InputError, note
 from ..train import RunDirectory
 from .brackets import add_round, rebuild_brackets
-from .folder import ORACLE, SearchFolder, outcome, read_object
+from .folder import ORACLE, SearchFolder, read_object
 from .oracle import OBJECTIVE, HyperbandOracle, make_oracle
+from .outcomes import outcome
 
 OVER = ("COMPLETED", "FAILED")
 UNREADABLE = (InputError, OSError, ValueError, KeyError, TypeError, AttributeError)

@@ -9,7 +9,8 @@ from .. import config as cfg
 from ..config import Config
 from ..system import InputError
 from ..train import RunDirectory
-from .folder import SearchFolder, outcome
+from .folder import SearchFolder
+from .outcomes import outcome
 
 REPEATS = 3  # other seeds of the best trial
 

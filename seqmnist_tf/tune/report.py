@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from ..system import markdown_table
 from ..train import new_figure, write_figure
-from .folder import SearchFolder, best_of
+from .folder import SearchFolder
+from .outcomes import best_of
 from .space import Dimension
 
 

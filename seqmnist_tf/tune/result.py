@@ -8,7 +8,8 @@ import shlex
 from .. import config as cfg
 from ..system import RunError, say, write_atomically
 from ..train import train_command
-from .folder import SearchFolder, best_config, best_of, read_trials
+from .folder import SearchFolder
+from .outcomes import best_config, best_of, read_trials
 from .repeats import repeat_score, repeat_seeds
 from .report import draw_search, search_report
 

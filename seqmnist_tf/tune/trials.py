@@ -14,8 +14,9 @@ from .. import config as cfg
 from ..config import Config
 from ..system import BusyError, InputError, note
 from ..train import AT_CHANCE, NotResumableError, RunDirectory, StopRule, resume, train
-from .folder import SearchFolder, outcome, same_experiment
+from .folder import SearchFolder, same_experiment
 from .job import Job, JobLost, Watcher
+from .outcomes import outcome
 from .repeats import repeat_config, repeat_path
 
 BUSY_SECONDS = 2.0

@@ -22,9 +22,10 @@ from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import chief as chief_module
 from seqmnist_tf.tune import oracle, processes, roster, trials, work, worker
 from seqmnist_tf.tune.chief import Chief
-from seqmnist_tf.tune.folder import SearchFolder, read_trials
+from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.job import JobLost
 from seqmnist_tf.tune.lead import search_with_workers
+from seqmnist_tf.tune.outcomes import read_trials
 from seqmnist_tf.tune.processes import LocalWorkers
 from seqmnist_tf.tune.recovery import load_oracle
 from seqmnist_tf.tune.service import Line, Unreadable, start_server

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from seqmnist_tf.tune import trials
-from seqmnist_tf.tune.folder import read_trials
 from seqmnist_tf.tune.lead import search_alone
+from seqmnist_tf.tune.outcomes import read_trials
 from tests.tune.toy_search import toy_search, toy_train, use_toys
 
 TRIALS = 6

@@ -20,12 +20,13 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, trials
-from seqmnist_tf.tune.folder import ORACLE, SearchFolder, read_trials
+from seqmnist_tf.tune.folder import ORACLE, SearchFolder
 from seqmnist_tf.tune.hparams import log_hparams
 from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.jobs import Jobs
 from seqmnist_tf.tune.lead import search_alone
 from seqmnist_tf.tune.oracle import make_oracle
+from seqmnist_tf.tune.outcomes import read_trials
 from seqmnist_tf.tune.progress import TrialReporter
 from seqmnist_tf.tune.repeats import repeat_score
 from seqmnist_tf.tune.trials import run_job

@@ -23,8 +23,9 @@ from seqmnist_tf.train import AT_CHANCE, RunDirectory, train
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import lead, parse_space, repeats, trials
-from seqmnist_tf.tune.folder import SearchFolder, read_trials
+from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.job import Job
+from seqmnist_tf.tune.outcomes import read_trials
 from seqmnist_tf.tune.processes import without_options
 from seqmnist_tf.tune.report import search_report
 from tests.conftest import Result
