@@ -44,14 +44,14 @@ def trials_text(board: Board) -> str:
 
 
 def _spread(order: str, images: int, trials: Sequence[Record]) -> str:
-    """Return how far the trials of one task differ, beside what chance alone does to the best of them."""
+    """Return how many trials of one task are as good as the best of them, for all that chance alone does to it."""
     accuracies = [_accuracy(trial) for trial in trials]
     best = max(accuracies)
     error = math.sqrt(best * (1 - best) / images)
+    near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
     return wrap_text(
-        f"The {len(trials)} trials on {task_name(order)} lie within {round((best - min(accuracies)) * images):,} of "
-        f"{images:,} images. The standard error of the best one's accuracy is {100 * error:.2f} points, which is "
-        f"{round(error * images):,} images."
+        f"Of the {len(trials)} trials on {task_name(order)}, {near} are within two standard errors of the best one, "
+        f"itself included: {round(2 * error * images):,} of {images:,} images."
     )
 
 
