@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 
 from seqmnist_tf.system import run_command, start_tensorflow
 
+for name in [name for name in os.environ if name.startswith("GIT_")]:  # as in a hook: it names another repository
+    del os.environ[name]
+os.environ["GIT_CONFIG_GLOBAL"] = os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # a proxy would answer for closed ports
 start_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
 
 from seqmnist_tf.data import sequences  # noqa: E402

@@ -30,6 +30,7 @@ from seqmnist_tf.train.__main__ import main  # noqa: E402
 from seqmnist_tf.train.epoch_log import BatchLog  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+LONG_SECONDS = 240  # for what takes a few; a loaded machine may need ten times as long
 SMALL = (
     "--model.hidden-size=4",
     "--task.limit-train=40",
@@ -75,7 +76,11 @@ def finished_run(path: Path, **values: Any) -> RunDirectory:
 def run_train(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``seqmnist_tf.train`` on the toy data in another process and return it when it has ended."""
     with start_train(*argv, **environment) as process:
-        out, err = process.communicate(timeout=120)
+        try:
+            out, err = process.communicate(timeout=LONG_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -14,6 +14,7 @@ from ..system import InputError, host_answers
 
 MAX_WORKERS = 1000
 LONGEST_NAME = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
+HEALTH_CHECK = "from ray.scripts.scripts import main; print(flush=True); main()"
 ANSWER_SECONDS = 10.0  # a cluster that does not answer within them is reported
 INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
 
@@ -36,13 +37,17 @@ def require_answer(address: str) -> None:
     problem = f"no Ray cluster answers at {address} within {ANSWER_SECONDS:.0f} s (start one: ray start --head)"
     if not host_answers(f"ray://{address}"):
         raise InputError(problem)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        # In a process of its own, since a connection to something else than Ray has no time limit.
-        done = subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise InputError(problem) from None
-    if done.returncode:
+    # In a process of its own, since a connection to something else than Ray has no time limit.
+    command = [sys.executable, "-c", HEALTH_CHECK, "health-check", "--address", address]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.readline()  # Ray is imported, which can take longer than its answer
+        try:
+            answers = process.wait(ANSWER_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            answers = False
+    if not answers:
         raise InputError(problem)
 
 

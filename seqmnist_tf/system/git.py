@@ -18,8 +18,9 @@ def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
         content: what it reads.
     """
     command = ["git", "-C", str(root), *words]
-    # Without this, a replacement object could stand in for a commit.
-    environment = {**os.environ, "GIT_NO_REPLACE_OBJECTS": "1"}
+    # What git tells its hooks would name another repository, and a replacement object could stand in for a commit.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_NO_REPLACE_OBJECTS"] = "1"
     try:
         done = subprocess.run(
             command, input=content, capture_output=True, check=True, timeout=LIMIT_SECONDS, env=environment

@@ -97,6 +97,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, self.epochs.numbers)
 
+    def _collect_learning_rate(self, logs: dict[str, Any]) -> dict[str, Any]:
+        return logs  # Keras would put the next epoch's in the place of the row's
+
 
 class EarlyStop(keras.callbacks.Callback):
     """Stops a run after an epoch whose history gives ``rule`` a reason.

@@ -47,9 +47,10 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise RunError(f"not enough memory for checkpoint {run.resume_file} (free some, and resume again)") from error
     except Exception as error:
-        raise NotResumableError(
-            f"cannot read checkpoint {run.resume_file}: {first_line(error)} (restore it, or give a new --run-dir)"
-        ) from error
+        reason = f"cannot read checkpoint {run.resume_file}: {first_line(error)}"
+        if "optimizer" in str(error).lower():  # what Keras says is of objects and addresses
+            reason = f"checkpoint {run.resume_file} has no state of the optimizer"
+        raise NotResumableError(f"{reason} (restore it, or give a new --run-dir)") from error
     steps = int(trained.optimizer.iterations)
     problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
     if problems:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from seqmnist_tf.benchmark import __main__ as benchmark_command
 from seqmnist_tf.benchmark import contenders, report, training
 from seqmnist_tf.benchmark.contenders import CONTENDERS
 from seqmnist_tf.benchmark.limit import training_step_limit
+from seqmnist_tf.benchmark.native_contender import bare_kernel
 from seqmnist_tf.benchmark.process import ContenderProcess, contender_processes
 from seqmnist_tf.benchmark.workload import Workload
+from seqmnist_tf.lstm import native
 from seqmnist_tf.system import RunError
 from tests.conftest import Result
 from tests.lstm.test_native import isas
@@ -161,6 +164,21 @@ def test_a_contender_that_dies_is_named(workload: Workload) -> None:
     with pytest.raises(RunError, match="contender kernel ended without an answer"):
         contender.do("train")
     contender.close()
+
+
+@pytest.mark.skipif(not isas(), reason="no native kernel")
+def test_a_step_of_the_kernel_alone_is_forward_and_backward(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward, calls = native.backward, []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return backward(*args, **options)
+
+    monkeypatch.setattr(native, "backward", counted)
+    bare_kernel(workload).train_step(workload.sequences("train")[:8], workload.labels()[:8])
+    assert len(calls) == 1
 
 
 @pytest.mark.slow

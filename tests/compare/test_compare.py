@@ -278,7 +278,15 @@ def test_arms_that_are_given_up_are_named(in_tmp: Path, capsys: pytest.CaptureFi
     assert "the report in out is replaced; it had other arms too: b (their runs stay)" in capsys.readouterr().err
 
 
-def test_a_run_that_diverges_is_named_and_the_others_are_kept(in_tmp: Path, toy: None) -> None:
+def test_a_run_that_diverges_does_not_stop_the_others(in_tmp: Path, toy: None) -> None:
+    Path("hot.json").write_text('{"optimizer": {"name": "SGD", "lr": 1e38, "grad_clip_value": null}}')
+    with pytest.raises(RunError, match="out/hot/seed0 is diverged"):
+        compare(["hot.json", "adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    assert (RunDirectory(in_tmp / "out/adam/seed0").summary or {})["status"] == "completed"
+    assert not (in_tmp / "out/report.md").exists()
+
+
+def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: None) -> None:
     hot = {**TINY_VALUES, "optimizer.lr": 1e38, "optimizer.grad_clip_value": None}
     for _ in range(2):  # it is not trained again
         with pytest.raises(

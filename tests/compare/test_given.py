@@ -16,6 +16,7 @@ import pytest
 from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.methods import methods_paragraph
+from seqmnist_tf.compare.pictures import draw_disagreements
 from seqmnist_tf.compare.wording import seeds_needed
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
@@ -32,6 +33,37 @@ def make_arm(folder: Path, correct: dict[int, int], **values: object) -> None:
     """Make a folder of completed runs, whose names do not follow their seeds."""
     for seed, number in correct.items():
         completed_run(folder / f"run-{(7 * seed) % 23}", seed, some_right(number), **values)
+
+
+def test_the_tables_and_pictures_of_a_report_keep_the_sides_apart(in_tmp: Path) -> None:
+    for seed, (a, b, first) in enumerate(((20, 21, 4), (20, 20, 2))):
+        completed_run(in_tmp / f"a/{seed}", seed, some_right(a))
+        completed_run(in_tmp / f"b/{seed}", seed, some_right(b, first), optimizer__lr=0.5)
+    comparison = compare(["a", "b"], directory="out")
+    for row in (
+        "| 0 | 66.67 | 70.00 | +1 | 4 | 5 | 1.0000 |",
+        "| 1 | 66.67 | 66.67 | 0 | 2 | 2 | 1.0000 |",
+        "| `b` against `a` | 2 | +1.67 | -19.51 to +22.84 | Student's t | 1.0000 |  | 1.0000 |",
+    ):
+        assert row in comparison.markdown.splitlines()
+    assert [part.get_suptitle() for part in draw_disagreements(comparison).subfigs] == [
+        "only a is right, b is wrong (in 2 seeds: 4 digits)",
+        "only b is right, a is wrong (in 2 seeds: 5 digits)",
+    ]
+
+
+def test_an_interval_of_a_mean_ends_at_all_and_at_none(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 30, 1: 20})
+    assert compare(["a"], directory="out").arms[0].ci_95 == (0.0, 1.0)
+
+
+def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20})
+    compare(["a"], directory="out")
+    (in_tmp / "out/a/seed7").mkdir(parents=True)
+    (in_tmp / "out/a/seed7/summary.json").write_text('{"status": "diverged"}')
+    report = compare(["a"], directory="out").markdown
+    assert "- a: seed 7 diverged and is left out, which favours a." in report.splitlines()
 
 
 def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:

@@ -202,7 +202,11 @@ def test_config_id_is_of_the_experiment_alone() -> None:
         "data.source": "pypi",
         "wandb.mode": "disabled",
         "wandb.project": "other",
+        "tensorboard.enabled": True,
     }
+    sections_apart = {key for key in cfg.OPTIONS if key.split(".")[0] in ("data", "wandb", "tensorboard")}
+    apart = {"train.seed", "train.threads", "train.kernel"} | sections_apart
+    assert {key for key in cfg.OPTIONS if not cfg.of_the_experiment(key)} == apart
     assert cfg.config_id(cfg.with_values(Config(), same)) == base
     for key, value in (("train.n_epochs", 99), ("optimizer.lr", 0.002), ("model.forget_bias", "chrono")):
         assert cfg.config_id(cfg.with_values(Config(), {key: value})) != base

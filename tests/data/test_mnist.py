@@ -366,7 +366,8 @@ def test_a_small_run_from_nothing_on_the_real_images(tmp_path: Path) -> None:
     """The main job, small: an empty home, no data, a run, and its recount by another process."""
 
     def module(*words: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "HOME": str(tmp_path)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TFDS_", "WANDB_"))}
+        env = {**kept, "HOME": str(tmp_path)}
         command = [sys.executable, "-m", *words]
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
 

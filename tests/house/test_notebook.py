@@ -82,6 +82,7 @@ def test_every_notebook_is_run() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.network  # MNIST itself, where it is not prepared
 def test_main_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = run("main", monkeypatch, tmp_path)
     assert printed(cells).count("of 300") == 1
@@ -89,6 +90,7 @@ def test_main_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.network  # MNIST itself, where it is not prepared
 def test_own_layer_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = run("own_layer", monkeypatch, tmp_path)
     assert re.search(r"18 units, 1,270 parameters; correct digits of each seed: \(\d+,\) of 300\n", printed(cells))
@@ -100,6 +102,7 @@ def test_own_layer_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.network  # MNIST itself, where it is not prepared
 def test_plateau_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = run("plateau", monkeypatch, tmp_path)
     assert len(pictures(cells)) == 3
@@ -112,6 +115,7 @@ def test_plateau_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.network  # MNIST itself, where it is not prepared
 def test_exercise_2_of_plateau_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cells = run("plateau", monkeypatch, tmp_path, 'PERMUTATION, BIASES, SEEDS = "urnn92916", (1,), (0,)')
     assert "last ink of 64 images: step 770 to 784 of 784, median 784" in printed(cells)  # as docs/plateau.md says

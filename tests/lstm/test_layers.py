@@ -26,7 +26,6 @@ from seqmnist_tf.lstm import (
     recurrent_weights,
 )
 from seqmnist_tf.system import InputError
-from tests.toy import ROOT
 
 HEAD = "import keras\nfrom keras import ops\n"
 GOOD = HEAD + (
@@ -239,13 +238,6 @@ def test_the_code_of_a_layer_from_a_module(tmp_path: Path, monkeypatch: pytest.M
     assert module_code(configure("mine_for_code:Last")) == hashlib.sha256(GOOD.encode()).hexdigest()
     assert module_code(configure("LSTM")) is None
     assert module_code(configure(f"{write(tmp_path, GOOD)}:Last")) is None  # its config_id has the file's content
-
-
-def test_the_example_is_admitted_and_matched() -> None:
-    config = configure(f"{ROOT / 'examples' / 'min_lstm.py'}:MinLSTM", model__match_parameters=67_850)
-    config = match_units(config)
-    check_layer(config)
-    assert (config.model.hidden_size, build_model(config).count_params()) == (147, 67_630)
 
 
 def test_the_identity_of_a_layer_is_its_files_content(tmp_path: Path) -> None:

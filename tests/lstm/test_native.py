@@ -31,6 +31,7 @@ from seqmnist_tf.lstm import (
     choose_kernel,
     compile_model,
     lstms_for_kernel,
+    make_trainable,
     native,
     on_kernel,
 )
@@ -38,7 +39,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.lstm import numpy_lstm
-from tests.toy import ROOT, SMALL, run_train, toy_mnist
+from tests.toy import ROOT, SMALL, toy_mnist
 
 Weights = list[np.ndarray]
 
@@ -626,19 +627,6 @@ def test_a_run_trains_on_the_kernel_and_leaves_stock_keras(command: Any, in_tmp:
     assert type(load_final_model(ours).layers[0]) is keras.layers.LSTM
 
 
-def test_a_killed_run_on_the_kernel_resumes_to_the_same_end(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = [*NATIVE, "--train.kernel=native"]
-    run_train(*words, f"--run-dir={whole}")
-    run_train(*words, f"--run-dir={killed}", KILL="step:5")
-    assert not (killed / "summary.json").exists()
-    done = run_train("--resume", f"--run-dir={killed}")
-    assert done.returncode == 0, done.stderr
-    assert (killed / "steps.csv").read_text() == (whole / "steps.csv").read_text()
-    models_of = [load_final_model(RunDirectory(path)).get_weights() for path in (whole, killed)]
-    assert all(np.array_equal(a, b) for a, b in zip(*models_of, strict=True))
-
-
 def test_without_a_kernel_auto_is_stock_keras_and_native_an_error(
     command: Any, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,6 +659,13 @@ def test_a_gpu_is_left_to_stock_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [kind])
     kernel = choose_kernel(Config())
     assert kernel == Kernel(None, "there is a GPU, on which stock Keras uses cuDNN")
+
+
+def test_a_trainable_model_has_the_threads_the_noise_and_the_seed_of_its_configuration() -> None:
+    values = {"model.hidden_size": 16, "train.threads": 3, "train.seed": 5, "train.recurrent_noise": 0.2}
+    config = cfg.with_values(Config(), values)
+    trained = make_trainable(build_model(config), config, Kernel(native.instruction_set()))
+    assert (trained.layers[0].threads, trained.recurrent_noise, trained.noise_seed) == (3, 0.2, 5)
 
 
 def test_stock_keras_can_be_asked_for() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf.system import InputError, Parser, folder_atomically
-from tests.toy import ROOT, SMALL
+from tests.toy import LONG_SECONDS, ROOT, SMALL
 
 PROGRAM = "from seqmnist_tf.system import run_command, say, note, warn\n"
 
@@ -19,7 +19,7 @@ PROGRAM = "from seqmnist_tf.system import run_command, say, note, warn\n"
 def run(code: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = ["bash", "-c", f'{sys.executable} -c "$CODE" {shell}']
     variables = {**os.environ, "CODE": PROGRAM + code, **environment}
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, timeout=LONG_SECONDS)
 
 
 def test_characters_that_a_terminal_lacks_are_escaped() -> None:
@@ -102,12 +102,15 @@ run_command(main, [])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: str) -> None:
     run_dir = tmp_path / "Zürich"
-    words = " ".join([*SMALL, "--train.n-epochs=2", f"--run-dir={run_dir}"])
+    words = " ".join(
+        [*SMALL, "--train.n-epochs=2", "--train.kernel=keras", "--train.threads=3", f"--run-dir={run_dir}"]
+    )
     command = f"{sys.executable} -m tests.toy {words} 2>&- | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, timeout=LONG_SECONDS)
     assert done.returncode == 0, done
     assert '"status": "completed"' in (run_dir / "summary.json").read_text()
+    assert '"threads": 3,' in (run_dir / "environment.json").read_text()  # of TensorFlow, where Keras computes the LSTM
 
 
 def test_unfinished_folders_of_the_day_before_are_removed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf.system import environment, git_state, hash_sources, is_source, package_sources, sources
+from tests.toy import ROOT
 
 
 def git(root: Path, *words: str) -> str:
@@ -48,6 +49,21 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_dirty_is_what_is_run(change: Callable[[Path], object], dirty: bool, clone: Path) -> None:
     change(clone)
     assert git_state() == {"commit": git(clone, "rev-parse", "HEAD"), "dirty": dirty}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a clone has a commit")
+def test_the_commit_of_this_clone_is_known() -> None:
+    assert git_state()["commit"] == git(ROOT, "rev-parse", "HEAD")
+
+
+def test_in_a_hook_of_another_repository_the_clone_is_asked(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "-q")
+    commit = git(clone, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert git_state()["commit"] == commit
 
 
 def test_without_a_clone_of_its_own_the_commit_is_unknown(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

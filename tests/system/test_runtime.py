@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from seqmnist_tf.system import InputError, available_cores, hosts, runtime, start_tensorflow
-from tests.toy import ROOT
+from tests.toy import LONG_SECONDS, ROOT
 
 
 def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,9 +40,22 @@ print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_paral
 start_tensorflow(5)
 print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "native-avx2")))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LONG_SECONDS)
     assert done.stdout == "3 1\n3 5\n", done.stderr
     assert "TensorFlow is running already: train.threads 5 has no effect on it" in done.stderr
+
+
+def test_without_a_number_tensorflow_gets_the_cores_that_the_process_was_given() -> None:
+    code = """
+from seqmnist_tf.system import start_tensorflow
+start_tensorflow(0, operations=2)
+import tensorflow as tf
+print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads())
+"""
+    environment = {**os.environ, "SLURM_CPUS_PER_TASK": "1"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONG_SECONDS)
+    assert done.stdout == "1 2\n", done.stderr
 
 
 def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

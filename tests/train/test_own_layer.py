@@ -18,6 +18,7 @@ from examples.min_lstm import MinLSTM
 from seqmnist_tf import config as cfg
 from seqmnist_tf import evaluate, train
 from seqmnist_tf.evaluate import main as evaluate_main
+from seqmnist_tf.lstm import native
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
@@ -61,9 +62,9 @@ def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
     words = [*SMALL, layer, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
     result = command(train_main, *words, "--run-dir=whole", "--train.kernel=native")
     assert result.status == 0, result.err
-    assert f"LSTM on the native kernel ({isas()[-1]})" in result.out and "no effect" not in result.out
+    assert f"LSTM on the native kernel ({native.instruction_set()})" in result.out and "no effect" not in result.out
     whole = RunDirectory(in_tmp / "whole")
-    assert whole.environment["kernel"] == f"native-{isas()[-1]}"
+    assert whole.environment["kernel"] == f"native-{native.instruction_set()}"
     model = load_final_model(whole, allow_code=True)
     assert [type(part) for part in model.layers[0].layers] == [keras.layers.LSTM] * 2
     assert model.count_params() == 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1) + 130

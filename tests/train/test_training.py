@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import resource
 import signal
@@ -19,9 +20,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
+from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.lstm import Kernel, build_model
 from seqmnist_tf.system import replace_atomically, write_atomically
 from seqmnist_tf.train import (
@@ -31,12 +35,14 @@ from seqmnist_tf.train import (
     epoch_log,
     evaluate_model,
     load_final_model,
+    resume,
     summarize,
 )
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.first_lines import announce_kernel, announce_origin
+from seqmnist_tf.train.interruption import Interruption
 from tests.conftest import Result
-from tests.toy import ROOT, SMALL, run_train, start_train
+from tests.toy import LONG_SECONDS, ROOT, SMALL, run_train, start_train, toy_mnist
 
 Call = Callable[..., Result]
 
@@ -147,8 +153,6 @@ def test_without_a_held_out_split_nothing_is_best(command: Call, in_tmp: Path, t
 
 
 def test_the_test_set_stays_closed(command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.toy import toy_mnist
-
     def only_train(source: str, folder: str | None, splits: tuple[str, ...]) -> Any:
         assert splits == ("train",)
         return toy_mnist(splits=splits)
@@ -166,15 +170,47 @@ def test_the_test_set_stays_closed(command: Call, in_tmp: Path, monkeypatch: pyt
 
 def test_escape_is_the_first_epoch_above_one_half() -> None:
     base = {"seconds": 1.0, "test_loss": 1.0}
-    history = [{**base, "epoch": k + 1, "test_accuracy": a} for k, a in enumerate([0.1, 0.5, 0.51, 0.2])]
+    history = [{**base, "epoch": k + 1, "test_accuracy": a} for k, a in enumerate([0.1, 0.5, 0.51, 0.2, 0.51])]
     config = cfg.Config()
     assert summarize(history, config, "interrupted")["escape_epoch"] == 3
     assert summarize(history[:2], config, "interrupted")["escape_epoch"] is None
     closed = cfg.with_values(config, {"test.enabled": False, "task.validation_size": 10})
     rows = [{**row, "val_accuracy": row["test_accuracy"], "val_loss": 1.0, "test_accuracy": None} for row in history]
+    rows[4]["val_loss"] = 0.9
     summary = summarize(rows, closed, "completed")
     assert summary["escape_epoch"] == 3
-    assert summary["best"]["epoch"] == 3
+    assert summary["best"]["epoch"] == 5  # as accurate as epoch 3, with a lower loss
+
+
+def test_tensorboard_has_the_rows_of_the_history(command: Call, in_tmp: Path, toy: None) -> None:
+    words = ["--train.n-epochs=2", "--task.validation-size=20", "--optimizer.schedule=cosine", "--run-dir=run"]
+    assert command(train_main, *SMALL, *words, "--tensorboard.enabled=true").status == 0
+    rows = RunDirectory(in_tmp / "run").history()
+    for folder, tag, key in (
+        ("train", "epoch_learning_rate", "learning_rate"),
+        ("train", "epoch_test_loss", "test_loss"),
+        ("validation", "epoch_loss", "val_loss"),
+    ):
+        events = EventAccumulator(str(in_tmp / "run" / "tensorboard" / folder)).Reload().Tensors(tag)
+        assert [float(make_ndarray(event.tensor_proto)) for event in events] == pytest.approx([r[key] for r in rows])
+
+
+@pytest.mark.parametrize("given", [[], ["--data-dir=there"]])
+def test_the_data_that_a_configuration_names_are_read(
+    given: list[str], command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def load(source: str, folder: str | None, splits: tuple[str, ...]) -> Any:
+        asked.append((source, folder, splits))
+        return toy_mnist(splits=splits)
+
+    monkeypatch.setattr(sequences, "load_mnist", load)
+    words = ["--train.n-epochs=1", "--data.dir=here", "--data.source=pypi", "--run-dir=run"]
+    assert command(train_main, *SMALL, *words).status == 0
+    assert command(evaluate_main, "run", *given).status == 0
+    # The run's own source and folder are another machine's, perhaps.
+    assert asked == [("pypi", "here", ("train", "test")), ("auto", "there" if given else None, ("test",))]
 
 
 def test_the_plateau_is_told(command: Call, in_tmp: Path, toy: None) -> None:
@@ -241,7 +277,7 @@ def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + LONG_SECONDS
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -249,13 +285,13 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_path: Path, toy: None) -> None:
     run = tmp_path / "run"
     words = [*SMALL, "--train.n-epochs=1000", f"--run-dir={run}"]
     with start_train(*words) as process:
         wait_for(lambda: len(RunDirectory(run).history()) >= 2, process)
         process.send_signal(signal_number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LONG_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert f"resume it:     python -m seqmnist_tf.train --run-dir {run} --resume" in out
@@ -263,6 +299,20 @@ def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_p
     assert (summary["status"], summary["final"]) == ("interrupted", None)
     assert summary["epochs"] == len(RunDirectory(run).history()) >= 2
     assert not list(run.rglob(".new-*"))
+    further = resume(run, stop_rule=lambda history: "enough")
+    assert (further["status"], further["epochs"]) == ("stopped", summary["epochs"] + 1)
+
+
+def test_signals_are_handed_back_and_a_second_one_interrupts_at_once() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interruption.on_predict_batch_end(0)
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_an_interrupt_before_the_run_leaves_nothing(

@@ -19,7 +19,7 @@ from wandb.sdk import wandb_setup
 from seqmnist_tf.train import RunDirectory, wandb_run
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
-from tests.toy import SMALL, run_train
+from tests.toy import LONG_SECONDS, SMALL, run_train
 
 Call = Callable[..., Result]
 OFFLINE = (*SMALL[:-1], "--wandb.mode=offline", "--train.n-epochs=2", "--optimizer.schedule=cosine")
@@ -37,7 +37,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
     """Return the values under each key of an offline W&B run, as wandb's own command reads them, and its whole text."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS)
     assert done.returncode == 0, done.stderr
     values: dict[str, list[Any]] = {}
     for line in done.stdout.splitlines():

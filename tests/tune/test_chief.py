@@ -120,11 +120,11 @@ def test_a_dead_workers_trial_continues_on_another_from_its_last_epoch(
     chief, address = start(search, max_trials=3, patience=1.5)
     trial = dying_worker(search, address, "a", monkeypatch)
     assert len(RunDirectory(search.trial_path(trial)).history()) == 2
-    began = time.monotonic()
+    heard = chief.roster.members["a"].heard
     thread = run_worker(search, address, "b")
     chief.run()
-    thread.join(10)
-    assert 1.0 < time.monotonic() - began < 20
+    thread.join(60)
+    assert time.monotonic() - heard > 1.5
     assert [row["trial"] for row in read_trials(search)] == ["0", "1", "2"]
     run = RunDirectory(search.trial_path(trial))
     assert len(run.history()) == 4 and len(run.environment["resumed"]) == 1

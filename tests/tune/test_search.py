@@ -276,18 +276,23 @@ def test_a_run_in_use_is_waited_for(
     toy_train(search.config(VALUES), search.trial_path("0"), stop_rule=lambda history: "enough")
     run = RunDirectory(search.trial_path("0"))
     (run.path / "summary.json").unlink()
-    locked = threading.Event()
+    locked, waits, sleep = threading.Event(), threading.Event(), time.sleep
+
+    def wait(seconds: float) -> None:
+        waits.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(trials.time, "sleep", wait)
 
     def hold() -> None:
         with run.lock():
             locked.set()
-            time.sleep(0.4)
+            assert waits.wait(60)
 
     threading.Thread(target=hold).start()
-    assert locked.wait(5)
-    began = time.monotonic()
+    assert locked.wait(60)
     assert run_job(search, Job("0", VALUES)) > 0
-    assert time.monotonic() - began > 0.25
+    assert waits.is_set()
     assert f"trial 0: {run.path} is in use by another process: waiting for 0 s\n" in capsys.readouterr().err
 
 
