@@ -88,7 +88,7 @@ def test_the_load_of_two_clients(server: str) -> None:
 
 
 def test_a_server_without_answers_is_a_failure(server: str) -> None:
-    with pytest.raises(RunError, match=r"/nowhere gave no answer in 1(\.0)? s: 405 Client Error"):
+    with pytest.raises(RunError, match=r"/nowhere gave no answer in 1 s: 405 Client Error"):
         load.measure_load(f"{server}/nowhere", IMAGES, 1, 1.0)
     with pytest.raises(RunError, match="gave no answer in 1e-09 s: no client had the time to ask"):
         load.measure_load(server, IMAGES, 1, 1e-9)
