@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import mmap
 import os
@@ -725,7 +726,7 @@ def test_an_axis_that_the_library_cannot_count_is_refused() -> None:
 
 
 def test_without_memory_what_the_module_keeps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    native._free.append(mmap.mmap(-1, 4096))
+    monkeypatch.setattr(native, "_free", collections.deque([mmap.mmap(-1, 4096)]))
     allocate, refused = mmap.mmap, []
 
     def full(*args: Any, **options: Any) -> mmap.mmap:
