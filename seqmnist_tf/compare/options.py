@@ -39,9 +39,9 @@ def require_answer(address: str) -> None:
         raise InputError(problem)
     # In a process of its own, since a connection to something else than Ray has no time limit.
     command = [sys.executable, "-c", HEALTH_CHECK, "health-check", "--address", address]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
-        process.stdout.readline()  # Ray is imported, which can take longer than its answer
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        if process.stdout:
+            process.stdout.readline()  # Ray is imported, which can take longer than its answer
         try:
             answers = process.wait(ANSWER_SECONDS) == 0
         except subprocess.TimeoutExpired:

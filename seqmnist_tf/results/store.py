@@ -101,9 +101,8 @@ def _remove_unfinished(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     unfinished_file(folder / MANIFEST_FILE).unlink(missing_ok=True)
     listed = read_manifest(folder)
-    for record in (RECORD_FOLDERS, TRIAL_FOLDERS):
-        for place in folder.glob(record):
-            unfinished_file(place / REPLAYS_FILE).unlink(missing_ok=True)
-        for path in folder.glob(f"{record}/{REPLAYS_FILE}"):
-            if path.relative_to(folder).as_posix() not in listed and is_listed(folder, path.parent):
-                path.unlink()
+    for place in (*folder.glob(f"{RECORD_FOLDERS}/"), *folder.glob(f"{TRIAL_FOLDERS}/")):
+        path = place / REPLAYS_FILE
+        unfinished_file(path).unlink(missing_ok=True)
+        if path.exists() and path.relative_to(folder).as_posix() not in listed and is_listed(folder, place):
+            path.unlink()

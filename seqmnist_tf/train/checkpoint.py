@@ -48,7 +48,7 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         raise RunError(f"not enough memory for checkpoint {run.resume_file} (free some, and resume again)") from error
     except Exception as error:
         reason = f"cannot read checkpoint {run.resume_file}: {first_line(error)}"
-        if "optimizer" in str(error).lower():  # what Keras says is of objects and addresses
+        if not isinstance(error, OSError) and "optimizer" in str(error).lower():  # Keras's text has objects' addresses
             reason = f"checkpoint {run.resume_file} has no state of the optimizer"
         raise NotResumableError(f"{reason} (restore it, or give a new --run-dir)") from error
     steps = int(trained.optimizer.iterations)

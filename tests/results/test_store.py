@@ -61,7 +61,8 @@ def test_what_was_left_unfinished_is_ignored_and_removed(published: Path) -> Non
 
 
 def test_what_only_looks_unfinished_stays(tmp_path: Path) -> None:
-    mine = [tmp_path / name for name in (".new-ideas/a.txt", "strong/.new-ideas/a.txt", "strong/.new-notes.md")]
+    names = (".new-ideas/a.txt", "strong/.new-ideas/a.txt", "strong/.new-notes.md", "plots/seeds.png")
+    mine = [tmp_path / name for name in names]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
