@@ -48,7 +48,7 @@ def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
 
 def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
-    words = (*OFFLINE, f"--run-dir={run.path}", "--wandb.histograms=true")
+    words = (*OFFLINE, f"--run-dir={run.path}", "--wandb.histograms=true", "--wandb.project=mine", "--wandb.entity=us")
     assert run_train(*words, KILL="write:3").returncode < 0  # before the checkpoint of the second epoch
     done = run_train("--resume", f"--run-dir={run.path}")
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,9 @@ def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(tmp_pat
     assert values["_step"] == sorted(set(values["_step"]))
     assert values["_step"][0] > 2 * 3 + 2
     for part in (
-        "config_id",
+        '"project":"mine"',
+        '"entity":"us"',
+        f'"run_group":"{run.config_id}"',
         f"model-{run_id}",
         "model.keras",
         '"n_epochs":2',
