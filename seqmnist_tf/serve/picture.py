@@ -60,7 +60,11 @@ def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
         image = read_picture("digit.png")
         print(picture_to_text(image))
     """
-    return _require_digit(prepare_picture(file, name), f"{printable(name or str(file))}: ")
+    image = prepare_picture(file, name).image
+    if image is None:
+        where = printable(name or str(file))
+        raise InputError(f"{where}: no digit was found in the picture (give one whole digit on plain paper)")
+    return image
 
 
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
@@ -112,27 +116,13 @@ def _check_size(picture: Image.Image) -> None:
         raise InputError(f"{size} (at most {MAX_PIXELS:,} are allowed)")
 
 
-def to_mnist(picture: Image.Image) -> np.ndarray:
-    """Return the largest digit of a picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink).
+def prepare(picture: Image.Image) -> Prepared:
+    """Return the largest digit of a picture in MNIST's form, if it shows one, and how many digits there are.
 
     Ink is how much a pixel differs from the background around it; so the digit may be dark on light, light on dark, or
     of any colours, in a shadow, or on lined or squared paper. Transparent parts count as white under dark digits and as
     black under light digits. A picture that is already in MNIST's form is returned unchanged.
-
-    Raises:
-        InputError: the picture shows no digit.
     """
-    return _require_digit(prepare(picture))
-
-
-def _require_digit(prepared: Prepared, where: str = "") -> np.ndarray:
-    if prepared.image is None:
-        raise InputError(f"{where}no digit was found in the picture (give one whole digit on plain paper)")
-    return prepared.image
-
-
-def prepare(picture: Image.Image) -> Prepared:
-    """Return the largest digit of a picture, as :func:`to_mnist`, and how many digits there are."""
     ink = find_ink(_colours(picture))
     if ink.values.max() < MIN_CONTRAST:
         return Prepared(None, 0)

@@ -36,10 +36,9 @@ from seqmnist_tf.serve import (
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.http_paths import read_labels
 from seqmnist_tf.serve.models import ServedModels
-from seqmnist_tf.serve.picture import to_mnist
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result, serving
-from tests.serve.test_picture import DIGIT, beside
+from tests.serve.test_picture import DIGIT, beside, to_mnist
 from tests.toy import ROOT, toy_mnist
 
 
