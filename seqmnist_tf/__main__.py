@@ -6,6 +6,7 @@ python -m seqmnist_tf lists them; seqmnist COMMAND ARGUMENTS is python -m seqmni
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import NoReturn
 
 from . import system
@@ -49,7 +50,8 @@ def main(argv: list[str]) -> int:
 
 
 def run() -> NoReturn:
-    """Run the console script."""
+    """Run the console script. Like ``python -m``, it finds modules of the working directory, for ``MODULE:NAME``."""
+    sys.path.insert(0, "")
     system.run_command(main)
 
 

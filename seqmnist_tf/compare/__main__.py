@@ -6,8 +6,10 @@ python -m seqmnist_tf.compare ARM... [--seeds 0-5] [--dir DIR] [--workers N | --
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from .. import system
 from ..config import OPTIONS, PRESETS, unknown_word
 from ..system import say
-from .arms import parse_arms
+from .arms import KERAS_LAYERS, parse_arms
 from .options import require_cluster_options
 from .seeds import DEFAULT_SEEDS, parse_seeds
 
@@ -29,10 +31,11 @@ def make_compare_parser() -> system.Parser:
     parser.usage = f"{parser.prog} ARM... [--SECTION.KEY VALUE ...] [options]"
     parser.epilog = (
         f"an ARM is a preset ({', '.join(PRESETS)}), a JSON\n"
-        "configuration, a layer (FILE.py:NAME or MODULE:NAME, trained by the first arm's\n"
-        "recipe with as many parameters), a run directory, a folder of runs, or a published\n"
-        "record (results/strong). The first arm is the reference. --SECTION.KEY VALUE changes\n"
-        "all arms that are trained; `python -m seqmnist_tf.train --help` lists the keys.\n"
+        f"configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or MODULE:NAME, trained by\n"
+        "the first arm's recipe with as many parameters), a run directory, a folder of runs,\n"
+        "or a published record (results/strong). The first arm is the reference.\n"
+        "--SECTION.KEY VALUE changes all arms that are trained;\n"
+        "`python -m seqmnist_tf.train --help` lists the keys.\n"
         "The same command resumes a comparison.\n"
         "Exit status: 0 done, 1 failed while running, 2 bad input, 130 interrupted."
     )
@@ -82,15 +85,17 @@ def main(argv: list[str]) -> int:
     system.start_tensorflow()
     from .comparing import compare  # late, so that --help and bad input do not wait for TensorFlow
 
-    comparison = compare(
-        words,
-        seeds=seeds,
-        directory=options.dir,
-        workers=options.workers,
-        address=options.address,
-        allow_code=options.allow_code,
-        overrides=overrides,
-    )
+    # What a layer's own code prints does not belong into the JSON document.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        comparison = compare(
+            words,
+            seeds=seeds,
+            directory=options.dir,
+            workers=options.workers,
+            address=options.address,
+            allow_code=options.allow_code,
+            overrides=overrides,
+        )
     if options.json:
         say(json.dumps(comparison.to_json()))
         return system.EXIT_DONE

@@ -25,6 +25,7 @@ class OwnLayer(NamedTuple):
 
 
 ArmWord = str | os.PathLike[str] | Config | OwnLayer
+KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
 
 def layer_spec(word: str) -> bool:
     """Return whether a word names a layer: one of Keras's, ``MODULE:NAME`` or ``FILE.py:NAME``."""
-    meta = OPTIONS["model.layer"].meta
-    return word in meta["choices"] or bool(re.fullmatch(meta["pattern"], word))
+    return word in KERAS_LAYERS or bool(re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word))
 
 
 def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:
@@ -161,6 +161,6 @@ def _unique_name(name: str, taken: Sequence[str]) -> str:
 
 def _allowed() -> str:
     return (
-        f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer FILE.py:NAME or MODULE:NAME, a run directory, "
-        "a folder of runs"
+        f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or "
+        "MODULE:NAME), a run directory, a folder of runs, or a published record"
     )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..config import OPTIONS, Config
-from ..lstm import LayerFactory, choose_kernel, module_code, with_layer
+from ..data import load_splits, pixel_order
+from ..lstm import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
 from ..train import Predictions, RunDirectory
 from .agreement import require_one_task
@@ -87,6 +88,8 @@ def compare(
         ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
         data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
         existing = _read_existing(ready, data_dir, allow_code)
+        if workers is None and address is None:
+            _require_data(planned)
         with folder.lock():
             folder.claim(
                 [_entry(one) for one in ready],
@@ -102,12 +105,20 @@ def compare(
             return write_report(comparison, folder, data_dir)
 
 
+def _require_data(planned: Sequence[PlannedRun]) -> None:
+    """Read the images of the runs that are trained here, before anything is written.
+
+    Raises:
+        InputError: the folder of the data cannot be read or written.
+        RunError: no source of MNIST could be reached.
+    """
+    for config in [run.config for run in missing_runs(planned)][:1]:
+        load_splits(config, pixel_order(config.task.permutation))
+
+
 def _entry(one: ReadyArm) -> dict[str, Any]:
     """Return what ``arms.json`` says of an arm."""
-    entry = {"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id}
-    if one.arm.is_trained and (code := module_code(one.arm.config)):
-        entry["code"] = code
-    return entry
+    return {"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id}
 
 
 def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:

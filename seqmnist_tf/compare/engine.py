@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from ..lstm import module_code
 from ..system import RunError
 from ..train import StopRule, resume, train
 from .plan import PlannedRun
@@ -44,6 +45,8 @@ def train_planned(run: PlannedRun, stop_rule: StopRule | None = None) -> str:
         if (run.path / "config.json").is_file():
             summary = resume(run.path, command=run.resume_command, stop_rule=stop_rule, machine=run.config)
         else:
+            if module_code(run.config) != run.code:
+                raise RunError(f"{run.config.model.layer} has changed since the comparison began (restore the module)")
             summary = train(
                 run.config,
                 run.path,

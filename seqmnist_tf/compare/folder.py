@@ -68,20 +68,8 @@ class ComparisonFolder:
         return lock_folder(self.path, f"comparison {self.path}")
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
-        """Write which arms are compared, and the files of their layers by arm. A note names arms that are given up.
-
-        Raises:
-            InputError: the module of an arm's layer has changed since its first runs.
-        """
-        earlier = self._earlier_arms()
-        for arm in arms:
-            code = earlier.get(arm["name"], {}).get("code")
-            if code is not None and code != arm.get("code") and self.run_paths(arm["name"]):
-                raise InputError(
-                    f"{self.path / arm['name']} has runs of another version of {arm['given']} (give a new --dir, or "
-                    "the module as it was)"
-                )
-        if left := [name for name in earlier if name not in [arm["name"] for arm in arms]]:
+        """Write which arms are compared, and the files of their layers by arm. A note names arms that are given up."""
+        if left := [name for name in self._earlier_arms() if name not in [arm["name"] for arm in arms]]:
             note(f"the report in {self.path} is replaced; it had other arms too: {', '.join(left)} (their runs stay)")
         self.write_json(ARMS_FILE, {"arms": list(arms)})
         for name, source in layers.items():
@@ -90,12 +78,12 @@ class ComparisonFolder:
             if not path.is_file() or path.read_bytes() != source:
                 write_atomically(path, source)
 
-    def _earlier_arms(self) -> dict[str, dict[str, Any]]:
-        """Return the arms that were compared here before, by name."""
+    def _earlier_arms(self) -> list[str]:
+        """Return the names of the arms that were compared here before."""
         try:
-            return {arm["name"]: arm for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]}
+            return [str(arm["name"]) for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return {}
+            return []
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the report."""

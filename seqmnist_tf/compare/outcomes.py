@@ -54,7 +54,10 @@ def read_outcome(run: RunDirectory) -> Outcome:
     summary = run.summary
     status = summary.get("status") if summary else "not finished"
     if status != "completed":
-        raise InputError(f"{run.path} is {status}: only completed runs can be compared (finish it with --resume)")
+        hint = "finish it with --resume"
+        if status == "diverged":
+            hint = "it has no results; without its folder the arm is compared without its seed, which favours the arm"
+        raise InputError(f"{run.path} is {status}: only completed runs can be compared ({hint})")
     config, summary = run.config, summary or {}
     if not config.test.enabled:
         raise InputError(f"{run.path} has no test results: test.enabled must be true (got false)")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
-from ..lstm import build_model, match_units, recurrent_weights, try_layer
+from ..lstm import build_model, match_units, module_code, recurrent_weights, try_layer
 from ..system import InputError
 from ..train import RunDirectory, train_command
 from .arms import Arm
@@ -52,6 +52,7 @@ class PlannedRun:
         layer: the file to read its layer from, or None.
         log: the file of what it prints.
         group: the runs' group in W&B.
+        code: the hash of the module that its layer is from, or None.
     """
 
     arm: str
@@ -62,6 +63,7 @@ class PlannedRun:
     layer: Path | None
     log: Path
     group: str
+    code: str | None = None
 
     @property
     def preset(self) -> str:
@@ -110,7 +112,12 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     if not arm.is_trained:
         outcome = next(iter(arm.given.values()))
         file = outcome.run.layer_file
-        return _with_noise(arm, outcome.config_id, file.read_bytes() if file else None, file)
+        source = file.read_bytes() if file else None
+        try:
+            return _with_noise(arm, outcome.config_id, source, file)
+        except InputError as error:  # its runs are there, and count without the layer
+            note = f"{arm.name}: whether `train.recurrent_noise` acts on its layer cannot be seen ({error})."
+            return ReadyArm(arm, outcome.config_id, source, arm.config.train.recurrent_noise, (*arm.notes, note))
     config, file = arm.config, arm.file
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
@@ -207,6 +214,7 @@ def plan_runs(
                 layer=folder.layer_path(name) if one.source is not None else None,
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
+                code=module_code(one.arm.config),
             )
             _require_own(run, one.config_id)
             planned.append(run)
@@ -222,6 +230,16 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
     try_layer(config, run.layer_file)
+    _require_same_code(run, module_code(config))
+
+
+def _require_same_code(run: RunDirectory, code: str | None) -> None:
+    """Raise InputError where a run began with another version of its layer's module than ``code``."""
+    if run.environment.get("layer_code", code) != code:
+        raise InputError(
+            f"{run.path} is a run of another version of {run.config.model.layer} (give a new --dir, or the module "
+            "as it was)"
+        )
 
 
 def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -235,6 +253,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
+        _require_same_code(planned.run, planned.code)
         return
     before, now = flatten(config), flatten(planned.config)
     keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]

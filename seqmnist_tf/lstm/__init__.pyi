@@ -1,7 +1,6 @@
 from . import native as native
 from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
-from .kernel import try_layer as try_layer
 from .layer import LSTM as LSTM
 from .layer import lstms_for_kernel as lstms_for_kernel
 from .layer import on_kernel as on_kernel
@@ -9,6 +8,7 @@ from .layers import LayerError as LayerError
 from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
+from .layers import describe_error as describe_error
 from .layers import match_units as match_units
 from .layers import module_code as module_code
 from .layers import with_layer as with_layer
@@ -21,3 +21,4 @@ from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate
 from .optimizer import make_trainable as make_trainable
 from .optimizer import swap_averages as swap_averages
+from .trying import try_layer as try_layer

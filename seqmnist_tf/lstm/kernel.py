@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 
@@ -11,8 +10,6 @@ from ..config import Config, has_stock_layer
 from ..system import InputError
 from . import native
 from .layer import lstms_for_kernel, why_not_native
-from .layers import check_layer
-from .model import build_model
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,3 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
     if config.train.kernel == "native":
         raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
     return Kernel(None, reason)
-
-
-def try_layer(config: Config, file: Path | None = None) -> None:
-    """Raise InputError where the layer of a configuration, or the kernel that it asks for, cannot be used here.
-
-    Arguments as :func:`check_layer`.
-    """
-    check_layer(config, file)
-    choose_kernel(config, build_model(config, file))

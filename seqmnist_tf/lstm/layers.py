@@ -109,8 +109,9 @@ def check_layer(config: Config, file: Path | None = None) -> None:
     """Try the layer of a configuration on two sequences: one training step's gradient, then saved and loaded again.
 
     Raises:
-        LayerError: the factory or the layer raises, or the layer has another output shape, no trainable weight, no
-            gradient, or does not load as it was saved.
+        LayerError: the factory or the layer raises, or the layer has another output shape, no trainable weight, weights
+            of another type, no gradient, random numbers that a resumed run would not repeat, losses that the recipe's
+            noise leaves out, or does not load as it was saved.
     """
     if has_stock_layer(config):
         return
@@ -119,25 +120,97 @@ def check_layer(config: Config, file: Path | None = None) -> None:
     weights = model.trainable_variables
     if not weights:
         raise LayerError(f"model.layer {spec} must have at least one trainable weight (got none)")
+    if types := {weight.dtype for weight in weights} - {"float32"}:
+        raise LayerError(f"model.layer {spec} must have weights in float32 (got {min(types)})")
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
-    try:
+    states = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+
+    @_in_a_graph
+    def step(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
-            output = model(sequences, training=True)
-        gradients = tape.gradient(output, [weight.value for weight in weights])
+            output = model(x, training=True)
+        return output, tape.gradient(output, [weight.value for weight in weights])
+
+    try:
+        output, gradients = step(sequences)
+        own_losses = len(model.losses) - sum(weight.regularizer is not None for weight in weights)
+        for variable, state in states:
+            variable.assign(state)
+        again, _ = step(sequences)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: in training it raised {_reason(error)}") from None
+        raise LayerError(f"model.layer {spec}: in training it raised {describe_error(error)}") from None
     if all(gradient is None for gradient in gradients):
         raise LayerError(f"model.layer {spec} must have a gradient for one of its trainable weights (got none)")
+    if not np.allclose(output, again, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise LayerError(
+            f"model.layer {spec} must draw its random numbers with a keras.random.SeedGenerator of its own (two calls "
+            "from one state differ, so a resumed run would differ from a whole one)"
+        )
+    if own_losses and config.train.recurrent_noise:
+        raise LayerError(
+            f"model.layer {spec} must have no losses of its own, by add_loss or activity_regularizer, with recurrent "
+            "noise, which leaves them out (give --train.recurrent-noise 0)"
+        )
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "layer.keras"
             model.save(path)
             loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
-        before, after = (keras.ops.convert_to_numpy(m(sequences)) for m in (model, loaded))
+        before, after = (_in_a_graph(m)(sequences).numpy() for m in (model, loaded))
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec} must save and load as a Keras layer (got {_reason(error)})") from None
+        raise LayerError(
+            f"model.layer {spec} must save and load as a Keras layer (got {describe_error(error)})"
+        ) from None
     if not np.array_equal(before, after, equal_nan=True):
         raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
+    if problems := setting_problems(loaded.layers[0], _model_of_layer(config, file).layers[0]):
+        raise LayerError(f"model.layer {spec} must have the same get_config() whenever it is made: {problems[0]}")
+
+
+def _in_a_graph(function: Callable[[tf.Tensor], Any]) -> Callable[[np.ndarray], Any]:
+    """Return a function of sequences as ``fit`` calls it: traced once, without AutoGraph, for any size of a batch."""
+    signature = [tf.TensorSpec((None, NUM_TIMESTEPS, 1), tf.float32)]
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
+def setting_problems(layer: keras.Layer, reference: keras.Layer) -> list[str]:
+    """Return how the configuration of a layer differs from that of a reference, names left out.
+
+    Keras numbers the layers that were not given a name, so two layers of one factory have other names.
+    """
+    given, wanted = (_without_names(one.get_config()) for one in (layer, reference))
+    return [
+        f"{key} of its layer {reference.name} must be {value} (got {given.get(key)})"
+        for key, value in wanted.items()
+        if given.get(key) != value
+    ]
+
+
+def _without_names(config: Any) -> Any:
+    """Return a layer's configuration in plain values, each name in it replaced by the number of its first appearance.
+
+    A model in it, as of ``keras.Model(inputs, outputs)``, repeats the names of its layers where it connects them.
+    """
+    plain = keras.saving.serialize_keras_object(config)
+    numbers: dict[str, int] = {}
+
+    def collect(value: Any) -> None:
+        if isinstance(value, dict) and isinstance(name := value.get("name"), str):
+            numbers.setdefault(name, len(numbers))
+        for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            collect(part)
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict) and value.get("class_name") == "__tuple__":
+            return replaced(value["config"]["value"])
+        if isinstance(value, dict):
+            return {key: replaced(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [replaced(part) for part in value]
+        return f"name {numbers[value]}" if isinstance(value, str) and value in numbers else value
+
+    collect(plain)
+    return replaced(plain)
 
 
 def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> keras.Sequential:
@@ -151,7 +224,7 @@ def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> k
     try:
         model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: its layer raised {_reason(error)}") from None
+        raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from None
     if model.output_shape != (None, units):
         raise LayerError(
             f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {model.output_shape})"
@@ -161,7 +234,7 @@ def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> k
     return model
 
 
-def _reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the class of an error and its message in one line; of Keras's messages, what the layer itself said."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
@@ -191,7 +264,7 @@ def make_layer(config: Config, file: Path | None = None) -> keras.Layer:
     try:
         layer = factory(config.model.hidden_size)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec} raised {_reason(error)}") from None
+        raise LayerError(f"model.layer {spec} raised {describe_error(error)}") from None
     if not isinstance(layer, keras.Layer):
         raise LayerError(f"model.layer {spec} must return a Keras layer (got {type(layer).__name__})")
     return layer
@@ -283,4 +356,4 @@ def _module(config: Config, file: Path | None) -> ModuleType:
     except OSError as error:
         raise LayerError(f"model.layer must name a file that can be read (got {spec!r}: {error.strerror})") from None
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: importing it raised {_reason(error)}") from None
+        raise LayerError(f"model.layer {spec}: importing it raised {describe_error(error)}") from None

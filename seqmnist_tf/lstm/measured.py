@@ -22,6 +22,20 @@ def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
     return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
 
 
+class _OtherWeights(keras.StatelessScope):
+    """A scope in which some variables have other values; all others, such as random states, are updated as ever.
+
+    Keras keeps updates for the end of a scope. What is updated in a loop over timesteps would then be of that loop.
+    """
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        variable, value = update
+        if id(variable) in self.state_mapping:
+            super().add_update(update)
+        else:
+            variable._direct_assign(value)
+
+
 class MeasuredSequential(keras.Sequential):
     """A Sequential whose training step reports the batch's own figures, not running means.
 
@@ -110,11 +124,8 @@ class MeasuredSequential(keras.Sequential):
         size, states = tf.shape(sequences)[0], []
         for part, values in enumerate(zip(*copies, strict=True)):
             rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
-            with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))) as scope:
+            with _OtherWeights(state_mapping=list(zip(weights, values, strict=True))):
                 states.append(recurrent_layer(rows, training=True))
-            for variable in recurrent_layer.non_trainable_variables:  # random states and moving means go on
-                if (changed := scope.get_current_value(variable)) is not None:
-                    variable.assign(changed)
         outputs = tf.concat(states, axis=0)
         for layer in others:
             outputs = layer(outputs, training=True)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config
-from .layers import make_layer, require_float32
+from .layers import LayerError, describe_error, make_layer, require_float32, setting_problems
 
 
 def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
@@ -31,7 +31,11 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
     shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
     if config.model.layer != "LSTM":
         layer = make_layer(config, file)
-        model = keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
+        dense_layer = keras.layers.Dense(config.model.output_size, name="logits")
+        try:
+            model = keras.Sequential([shape, layer, dense_layer])
+        except (Exception, SystemExit) as error:
+            raise LayerError(f"model.layer {config.model.layer}: its layer raised {describe_error(error)}") from None
         if config.model.layer == "GRU":
             _set_initial_bias(config, layer.cell.bias)
         return model
@@ -102,21 +106,12 @@ def architecture_problems(model: keras.Model, config: Config, file: Path | None 
         return [f"its layers must be {', '.join(classes[1])} (got {', '.join(classes[0]) or 'none'})"]
     if model.input_shape != expected.input_shape:
         return [f"its input must have the shape {expected.input_shape} (got {model.input_shape})"]
-    problems = []
+    problems: list[str] = []
     for layer, reference in zip(model.layers, expected.layers, strict=True):
-        given, wanted = layer.get_config(), reference.get_config()
-        if layer is model.layers[0] and config.model.layer != "LSTM":
-            given, wanted = _without_names(given), _without_names(wanted)
-        for key, value in wanted.items():
-            if given.get(key) != value:
-                problems.append(f"{key} of its layer {reference.name} must be {value} (got {given.get(key)})")
+        problems += setting_problems(layer, reference)
+        own = layer is model.layers[0] and config.model.layer != "LSTM"
+        if layer.name != reference.name and not own:
+            problems.append(f"name of its layer {reference.name} must be {reference.name} (got {layer.name})")
     if model.count_params() != expected.count_params():
         problems.append(f"it must have {expected.count_params():,} parameters (got {model.count_params():,})")
     return problems
-
-
-def _without_names(config: Any) -> Any:
-    """Return a layer's configuration without names: Keras numbers those of layers that were not given one."""
-    if isinstance(config, dict):
-        return {key: _without_names(value) for key, value in config.items() if key != "name"}
-    return [_without_names(value) for value in config] if isinstance(config, list | tuple) else config

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ..config import Config
 from .kernel import Kernel
-from .measured import MeasuredSequential
+from .measured import MeasuredSequential, recurrent_weights
 
 
 class TorchRMSprop(keras.optimizers.RMSprop):
@@ -123,7 +123,8 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
         kernel: computes the LSTM.
     """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
-    trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    if recurrent_weights(model.layers[0]):  # else four parts would be computed for nothing
+        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
     compile_model(trained, config)
     return trained
 

@@ -5,6 +5,7 @@ from .command_line import parse_train_arguments as parse_train_arguments
 from .command_line import train_command as train_command
 from .figures import new_figure as new_figure
 from .figures import write_figure as write_figure
+from .fitting import LayerFailedError as LayerFailedError
 from .metrics import AT_CHANCE as AT_CHANCE
 from .metrics import Metrics as Metrics
 from .metrics import evaluate_model as evaluate_model

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ..config import Config
 from ..data import pixel_order
+from ..lstm import module_code
 from ..system import InputError, RunError, first_line
 from .run_directory import RunDirectory
 
@@ -79,6 +80,19 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
     if not permutation.startswith("file:") and not np.array_equal(run.pixel_order(), pixel_order(permutation)):
         raise NotResumableError(
             f"{run.path} cannot be resumed: pixel_order.txt is not the order of task.permutation {permutation}"
+        )
+
+
+def require_same_code(run: RunDirectory, config: Config) -> None:
+    """Raise NotResumableError where the module of a run's layer is no more the one that it began with.
+
+    This imports the module. Runs of older versions have no hash of it, and layers from a file have a copy in the run.
+    """
+    was = run.environment.get("layer_code")
+    if was is not None and was != module_code(config):
+        raise NotResumableError(
+            f"{run.path} cannot be resumed: it began with another version of {config.model.layer} (restore the module, "
+            "or give a new --run-dir)"
         )
 
 

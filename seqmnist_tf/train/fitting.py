@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ..config import Config
+from ..config import Config, has_stock_layer
 from ..data import Splits, batches
-from ..lstm import Kernel, MeasuredSequential, make_trainable
-from ..system import RunError, first_line, replace_atomically, warn
+from ..lstm import Kernel, MeasuredSequential, describe_error, make_trainable
+from ..system import InputError, RunError, first_line, replace_atomically, warn
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import restore
 from .command_line import train_command
@@ -20,6 +20,10 @@ from .page import write_overview, write_predictions
 from .run_directory import RunDirectory
 from .summary import summarize
 from .wandb_run import Tracker
+
+
+class LayerFailedError(RunError):
+    """A layer of one's own raised an error in training."""
 
 
 class Ending(NamedTuple):
@@ -58,7 +62,7 @@ def fit(ready: ReadyRun, stop_rule: StopRule | None, record: dict[str, Any] | No
 
     Raises:
         NotResumableError: the last checkpoint cannot be read, or does not belong to the run's other files.
-        RunError: the disk is full, or there is no memory.
+        RunError: the disk is full, there is no memory, or a layer of one's own fails (LayerFailedError).
     """
     run, config, model, splits, kernel = ready
     trained = make_trainable(model, config, kernel)
@@ -95,7 +99,7 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
     """Train the remaining epochs, save and evaluate the final model; return how the run ended.
 
     Raises:
-        RunError: the disk is full, or there is no memory.
+        RunError: as :func:`fit`.
     """
     run, config = ready.run, ready.config
     first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
@@ -124,6 +128,13 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
         if run.resume_file.exists():
             hint = f"the last checkpoint is intact; {command} continues from it"
         raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        if has_stock_layer(config):
+            raise
+        text = f"model.layer {config.model.layer}: in training it raised {describe_error(error)}"
+        raise LayerFailedError(text) from error
 
 
 def _finish_model(ready: ReadyRun, tracker: Tracker, callbacks: RunCallbacks) -> dict[str, Any] | None:

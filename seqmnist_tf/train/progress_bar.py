@@ -70,7 +70,7 @@ class ProgressBar(keras.callbacks.Callback):
         if self.explained:
             return ""
         self.explained = True
-        text = "; many recipes stay on this plateau for their first epochs, and some for good"
+        text = "; many recipes are near chance in their first epochs, and some for good"
         model = self.config.model
         without_chrono = model.layer in KEYS_OF_LAYERS["model.forget_bias"] and model.forget_bias != "chrono"
         return text + (" (--model.forget_bias chrono skips it)" if without_chrono else "")

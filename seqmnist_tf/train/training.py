@@ -17,6 +17,7 @@ from ..lstm import (
     check_layer,
     choose_kernel,
     match_units,
+    module_code,
     try_layer,
     with_layer,
 )
@@ -26,7 +27,7 @@ from ..system import (
     warn,
 )
 from .callbacks import StopRule
-from .checkpoint import order_hash, require_own_files
+from .checkpoint import order_hash, require_own_files, require_same_code
 from .first_lines import announce_kernel, announce_model, announce_origin, announce_run
 from .fitting import ReadyRun, fit
 from .run_directory import RunDirectory
@@ -61,7 +62,7 @@ def train(
 
     Raises:
         InputError: the configuration is not valid, or ``path`` exists.
-        RunError: no data, a full disk, no memory; the run's status is ``failed`` if it had begun.
+        RunError: no data, a full disk, no memory, a layer that fails; the run's status is ``failed`` if it had begun.
 
     Example::
 
@@ -92,6 +93,7 @@ def train(
             seed=config.train.seed,
             pixel_order_sha256=order_hash(order),
             **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
+            **({"layer_code": code} if (code := module_code(config)) else {}),
             wandb_run_id=uuid.uuid4().hex[:8],
             resumed=[],
         )
@@ -130,7 +132,7 @@ def resume(
         path: the run directory.
         command: the command line, for the record.
         stop_rule: as :func:`train`.
-        machine: a configuration whose threads and kernel are used in place of the run's.
+        machine: a configuration whose threads, kernel, data and W&B are used in place of the run's.
 
     Raises:
         InputError: there is no run at ``path``, another process trains it (BusyError), or its checkpoint cannot be read
@@ -144,14 +146,15 @@ def resume(
     run = RunDirectory.open(path)
     with run.lock():
         summary = run.summary
-        if summary and summary["status"] == "completed":
+        if summary and summary.get("status") == "completed":
             return summary
         config, order = run.config, run.pixel_order()
         require_own_files(run, config)
         if machine is not None:
             here = replace(config.train, threads=machine.train.threads, kernel=machine.train.kernel)
-            config = replace(config, train=here)
+            config = replace(config, train=here, data=machine.data, wandb=machine.wandb)
         _start_tensorflow(config)
+        require_same_code(run, config)
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
         announce_kernel(kernel)

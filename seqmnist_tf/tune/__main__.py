@@ -149,8 +149,8 @@ def require_free(oracle: str) -> None:
     host, _, port = oracle.rpartition(":")
     try:
         socket.create_server((host, int(port))).close()
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, TypeError) as error:  # TypeError: a host that no encoding of names takes
+        reason = (isinstance(error, OSError) and error.strerror) or error
         raise InputError(
             f"--oracle must be a free address of this machine (got {oracle}: {reason}; is there another chief?)"
         ) from None

@@ -16,7 +16,7 @@ from ..system import InputError, note, read_json_object, unwritable, write_atomi
 from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
-DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel")
+DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _trial_table(rows: list[dict[str, Any]]) -> str:
          f"{row['seconds']:.0f}")
         for row in sorted(rows, key=lambda row: -row["score"])
     ]  # fmt: skip
-    head = ("trial", ">validation accuracy", "status", ">epochs", ">left the plateau in epoch", ">seconds")
+    head = ("trial", ">validation accuracy", "status", ">epochs", ">first epoch above 50 %", ">seconds")
     return markdown_table(head, cells)
 
 

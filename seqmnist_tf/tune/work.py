@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Protocol
 
 from ..lstm import LayerError
 from ..system import InputError, RunError, first_line, note, say
+from ..train import LayerFailedError
 from .folder import SearchFolder, on_all_images
 from .hparams import log_hparams
 from .job import Answer, Job, JobLost, Watcher
@@ -82,9 +84,13 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
             source.end(answer, None, str(error))
             continue
         try:
+            replace(search).require_own()  # the file of its layer is read anew for each trial
             score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)
-        except LayerError as error:  # a layer of one's own that refuses the values of this trial
+        except (
+            LayerError,
+            LayerFailedError,
+        ) as error:  # a layer of one's own that this trial does not suit
             note(f"{answer} failed: {error}")
             source.end(answer, None, str(error))
         except JobLost:

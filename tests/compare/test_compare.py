@@ -254,7 +254,7 @@ def test_a_module_that_changed_between_two_starts_is_refused(
     compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=values)
     before = (in_tmp / "out/arms.json").read_bytes()
     (in_tmp / "changing.py").write_text(GOOD.replace("ops.matmul(", "2.0 * ops.matmul("))
-    with pytest.raises(InputError, match=r"out/Last has runs of another version of changing:Last"):
+    with pytest.raises(InputError, match=r"out/Last/seed0 is a run of another version of changing:Last"):
         compare(["baseline", "changing:Last"], seeds=[0, 1], directory="out", overrides=values)
     assert (in_tmp / "out/arms.json").read_bytes() == before and not (in_tmp / "out/Last/seed1").exists()
 
@@ -334,3 +334,15 @@ def test_killed_midway_and_run_again_it_gives_the_same_report(tmp_path: Path) ->
     assert masked(tmp_path / "killed/report.md") == masked(tmp_path / "whole/report.md")
     for name in ("row.tex", "row.md", "curves.png", "differences.png", "disagreements.png"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_data_that_cannot_be_read_is_reported_before_anything_is_written(command: Call, in_tmp: Path) -> None:
+    (in_tmp / "file").write_text("no folder")
+    refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out")
+    assert refused.status == 2 and not (in_tmp / "out").exists()
+
+
+def test_what_a_layer_prints_is_not_in_the_json(command: Call, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(GOOD + "print('read me')\n")
+    result = command(compare_main, "baseline", "own.py:Last", *TINY, "--seeds=0", "--dir=out", "--json")
+    assert result.status == 0 and json.loads(result.out)["arms"] and "read me" in result.err

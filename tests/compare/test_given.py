@@ -161,6 +161,7 @@ def test_five_seeds_cannot_show_a_difference(in_tmp: Path) -> None:
     make_arm(in_tmp / "b", dict.fromkeys(five, 3))
     comparison = compare(["a", "b"], directory="out")
     assert comparison.pairs[0].sign_flip_p == 0.0625
+    assert "tarone1990" not in (in_tmp / "out/report.md").read_text()  # there is one pair, and no correction
     assert (
         "With 5 seeds the p of this test cannot be below 0.0625, so that it can show no difference; with 6 seeds"
         in str(comparison.statements)
@@ -198,6 +199,16 @@ def test_holm_corrects_over_the_pairs_that_are_tested(in_tmp: Path) -> None:
     # 0.0312 stays possible beside d
     assert comparison.statements[3].endswith("No difference is shown at the 5 % level.")
     assert comparison.statements[4].endswith("d is worse than a on this task.")
+
+
+def test_the_smallest_p_of_a_pair_is_not_below_that_of_a_surer_one(in_tmp: Path) -> None:
+    """Holm's corrected p values never fall: four pairs of seven seeds hold up the one of six."""
+    make_arm(in_tmp / "a", dict.fromkeys(range(7), 20))
+    for name in "bcde":
+        make_arm(in_tmp / name, {seed: 20 + (-1) ** seed for seed in range(7)})
+    make_arm(in_tmp / "f", {seed: 20 + (-1) ** seed for seed in range(6)})
+    comparison = compare([*"abcdef"], directory="out")
+    assert "With 6 seeds and 5 pairs the corrected p of this test cannot be below 0.0781" in comparison.statements[-1]
 
 
 def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) -> None:
@@ -254,7 +265,7 @@ def test_missing_seeds_that_cannot_be_trained_here_are_refused(in_tmp: Path, mon
 
     make_arm(in_tmp / "a", {0: 20, 1: 20})
     make_arm(in_tmp / "b", {0: 20, 1: 20}, optimizer__lr=0.5)
-    monkeypatch.setattr("seqmnist_tf.lstm.kernel.choose_kernel", refuse)
+    monkeypatch.setattr("seqmnist_tf.lstm.trying.choose_kernel", refuse)
     with pytest.raises(InputError, match="tf32 cannot be used"):
         compare(["a", "b"], seeds="0-2", directory="out")
     assert not Path("out").exists()

@@ -11,9 +11,10 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds, statistics, wording
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
-from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.compare.arms import KERAS_LAYERS, parse_arms
 from seqmnist_tf.compare.seeds import DEFAULT_SEEDS
 from seqmnist_tf.lstm import build_model, check_layer, recurrent_weights
+from seqmnist_tf.system import InputError
 from tests.house.test_documents import DOCUMENTS, command_lines, fenced_blocks, small_quickstart, table_rows
 from tests.toy import ROOT
 
@@ -92,9 +93,10 @@ def test_the_arms_of_the_commands_are_arms(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_arms_that_are_described_are_those_of_the_error() -> None:
     described = " ".join(row[0] for row in table_rows(PAGE, "arm"))
+    with pytest.raises(InputError) as refused:
+        parse_arms(["nothing"], {})
+    helped = make_compare_parser().format_help()
     for name in ("strong", "gru"):
         assert f"`{name}`" in described and name in cfg.PRESETS
-    for layer in cfg.OPTIONS["model.layer"].meta["choices"]:
-        assert f"`{layer}`" in described
-    for form in cfg.OPTIONS["model.layer"].meta["forms"]:
-        assert f"`{form}`" in described
+    for layer in (*KERAS_LAYERS, *cfg.OPTIONS["model.layer"].meta["forms"]):
+        assert f"`{layer}`" in described and layer in str(refused.value) and layer in helped

@@ -21,9 +21,11 @@ from seqmnist_tf.lstm import (
     choose_kernel,
     compile_model,
     custom_objects,
+    make_trainable,
     match_units,
     module_code,
     recurrent_weights,
+    try_layer,
 )
 from seqmnist_tf.system import InputError
 
@@ -116,6 +118,23 @@ BAD = {
         "Last",
         "must save and load as a Keras layer",
     ),
+    "weights of another type": (
+        HEAD + "def f(units):\n    return keras.layers.LSTM(units, dtype='float64')\n",
+        "f",
+        "must have weights in float32 (got float64)",
+    ),
+    "random numbers of nobody": (
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(keras.random.normal((1, 1)) + x[:, -1]"),
+        "Last",
+        "must draw its random numbers with a keras.random.SeedGenerator of its own",
+    ),
+    "another configuration each time": (
+        GOOD.replace("'units': self.units", "'units': self.units, 'when': id(self)").replace(
+            "self, units, **kwargs", "self, units, when=None, **kwargs"
+        ),
+        "Last",
+        "must have the same get_config() whenever it is made: when of its layer",
+    ),
     "a lost argument": (
         GOOD.replace("self, units, **kwargs", "self, units, scale=1.0, **kwargs")
         .replace("self.units = units\n", "self.units, self.scale = units, scale\n")
@@ -135,6 +154,107 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
     with pytest.raises(InputError) as error:
         check_layer(configure(f"{tmp_path / 'own.py'}:{attribute}"))
     assert message in str(error.value)
+
+
+BRANCHES = (
+    "def f(units):\n"
+    "    x = keras.Input((784, 1))\n"
+    "    halves = [make(units // 2)(x) for make in (keras.layers.LSTM, keras.layers.GRU)]\n"
+    "    return keras.Model(x, keras.layers.Concatenate()(halves))\n"
+)
+INITIALIZED = GOOD.replace("'units': self.units}", "'units': self.units, 'start': keras.initializers.Zeros()}").replace(
+    "self, units, **kwargs", "self, units, start=None, **kwargs"
+)
+
+
+@pytest.mark.parametrize(("text", "name"), [(HEAD + BRANCHES, "f"), (INITIALIZED, "Last")])
+def test_a_layer_is_its_configurations_after_it_was_saved(text: str, name: str, tmp_path: Path) -> None:
+    """Keras numbers the layers of a functional model; two equal initializers are two objects."""
+    config = configure(f"{write(tmp_path, text)}:{name}")
+    check_layer(config)
+    model = build_model(config)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=custom_objects(config))
+    assert architecture_problems(loaded, config) == []
+    wider = with_units(config, 8)
+    assert architecture_problems(loaded, wider) != []
+
+
+def with_units(config: Config, units: int) -> Config:
+    return cfg.with_values(config, {"model.hidden_size": units})
+
+
+CELL = HEAD + (
+    "class Cell(keras.layers.Layer):\n"
+    "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n"
+    "        self.units = self.state_size = units\n        self.drop = keras.layers.Dropout(0.5, seed=1)\n"
+    "    def build(self, shape):\n"
+    "        self.w = self.add_weight(shape=(self.units, self.units), name='recurrent_kernel')\n"
+    "    def call(self, x, states, training=False):\n        h = states[0]\n"
+    "        new = ops.tanh(self.drop(x + h @ self.w, training=training))\n        return new, [new]\n"
+    "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
+    "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
+)
+
+
+def test_a_cell_with_dropout_is_trained_with_recurrent_noise(tmp_path: Path) -> None:
+    """Its generator is updated in the loop over the timesteps."""
+    config = configure(f"{write(tmp_path, CELL)}:f", train__recurrent_noise=0.1, train__batch_size=8)
+    try_layer(config)
+    model = build_model(config)
+    state = model.layers[0].cell.drop.seed_generator.state
+    before = state.numpy().tolist()
+    trained = make_trainable(model, config, Kernel(None))
+    assert trained.recurrent_noise == 0.1
+    trained.train_on_batch(np.ones((8, 784, 1), np.float32), np.arange(8))
+    assert state.numpy().tolist() != before
+
+
+IN_A_GRAPH = {
+    "the size of a batch": ("h @ self.w", "(h + ops.zeros((x.shape[0], self.units))) @ self.w", "None"),
+    "a value": ("h @ self.w", "h @ self.w * float(ops.max(h))", "OperatorNotAllowedInGraphError|TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_GRAPH)
+def test_what_fails_in_a_graph_only_is_seen_before(name: str, tmp_path: Path) -> None:
+    old, new, message = IN_A_GRAPH[name]
+    with pytest.raises(InputError, match=rf"in training it raised .*({message})"):
+        check_layer(configure(f"{write(tmp_path, CELL.replace(old, new))}:f"))
+
+
+# A layer that reads a weight which its cell sets in the loop; with noise it is another in each part of a batch.
+FAILS_WITH_NOISE = CELL.replace("h = states[0]", "h = states[0]; self.w.assign(ops.clip(self.w, -1.0, 1.0))") + (
+    "class Outer(keras.layers.Layer):\n"
+    "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n"
+    "        self.units, self.rnn = units, keras.layers.RNN(Cell(units))\n"
+    "    def build(self, shape):\n        self.rnn.build(shape)\n"
+    "    def compute_output_shape(self, shape):\n        return shape[0], self.units\n"
+    "    def call(self, x):\n        return self.rnn(x) + 0.0 * ops.sum(self.rnn.cell.w)\n"
+    "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
+)
+
+
+def test_what_fails_with_recurrent_noise_only_is_seen_before(tmp_path: Path) -> None:
+    config = configure(f"{write(tmp_path, FAILS_WITH_NOISE)}:Outer")
+    try_layer(config)
+    with pytest.raises(InputError, match=r"in fit it raised InaccessibleTensorError"):
+        try_layer(cfg.with_values(config, {"train.recurrent_noise": 0.1}))
+
+
+def test_losses_of_a_layer_are_refused_where_noise_would_drop_them(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "        return ops", "        self.add_loss(ops.mean(self.kernel))\n        return ops"
+    ).replace("name='kernel'", "name='recurrent_kernel'")
+    config = configure(f"{write(tmp_path, text)}:Last")
+    try_layer(config)
+    with pytest.raises(InputError, match=r"must have no losses of its own.*give --train.recurrent-noise 0"):
+        check_layer(cfg.with_values(config, {"train.recurrent_noise": 0.1}))
+
+
+def test_a_layer_without_recurrent_weights_is_not_trained_in_parts(tmp_path: Path) -> None:
+    config = configure(f"{write(tmp_path, GOOD)}:Last", train__recurrent_noise=0.1)
+    assert make_trainable(build_model(config), config, Kernel(None)).recurrent_noise == 0
 
 
 def test_keras_must_compute_in_float32() -> None:

@@ -20,10 +20,10 @@ from seqmnist_tf import evaluate, train
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.lstm import native
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import RunDirectory, load_final_model
+from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
-from tests.lstm.test_layers import GOOD
+from tests.lstm.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.lstm.test_native import isas
 from tests.toy import ROOT, SMALL, run_train
 
@@ -223,3 +223,26 @@ def test_masks_of_dropout_go_on_after_a_resume(command: Call, in_tmp: Path, toy:
     assert parts.step_losses() == whole.step_losses()
     models = [load_final_model(run, allow_code=True).get_weights() for run in (whole, parts)]
     assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
+
+
+def test_a_module_that_has_changed_is_not_trained_on(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    (in_tmp / "module_of_a_run.py").write_text(GOOD)
+    config = cfg.with_values(own_config(), {"model.layer": "module_of_a_run:Last", "train.n_epochs": 2})
+    assert train(config, "run", stop_rule=lambda history: "enough")["status"] == "stopped"
+    (in_tmp / "module_of_a_run.py").write_text(GOOD + "# changed\n")
+    with pytest.raises(InputError, match="it began with another version of module_of_a_run:Last"):
+        resume("run")
+    (in_tmp / "module_of_a_run.py").write_text(GOOD)
+    assert resume("run")["status"] == "completed"
+
+
+def test_a_layer_that_fails_in_training_is_one_line(command: Call, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(FAILS_WITH_NOISE)
+    words = ["--model.layer=own.py:Outer", "--train.recurrent-noise=0.1", "--run-dir=run"]
+    result = command(train_main, *SMALL, *words)
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith(
+        "error: model.layer own.py:Outer: in training it raised InaccessibleTensorError: "
+    )
+    assert (RunDirectory(Path("run")).summary or {})["status"] == "failed"

@@ -220,7 +220,7 @@ def test_the_plateau_is_told(command: Call, in_tmp: Path, toy: None) -> None:
     share = f"warning: still near chance ({history[0]['test_accuracy']:.1%})"
     first, second = (line for line in result.out.splitlines() if line.startswith("warning"))
     assert first == (
-        f"{share}; many recipes stay on this plateau for their first epochs, and some for good "
+        f"{share}; many recipes are near chance in their first epochs, and some for good "
         "(--model.forget_bias chrono skips it)"
     )
     assert second == share

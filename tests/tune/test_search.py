@@ -16,8 +16,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.system import InputError
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.train import LayerFailedError, RunDirectory
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, trials
 from seqmnist_tf.tune.folder import ORACLE, SearchFolder
@@ -176,6 +176,42 @@ def test_a_file_that_has_changed_is_another_search(key: str, tmp_path: Path) -> 
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match="must name a file that can be read"):
         toy_search(tmp_path / "search", values={key: value}).claim()
+
+
+def test_a_layer_that_fails_in_training_fails_its_trial_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train_or_fail(config: cfg.Config, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if config.optimizer.name == "SGD":
+            raise LayerFailedError("model.layer own.py:Own: in training it raised ValueError: not with SGD")
+        return toy_train(config, *args, **kwargs)
+
+    monkeypatch.setattr(trials, "train", train_or_fail)
+    search = toy_search(tmp_path / "search")
+    search_alone(search, 6, 0, "")
+    assert {row["values"]["optimizer.name"] for row in read_trials(search)} == {'"Adam"'}
+    assert "failed: model.layer own.py:Own: in training it raised ValueError: not with SGD" in capsys.readouterr().err
+
+
+def test_a_layer_that_changes_during_a_search_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text("before")
+    search = toy_search(tmp_path / "search", values={"model.layer": f"{tmp_path / 'own.py'}:Own"})
+    search.claim()
+
+    def train_and_change(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        summary = toy_train(*args, **kwargs)
+        (tmp_path / "own.py").write_text("after")
+        return summary
+
+    monkeypatch.setattr(trials, "train", train_and_change)
+    with pytest.raises(RunError, match=r"the search cannot continue: .* whose file of a layer or pixel order has chan"):
+        search_alone(search, 3, 0, "")
+    assert len(list((search.path / "trials").iterdir())) == 1
+
+
+def test_a_search_goes_on_where_the_data_has_moved(tmp_path: Path) -> None:
+    toy_search(tmp_path / "search", values={"data.dir": "here"}).claim()
+    toy_search(tmp_path / "search", values={"data.dir": "there"}).claim()
 
 
 def test_a_layer_of_the_space_that_has_changed_is_another_search(tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_the_report(tmp_path: Path) -> None:
         "| `train.batch_size` | 20 | 10, 20, 40 |  |\n"
         "| `model.hidden_size` | 1536 | 64 to 4096 |  |\n"
         "\n"
-        "| trial | validation accuracy | status | epochs | left the plateau in epoch | seconds |\n"
+        "| trial | validation accuracy | status | epochs | first epoch above 50 % | seconds |\n"
         "|---|---:|---|---:|---:|---:|\n"
         "| 0 | 95.00% | completed | 4 | 2 | 13 |\n"
         "| 7 | 10.00% | stopped | 2 | - | 13 |\n"
