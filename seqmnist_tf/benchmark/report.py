@@ -15,15 +15,15 @@ def training_report(document: dict[str, Any]) -> str:
     versions = document["versions"]
     named = ", ".join(f"{title} {versions[name]}" for name, title in PACKAGE_TITLES.items() if name in versions)
     origin = (
-        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa']}; "
+        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa'] or '-'}; "
         f"{named}; {_origin(document)}."
     )
-    top = document["limit"]
-    limit = (
-        f"At the measured peak of these cores, {top['gflops']:.0f} GFLOP/s, the matrix products of a step take "
-        f"{top['products_ms']:.0f} ms."
-    )
-    parts = [origin, _contender_table(document), limit]
+    parts = [origin, _contender_table(document)]
+    if top := document["limit"]:
+        parts.append(
+            f"At the measured peak of these cores, {top['gflops']:.0f} GFLOP/s, the matrix products of a step take "
+            f"{top['products_ms']:.0f} ms."
+        )
     if "scaling" in document:
         parts.append(_scaling_table(document["scaling"]))
     return "\n\n".join(parts)
@@ -57,7 +57,7 @@ def training_text(document: dict[str, Any]) -> str:
         lines += ["", f"{title:<44}  median ms  quartiles            speed-up  peak memory"]
         for name, row in document[key].items():
             low, high = row["quartiles_ms"]
-            ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            ratio = _or_dash(row["ratio"], ".2f")
             peak = "-" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f} MB"
             contender = f"{CONTENDERS[name].title} ({name})"
             lines.append(f"{contender:<44} {row['median_ms']:10,.1f}  {low:8,.1f} {high:8,.1f} {ratio:>11}  {peak:>11}")
@@ -77,6 +77,11 @@ def training_text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _or_dash(number: float | None, form: str) -> str:
+    """Return a number in a format; a dash where it was not measured."""
+    return "-" if number is None else f"{number:{form}}"
+
+
 def _origin(document: dict[str, Any]) -> str:
     return f"{document['measured'][:10]}, commit {(document['git']['commit'] or 'unknown')[:7]}"
 
@@ -86,8 +91,8 @@ def _contender_table(document: dict[str, Any]) -> str:
     for name, step in document["train_step"].items():
         evaluation = document["evaluate"][name]
         memory = "-" if step["peak_mb"] is None else f"{max(step['peak_mb'], evaluation['peak_mb']):,.0f}"
-        times = [f"{step['median_ms']:.1f}", f"{step['ratio']:.2f}"]
-        times += [f"{evaluation['median_ms'] / 1e3:.2f}", f"{evaluation['ratio']:.2f}"]
+        times = [f"{step['median_ms']:.1f}", _or_dash(step["ratio"], ".2f")]
+        times += [f"{evaluation['median_ms'] / 1e3:.2f}", _or_dash(evaluation["ratio"], ".2f")]
         rows.append((CONTENDERS[name].title, *times, memory))
     speed_up = ">speed-up over stock Keras"
     head = ("implementation", ">training step, ms", speed_up, ">evaluation, s", speed_up, ">peak memory, MB")
@@ -97,8 +102,10 @@ def _contender_table(document: dict[str, Any]) -> str:
 def _scaling_table(scaling: list[dict[str, Any]]) -> str:
     rows = []
     for row in scaling:
-        keras, native = row["keras"], row["native"]
-        rows.append((f"{row['size']} {row['value']}", f"{keras:.1f}", f"{native:.1f}", f"{keras / native:.2f}"))
+        keras, native = row.get("keras"), row.get("native")
+        speed_up = keras / native if keras and native else None
+        times = (_or_dash(keras, ".1f"), _or_dash(native, ".1f"), _or_dash(speed_up, ".2f"))
+        rows.append((f"{row['size']} {row['value']}", *times))
     return markdown_table(("training step", ">stock Keras, ms", ">native kernel, ms", ">speed-up"), rows)
 
 

@@ -5,6 +5,7 @@ Standard library only.
 
 from .experiment import (
     config_id,
+    effective,
     has_stock_layer,
     is_trial,
     layer_file,
@@ -72,6 +73,7 @@ __all__ = [
     "config_to_json",
     "contradictions",
     "differences",
+    "effective",
     "flatten",
     "flatten_sections",
     "has_stock_layer",

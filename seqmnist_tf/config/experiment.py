@@ -10,11 +10,16 @@ import json
 from pathlib import Path
 
 from ..system import InputError
-from .sections import NUM_TEST, OPTIONS, Config
-from .values import flatten
+from .sections import NUM_TEST, NUM_TRAIN, OPTIONS, Config
+from .values import flatten, with_values
 
 SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
 KEYS_APART = ("train.seed", "train.threads", "train.kernel")
+OWN_KEYS = {  # of section optimizer, that not every optimizer uses
+    "RMSProp": ("rho", "epsilon", "epsilon_placement", "bias_rate", "momentum"),
+    "SGD": ("momentum",),
+    "Adam": ("beta_1", "beta_2", "epsilon"),
+}
 
 
 def layer_file(config: Config) -> Path | None:
@@ -94,6 +99,32 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
         content = _read_bytes("model.layer", path) if layer_source is None else layer_source
         values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def effective(config: Config) -> Config:
+    """Return a configuration of the same experiment, in which what changes nothing has its default or usual form.
+
+    These are the keys of another optimizer, limits at or above all images, the batches of evaluations, an LSTM's own
+    forget bias, and other spellings of a pixel order. :func:`config_id` tells such configurations apart.
+
+    Example:
+        >>> config = with_values(Config(), {"optimizer.name": "SGD", "optimizer.rho": 0.5})
+        >>> effective(config).optimizer.rho
+        0.9
+    """
+    own = OWN_KEYS[config.optimizer.name]
+    idle = {f"optimizer.{key}" for keys in OWN_KEYS.values() for key in keys if key not in own} | {"test.batch_size"}
+    if config.task.limit_train >= NUM_TRAIN - config.task.validation_size:
+        idle.add("task.limit_train")
+    if config.task.limit_test == NUM_TEST:
+        idle.add("task.limit_test")
+    if config.model.layer == "LSTM" and config.model.initializer == "keras" and config.model.forget_bias == 1:
+        idle.add("model.forget_bias")
+    values = {key: OPTIONS[key].default for key in idle}
+    if config.task.permutation.startswith("seed:"):
+        seed = int(config.task.permutation.removeprefix("seed:"))
+        values["task.permutation"] = "urnn92916" if seed == 92916 else f"seed:{seed}"
+    return with_values(config, values)
 
 
 def permutation_sha256(config: Config) -> str | None:

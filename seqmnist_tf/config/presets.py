@@ -44,8 +44,8 @@ PRESETS: dict[str, Preset] = {
         "the original's recipe: RMSprop, lr 0.001, clipvalue 1, 100 epochs",
         "The original's recipe in Keras. Settings named in its configuration are used as given (RMSprop, lr 0.001, "
         "clipvalue 1, batch 100, 100 epochs); everything else is Keras's default. The images come in published order "
-        "every epoch, as in the original's loader. The first epochs are a plateau at chance. [Reproducing the "
-        "original](docs/original.md) has other readings of the block.",
+        "every epoch, as in the original's loader. At first its accuracy rises and falls back to chance. [Reproducing "
+        "the original](docs/original.md) has other readings of the block.",
     ),
     "adam": Preset(
         replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")),

@@ -144,7 +144,7 @@ class Task:
 @dataclass(frozen=True)
 class Test:
     batch_size: int = option(1024, "Images per evaluation step.", low=1, high=NUM_TRAIN)
-    enabled: bool = option(True, "false: the test set is never read.")
+    enabled: bool = option(True, "false: training never reads the test set.")
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,14 @@ def load_mnist(
         RunError: no source could be reached, or its images do not match MNIST's checksums.
     """
     folder = default_folder() if folder is None else _named_folder(folder)
-    with contextlib.suppress(FileNotFoundError, DamagedError):
+    damage = ""
+    try:
         return _read(folder, splits)
-    with _locked(folder):
+    except FileNotFoundError:
+        pass
+    except DamagedError as error:
+        damage = f"; its data is damaged: {error}"
+    with _locked(folder, damage):
         try:
             return _read(folder, splits)
         except FileNotFoundError:
@@ -182,8 +187,11 @@ def _read_arrays(path: Path, split: str) -> Examples:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it if the process dies."""
+def _locked(folder: Path, damage: str = "") -> Iterator[None]:
+    """Hold the folder's lock; the system releases it if the process dies.
+
+    ``damage`` ends the message where the folder cannot be written.
+    """
     lock = filelock.FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +201,8 @@ def _locked(folder: Path) -> Iterator[None]:
             _say(f"waiting for another process that is preparing MNIST in {folder}")
             lock.acquire()
     except OSError as error:
-        raise InputError(f"data.dir must be a folder that can be written (got {folder}: {error.strerror})") from None
+        got = f"(got {folder}: {error.strerror})"
+        raise InputError(f"data.dir must be a folder that can be written {got}{damage}") from None
     try:
         yield
     finally:

@@ -16,12 +16,21 @@ def commit_problems(root: Path, commit: object) -> list[str]:
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit):
         return [f"its commit must be 40 hexadecimal digits (got {commit!a})"]
     if ask_git(root, "rev-parse", "--git-dir") is None:
-        return [f"its commit {commit[:7]} cannot be checked: {root.absolute()} is not a git clone"]
+        return [
+            f"its commit {commit[:7]} cannot be checked: {root.absolute()} is not a git clone (or git cannot read it)"
+        ]
     if ask_git(root, "cat-file", "-t", commit) == b"commit\n":
         return []
     if ask_git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
         return [f"its commit {commit[:7]} is not in this clone, which is shallow (git fetch --unshallow)"]
     return [f"its commit {commit[:7]} is not a commit of this clone"]
+
+
+def ancestor_problems(root: Path, commit: str) -> list[str]:
+    """Return whether a commit of the clone at ``root`` is not in the history of HEAD: other clones will lack it."""
+    if ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is not None:
+        return []
+    return [f"its commit {commit[:7]} is not in the history of HEAD (commits of runs must not be amended or squashed)"]
 
 
 def commit_of_version(root: Path, version: object) -> str | None:

@@ -14,7 +14,10 @@ from .records import RESULTS_FOLDER
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))
 DOCS_FOLDER = Path("docs")
 MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-LOCAL_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))")
+# A fence ends at one that is at least as long, or at the end of the text.
+FENCED_CODE = r"^ *(?P<fence>`{3,})[^`\n]*\n.*?(?:^ *(?P=fence)`*[ \t]*$|\Z)"
+LOCAL_LINK = r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))"
+CODE_OR_LINK = re.compile(f"{FENCED_CODE}|{LOCAL_LINK}", re.DOTALL | re.MULTILINE)
 
 
 def find_documents(root: Path = Path()) -> list[Path]:
@@ -27,11 +30,15 @@ def relative_links(text: str, document: Path) -> str:
     """Return Markdown whose links, written relative to the root of the clone, are relative to a document's folder.
 
     Args:
-        text: Markdown.
+        text: Markdown; its fenced code has no links and stays as it is.
         document: path of the document, relative to the root.
 
     Example::
 
         relative_links("[record](results/strong/seed0)", Path("docs/results.md"))  # [record](../results/strong/seed0)
     """
-    return LOCAL_LINK.sub(lambda match: Path(os.path.relpath(match[0], document.parent)).as_posix(), text)
+
+    def relative(match: re.Match[str]) -> str:
+        return match[0] if match["fence"] else Path(os.path.relpath(match[0], document.parent)).as_posix()
+
+    return CODE_OR_LINK.sub(relative, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compare import escape_latex, task_name
+from ..compare import escape_latex, in_percent, task_name
 from ..config import NUM_TEST, NUM_TRAIN
 from ..data import MEAN, STD
 from ..system import markdown_table
@@ -13,7 +13,7 @@ from .board import HEADLINE, PERMUTED, Board, headline_record
 from .paragraphs import wrap_text
 from .records import RESULTS_FOLDER, Record
 from .sections_accuracy import code_of
-from .seed_statistics import Statistics, percent
+from .seed_statistics import Statistics
 
 WITH_CARD = (HEADLINE, PERMUTED)
 CARD_FILE = "README.md"
@@ -39,7 +39,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
     task = task_name(record.config.task.permutation)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
     scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"
-    rows = [[r.seed, f"{r.correct:,}", percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
+    rows = [[r.seed, f"{r.correct:,}", in_percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
     parts = [
         _metadata(name, record, task),
         f"# LSTM({units}) on {task}: `{name}`",
@@ -111,23 +111,31 @@ print(model.predict(sequences[:1]).argmax(), labels[0])
 def bibtex(records: Sequence[Record]) -> str:
     """Return the BibTeX entry that cites the runs of one experiment, in a fence."""
     record = records[0]
-    commits = list(dict.fromkeys(code_of(r) for r in records))
-    versions = list(dict.fromkeys(r.environment["versions"]["seqmnist_tf"] for r in records))
-    note = (
-        rf"\texttt{{{escape_latex(record.name)}}}, configuration {record.summary['config_id']}, "
-        f"{'seeds' if len(records) > 1 else 'seed'} {', '.join(str(r.seed) for r in records)}, "
-        f"{'commits' if len(commits) > 1 else 'commit'} {', '.join(commits)}"
+    key = "seqmnist_tf" if record.name == HEADLINE else f"seqmnist_tf_{record.name}"
+    versions = [r.environment["versions"]["seqmnist_tf"] for r in records if not r.environment["git"]["commit"]]
+    parts = (
+        rf"\texttt{{{escape_latex(record.name)}}}",
+        f"configuration {record.summary['config_id']}",
+        _named("seed", [str(r.seed) for r in records]),
+        _named("commit", [code_of(r) for r in records if r.environment["git"]["commit"]]),
+        _named("version", versions),  # of runs from a wheel
     )
+    note = ", ".join(filter(None, parts))
     year = max(r.environment["started"][:4] for r in records)
     return rf"""```bibtex
-@software{{seqmnist_tf,
+@software{{{key},
   title = {{seqmnist\_tf: the {{LSTM}} baseline on sequential {{MNIST}}, in {{Keras}}}},
   author = {{{{The seqmnist\_tf authors}}}},
   year = {{{year}}},
-  version = {{{", ".join(versions)}}},
   note = {{{note}}},
 }}
 ```"""
+
+
+def _named(noun: str, values: Sequence[str]) -> str:
+    """Return ``commit 1`` or ``commits 1, 2``, each value once; nothing of none."""
+    different = list(dict.fromkeys(values))
+    return f"{noun}{'s' if len(different) > 1 else ''} {', '.join(different)}" if different else ""
 
 
 def bibtex_text(board: Board) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
 from .board import Board
+from .clone import commit_problems
 from .documents import MARKED_SECTION, find_documents, relative_links
 from .manifest import update_manifest
 from .model_card import model_cards
@@ -80,7 +81,7 @@ def _text(path: Path) -> str | None:
 
 
 def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool = False) -> list[str]:
-    """Return where records, manifest, documents, pictures and models contradict each other.
+    """Return where records, benchmarks, manifest, documents, pictures, models and the clone contradict each other.
 
     Args:
         root: the root of the clone.
@@ -99,7 +100,12 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     documents += [
         f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
     ]
-    problems = documents + picture_problems(folder)
+    benchmarks = [
+        f"{folder / name}: {problem}"
+        for name, document in (("benchmark.json", board.speed), ("serving.json", board.serving))
+        for problem in commit_problems(root, document["git"]["commit"])
+    ]
+    problems = benchmarks + documents + picture_problems(board, folder)
     return (
         problems
         if problems or not models

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..train import draw_counts, new_figure, score, write_figure
-from .board import HEADLINE, PERMUTED, Board
+from .board import HEADLINE, PERMUTED, Board, headline_record
 from .manifest import records_digest
 from .records import Record
 from .shown_model import ShownModel
@@ -34,12 +34,12 @@ class Picture(NamedTuple):
     Attributes:
         file: its file name.
         draw: returns the figure.
-        sources: beginnings of the paths of the record files that it shows.
+        sources: returns the beginnings of the paths of the record files that it shows.
     """
 
     file: str
     draw: Callable[[Board, ShownModel], Figure]
-    sources: tuple[str, ...]
+    sources: Callable[[Board], tuple[str, ...]]
 
 
 def draw_pictures(board: Board, folder: Path) -> None:
@@ -50,30 +50,34 @@ def draw_pictures(board: Board, folder: Path) -> None:
         OSError: a picture cannot be written.
     """
     (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
-    outdated = outdated_pictures(folder)
+    outdated = outdated_pictures(board, folder)
     if not outdated:
         return
     shown = ShownModel(board)
     for picture in outdated:
-        metadata = {DIGEST_KEY: records_digest(folder, picture.sources)}
+        metadata = {DIGEST_KEY: records_digest(folder, picture.sources(board))}
         write_figure(picture.draw(board, shown), folder / PICTURE_FOLDER / picture.file, DPI, metadata)
 
 
-def picture_problems(folder: Path) -> list[str]:
-    """Return the pictures that are missing or do not show the records in the folder."""
+def picture_problems(board: Board, folder: Path) -> list[str]:
+    """Return the pictures that are missing or do not show the records in the folder, whose content is the board.
+
+    Raises:
+        InputError: the model that they show is not published.
+    """
     return [
         f"{folder / PICTURE_FOLDER / picture.file} does not show the current records (python -m seqmnist_tf.results "
         "draws it again)"
-        for picture in outdated_pictures(folder)
+        for picture in outdated_pictures(board, folder)
     ]
 
 
-def outdated_pictures(folder: Path) -> list[Picture]:
-    """Return the pictures that are missing or do not show the records in the folder."""
+def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
+    """Return the pictures of :func:`picture_problems`."""
     return [
         picture
         for picture in PICTURES
-        if shown_digest(folder / PICTURE_FOLDER / picture.file) != records_digest(folder, picture.sources)
+        if shown_digest(folder / PICTURE_FOLDER / picture.file) != records_digest(folder, picture.sources(board))
     ]
 
 
@@ -169,10 +173,20 @@ def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
     return figure
 
 
-MODEL_FILES = (f"{HEADLINE}/seed0/",)
+def _overview_files(_: Board) -> tuple[str, ...]:
+    """Return the folders of the experiments of :data:`OVERVIEW`."""
+    return tuple(f"{name}/" for name in OVERVIEW)
+
+
+def _model_files(board: Board) -> tuple[str, ...]:
+    """Return the folder of the record whose model is shown."""
+    record = headline_record(board)
+    return (f"{record.name}/seed{record.seed}/",)
+
+
 PICTURES = (
-    Picture("learning_curves.png", draw_learning_curves, tuple(f"{name}/" for name in OVERVIEW)),
-    Picture("confusion.png", draw_confusion, MODEL_FILES),
-    Picture("hardest.png", draw_hardest, MODEL_FILES),
-    Picture("unfolding.png", draw_unfolding, MODEL_FILES),
+    Picture("learning_curves.png", draw_learning_curves, _overview_files),
+    Picture("confusion.png", draw_confusion, _model_files),
+    Picture("hardest.png", draw_hardest, _model_files),
+    Picture("unfolding.png", draw_unfolding, _model_files),
 )

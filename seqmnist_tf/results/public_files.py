@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 from typing import Any
 
 from ..config import is_trial
@@ -15,7 +16,7 @@ from .wellformed import read_strict_object
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
-    """Return the files of a run's record by name; without the files that the run lacks.
+    """Return the files of a run's record by name, from a run directory or a record; without those that it lacks.
 
     ``data.dir`` and absolute paths in the command are replaced. Everything else is unchanged.
 
@@ -26,10 +27,9 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
     tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)
     for name in (*COPIED_FILES, *tested, LAYER_FILE):
         if (run.path / name).is_file():
-            files[name] = (run.path / name).read_bytes()
-    steps = run.path / "steps.csv"
-    if steps.is_file():
-        files[PACKED_STEPS_FILE] = gzip.compress(steps.read_bytes(), mtime=0)
+            files[name] = _read(run.path / name)
+    if any((run.path / name).is_file() for name in ("steps.csv", PACKED_STEPS_FILE)):
+        files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
     config = read_strict_object(run.path / "config.json")
     if (published := public_config(config)) != config:
         files["config.json"] = _json(published)
@@ -38,6 +38,13 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         if (published := _public_environment(environment)) != environment:
             files["environment.json"] = _json(published)
     return files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:

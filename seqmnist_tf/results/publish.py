@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 from ..config import is_trial
-from ..system import InputError, note
+from ..system import InputError, note, unwritable
 from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
+from .clone import ancestor_problems
 from .layout import REPLAYS_FILE, choose_name
 from .model_check import ModelCheck, evaluation_problems, validation_problems, weights_digest
 from .public_files import public_files
@@ -36,10 +37,12 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         allow_code: run the code of the run's ``layer.py``.
 
     Raises:
-        InputError: a check fails, or the record exists; nothing is written.
+        InputError: a check fails, the record exists, or ``folder`` is not writable; nothing is written.
         RunError: no data, or another process is publishing for minutes.
         OSError: the disk is full.
     """
+    if problem := unwritable(folder):
+        raise InputError(f"nothing can be published in {folder}: {problem}")
     run.require_model()
     with tempfile.TemporaryDirectory() as temporary:
         staged = RunDirectory(Path(temporary) / choose_name(run, name) / "run")
@@ -65,6 +68,9 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
     path = folder / record.name / f"seed{record.seed}"
     if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run)")
+    commit = record.environment["git"]["commit"]  # None: the run is from a wheel
+    if commit and (problems := ancestor_problems(folder.parent, commit)):
+        raise _refused(run, problems[0])
     _require_own_place(run, record, folder)
     files |= _checked_anew(run, record, folder, allow_code)
     with locked(folder):
@@ -107,13 +113,13 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
 
 
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
-    """Return whether the model is that of a published record of another seed; ``digest`` is of its weights."""
+    """Return whether the model is that of a published record; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
     for other in all_records(folder) + all_trials(folder):
-        if other.seed != record.seed and other.summary["num_params"] == parameters:
+        if other.summary["num_params"] == parameters:
             allowed = allow_code or other.layer_source is None
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
-                return [f"its model is of {other.run.path}, which has another seed"]
+                return [f"its model is of {other.run.path}"]
     return []
 
 

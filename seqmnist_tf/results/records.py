@@ -85,9 +85,9 @@ class Record:
 
     @property
     def largest_fall(self) -> float | None:
-        """How far, once the run has left the plateau, an epoch is at most below the highest before it, 0 to 1.
+        """The largest drop from the highest test accuracy so far to a later one, from the first above 0.5 on, 0 to 1.
 
-        None where the run never leaves it.
+        None where no epoch exceeds 0.5.
         """
         escaped = self.summary["escape_epoch"]
         if escaped is None:

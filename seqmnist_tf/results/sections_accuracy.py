@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import count_of, task_name
+from ..compare import count_of, in_percent, task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
@@ -13,7 +13,7 @@ from .board import BASELINE, HEADLINE, PERMUTED, QUICK_START, Board, headline_re
 from .paragraphs import wrap_text
 from .records import RESULTS_FOLDER, Record
 from .replays import agreement
-from .seed_statistics import Statistics, percent
+from .seed_statistics import Statistics
 
 
 def headline_text(board: Board) -> str:
@@ -46,9 +46,9 @@ def quick_start_text(board: Board) -> str:
         record = board.records[QUICK_START][0]
         minutes = record.summary["seconds_total"] / 60
         text += (
-            f" for {record.config.train.n_epochs} epochs. Seed {record.seed} reached **{percent(record.accuracy)} %** "
-            f"test accuracy after {minutes:.1f} minutes of training ([record]({record_link(record)}/summary.json): "
-            f"{training_machine(record)})"
+            f" for {record.config.train.n_epochs} epochs. Seed {record.seed} reached "
+            f"**{in_percent(record.accuracy)} %** test accuracy after {minutes:.1f} minutes of training "
+            f"([record]({record_link(record)}/summary.json): {training_machine(record)})"
         )
     return wrap_text(text + ". Without a C++ compiler, or on Windows, training takes several times as long:")
 
@@ -65,24 +65,27 @@ def summary_table(board: Board) -> str:
         ">95 % interval, %",
         ">epochs",
         ">first epoch above 50 %",
-        f">first epoch at the original's {percent(target)} %",
+        f">first epoch at the original's {in_percent(target)} %",
     ]
     return markdown_table(head, [_summary_row(name, records, target) for name, records in board.records.items()])
 
 
 def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
     over_seeds = Statistics.from_records(records)
-    lowest, highest, low, high = map(percent, (over_seeds.lowest, over_seeds.highest, over_seeds.low, over_seeds.high))
+    permutation = records[0].config.task.permutation
+    lowest, highest, low, high = map(
+        in_percent, (over_seeds.lowest, over_seeds.highest, over_seeds.low, over_seeds.high)
+    )
     return [
         f"`{name}`",
-        task_name(records[0].config.task.permutation),
+        task_name(permutation),
         over_seeds.n,
         f"**{over_seeds.percent()}**",
         f"{lowest} to {highest}" if over_seeds.n > 1 else "",
         f"{low} to {high}{' (images)' * (over_seeds.n == 1)}",
         records[0].config.train.n_epochs,
         epoch_range([record.summary["escape_epoch"] for record in records]),
-        epoch_range([record.epochs_to(target) for record in records]),
+        epoch_range([record.epochs_to(target) for record in records]) if permutation == "none" else "",
     ]
 
 
@@ -111,10 +114,10 @@ def _run_row(record: Record) -> list[Any]:
         f"[`{record.name}`]({record_link(record)})",
         record.seed,
         f"{record.correct:,}",
-        f"{percent(record.accuracy)} ({percent(low)} to {percent(high)})",
+        f"{in_percent(record.accuracy)} ({in_percent(low)} to {in_percent(high)})",
         f"{record.summary['final']['test_loss']:.4f}",
-        percent(record.history[-1]["train_accuracy"]),
-        f"{percent(best['test_accuracy'])} ({best['epoch']})",
+        in_percent(record.history[-1]["train_accuracy"]),
+        f"{in_percent(best['test_accuracy'])} ({best['epoch']})",
         record.summary["escape_epoch"] or "never",
         f"`{code_of(record)}`",
         f"`{record.summary['config_id']}`",
@@ -126,8 +129,9 @@ def exported_text(board: Board) -> str:
     """The run of the exported version that TF Serving calls stable; a test holds it against ``export/``."""
     record = headline_record(board)
     return wrap_text(
-        f"The newest version is the run `{record.name}`, seed {record.seed} ([record]({record_link(record)})). It "
-        f"classifies **{record.correct:,}** of the {NUM_TEST:,} test digits correctly."
+        f"The version with the label `stable` is the run `{record.name}`, seed {record.seed} "
+        f"([record]({record_link(record)})). It classifies **{record.correct:,}** of the {NUM_TEST:,} test digits "
+        "correctly."
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..compare import PaperRow, describe_recipe, latex_rows, markdown_rows
+from ..compare import PaperRow, describe_recipe, in_percent, latex_rows, markdown_rows
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
 from .paragraphs import wrap_text
-from .seed_statistics import Statistics, percent
+from .seed_statistics import Statistics
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
@@ -39,10 +39,10 @@ def original_table(board: Board) -> str:
     printed_percent, printed_loss = f"{printed['printed_accuracy_percent']:.2f}", printed["printed_loss"]
     rows: list[list[Any]] = [
         ["original, as printed", f"{correct:,}", printed_percent, "", printed_loss],
-        ["original, corrected", f"{correct:,}", "", f"**{percent(accuracy)}**", printed_loss],
+        ["original, corrected", f"{correct:,}", "", f"**{in_percent(accuracy)}**", printed_loss],
     ]
     for record in (record for name in LIKE_THE_ORIGINAL for record in board.records.get(name, [])):
-        shares = [percent(record.correct / divisor), f"**{percent(record.accuracy)}**"]
+        shares = [in_percent(record.correct / divisor), f"**{in_percent(record.accuracy)}**"]
         loss = f"{record.summary['final']['test_loss']:.5f}"
         rows.append([f"`{record.name}`, seed {record.seed}", f"{record.correct:,}", *shares, loss])
     batches = f"{printed['batches']} batches x {printed['batch_size']:,}"
@@ -68,7 +68,7 @@ def literature_table(board: Board) -> str:
             row["source"],
             row["units"],
             row.get("parameters", ""),
-            f"{row['smnist']} {row.get('spread', '')}".strip(),
+            f"{_or_empty(row['smnist'])} {row.get('spread', '')}".strip(),
             _or_empty(row["psmnist"]),
             row.get("runs", ""),
             "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
@@ -77,10 +77,14 @@ def literature_table(board: Board) -> str:
         for row in published
     ]
     least, most = COMPARED_UNITS
-    similar = [row for row in published if row["units"].isdecimal() and least <= int(row["units"]) <= most]
+    similar = [
+        row
+        for row in published
+        if row["smnist"] is not None and row["units"].isdecimal() and least <= int(row["units"]) <= most
+    ]
     accuracies, spreads = [row["smnist"] for row in similar], sum("spread" in row for row in similar)
     text = (
-        f"The accuracies of one model, an LSTM of {least} to {most} units, range from {min(accuracies)} to "
+        f"The accuracies on sMNIST of one model, an LSTM of {least} to {most} units, range from {min(accuracies)} to "
         f"{max(accuracies)} %. Of these {len(similar)} accuracies, from {len({row['source'] for row in similar})} "
         f"sources, {spreads} {'has' if spreads == 1 else 'have'} a spread over runs."
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..compare import SeededRuns, pair_runs, pair_statement
+from ..compare import SeededRuns, in_percent, pair_runs, pair_statement
 from ..config import NUM_TEST
 from ..train import PREDICTIONS_FILE, Predictions
 from .board import HEADLINE, LIKE_THE_ORIGINAL, Board, original_accuracy
 from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import epoch_range
-from .seed_statistics import Statistics, percent, range_text
+from .seed_statistics import Statistics, range_text
 
 COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
 
@@ -30,11 +30,11 @@ def seeds_text(board: Board) -> str:
 
 
 def plateau_text(board: Board) -> str:
-    """When the published runs that start without chrono leave the plateau."""
+    """When the published runs on sMNIST that start without chrono leave the plateau."""
     runs = []
     for name, records in board.records.items():
-        model = records[0].config.model
-        if model.layer == "LSTM" and model.forget_bias != "chrono":
+        model, task = records[0].config.model, records[0].config.task
+        if task.permutation == "none" and model.layer == "LSTM" and model.forget_bias != "chrono":
             epochs = epoch_range([record.summary["escape_epoch"] for record in records])
             seeds = f" ({len(records)} seeds)" if len(records) > 1 else f" (seed {records[0].seed})"
             runs.append(f"`{name}` {epochs}{'' if epochs.endswith(')') else seeds}")
@@ -48,8 +48,8 @@ def _spread(name: str, records: Sequence[Record]) -> str:
     digits = [record.correct for record in records]
     escaped = epoch_range([record.summary["escape_epoch"] for record in records])
     return (
-        f"`{name}`, {over_seeds.n} seeds: {percent(over_seeds.lowest)} to {percent(over_seeds.highest)} %, standard "
-        f"deviation {percent(over_seeds.deviation or 0)} points"
+        f"`{name}`, {over_seeds.n} seeds: {in_percent(over_seeds.lowest)} to {in_percent(over_seeds.highest)} %, "
+        f"standard deviation {in_percent(over_seeds.deviation or 0)} points"
         f"{_points(' (of a seed over its last ten epochs: {})', [record.late_deviation for record in records])}, "
         f"{max(digits) - min(digits):,} digits between the best and the worst seed. First epoch above 50 %: {escaped}."
         f"{_points(' Largest fall after it: {} points.', [record.largest_fall for record in records])}"
@@ -59,16 +59,16 @@ def _spread(name: str, records: Sequence[Record]) -> str:
 def _points(text: str, of_seeds: Sequence[float | None]) -> str:
     """Return a text with the range over the seeds in points, or nothing where no seed has the number."""
     numbers = [number for number in of_seeds if number is not None]
-    return text.format(range_text(numbers, percent)) if numbers else ""
+    return text.format(range_text(numbers, in_percent)) if numbers else ""
 
 
 def _collapse(record: Record) -> str:
     best = record.highest
     lowest = min(record.history[best["epoch"] :], key=lambda row: row["test_accuracy"])
     return (
-        f"`{record.name}`, seed {record.seed}, lost what it had learned: {percent(best['test_accuracy'])} % in epoch "
-        f"{best['epoch']}, {percent(lowest['test_accuracy'])} % in epoch {lowest['epoch']}, "
-        f"{percent(record.accuracy)} % at its end."
+        f"`{record.name}`, seed {record.seed}, lost what it had learned: {in_percent(best['test_accuracy'])} % in "
+        f"epoch {best['epoch']}, {in_percent(lowest['test_accuracy'])} % in epoch {lowest['epoch']}, "
+        f"{in_percent(record.accuracy)} % at its end."
     )
 
 
@@ -78,7 +78,7 @@ def _place_of_the_original(board: Board, name: str) -> str:
     records = board.records[name]
     below = sum(record.accuracy < accuracy for record in records)
     equal = sum(record.accuracy == accuracy for record in records)
-    text = f"The original's {percent(accuracy)} % is one run."
+    text = f"The original's {in_percent(accuracy)} % is one run."
     if len(records) == 1:
         side = "below" if below else "equal to" if equal else "above"
         return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
@@ -87,8 +87,8 @@ def _place_of_the_original(board: Board, name: str) -> str:
     if equal:
         place = f"above {below} and equal to {equal}"
     return (
-        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {percent(over_seeds.mean)} % "
-        f"(95 % interval {percent(over_seeds.low)} to {percent(over_seeds.high)} %)."
+        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {in_percent(over_seeds.mean)} % "
+        f"(95 % interval {in_percent(over_seeds.low)} to {in_percent(over_seeds.high)} %)."
     )
 
 
@@ -101,7 +101,7 @@ def _paired_tests(board: Board) -> list[str]:
     runs = [_seeded_runs(name, same[name]) for name in (HEADLINE, *(name for name in same if name != HEADLINE))]
     pairs = pair_runs(runs, NUM_TEST)
     tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
-    untested = [f"{pair.b} {100 * pair.mean_difference:+.2f}" for pair in pairs if pair.n == 1]
+    untested = [f"{pair.b} {in_percent(pair.mean_difference, sign=True)}" for pair in pairs if pair.n == 1]
     if untested:
         tested.append(
             f"Differences from `{HEADLINE}` with the one seed that both have, in points: {', '.join(untested)}. One "

@@ -6,12 +6,13 @@ import statistics
 from typing import Any
 
 from ..benchmark import serving_report, training_report
+from ..compare import in_percent
 from ..system import markdown_table
 from .board import Board, original_accuracy
 from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import epoch_range, training_machine
-from .seed_statistics import percent, range_text
+from .seed_statistics import range_text
 
 
 def cost_table(board: Board) -> str:
@@ -42,7 +43,7 @@ def targets_table(board: Board) -> str:
     }
     head = ["experiment", ">seeds"]
     for target in targets:
-        head += [f">first epoch at {percent(target)} %", ">minutes", ">seeds that end there"]
+        head += [f">first epoch at {in_percent(target)} %", ">minutes", ">seeds that end there"]
     rows = []
     for name, records in reached.items():
         row: list[Any] = [f"`{name}`", len(records)]

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import task_name
+from ..compare import in_percent, task_name
 from ..config import PRESETS, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board
 from .paragraphs import wrap_text
 from .records import Record
 from .sections_accuracy import code_of, record_link, replay_text
-from .seed_statistics import percent
 
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
@@ -49,9 +48,11 @@ def _spread(order: str, images: int, trials: Sequence[Record]) -> str:
     best = max(accuracies)
     error = math.sqrt(best * (1 - best) / images)
     near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
+    task = task_name(order)
+    among = f"{near} of the {len(trials)} trials on {task}, the best included, are"
+    subject = among if near > 1 else f"No other trial on {task} is"
     return wrap_text(
-        f"Of the {len(trials)} trials on {task_name(order)}, {near} are within two standard errors of the best one, "
-        f"itself included: {round(2 * error * images):,} of {images:,} images."
+        f"{subject} within two standard errors ({round(2 * error * images):,} of {images:,} images) of the best."
     )
 
 
@@ -70,8 +71,8 @@ def _trial_row(trial: Record) -> list[Any]:
         trial.seed,
         trial.config.train.n_epochs,
         f"{trial.config.task.validation_size:,}",
-        f"**{percent(_accuracy(trial))}**",
-        percent(trial.history[-1]["train_accuracy"]),
+        f"**{in_percent(_accuracy(trial))}**",
+        in_percent(trial.history[-1]["train_accuracy"]),
         f"`{code_of(trial)}`",
         f"`{trial.run.config_id}`",
         replay_text(trial),

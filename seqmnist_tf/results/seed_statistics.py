@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..compare import t_interval
+from ..compare import in_percent, t_interval
 from ..config import NUM_TEST
 from ..train import wilson_interval
 from .records import Record
@@ -54,7 +54,7 @@ class Statistics:
 
     def percent(self) -> str:
         """Return mean and standard deviation in percent, such as ``99.10 ± 0.03``."""
-        return percent(self.mean) + (f" ± {percent(self.deviation)}" if self.deviation is not None else "")
+        return in_percent(self.mean) + (f" ± {in_percent(self.deviation)}" if self.deviation is not None else "")
 
 
 def range_text(numbers: Sequence[float], form: Callable[[float], str]) -> str:
@@ -63,8 +63,3 @@ def range_text(numbers: Sequence[float], form: Callable[[float], str]) -> str:
         return ""
     least, most = form(min(numbers)), form(max(numbers))
     return least if least == most else f"{least} to {most}"
-
-
-def percent(share: float) -> str:
-    """Return a share (0 to 1) in percent with two decimals, without the sign."""
-    return f"{100 * share:.2f}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from ..config import PRESETS, Config, config_id, is_trial, preset
+from ..config import PRESETS, Config, config_id, effective, is_trial, preset
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems
@@ -93,23 +93,34 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
     """Return whether a record's name belongs to another experiment, or its experiment to another name.
 
     A name of a preset is for runs of that preset, and one experiment has one name: else its best seeds could stand
-    apart from the others.
+    apart from the others. Settings that change nothing make no other experiment.
 
     Args:
         record: the record.
         others: published records.
     """
-    experiment = record.run.config_id
+    own = record.run.config_id
     names = [(other.name, other.run.config_id) for other in others]
     names += [(name, config_id(_with_found_units(preset(name), record.config))) for name in PRESETS]
-    if owners := sorted({owner for name, owner in names if name == record.name} - {experiment}):
+    if owners := sorted({owner for name, owner in names if name == record.name} - {own}):
         return [
             f"the name {record.name} is of configuration {', '.join(owners)}, but this run has configuration "
-            f"{experiment} (give another --name)"
+            f"{own} (give another --name)"
         ]
-    if used := [name for name, owner in names if owner == experiment and name != record.name]:
-        return [f"its configuration {experiment} has the name {used[0]} (give --name {used[0]})"]
+    experiment = _experiment(record)
+    same = [other.name for other in others if _experiment(other) == experiment]
+    same += [name for name in PRESETS if _effective_id(_with_found_units(preset(name), record.config)) == experiment]
+    if used := [name for name in same if name != record.name]:
+        return [f"its configuration {own} is that of {used[0]} (give --name {used[0]}, and no setting that differs)"]
     return []
+
+
+def _experiment(record: Record) -> str:
+    return _effective_id(record.config, record.run.layer_file.read_bytes() if record.run.layer_file else None)
+
+
+def _effective_id(config: Config, layer_source: bytes | None = None) -> str:
+    return config_id(effective(config), layer_source)
 
 
 def _with_found_units(config: Config, run_config: Config) -> Config:
@@ -120,15 +131,19 @@ def _with_found_units(config: Config, run_config: Config) -> Config:
 
 
 def history_problem(record: Record, other: Record) -> list[str]:
-    """Return whether a record has an epoch of another record's seed: no two seeds share the losses of an epoch."""
-    losses = [{(row["train_loss"], row["test_loss"]) for row in one.history} for one in (record, other)]
-    if record.seed == other.seed or not losses[0] & losses[1]:
-        return []
-    return [f"its history is of {other.run.path}, which has another seed"]
+    """Return whether a record has the history of another one.
+
+    No two seeds share the losses of an epoch. With one seed, two experiments can share those of their first epochs,
+    such as one of them with more epochs, but not all.
+    """
+    losses = [[(row["train_loss"], row["test_loss"]) for row in one.history] for one in (record, other)]
+    if losses[0] == losses[1] or (record.seed != other.seed and set(losses[0]) & set(losses[1])):
+        return [f"its history is of {other.run.path}"]
+    return []
 
 
 def all_model_problems(records: list[Record], *, allow_code: bool = False) -> list[str]:
-    """Load the model of each record and return how it contradicts the record, or is the model of another seed.
+    """Load the model of each record and return how it contradicts the record, or is the model of another record.
 
     Raises:
         InputError: the code of a record is not allowed.
@@ -145,8 +160,8 @@ def all_model_problems(records: list[Record], *, allow_code: bool = False) -> li
             continue
         problems += [f"{record.run.path}: {problem}" for problem in contradictions]
         owner = owners.setdefault(digest, record)
-        if owner.seed != record.seed:
-            problems.append(f"{record.run.path}: its model is of {owner.run.path}, which has another seed")
+        if owner is not record:
+            problems.append(f"{record.run.path}: its model is of {owner.run.path}")
     return problems
 
 

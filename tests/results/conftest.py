@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -84,13 +85,19 @@ def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
 
 
 def empty_clone(root: Path, repository: Repository) -> Path:
-    """Make the documents and records of a clone without records of runs; ``docs/more/page.md`` has all sections."""
+    """Make the documents and records of a clone without records of runs; ``docs/more/page.md`` has all sections.
+
+    The benchmarks say that they measured the one commit.
+    """
     repository.at(root)
     for path in REQUIRED_DOCUMENTS:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text((ROOT / path).read_text())
-    for name in ("literature", "benchmark", "serving"):
-        shutil.copy(ROOT / "results" / f"{name}.json", root / "results")
+    shutil.copy(ROOT / "results" / "literature.json", root / "results")
+    for name in ("benchmark", "serving"):
+        document = json.loads((ROOT / "results" / f"{name}.json").read_text())
+        document["git"]["commit"] = repository.commit
+        (root / "results" / f"{name}.json").write_text(json.dumps(document))
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
     page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in DOCUMENT_SECTIONS))

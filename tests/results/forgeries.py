@@ -294,6 +294,7 @@ TEXT = [
     Forgery("surrogate", "environment.json", put("device", value="\ud800"), "no control characters"),
     Forgery("a key", "environment.json", put("<b>", value=1), "no control characters"),
     Forgery("long", "environment.json", put("started", value="x" * 9_999), "no text of more than 2,000"),
+    Forgery("no year", "environment.json", put("started", value="May 2026"), "must begin with a year (got 'May 2026')"),
     Forgery("number", "environment.json", put("threads", value="2"), "threads is missing in environment.json"),
     Forgery("nested", "environment.json", put("machine", "processor", value=["x"]), "must have plain values"),
     Forgery("no processor", "environment.json", put("machine", value={"cores": 2}), "must have processor, a text"),

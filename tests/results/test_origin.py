@@ -54,7 +54,7 @@ def test_a_shallow_clone_says_so(tmp_path: Path) -> None:
     ]
     (tmp_path / "nothing").mkdir()
     (problem,) = git_clone.commit_problems(tmp_path / "nothing", first)
-    assert problem.endswith("is not a git clone")
+    assert problem.endswith("is not a git clone (or git cannot read it)")
 
 
 def from_wheel(version: str, sources: dict[str, bytes]) -> None:

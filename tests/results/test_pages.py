@@ -21,6 +21,7 @@ from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.system import InputError
 from tests.conftest import Result
 from tests.results.files import change_json, content, flip_byte, flip_digit
+from tests.results.forgeries import UNKNOWN_COMMIT
 
 RECORD = "results/strong/seed1"
 
@@ -82,6 +83,14 @@ def test_one_changed_digit_is_found(
     assert content(published) == before
 
 
+@pytest.mark.parametrize("name", ["benchmark", "serving"])
+def test_the_commit_of_a_benchmark_is_checked(name: str, published: Path) -> None:
+    path = Path("results") / f"{name}.json"
+    change_json(path, lambda d: d["git"].update(commit=UNKNOWN_COMMIT))
+    list_in_manifest(f"{name}.json")
+    assert f"{path}: its commit c0ffeec is not a commit of this clone" in pages.clone_problems(models=False)
+
+
 def test_a_changed_section_is_named(published: Path) -> None:
     flip_digit(published / "docs" / "more" / "page.md", section_pattern("configuration"))
     assert pages.clone_problems(models=False) == ["docs/more/page.md: section configuration does not match the records"]
@@ -137,7 +146,7 @@ def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Callable[
     kept = dict(read_manifest(results))
     for name, message in (
         ("baseline", "the name baseline is of configuration 44136fa355b3"),
-        ("best", "has the name strong (give --name strong)"),
+        ("best", "is that of strong (give --name strong, and no setting that differs)"),
     ):
         (results / "strong").rename(results / name)
         write_manifest(results, {path.replace("strong/", f"{name}/"): digest for path, digest in kept.items()})
@@ -169,12 +178,21 @@ def test_pictures_follow_their_records(published: Path) -> None:
     manifest = {name: h for name, h in read_manifest(folder).items() if "seed1" not in name}
     write_manifest(folder, manifest)
     # The learning curves show every seed, the others seed 0.
-    (problem,) = plots.picture_problems(folder)
+    (problem,) = plots.picture_problems(Board.read(folder), folder)
     assert problem.startswith("results/plots/learning_curves.png does not show the current records")
     pages.write_documents()
-    assert plots.picture_problems(folder) == []
+    assert plots.picture_problems(Board.read(folder), folder) == []
     fresh = {name for name in drawn if (folder / "plots" / name).stat().st_mtime_ns != drawn[name]}
     assert fresh == {"learning_curves.png"}
+
+
+def test_pictures_follow_the_lowest_seed(published: Path) -> None:
+    folder = Path("results")
+    board = Board.read(folder)
+    assert plots.picture_problems(board, folder) == []
+    del board.records["strong"][0]
+    problems = plots.picture_problems(board, folder)
+    assert [Path(problem.split()[0]).stem for problem in problems] == ["confusion", "hardest", "unfolding"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +207,13 @@ def test_pictures_follow_their_records(published: Path) -> None:
 def test_links_are_relative_to_their_document(document: str, link: str) -> None:
     text = "[a](results/strong/seed0), [b](https://example.org/x), [c](#part)"
     assert relative_links(text, Path(document)) == f"[a]({link}), [b](https://example.org/x), [c](#part)"
+
+
+@pytest.mark.parametrize("fence", ["```", "`````"])
+def test_code_has_no_links(fence: str) -> None:
+    code = f"{fence}python\nself.cells[0](x)\n{fence[:-1]}\nself.cells[1](x)\n{fence}`\n"
+    text = relative_links(f"[a](x)\n\n{code}\n[b](x)\n\n{code}", Path("docs/page.md"))
+    assert text == f"[a](../x)\n\n{code}\n[b](../x)\n\n{code}"
 
 
 def test_sections_link_to_the_record_from_every_document(published: Path) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.public_files import public_files
 from seqmnist_tf.results.records import read_records
+from seqmnist_tf.train import RunDirectory
 from tests.conftest import Result
+from tests.results.conftest import git
 from tests.results.files import change_json, content
 
 
@@ -51,7 +56,7 @@ def test_a_run_is_published_unchanged(command: Callable[..., Result], runs: list
         ("a" * 41, "--name must be 1 to 40 of a-z"),
         ("full", "and not full or plots"),
         ("baseline", "the name baseline is of configuration 44136fa355b3"),
-        ("best", "has the name strong (give --name strong)"),
+        ("best", "is that of strong (give --name strong, and no setting that differs)"),
     ],
 )
 def test_a_name_of_another_experiment_is_refused(
@@ -81,6 +86,54 @@ def test_a_run_in_lower_precision_is_refused(
     assert refused.status == 2
     assert refused.err.endswith("is not published: train.precision must be float32 (got 'tf32')\n")
     assert content(clone) == before
+
+
+def test_a_commit_that_was_amended_is_refused(command: Callable[..., Result], runs: list[Path], clone: Path) -> None:
+    amended = shutil.copytree(runs[0], clone / "run")
+    commit = git(clone, "commit-tree", "-m", "before it was amended", "HEAD^{tree}")
+    change_json(amended / "environment.json", lambda d: d["git"].update(commit=commit))
+    before = content(clone)
+    refused = command(main, "add", "run", "--name", "strong")
+    assert refused.status == 2 and f"its commit {commit[:7]} is not in the history of HEAD (commits" in refused.err
+    assert content(clone) == before
+
+
+def test_a_folder_that_cannot_be_written_is_reported_at_once(
+    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+
+    def deny(path: Any, *mode: Any, **words: Any) -> bool:
+        return str(path) != "results" and access(path, *mode, **words)
+
+    monkeypatch.setattr(os, "access", deny)
+    refused = command(main, "add", str(runs[0]), "--name", "strong")
+    assert refused.status == 2
+    assert refused.err == "error: nothing can be published in results: results is not a writable folder\n"
+
+
+def test_a_file_that_cannot_be_read_is_reported(
+    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def deny(path: Path) -> bytes:
+        if path.name == "model.keras":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    refused = command(main, "add", str(runs[0]), "--name", "strong")
+    assert refused.status == 2
+    assert refused.err.endswith(f"is not published: cannot read {runs[0] / 'model.keras'}: Permission denied\n")
+
+
+def test_a_record_is_added_like_a_run(command: Callable[..., Result], published: Path) -> None:
+    again = command(main, "add", "results/strong/seed1", "--name", "strong")
+    assert (again.status, again.err.count("already published")) == (2, 1), again.err
+    record = published / "results" / "strong" / "seed1"
+    files = public_files(RunDirectory(record))
+    assert files == {name: data for name, data in content(record).items() if name != "record.json"}
 
 
 def test_a_missing_run_is_reported(command: Callable[..., Result], clone: Path) -> None:

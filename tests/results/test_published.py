@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
-from seqmnist_tf.results import HEADLINE, Record, model_check, pages, read_records
+from seqmnist_tf.results import HEADLINE, Record, model_check, pages, plots, read_records
 from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
 from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
@@ -28,6 +29,11 @@ def test_everything_published_agrees() -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a clone has the commits of the records")
 def test_the_models_are_those_of_the_records() -> None:
     assert pages.clone_problems(ROOT) == []
+
+
+def test_the_caption_of_the_curves_names_the_experiments() -> None:
+    (caption,) = re.findall(r"!\[([^]]*)\]\(plots/learning_curves\.png\)", (ROOT / "results/README.md").read_text())
+    assert " ".join(caption.split()).endswith(f" for {', '.join(plots.OVERVIEW[:-1])} and {plots.OVERVIEW[-1]}")
 
 
 def test_every_section_is_shown() -> None:

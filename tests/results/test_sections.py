@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.compare import describe_recipe
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, original_accuracy
+from seqmnist_tf.results.model_card import bibtex
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.paragraphs import wrap_text
 from seqmnist_tf.results.sections_accuracy import code_of, epoch_range
@@ -77,6 +79,8 @@ def test_the_headline_has_both_tasks(published: Path) -> None:
     share = f"{records[0].correct / 100:.2f}"
     assert f"; with permuted pixels (`urnn92916`, preset `{PERMUTED}`), **{share} %** (one seed)." in headline
     assert f"| `{PERMUTED}` | psMNIST (urnn92916) | 1 | **{share}** |" in render_section("summary", board)
+    rows = render_section("summary", board).splitlines()[-2:]
+    assert rows[0].endswith("| never | never |") and rows[1].endswith("| never |  |")  # the original read it row by row
     assert render_section("summary", board).count(" (images) |") == 1
     said = " ".join(render_section("seeds", board).split())
     assert f"One seed says nothing about the spread: `{PERMUTED}`." in said
@@ -160,7 +164,7 @@ def test_what_the_seeds_say(published: Path) -> None:
     board.records["baseline"] = board.records["baseline"][:1]
     said = " ".join(render_section("seeds", board).split())
     assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
-    assert "with the one seed that both have, in points: `baseline` +0.00. One seed allows no test" in said
+    assert "with the one seed that both have, in points: `baseline` 0.00. One seed allows no test" in said
     swapped = [(first, second.config), (second, first.config)]  # each seed has the other's results
     board.records["baseline"] = [dataclasses.replace(r, name="baseline", config=config) for r, config in swapped]
     said = " ".join(render_section("seeds", board).split())
@@ -177,7 +181,9 @@ def test_the_plateau_says_when_runs_without_chrono_left_it(published: Path) -> N
         dataclasses.replace(r, config=plain, summary={**r.summary, "escape_epoch": e})
         for r, e in ((first, 15), (second, 9), (second, None))
     ]
-    board.records.update(baseline=epochs, adam=epochs[:2], sgd=epochs[2:])
+    permuted = cfg.with_values(plain, {"task.permutation": "urnn92916"})
+    other_order = [dataclasses.replace(epochs[0], config=permuted)]
+    board.records.update(baseline=epochs, permuted=other_order, adam=epochs[:2], sgd=epochs[2:])
     assert " ".join(render_section("plateau", board).split()) == (
         "First epoch above 50 % of the published runs without chrono: `baseline` 9 to 15 (1 of 3 seeds never), "
         "`adam` 9 to 15 (2 seeds), `sgd` never (seed 0)."
@@ -198,6 +204,37 @@ def test_the_model_card_says_what_the_records_say(published: Path) -> None:
     assert all(code_of(record) in text.split("note = {")[1] for record in (first, second)), "commits of all seeds"
     python = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     compile(python[0], "card", "exec")
+
+
+def test_each_experiment_is_cited_under_its_own_key(published: Path) -> None:
+    first, second = Board.read(Path("results")).records["strong"]
+    assert "version" not in bibtex([first, second])
+    other = [dataclasses.replace(record, name="mine", environment={**record.environment}) for record in (first, second)]
+    other[1].environment["git"] = {"commit": None, "dirty": None}
+    other[1].environment["versions"] = {"seqmnist_tf": "9.8.7"}
+    text = bibtex(other)
+    assert "@software{seqmnist_tf_mine,\n" in text
+    assert f", seeds 0, 1, commit {code_of(first)}, version 9.8.7}}" in text
+
+
+def test_a_recipe_says_which_part_of_the_images_it_used() -> None:
+    values = {"task.validation_size": 10_000, "task.normalization": "unit"}
+    assert describe_recipe(cfg.with_values(Config(), values)).endswith(", 50,000 training images, pixels from 0 to 1")
+    assert "training images" not in describe_recipe(Config()) and "pixels" not in describe_recipe(Config())
+
+
+def test_a_source_may_have_one_of_the_two_tasks() -> None:
+    literature = json.loads((ROOT / "results" / "literature.json").read_text())
+    rows = [row for row in literature["plain_lstm"] if row["smnist"] is None]
+    assert [(row["units"], row["psmnist"]) for row in rows] == [
+        ("116", 91.8),
+        ("170", 92.0),
+        ("360", 92.9),
+        ("512", 92.0),
+    ]
+    text = render_section("literature", Board({}, literature, {}, {}))
+    assert "| Kiani et al. 2022 (projUNN) | 116 |  |  | 91.8 | 3 |" in text
+    assert "Of these 10 accuracies, from 9 sources" in " ".join(text.split())
 
 
 def test_the_quick_start_says_what_its_record_says(published: Path) -> None:

@@ -483,6 +483,22 @@ def test_a_run_from_elsewhere(command: Callable[..., Result], in_tmp: Path, monk
     np.testing.assert_array_equal(saved(images=images(4))["class_id"], expected)
 
 
+@pytest.mark.parametrize("layer", [f"{ROOT}/examples/min_lstm.py:MinLSTM", "LSTM"])
+def test_places_and_accounts_of_the_training_are_not_published(layer: str, tmp_path: Path) -> None:
+    (tmp_path / "order.txt").write_text("".join(f"{pixel}\n" for pixel in range(784)))
+    run = finished_run(
+        tmp_path / "run",
+        model__layer=layer,
+        task__permutation=f"file:{tmp_path}/order.txt",
+        wandb__entity="me",
+        wandb__project="mine",
+    )
+    config = exporter.describe_export(run, run.pixel_order())["config"]
+    assert config["model"]["layer"] == layer.rpartition("/")[2]
+    assert config["task"]["permutation"] == "file:order.txt"
+    assert config["wandb"] == cfg.config_to_dict(cfg.Config())["wandb"]
+
+
 FULL = "No space left on device"
 FULL_DISKS: dict[str, tuple[str, Exception]] = {
     "TensorFlow, variables": ("save_signatures", tf.errors.ResourceExhaustedError(None, None, f"x/variables; {FULL}")),
