@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import NUM_TIMESTEPS, Config, Optimizer
+from ..config import NUM_TIMESTEPS, NUM_TRAIN, Config, Optimizer
 from .comparison import ArmResult, Comparison
 from .references import REFERENCES
 from .statistics import BCA, BOOTSTRAP_FROM, ENUMERATED, FLIPS, RESAMPLES
@@ -39,10 +39,10 @@ def bibtex(comparison: Comparison) -> str:
         keys += ["tallec2018"] * (config.model.forget_bias == "chrono") + ["student1908"] * (arm.n > 1)
         keys += ["jim1996"] * bool(arm.noise)
         keys += _optimizer_references(config.optimizer)
-    if any(pair.n > 1 for pair in comparison.pairs):
-        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(comparison.pairs)) > 1)
+    if several := [pair for pair in comparison.pairs if pair.n > 1]:
+        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(several)) > 1)
         keys += ["efron1987"] * any(pair.ci_method == BCA for pair in comparison.pairs)
-        keys += ["tarone1990"] * any(pair.n > 1 and pair.holm_p is None for pair in comparison.pairs)
+        keys += ["tarone1990"] * (len(several) > 1 and any(pair.holm_p is None for pair in several))
     return "\n".join(REFERENCES[key] for key in REFERENCES if key in keys)
 
 
@@ -100,7 +100,12 @@ def describe_recipe(config: Config) -> str:
         >>> describe_recipe(Config())[:26]
         'RMSProp, learning rate 0.0'
     """
-    return ", ".join(_recipe_parts(config, config.train.recurrent_noise))
+    parts = _recipe_parts(config, config.train.recurrent_noise)
+    if config.num_train != NUM_TRAIN:
+        parts.append(f"{config.num_train:,} training images")
+    if config.task.normalization == "unit":
+        parts.append("pixels from 0 to 1")
+    return ", ".join(parts)
 
 
 def _recipe_parts(config: Config, noise: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .comparison import ArmResult, Comparison, PairResult
-from .statistics import ALPHA, ENUMERATED, smallest_sign_flip_p
+from .statistics import ALPHA, ENUMERATED, holm, smallest_sign_flip_p
 
 
 def in_percent(share: float, sign: bool = False) -> str:
@@ -87,15 +87,14 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
         return "No pair differs."
     tested = tested_pairs(pairs)
     corrected = tested if pair in tested else [pair]  # the pairs that its p is corrected for
-    # Holm's factor of a pair is smallest where all pairs with more seeds, whose p can be smaller, come before it.
-    smallest = smallest_sign_flip_p(pair.unequal) * sum(other.unequal <= pair.unequal for other in corrected)
+    smallest = holm([smallest_sign_flip_p(other.unequal) for other in corrected])[corrected.index(pair)] or 0.0
     if smallest < ALPHA:
         return "No difference is shown at the 5 % level."
     equal = pair.n - pair.unequal
     seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
     subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
     return (
-        f"With {seeds} {subject} of this test cannot be below {p_text(min(1.0, smallest))}, so that it can show no "
+        f"With {seeds} {subject} of this test cannot be below {p_text(smallest)}, so that it can show no "
         f"difference; with {seeds_needed(len(tested) + (pair not in tested))} seeds it can."
     )
 
