@@ -230,15 +230,15 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
     try_layer(config, run.layer_file)
-    _require_same_code(run, module_code(config))
+    for outcome in one.arm.given.values():
+        _require_same_code(outcome.run, module_code(config), "give --seeds that it has")
 
 
-def _require_same_code(run: RunDirectory, code: str | None) -> None:
+def _require_same_code(run: RunDirectory, code: str | None, advice: str) -> None:
     """Raise InputError where a run began with another version of its layer's module than ``code``."""
     if run.environment.get("layer_code", code) != code:
         raise InputError(
-            f"{run.path} is a run of another version of {run.config.model.layer} (give a new --dir, or the module "
-            "as it was)"
+            f"{run.path} is a run of another version of {run.config.model.layer} ({advice}, or the module as it was)"
         )
 
 
@@ -253,7 +253,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
-        _require_same_code(planned.run, planned.code)
+        _require_same_code(planned.run, planned.code, "give a new --dir")
         return
     before, now = flatten(config), flatten(planned.config)
     keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]

@@ -105,7 +105,11 @@ def effective(config: Config) -> Config:
     """Return a configuration of the same experiment, in which what changes nothing has its default or usual form.
 
     These are the keys of another optimizer, limits at or above all images, the batches of evaluations, an LSTM's own
-    forget bias, and other spellings of a pixel order. :func:`config_id` tells such configurations apart.
+    forget bias, how the units were chosen, and other spellings of a pixel order. :func:`config_id` tells such
+    configurations apart.
+
+    Args:
+        config: the experiment, with its final units.
 
     Example:
         >>> config = with_values(Config(), {"optimizer.name": "SGD", "optimizer.rho": 0.5})
@@ -113,7 +117,8 @@ def effective(config: Config) -> Config:
         0.9
     """
     own = OWN_KEYS[config.optimizer.name]
-    idle = {f"optimizer.{key}" for keys in OWN_KEYS.values() for key in keys if key not in own} | {"test.batch_size"}
+    idle = {f"optimizer.{key}" for keys in OWN_KEYS.values() for key in keys if key not in own}
+    idle |= {"test.batch_size", "model.match_parameters"}
     if config.task.limit_train >= NUM_TRAIN - config.task.validation_size:
         idle.add("task.limit_train")
     if config.task.limit_test == NUM_TEST:

@@ -11,9 +11,9 @@ from .layers import custom_objects as custom_objects
 from .layers import describe_error as describe_error
 from .layers import match_units as match_units
 from .layers import module_code as module_code
+from .layers import recurrent_weights as recurrent_weights
 from .layers import with_layer as with_layer
 from .measured import MeasuredSequential as MeasuredSequential
-from .measured import recurrent_weights as recurrent_weights
 from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
 from .optimizer import build_optimizer as build_optimizer

@@ -24,6 +24,8 @@ from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file
 from ..system import InputError, first_line
 from .layer_source import layer_source
 
+KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")  # of Keras, in configurations
+
 LayerFactory = Callable[[int], keras.Layer]
 
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
@@ -123,7 +125,7 @@ def check_layer(config: Config, file: Path | None = None) -> None:
     if types := {weight.dtype for weight in weights} - {"float32"}:
         raise LayerError(f"model.layer {spec} must have weights in float32 (got {min(types)})")
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
-    states = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+    states = [(variable, variable.numpy()) for variable in model.variables]
 
     @_in_a_graph
     def step(x: tf.Tensor) -> Any:
@@ -146,7 +148,7 @@ def check_layer(config: Config, file: Path | None = None) -> None:
             f"model.layer {spec} must draw its random numbers with a keras.random.SeedGenerator of its own (two calls "
             "from one state differ, so a resumed run would differ from a whole one)"
         )
-    if own_losses and config.train.recurrent_noise:
+    if own_losses and config.train.recurrent_noise and recurrent_weights(model.layers[0]):
         raise LayerError(
             f"model.layer {spec} must have no losses of its own, by add_loss or activity_regularizer, with recurrent "
             "noise, which leaves them out (give --train.recurrent-noise 0)"
@@ -173,6 +175,16 @@ def _in_a_graph(function: Callable[[tf.Tensor], Any]) -> Callable[[np.ndarray], 
     return tf.function(function, input_signature=signature, autograph=False)
 
 
+def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer that ``train.recurrent_noise`` acts on.
+
+    They are those of the layer's attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their
+    name; an empty list where there are none.
+    """
+    named = getattr(layer, "recurrent_weights", None)
+    return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
+
+
 def setting_problems(layer: keras.Layer, reference: keras.Layer) -> list[str]:
     """Return how the configuration of a layer differs from that of a reference, names left out.
 
@@ -187,7 +199,7 @@ def setting_problems(layer: keras.Layer, reference: keras.Layer) -> list[str]:
 
 
 def _without_names(config: Any) -> Any:
-    """Return a layer's configuration in plain values, each name in it replaced by the number of its first appearance.
+    """Return a layer's configuration in plain values, each name of a layer replaced by its number in the configuration.
 
     A model in it, as of ``keras.Model(inputs, outputs)``, repeats the names of its layers where it connects them.
     """
@@ -195,22 +207,29 @@ def _without_names(config: Any) -> Any:
     numbers: dict[str, int] = {}
 
     def collect(value: Any) -> None:
-        if isinstance(value, dict) and isinstance(name := value.get("name"), str):
-            numbers.setdefault(name, len(numbers))
-        for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(value, dict) and not _is_policy(value):
+            if isinstance(name := value.get("name"), str):
+                numbers.setdefault(name, len(numbers))
+            value = list(value.values())
+        for part in value if isinstance(value, list | tuple) else ():
             collect(part)
 
-    def replaced(value: Any) -> Any:
+    def replaced(value: Any, is_name: bool = False) -> Any:
         if isinstance(value, dict) and value.get("class_name") == "__tuple__":
-            return replaced(value["config"]["value"])
+            return replaced(value["config"]["value"], is_name)
         if isinstance(value, dict):
-            return {key: replaced(part) for key, part in value.items()}
+            return value if _is_policy(value) else {k: replaced(part, k in KEYS_OF_NAMES) for k, part in value.items()}
         if isinstance(value, list | tuple):
-            return [replaced(part) for part in value]
-        return f"name {numbers[value]}" if isinstance(value, str) and value in numbers else value
+            return [replaced(part, is_name) for part in value]
+        return f"name {numbers[value]}" if is_name and isinstance(value, str) and value in numbers else value
 
     collect(plain)
     return replaced(plain)
+
+
+def _is_policy(value: dict[str, Any]) -> bool:
+    """Return whether a value is the type of a layer, whose name counts: ``float32``."""
+    return str(value.get("class_name")).endswith("DTypePolicy")
 
 
 def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> keras.Sequential:
@@ -236,6 +255,8 @@ def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> k
 
 def describe_error(error: BaseException) -> str:
     """Return the class of an error and its message in one line; of Keras's messages, what the layer itself said."""
+    if isinstance(error, tf.errors.OpError):  # TensorFlow says first where it was in the graph, at length
+        return f"{type(error).__name__}: {first_line(error)}"
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return f"{type(error).__name__}: {said[0] if said else first_line(error)}"

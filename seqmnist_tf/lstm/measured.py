@@ -10,16 +10,7 @@ import tensorflow as tf
 from ..config import NOISY_PARTS
 from .kernel import Kernel
 from .layer import on_kernel
-
-
-def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
-    """Return the weights of a layer that ``train.recurrent_noise`` acts on.
-
-    They are those of the layer's attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their
-    name; an empty list where there are none.
-    """
-    named = getattr(layer, "recurrent_weights", None)
-    return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
+from .layers import recurrent_weights
 
 
 class _OtherWeights(keras.StatelessScope):

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from ..config import Config
 from .kernel import Kernel
-from .measured import MeasuredSequential, recurrent_weights
+from .layers import recurrent_weights
+from .measured import MeasuredSequential
 
 
 class TorchRMSprop(keras.optimizers.RMSprop):

@@ -16,7 +16,13 @@ class RunError(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without the names of operations that TensorFlow adds."""
+    """Return the first line of an exception's message, without the names of operations that TensorFlow adds.
+
+    Of an error in a graph, it is the line after the places in the code.
+    """
     text = str(error).split("<stack traces unavailable>")[-1]
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text).strip()
-    return (text.splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip() not in ("", "[[]]")]
+    if lines and lines[0] == "Graph execution error:":
+        return lines[-1]
+    return (lines or [type(error).__name__])[0]

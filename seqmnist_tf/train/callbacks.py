@@ -106,16 +106,22 @@ class EarlyStop(keras.callbacks.Callback):
 
     Attributes:
         reason: why the run was stopped, or None.
+        error: what ``rule`` raised, or None.
     """
 
     def __init__(self, run: RunDirectory, rule: StopRule | None) -> None:
         super().__init__()
         self.run, self.rule = run, rule
         self.reason: str | None = None
+        self.error: Exception | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.rule and (reason := self.rule(self.run.history())):
-            self.reason = reason
+        try:
+            self.reason = self.rule(self.run.history()) if self.rule else None
+        except Exception as error:
+            self.error = error
+            raise
+        if self.reason:
             self.model.stop_training = True
 
 

@@ -84,13 +84,14 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
 
 
 def require_same_code(run: RunDirectory, config: Config) -> None:
-    """Raise NotResumableError where the module of a run's layer is no more the one that it began with.
+    """Raise InputError where the module of a run's layer is no more the one that it began with.
 
-    This imports the module. Runs of older versions have no hash of it, and layers from a file have a copy in the run.
+    It is no NotResumableError, at which a search would train the run anew. This imports the module. Runs of older
+    versions have no hash of it, and layers from a file have a copy in the run.
     """
     was = run.environment.get("layer_code")
     if was is not None and was != module_code(config):
-        raise NotResumableError(
+        raise InputError(
             f"{run.path} cannot be resumed: it began with another version of {config.model.layer} (restore the module, "
             "or give a new --run-dir)"
         )

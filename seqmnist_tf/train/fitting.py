@@ -131,9 +131,9 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
     except (InputError, RunError):
         raise
     except Exception as error:
-        if has_stock_layer(config):
+        if has_stock_layer(config) or error is callbacks.early_stop.error:
             raise
-        text = f"model.layer {config.model.layer}: in training it raised {describe_error(error)}"
+        text = f"model.layer {config.model.layer}: it raised {describe_error(error)}"
         raise LayerFailedError(text) from error
 
 

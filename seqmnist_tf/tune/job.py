@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..system import RunError
+
 
 @dataclass(frozen=True)
 class Job:
@@ -28,7 +30,7 @@ Answer = Job | Literal["wait", "end"]
 """A worker's next job; ``wait`` while others are at work on the last ones; ``end`` where nothing is left."""
 
 
-class JobLost(Exception):
+class JobLost(RunError):
     """The job has been given to another worker."""
 
 

@@ -167,9 +167,18 @@ INITIALIZED = GOOD.replace("'units': self.units}", "'units': self.units, 'start'
 )
 
 
-@pytest.mark.parametrize(("text", "name"), [(HEAD + BRANCHES, "f"), (INITIALIZED, "Last")])
+ACTIVATIONS = HEAD + (
+    "def f(units):\n"
+    "    convolution = keras.layers.Conv1D(4, 9, strides=9, activation='elu')\n"
+    "    return keras.Sequential([convolution, keras.layers.ELU(), keras.layers.GRU(units)])\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(HEAD + BRANCHES, "f"), (INITIALIZED, "Last"), (ACTIVATIONS, "f"), (GOOD, "Last")]
+)
 def test_a_layer_is_its_configurations_after_it_was_saved(text: str, name: str, tmp_path: Path) -> None:
-    """Keras numbers the layers of a functional model; two equal initializers are two objects."""
+    """Keras numbers layers; the first may have an activation's name. Two equal initializers are two objects."""
     config = configure(f"{write(tmp_path, text)}:{name}")
     check_layer(config)
     model = build_model(config)
@@ -210,7 +219,29 @@ def test_a_cell_with_dropout_is_trained_with_recurrent_noise(tmp_path: Path) -> 
     assert state.numpy().tolist() != before
 
 
+def test_a_model_of_another_type_is_not_that_of_the_configuration() -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((784, 1)),
+            keras.layers.LSTM(6, name="lstm", dtype="float64"),
+            keras.layers.Dense(10, name="logits"),
+        ]
+    )
+    assert architecture_problems(model, configure("LSTM"))[0].startswith("dtype of its layer lstm must be")
+
+
+def test_a_layer_may_change_its_weights_in_training(tmp_path: Path) -> None:
+    text = GOOD.replace("        return ops", "        self.kernel.assign(0.9 * self.kernel)\n        return ops")
+    check_layer(configure(f"{write(tmp_path, text)}:Last"))
+
+
 IN_A_GRAPH = {
+    "the rows of a batch": (
+        "def call(self, x, states",
+        "def get_initial_state(self, batch_size=None):\n        return [ops.zeros((100, self.units))]\n"
+        "    def call(self, x, states",
+        "InvalidArgumentError: .*100",
+    ),
     "the size of a batch": ("h @ self.w", "(h + ops.zeros((x.shape[0], self.units))) @ self.w", "None"),
     "a value": ("h @ self.w", "h @ self.w * float(ops.max(h))", "OperatorNotAllowedInGraphError|TypeError"),
 }
@@ -248,8 +279,11 @@ def test_losses_of_a_layer_are_refused_where_noise_would_drop_them(tmp_path: Pat
     ).replace("name='kernel'", "name='recurrent_kernel'")
     config = configure(f"{write(tmp_path, text)}:Last")
     try_layer(config)
+    noisy = {"train.recurrent_noise": 0.1}
     with pytest.raises(InputError, match=r"must have no losses of its own.*give --train.recurrent-noise 0"):
-        check_layer(cfg.with_values(config, {"train.recurrent_noise": 0.1}))
+        check_layer(cfg.with_values(config, noisy))
+    write(tmp_path, text.replace("recurrent_kernel", "kernel"))  # the noise does not act on it
+    check_layer(cfg.with_values(config, noisy))
 
 
 def test_a_layer_without_recurrent_weights_is_not_trained_in_parts(tmp_path: Path) -> None:

@@ -132,16 +132,20 @@ def test_a_history_is_not_published_under_two_seeds(
     assert verify.folder_problems(RESULTS) == ["results/strong/seed5: its history is of results/strong/seed0"]
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("optimizer", "rho", 0.5), ("model", "match_parameters", 1_400)],  # of RMSProp, and the run has Adam; 16 units
+)
 def test_a_setting_that_changes_nothing_gives_no_second_name(
-    command: Callable[..., Result], runs: list[Path], published: Path
+    section: str, key: str, value: float, command: Callable[..., Result], runs: list[Path], published: Path
 ) -> None:
     run = published / "run"
     shutil.copytree(runs[0], run)
-    change_json(run / "config.json", lambda d: d["optimizer"].update(rho=0.5))  # of RMSProp; the run has Adam
+    change_json(run / "config.json", lambda d: d[section].update({key: value}))
     new = RunDirectory.open(run).config_id
     change_json(run / "summary.json", lambda d: d.update(config_id=new))
     change_json(
-        run / "environment.json", lambda d: d.update(config_id=new, command=d["command"] + " --optimizer.rho 0.5")
+        run / "environment.json", lambda d: d.update(config_id=new, command=f"{d['command']} --{section}.{key} {value}")
     )
     refused = command(main, "add", "run", "--name", "tuned")
     assert refused.status == 2 and f"its configuration {new} is that of strong (give --name strong" in refused.err

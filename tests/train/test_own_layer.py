@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from seqmnist_tf.lstm import native
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
+from seqmnist_tf.tune.job import JobLost
 from tests.conftest import Result
 from tests.lstm.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.lstm.test_native import isas
@@ -243,6 +245,15 @@ def test_a_layer_that_fails_in_training_is_one_line(command: Call, in_tmp: Path,
     result = command(train_main, *SMALL, *words)
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith(
-        "error: model.layer own.py:Outer: in training it raised InaccessibleTensorError: "
+        "error: model.layer own.py:Outer: it raised InaccessibleTensorError: "
     )
     assert (RunDirectory(Path("run")).summary or {})["status"] == "failed"
+
+
+def test_an_error_of_a_stop_rule_is_not_the_layers(in_tmp: Path, toy: None) -> None:
+    def lose(history: list[dict[str, Any]]) -> str | None:
+        raise JobLost
+
+    (in_tmp / "own.py").write_text(GOOD)
+    with pytest.raises(JobLost):
+        train(cfg.with_values(own_config(), {"model.layer": "own.py:Last"}), "run", stop_rule=lose)

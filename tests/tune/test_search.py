@@ -210,7 +210,11 @@ def test_a_layer_that_changes_during_a_search_ends_it(tmp_path: Path, monkeypatc
 
 
 def test_a_search_goes_on_where_the_data_has_moved(tmp_path: Path) -> None:
-    toy_search(tmp_path / "search", values={"data.dir": "here"}).claim()
+    search = toy_search(tmp_path / "search", values={"data.dir": "here"})
+    search.claim()
+    document = json.loads(search.file.read_text())
+    document["base"]["data"] = {"source": "pypi", "dir": "elsewhere"}  # as older versions wrote it
+    search.file.write_text(json.dumps(document))
     toy_search(tmp_path / "search", values={"data.dir": "there"}).claim()
 
 
