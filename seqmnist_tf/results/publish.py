@@ -81,11 +81,16 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
 
 def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
     """Raise InputError where the name, or the history, is that of other records."""
-    others = all_records(folder)
-    problems = [] if is_trial(record.config) else name_problems(record, others)
-    problems += [problem for other in others + all_trials(folder) for problem in history_problem(record, other)]
+    problems = [] if is_trial(record.config) else name_problems(record, all_records(folder))
+    problems += [problem for other in _others(record, folder) for problem in history_problem(record, other)]
     if problems:
         raise _refused(run, problems[0])
+
+
+def _others(record: Record, folder: Path) -> list[Record]:
+    """Return the published records and trials, without one in the record's own place, which is not listed."""
+    own = (record.name, record.seed)
+    return [other for other in all_records(folder) + all_trials(folder) if (other.name, other.seed) != own]
 
 
 def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
@@ -115,7 +120,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
     """Return whether the model is that of a published record; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
-    for other in all_records(folder) + all_trials(folder):
+    for other in _others(record, folder):
         if other.summary["num_params"] == parameters:
             allowed = allow_code or other.layer_source is None
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:

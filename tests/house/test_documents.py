@@ -114,8 +114,9 @@ def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_readme_has_one_screen() -> None:
-    words = [word for word in README.split() if re.search(r"\w", word)]  # the borders of tables are none
-    assert 500 <= len(words) <= 700
+    lines = [line for line in README.splitlines() if not line.startswith("|")]  # the board grows with each experiment
+    words = [word for line in lines for word in line.split() if re.search(r"\w", word)]
+    assert 400 <= len(words) <= 600
 
 
 def test_quick_start_is_two_command_lines() -> None:
