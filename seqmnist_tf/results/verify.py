@@ -145,7 +145,10 @@ def history_problem(record: Record, other: Record) -> list[str]:
     No two seeds share the losses of an epoch. With one seed, two experiments can share those of their first epochs,
     such as one of them with more epochs, but not all.
     """
-    losses = [[(row["train_loss"], row["test_loss"]) for row in one.history] for one in (record, other)]
+    keys = ["train_loss", "test_loss"]
+    if record.seed == other.seed:
+        keys.append("val_loss")  # averaged weights have the training losses of the others
+    losses = [[tuple(row.get(key) for key in keys) for row in one.history] for one in (record, other)]
     if losses[0] == losses[1] or (record.seed != other.seed and set(losses[0]) & set(losses[1])):
         return [f"its history is of {other.run.path}"]
     return []

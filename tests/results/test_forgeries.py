@@ -158,3 +158,5 @@ def test_a_run_is_not_published_under_two_names(published: Path) -> None:
     assert verify.history_problem(same_seed, one) == ["its history is of results/strong/seed0"]
     longer = replace(same_seed, history=[*one.history, {**one.history[-1], "train_loss": 1.0}])  # it goes on
     assert verify.history_problem(longer, one) == []
+    averaged = replace(same_seed, history=[{**row, "val_loss": 1.0} for row in one.history])  # and held-out images
+    assert verify.history_problem(averaged, one) == []
