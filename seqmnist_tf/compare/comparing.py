@@ -112,7 +112,8 @@ def _require_data(planned: Sequence[PlannedRun]) -> None:
         InputError: the folder of the data cannot be read or written.
         RunError: no source of MNIST could be reached.
     """
-    for config in [run.config for run in missing_runs(planned)][:1]:
+    if missing := missing_runs(planned):
+        config = missing[0].config
         load_splits(config, pixel_order(config.task.permutation))
 
 

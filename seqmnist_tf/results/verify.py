@@ -6,12 +6,14 @@ their models.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from ..config import PRESETS, Config, config_id, effective, is_trial, num_params, preset, with_values
+from ..config import PRESETS, Config, config_id, effective, is_trial, preset
+from ..lstm import match_units
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems
@@ -109,18 +111,20 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
         ]
     experiment = _experiment(record)
     same = [other.name for other in others if _experiment(other) == experiment]
-    same += [name for name in PRESETS if _effective_id(_with_own_units(preset(name))) == experiment]
+    same += [name for name in PRESETS if _preset_experiment(preset(name)) == experiment]
     if used := [name for name in same if name != record.name]:
         return [f"its configuration {own} is that of {used[0]} (give --name {used[0]}, and no setting that differs)"]
     return []
 
 
 def _experiment(record: Record) -> str:
-    return _effective_id(record.config, record.run.layer_file.read_bytes() if record.run.layer_file else None)
+    source = record.run.layer_file.read_bytes() if record.run.layer_file else None
+    return config_id(effective(record.config), source)
 
 
-def _effective_id(config: Config, layer_source: bytes | None = None) -> str:
-    return config_id(effective(config), layer_source)
+@functools.cache
+def _preset_experiment(config: Config) -> str:
+    return config_id(effective(match_units(config)))
 
 
 def _with_found_units(config: Config, run_config: Config) -> Config:
@@ -128,15 +132,6 @@ def _with_found_units(config: Config, run_config: Config) -> Config:
     if config.model.match_parameters is None:
         return config
     return replace(config, model=replace(config.model, hidden_size=run_config.model.hidden_size))
-
-
-def _with_own_units(config: Config) -> Config:
-    """Return a preset with the units that ``model.match_parameters`` finds for its layer of Keras."""
-    target = config.model.match_parameters
-    if target is None:
-        return config
-    sized = [with_values(config, {"model.hidden_size": units}) for units in range(1, 1025)]
-    return min(sized, key=lambda one: abs((num_params(one) or 0) - target))
 
 
 def history_problem(record: Record, other: Record) -> list[str]:

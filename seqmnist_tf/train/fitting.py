@@ -128,10 +128,9 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
         if run.resume_file.exists():
             hint = f"the last checkpoint is intact; {command} continues from it"
         raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
-    except (InputError, RunError):
-        raise
     except Exception as error:
-        if has_stock_layer(config) or error is callbacks.early_stop.error:
+        own_error = isinstance(error, InputError | RunError) or error is callbacks.early_stop.error
+        if own_error or has_stock_layer(config):
             raise
         text = f"model.layer {config.model.layer}: it raised {describe_error(error)}"
         raise LayerFailedError(text) from error

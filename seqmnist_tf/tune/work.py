@@ -87,10 +87,7 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
             replace(search).require_own()  # the file of its layer is read anew for each trial
             score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)
-        except (
-            LayerError,
-            LayerFailedError,
-        ) as error:  # a layer of one's own that this trial does not suit
+        except (LayerError, LayerFailedError) as error:  # the values do not suit a layer of one's own
             note(f"{answer} failed: {error}")
             source.end(answer, None, str(error))
         except JobLost:
