@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     run = load_run(args.run_dir)
     run.require_model()
-    note(f"exporting {run.path}: about half a minute")
+    note(f"exporting {run.path}: 10 to 30 seconds")
     from .serve import export_run  # late, so that --help and a missing run do not wait for TensorFlow
 
     path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code, say_steps=note)
