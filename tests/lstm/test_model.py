@@ -34,6 +34,19 @@ def toy_batch(n: int = 5) -> tuple[np.ndarray, np.ndarray]:
     return random.standard_normal((n, 784, 1)).astype(np.float32), random.randint(0, 10, n).astype(np.int32)
 
 
+def loss_and_gradients(model: keras.Sequential, x: np.ndarray, y: np.ndarray) -> tuple[float, list[np.ndarray]]:
+    """Return a model's mean loss and its gradients in training, by TensorFlow's own differentiation of a graph."""
+
+    @tf.function
+    def compute() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True))
+        return loss, tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    loss, gradients = compute()
+    return float(loss), [np.asarray(gradient) for gradient in gradients]
+
+
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
@@ -49,21 +62,19 @@ def test_the_baseline_has_67850_parameters_and_stock_layers() -> None:
 
 @pytest.mark.parametrize(("initializer", "forget_bias"), [("keras", None), ("torch", "chrono")])
 def test_outputs_and_gradients_are_those_of_a_float64_lstm(initializer: str, forget_bias: str | None) -> None:
-    model = build_model(
-        configure(model__hidden_size=16, model__initializer=initializer, model__forget_bias=forget_bias)
-    )
+    config = configure(model__hidden_size=16, model__initializer=initializer, model__forget_bias=forget_bias)
+    model = build_model(config)
+    compile_model(model, config)
     x, y = toy_batch()
-    with tf.GradientTape() as tape:
-        logits = model(x)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, logits)
-    gradients = tape.gradient(loss, model.trainable_variables)
+    loss, gradients = loss_and_gradients(model, x, y)
+    logits = model.predict(x, verbose=0)
     weights = model.get_weights()
     expected_loss, expected = numpy_lstm.loss_and_gradients(weights, x, y)
     # float32 over 784 steps: errors of some 1e-6 were seen; a wrong gate or term gives errors of order 1.
-    assert relative_error(np.asarray(logits), numpy_lstm.forward(weights, x)[0]) < 2e-5
-    assert float(loss) == pytest.approx(expected_loss, rel=1e-5)
+    assert relative_error(logits, numpy_lstm.forward(weights, x)[0]) < 2e-5
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
     for variable, gradient, wanted in zip(model.trainable_variables, gradients, expected, strict=True):
-        assert relative_error(np.asarray(gradient), wanted) < 5e-5, variable.path
+        assert relative_error(gradient, wanted) < 5e-5, variable.path
 
 
 def test_the_numpy_gradients_are_those_of_finite_differences() -> None:
@@ -131,11 +142,9 @@ def one_step(config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list[n
     compile_model(model, config)
     x, y = toy_batch()
     before = model.get_weights()
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True))
-    gradients = [np.asarray(g) for g in tape.gradient(loss, model.trainable_variables)]
+    loss, gradients = loss_and_gradients(model, x, y)
     logs = model.train_on_batch(x, y, return_dict=True)
-    assert float(logs["loss"]) == pytest.approx(float(loss), rel=1e-6)
+    assert float(logs["loss"]) == pytest.approx(loss, rel=1e-6)
     norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
     assert float(logs["gradient_norm"]) == pytest.approx(norm, rel=1e-4)
     return before, gradients, model.get_weights()
@@ -303,11 +312,11 @@ def test_a_step_measures_the_accuracy_before_it_and_the_weights_after_it() -> No
     model = MeasuredSequential.of(build_model(config), Kernel(None))
     compile_model(model, config)
     x, _ = toy_batch(8)
-    before = model(x).numpy().argmax(axis=1)
+    before = model.predict(x, verbose=0).argmax(axis=1)
     labels = np.where(np.arange(8) < 5, before, (before + 1) % 10).astype(np.int32)
     logs = model.train_on_batch(x, labels, return_dict=True)
     assert float(logs["accuracy"]) == 5 / 8
-    assert np.mean(model(x).numpy().argmax(axis=1) == labels) != 5 / 8
+    assert np.mean(model.predict(x, verbose=0).argmax(axis=1) == labels) != 5 / 8
     norm = np.sqrt(sum((w.astype(np.float64) ** 2).sum() for w in model.get_weights()))
     assert float(logs["weight_norm"]) == pytest.approx(norm, rel=1e-5)
 
@@ -336,10 +345,8 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone(n: int) -> None:
     for part in range(4):
         rows = slice(n * part // 4, n * (part + 1) // 4)
         model.set_weights([first[0], first[1] + noise[part], *first[2:]])
-        with tf.GradientTape() as tape:
-            loss = model.compute_loss(x=x[rows], y=y[rows], y_pred=model(x[rows], training=True))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        expected = [e + np.asarray(g) * len(y[rows]) / n for e, g in zip(expected, gradients, strict=True)]
+        _, gradients = loss_and_gradients(model, x[rows], y[rows])
+        expected = [e + g * len(y[rows]) / n for e, g in zip(expected, gradients, strict=True)]
     for step, gradient in zip(steps[0], expected, strict=True):
         np.testing.assert_allclose(step, 0.1 * gradient, rtol=1e-3, atol=1e-6)
 
