@@ -55,7 +55,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
         wrap_text(
             "Input: float32 (n, 784, 1), the pixels x of 28x28 images (0 to 255), light digit on dark, in the order of "
             f"`pixel_order.txt`, scaled: {scaling}. Output: ten logits. `pixel_order.txt` and the files named below "
-            f"are in the folder `seed{record.seed}`. On a hub, load the model from there, as "
+            f"are in the folder `seed{record.seed}`. On a hub, load the model as "
             "`hf://` and the name of its repository; it needs Keras only."
         ),
         "## Training",

@@ -53,8 +53,8 @@ README = DOCUMENTS["README.md"]
 WITH_PYTHON = {
     "README.md",
     "docs/compare.md",
-    "docs/house.md",
     "docs/plain_keras.md",
+    "docs/python.md",
     "docs/results.md",
     "docs/serving.md",
     "docs/speed.md",
@@ -267,7 +267,7 @@ def test_the_python_lines_train_and_the_run_leaves_the_documented_files(
 ) -> None:
     small_quickstart(monkeypatch)
     names: dict[str, Any] = {}
-    exec(python_block("docs/house.md"), names)
+    exec(python_block("docs/python.md"), names)
     assert names["summary"]["status"] == "completed"
     assert names["summary"]["seed"] == 1
     printed = capsys.readouterr().out.splitlines()[-2:]
@@ -368,7 +368,7 @@ def test_the_first_epochs_on_the_pages_are_the_records() -> None:
 
 
 def test_the_door_is_documented() -> None:
-    documented = [name for row in table_rows("docs/house.md", "name") for name in re.findall(r"`(\w+)`", row[0])]
+    documented = [name for row in table_rows("docs/python.md", "name") for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(documented) == sorted(set(dir(seqmnist_tf)) - {"__version__"})
 
 
