@@ -19,12 +19,11 @@ from .serve import (
     classify,
     picture_to_text,
     prepare_picture,
-    printable,
     server_address,
     verdict,
     version_label,
 )
-from .system import InputError, note, say
+from .system import InputError, note, printable, say
 
 
 def main(argv: list[str]) -> int:

@@ -14,7 +14,6 @@ __getattr__, __dir__, __all__ = open_door(
         "exported_versions",
         "picture_to_text",
         "prepare_picture",
-        "printable",
         "read_description",
         "read_picture",
         "require_versions",

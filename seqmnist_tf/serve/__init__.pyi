@@ -8,7 +8,6 @@ from .exporter import export_run as export_run
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture
 from .picture import read_picture as read_picture
-from .printable import printable as printable
 from .saved_model import SavedModel as SavedModel
 from .versions import DEFAULT_FOLDER as DEFAULT_FOLDER
 from .versions import MODEL_NAME as MODEL_NAME

@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..config import NUM_CLASSES
-from ..system import RunError
-from .printable import printable
+from ..system import RunError, printable
 
 SURE = 0.8  # probability of an answer that is given without a doubt; the page's script has the same number
 ROUNDING = 1e-3  # by which a server's probabilities may leave 0 to 1, and their sum 1

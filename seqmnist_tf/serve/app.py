@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..system import InputError, available_cores, first_line
+from ..system import InputError, available_cores, first_line, printable
 from . import http_limits
 from .http_limits import RequestError
 from .http_origin import GuardedApp, HostCheck, require_content_type
@@ -32,7 +32,6 @@ from .http_protocol import read_body
 from .models import ServedModels
 from .picture import prepare_picture
 from .predict_json import parse_predict, predict_answer
-from .printable import printable
 from .versions import MODEL_NAME
 
 WEB = Path(__file__).parent / "web"

@@ -8,9 +8,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ..config import NUM_CLASSES
-from ..system import RunError
+from ..system import RunError, printable
 from .http_limits import MAX_ANSWER_BYTES
-from .printable import printable
 from .versions import DEFAULT_SIGNATURE, MODEL_NAME
 
 CHANNEL_OPTIONS = [

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..system import RunError
+from ..system import RunError, printable
 from .http_limits import MAX_ANSWER_BYTES
-from .printable import printable
 from .versions import MODEL_NAME
 
 

@@ -31,7 +31,7 @@ from ..system import (
     utc_now,
 )
 from ..train import RunDirectory, load_final_model
-from .parity import Arrays, example_inputs, require_parity
+from .parity import Arrays, example_inputs, keras_outputs, require_parity
 from .saved_model import SavedModel
 from .signatures import has_block_lstm, save_signatures
 from .strokes import IMAGE_SIDE
@@ -214,7 +214,8 @@ def _write_version(
             f"model.layer {config['model']['layer']} needs Python ({', '.join(python)}), which no server has"
         )
     say_steps(f"comparing {len(saved.signatures)} signatures with the Keras model on {max(BATCH_SIZES)} digits")
-    differences = [require_parity(saved, model, example_inputs(digits[:n], model, *encoding)) for n in BATCH_SIZES]
+    expected, examples = keras_outputs(model), [example_inputs(digits[:n], model, *encoding) for n in BATCH_SIZES]
+    differences = [require_parity(saved, inputs, expected(inputs)) for inputs in examples]
     noise = np.random.RandomState(0).randint(0, 256, (max(BATCH_SIZES), IMAGE_SIDE, IMAGE_SIDE)).astype(np.uint8)
     assets = path / EXTRA_ASSETS
     assets.mkdir()

@@ -11,9 +11,8 @@ from google.protobuf import text_format
 from starlette.requests import Request
 from tensorflow_serving.config import model_server_config_pb2
 
-from ..system import InputError
+from ..system import InputError, printable
 from .http_limits import RequestError
-from .printable import printable
 from .versions import MODEL_NAME
 
 # TF Serving's own patterns (http_rest_api_handler.cc), without :classify and :regress, which need other signatures.

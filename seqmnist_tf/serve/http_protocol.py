@@ -9,9 +9,9 @@ import h11
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..system import printable
 from . import http_limits
 from .http_limits import MAX_BODY_BYTES, MAX_IGNORED_BYTES, RequestError
-from .printable import printable
 
 LOOKS = 20  # at a reader, within its time
 

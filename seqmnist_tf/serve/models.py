@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..system import printable
 from .http_limits import RequestError
-from .printable import printable
 from .saved_model import SavedModel
 from .versions import MODEL_NAME
 

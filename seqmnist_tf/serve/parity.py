@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import data
+from ..config import NUM_TIMESTEPS
 from ..system import RunError
 from .saved_model import SavedModel
 from .signatures import has_block_lstm
@@ -45,13 +48,15 @@ def example_inputs(
     return inputs
 
 
-def expected_outputs(inputs: dict[str, Arrays], model: keras.Sequential) -> dict[str, Arrays]:
-    """Return the outputs that Keras's own layers compute for the inputs of :func:`example_inputs`, by signature.
+def keras_outputs(model: keras.Sequential) -> Callable[[dict[str, Arrays]], dict[str, Arrays]]:
+    """Return a function from the inputs of :func:`example_inputs` to the outputs of Keras's own layers, by signature.
 
     They compute in a graph for any number of rows, as in training: 784 steps one after the other take a second.
     """
-    arrays = {name: inputs[name] for name in ("logits", "step") if name in inputs}
-    any_rows = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), arrays)
+    any_rows = {"logits": {"sequence": tf.TensorSpec((None, NUM_TIMESTEPS, 1))}}
+    if has_block_lstm(model):
+        states = {name: tf.TensorSpec((None, model.layers[0].units)) for name in ("h", "c")}
+        any_rows["step"] = {"pixels": tf.TensorSpec((None, None, 1)), **states}
 
     @tf.function(input_signature=[any_rows], autograph=False)
     def compute(arrays: dict[str, dict[str, tf.Tensor]]) -> dict[str, dict[str, tf.Tensor]]:
@@ -60,7 +65,10 @@ def expected_outputs(inputs: dict[str, Arrays], model: keras.Sequential) -> dict
         outputs = {"serving_default": answer, "encoded_images": answer, "logits": {"logits": logits}}
         return outputs | _unrolled_outputs(arrays, model) if "step" in arrays else outputs
 
-    outputs: dict[str, Arrays] = tf.nest.map_structure(lambda output: output.numpy(), compute(arrays))
+    def outputs(inputs: dict[str, Arrays]) -> dict[str, Arrays]:
+        computed = compute({name: inputs[name] for name in any_rows})
+        return {name: {key: output.numpy() for key, output in parts.items()} for name, parts in computed.items()}
+
     return outputs
 
 
@@ -100,13 +108,17 @@ def largest_difference(outputs: Arrays, expected: Arrays) -> float:
     return largest
 
 
-def require_parity(saved: SavedModel, model: keras.Sequential, inputs: dict[str, Arrays]) -> dict[str, float]:
+def require_parity(saved: SavedModel, inputs: dict[str, Arrays], expected: dict[str, Arrays]) -> dict[str, float]:
     """Return the :func:`largest_difference` between an exported model and the Keras model, by signature.
+
+    Args:
+        saved: the exported model.
+        inputs: of :func:`example_inputs`.
+        expected: of :func:`keras_outputs`, for these inputs.
 
     Raises:
         RunError: a difference is above 1e-5.
     """
-    expected = expected_outputs(inputs, model)
     differences = {name: largest_difference(saved(name, **arrays), expected[name]) for name, arrays in inputs.items()}
     for name, value in differences.items():
         if not value <= TOLERANCE:  # so that a NaN fails too

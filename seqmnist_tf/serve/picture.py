@@ -9,10 +9,9 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ..system import InputError, first_line
+from ..system import InputError, first_line, printable
 from .digits import find_digits
 from .ink import find_ink
-from .printable import printable
 from .strokes import BOX, CENTRE, IMAGE_SIDE, centre_of_mass, centred, in_box, strokes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, whose decoders include Ghostscript

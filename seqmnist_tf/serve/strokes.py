@@ -93,7 +93,8 @@ def in_box(digit: np.ndarray) -> np.ndarray:
         values = ndimage.maximum_filter(np.pad(np.asarray(inner), reach), footprint=_disc(reach))
         values = np.clip(values[: FINE * height, : FINE * width], 0, None)
     blocks = values.reshape(height, FINE, width, FINE).mean(axis=(1, 3))
-    return np.minimum(blocks / np.percentile(blocks, 95), 1) if blocks.max() > 0 else blocks
+    full = np.percentile(blocks, 95) or blocks.max()  # two blots far apart may leave less than 5 % of it with ink
+    return np.minimum(blocks / full, 1) if full > 0 else blocks
 
 
 def _disc(radius: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from .command import (
     Parser,
     run_command,
 )
-from .console import note, say, warn
+from .console import note, printable, say, warn
 from .doors import call_room, open_door
 from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import BusyError, InputError, RunError, first_line
@@ -57,6 +57,7 @@ __all__ = [
     "open_door",
     "package_sources",
     "package_versions",
+    "printable",
     "read_json_object",
     "replace_atomically",
     "run_command",

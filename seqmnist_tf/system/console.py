@@ -55,7 +55,30 @@ def prepare_console() -> None:
 def say(text: str) -> None:
     """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
     with _reader_may_leave():
-        print(text, flush=True)
+        print(_without_control(text), flush=True)
+
+
+def printable(text: str, longest: int = 300) -> str:
+    """Return text of others on one line, its control characters escaped, and cut after ``longest`` characters.
+
+    Control characters are all that ``str.isprintable`` denies: escape sequences, new lines, marks that turn the
+    direction of writing, lone surrogates of file names that are not UTF-8.
+
+    Example:
+        >>> printable("a\\x1b[2Jb\\n")
+        'a\\\\x1b[2Jb\\\\n'
+    """
+    shown = "".join(c if c.isprintable() else _escape(c) for c in text[: longest + 1])
+    return shown if len(text) <= longest else f"{shown[: longest - 3]}..."
+
+
+def _without_control(text: str) -> str:
+    """Return text, perhaps with some of others, whose control characters could not move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def flush_stdout() -> None:
@@ -95,7 +118,7 @@ def _point_at_nothing(descriptor: int) -> None:
 
 def note(text: str) -> None:
     """Print a line on stderr at once: progress and remarks that are no part of a command's result."""
-    print(text, file=sys.stderr, flush=True)
+    print(_without_control(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

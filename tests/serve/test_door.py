@@ -6,7 +6,6 @@ import inspect
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +56,9 @@ def test_help_does_not_wait_for_tensorflow(command: str) -> None:
     ],
 )
 def test_bad_input_does_not_wait_for_tensorflow(command: str, argv: list[str], message: str) -> None:
-    start = time.monotonic()
     status, error, imported = run_and_list_imports(f"seqmnist_tf.{command}", *argv)
     assert status == 2 and error.startswith(message)
     assert not imported & HEAVY
-    assert time.monotonic() - start < 20  # a busy machine; TensorFlow alone takes longer there
 
 
 def test_the_client_over_rest_needs_no_tensorflow(server: str, tmp_path: Path) -> None:

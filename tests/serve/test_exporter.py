@@ -32,7 +32,7 @@ from seqmnist_tf.serve.versions import EXTRA_ASSETS
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from tests.conftest import Result
-from tests.toy import ROOT, finished_run, toy_mnist
+from tests.toy import LONG_SECONDS, ROOT, finished_run, toy_mnist
 
 VARIANTS: list[dict[str, Any]] = [{}, {"task__permutation": "urnn92916", "task__normalization": "unit"}]
 
@@ -92,7 +92,7 @@ def test_signatures_have_the_names_shapes_and_types_of_the_contract(exported: tu
 def test_signatures_are_the_keras_model_at_any_batch_size(exported: tuple[RunDirectory, Path], n: int) -> None:
     run, path = exported
     inputs = parity.example_inputs(images(n), *arguments(run))
-    saved, expected = SavedModel.load(path), parity.expected_outputs(inputs, load_final_model(run))
+    saved, expected = SavedModel.load(path), parity.keras_outputs(load_final_model(run))(inputs)
     for name, arrays in inputs.items():
         assert parity.largest_difference(saved(name, **arrays), expected[name]) < parity.TOLERANCE, name
     if n > 9:
@@ -549,7 +549,9 @@ for _ in range(int(count)):
 def export_elsewhere(run: Path, folder: Path, count: int, *killed_after: str) -> int:
     """Export a run ``count`` times in another process, which kills itself after a function; return its exit status."""
     command = [sys.executable, "-c", EXPORTER, str(run), str(folder), str(count), *killed_after]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=200).returncode
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=LONG_SECONDS
+    ).returncode
 
 
 @pytest.mark.slow

@@ -179,6 +179,8 @@ def test_a_redirect_is_never_followed(answering: Start) -> None:
 
 
 def test_no_proxy_sees_the_pictures(answering: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert classify(IMAGE, answering(outputs()))[0].class_id == 3

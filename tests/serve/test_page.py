@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seqmnist_tf.serve.answers import SURE
-from tests.toy import ROOT
+from tests.serve.committed import committed_versions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -23,7 +23,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 pytestmark = pytest.mark.browser
 
-MODELS = ROOT / "export" / "seqmnist"
 CHROMIUM_FLAGS = (
     "--no-sandbox --headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -40,9 +39,12 @@ Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """Serve the exported model."""
-    command = [sys.executable, "-m", "seqmnist_tf.serve", "--model-dir", str(MODELS), "--port", "0"]
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the exported versions that the project ships."""
+    models = tmp_path_factory.mktemp("models")
+    for number, path in committed_versions().items():
+        shutil.copytree(path, models / f"{number}")
+    command = [sys.executable, "-m", "seqmnist_tf.serve", "--model-dir", str(models), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         address = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())

@@ -113,6 +113,14 @@ def test_a_picture_in_mnists_form_is_unchanged() -> None:
     assert difference(to_mnist(Image.fromarray(moved)), image) < 6
 
 
+def test_two_blots_far_apart_are_a_picture() -> None:
+    paper = Image.new("L", (256, 256), 255)
+    for box in ((10, 10, 44, 44), (238, 238, 246, 246)):  # less than a twentieth of the digit's box has ink
+        ImageDraw.Draw(paper).rectangle(box, fill=0)
+    image = to_mnist(paper)
+    assert image[:10, :10].max() == 255 and image.max() == 255
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_blank_paper_with_grain_has_no_digit(seed: int) -> None:
     grain = np.random.RandomState(seed).normal(225, 8, (600, 600)).clip(0, 255).astype(np.uint8)

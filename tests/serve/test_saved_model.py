@@ -13,12 +13,13 @@ import tensorflow as tf
 from scipy import special
 
 from seqmnist_tf.data import encode, load_mnist
-from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions
+from seqmnist_tf.serve import SavedModel
 from seqmnist_tf.serve.exporter import write_warm_up
 from seqmnist_tf.serve.parity import largest_difference
+from tests.serve.committed import committed_versions
 from tests.toy import ROOT
 
-COMMITTED = exported_versions(ROOT / DEFAULT_FOLDER)
+COMMITTED = committed_versions()
 NEWEST = COMMITTED[max(COMMITTED)]
 TOLERANCE = 1e-5
 

@@ -23,6 +23,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions, exporter, http_limits, read_description
 from seqmnist_tf.serve.models import ServedModels
 from tests.conftest import serving
+from tests.serve.committed import committed_versions
 from tests.serve.test_client import Service
 from tests.toy import ROOT
 
@@ -116,7 +117,7 @@ def test_the_metrics_are_where_the_page_says() -> None:
 
 def test_the_image_is_not_older_than_the_exporting_tensorflow() -> None:
     ((major, minor),) = re.findall(r"^tensorflow/serving:\$\{TF_SERVING_TAG:-(\d+)\.(\d+)\.\d+\}$", COMPOSE["image"])
-    for path in exported_versions(ROOT / DEFAULT_FOLDER).values():
+    for path in committed_versions().values():
         exported = read_description(path)["versions"]["tensorflow"].split(".")
         assert (int(major), int(minor)) >= tuple(int(part) for part in exported[:2])
     assert f"ARG TF_SERVING_TAG={major}.{minor}." in (EXPORT / "k8s" / "Dockerfile").read_text()

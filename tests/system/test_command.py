@@ -30,6 +30,17 @@ def test_characters_that_a_terminal_lacks_are_escaped() -> None:
     assert done.stderr == b"\\xe9\n"
 
 
+def test_control_characters_of_others_do_not_reach_a_terminal() -> None:
+    evil = "'\\x1b[2J\\u202ea\\tb\\nc'"
+    done = run(f"run_command(lambda argv: (say({evil}), note({evil}), int({evil}))[2], [])")
+    shown = b"\\x1b[2J\\u202ea\tb\nc\n"
+    assert done.stdout == shown and done.stderr.startswith(shown)
+    done = run(
+        f"from seqmnist_tf.system import InputError\ndef fail(argv): raise InputError({evil})\nrun_command(fail, [])"
+    )
+    assert (done.returncode, done.stderr) == (2, b"error: \\x1b[2J\\u202ea b c\n")
+
+
 @pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full", "2> >(exit)"])
 def test_a_closed_stderr_changes_nothing(shell: str) -> None:
     code = (
