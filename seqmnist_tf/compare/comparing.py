@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..config import OPTIONS, Config
-from ..data import load_splits, pixel_order
 from ..lstm import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
-from ..train import Predictions, RunDirectory
+from ..train import Predictions, RunDirectory, require_data
 from .agreement import require_one_task
 from .arms import Arm, ArmWord, OwnLayer, parse_arms
 from .comparison import Comparison
@@ -88,8 +87,8 @@ def compare(
         ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
         data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
         existing = _read_existing(ready, data_dir, allow_code)
-        if workers is None and address is None:
-            _require_data(planned)
+        if address is None and (missing := missing_runs(planned)):  # otherwise the nodes of a cluster have the data
+            require_data(missing[0].config)
         with folder.lock():
             folder.claim(
                 [_entry(one) for one in ready],
@@ -103,18 +102,6 @@ def compare(
             require_completed(planned)
             comparison = _read(ready, planned, folder, existing, data_dir)
             return write_report(comparison, folder, data_dir)
-
-
-def _require_data(planned: Sequence[PlannedRun]) -> None:
-    """Read the images of the runs that are trained here, before anything is written.
-
-    Raises:
-        InputError: the folder of the data cannot be read or written.
-        RunError: no source of MNIST could be reached.
-    """
-    if missing := missing_runs(planned):
-        config = missing[0].config
-        load_splits(config, pixel_order(config.task.permutation))
 
 
 def _entry(one: ReadyArm) -> dict[str, Any]:
@@ -246,7 +233,10 @@ def _read(
             existing.get(outcome.run.path) or read_predictions(outcome, data_dir, allow_code=True)
             for outcome in outcomes
         ]
-        notes = (*one.notes, *_left_out(arm.name, folder, [outcome.config.train.seed for outcome in outcomes]))
+        notes = (
+            *one.notes,
+            *_left_out(arm.name, one.config_id, folder, [outcome.config.train.seed for outcome in outcomes]),
+        )
         arms.append(arm_result(arm.name, outcomes, predictions, noise=one.noise, notes=notes))
     _require_one_test_set(
         [
@@ -258,10 +248,14 @@ def _read(
     return Comparison(tuple(arms), pair_results(arms), folder.path)
 
 
-def _left_out(name: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:
+def _left_out(name: str, config_id: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:
     """Return a note on runs of an arm that diverged and are not compared: without them the arm looks better."""
     runs = {seed: RunDirectory(path) for seed, path in folder.run_paths(name).items() if seed not in seeds}
-    diverged = [str(seed) for seed, run in runs.items() if (run.summary or {}).get("status") == "diverged"]
+    diverged = [
+        str(seed)
+        for seed, run in runs.items()
+        if (run.summary or {}).get("status") == "diverged" and run.config_id == config_id
+    ]
     return [f"{name}: seed {', '.join(diverged)} diverged and is left out, which favours {name}."] if diverged else []
 
 

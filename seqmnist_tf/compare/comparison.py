@@ -36,6 +36,7 @@ class ArmResult:
         curves: test accuracy after each epoch, float (seeds, epochs).
         predictions: of each final model.
         noise: standard deviation of the noise that acted on recurrent weights.
+        layer_code: SHA-256 of the file or module of a layer of its own.
         notes: sentences for the report.
     """
 
@@ -57,6 +58,7 @@ class ArmResult:
     curves: np.ndarray = field(repr=False)
     predictions: tuple[Predictions, ...] = field(repr=False)
     noise: float = 0.0
+    layer_code: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -69,8 +69,9 @@ class ComparisonFolder:
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
         """Write which arms are compared, and the files of their layers by arm. A note names arms that are given up."""
-        if left := [name for name in self._earlier_arms() if name not in [arm["name"] for arm in arms]]:
-            note(f"the report in {self.path} is replaced; it had other arms too: {', '.join(left)} (their runs stay)")
+        experiments = [(arm["name"], arm["config_id"]) for arm in arms]
+        if left := [name for name, config_id in self._earlier_arms() if (name, config_id) not in experiments]:
+            note(f"the report in {self.path} is replaced; it had other arms: {', '.join(left)} (their runs stay)")
         self.write_json(ARMS_FILE, {"arms": list(arms)})
         for name, source in layers.items():
             path = self.layer_path(name)
@@ -78,10 +79,13 @@ class ComparisonFolder:
             if not path.is_file() or path.read_bytes() != source:
                 write_atomically(path, source)
 
-    def _earlier_arms(self) -> list[str]:
-        """Return the names of the arms that were compared here before."""
+    def _earlier_arms(self) -> list[tuple[str, str]]:
+        """Return the names and the ids of the arms that were compared here before."""
         try:
-            return [str(arm["name"]) for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]]
+            return [
+                (str(arm["name"]), str(arm["config_id"]))
+                for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]
+            ]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return []
 

@@ -36,6 +36,11 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
                 f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
                 f"{outcome.run.path} ({outcome.config_id}); give a folder with the seeds of one"
             )
+        if outcome.layer_code != first.layer_code:
+            raise InputError(
+                f"{folder} has runs with different versions of {outcome.config.model.layer}: {first.run.path} and "
+                f"{outcome.run.path}; give a folder with the seeds of one"
+            )
     return dict(sorted(outcomes.items()))
 
 

@@ -86,11 +86,13 @@ def _recipe(arms: Sequence[ArmResult]) -> str:
     """Return what the recipes of all arms have in common, and what each has beside it."""
     parts = {arm.name: _recipe_parts(arm.config, arm.noise) for arm in arms}
     shared = [part for part in parts[arms[0].name] if all(part in others for others in parts.values())]
-    sentences = [f"Training: {', '.join(shared)}."] if shared else []
-    for name, own in parts.items():
-        if rest := [part for part in own if part not in shared]:
-            sentences.append(f"{'Only for' if shared else 'Training of'} {name}: {', '.join(rest)}.")
-    return " ".join(sentences)
+    if not shared:
+        return " ".join(f"Training of {name}: {', '.join(own)}." for name, own in parts.items())
+    by_arms: dict[tuple[str, ...], list[str]] = {}
+    for part in dict.fromkeys(part for own in parts.values() for part in own if part not in shared):
+        by_arms.setdefault(tuple(name for name, own in parts.items() if part in own), []).append(part)
+    only = [f"Only for {' and '.join(names)}: {', '.join(own)}." for names, own in by_arms.items()]
+    return " ".join([f"Training: {', '.join(shared)}.", *only])
 
 
 def describe_recipe(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ..config import Config
 from ..system import InputError
 from ..train import RunDirectory
+from .wording import count_of
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Outcome:
         curve: test accuracy after each epoch, 0 to 1.
         chosen_epoch, chosen_accuracy: the epoch that a held-out split chose, and its test accuracy; None without one.
         seconds_per_epoch: mean over epochs.
-        kernel, machine: what computed it, for notes on times.
-        commit: of the code that trained it; ``unknown`` outside of a clone.
+        kernels, machines: what computed it, for notes on times; several where it was resumed elsewhere.
+        commits: of the code that trained it; ``unknown`` outside of a clone.
+        layer_code: the SHA-256 of the file or module of a layer of its own; None of a module in older runs.
     """
 
     run: RunDirectory
@@ -40,9 +43,10 @@ class Outcome:
     chosen_epoch: int | None
     chosen_accuracy: float | None
     seconds_per_epoch: float
-    kernel: str
-    machine: str
-    commit: str
+    kernels: tuple[str, ...]
+    machines: tuple[str, ...]
+    commits: tuple[str, ...]
+    layer_code: str | None
 
 
 def read_outcome(run: RunDirectory) -> Outcome:
@@ -80,8 +84,8 @@ def _outcome(run: RunDirectory, config: Config, summary: dict[str, Any]) -> Outc
     if [row["epoch"] for row in history] != list(range(1, config.train.n_epochs + 1)):
         raise ValueError(f"history.jsonl must have epochs 1 to {config.train.n_epochs}")
     chosen = None if best is None else _integer(best["epoch"])
-    environment = run.environment
-    machine = environment.get("machine") or {}
+    environment, file = run.environment, run.layer_file
+    starts = [environment, *environment.get("resumed", [])]
     return Outcome(
         run=run,
         config=config,
@@ -94,10 +98,23 @@ def _outcome(run: RunDirectory, config: Config, summary: dict[str, Any]) -> Outc
         chosen_epoch=chosen,
         chosen_accuracy=None if chosen is None else curve[chosen - 1],
         seconds_per_epoch=math.fsum(_positive(row["seconds"]) for row in history) / len(history),
-        kernel=str(environment.get("kernel")),
-        machine=str(machine.get("processor")),
-        commit=str((environment.get("git") or {}).get("commit") or "unknown"),
+        kernels=tuple(sorted({str(start.get("kernel")) for start in starts})),
+        machines=tuple(sorted({_machine(start) for start in starts})),
+        commits=tuple(sorted({_commit(start) for start in starts})),
+        layer_code=hashlib.sha256(file.read_bytes()).hexdigest() if file else environment.get("layer_code"),
     )
+
+
+def _machine(start: dict[str, Any]) -> str:
+    """Return the processor of a start of a run, with its threads and with a device that is no CPU."""
+    device, threads = start.get("device", "CPU"), start.get("threads")
+    parts = [str((start.get("machine") or {}).get("processor")), *([str(device)] if device != "CPU" else [])]
+    return ", ".join([*parts, *([count_of(threads, "thread")] if isinstance(threads, int) else [])])
+
+
+def _commit(start: dict[str, Any]) -> str:
+    git = start.get("git") or {}
+    return f"{git.get('commit') or 'unknown'}{' with uncommitted changes' * bool(git.get('dirty'))}"
 
 
 def _integer(value: Any) -> int:

@@ -46,12 +46,13 @@ def arm_result(
         chosen_epochs=tuple(o.chosen_epoch or 0 for o in chosen) or None,
         chosen_accuracies=tuple(o.chosen_accuracy or 0.0 for o in chosen) or None,
         seconds_per_epoch=round(statistics.fmean(o.seconds_per_epoch for o in outcomes), 3),
-        kernels=tuple(sorted({o.kernel for o in outcomes})),
-        machines=tuple(sorted({o.machine for o in outcomes})),
-        commits=tuple(sorted({o.commit for o in outcomes})),
+        kernels=tuple(sorted({kernel for o in outcomes for kernel in o.kernels})),
+        machines=tuple(sorted({machine for o in outcomes for machine in o.machines})),
+        commits=tuple(sorted({commit for o in outcomes for commit in o.commits})),
         curves=np.array([o.curve for o in outcomes]),
         predictions=tuple(predictions),
         noise=noise,
+        layer_code=first.layer_code,
         notes=tuple(notes),
     )
 

@@ -17,6 +17,12 @@ from .rows import PaperRow, latex_rows, markdown_rows
 from .statistics import BCA, BOOTSTRAP_IS_NARROW, Interval, smallest_sign_flip_p
 from .wording import in_percent, mean_and_std, p_text, statements
 
+CAPTIONS = {
+    "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
+    "differences.png": "Paired differences in test accuracy: grey: seeds; blue: mean and 95 % interval.",
+    "disagreements.png": "Test digits that only one of two arms classifies correctly, most seeds first.",
+}
+
 
 def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str | None = None) -> Comparison:
     """Write the report of a comparison and return it with its text.
@@ -40,6 +46,8 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
             warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
         write_figure(figure, folder.path / name, DPI_OF_PAPERS)
+    for name in set(CAPTIONS) - set(pictures):  # of an earlier report
+        (folder.path / name).unlink(missing_ok=True)
     rows = _paper_rows(comparison.arms)
     folder.write_text("row.tex", latex_rows(rows) + "\n")
     folder.write_text("row.md", markdown_rows(rows) + "\n")
@@ -50,12 +58,7 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
 
 def report_text(comparison: Comparison, pictures: Sequence[str]) -> str:
     """Return the content of ``report.md``."""
-    captions = {
-        "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
-        "differences.png": "Paired differences in test accuracy: grey: seeds; blue: mean and 95 % interval.",
-        "disagreements.png": "Test digits that only one of two arms classifies correctly, most seeds first.",
-    }
-    shown = "\n\n".join(f"![{captions[name]}]({name})\n\n{captions[name]}" for name in pictures)
+    shown = "\n\n".join(f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in pictures)
     rows = _paper_rows(comparison.arms)
     return "\n\n".join(
         [
@@ -187,12 +190,19 @@ def _seed_section(comparison: Comparison, pair: PairResult) -> str:
 
 
 def _differing_keys(arms: Sequence[ArmResult]) -> str:
-    """Return a table of the keys whose values differ between the arms; empty where none does."""
+    """Return a table of the keys whose values differ between the arms; empty where none does.
+
+    Its last row is for layers of one name whose code differs.
+    """
     values = [flatten(arm.config) for arm in arms]
     keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
-    if not keys:
-        return ""
     rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
+    code = [arm.layer_code or "" for arm in arms]
+    named = list(zip([arm.config.model.layer for arm in arms], code, strict=True))
+    if len(set(named)) > len({layer for layer, _ in named}):
+        rows.append(("SHA-256 of the layer's code", *(f"`{sha[:12]}`" if sha else "" for sha in code)))
+    if not rows:
+        return ""
     return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], rows)
 
 

@@ -23,6 +23,7 @@ from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
 from .run_directory import lock_folder as lock_folder
 from .summary import summarize as summarize
+from .training import require_data as require_data
 from .training import require_trainable as require_trainable
 from .training import resume as resume
 from .training import train as train

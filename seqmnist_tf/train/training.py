@@ -116,6 +116,16 @@ def require_trainable(config: Config) -> None:
     try_layer(match_units(config, file), file)
 
 
+def require_data(config: Config) -> None:
+    """Read the images of a configuration, before anything is written.
+
+    Raises:
+        InputError: the folder of the data cannot be read or written.
+        RunError: no source of MNIST could be reached.
+    """
+    load_splits(config, pixel_order(config.task.permutation))
+
+
 def resume(
     path: str | os.PathLike[str],
     *,

@@ -172,17 +172,19 @@ def join_search(search: SearchFolder, options: argparse.Namespace, command: str)
 def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:
     """Run a search to its result: in this process, or as the chief of workers here or elsewhere.
 
-    What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer before anything is
-    written.
+    What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer, or with the data of
+    this machine, before anything is written.
     """
     search.require_own()
     system.start_tensorflow()
-    from .lead import require_trainable, search_alone, search_as_chief, search_with_workers  # late: see above
+    from . import lead  # late: see above
 
     apart = {"train.kernel": "keras", "train.precision": "float32"} if options.role else {}  # its workers train
     layers = [row for row in search.space if "model.layer" in row.keys]
     for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
-        require_trainable(cfg.with_values(config, apart))
+        lead.require_trainable(cfg.with_values(config, apart))
+    if not options.role:
+        lead.require_data(search.base)
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")
     search.make_folder()
@@ -192,13 +194,13 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
         if options.workers:
             share = own or max(1, system.available_cores() // options.workers)
             words = [*without_options(argv, ("workers", "train.threads")), f"--train.threads={share}"]
-            search_with_workers(search, options.max_trials, patience, words, options.workers)
+            lead.search_with_workers(search, options.max_trials, patience, words, options.workers)
         elif options.role:
             words = [*without_options(argv, ("role", "worker-name")), "--role", "worker"]
             worker_command = shlex.join(["python", "-m", "seqmnist_tf.tune", *words])
-            search_as_chief(search, options.max_trials, patience, options.oracle, worker_command)
+            lead.search_as_chief(search, options.max_trials, patience, options.oracle, worker_command)
         else:
-            search_alone(search, options.max_trials, own, command)
+            lead.search_alone(search, options.max_trials, own, command)
 
 
 def main(argv: list[str]) -> int:

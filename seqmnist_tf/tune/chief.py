@@ -12,7 +12,7 @@ from typing import Any
 
 import keras_tuner
 
-from ..system import RunError, note, say, write_atomically
+from ..system import RunError, note, printable, say, write_atomically
 from .folder import SearchFolder
 from .job import Job
 from .jobs import Jobs
@@ -72,7 +72,7 @@ class Chief:
     def beat(self, call: dict[str, Any]) -> dict[str, Any]:
         """Take note of a worker; say whether the job that it works on is still its own."""
         name, job, epoch = _caller(call), call.get("job"), call.get("epoch")
-        if not self.roster.hear(name, str(call["instance"]), epoch and _plain(epoch)):
+        if not self.roster.hear(name, str(call["instance"]), epoch and printable(str(epoch), 200)):
             return {"refused": f"another worker is named {name!r} (give each worker its own --worker-name)"}
         yours = job is None or self.jobs.held_by(name) == Job(**job) or self.jobs.claim(name, Job(**job))
         return {"yours": yours, "token": self.token}
@@ -92,7 +92,7 @@ class Chief:
 
     def end(self, call: dict[str, Any]) -> dict[str, Any]:
         """Record the result of a worker's job."""
-        job, score, reason = Job(**call["job"]), call["score"], _plain(call["reason"])
+        job, score, reason = Job(**call["job"]), call["score"], printable(str(call["reason"]), 200)
         if not self.jobs.end(_caller(call), job, score, reason):
             return {}
         if score is None:
@@ -191,8 +191,3 @@ def _caller(call: dict[str, Any]) -> str:
     if not WORKER_NAME.fullmatch(name := str(call["name"])):
         raise ValueError("not a worker's name")
     return name
-
-
-def _plain(text: Any) -> str:
-    """Return text of another machine as it may be printed."""
-    return "".join(letter for letter in str(text)[:200] if letter.isprintable())

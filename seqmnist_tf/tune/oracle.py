@@ -56,7 +56,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> keras_tuner.Oracle:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras_tuner")
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
-        "seed": search.base.train.seed + 1,  # to KerasTuner a seed of 0 is none
+        "seed": search.base.train.seed % (2**32 - 1) + 1,  # to KerasTuner a seed of 0 is none
         "hyperparameters": declare_space(search.space),
         "max_consecutive_failed_trials": FAILURES,
     }

@@ -49,6 +49,13 @@ def read_trials(search: SearchFolder) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: int(row["trial"]))
 
 
+def failed_trials(search: SearchFolder) -> dict[str, str]:
+    """Return why each trial without a score failed, by its number, in the order of the numbers."""
+    trials = [read_object(path) or {} for path in (search.path / ORACLE).glob("trial_*/trial.json")]
+    failed = {trial["trial_id"]: str(trial.get("message")) for trial in trials if trial.get("status") == "FAILED"}
+    return {trial: failed[trial] for trial in sorted(failed, key=int)}
+
+
 def _trial_row(search: SearchFolder, trial: dict[str, Any] | None) -> dict[str, Any] | None:
     if trial is None or trial["status"] != "COMPLETED" or not str(trial["trial_id"]).isdecimal():
         return None

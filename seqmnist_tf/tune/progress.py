@@ -6,7 +6,7 @@ import time
 
 from ..system import say
 from .folder import SearchFolder
-from .outcomes import best_of, read_trials
+from .outcomes import best_of, failed_trials, read_trials
 
 WATCH_SECONDS = 1.0
 
@@ -23,16 +23,17 @@ class TrialReporter:
     def report_new(self) -> int:
         """Report the trials that have not been reported yet; return their number."""
         rows = read_trials(self.search)
+        ended = len(rows) + len(failed_trials(self.search))
         new = [row for row in rows if row["trial"] not in self.reported]
         if new:
             best = best_of(rows)
             pace = (time.monotonic() - self.started) / max(1, len(rows) - self.before)
-            minutes = max(0, self.max_trials - len(rows)) * pace / 60
+            minutes = max(0, self.max_trials - ended) * pace / 60
         for row in new:
             self.reported.add(row["trial"])
             say(
                 f"trial {row['trial']}: validation accuracy {row['score']:.2%}, {row['status']}; best so far "
-                f"{best['score']:.2%} (trial {best['trial']}); {len(rows)} of at most {self.max_trials} trials, "
+                f"{best['score']:.2%} (trial {best['trial']}); {ended} of at most {self.max_trials} trials, "
                 f"{minutes:.0f} min left"
             )
         return len(new)

@@ -15,13 +15,24 @@ from .outcomes import best_of
 from .space import Dimension
 
 
-def search_report(search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float]) -> str:
-    """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, all trials."""
+def search_report(
+    search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float], failed: dict[str, str] | None = None
+) -> str:
+    """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, all trials.
+
+    Args:
+        search: the search.
+        rows: of the trials that have a score.
+        repeats: the scores of the best trial with other seeds.
+        failed: why each trial without a score failed, by its number.
+    """
+    failed = failed or {}
     best = best_of(rows)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
+    counts |= {"failed": len(failed)} if failed else {}
     counted = ", ".join(f"{count} {status}" for status, count in counts.items())
     lines = [
-        f"# Search: {search.tuner}, {len(rows)} trials ({counted})",
+        f"# Search: {search.tuner}, {len(rows) + len(failed)} trials ({counted})",
         "",
         f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
     ]
@@ -30,6 +41,8 @@ def search_report(search: SearchFolder, rows: list[dict[str, Any]], repeats: lis
         each = ", ".join(f"{score:.2%}" for score in repeats)
         lines.append(f"With {len(repeats)} other seeds: {statistics.mean(repeats):.2%}{spread} ({each}).")
     lines += ["", _best_table(search, best["values"]), "", _trial_table(rows)]
+    if failed:
+        lines += ["", "Failed:", "", *(f"- trial {trial}: {reason}" for trial, reason in failed.items())]
     return "\n".join(lines) + "\n"
 
 

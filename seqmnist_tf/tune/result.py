@@ -9,7 +9,7 @@ from .. import config as cfg
 from ..system import RunError, say, write_atomically
 from ..train import train_command
 from .folder import SearchFolder
-from .outcomes import best_config, best_of, read_trials
+from .outcomes import best_config, best_of, failed_trials, read_trials
 from .repeats import repeat_score, repeat_seeds
 from .report import draw_search, search_report
 
@@ -24,7 +24,8 @@ def finish_search(search: SearchFolder) -> None:
     write_atomically(search.path / "trials.json", (json.dumps(rows, indent=1) + "\n").encode())
     draw_search(search, rows, search.path / "search.png")
     scores = [repeat_score(search, best, seed) for seed in repeat_seeds(search)]
-    text = search_report(search, rows, [score for score in scores if score is not None])
+    repeated = [score for score in scores if score is not None]
+    text = search_report(search, rows, repeated, failed_trials(search))
     write_atomically(search.path / "report.md", text.encode())
     say(text)
     say(f"train it: {train_command()} --config {shlex.quote(str(search.path / 'best.json'))}")

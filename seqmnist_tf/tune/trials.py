@@ -12,9 +12,10 @@ import keras
 
 from .. import config as cfg
 from ..config import Config
+from ..lstm import module_code
 from ..system import BusyError, InputError, note
 from ..train import AT_CHANCE, NotResumableError, RunDirectory, StopRule, resume, train
-from .folder import SearchFolder, same_experiment
+from .folder import SearchFolder, read_object, same_experiment
 from .job import Job, JobLost, Watcher
 from .outcomes import outcome
 from .repeats import repeat_config, repeat_path
@@ -29,6 +30,24 @@ def job_run(search: SearchFolder, job: Job) -> tuple[RunDirectory, Config]:
         return RunDirectory(search.trial_path(job.trial)), search.config(job.values)
     config = repeat_config(search, job.values, job.seed)
     return RunDirectory(repeat_path(search, job.trial, config)), config
+
+
+def require_same_module(search: SearchFolder, job: Job) -> None:
+    """Raise InputError where a trial was trained with another version of the module of this job's layer.
+
+    A layer from a file is held to its content by ``search.json``. This imports the module.
+    """
+    config = job_run(search, job)[1]
+    if (code := module_code(config)) is None:
+        return
+    for path in sorted(search.path.glob("*/*/environment.json")):
+        trained, environment = read_object(path.parent / "config.json") or {}, read_object(path) or {}
+        was = environment.get("layer_code", code)
+        if trained.get("model", {}).get("layer") == config.model.layer and was != code:
+            raise InputError(
+                f"{path.parent} was trained with another version of {config.model.layer} (restore the module, or give "
+                "a new --dir)"
+            )
 
 
 def run_job(

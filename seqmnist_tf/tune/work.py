@@ -15,7 +15,7 @@ from .hparams import log_hparams
 from .job import Answer, Job, JobLost, Watcher
 from .jobs import Jobs
 from .progress import WATCH_SECONDS, TrialReporter
-from .trials import run_job
+from .trials import require_same_module, run_job
 
 ALONE = "tuner0"  # name of the worker in a search without others
 
@@ -85,6 +85,7 @@ def work(search: SearchFolder, source: JobSource, threads: int = 0, command: str
             continue
         try:
             replace(search).require_own()  # the file of its layer is read anew for each trial
+            require_same_module(search, answer)
             score = run_job(search, answer, threads, command, source.watch(answer))
             log_hparams(search, answer, score)
         except (LayerError, LayerFailedError) as error:  # the values do not suit a layer of one's own

@@ -146,6 +146,7 @@ def test_a_node_is_killed_midway(
         while len(list(folder.glob("*/seed*/config.json"))) < 2 and time.monotonic() - started < 200:
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
+        assert len(list(folder.glob("*/seed*/config.json"))) == 2
         assert not list(folder.glob("*/seed*/summary.json"))
         other.kill()
         assert process.wait(timeout=400) == 0, log.read_text()
@@ -166,11 +167,10 @@ def test_a_node_without_the_folder(tmp_path: Path) -> None:
 def test_something_else_than_ray_at_the_address(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        started = time.monotonic()
         done = run_compare("adam", "--seeds=0", f"--dir={tmp_path / 'out'}", f"--address={address}")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: no Ray cluster answers at {address} within 10 s")
-    assert not (tmp_path / "out").exists() and time.monotonic() - started < 60
+    assert not (tmp_path / "out").exists()
 
 
 def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

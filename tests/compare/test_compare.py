@@ -275,7 +275,13 @@ def test_arms_that_are_given_up_are_named(in_tmp: Path, capsys: pytest.CaptureFi
     compare(["a", "b", "c"], directory="out")
     assert "is replaced" not in capsys.readouterr().err
     compare(["a", "c"], directory="out")
-    assert "the report in out is replaced; it had other arms too: b (their runs stay)" in capsys.readouterr().err
+    assert "the report in out is replaced; it had other arms: b (their runs stay)" in capsys.readouterr().err
+    completed_run(in_tmp / "other/c", 0, some_right(20), optimizer__lr=0.5)
+    compare(["a", "other/c"], directory="out")
+    assert "the report in out is replaced; it had other arms: c (their runs stay)" in capsys.readouterr().err
+    assert (in_tmp / "out/differences.png").exists()
+    compare(["a"], directory="out")
+    assert [path.name for path in (in_tmp / "out").glob("*.png")] == ["curves.png"]
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(in_tmp: Path, toy: None) -> None:
@@ -294,9 +300,12 @@ def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: N
         ):
             compare(["sgd"], seeds=[0], directory="out", overrides=hot)
     assert (in_tmp / "out/logs/sgd-seed0.log").read_text().count("has diverged") == 1
-    left_out = comparing._left_out("sgd", ComparisonFolder(in_tmp / "out"), [1, 2])
+    folder = ComparisonFolder(in_tmp / "out")
+    config_id = RunDirectory(in_tmp / "out/sgd/seed0").config_id
+    left_out = comparing._left_out("sgd", config_id, folder, [1, 2])
     assert left_out == ["sgd: seed 0 diverged and is left out, which favours sgd."]
-    assert comparing._left_out("adam", ComparisonFolder(in_tmp / "out"), [1, 2]) == []
+    assert comparing._left_out("sgd", "another", folder, [1, 2]) == []
+    assert comparing._left_out("adam", config_id, folder, [1, 2]) == []
 
 
 def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
@@ -336,9 +345,12 @@ def test_killed_midway_and_run_again_it_gives_the_same_report(tmp_path: Path) ->
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_data_that_cannot_be_read_is_reported_before_anything_is_written(command: Call, in_tmp: Path) -> None:
+@pytest.mark.parametrize("workers", [[], ["--workers=2"]])
+def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
+    workers: list[str], command: Call, in_tmp: Path
+) -> None:
     (in_tmp / "file").write_text("no folder")
-    refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out")
+    refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out", *workers)
     assert refused.status == 2 and not (in_tmp / "out").exists()
 
 

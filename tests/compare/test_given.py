@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -60,7 +61,7 @@ def test_an_interval_of_a_mean_ends_at_all_and_at_none(in_tmp: Path) -> None:
 def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     make_arm(in_tmp / "a", {0: 20})
     compare(["a"], directory="out")
-    (in_tmp / "out/a/seed7").mkdir(parents=True)
+    shutil.copytree(in_tmp / "a/run-0", in_tmp / "out/a/seed7")
     (in_tmp / "out/a/seed7/summary.json").write_text('{"status": "diverged"}')
     report = compare(["a"], directory="out").markdown
     assert "- a: seed 7 diverged and is left out, which favours a." in report.splitlines()
@@ -107,6 +108,12 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
     [
         ({"kernel": "native-avx2"}, "a: keras on toy; b: keras, native-avx2 on toy"),
         ({"machine": {"processor": "another"}}, "a: keras on toy; b: keras on another, toy"),
+        ({"threads": 2}, "a: keras on toy; b: keras on toy, toy, 2 threads"),
+        ({"device": "GPU x"}, "a: keras on toy; b: keras on toy, toy, GPU x"),
+        (
+            {"resumed": [{"kernel": "native-amx", "machine": {"processor": "toy"}}]},
+            "a: keras on toy; b: keras, native-amx on toy",
+        ),
     ],
 )
 def test_seconds_of_other_kernels_or_machines_are_said_not_to_compare(
@@ -178,7 +185,7 @@ def test_holm_corrects_over_the_pairs(in_tmp: Path) -> None:
         (name, 0.03125, 0.09375) for name in "bcd"
     ]
     assert seeds_needed(3) == 7
-    assert "with 7 seeds it can" in comparison.statements[-1]
+    assert "with 7 seeds in each pair it can" in comparison.statements[-1]
     report = (in_tmp / "out/report.md").read_text()
     assert "better" not in report and "worse" not in report and "Holm's correction over 3 pairs" in report
     assert "@article{holm1979" in report
@@ -223,9 +230,10 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) 
     assert comparison.statements[5].endswith("sign-flip p = 0.0312. b is better than a on this task.")
     assert comparison.statements[6].endswith(
         "sign-flip p = 0.0625. With 5 seeds the p of this test cannot be below 0.0625, so that it can show no "
-        "difference; with 7 seeds it can."
+        "difference; with 8 seeds in each pair it can."  # all four pairs are then tested: 4 / 2**7 < 0.05
     )
     assert "With 6 seeds, 1 of them equal, the p of this test cannot be below 0.0625" in comparison.statements[8]
+    assert comparison.statements[8].endswith("with 8 unequal seeds in each pair it can.")
     report = (in_tmp / "out/report.md").read_text()
     assert "@article{tarone1990" in report and "@article{student1908" in report
     assert "Pairs where it is not below 0.05 are left out of Holm's correction." in report
@@ -321,6 +329,37 @@ def test_the_methods_name_the_defaults_that_papers_leave_out(in_tmp: Path) -> No
     assert "Only for c: SGD, learning rate 0.001." in text and "initial forget bias 1." in text
 
 
+def test_the_methods_say_which_arms_share_a_part(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20}, optimizer__weight_decay=0.1)
+    make_arm(in_tmp / "b", {0: 20}, optimizer__weight_decay=0.1, train__batch_size=5)
+    make_arm(in_tmp / "c", {0: 20}, train__batch_size=5)
+    text = methods_paragraph(compare(["a", "b", "c"], directory="out"))
+    assert "Only for a: batches of 100. Only for a and b: decoupled weight decay 0.1. Only for b and c: " in text
+
+
+def test_the_methods_say_where_code_was_not_committed(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20})
+    git = {"commit": "c0ffee", "dirty": True}
+    change_json(in_tmp / "a/run-0/environment.json", lambda d: d.update(resumed=[{"git": git}]))
+    text = methods_paragraph(compare(["a"], directory="out"))
+    assert text.endswith("Code: seqmnist_tf, commits c0ffee, c0ffee with uncommitted changes.")
+
+
+def test_versions_of_a_layer_are_not_mixed_and_are_shown(in_tmp: Path) -> None:
+    for arm, layer in (("a", "own.py:Own"), ("b", "own.py:Own"), ("c", "module:Own")):
+        (in_tmp / "own.py").write_text(f"Own = {arm!r}")
+        make_arm(in_tmp / arm, {0: 20, 1: 20}, model__layer=layer)
+        for path in (in_tmp / arm).iterdir() if arm != "c" else ():
+            shutil.copy(in_tmp / "own.py", path / "layer.py")
+    comparison = compare(["a", "b"], directory="out", allow_code=True)
+    code = [hashlib.sha256(f"Own = {arm!r}".encode()).hexdigest()[:12] for arm in "ab"]
+    assert f"| SHA-256 of the layer's code | `{code[0]}` | `{code[1]}` |" in comparison.markdown
+    change_json(in_tmp / "c/run-0/environment.json", lambda d: d.update(layer_code="one"))
+    change_json(in_tmp / "c/run-7/environment.json", lambda d: d.update(layer_code="another"))
+    with pytest.raises(InputError, match=r"c has runs with different versions of module:Own: c/run-0 and c/run-7"):
+        compare(["a", "c"], directory="out", allow_code=True)
+
+
 def test_one_seed_is_a_report_without_tests(in_tmp: Path) -> None:
     make_arm(in_tmp / "a", {3: 20})
     make_arm(in_tmp / "b", {3: 25})
@@ -406,7 +445,7 @@ def use_other_order(path: Path) -> None:
 
 def own_layer(path: Path) -> None:
     text = (path / "config.json").read_text()
-    (path / "config.json").write_text(text.replace('"LSTM"', '"antigravity:fly"'))
+    (path / "config.json").write_text(text.replace('"LSTM"', '"harmful_module:Own"'))
 
 
 @pytest.mark.parametrize(
@@ -430,7 +469,7 @@ def own_layer(path: Path) -> None:
         ),
         (remove_predictions, "a/run-0 has no model.keras"),
         (use_other_order, "arms must agree in their task, but task.permutation"),
-        (own_layer, "a/run-0 has a layer of its own (antigravity:fly): reading its model would run that code"),
+        (own_layer, "a/run-0 has a layer of its own (harmful_module:Own): reading its model would run that code"),
     ],
 )
 def test_runs_that_are_refused(
@@ -438,6 +477,8 @@ def test_runs_that_are_refused(
 ) -> None:
     completed_run(in_tmp / "a/run-0", 0, some_right(20))
     completed_run(in_tmp / "b/run-0", 0, some_right(20))
+    monkeypatch.syspath_prepend(in_tmp)
+    (in_tmp / "harmful_module.py").write_text("open('HARMED', 'w')\n")
     damage(in_tmp / "a/run-0")
     result = command(compare_main, "a", "b", "--dir=out")
     assert result.status == 2

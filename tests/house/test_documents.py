@@ -36,7 +36,9 @@ from seqmnist_tf.results import model_check, read_records, replay, replays
 from seqmnist_tf.serve import answers, block_lstm, http_limits
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
+from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import chief, oracle, parse_space, repeats, roster, worker
+from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Result
 from tests.toy import ROOT
@@ -164,11 +166,17 @@ def test_readme_shows_every_command() -> None:
     assert {name for text in DOCUMENTS.values() for name, *_ in command_lines(text)} == set(COMMANDS)
 
 
-def test_the_search_space_can_be_searched() -> None:
+def test_the_search_space_can_be_searched(tmp_path: Path) -> None:
     blocks = {path: fenced_blocks("json", text) for path, text in DOCUMENTS.items()}
     assert [path for path, found in blocks.items() if found] == ["docs/original.md", "docs/searching.md"]
     (block,) = blocks["docs/searching.md"]
-    assert len(parse_space(json.loads(block))) == 3
+    document = json.loads(block)
+    assert len(parse_space(document)) == 3
+    presets = {words[1] for words in command_lines(DOCUMENTS["docs/searching.md"]) if "--space" in words[:-1]}
+    assert "strong" in presets
+    for name in presets:
+        base = cfg.preset(name)
+        tune_command.check_space(SearchFolder(tmp_path, "random", base, parse_space(document), document, name))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)

@@ -49,6 +49,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder / "killed", request.param, results(folder / "whole")
 
 
+FOLDER = "trials/4"
 FILES = (
     "search.json",
     "oracle/oracle.json",
@@ -70,7 +71,7 @@ FILES = (
     "oracle/trial_*/trial.json",
     "oracle/**/*.json",
     "trials/*/summary.json",
-    "trials/4",
+    FOLDER,
 )
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "empty": lambda file: file.write_bytes(b""),
@@ -80,7 +81,7 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "an empty object": lambda file: file.write_text("{}"),
     "missing": lambda file: file.unlink(),
 }
-EVERY_CASE = [(pattern, damage) for pattern in FILES for damage in DAMAGE]
+EVERY_CASE = [(pattern, damage) for pattern in FILES for damage in DAMAGE if pattern != FOLDER] + [(FOLDER, "missing")]
 
 
 @pytest.mark.usefixtures("toys")
@@ -91,7 +92,9 @@ def test_a_damaged_file_changes_nothing(
     folder, tuner, whole = killed
     shutil.copytree(folder, tmp_path / "search")
     search = toy_search(tmp_path / "search", tuner)
-    for path in list(search.path.glob(pattern)):
+    paths = list(search.path.glob(pattern))
+    assert paths
+    for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
         else:

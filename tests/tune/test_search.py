@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -72,7 +73,11 @@ def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
     search_alone(search, 8, 0, "")
     err = capsys.readouterr().err
     assert "cannot be trained: optimizer.momentum must be 0 with optimizer.name Adam (got 0.5)" in err
-    rows = read_trials(search)
+    rows, report = read_trials(search), (search.path / "report.md").read_text()
+    failed = 8 - len(rows)
+    assert f"# Search: random, 8 trials ({len(rows)} completed, 0 stopped, 0 diverged, {failed} failed)" in report
+    reason = "optimizer.momentum must be 0 with optimizer.name Adam (got 0.5)"
+    assert len(re.findall(rf"^- trial \d: {re.escape(reason)}", report, re.MULTILINE)) == failed
     assert 0 < len(rows) < 8 and json.loads((search.path / "best.json").read_text())
     tried = [(row["values"]["optimizer.name"], row["values"]["optimizer.momentum"]) for row in rows]
     assert ('"Adam"', "0.5") not in tried and ('"SGD"', "0.5") in tried
@@ -191,6 +196,29 @@ def test_a_layer_that_fails_in_training_fails_its_trial_alone(
     search_alone(search, 6, 0, "")
     assert {row["values"]["optimizer.name"] for row in read_trials(search)} == {'"Adam"'}
     assert "failed: model.layer own.py:Own: in training it raised ValueError: not with SGD" in capsys.readouterr().err
+
+
+def test_a_module_of_a_layer_that_changes_ends_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "module_of_a_search.py"
+    module.write_text("before")
+    monkeypatch.setattr(trials, "module_code", lambda config: module.read_text())
+    search = toy_search(tmp_path / "search", values={"model.layer": "module_of_a_search:Own"})
+    search.claim()
+    search_alone(search, 1, 0, "")
+    for path in search.path.glob("*/*/environment.json"):
+        path.write_text('{"layer_code": "before"}')
+    search_alone(search, 2, 0, "")
+    module.write_text("after")
+    with pytest.raises(RunError, match=r"0 was trained with another version of module_of_a_search:Own .restore the"):
+        search_alone(search, 3, 0, "")
+    assert not search.trial_path("2").exists()
+
+
+def test_the_highest_seed_is_one_of_kerastuner(tmp_path: Path) -> None:
+    for seed, oracle_seed in ((0, 1), (7, 8), (2**32 - 2, 2**32 - 1), (2**32 - 1, 1)):
+        search = toy_search(tmp_path / f"{seed}", values={"train.seed": seed})
+        assert make_oracle(search, 1).seed == oracle_seed
 
 
 def test_a_layer_that_changes_during_a_search_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
-from seqmnist_tf.system import RunError
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import AT_CHANCE, RunDirectory, train
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
@@ -420,7 +420,9 @@ def test_a_distributed_search_that_was_killed_is_resumed(tmp_path: Path, space_f
         assert (folder / "trials" / trial / "summary.json").stat().st_mtime_ns == written  # not run again
 
 
-def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str) -> None:
+def test_bad_input_is_one_line(
+    command: Callable[..., Result], toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thing").write_text("")
@@ -454,6 +456,16 @@ def test_bad_input_is_one_line(command: Callable[..., Result], toy: None, tmp_pa
         answer = command(tune_command.main, *argv)
         assert (answer.status, answer.out) == (2, ""), argv
         assert answer.err.startswith(f"error: {message}") and answer.err.count("\n") == 1, answer.err
+    assert not (tmp_path / "search").exists()
+
+    def unreadable(*_: Any) -> None:
+        raise InputError("data.dir must be a folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sequences, "load_mnist", unreadable)
+        for workers in ([], ["--workers=2"]):
+            answer = command(tune_command.main, *good, *workers)
+            assert answer.status == 2 and answer.err.splitlines()[-1] == "error: data.dir must be a folder"
     assert not (tmp_path / "search").exists()
     assert command(tune_command.main, *good).status == 0
     for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
@@ -562,5 +574,12 @@ def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
         answer = subprocess.run([sys.executable, "-c", code, *argv], cwd=tmp_path, capture_output=True, text=True)
         assert answer.returncode == status, answer.stderr
         assert answer.stdout.splitlines()[-1] == "[]", argv
-        assert answer.stderr.startswith("error: " if status else "")
+        assert answer.stderr.startswith("error: ") if status else not answer.stderr
     assert not (tmp_path / "search").exists()
+
+
+def test_the_help_lists_the_search_space_with_its_reasons(command: Callable[..., Result]) -> None:
+    shown = " ".join(command(tune_command.main, "--help").out.split())
+    assert len(tune_command.DEFAULT_SPACE) > 5
+    for name, row in tune_command.DEFAULT_SPACE.items():
+        assert f" {name}: " in shown and " ".join(row["reason"].split()) in shown
