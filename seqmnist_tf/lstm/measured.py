@@ -103,13 +103,13 @@ class MeasuredSequential(keras.Sequential):
         """
         recurrent_layer, *others = self.layers
         weights = recurrent_layer.trainable_variables
-        noisy = [weight.path for weight in recurrent_weights(recurrent_layer)]
+        noisy = [id(weight) for weight in recurrent_weights(recurrent_layer)]
         step = tf.cast(self.optimizer.iterations.value, tf.int64)
         copies = []
         for weight in weights:
             parts = tf.broadcast_to(weight.value, (NOISY_PARTS, *weight.shape))
-            if weight.path in noisy:
-                seed = tf.stack([tf.constant(self.noise_seed + (noisy.index(weight.path) << 32), tf.int64), step])
+            if id(weight) in noisy:
+                seed = tf.stack([tf.constant(self.noise_seed + (noisy.index(id(weight)) << 32), tf.int64), step])
                 parts += self.recurrent_noise * tf.random.stateless_normal(parts.shape, seed)
             copies.append(tf.unstack(parts))
         size, states = tf.shape(sequences)[0], []

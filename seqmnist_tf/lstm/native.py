@@ -30,7 +30,7 @@ LOWER = "vnni"  # the one in lower precision, whose number comes next
 PRECISIONS = ("float32", "tf32")
 UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
-MAX_LENGTH = 2**31 - 1  # of an axis: the library counts in 32 bits
+MAX_LENGTH = 2**30 - 1  # of an axis: the library counts in 32 bits, also to twice an axis
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
 ALIGNMENT = 64
 NO_MEMORY = 1
@@ -50,7 +50,8 @@ def source_hash() -> str:
 def _library() -> ctypes.CDLL:
     path = FOLDER / "_lstm.so"  # as in setup.py
     if not path.is_file():
-        raise UnavailableError("it was not compiled when the package was installed (it needs g++ 10 or clang)")
+        hint = "it needs g++ 10 or clang, on Linux with x86-64 or ARM64, or macOS with ARM64"
+        raise UnavailableError(f"it was not compiled when the package was installed ({hint})")
     try:
         library = ctypes.CDLL(str(path))
         library.seqmnist_lstm_source.restype = ctypes.c_char_p

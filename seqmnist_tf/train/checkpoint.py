@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import sys
 import warnings
 from typing import Any
 
@@ -51,7 +51,7 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         reason = f"cannot read checkpoint {run.resume_file}: {first_line(error)}"
         if not isinstance(error, OSError) and "optimizer" in str(error).lower():  # Keras's text has objects' addresses
             reason = f"checkpoint {run.resume_file} has no state of the optimizer"
-        raise NotResumableError(f"{reason} (restore it, or give a new --run-dir)") from error
+        raise NotResumableError(f"{reason} (restore it, or start a new run in another folder)") from error
     steps = int(trained.optimizer.iterations)
     problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
     if problems:
@@ -93,7 +93,7 @@ def require_same_code(run: RunDirectory, config: Config) -> None:
     if was is not None and was != module_code(config):
         raise InputError(
             f"{run.path} cannot be resumed: it began with another version of {config.model.layer} (restore the module, "
-            "or give a new --run-dir)"
+            "or start a new run in another folder)"
         )
 
 
@@ -104,7 +104,7 @@ def _require_no_checkpoint_yet(run: RunDirectory) -> None:
     if rows > 1 or run.epoch_file(2).exists():
         raise NotResumableError(
             f"{run.path} cannot be resumed: history.jsonl has {rows} epochs, and {run.resume_file} is missing (restore "
-            "it, or give a new --run-dir)"
+            "it, or start a new run in another folder)"
         )
 
 
@@ -143,7 +143,7 @@ def _row_problems(row: dict[str, Any], config: Config) -> list[str]:
     return [
         f"history.jsonl, epoch {row['epoch']}: {key} must be a finite number (got {row.get(key)!r})"
         for key in needed
-        if not isinstance(row.get(key), int | float) or not math.isfinite(row[key])
+        if not isinstance(row.get(key), int | float) or not abs(row[key]) <= sys.float_info.max
     ]
 
 

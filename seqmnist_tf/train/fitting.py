@@ -116,6 +116,8 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
             )
             if callbacks.early_stop.reason:
                 return Ending("stopped", callbacks.early_stop.reason)
+            if (steps := int(trained.optimizer.iterations)) != config.train.n_epochs * config.steps_per_epoch:
+                raise RunError(f"Keras ended the training after {steps:,} steps (unset KERAS_MAX_EPOCHS and the like)")
             return Ending("completed", final=_finish_model(ready, tracker, callbacks))
     except DivergedError as error:
         warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")

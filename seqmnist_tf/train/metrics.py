@@ -182,6 +182,8 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
     objects = custom_objects(config, run.layer_file)
     try:
         model = keras.saving.load_model(path, custom_objects=objects, compile=False)
+    except MemoryError:
+        raise
     except Exception as error:
         # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.
         raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None

@@ -49,12 +49,19 @@ def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code:
     split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
     if (run.path / "checkpoints").is_dir():
         try:
-            if not (run.path / PREDICTIONS_FILE).exists():
-                write_predictions(run, split, metrics)
-            write_overview(run, split, metrics)
+            lock = run.lock()
+        except InputError as error:  # a training writes its own page, or nobody can
+            warn(f"the page of {run.path} is not written: {error}")
+            return metrics
+        try:
+            with lock:
+                if not (run.path / PREDICTIONS_FILE).exists():
+                    write_predictions(run, split, metrics)
+                write_overview(run, split, metrics)
         except OSError as error:
             warn(f"the page of {run.path} cannot be written: {error.strerror or error}")
-        except (InputError, KeyError, TypeError, ValueError) as error:  # logs of strangers may hold anything
+        except (InputError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            # The logs of strangers may hold anything.
             warn(f"{OVERVIEW_FILE} of {run.path} is left out: its logs cannot be drawn ({first_line(error)})")
     return metrics
 

@@ -20,6 +20,7 @@ from seqmnist_tf.lstm import (
     learning_rate,
     swap_averages,
 )
+from seqmnist_tf.lstm.optimizer import TorchRMSprop
 from tests.lstm import numpy_lstm
 
 
@@ -234,6 +235,11 @@ def test_torch_rmsprop_over_several_steps_with_momentum() -> None:
         w = w - 0.001 * m
     np.testing.assert_allclose(np.asarray(variable), w, rtol=1e-4)
     assert w[2] != 0
+
+
+def test_torch_rmsprop_is_not_centered() -> None:
+    with pytest.raises(ValueError, match="centered must be False"):
+        TorchRMSprop(centered=True)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from seqmnist_tf.results.records import read_records
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result
 from tests.results.files import content
-from tests.toy import ROOT
+from tests.toy import LONG_SECONDS, ROOT
 
 
 def run(*words: str) -> str:
     command = [sys.executable, "-m", "tests.results.killed_store", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONG_SECONDS)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

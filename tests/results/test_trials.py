@@ -113,6 +113,11 @@ def test_a_trial_is_published_once(
     assert content(published) == before
 
 
+def interrupted(file: Path) -> None:
+    """Write the summary of a run that was interrupted in its last evaluation."""
+    change_json(file, lambda document: document.update(status="interrupted", final=None))
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
@@ -123,6 +128,7 @@ def test_a_trial_is_published_once(
         ("summary.json", put("final", "val_accuracy", value=1.0), "final in summary.json does not match"),
         ("summary.json", put("final", "test_correct", value=9999), "final in summary.json does not match"),
         ("summary.json", put("status", value="interrupted"), "its status must be completed (got interrupted)"),
+        ("summary.json", interrupted, "its status must be completed (got interrupted)"),
     ],
 )
 def test_a_forged_trial_is_refused_and_found(

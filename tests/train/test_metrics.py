@@ -83,6 +83,7 @@ def test_metrics_are_told_whatever_the_logs_hold(command: Callable[..., Result],
         ("history.jsonl", '{"train_loss": 1.0}\n'),
         ("history.jsonl", '{"epoch": "x", "learning_rate": {}, "train_loss": [], "test_accuracy": "y"}\n'),
         ("history.jsonl", "[" * 100_000 + "\n"),
+        ("history.jsonl", f'{{"epoch": 1, "train_loss": 1.0, "learning_rate": {10**400}}}\n'),
         ("steps.csv", "step,loss\n1,x\n"),
     ):
         kept = (in_tmp / "run" / name).read_bytes()
@@ -91,6 +92,11 @@ def test_metrics_are_told_whatever_the_logs_hold(command: Callable[..., Result],
         assert (result.status, result.out) == (0, table), result.err
         assert "warning: overview.png of run is left out: its logs cannot be drawn (" in result.err
         (in_tmp / "run" / name).write_bytes(kept)
+    with RunDirectory(in_tmp / "run").lock():  # as a training does, which writes its own page
+        before = (in_tmp / "run/overview.png").stat().st_mtime_ns
+        result = command(evaluate_main, "run")
+        assert (result.status, result.out) == (0, table) and "in use by another process" in result.err
+        assert (in_tmp / "run/overview.png").stat().st_mtime_ns == before
     (in_tmp / "run" / "config.json").write_text("[" * 100_000)
     result = command(evaluate_main, "run")
     assert (result.status, len(result.err.splitlines())) == (2, 1)

@@ -108,21 +108,31 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
 def test_a_run_killed_at_random_moments_ends_the_same(whole: RunDirectory, tmp_path: Path) -> None:
     path = tmp_path / "run"
     words: list[str] = [*WORDS, f"--run-dir={path}"]
-    pauses = [random.uniform(0, 3) for _ in range(2)]
-    for pause in pauses:
+    run = RunDirectory(path)
+    moments: list[tuple[int, float]] = []
+    for _ in range(2):
+        more, pause = random.randint(1, 2), random.uniform(0, 0.5)
+        epochs = epochs_of(run) + more
+        moments.append((epochs, pause))
         with start_train(*words) as process:
-            while process.poll() is None and not path.exists():
+            while process.poll() is None and epochs_of(run) < epochs:
                 time.sleep(0.01)
             time.sleep(pause)
             process.kill()
         words = resume_words(path)
     try:
+        assert epochs_of(run) >= 2
         done = run_train(*words)
         assert done.returncode == 0, done.stderr
-        assert_same(RunDirectory(path), whole)
+        assert_same(run, whole)
     except Exception as error:
-        error.add_note(f"it was killed {pauses} s after its folder was there")
+        error.add_note(f"it was killed at these numbers of epochs, after a pause of seconds: {moments}")
         raise
+
+
+def epochs_of(run: RunDirectory) -> int:
+    """Return how many epochs of a run, perhaps not there yet, have a row."""
+    return len(run.history()) if (run.path / "history.jsonl").is_file() else 0
 
 
 def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
@@ -200,7 +210,7 @@ def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2
     assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
-    assert "(restore it, or give a new --run-dir)" in result.err
+    assert "(restore it, or start a new run in another folder)" in result.err
 
 
 def test_resume_auto_starts_and_continues_with_one_command_line(command: Any, in_tmp: Path, toy: None) -> None:

@@ -166,6 +166,26 @@ def test_the_test_set_stays_closed(command: Call, in_tmp: Path, monkeypatch: pyt
         assert result["val_accuracy"] >= 0
     row = RunDirectory(in_tmp / "run").history()[0]
     assert row["test_loss"] is None and row["test_accuracy"] is None and row["val_loss"] > 0
+    names = {path.name for path in (in_tmp / "run").iterdir()}
+    assert "overview.png" in names and "predictions.csv" not in names
+    monkeypatch.setattr(sequences, "load_mnist", toy_mnist)
+    assert command(evaluate_main, "run").status == 0
+
+
+@pytest.mark.filterwarnings("ignore:Limiting epochs")
+def test_a_training_that_keras_ends_early_is_not_completed(command: Call, in_tmp: Path, toy: None) -> None:
+    keras.config.set_max_epochs(1)
+    try:
+        result = command(train_main, *SMALL, "--train.n-epochs=2", "--run-dir=run")
+    finally:
+        keras.config.set_max_epochs(None)
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith(
+        "error: Keras ended the training after 3 steps (unset KERAS_MAX_EPOCHS"
+    )
+    assert read_json(in_tmp / "run/summary.json")["status"] == "failed"
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert read_json(in_tmp / "run/summary.json")["status"] == "completed"
 
 
 def test_escape_is_the_first_epoch_above_one_half() -> None:
@@ -334,7 +354,7 @@ def limited(words: list[str], size: int) -> subprocess.CompletedProcess[str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     command = [sys.executable, "-m", "tests.toy", *words]
-    return subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=LONG_SECONDS)
 
 
 def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Call, tmp_path: Path, toy: None) -> None:
@@ -406,7 +426,7 @@ with Interruption() as interruption:
     os.kill(os.getpid(), signal.SIGINT)
     assert interruption.requested
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=LONG_SECONDS).returncode == 0
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "folder/" + "x" * 300, "x" * 250, "ü" * 125 + "/run"])

@@ -27,8 +27,8 @@ OFFLINE = (*SMALL[:-1], "--wandb.mode=offline", "--train.n-epochs=2", "--optimiz
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_CONFIG_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setattr(wandb_setup, "_singleton", None)  # else wandb remembers the environment of an earlier test
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -201,4 +201,27 @@ def test_a_server_that_refuses_costs_seconds_and_no_run(
     assert result.status == 0
     assert "http://127.0.0.1:9 does not answer within 4 s: tracking offline" in result.err
     assert list((in_tmp / "run" / "wandb").glob("offline-run-*"))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < wandb_run.INIT_SECONDS + wandb_run.FINISH_SECONDS
+
+
+def test_a_server_that_answers_and_fails_makes_the_run_offline(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = wandb.init
+
+    def refuse(**settings: Any) -> Any:
+        if settings["mode"] == "online":
+            raise wandb.errors.CommError("the key was refused")
+        return init(**settings)
+
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
+    monkeypatch.setattr(wandb, "init", refuse)
+    result = command(train_main, *SMALL[:-1], "--train.n-epochs=1", "--run-dir=run", "--wandb.mode=online")
+    assert result.status == 0
+    assert "warning: W&B online failed, tracking offline: the key was refused\n" in result.err
+    (folder,) = (in_tmp / "run" / "wandb").glob("offline-run-*")
+    assert (
+        f"W&B: offline, in {folder.relative_to(in_tmp)} (upload it: wandb sync {folder.relative_to(in_tmp)})"
+        in result.out
+    )
