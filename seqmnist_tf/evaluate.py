@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
     """Return the test metrics of a finished run: ``model.keras``, loaded on stock Keras, on the test images.
 
-    In a run directory, ``overview.png`` is drawn anew, and ``predictions.csv`` is written if it is missing.
+    In a run directory, ``overview.png`` is drawn anew, and ``predictions.csv`` is written if it is missing,
+    unless a training has the run or the folder cannot be written.
 
     Args:
         path: a run directory, or a published record such as ``results/strong/seed0``.

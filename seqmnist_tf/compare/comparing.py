@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -250,12 +251,12 @@ def _read(
 
 def _left_out(name: str, config_id: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:
     """Return a note on runs of an arm that diverged and are not compared: without them the arm looks better."""
-    runs = {seed: RunDirectory(path) for seed, path in folder.run_paths(name).items() if seed not in seeds}
-    diverged = [
-        str(seed)
-        for seed, run in runs.items()
-        if (run.summary or {}).get("status") == "diverged" and run.config_id == config_id
-    ]
+    diverged = []
+    for seed, path in folder.run_paths(name).items():
+        with contextlib.suppress(InputError):  # what is left of a run that is not compared
+            run = RunDirectory(path)
+            if seed not in seeds and (run.summary or {}).get("status") == "diverged" and run.config_id == config_id:
+                diverged.append(str(seed))
     return [f"{name}: seed {', '.join(diverged)} diverged and is left out, which favours {name}."] if diverged else []
 
 

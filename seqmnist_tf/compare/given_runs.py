@@ -36,11 +36,13 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
                 f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
                 f"{outcome.run.path} ({outcome.config_id}); give a folder with the seeds of one"
             )
-        if outcome.layer_code != first.layer_code:
-            raise InputError(
-                f"{folder} has runs with different versions of {outcome.config.model.layer}: {first.run.path} and "
-                f"{outcome.run.path}; give a folder with the seeds of one"
-            )
+    versions = {outcome.layer_code: outcome for outcome in outcomes.values() if outcome.layer_code}  # older runs: None
+    if len(versions) > 1:
+        one, other, *_ = versions.values()
+        raise InputError(
+            f"{folder} has runs with different versions of {one.config.model.layer}: {one.run.path} and "
+            f"{other.run.path}; give a folder with the seeds of one"
+        )
     return dict(sorted(outcomes.items()))
 
 

@@ -85,7 +85,8 @@ def _outcome(run: RunDirectory, config: Config, summary: dict[str, Any]) -> Outc
         raise ValueError(f"history.jsonl must have epochs 1 to {config.train.n_epochs}")
     chosen = None if best is None else _integer(best["epoch"])
     environment, file = run.environment, run.layer_file
-    starts = [environment, *environment.get("resumed", [])]
+    resumed = environment.get("resumed")
+    starts = [environment, *(resumed if isinstance(resumed, list) else [])]
     return Outcome(
         run=run,
         config=config,
@@ -108,8 +109,10 @@ def _outcome(run: RunDirectory, config: Config, summary: dict[str, Any]) -> Outc
 def _machine(start: dict[str, Any]) -> str:
     """Return the processor of a start of a run, with its threads and with a device that is no CPU."""
     device, threads = start.get("device", "CPU"), start.get("threads")
-    parts = [str((start.get("machine") or {}).get("processor")), *([str(device)] if device != "CPU" else [])]
-    return ", ".join([*parts, *([count_of(threads, "thread")] if isinstance(threads, int) else [])])
+    parts = [str(device)] * (device != "CPU")
+    parts += [count_of(threads, "thread")] if isinstance(threads, int) else []
+    processor = (start.get("machine") or {}).get("processor") or "unknown"
+    return f"{processor}{' with ' * bool(parts)}{' and '.join(parts)}"
 
 
 def _commit(start: dict[str, Any]) -> str:

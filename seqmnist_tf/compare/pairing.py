@@ -52,7 +52,7 @@ def arm_result(
         curves=np.array([o.curve for o in outcomes]),
         predictions=tuple(predictions),
         noise=noise,
-        layer_code=first.layer_code,
+        layer_code=next((o.layer_code for o in outcomes if o.layer_code), None),
         notes=tuple(notes),
     )
 

@@ -163,7 +163,7 @@ def on_kernel(layer: keras.Layer, threads: int = 0, precision: str = "float32") 
 
     Args:
         layer: any layer; LSTMs are those that :func:`lstms_for_kernel` finds, and everything else stays as it is.
-        threads: CPU threads of the kernel; 0 is all cores. It uses at most one for 25 rows of a batch.
+        threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows, or two.
         precision: of its products in training, ``float32`` or ``tf32``.
     """
     native_layers = {id(stock): LSTM.sharing(stock, threads, precision) for stock in lstms_for_kernel(layer)[0]}

@@ -49,7 +49,7 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
 
 
 def record_json(entries: list[dict[str, Any]]) -> bytes:
-    """Return the content of ``record.json``: the last replay of as many batches on each machine and kernel."""
+    """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
     latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
     document = {"schema": SCHEMA, "replayed": list(latest.values())}
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()

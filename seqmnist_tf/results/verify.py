@@ -190,10 +190,12 @@ def _content_problems(path: Path, root: Path) -> list[str]:
     """Return where the files of a record contradict each other, or the clone."""
     record = Record.read(path)
     experiment = record.run.config_id
-    if problems := origin_problems(record.run, record.environment, record.summary, root):
-        return problems  # the results of a run that did not complete have another form
+    origin = origin_problems(record.run, record.environment, record.summary, root)
+    if record.summary.get("status") != "completed":
+        return origin  # its results have another form
     return [
         *_place_problems(path, record.config, experiment),
+        *origin,
         *history_problems(record.config, record.history, record.run.steps()),
         *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
         *prediction_problems(path, record.summary["final"]["test_correct"]),

@@ -51,7 +51,7 @@ def example_inputs(
 def keras_outputs(model: keras.Sequential) -> Callable[[dict[str, Arrays]], dict[str, Arrays]]:
     """Return a function from the inputs of :func:`example_inputs` to the outputs of Keras's own layers, by signature.
 
-    They compute in a graph for any number of rows, as in training: 784 steps one after the other take a second.
+    They compute in a graph for any number of rows, as in training. Outside of a graph, 784 steps would take a second.
     """
     any_rows = {"logits": {"sequence": tf.TensorSpec((None, NUM_TIMESTEPS, 1))}}
     if has_block_lstm(model):

@@ -5,8 +5,12 @@ import errno
 import io
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
+
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
+TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of the direction of writing
 
 
 class _Patient(io.TextIOBase):
@@ -73,8 +77,12 @@ def printable(text: str, longest: int = 300) -> str:
 
 
 def _without_control(text: str) -> str:
-    """Return text, perhaps with some of others, whose control characters could not move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in text)
+    """Return text, perhaps with some of others, with what moves a terminal's cursor or turns its writing escaped."""
+
+    def moves(character: str) -> bool:
+        return character in TURNS or (unicodedata.category(character) in CONTROL and character not in "\n\t")
+
+    return "".join(_escape(character) if moves(character) else character for character in text)
 
 
 def _escape(character: str) -> str:

@@ -173,7 +173,7 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     """Run a search to its result: in this process, or as the chief of workers here or elsewhere.
 
     What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer, or with the data of
-    this machine, before anything is written.
+    a new search, before anything is written.
     """
     search.require_own()
     system.start_tensorflow()
@@ -183,7 +183,7 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     layers = [row for row in search.space if "model.layer" in row.keys]
     for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
         lead.require_trainable(cfg.with_values(config, apart))
-    if not options.role:
+    if not options.role and not search.file.exists():
         lead.require_data(search.base)
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")

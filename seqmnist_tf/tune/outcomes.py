@@ -51,9 +51,12 @@ def read_trials(search: SearchFolder) -> list[dict[str, Any]]:
 
 def failed_trials(search: SearchFolder) -> dict[str, str]:
     """Return why each trial without a score failed, by its number, in the order of the numbers."""
-    trials = [read_object(path) or {} for path in (search.path / ORACLE).glob("trial_*/trial.json")]
-    failed = {trial["trial_id"]: str(trial.get("message")) for trial in trials if trial.get("status") == "FAILED"}
-    return {trial: failed[trial] for trial in sorted(failed, key=int)}
+    failed = {}
+    for path in (search.path / ORACLE).glob("trial_*/trial.json"):
+        number, trial = path.parent.name.removeprefix("trial_"), read_object(path) or {}
+        if number.isdecimal() and trial.get("status") == "FAILED":
+            failed[number] = str(trial.get("message") or "its values were lost")
+    return {number: failed[number] for number in sorted(failed, key=int)}
 
 
 def _trial_row(search: SearchFolder, trial: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -40,13 +40,13 @@ def require_same_module(search: SearchFolder, job: Job) -> None:
     config = job_run(search, job)[1]
     if (code := module_code(config)) is None:
         return
-    for path in sorted(search.path.glob("*/*/environment.json")):
-        trained, environment = read_object(path.parent / "config.json") or {}, read_object(path) or {}
-        was = environment.get("layer_code", code)
-        if trained.get("model", {}).get("layer") == config.model.layer and was != code:
+    for path in sorted([*search.path.glob("trials/*/"), *search.path.glob("repeats/*/*/")]):
+        trained, environment = read_object(path / "config.json") or {}, read_object(path / "environment.json") or {}
+        model, was = trained.get("model"), environment.get("layer_code", code)
+        if isinstance(model, dict) and model.get("layer") == config.model.layer and was != code:
             raise InputError(
-                f"{path.parent} was trained with another version of {config.model.layer} (restore the module, or give "
-                "a new --dir)"
+                f"{path} was trained with another version of {config.model.layer} (restore the module, or give a new "
+                "--dir)"
             )
 
 

@@ -61,7 +61,10 @@ def test_an_interval_of_a_mean_ends_at_all_and_at_none(in_tmp: Path) -> None:
 def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     make_arm(in_tmp / "a", {0: 20})
     compare(["a"], directory="out")
-    shutil.copytree(in_tmp / "a/run-0", in_tmp / "out/a/seed7")
+    for seed in (7, 8):
+        shutil.copytree(in_tmp / "a/run-0", in_tmp / f"out/a/seed{seed}")
+    (in_tmp / "out/a/seed8/config.json").unlink()  # what is left of a run
+    (in_tmp / "out/a/seed8/summary.json").write_text('{"status": "diverged"}')
     (in_tmp / "out/a/seed7/summary.json").write_text('{"status": "diverged"}')
     report = compare(["a"], directory="out").markdown
     assert "- a: seed 7 diverged and is left out, which favours a." in report.splitlines()
@@ -108,8 +111,8 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
     [
         ({"kernel": "native-avx2"}, "a: keras on toy; b: keras, native-avx2 on toy"),
         ({"machine": {"processor": "another"}}, "a: keras on toy; b: keras on another, toy"),
-        ({"threads": 2}, "a: keras on toy; b: keras on toy, toy, 2 threads"),
-        ({"device": "GPU x"}, "a: keras on toy; b: keras on toy, toy, GPU x"),
+        ({"threads": 2}, "a: keras on toy; b: keras on toy, toy with 2 threads"),
+        ({"device": "GPU x"}, "a: keras on toy; b: keras on toy, toy with GPU x"),
         (
             {"resumed": [{"kernel": "native-amx", "machine": {"processor": "toy"}}]},
             "a: keras on toy; b: keras, native-amx on toy",
@@ -234,6 +237,9 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others(in_tmp: Path) 
     )
     assert "With 6 seeds, 1 of them equal, the p of this test cannot be below 0.0625" in comparison.statements[8]
     assert comparison.statements[8].endswith("with 8 unequal seeds in each pair it can.")
+    make_arm(in_tmp / "f", {0: 22})
+    statements = compare(["a", "c", "f"], directory="alone").statements
+    assert "with 7 seeds in each pair it can." in statements[3]  # the pair of one seed is tested too when it has more
     report = (in_tmp / "out/report.md").read_text()
     assert "@article{tarone1990" in report and "@article{student1908" in report
     assert "Pairs where it is not below 0.05 are left out of Holm's correction." in report
@@ -355,6 +361,7 @@ def test_versions_of_a_layer_are_not_mixed_and_are_shown(in_tmp: Path) -> None:
     code = [hashlib.sha256(f"Own = {arm!r}".encode()).hexdigest()[:12] for arm in "ab"]
     assert f"| SHA-256 of the layer's code | `{code[0]}` | `{code[1]}` |" in comparison.markdown
     change_json(in_tmp / "c/run-0/environment.json", lambda d: d.update(layer_code="one"))
+    assert compare(["a", "c"], directory="older", allow_code=True).arms[1].layer_code == "one"  # run-7 has no hash
     change_json(in_tmp / "c/run-7/environment.json", lambda d: d.update(layer_code="another"))
     with pytest.raises(InputError, match=r"c has runs with different versions of module:Own: c/run-0 and c/run-7"):
         compare(["a", "c"], directory="out", allow_code=True)

@@ -36,7 +36,6 @@ from seqmnist_tf.results import model_check, read_records, replay, replays
 from seqmnist_tf.serve import answers, block_lstm, http_limits
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
-from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import chief, oracle, parse_space, repeats, roster, worker
 from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
@@ -176,7 +175,7 @@ def test_the_search_space_can_be_searched(tmp_path: Path) -> None:
     assert "strong" in presets
     for name in presets:
         base = cfg.preset(name)
-        tune_command.check_space(SearchFolder(tmp_path, "random", base, parse_space(document), document, name))
+        tune.check_space(SearchFolder(tmp_path, "random", base, parse_space(document), document, name))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)

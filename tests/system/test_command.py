@@ -30,6 +30,12 @@ def test_characters_that_a_terminal_lacks_are_escaped() -> None:
     assert done.stderr == b"\\xe9\n"
 
 
+def test_a_path_is_printed_as_it_is() -> None:
+    for path in ("実験\u30001", "a\u00a0b", "9\u202fPM", "\u0645\u06cc\u200c\u062e\u0648"):
+        done = run(f"run_command(lambda argv: (say({path!r}), 0)[1], [])", PYTHONIOENCODING="utf-8")
+        assert done.stdout.decode() == f"{path}\n"
+
+
 def test_control_characters_of_others_do_not_reach_a_terminal() -> None:
     evil = "'\\x1b[2J\\u202ea\\tb\\nc'"
     done = run(f"run_command(lambda argv: (say({evil}), note({evil}), int({evil}))[2], [])")

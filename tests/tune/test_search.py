@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from seqmnist_tf.tune.job import Job
 from seqmnist_tf.tune.jobs import Jobs
 from seqmnist_tf.tune.lead import search_alone
 from seqmnist_tf.tune.oracle import make_oracle
-from seqmnist_tf.tune.outcomes import read_trials
+from seqmnist_tf.tune.outcomes import failed_trials, read_trials
 from seqmnist_tf.tune.progress import TrialReporter
 from seqmnist_tf.tune.repeats import repeat_score
 from seqmnist_tf.tune.trials import run_job
@@ -209,10 +210,30 @@ def test_a_module_of_a_layer_that_changes_ends_a_search(tmp_path: Path, monkeypa
     for path in search.path.glob("*/*/environment.json"):
         path.write_text('{"layer_code": "before"}')
     search_alone(search, 2, 0, "")
+    shutil.copytree(search.trial_path("0"), search.path / "damaged" / "0")
+    (search.path / "damaged/0/environment.json").write_text('{"layer_code": "another"}')
+    shutil.copytree(search.trial_path("0"), search.path / "trials" / "odd")
+    (search.path / "trials/odd/config.json").write_text('{"model": null}')
+    search_alone(search, 3, 0, "")
     module.write_text("after")
     with pytest.raises(RunError, match=r"0 was trained with another version of module_of_a_search:Own .restore the"):
-        search_alone(search, 3, 0, "")
-    assert not search.trial_path("2").exists()
+        search_alone(search, 4, 0, "")
+    assert not search.trial_path("3").exists()
+
+
+def test_failed_trials_are_named_whatever_their_files_hold(tmp_path: Path) -> None:
+    search = toy_search(tmp_path)
+    for name, text in (
+        ("trial_10", '{"trial_id": 7, "status": "FAILED", "message": "no memory"}'),
+        ("trial_9", '{"status": "FAILED", "message": null}'),
+        ("trial_2", '{"status": "COMPLETED"}'),
+        ("trial_3", "[1]"),
+        ("trial_x", '{"status": "FAILED"}'),
+    ):
+        (tmp_path / ORACLE / name).mkdir(parents=True)
+        (tmp_path / ORACLE / name / "trial.json").write_text(text)
+    assert failed_trials(search) == {"9": "its values were lost", "10": "no memory"}
+    assert list(failed_trials(search)) == ["9", "10"]
 
 
 def test_the_highest_seed_is_one_of_kerastuner(tmp_path: Path) -> None:

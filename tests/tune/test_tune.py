@@ -468,6 +468,8 @@ def test_bad_input_is_one_line(
             assert answer.status == 2 and answer.err.splitlines()[-1] == "error: data.dir must be a folder"
     assert not (tmp_path / "search").exists()
     assert command(tune_command.main, *good).status == 0
+    monkeypatch.setattr(sequences, "load_mnist", unreadable)
+    assert command(tune_command.main, *good).status == 0  # it has ended, and its report is written again
     for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
         answer = command(tune_command.main, *good, change)
         assert answer.status == 2 and "holds another search" in answer.err
