@@ -95,8 +95,7 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
     return (
         f"With {seeds} {subject} of this test cannot be below {p_text(smallest)}, so that it can show no "
-        f"difference; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each "
-        "pair it can."
+        f"difference; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each pair it can."
     )
 
 

@@ -23,10 +23,9 @@ class TrialReporter:
     def report_new(self) -> int:
         """Report the trials that have not been reported yet; return their number."""
         rows = read_trials(self.search)
-        ended = len(rows) + len(failed_trials(self.search))
         new = [row for row in rows if row["trial"] not in self.reported]
         if new:
-            best = best_of(rows)
+            best, ended = best_of(rows), len(rows) + len(failed_trials(self.search))
             pace = (time.monotonic() - self.started) / max(1, len(rows) - self.before)
             minutes = max(0, self.max_trials - ended) * pace / 60
         for row in new:

@@ -16,7 +16,7 @@ from .space import Dimension
 
 
 def search_report(
-    search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float], failed: dict[str, str] | None = None
+    search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float], failed: dict[str, str]
 ) -> str:
     """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, all trials.
 
@@ -26,7 +26,6 @@ def search_report(
         repeats: the scores of the best trial with other seeds.
         failed: why each trial without a score failed, by its number.
     """
-    failed = failed or {}
     best = best_of(rows)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
     counts |= {"failed": len(failed)} if failed else {}

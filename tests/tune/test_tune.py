@@ -235,7 +235,7 @@ def test_a_search_folder_of_before_the_status_stopped(
     file.write_text(json.dumps({**trial, "score": 0.0625}))
     (row,) = read_trials(search)
     assert (row["status"], row["score"], row["epochs"]) == ("stopped", 0.0625, 2)
-    assert "1 trials (0 completed, 1 stopped, 0 diverged)" in search_report(search, [row], [])
+    assert "1 trials (0 completed, 1 stopped, 0 diverged)" in search_report(search, [row], [], {})
     forbid_training(monkeypatch)
     answer = command(tune_command.main, *argv)
     assert answer.status == 0, answer.err
@@ -268,7 +268,7 @@ def test_the_report(tmp_path: Path) -> None:
         {**row, "trial": "7", "score": 0.1, "status": "stopped", "epochs": 2, "escape_epoch": None},
         {**row, "score": 0.95},
     ]
-    assert search_report(search, rows, [0.94, 0.96]) == (
+    assert search_report(search, rows, [0.94, 0.96], {}) == (
         "# Search: random, 2 trials (1 completed, 1 stopped, 0 diverged)\n"
         "\n"
         "Best: trial 0, validation accuracy 95.00% after 4 epochs.\n"
