@@ -104,6 +104,8 @@ def train_on_node(run: PlannedRun, marker: bytes) -> str:
         if (run.path / "config.json").is_file():
             filelock.FileLock(run.path / ".lock").acquire(timeout=LOCK_SECONDS).lock.release()
         return train_planned(run)
+    except KeyboardInterrupt:  # after the last batch
+        return run.status or "interrupted"
     except (InputError, RunError, OSError) as error:
         return f"error: {' '.join(str(error).split())}"
 

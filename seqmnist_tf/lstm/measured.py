@@ -80,10 +80,10 @@ class MeasuredSequential(keras.Sequential):
         return []
 
     def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
-        sequences, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        sequences, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             logits = self._noisy_logits(sequences) if self.recurrent_noise else self(sequences, training=True)
-            loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, training=True)
+            loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, sample_weight=weights, training=True)
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
         hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)

@@ -58,16 +58,18 @@ def fit(ready: ReadyRun, stop_rule: StopRule | None, record: dict[str, Any] | No
     Args:
         ready: the run.
         stop_rule: as for :func:`~seqmnist_tf.train.training.train`.
-        record: the new content of ``environment.json`` where the run is resumed.
+        record: the new content of ``environment.json`` where the run is resumed; the step is noted from which on.
 
     Raises:
         NotResumableError: the last checkpoint cannot be read, or does not belong to the run's other files.
         RunError: the disk is full, there is no memory, or a layer of one's own fails (LayerFailedError).
+        KeyboardInterrupt: a signal came after the last batch; the run has ended, and its summary says how.
     """
     run, config, model, splits, kernel = ready
     trained = make_trainable(model, config, kernel)
     steps = restore(run, config, model, trained)
     if record:
+        record["resumed"][-1]["first_step"] = steps
         run.write_json("environment.json", record)
     run.truncate(steps // config.steps_per_epoch, steps)
     tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"), steps)
@@ -92,6 +94,8 @@ def fit(ready: ReadyRun, stop_rule: StopRule | None, record: dict[str, Any] | No
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
             run.write_json("summary.json", summary)
         tracker.finish(summary)
+    if callbacks.interruption.requested and status != "interrupted":
+        raise KeyboardInterrupt
     return summary
 
 

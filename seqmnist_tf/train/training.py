@@ -63,12 +63,13 @@ def train(
     Raises:
         InputError: the configuration is not valid, or ``path`` exists.
         RunError: no data, a full disk, no memory, a layer that fails; the run's status is ``failed`` if it had begun.
+        KeyboardInterrupt: it was interrupted after its last batch, and its summary is written.
 
     Example::
 
         summary = train(preset("quickstart"), "runs/mine")
         print(summary["final"]["test_accuracy"])
-        train(preset("quickstart"), "runs/own", layer=MyLayer)
+        train(preset("baseline"), "runs/own", layer=MyLayer)
     """
     path = Path(path)
     with tempfile.TemporaryDirectory() as folder:

@@ -53,6 +53,23 @@ def weights(folder: Path) -> dict[str, list[np.ndarray]]:
     return {str(run.relative_to(folder)): keras.saving.load_model(run / "model.keras").get_weights() for run in runs}
 
 
+def test_a_run_that_was_interrupted_after_its_last_batch_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(run: PlannedRun) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_cluster, "train_planned", interrupt)
+    path = tmp_path / "out" / "a" / "seed0"
+    path.mkdir(parents=True)
+    (tmp_path / "out" / "arms.json").write_bytes(b"{}")
+    run = PlannedRun("a", 0, path, path, cfg.Config(), None, tmp_path / "log", "out")
+    assert ray_cluster.train_on_node(run, b"{}") == "interrupted"
+    (path / "config.json").write_text(cfg.config_to_json(cfg.Config()))
+    (path / "summary.json").write_text('{"status": "completed"}')
+    assert ray_cluster.train_on_node(run, b"{}") == "completed"
+
+
 def require_equal(folder: Path, other: Path) -> None:
     ours, theirs = weights(folder), weights(other)
     assert list(ours) == list(theirs) == [f"{arm}/seed{seed}" for arm in ("SimpleRNN", "adam") for seed in (0, 1)]

@@ -151,6 +151,22 @@ def one_step(config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list[n
     return before, gradients, model.get_weights()
 
 
+def test_a_step_weighs_its_samples_where_weights_are_given() -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=1.0)
+    x, y = toy_batch()
+    trained = []
+    for rows, weights in ((slice(None), [2.0] * 4 + [0.0] * (len(x) - 4)), (slice(4), None)):
+        model = MeasuredSequential.of(build_model(config), Kernel(None))
+        compile_model(model, config)
+        model.train_on_batch(x[rows], y[rows], None if weights is None else np.array(weights, np.float32))
+        trained.append(model.get_weights())
+    scale = 8 / len(x)  # the mean is over all samples
+    start = build_model(config).get_weights()
+    for first, weighted, alone in zip(start, *trained, strict=True):
+        np.testing.assert_allclose(weighted - first, scale * (alone - first), atol=3e-7)
+        assert np.abs(alone - first).max() > 1e-4
+
+
 @pytest.mark.parametrize("placement", ["inside", "outside"])
 @pytest.mark.parametrize("clip", [None, 0.002])
 def test_one_rmsprop_step_is_the_formula(placement: str, clip: float | None) -> None:
@@ -355,6 +371,22 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone(n: int) -> None:
         expected = [e + g * len(y[rows]) / n for e, g in zip(expected, gradients, strict=True)]
     for step, gradient in zip(steps[0], expected, strict=True):
         np.testing.assert_allclose(step, 0.1 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_each_recurrent_kernel_of_a_stack_has_a_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [keras.layers.LSTM(4, return_sequences=True), keras.layers.LSTM(4)]
+    stack = keras.Sequential([keras.Input((784, 1)), keras.Sequential(layers), keras.layers.Dense(10)])
+    model = MeasuredSequential.of(stack, Kernel(None))
+    compile_model(model, configure(optimizer__name="SGD"))
+    model.recurrent_noise, seeds, stateless_normal = 0.1, [], tf.random.stateless_normal
+
+    def record(shape: Any, seed: Any) -> Any:
+        seeds.append(seed.numpy().tolist())
+        return stateless_normal(shape, seed)
+
+    monkeypatch.setattr(tf.random, "stateless_normal", record)
+    model._noisy_logits(toy_batch(4)[0][:, :3])
+    assert len(seeds) == 2 and seeds[0] != seeds[1]
 
 
 def test_a_saved_model_loads_without_this_package(tmp_path: Any) -> None:

@@ -34,7 +34,9 @@ from seqmnist_tf.train import (
     RunDirectory,
     epoch_log,
     evaluate_model,
+    fitting,
     load_final_model,
+    page,
     resume,
     summarize,
 )
@@ -323,6 +325,20 @@ def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_p
     assert (further["status"], further["epochs"]) == ("stopped", summary["epochs"] + 1)
 
 
+def test_a_signal_after_the_last_batch_ends_the_process_and_not_the_run(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_and_interrupt(*words: Any) -> None:
+        page.write_overview(*words)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(fitting, "write_overview", write_and_interrupt)
+    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 130
+    assert read_json(in_tmp / "run" / "summary.json")["status"] == "completed"
+    again = command(train_main, "--run-dir=run", "--resume")
+    assert again.status == 0 and "run run (completed, 1 epochs" in again.out
+
+
 def test_signals_are_handed_back_and_a_second_one_interrupts_at_once() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
@@ -479,7 +495,7 @@ def test_the_first_line_says_what_computes_the_lstm(capsys: pytest.CaptureFixtur
     announce_kernel(Kernel("avx2"))
     announce_kernel(Kernel(None))
     announce_kernel(Kernel(None, "no compiler"))
-    slow = "LSTM on stock Keras, which takes several times as long: "
+    slow = "on stock Keras, which takes several times as long as the native kernel: "
     assert capsys.readouterr().out.splitlines() == [
         "LSTM on the native kernel (avx2)",
         f"{slow}train.kernel is keras",
