@@ -24,7 +24,8 @@ def headline_text(board: Board) -> str:
         order = board.records[PERMUTED][0].config.task.permutation
         others += f"; with permuted pixels (`{order}`, preset `{PERMUTED}`), {_percent_and_seeds(board, PERMUTED)}"
     if BASELINE in board.records:
-        others += f"; with the original project's recipe in Keras, `{BASELINE}`, {_percent_and_seeds(board, BASELINE)}"
+        accuracy = _percent_and_seeds(board, BASELINE)
+        others += f"; with the original project's configuration and Keras's defaults, `{BASELINE}`, {accuracy}"
     return wrap_text(
         f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
         f"one at a time. Trained with the preset `{HEADLINE}`, it classifies **{over_seeds.percent()} %** of the "
@@ -73,16 +74,14 @@ def summary_table(board: Board) -> str:
 def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
     over_seeds = Statistics.from_records(records)
     permutation = records[0].config.task.permutation
-    lowest, highest, low, high = map(
-        in_percent, (over_seeds.lowest, over_seeds.highest, over_seeds.low, over_seeds.high)
-    )
+    lowest, highest = in_percent(over_seeds.lowest), in_percent(over_seeds.highest)
     return [
         f"`{name}`",
         task_name(permutation),
         over_seeds.n,
         f"**{over_seeds.percent()}**",
         f"{lowest} to {highest}" if over_seeds.n > 1 else "",
-        f"{low} to {high}{' (images)' * (over_seeds.n == 1)}",
+        f"{over_seeds.interval_percent()}{' (images)' * (over_seeds.n == 1)}",
         records[0].config.train.n_epochs,
         epoch_range([record.summary["escape_epoch"] for record in records]),
         epoch_range([record.epochs_to(target) for record in records]) if permutation == "none" else "",

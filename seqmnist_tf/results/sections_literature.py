@@ -84,9 +84,10 @@ def literature_table(board: Board) -> str:
     ]
     accuracies, spreads = [row["smnist"] for row in similar], sum("spread" in row for row in similar)
     text = (
-        f"The accuracies on sMNIST of one model, an LSTM of {least} to {most} units, range from {min(accuracies)} to "
-        f"{max(accuracies)} %. Of these {len(similar)} accuracies, from {len({row['source'] for row in similar})} "
-        f"sources, {spreads} {'has' if spreads == 1 else 'have'} a spread over runs."
+        f"The accuracies on sMNIST of a plain LSTM with one layer of {least} to {most} units range from "
+        f"{min(accuracies)} to {max(accuracies)} %. Of these {len(similar)} accuracies, from "
+        f"{len({row['source'] for row in similar})} sources, {spreads} {'has' if spreads == 1 else 'have'} a spread "
+        "over runs. They differ in training, in the images held out, and in how an epoch or a run was chosen."
     )
     return markdown_table(head, rows) + "\n\n" + wrap_text(text)
 

@@ -86,9 +86,10 @@ def _place_of_the_original(board: Board, name: str) -> str:
     place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
     if equal:
         place = f"above {below} and equal to {equal}"
+    interval = f" (95 % interval {over_seeds.interval_percent()} %)" if over_seeds.interval else ""
     return (
-        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {in_percent(over_seeds.mean)} % "
-        f"(95 % interval {in_percent(over_seeds.low)} to {in_percent(over_seeds.high)} %)."
+        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {in_percent(over_seeds.mean)} %"
+        f"{interval}."
     )
 
 

@@ -20,8 +20,8 @@ class Statistics:
         n: number of seeds.
         mean, lowest, highest: over seeds.
         deviation: standard deviation over seeds (divided by n - 1), None for one seed.
-        low, high: 95 % interval. Several seeds: for the mean over seeds, by Student's t. One seed: Wilson's score
-            interval, where the 10,000 test digits are the sample.
+        interval: 95 % interval. Several seeds: for the mean over seeds, by Student's t, and None where all are equal.
+            One seed: Wilson's score interval, where the 10,000 test digits are the sample.
     """
 
     n: int
@@ -29,18 +29,18 @@ class Statistics:
     deviation: float | None
     lowest: float
     highest: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
 
     @classmethod
     def from_accuracies(cls, accuracies: Sequence[float]) -> Statistics:
         """Return the statistics of one accuracy per seed, at least one, each a number of test digits / 10,000."""
         n, mean = len(accuracies), statistics.mean(accuracies)
         if n == 1:
-            return cls(n, mean, None, mean, mean, *wilson_interval(round(mean * NUM_TEST), NUM_TEST))
-        low, high = t_interval(accuracies) or (mean, mean)
-        lowest, highest = min(accuracies), max(accuracies)
-        return cls(n, mean, statistics.stdev(accuracies), lowest, highest, max(0.0, low), min(1.0, high))
+            return cls(n, mean, None, mean, mean, wilson_interval(round(mean * NUM_TEST), NUM_TEST))
+        interval = t_interval(accuracies) if len(set(accuracies)) > 1 else None
+        if interval is not None:
+            interval = max(0.0, interval[0]), min(1.0, interval[1])
+        return cls(n, mean, statistics.stdev(accuracies), min(accuracies), max(accuracies), interval)
 
     @classmethod
     def from_records(cls, records: Sequence[Record]) -> Statistics:
@@ -51,6 +51,10 @@ class Statistics:
     def meaning(self) -> str:
         """What the numbers of :meth:`percent` are: ``mean ± standard deviation of 5 seeds``, or ``one seed``."""
         return f"mean ± standard deviation of {self.n} seeds" if self.n > 1 else "one seed"
+
+    def interval_percent(self) -> str:
+        """Return the interval in percent, such as ``99.06 to 99.16``; an empty string where it is None."""
+        return "" if self.interval is None else " to ".join(map(in_percent, self.interval))
 
     def percent(self) -> str:
         """Return mean and standard deviation in percent, such as ``99.10 ± 0.03``."""
