@@ -7,8 +7,10 @@ In Python, ``seqmnist_tf.evaluate("runs/mine")`` returns the metrics.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +58,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
     args = parser.parse_args(argv)
-    metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():  # the layer may print
+        metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)
     system.say(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
     return system.EXIT_DONE
 

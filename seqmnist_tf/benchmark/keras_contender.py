@@ -27,8 +27,7 @@ def keras_model(
         model.add(lstm.on_kernel(recurrent, workload.threads, precision) if chosen.isa else recurrent)
     model.add(keras.layers.Dense(config.model.output_size))
     lstm.compile_model(model, config)
-    if jit_compile:
-        model.compile(optimizer=model.optimizer, loss=model.loss, jit_compile=True)
+    model.jit_compile = jit_compile
     return TimedFunctions(
         lambda x, y: float(model.train_on_batch(x, y, return_dict=True)["loss"]),
         lambda x: model.predict(in_batches(x, config.test.batch_size), verbose=0),

@@ -55,9 +55,12 @@ def name_of_folder(folder: Path) -> str:
 
 
 def _runs(folder: Path) -> list[RunDirectory]:
-    if (folder / "config.json").is_file():
-        return [RunDirectory.open(folder)]
-    paths = [path for path in folder.iterdir() if not path.name.startswith(".") and (path / "config.json").is_file()]
+    try:
+        if (folder / "config.json").is_file():
+            return [RunDirectory.open(folder)]
+        paths = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
     if not paths:
         raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
     return [RunDirectory.open(path) for path in sorted(paths)]

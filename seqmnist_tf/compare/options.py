@@ -22,10 +22,10 @@ INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
 def require_cluster_options(workers: int | None, address: str | None) -> None:
     """Raise InputError where ``--workers`` or ``--address`` is not allowed, or Ray is not installed."""
     if workers is not None and address is not None:
-        raise InputError("--workers and --address exclude each other: give one of them")
+        raise InputError(f"--workers and --address exclude each other: give one of them (got {workers} and {address})")
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise InputError(f"--workers must be 1 to {MAX_WORKERS:,} (got {workers})")
-    if address is not None and not re.fullmatch(r"[^:\s/]+:\d{1,5}", address):
+    if address is not None and not re.fullmatch(r"[^:\s/]+:[0-9]{1,5}", address):
         raise InputError(f"--address must be HOST:PORT (got {address!r})")
     if (workers is not None or address is not None) and importlib.util.find_spec("ray") is None:
         flag = "--workers" if workers is not None else "--address"

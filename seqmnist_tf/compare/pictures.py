@@ -14,6 +14,7 @@ from ..config import Config, Data
 from ..data import load_test
 from ..train import new_figure
 from .comparison import ArmResult, Comparison, PairResult
+from .wording import count_of
 
 DPI_OF_PAPERS = 200
 SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
@@ -28,7 +29,7 @@ def draw_curves(comparison: Comparison) -> Figure:
     for number, arm in enumerate(comparison.arms):
         errors = np.maximum(100 * (1 - arm.curves), lowest)
         epochs = np.arange(1, arm.epochs + 1)
-        label = f"{arm.name} ({arm.n} seed{'s' if arm.n > 1 else ''})"
+        label = f"{arm.name} ({count_of(arm.n, 'seed')})"
         axes.plot(epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker=_marker(arm))
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")

@@ -35,7 +35,7 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
     Raises:
         OSError: the disk is full.
     """
-    comparison = replace(comparison, statements=statements(comparison), markdown="")
+    comparison = replace(comparison, statements=statements(comparison))
     comparison = replace(comparison, markdown=tables(comparison))
     pictures: dict[str, Any] = {"curves.png": draw_curves(comparison)}
     if comparison.pairs:

@@ -29,7 +29,7 @@ def parse_seeds(given: str | Iterable[int]) -> tuple[int, ...]:
     allowed = f"--seeds must be seeds such as 0-5 or 0,2,4 (got {text!r})"
     seeds: list[int] = []
     for part in text.split(","):
-        if not (match := re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)):
+        if not (match := re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)):
             raise InputError(allowed)
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:

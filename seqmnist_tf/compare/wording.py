@@ -107,7 +107,7 @@ def seeds_needed(pairs: int) -> int:
         (6, 7)
     """
     n = 2
-    while pairs * 2.0 ** (1 - n) >= ALPHA:
+    while pairs * smallest_sign_flip_p(n) >= ALPHA:
         n += 1
     return n
 

@@ -103,7 +103,7 @@ def _or_baseline(name: str | None) -> str:
 def unknown_word(word: str, prog: str) -> InputError:
     """Return the error for a word of a command line that is no option of the command and no key with a value."""
     match = re.match(r"--(\w+\.\w+)(=|$)", word)
-    if match is None:
+    if match is None or (match[1] in OPTIONS and match[2]):
         return InputError(f"unknown argument {word!r} (see {prog} --help)")
     if match[1] in OPTIONS:
         return InputError(f"--{match[1]} needs a value (see {prog} --help)")

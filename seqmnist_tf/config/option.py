@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from ..system import InputError
 
 MAX_FLOAT32 = 3.4028234663852886e38  # numbers go into float32
+NUMERAL = re.compile(r"[-+.0-9a-zA-Z]+")  # Python's own numbers may also have underscores, blanks and other digits
 
 
 def option(
@@ -111,7 +113,7 @@ class Option:
         if bool in self.types:
             return self.check({"true": True, "false": False}.get(text.lower(), text))
         for number in (int, float):
-            if number in self.types:
+            if number in self.types and NUMERAL.fullmatch(text):
                 try:
                     return self.check(number(text))
                 except ValueError as error:
@@ -123,9 +125,12 @@ class Option:
         if float not in self.types and not (int in self.types and isinstance(value, int)):
             return False
         meta = self.meta
+        if abs(value) > MAX_FLOAT32:
+            return False
+        if float in self.types:
+            (value,) = struct.unpack("f", struct.pack("f", value))  # a number near a bound becomes the bound
         return (
-            abs(value) <= MAX_FLOAT32
-            and (meta["low"] is None or value >= meta["low"])
+            (meta["low"] is None or value >= meta["low"])
             and (meta["high"] is None or value <= meta["high"])
             and (meta["above"] is None or value > meta["above"])
             and (meta["below"] is None or value < meta["below"])

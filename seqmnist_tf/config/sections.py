@@ -127,7 +127,7 @@ class Task:
         details="none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Wisdom et al. 2016). "
         "bit_reversal: as in HiPPO and S4. seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
         choices=("none", "urnn92916", "bit_reversal"),
-        pattern=r"seed:\d{1,10}|file:.+",
+        pattern=r"seed:[0-9]{1,10}|file:.+",
         forms=("seed:N", "file:PATH"),
     )
     normalization: str = option(
@@ -203,7 +203,10 @@ class Wandb:
         choices=("auto", "online", "offline", "disabled"),
     )
     project: str = option(
-        "seqmnist_tf", "W&B project.", pattern=r"[^/\\#?%:]{1,128}", forms=("up to 128 characters without /\\#?%:",)
+        "seqmnist_tf",
+        "W&B project.",
+        pattern=r"[^/\\#?%:\x00-\x1f\x7f\ud800-\udfff]{1,128}",
+        forms=("up to 128 characters without /\\#?%:",),
     )
     entity: str | None = option(None, "W&B user or team; null is the key's own.")
     histograms: bool = option(False, "Histograms of weights and gradients each epoch.")

@@ -170,7 +170,8 @@ def read_values(path: Path) -> dict[str, Any]:
     text = text.strip()
     if text.startswith('"'):
         text = "{" + text + "}"
-    text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
+    # Remove a comma after a last entry: neither one in a string nor one with no entry before it.
+    text = re.sub(r'("(?:\\.|[^"\\])*"|[{\[,]\s*,)|,(?=\s*[}\]])', lambda match: match[1] or "", text)
     try:
         document = json.loads(text, object_pairs_hook=unique_keys)
     except InputError:
@@ -184,7 +185,7 @@ def read_values(path: Path) -> dict[str, Any]:
     values = {}
     for section, fields in document.items():
         if section not in SECTIONS:
-            raise unknown_key(section)
+            raise InputError(f"unknown section {section} in {path} (allowed: {', '.join(SECTIONS)}; each holds keys)")
         if not isinstance(fields, dict):
             raise InputError(f"{section} must be a JSON object of keys (got {json.dumps(fields)})")
         for name, value in fields.items():

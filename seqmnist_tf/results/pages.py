@@ -63,16 +63,16 @@ def write_documents(root: Path = Path()) -> list[Path]:
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RunError(f"nothing was written: {problems[0]}{more}")
-    board = Board.read(folder)
-    draw_pictures(board, folder)
     with locked(folder):
+        board = Board.read(folder)
+        draw_pictures(board, folder)
         update_manifest(folder)
-    documents = {path: render_document(_text(root / path) or "", board, path) for path in find_documents(root)}
-    changed = []
-    for path, text in {**documents, **model_cards(board)}.items():
-        if text != _text(root / path):
-            write_atomically(root / path, text.encode())
-            changed.append(path)
+        documents = {path: render_document(_text(root / path) or "", board, path) for path in find_documents(root)}
+        changed = []
+        for path, text in {**documents, **model_cards(board)}.items():
+            if text != _text(root / path):
+                write_atomically(root / path, text.encode())
+                changed.append(path)
     return changed
 
 

@@ -102,7 +102,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
-    losses = [loss for _, loss in record.run.steps()]
+    losses = record.run.step_losses()
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
     if problems := replay.problems():
@@ -121,7 +121,7 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
     """Return whether the model is that of a published record; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
     for other in _others(record, folder):
-        if other.summary["num_params"] == parameters:
+        if other.summary.get("num_params") == parameters:
             allowed = allow_code or other.layer_source is None
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
                 return [f"its model is of {other.run.path}"]

@@ -140,10 +140,10 @@ def replay_run(
     recorded = recorded if full else recorded[:REPLAYED_BATCHES]
     if not recorded:
         raise InputError(f"{run.path} has no batches in steps.csv")
-    with _kernel_of(run.config, environment["kernel"]) as config:
+    parts = _parts_of(environment, len(recorded), full)
+    with _kernel_of(run.config, parts[0]["kernel"]) as config:
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
-        parts = [environment, *(environment["resumed"] if full else [])]
         exact = all(agrees_exactly(part, kernel.name) for part in parts)
         comparison = LossComparison(recorded, exact, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
@@ -156,6 +156,22 @@ def replay_run(
         except Parted:
             parted = comparison.done + 1
     return Replay(comparison.done, parted, comparison.losses, comparison.largest, kernel.name, exact, model)
+
+
+def _parts_of(environment: dict[str, Any], batches: int, full: bool) -> list[dict[str, Any]]:
+    """Return the parts of a run that trained its first batches: its start, and those that resumed it before their end.
+
+    Of a run that was ended before its first checkpoint, nothing but the resumed part counts. Resumed parts of older
+    runs do not say at which step they began: after the first batches.
+    """
+    parts = [environment]
+    for part in environment["resumed"]:
+        first_step = part.get("first_step", batches)
+        if first_step == 0:
+            parts = [part]
+        elif full or first_step < batches:
+            parts.append(part)
+    return parts
 
 
 def agrees_exactly(environment: dict[str, Any], kernel: str) -> bool:

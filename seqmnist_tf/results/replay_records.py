@@ -32,7 +32,7 @@ def replay_records(
     """
     problems, data = [], TrainingData()
     for record in _selected(folder, names):
-        losses = [loss for _, loss in record.run.steps()]
+        losses = record.run.step_losses()
         number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
         note(f"{record.run.path}: training {number:,} batches anew")
         replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)

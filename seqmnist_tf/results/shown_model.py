@@ -6,6 +6,7 @@ from functools import cached_property
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from ..data import Split, in_batches, load_test
 from ..train import load_final_model
@@ -43,7 +44,7 @@ class ShownModel:
     @property
     def probabilities(self) -> np.ndarray:
         """The model's probabilities for the test set, float64 (10000, 10)."""
-        return _softmax(self.logits)
+        return softmax(self.logits.astype(np.float64), axis=-1)
 
     def probabilities_by_pixel(self, indices: np.ndarray) -> np.ndarray:
         """Return the probabilities after each pixel of some test images.
@@ -56,9 +57,4 @@ class ShownModel:
         """
         lstm, dense = self.model.layers
         states = keras.layers.RNN(lstm.cell, return_sequences=True)(self.test.sequences[indices])
-        return _softmax(keras.ops.convert_to_numpy(dense(states)))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+        return softmax(keras.ops.convert_to_numpy(dense(states)).astype(np.float64), axis=-1)

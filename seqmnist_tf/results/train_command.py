@@ -79,10 +79,10 @@ def is_absolute(text: str) -> bool:
 def public_command(command: str) -> str:
     """Return a command line as it is published: without places of the machine, and with the values of its file.
 
-    A command without such places is left as it is, and so is one that cannot be parsed, which the checks refuse.
+    A command without such places is left as it is, and so is one that no shell can split, which the checks refuse.
 
     Raises:
-        InputError: the file of ``--config`` cannot be read.
+        InputError: it is no command of ``train``, or the file of ``--config`` cannot be read.
     """
     words = _pieces(command)
     if not any(is_absolute(word) for word in words) and not {"--data.dir", "--config"} & set(words):

@@ -80,6 +80,9 @@ def environment_problems(environment: dict[str, Any]) -> list[str]:
         started = part.get("started")
         if isinstance(started, str) and not re.match("[0-9]{4}", started):
             problems.append(f"started in environment.json must begin with a year (got {started[:40]!a})")
+        first_step = part.get("first_step", 0)
+        if type(first_step) is not int or first_step < 0:
+            problems.append(f"first_step in environment.json must be an integer >= 0 (got {str(first_step)[:40]!a})")
         for key in ("machine", "versions"):
             values = part.get(key)
             if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):
@@ -95,12 +98,12 @@ def layer_problems(path: Path) -> list[str]:
     """Return why the text of ``layer.py`` cannot be shown in a page; an empty list where there is no such file."""
     if not path.exists():
         return []
+    if path.stat().st_size > MAX_LAYER_BYTES:
+        return [f"{path.name} must have at most {MAX_LAYER_BYTES:,} bytes"]
     try:
-        text = path.read_bytes()[: MAX_LAYER_BYTES + 1].decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
         return [f"{path.name} must be UTF-8 text"]
-    if len(text.encode()) > MAX_LAYER_BYTES:
-        return [f"{path.name} must have at most {MAX_LAYER_BYTES:,} bytes"]
     if bad := [char for char in text if char not in "\n\r\t" and not char.isprintable()]:
         return [f"{path.name} must have no control characters (got {bad[0]!a})"]
     return [f"{path.name} must not have a comment of HTML (<!--)"] if "<!--" in text else []

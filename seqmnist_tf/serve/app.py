@@ -51,7 +51,6 @@ def create_app(models: ServedModels, *hosts: str) -> Starlette:
         RequestError: _refuse,
         HTTPException: _refuse_path,
         InputError: _report_failure,  # a damaged version beside the newest
-        Exception: _report_failure,
     }
     guard = Middleware(GuardedApp, HostCheck(*hosts))
     app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[guard])

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from .. import config as cfg
-from ..config import Config
+from ..config import Config, has_stock_layer
 from ..data import load_mnist
 from ..system import (
     InputError,
@@ -100,7 +100,7 @@ def _as_one_line(run: RunDirectory, folder: Path) -> Iterator[None]:
     except tf.errors.OpError as error:
         raise RunError(f"cannot export to {folder}: {first_line(error)} (is the disk full?)") from None
     except Exception as error:
-        if run.config.model.layer == "LSTM":
+        if has_stock_layer(run.config):
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise RunError(f"model.layer {run.config.model.layer} cannot be exported ({reason})") from None

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..system import printable
+from ..system import first_line, printable
 from .http_limits import RequestError
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -65,8 +65,12 @@ class GuardedApp:
             await self.app(scope, receive, send)
             return
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 message["headers"] = [*message["headers"], *SECURITY_HEADERS]
             await send(message)
 
@@ -74,8 +78,13 @@ class GuardedApp:
             # Its body is not read, so that the connection cannot carry another request.
             refusal = JSONResponse({"error": problem}, 403, {"connection": "close"})
             await refusal(scope, receive, send_with_headers)
-        else:
+            return
+        try:
             await self.app(scope, receive, send_with_headers)
+        except Exception as error:  # of many classes; Starlette's own answer would be without the headers
+            if not has_begun:
+                await JSONResponse({"error": first_line(error)}, 500)(scope, receive, send_with_headers)
+            raise
 
     def _problem(self, method: str, headers: Headers) -> str | None:
         host, origin = headers.get("host", ""), headers.get("origin")

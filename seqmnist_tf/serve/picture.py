@@ -8,11 +8,12 @@ from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from scipy import ndimage
 
 from ..system import InputError, first_line, printable
 from .digits import find_digits
 from .ink import find_ink
-from .strokes import BOX, CENTRE, IMAGE_SIDE, centre_of_mass, centred, in_box, strokes
+from .strokes import BOX, CENTRE, IMAGE_SIDE, centred, in_box, strokes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, whose decoders include Ghostscript
 MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
@@ -172,4 +173,4 @@ def _is_mnist(ink: np.ndarray) -> bool:
     if ink.shape != (IMAGE_SIDE, IMAGE_SIDE):
         return False
     extents = [np.ptp(np.flatnonzero(ink.any(axis=axis))) + 1 for axis in (0, 1)]
-    return bool(max(extents) <= BOX) and all(round(centre) == CENTRE for centre in centre_of_mass(ink))
+    return bool(max(extents) <= BOX) and all(round(centre) == CENTRE for centre in ndimage.center_of_mass(ink))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 from skimage.measure import label, regionprops
+from skimage.morphology import disk
 
 from .ink import Ink, otsu, separability, without_lines
 
@@ -90,17 +91,11 @@ def in_box(digit: np.ndarray) -> np.ndarray:
         # Thickening makes the whole digit larger, so that it is scaled down first to fit its box.
         reach = round((STROKE - stroke) / 2 * FINE)
         inner = fine.resize((max(1, fine.width - 2 * reach), max(1, fine.height - 2 * reach)), Image.Resampling.BICUBIC)
-        values = ndimage.maximum_filter(np.pad(np.asarray(inner), reach), footprint=_disc(reach))
+        values = ndimage.maximum_filter(np.pad(np.asarray(inner), reach), footprint=disk(reach, dtype=bool))
         values = np.clip(values[: FINE * height, : FINE * width], 0, None)
     blocks = values.reshape(height, FINE, width, FINE).mean(axis=(1, 3))
     full = np.percentile(blocks, 95) or blocks.max()  # two blots far apart may leave less than 5 % of it with ink
     return np.minimum(blocks / full, 1) if full > 0 else blocks
-
-
-def _disc(radius: int) -> np.ndarray:
-    """Return a disc, bool (2 radius + 1, 2 radius + 1)."""
-    across = np.arange(-radius, radius + 1) ** 2
-    return across[:, None] + across <= radius**2
 
 
 def _stroke_width(strokes: np.ndarray) -> float:
@@ -115,14 +110,8 @@ def _stroke_width(strokes: np.ndarray) -> float:
 def centred(digit: np.ndarray) -> np.ndarray:
     """Return a digit of at most 20x20, 0 to 1, centred by mass, to whole pixels, as an image uint8 (28, 28)."""
     height, width = digit.shape
-    corner = [round(CENTRE - centre) for centre in centre_of_mass(digit)]
+    corner = [round(CENTRE - centre) for centre in ndimage.center_of_mass(digit)]
     top, left = (min(max(at, 0), IMAGE_SIDE - side) for at, side in zip(corner, (height, width), strict=True))
     image = np.zeros((IMAGE_SIDE, IMAGE_SIDE))
     image[top : top + height, left : left + width] = digit
     return np.rint(image * 255).astype(np.uint8)
-
-
-def centre_of_mass(ink: np.ndarray) -> tuple[float, float]:
-    """Return the row and the column of the centre of mass."""
-    row, column = (ink.sum(axis=1 - axis) @ np.arange(ink.shape[axis]) / ink.sum() for axis in (0, 1))
-    return float(row), float(column)

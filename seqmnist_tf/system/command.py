@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
         self.register("type", Path, _path)
+        self.register("type", int, _integer)
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         return super().parse_known_args(_canonical(args), namespace)
@@ -76,6 +78,13 @@ def _path(word: str) -> Path:
     if not word:
         raise argparse.ArgumentTypeError("must be a path (got '')")
     return Path(word)
+
+
+def _integer(word: str) -> int:
+    """Return the integer of a word; Python's ``int`` also takes underscores, blanks and other digits."""
+    if not re.fullmatch("[-+]?[0-9]+", word):
+        raise ValueError(word)
+    return int(word)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

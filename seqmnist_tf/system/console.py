@@ -73,7 +73,7 @@ def printable(text: str, longest: int = 300) -> str:
         'a\\\\x1b[2Jb\\\\n'
     """
     shown = "".join(c if c.isprintable() else _escape(c) for c in text[: longest + 1])
-    return shown if len(text) <= longest else f"{shown[: longest - 3]}..."
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
 def _without_control(text: str) -> str:

@@ -46,13 +46,13 @@ def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
 
 
 def announce_kernel(kernel: Kernel) -> None:
-    """Say what computes the LSTM, and why where it is not the native kernel."""
+    """Say what computes the layer, and why where it is not the native kernel."""
     if kernel.isa:
         evaluations = f" in {kernel.precision}, {kernel.evaluation_isa} in evaluations" if kernel.evaluation_isa else ""
         say(f"LSTM on the native kernel ({kernel.isa}{evaluations})")
     else:
         reason = kernel.reason or "train.kernel is keras"
-        say(f"LSTM on stock Keras, which takes several times as long: {reason}")
+        say(f"on stock Keras, which takes several times as long as the native kernel: {reason}")
 
 
 def announce_model(config: Config, model: keras.Sequential) -> None:

@@ -28,6 +28,7 @@ from .epoch_log import EpochLog
 
 INIT_SECONDS, FINISH_SECONDS = 30, 60
 NUM_MISREAD = 24
+FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR")  # W&B's defaults are in the user's home
 CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")  # one service; wandb accepts a key that is stored under either
 
 Mode = Literal["online", "offline", "disabled"]
@@ -48,6 +49,7 @@ class Tracker:
         self.config, self.config_id, self.folder, self.first_step = config, config_id, folder, first_step
         self.run: Any = None
         self.failed = False
+        self.own_folders: list[str] = []  # names that are set in the environment for this run
         self.guard(lambda: self._start(run_id), started=False)
 
     def callbacks(self, train: Split, epochs: EpochLog) -> list[keras.callbacks.Callback]:
@@ -86,6 +88,7 @@ class Tracker:
 
         self.guard(finish)
         self.run = None
+        self._forget_folders()
 
     def guard(self, action: Callable[[], Any], started: bool = True) -> None:
         """Call ``action`` if W&B is running; an exception ends W&B for this run."""
@@ -95,14 +98,23 @@ class Tracker:
             action()
         except Exception as error:
             failed, self.run, self.failed = self.run, None, True
+            self._forget_folders()
             warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
             if failed is not None:
                 with contextlib.suppress(Exception):  # else the next run of this process would be a part of it
                     failed.finish(exit_code=1)
 
+    def _forget_folders(self) -> None:
+        """Let W&B's later runs in this process not write into this run directory."""
+        while self.own_folders:
+            os.environ.pop(self.own_folders.pop(), None)
+
     def _start(self, run_id: str | None) -> None:
         if self.config.wandb.mode != "disabled" and wandb.run is None:  # else they are for the user's own runs
-            os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(self.folder / "wandb")
+            for name in FOLDERS:
+                if name not in os.environ:
+                    os.environ[name] = str(self.folder / "wandb")
+                    self.own_folders.append(name)
         mode = resolve_mode(self.config.wandb.mode)
         if mode == "disabled":
             say("W&B: disabled")

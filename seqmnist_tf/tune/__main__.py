@@ -95,9 +95,12 @@ def check_options(options: argparse.Namespace) -> None:
     if not WORKER_NAME.fullmatch(options.worker_name):
         raise InputError(f"--worker-name must be letters, digits, '.', '_' and '-' (got {options.worker_name!r})")
     if bool(options.role) != bool(options.oracle) or (options.role and options.workers):
-        raise InputError("--role and --oracle go together, and without --workers")
+        raise InputError(
+            "--role and --oracle go together, and without --workers "
+            f"(got --role {options.role}, --oracle {options.oracle}, --workers {options.workers})"
+        )
     if options.oracle:
-        match = re.fullmatch(r"[^:\s]+:(\d{1,5})", options.oracle)
+        match = re.fullmatch(r"[^:\s]+:([0-9]{1,5})", options.oracle)
         if not match or not 1 <= int(match[1]) <= 65535:
             raise InputError(f"--oracle must be HOST:PORT with a port of 1 to 65535 (got {options.oracle!r})")
 

@@ -56,9 +56,12 @@ class Jobs:
             return self._take_repeat(worker)
 
     def held_by(self, worker: str) -> Job | None:
-        """Return the job that a worker has; None where it has none."""
-        if worker in self._repeats:
-            return self._repeats[worker]
+        """Return the job that a worker has; None where it has none.
+
+        It takes no lock: beats must not wait while the oracle chooses values.
+        """
+        if (repeat := self._repeats.get(worker)) is not None:
+            return repeat
         trial = self.oracle.ongoing_trials.get(worker)
         return Job(trial.trial_id, dict(trial.hyperparameters.values)) if trial else None
 

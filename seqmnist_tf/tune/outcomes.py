@@ -36,6 +36,8 @@ def outcome(run: RunDirectory) -> tuple[str, float] | None:
 def read_trials(search: SearchFolder) -> list[dict[str, Any]]:
     """Return a row for each trial that has ended, in the order of their numbers.
 
+    Its keys: ``trial`` (the number, as text), ``status``, ``score`` (held-out accuracy, 0 to 1), ``epochs``,
+    ``escape_epoch``, ``seconds``, ``values`` (by configuration key) and ``hyperparameters`` (KerasTuner's).
     A trial whose files cannot be read is left out: it is being written, and is read the next time.
     """
     rows = []

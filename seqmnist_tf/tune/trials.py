@@ -144,11 +144,11 @@ def _wait_until_free(run: RunDirectory, job: Job, watcher: Watcher) -> None:
 
 
 def _prepare(search: SearchFolder, run: RunDirectory, config: Config, job: Job) -> None:
-    """Remove or set aside the damaged files of a run that has not ended, so that it is resumed, or trained anew."""
+    """Remove or set aside damaged files, and a run of other values, so that the job is resumed, or trained anew."""
     if not run.path.is_dir():
         return
     try:
-        if outcome(run) is not None:
+        if outcome(run) is not None and same_experiment(config, run.config):
             return
     except InputError as error:
         note(f"{job} is finished again: {error}")

@@ -39,7 +39,7 @@ class Complaint:
             if now - self.reported < REMIND_SECONDS:
                 return
             self.reported = now
-        left = (self.patience - (now - self.since)) / 60
+            left = (self.patience - (now - self.since)) / 60
         note(f"worker {self.name} waits: {problem}{self._hint()}; giving up in {max(0, left):.3g} min (--patience)")
 
     def settle(self) -> None:
@@ -52,7 +52,8 @@ class Complaint:
     @property
     def exhausted(self) -> bool:
         """Whether the patience is at its end."""
-        return self.since is not None and time.monotonic() - self.since > self.patience
+        since = self.since  # another thread may settle it in between
+        return since is not None and time.monotonic() - since > self.patience
 
     def _hint(self) -> str:
         chief = read_object(self.search.path / ".chief") or {}

@@ -89,7 +89,7 @@ def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> N
         "Last: 12 units were chosen to match 146 parameters; the model has 142 (-4).",
     ):
         assert note in report
-    assert "LSTM on stock Keras" in (in_tmp / "out/logs/Last-seed0.log").read_text()
+    assert "on stock Keras" in (in_tmp / "out/logs/Last-seed0.log").read_text()
 
     # Again: nothing is trained, and every file stays as it is. One arm more: only that one is trained.
     before = {path: path.read_bytes() for path in (in_tmp / "out").rglob("*") if path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,7 +15,8 @@ import keras
 import numpy as np
 import pytest
 
-from seqmnist_tf.compare import compare
+from seqmnist_tf import config as cfg
+from seqmnist_tf.compare import compare, plan
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.methods import methods_paragraph
 from seqmnist_tf.compare.pictures import draw_disagreements
@@ -51,6 +53,44 @@ def test_the_tables_and_pictures_of_a_report_keep_the_sides_apart(in_tmp: Path) 
         "only a is right, b is wrong (in 2 seeds: 4 digits)",
         "only b is right, a is wrong (in 2 seeds: 5 digits)",
     ]
+
+
+def test_a_folder_that_cannot_be_read_is_refused(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (in_tmp / "a").mkdir()
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(InputError, match=r"cannot read a: Permission denied \(give a folder that can be read\)"):
+        compare(["a"], directory="out")
+
+
+def test_a_run_whose_layer_cannot_be_read_is_refused(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_arm(in_tmp / "a", {0: 20})
+
+    def fail(run: RunDirectory) -> Any:
+        raise PermissionError(13, "Permission denied", str(run.path / "layer.py"))
+
+    monkeypatch.setattr(RunDirectory, "config_id", property(fail))
+    with pytest.raises(InputError, match=r"cannot read a/run-0/layer.py: Permission denied"):
+        compare(["a"], directory="out")
+
+
+def test_missing_seeds_are_not_trained_with_another_version_of_the_layer(in_tmp: Path) -> None:
+    make_arm(in_tmp / "a", {0: 20})
+    change_json(in_tmp / "a/run-0/environment.json", lambda d: d.update(layer_code="old"))
+    with pytest.raises(InputError, match=r"is a run of another version of LSTM \(give --seeds that it has"):
+        compare(["a"], seeds="0,1", directory="out")
+
+
+def test_a_run_of_another_seed_is_not_that_of_a_comparison(in_tmp: Path) -> None:
+    completed_run(in_tmp / "out/a/seed1", 0, some_right(20))
+    config = RunDirectory.open(in_tmp / "out/a/seed1").config
+    path, experiment = Path("out/a/seed1"), cfg.config_id(config)
+    run = plan.PlannedRun("a", 1, path, path, cfg.with_values(config, {"train.seed": 1}), None, Path("log"), "out")
+    with pytest.raises(InputError, match=r"is a run of another configuration: train\.seed is 0 there and 1 here"):
+        plan._require_own(run, experiment)
+    plan._require_own(dataclasses.replace(run, seed=0, config=config), experiment)
 
 
 def test_an_interval_of_a_mean_ends_at_all_and_at_none(in_tmp: Path) -> None:

@@ -108,6 +108,15 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
         (["baseline", "extra"], "unknown argument 'extra'"),
         (["--train.n_epochs"], "argument --train.n_epochs: expected one argument"),
         (["--train.n-epochs", "0"], "train.n_epochs must be an integer from 1 to 100,000 (got '0')"),
+        (["--train.n-epochs", "1_0"], 'train.n_epochs must be an integer from 1 to 100,000 (got "1_0")'),
+        (["--train.n-epochs", " 5"], 'train.n_epochs must be an integer from 1 to 100,000 (got " 5")'),
+        (["--train.seed", "٣"], "train.seed must be an integer from 0 to 4,294,967,295 (got"),  # 3 in Arabic
+        (["--task.permutation", "seed:٣"], "or file:PATH (got"),
+        (["--optimizer.grad-clip-value", "1e-46"], "must be a number > 0 or null (got '1e-46')"),  # 0 in float32
+        (["--optimizer.epsilon", "1e-46"], "optimizer.epsilon must be a number > 0 (got '1e-46')"),
+        (["--optimizer.ema-momentum", "0.99999999"], "and < 1 or null (got '0.99999999')"),  # 1 in float32
+        (["--wandb.project", "a\nb"], "wandb.project must be up to 128 characters"),
+        (["adam", "--", "--train.seed", "3"], "unknown argument '--train.seed=3'"),
         (["--train.n-epochs", "three"], 'train.n_epochs must be an integer from 1 to 100,000 (got "three")'),
         (["--train.batch_size", "-5"], "train.batch_size must be an integer from 1 to 60,000 (got '-5')"),
         (["--train.shuffle", "1"], 'train.shuffle must be true or false (got "1")'),

@@ -355,6 +355,15 @@ def test_weight_decay_spares_the_vectors_of_a_layer_of_ones_own(tmp_path: Path) 
     assert decayed == {"kernel": True, "b": False}
 
 
+def test_weight_decay_spares_the_two_biases_of_a_gru() -> None:
+    config = configure("GRU", optimizer__weight_decay=0.5)
+    model = build_model(config)
+    compile_model(model, config)
+    model.optimizer.build(model.trainable_variables)
+    decayed = {w.path.rpartition("/")[2]: model.optimizer._use_weight_decay(w) for w in model.layers[0].weights}
+    assert decayed == {"kernel": True, "recurrent_kernel": True, "bias": False}
+
+
 @pytest.mark.parametrize(("layer", "units"), [("LSTM", 128), ("GRU", 147), ("SimpleRNN", 255)])
 def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -> None:
     config = match_units(configure(layer, model__match_parameters=67_850))

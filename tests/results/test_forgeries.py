@@ -13,7 +13,7 @@ import keras
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import verify
+from seqmnist_tf.results import model_check, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.history import history_problems
 from seqmnist_tf.results.manifest import read_manifest, write_manifest
@@ -66,6 +66,17 @@ def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, p
     problems = problems or verify.all_model_problems(read_records(RESULTS)["strong"])
     assert any(says(problem, forgery) for problem in problems), problems
     assert all(problem.isprintable() for problem in problems)
+
+
+def test_the_test_loss_and_the_parameters_are_those_of_the_model(published: Path) -> None:
+    run = RunDirectory.open(RESULTS / "strong" / "seed1")
+    assert model_check.evaluation_problems(run)[0] == []
+    change_json(run.path / "summary.json", lambda d: d["final"].update(test_loss=1.0005 * d["final"]["test_loss"]))
+    (problem,) = model_check.evaluation_problems(run)[0]
+    assert problem.startswith("model.keras has test loss ")
+    change_json(run.path / "summary.json", lambda d: d.update(num_params=d["num_params"] - 1))
+    (problem,) = model_check.ModelCheck().check(run)[0]
+    assert "parameters (summary.json says " in problem
 
 
 def test_the_end_of_a_long_cosine_schedule_is_no_forgery() -> None:
@@ -154,6 +165,8 @@ def test_a_setting_that_changes_nothing_gives_no_second_name(
 def test_a_run_is_not_published_under_two_names(published: Path) -> None:
     one, other = (Record.read(RESULTS / "strong" / name) for name in ("seed0", "seed1"))
     assert verify.history_problem(one, other) == []
+    in_part = replace(other, history=[one.history[0], *other.history[1:]])  # one epoch of another seed
+    assert verify.history_problem(in_part, one) == ["its history is of results/strong/seed0"]
     same_seed = replace(other, history=one.history, config=one.config)
     assert verify.history_problem(same_seed, one) == ["its history is of results/strong/seed0"]
     longer = replace(same_seed, history=[*one.history, {**one.history[-1], "train_loss": 1.0}])  # it goes on

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from seqmnist_tf.results import publish
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.public_files import public_files
 from seqmnist_tf.results.records import read_records
@@ -74,6 +75,17 @@ def test_a_name_stands_for_one_experiment(command: Callable[..., Result], runs: 
     change_json(config, lambda d: d["optimizer"].update(lr=0.5))
     refused = command(main, "add", str(runs[1]), "--name", "mine")
     assert refused.status == 2 and "the name mine is of configuration" in refused.err
+
+
+def test_a_name_that_is_taken_during_the_checks_is_refused(
+    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([[], ["its name was taken meanwhile"]])
+    monkeypatch.setattr(publish, "name_problems", lambda *_: next(answers))
+    before = content(clone)
+    refused = command(main, "add", str(runs[0]), "--name", "strong")
+    assert refused.status == 2 and "is not published: its name was taken meanwhile" in refused.err
+    assert {name: data for name, data in content(clone).items() if name != "results/.lock"} == before
 
 
 def test_a_run_in_lower_precision_is_refused(

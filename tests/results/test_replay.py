@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from seqmnist_tf import config as cfg
 from seqmnist_tf.lstm import native
 from seqmnist_tf.results import replay
 from seqmnist_tf.results.__main__ import main
@@ -20,7 +21,7 @@ from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.replay import TrainingData, replay_run
 from seqmnist_tf.results.replays import record_json
 from seqmnist_tf.system import available_cores
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, train
 from tests.conftest import Result
 from tests.results.files import change_json, content
 from tests.results.forgeries import other_weights
@@ -52,6 +53,32 @@ def test_records_are_trained_anew_and_agree(command: Callable[..., Result], publ
         "epoch 2 trained anew, bit for bit",
     ]
     assert content(published) == before
+
+
+def test_a_run_that_started_over_is_replayed_on_the_kernel_of_its_resumed_part(losses: list[float]) -> None:
+    def start_over(environment: dict[str, Any]) -> None:
+        part = {key: value for key, value in environment.items() if key not in ("preset", "config_id", "resumed")}
+        environment.update(kernel="keras", threads=1000, resumed=[{**part, "first_step": 0}])
+
+    kernel = Record.read(SEED1).environment["kernel"]
+    change_json(SEED1 / "environment.json", start_over)
+    made = replayed(losses)
+    assert (made.kernel, made.exact, made.parted, made.batches) == (kernel, True, None, len(losses))
+    change_json(SEED1 / "environment.json", lambda d: d["resumed"][0].update(first_step=3, threads=1000, device="GPU"))
+    assert not replayed(losses).exact  # batches of both parts
+    change_json(SEED1 / "environment.json", lambda d: d["resumed"][0].update(first_step=len(losses)))
+    change_json(SEED1 / "environment.json", lambda d: d.update(kernel=kernel, threads=d["resumed"][0]["threads"]))
+    assert replay._parts_of(RunDirectory.open(SEED1).environment, len(losses), full=False) == [
+        RunDirectory.open(SEED1).environment
+    ]
+
+
+def test_averaged_weights_are_those_of_a_whole_replay(published: Path, tmp_path: Path) -> None:
+    config = cfg.with_values(cfg.preset("strong"), {"optimizer.ema_momentum": 0.7})
+    assert train(config, tmp_path / "run")["status"] == "completed"
+    run = RunDirectory.open(tmp_path / "run")
+    made = replay_run(run, run.step_losses(), TrainingData(), full=True)
+    assert made.parted is None and replay.same_weights(run, made.model)
 
 
 def test_a_replay_is_of_the_first_batches_and_a_full_one_of_all(

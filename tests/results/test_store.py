@@ -88,3 +88,7 @@ def test_other_files_in_the_place_of_a_record_stay(tmp_path: Path) -> None:
     with store.locked(tmp_path), pytest.raises(InputError, match=r"does not list it \(remove it\)"):
         store.add_files(tmp_path, place, {"config.json": b"{}"})
     assert (place / "mine.txt").read_text() == "mine"
+    (place / "mine.txt").rename(place / "config.json")
+    with store.locked(tmp_path), pytest.raises(InputError, match=r"does not list it \(remove it\)"):
+        store.add_files(tmp_path, place, {"config.json": b"{}"})
+    assert (place / "config.json").read_text() == "mine" and not store.is_listed(tmp_path, place)

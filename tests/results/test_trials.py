@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import verify
+from seqmnist_tf.results import model_check, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section, write_documents
@@ -165,6 +165,19 @@ def test_the_held_out_images_are_classified_anew(
     assert refused.status == 2 and "of 20 held-out digits correctly, with loss" in refused.err
     assert "(summary.json says 9 and 1.500000)" in refused.err
     assert content(published) == before
+
+
+@pytest.mark.parametrize(("key", "value"), [("val_accuracy", 0.35), ("val_loss", 0.1)])
+def test_each_number_on_the_held_out_images_is_compared(
+    key: str, value: float, finished: Path, published: Path, tmp_path: Path
+) -> None:
+    run = RunDirectory.open(shutil.copytree(finished, tmp_path / "run"))
+    assert model_check.validation_problems(run) == []
+    change_json(
+        run.path / "summary.json", lambda document: document["final"].update({key: document["final"][key] + value})
+    )
+    (problem,) = model_check.validation_problems(run)
+    assert "of 20 held-out digits correctly, with loss" in problem
 
 
 def staged(run: Path) -> Path:

@@ -426,6 +426,16 @@ def test_a_version_without_warm_up_requests_is_served_and_a_damaged_one_is_an_er
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_an_error_of_the_server_itself_has_the_headers_too(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise ZeroDivisionError("a bug\nof the server")
+
+    monkeypatch.setattr(app, "_predict", fail)
+    answer = requests.post(f"{server}/v1/models/seqmnist:predict", json={"instances": [GOOD_IMAGE]})
+    assert (answer.status_code, answer.json()) == (500, {"error": "a bug"})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_an_answer_that_takes_too_long_is_an_error(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_limits, "ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(app, "parse_predict", lambda *_: time.sleep(1))

@@ -78,6 +78,15 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
         parser.parse_args(["--dir", ""])
 
 
+@pytest.mark.parametrize("word", ["1_0", " 5", "٣", "1.0", ""])
+def test_an_integer_has_digits_alone(word: str) -> None:
+    parser = Parser(prog="p")
+    parser.add_argument("--port", type=int)
+    assert parser.parse_args(["--port", "-05"]).port == -5
+    with pytest.raises(InputError, match=f"argument --port: invalid int value: '{word}'"):
+        parser.parse_args(["--port", word])
+
+
 def test_a_terminated_command_ends_as_an_interrupted_one() -> None:
     code = "import os, signal; run_command(lambda argv: os.kill(os.getpid(), signal.SIGTERM), [])"
     done = run(code)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.lstm import MeasuredSequential
+from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
@@ -33,6 +35,20 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("other") / "run"
     assert run_train(*WORDS, "--train.seed=1", f"--run-dir={path}", KILL="step:7").returncode < 0
     return path
+
+
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    run = shutil.copytree(killed, tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    monkeypatch.setattr(MeasuredSequential, "load_weights", fail)
+    with pytest.raises(RunError, match=r"not enough memory for checkpoint .* \(free some, and resume again\)"):
+        resume(run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path, Path], None]:

@@ -40,7 +40,10 @@ def own(command: Call, in_tmp: Path, toy: None) -> RunDirectory:
     result = command(train_main, *[word for word in SMALL if "hidden" not in word], *words)
     assert result.status == 0, result.err
     assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in result.out
-    assert "LSTM on stock Keras, which takes several times as long: model.layer is own.py:Last" in result.out
+    assert (
+        "on stock Keras, which takes several times as long as the native kernel: model.layer is own.py:Last"
+        in result.out
+    )
     (in_tmp / "own.py").write_text("raise SystemExit('the copy must be used')\n")
     return RunDirectory(in_tmp / "run")
 
@@ -54,6 +57,12 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
         (own.path / name).unlink()
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert own.summary == summary
+
+
+def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, command: Call) -> None:
+    (own.path / "layer.py").write_text(f"{GOOD}\nprint('imported')\n")
+    result = command(evaluate_main, "run", "--json", "--allow-code")
+    assert json.loads(result.out)["test_total"] == 30 and "imported\n" in result.err
 
 
 @pytest.mark.skipif(not isas(), reason="no native kernel")
@@ -102,7 +111,7 @@ def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
     assert (refused.status, Path("run").exists()) == (2, False)
     assert refused.err == f"error: train.kernel must be auto or keras here (got 'native'): {reason}\n"
     result = command(train_main, *words, "--run-dir=run")
-    assert f"LSTM on stock Keras, which takes several times as long: {reason}\n" in result.out
+    assert f"on stock Keras, which takes several times as long as the native kernel: {reason}\n" in result.out
     assert RunDirectory(Path("run")).environment["kernel"] == "keras" and "warning" not in result.err.lower()
 
 

@@ -102,6 +102,7 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
     assert_same(run, whole)
     environment = json.loads((path / "environment.json").read_text())
     assert [entry["command"].split()[-2:] for entry in environment["resumed"]] == [resume_words(path)] * 4
+    assert [entry["first_step"] for entry in environment["resumed"]] == [0, 2 * STEPS, 3 * STEPS, 4 * STEPS]
     assert (whole.environment["resumed"], whole.summary["epochs"] if whole.summary else 0) == ([], EPOCHS)
 
 

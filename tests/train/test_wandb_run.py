@@ -191,6 +191,23 @@ def test_a_run_of_the_user_is_left_alone(command: Call, in_tmp: Path, toy: None)
     assert not list((in_tmp / "run").glob("wandb/offline-run-*"))
 
 
+def test_the_folders_of_wandbs_files_are_set_for_the_run_alone(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(in_tmp / "theirs"))
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    seen, init = [], wandb.init
+
+    def record(**settings: Any) -> Any:
+        seen.append(os.environ["WANDB_DATA_DIR"])
+        return init(**settings)
+
+    monkeypatch.setattr(wandb, "init", record)
+    assert command(train_main, *OFFLINE, "--run-dir=run").status == 0
+    assert seen == ["run/wandb"] and "WANDB_DATA_DIR" not in os.environ
+    assert os.environ["WANDB_CACHE_DIR"] == str(in_tmp / "theirs")
+
+
 def test_a_server_that_refuses_costs_seconds_and_no_run(
     command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from seqmnist_tf.tune import chief as chief_module
 from seqmnist_tf.tune import oracle, processes, roster, trials, work, worker
 from seqmnist_tf.tune.chief import Chief
 from seqmnist_tf.tune.folder import SearchFolder
-from seqmnist_tf.tune.job import JobLost
+from seqmnist_tf.tune.job import Job, JobLost
 from seqmnist_tf.tune.lead import search_with_workers
 from seqmnist_tf.tune.outcomes import read_trials
 from seqmnist_tf.tune.processes import LocalWorkers
@@ -360,6 +360,40 @@ def test_a_worker_that_dies_is_started_again_and_a_sixth_death_ends_the_search(
             workers.look_after(0)
             time.sleep(0.02)
     assert capsys.readouterr().err == 5 * "worker0 died (exit status 1) and is started again\n"
+
+
+def test_deaths_between_which_jobs_end_do_not_end_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", "import sys; sys.exit(1)"])
+    workers = LocalWorkers([], "127.0.0.1:1", tmp_path / "logs")
+    workers.start("worker0")
+    for ended in range(processes.RESTARTS + 2):
+        workers.running["worker0"].wait(LONG_SECONDS)
+        workers.look_after(ended)
+    assert workers.restarts == 1
+    workers.wait()
+
+
+def test_a_worker_that_settles_while_it_says_that_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    complaint = worker.Complaint(toy_search(tmp_path / "search"), "127.0.0.1:1", "a", 60.0)
+    settle = iter([complaint.settle])  # as the other thread does, at the worst moment
+    monkeypatch.setattr(worker, "note", lambda text: next(settle, lambda: None)())
+    complaint.wait("the chief does not answer")
+    assert complaint.since is None and not complaint.exhausted
+
+
+def test_the_repeat_of_a_worker_that_died_goes_to_another(start: Start, tmp_path: Path) -> None:
+    search = toy_search(tmp_path / "search")
+    chief, address = start(search, max_trials=1)
+    thread = run_worker(search, address, "first")
+    while not isinstance(held := chief.jobs.holders().get("first"), Job) or held.seed is None:
+        time.sleep(0.01)
+    chief.jobs.release("first")
+    assert "first" not in chief.jobs.holders()
+    given = chief.jobs.take("second")
+    assert isinstance(given, Job) and given.seed is not None
+    assert chief.jobs.end("second", given, None)  # so that nothing is left to wait for
+    thread.join(LONG_SECONDS)
+    assert not thread.is_alive()
 
 
 def test_a_worker_that_ends_in_order_has_not_died(

@@ -29,6 +29,7 @@ from seqmnist_tf.tune.outcomes import read_trials
 from seqmnist_tf.tune.processes import without_options
 from seqmnist_tf.tune.report import search_report
 from tests.conftest import Result
+from tests.results.files import change_json
 from tests.toy import ROOT
 
 SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
@@ -220,6 +221,19 @@ def test_a_trial_whose_checkpoint_cannot_be_read_is_trained_anew(
         archive.writestr("metadata.json", "{}")
     assert trials.run_job(search, Job("0", row["hyperparameters"])) == row["score"]
     assert [path.name for path in (search.path / "damaged").iterdir()] == ["trials-0-1"]
+
+
+def test_a_finished_run_of_other_values_is_set_aside(
+    command: Callable[..., Result], toy: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search, _ = stopped_search(command, tmp_path / "search", tmp_path / "space.json")
+    row = trials_of(search.path)[0]
+    change_json(search.trial_path("0") / "config.json", lambda document: document["optimizer"].update(lr=0.5))
+    capsys.readouterr()
+    assert trials.run_job(search, Job("0", row["hyperparameters"])) == row["score"]
+    assert [path.name for path in (search.path / "damaged").iterdir()] == ["trials-0-1"]
+    assert RunDirectory.open(search.trial_path("0")).config.optimizer.lr == 1e-9
+    assert "is not the configuration of trial 0" in capsys.readouterr().err
 
 
 def test_a_search_folder_of_before_the_status_stopped(
