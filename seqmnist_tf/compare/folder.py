@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, is_there, note, unwritable, write_atomically
+from ..system import InputError, is_there, json_bytes, note, unwritable, write_atomically
 from ..train import LAYER_FILE, lock_folder
 
 ARMS_FILE = "arms.json"
@@ -95,4 +95,4 @@ class ComparisonFolder:
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a JSON document of the report."""
-        self.write_text(name, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        write_atomically(self.path / name, json_bytes(document))

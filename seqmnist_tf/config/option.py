@@ -125,7 +125,7 @@ class Option:
         if float not in self.types and not (int in self.types and isinstance(value, int)):
             return False
         meta = self.meta
-        if abs(value) > MAX_FLOAT32:
+        if not abs(value) <= MAX_FLOAT32:  # NaN is neither
             return False
         if float in self.types:
             (value,) = struct.unpack("f", struct.pack("f", value))  # a number near a bound becomes the bound

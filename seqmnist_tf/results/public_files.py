@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 from ..config import is_trial
-from ..system import InputError
+from ..system import InputError, json_bytes
 from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 from .layout import COPIED_FILES
 from .train_command import public_command, public_config
@@ -32,11 +31,11 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
         files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
     config = read_strict_object(run.path / "config.json")
     if (published := public_config(config)) != config:
-        files["config.json"] = _json(published)
+        files["config.json"] = json_bytes(published)
     if "environment.json" in files:
         environment = read_strict_object(run.path / "environment.json")
         if (published := _public_environment(environment)) != environment:
-            files["environment.json"] = _json(published)
+            files["environment.json"] = json_bytes(published)
     return files
 
 
@@ -58,7 +57,3 @@ def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
             raise InputError("resumed in environment.json must be a list of objects")
         published["resumed"] = [_public_environment(part) for part in parts]
     return published
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import decimal
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError
+from ..system import InputError, json_bytes
 from .layout import REPLAYS_FILE
 from .wellformed import read_strict_object, text_problems
 
@@ -52,7 +51,7 @@ def record_json(entries: list[dict[str, Any]]) -> bytes:
     """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
     latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
     document = {"schema": SCHEMA, "replayed": list(latest.values())}
-    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+    return json_bytes(document)
 
 
 def agreement(largest: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ..system import (
     RunError,
     first_line,
     folder_atomically,
+    json_bytes,
     package_versions,
     start_tensorflow,
     unfinished_folders,
@@ -226,4 +226,4 @@ def _write_version(
         **described,
         "difference_from_keras": {name: max(by_size[name] for by_size in differences) for name in saved.signatures},
     }
-    (assets / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
+    (assets / DESCRIPTION_FILE).write_bytes(json_bytes(description))

@@ -17,6 +17,7 @@ from .errors import BusyError, InputError, RunError, first_line
 from .files import (
     folder_atomically,
     is_there,
+    json_bytes,
     read_json_object,
     replace_atomically,
     unfinished_file,
@@ -52,6 +53,7 @@ __all__ = [
     "host_answers",
     "is_source",
     "is_there",
+    "json_bytes",
     "markdown_table",
     "note",
     "open_door",

@@ -47,6 +47,19 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return document
 
 
+def json_bytes(document: Any) -> bytes:
+    """Return a JSON document as the content of a file: UTF-8, indented, with a new line at its end.
+
+    Raises:
+        ValueError: it has a number that JSON does not have, such as NaN.
+
+    Example:
+        >>> json_bytes({"a": 1})
+        b'{\\n  "a": 1\\n}\\n'
+    """
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+
+
 def unwritable(path: Path) -> str | None:
     """Return why no folder can be made or written at ``path``, which need not exist; None where one can.
 

@@ -16,7 +16,16 @@ import numpy as np
 from .. import config as cfg
 from ..config import Config
 from ..data import read_pixel_order
-from ..system import BusyError, InputError, folder_atomically, is_there, read_json_object, unwritable, write_atomically
+from ..system import (
+    BusyError,
+    InputError,
+    folder_atomically,
+    is_there,
+    json_bytes,
+    read_json_object,
+    unwritable,
+    write_atomically,
+)
 
 LAYER_FILE, PREDICTIONS_FILE, PACKED_STEPS_FILE = "layer.py", "predictions.csv", "steps.csv.gz"
 MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 losses are 1.5 MB
@@ -69,7 +78,7 @@ class RunDirectory:
         with folder_atomically(path) as new:
             (new / "checkpoints").mkdir()
             (new / "config.json").write_text(cfg.config_to_json(config) + "\n")
-            (new / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+            (new / "environment.json").write_bytes(json_bytes(environment))
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
             if layer_source is not None:
                 (new / LAYER_FILE).write_bytes(layer_source)
@@ -233,7 +242,7 @@ class RunDirectory:
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document of the run directory."""
-        write_atomically(self.path / name, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+        write_atomically(self.path / name, json_bytes(document))
 
     def require_model(self) -> Path:
         """Return the path of ``model.keras``, or raise InputError where the run has none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, note, read_json_object, unwritable, write_atomically
+from ..system import InputError, json_bytes, note, read_json_object, unwritable, write_atomically
 from .space import Dimension, apply_values, values_in
 
 ORACLE = "oracle"  # KerasTuner's own files
@@ -122,7 +121,7 @@ class SearchFolder:
             note(f"{self.file} cannot be read, and is written again")
         self.make_folder()
         with self._writing():
-            write_atomically(self.file, (json.dumps(self.document, indent=2) + "\n").encode())
+            write_atomically(self.file, json_bytes(self.document))
 
     def make_folder(self) -> None:
         """Make the folder, which may be there; raise InputError where it cannot be made."""

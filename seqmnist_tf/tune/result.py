@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 from .. import config as cfg
-from ..system import RunError, say, write_atomically
+from ..system import RunError, json_bytes, say, write_atomically
 from ..train import train_command
 from .folder import SearchFolder
 from .outcomes import best_config, best_of, failed_trials, read_trials
@@ -21,7 +20,7 @@ def finish_search(search: SearchFolder) -> None:
         raise RunError(f"no trial of {search.path} has ended with a score")
     best = best_of(rows)
     write_atomically(search.path / "best.json", (cfg.config_to_json(best_config(search, best)) + "\n").encode())
-    write_atomically(search.path / "trials.json", (json.dumps(rows, indent=1) + "\n").encode())
+    write_atomically(search.path / "trials.json", json_bytes(rows))
     draw_search(search, rows, search.path / "search.png")
     scores = [repeat_score(search, best, seed) for seed in repeat_seeds(search)]
     repeated = [score for score in scores if score is not None]

@@ -124,6 +124,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
         (["--train.n-epochs", "1" + 30 * "0"], "train.n_epochs must be an integer from 1 to 100,000 (got"),
         (["--model.hidden-size", "20000"], "model.hidden_size must be an integer from 1 to 16,384 (got"),
         (["--test.batch-size", "100000"], "test.batch_size must be an integer from 1 to 60,000 (got"),
+        (["--model.forget-bias", "nan"], "model.forget_bias must be a number, chrono or null (got"),
         (["--optimizer.lr", "nan"], "optimizer.lr must be a number > 0 (got 'nan')"),
         (["--optimizer.lr", "-1e-3"], "optimizer.lr must be a number > 0 (got '-1e-3')"),
         (["--optimizer.grad-clip-value", "0"], "optimizer.grad_clip_value must be a number > 0 or null (got '0')"),
