@@ -55,8 +55,8 @@ PRESETS: dict[str, Preset] = {
     "sgd": Preset(
         replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")),
         "baseline with SGD; stays at chance",
-        "`baseline` with SGD, at the same learning rate, which was not tuned for it. It stays at chance, and takes "
-        "every test digit for a 1.",
+        "`baseline` with SGD, at the same learning rate, which was not tuned for it. It stays at chance: nearly "
+        "every test digit is taken for a 1.",
     ),
     "original": Preset(
         replace(
