@@ -375,8 +375,8 @@ def test_the_first_epochs_on_the_pages_are_the_records() -> None:
         f"each of its six seeds spends {min(lengths)} to {max(lengths)} epochs between {low:.0f} and {high:.0f} % test "
         f"accuracy and falls back below {chance:.0f} % at least once; five seeds do so again after it, the last one in "
         f"epoch {max(last)}. `adam` is near chance for longer: {min(at_chance)} to {max(at_chance)} of these epochs of "
-        f"its three seeds are below {chance:.0f} %, and one seed falls back below it after them, the last time in epoch "
-        f"{max(again)}. `sgd` stays at {min(map(min, sgd)):.0f} to {max(map(max, sgd)):.0f} % for all 100."
+        f"its three seeds are below {chance:.0f} %, and one seed falls back below it after them, the last time in "
+        f"epoch {max(again)}. `sgd` stays at {min(map(min, sgd)):.0f} to {max(map(max, sgd)):.0f} % for all 100."
     ) in one_line("docs/plateau.md")
     assert f"While the accuracy is below {chance:.0f} %, near chance," in one_line("docs/training.md")
 
