@@ -12,7 +12,7 @@ from .rows import markdown_rows as markdown_rows
 from .rows import task_name as task_name
 from .seeds import parse_seeds as parse_seeds
 from .statistics import McNemarResult as McNemarResult
-from .statistics import t_interval as t_interval
+from .statistics import accuracy_interval as accuracy_interval
 from .wording import count_of as count_of
 from .wording import in_percent as in_percent
 from .wording import pair_statement as pair_statement

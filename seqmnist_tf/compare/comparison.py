@@ -12,7 +12,7 @@ import numpy as np
 from ..config import Config
 from ..system import InputError
 from ..train import Predictions
-from .statistics import Interval, McNemarResult, t_interval
+from .statistics import Interval, McNemarResult, accuracy_interval
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ class ArmResult:
     @property
     def ci_95(self) -> Interval | None:
         """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""
-        interval = t_interval(self.test_accuracy)
-        return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+        return accuracy_interval(self.test_accuracy)
 
     def to_json(self) -> dict[str, Any]:
         """Return the arm under the contract's names, ready for JSON."""

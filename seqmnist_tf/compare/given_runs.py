@@ -18,17 +18,20 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, Outcome]:
         allow_code: admit runs with a layer of their own.
 
     Raises:
-        InputError: there is no run, a run is not completed or has a layer of its own, two runs have one seed or
-            different configurations.
+        InputError: there is no run, a file cannot be read, a run is not completed or has a layer of its own, two runs
+            have one seed or different configurations.
     """
     outcomes: dict[int, Outcome] = {}
-    for run in _runs(folder):
-        run.require_code_allowed(allow_code)
-        outcome = read_outcome(run)
-        seed = outcome.config.train.seed
-        if seed in outcomes:
-            raise InputError(f"{folder} has two runs of seed {seed}: {outcomes[seed].run.path} and {run.path}")
-        outcomes[seed] = outcome
+    try:
+        for run in _runs(folder):
+            run.require_code_allowed(allow_code)
+            outcome = read_outcome(run)
+            seed = outcome.config.train.seed
+            if seed in outcomes:
+                raise InputError(f"{folder} has two runs of seed {seed}: {outcomes[seed].run.path} and {run.path}")
+            outcomes[seed] = outcome
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
     first = next(iter(outcomes.values()))
     for outcome in outcomes.values():
         if outcome.config_id != first.config_id:
@@ -55,12 +58,9 @@ def name_of_folder(folder: Path) -> str:
 
 
 def _runs(folder: Path) -> list[RunDirectory]:
-    try:
-        if (folder / "config.json").is_file():
-            return [RunDirectory.open(folder)]
-        paths = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
+    if (folder / "config.json").is_file():
+        return [RunDirectory.open(folder)]
+    paths = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
     if not paths:
         raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
     return [RunDirectory.open(path) for path in sorted(paths)]

@@ -67,8 +67,6 @@ def read_outcome(run: RunDirectory) -> Outcome:
         raise InputError(f"{run.path} has no test results: test.enabled must be true (got false)")
     try:
         return _outcome(run, config, summary)
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror} (give a run that can be read)") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if isinstance(error, InputError):
             raise

@@ -56,6 +56,12 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return float(low), float(high)
 
 
+def accuracy_interval(accuracies: Sequence[float]) -> Interval | None:
+    """Return the 95 % interval of a mean accuracy, a share, by :func:`t_interval`, within 0 to 1."""
+    interval = t_interval(accuracies)
+    return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+
+
 def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, str]:
     """Return the 95 % interval of a mean paired difference, and the name of its method.
 

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..system import InputError
+from ..system import InputError, parse_number
 
 MAX_FLOAT32 = 3.4028234663852886e38  # numbers go into float32
-NUMERAL = re.compile(r"[-+.0-9a-zA-Z]+")  # Python's own numbers may also have underscores, blanks and other digits
 
 
 def option(
@@ -113,9 +112,9 @@ class Option:
         if bool in self.types:
             return self.check({"true": True, "false": False}.get(text.lower(), text))
         for number in (int, float):
-            if number in self.types and NUMERAL.fullmatch(text):
+            if number in self.types:
                 try:
-                    return self.check(number(text))
+                    return self.check(parse_number(number, text))
                 except ValueError as error:
                     if isinstance(error, InputError):
                         raise InputError(f"{self.key} must be {self.allowed} (got {text!r})") from None

@@ -59,11 +59,9 @@ def write_documents(root: Path = Path()) -> list[Path]:
     """
     folder = root / RESULTS_FOLDER
     with locked(folder):
-        problems = folder_problems(folder, records_only=True)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise RunError(f"nothing was written: {problems[0]}{more}")
-    with locked(folder):
+        if problems := folder_problems(folder, records_only=True):
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise RunError(f"nothing was written: {problems[0]}{more}")
         board = Board.read(folder)
         draw_pictures(board, folder)
         update_manifest(folder)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..compare import in_percent, t_interval
+from ..compare import accuracy_interval, in_percent
 from ..config import NUM_TEST
 from ..train import wilson_interval
 from .records import Record
@@ -37,9 +37,7 @@ class Statistics:
         n, mean = len(accuracies), statistics.mean(accuracies)
         if n == 1:
             return cls(n, mean, None, mean, mean, wilson_interval(round(mean * NUM_TEST), NUM_TEST))
-        interval = t_interval(accuracies) if len(set(accuracies)) > 1 else None
-        if interval is not None:
-            interval = max(0.0, interval[0]), min(1.0, interval[1])
+        interval = accuracy_interval(accuracies) if len(set(accuracies)) > 1 else None
         return cls(n, mean, statistics.stdev(accuracies), min(accuracies), max(accuracies), interval)
 
     @classmethod

@@ -8,6 +8,7 @@ from .command import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Parser,
+    parse_number,
     run_command,
 )
 from .console import note, printable, say, warn
@@ -59,6 +60,7 @@ __all__ = [
     "open_door",
     "package_sources",
     "package_versions",
+    "parse_number",
     "printable",
     "read_json_object",
     "replace_atomically",

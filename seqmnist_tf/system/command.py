@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from .console import abandon_stdout, flush_stdout, note, prepare_console
 from .errors import InputError, RunError
+
+Number = TypeVar("Number", int, float)
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -32,7 +35,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
         self.register("type", Path, _path)
-        self.register("type", int, _integer)
+        for kind in (int, float):
+            self.register("type", kind, functools.partial(parse_number, kind))
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         return super().parse_known_args(_canonical(args), namespace)
@@ -80,11 +84,19 @@ def _path(word: str) -> Path:
     return Path(word)
 
 
-def _integer(word: str) -> int:
-    """Return the integer of a word; Python's ``int`` also takes underscores, blanks and other digits."""
-    if not re.fullmatch("[-+]?[0-9]+", word):
-        raise ValueError(word)
-    return int(word)
+def parse_number(kind: Callable[[str], Number], word: str) -> Number:
+    """Return the number of a word as ``int`` or ``float`` reads it, without underscores, blanks and other digits.
+
+    Raises:
+        ValueError: it is none.
+
+    Example:
+        >>> parse_number(float, "1e-3")
+        0.001
+    """
+    if not re.fullmatch("[-+.0-9a-zA-Z]+", word):
+        raise ValueError(f"not a number: {word!r}")
+    return kind(word)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ class RunDirectory:
         cls.refuse_existing(path)
         with folder_atomically(path) as new:
             (new / "checkpoints").mkdir()
-            (new / "config.json").write_text(cfg.config_to_json(config) + "\n")
+            (new / "config.json").write_bytes(json_bytes(cfg.config_to_dict(config)))
             (new / "environment.json").write_bytes(json_bytes(environment))
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
             if layer_source is not None:

@@ -98,11 +98,11 @@ class Tracker:
             action()
         except Exception as error:
             failed, self.run, self.failed = self.run, None, True
-            self._forget_folders()
             warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
             if failed is not None:
                 with contextlib.suppress(Exception):  # else the next run of this process would be a part of it
                     failed.finish(exit_code=1)
+            self._forget_folders()
 
     def _forget_folders(self) -> None:
         """Let W&B's later runs in this process not write into this run directory."""

@@ -19,7 +19,7 @@ def finish_search(search: SearchFolder) -> None:
     if not rows:
         raise RunError(f"no trial of {search.path} has ended with a score")
     best = best_of(rows)
-    write_atomically(search.path / "best.json", (cfg.config_to_json(best_config(search, best)) + "\n").encode())
+    write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(best_config(search, best))))
     write_atomically(search.path / "trials.json", json_bytes(rows))
     draw_search(search, rows, search.path / "search.png")
     scores = [repeat_score(search, best, seed) for seed in repeat_seeds(search)]

@@ -147,16 +147,18 @@ def _prepare(search: SearchFolder, run: RunDirectory, config: Config, job: Job) 
     """Remove or set aside damaged files, and a run of other values, so that the job is resumed, or trained anew."""
     if not run.path.is_dir():
         return
+    ended = False
     try:
-        if outcome(run) is not None and same_experiment(config, run.config):
-            return
+        ended = outcome(run) is not None
     except InputError as error:
         note(f"{job} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
-        _ = run.environment, run.pixel_order(), run.history()
         if not same_experiment(config, run.config):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job}")
+        if ended:
+            return
+        _ = run.environment, run.pixel_order(), run.history()
         if run.resume_file.exists():
             with zipfile.ZipFile(run.resume_file) as file:
                 if broken := file.testzip():
