@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 from ..config import Config, config_id, num_params
@@ -34,7 +36,8 @@ def summarize(
         reason: why the run was stopped.
         experiment: the ``config_id``, where it was computed before.
     """
-    seconds = [row["seconds"] for row in history]
+    # Not sum(), which from Python 3.12 on rounds otherwise: a record's summary is compared with this one to the digit.
+    seconds = functools.reduce(operator.add, (row["seconds"] for row in history), 0)
     watched = "test_accuracy" if config.test.enabled else "val_accuracy"
     results = [_result(row, config) for row in history]
     best = None
@@ -47,8 +50,8 @@ def summarize(
         "seed": config.train.seed,
         "num_params": num_params(config) if parameters is None else parameters,
         "epochs": len(history),
-        "seconds_total": round(sum(seconds), 3),
-        "seconds_per_epoch": round(sum(seconds) / len(seconds), 3) if seconds else None,
+        "seconds_total": round(seconds, 3),
+        "seconds_per_epoch": round(seconds / len(history), 3) if history else None,
         "escape_epoch": next((row["epoch"] for row in history if row.get(watched, 0) > ESCAPED), None),
         "final": {**results[-1], **(final or {})} if status == "completed" else None,
         "best": best,
