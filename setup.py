@@ -12,20 +12,20 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
-SOURCES = Path("seqmnist_tf/lstm/cpp")
+SOURCES = Path("seqmnist_tf/kernel/cpp")
 SYSTEMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))  # that the kernel's sources are for
-LIBRARY = Path("seqmnist_tf/lstm/_lstm.so")  # as in seqmnist_tf/lstm/native.py
+LIBRARY = Path("seqmnist_tf/kernel/_lstm.so")  # as in seqmnist_tf/kernel/native.py
 
 
 def extensions() -> list[Extension]:
     """Return the kernel's library, which is optional: without a compiler the installation lacks it."""
     if (sys.platform, platform.machine()) not in SYSTEMS:
         return []
-    sources = sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])  # as in seqmnist_tf/lstm/native.py
+    sources = sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])  # as in seqmnist_tf/kernel/native.py
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     return [
         Extension(
-            "seqmnist_tf.lstm._lstm",
+            "seqmnist_tf.kernel._lstm",
             sources=[str(SOURCES / "lstm.cpp")],
             depends=[str(path) for path in sources],
             define_macros=[("LSTM_SOURCE", f'"{digest}"')],

@@ -5,7 +5,7 @@ from .compare import Comparison as Comparison
 from .config import Config as Config
 from .config import preset as preset
 from .data import load_sequences as load_sequences
-from .lstm import LSTM as LSTM
+from .kernel import LSTM as LSTM
 from .train import Metrics as Metrics
 from .train import RunDirectory as RunDirectory
 from .train import load_run as load_run

@@ -24,7 +24,7 @@ from seqmnist_tf.system import replace_atomically, run_command, start_tensorflow
 start_tensorflow()  # without its notes on stderr
 
 from seqmnist_tf.data import Examples, pixel_order, sequences  # noqa: E402
-from seqmnist_tf.lstm import build_model  # noqa: E402
+from seqmnist_tf.model import build_model  # noqa: E402
 from seqmnist_tf.train import RunDirectory, callbacks  # noqa: E402
 from seqmnist_tf.train.__main__ import main  # noqa: E402
 from seqmnist_tf.train.epoch_log import BatchLog  # noqa: E402

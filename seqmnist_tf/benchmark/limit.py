@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..lstm import native
+from ..kernel import native
 from .workload import Workload
 
 PEAK_ROUNDS = 5  # a peak is the best of these

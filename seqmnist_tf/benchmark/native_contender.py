@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import NUM_CLASSES
-from ..lstm import native
+from ..kernel import native
 from .workload import TimedFunctions, Workload
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from .. import config as cfg
 from ..config import Config
 from ..data import encode, load_mnist
-from ..lstm import build_model
+from ..model import build_model
 from ..serve import SavedModel, exported_versions
 from ..system import InputError, describe_machine, git_state, package_versions, start_tensorflow, utc_now
 from .load import measure_clients, measure_load, measure_server

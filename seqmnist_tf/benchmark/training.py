@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lstm import native
+from ..kernel import native
 from ..system import describe_machine, git_state, note, utc_now
 from .contenders import CONTENDERS
 from .limit import training_step_limit

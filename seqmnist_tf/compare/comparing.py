@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..config import OPTIONS, Config
-from ..lstm import LayerFactory, choose_kernel, with_layer
+from ..model import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
 from ..train import Predictions, RunDirectory, require_data
 from .agreement import require_one_task

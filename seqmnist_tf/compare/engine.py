@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from ..lstm import module_code
+from ..model import module_code
 from ..system import RunError
 from ..train import StopRule, resume, train
 from .plan import PlannedRun

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
-from ..lstm import build_model, match_units, module_code, recurrent_weights, try_layer
+from ..model import build_model, match_units, module_code, recurrent_weights, try_layer
 from ..system import InputError
 from ..train import RunDirectory, train_command
 from .arms import Arm

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config import NUM_TEST, Data, has_stock_layer
 from ..data import Split, load_test, load_validation
-from ..lstm import match_units
+from ..model import match_units
 from ..train import (
     PREDICTIONS_FILE,
     Predictions,

@@ -17,7 +17,8 @@ import numpy as np
 
 from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
-from ..lstm import build_model, choose_kernel, make_trainable, native, swap_averages
+from ..kernel import native
+from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, utc_now
 from ..train import RunDirectory, load_final_model
 from .replays import REPLAY_TOLERANCE, agreement

@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 from ..config import PRESETS, Config, config_id, effective, is_trial, preset
-from ..lstm import match_units
+from ..model import match_units
 from ..system import InputError
 from ..train import LAYER_FILE, PREDICTIONS_FILE
 from .history import history_problems, prediction_problems, summary_problems

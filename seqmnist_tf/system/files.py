@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -32,16 +33,59 @@ def is_there(path: Path) -> bool:
         raise InputError(f"cannot look at {path}: {error.strerror}") from None
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file.
+def parse_json(text: str | bytes) -> Any:
+    """Return a JSON document: each key once in its object, all numbers finite.
 
     Raises:
-        InputError: it is missing, cannot be read, or is another JSON value.
+        ValueError: it is another text; the message says what is wrong.
+
+    Example:
+        >>> parse_json('{"a": [1, 2.5]}')
+        {'a': [1, 2.5]}
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"numbers must be finite (got {text})")
+    return number
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"key {key!r} is given twice (allowed: once)")
+        values[key] = value
+    return values
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON document of a file, as :func:`parse_json`.
+
+    Raises:
+        InputError: it is missing or cannot be read, or is no such document.
+    """
+    try:
+        return parse_json(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
         raise InputError(f"cannot read {path}: {error}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file, as :func:`read_json`.
+
+    Raises:
+        InputError: as :func:`read_json`, or it is another JSON value.
+    """
+    document = read_json(path)
     if not isinstance(document, dict):
         raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
     return document

@@ -10,7 +10,7 @@ import keras
 
 from ..config import Config
 from ..data import Splits
-from ..lstm import swap_averages
+from ..model import swap_averages
 from ..system import replace_atomically
 from .epoch_log import BatchLog, EpochLog, Evaluation
 from .interruption import Interruption

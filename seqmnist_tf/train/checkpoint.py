@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from ..config import Config
 from ..data import pixel_order
-from ..lstm import module_code
+from ..model import module_code
 from ..system import InputError, RunError, first_line
 from .run_directory import RunDirectory
 

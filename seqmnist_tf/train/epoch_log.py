@@ -12,7 +12,7 @@ import keras
 
 from ..config import Config
 from ..data import Split, Splits
-from ..lstm import learning_rate
+from ..model import learning_rate
 from .interruption import Interruption
 from .metrics import Metrics, evaluate_model
 from .run_directory import RunDirectory

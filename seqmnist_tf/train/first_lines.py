@@ -8,7 +8,7 @@ import keras
 
 from ..config import Config, publication_problems
 from ..data import Splits
-from ..lstm import Kernel, recurrent_weights
+from ..model import Kernel, recurrent_weights
 from ..system import say
 from .command_line import TRAIN_COMMAND
 from .run_directory import RunDirectory

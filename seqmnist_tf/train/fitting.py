@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ..config import Config, has_stock_layer
 from ..data import Splits, batches
-from ..lstm import Kernel, MeasuredSequential, describe_error, make_trainable
+from ..model import Kernel, MeasuredSequential, describe_error, make_trainable
 from ..system import InputError, RunError, first_line, replace_atomically, warn
 from .callbacks import DivergedError, RunCallbacks, StopRule
 from .checkpoint import restore

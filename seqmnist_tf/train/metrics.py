@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
-from ..lstm import architecture_problems, custom_objects
+from ..model import architecture_problems, custom_objects
 from ..system import InputError, first_line
 from .evaluation_bar import EvaluationBar
 from .run_directory import RunDirectory

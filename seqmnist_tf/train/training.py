@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import Config, config_id, layer_file, permutation_sha256, validate
 from ..data import load_splits, pixel_order
-from ..lstm import (
+from ..model import (
     LayerFactory,
     build_model,
     check_layer,

@@ -12,7 +12,7 @@ import keras
 
 from .. import config as cfg
 from ..config import Config
-from ..lstm import module_code
+from ..model import module_code
 from ..system import BusyError, InputError, note
 from ..train import AT_CHANCE, NotResumableError, RunDirectory, StopRule, resume, train
 from .folder import SearchFolder, read_object, same_experiment

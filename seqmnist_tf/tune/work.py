@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Protocol
 
-from ..lstm import LayerError
+from ..model import LayerError
 from ..system import InputError, RunError, first_line, note, say
 from ..train import LayerFailedError
 from .folder import SearchFolder, on_all_images

@@ -22,11 +22,11 @@ from seqmnist_tf.benchmark.limit import training_step_limit
 from seqmnist_tf.benchmark.native_contender import bare_kernel
 from seqmnist_tf.benchmark.process import ContenderProcess, contender_processes
 from seqmnist_tf.benchmark.workload import Workload
-from seqmnist_tf.lstm import native
+from seqmnist_tf.kernel import native
 from seqmnist_tf.system import RunError
 from tests.conftest import Result
-from tests.lstm.test_native import isas
-from tests.lstm.test_precision import available as tf32_available
+from tests.kernel.test_native import isas
+from tests.kernel.test_precision import available as tf32_available
 from tests.toy import ROOT, toy_mnist
 
 

@@ -28,7 +28,7 @@ from seqmnist_tf.train.__main__ import main as train_main
 from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
 from tests.conftest import Result
-from tests.lstm.test_layers import GOOD
+from tests.model.test_layers import GOOD
 from tests.toy import ROOT
 
 Call = Callable[..., Result]

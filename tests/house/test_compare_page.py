@@ -13,7 +13,7 @@ from seqmnist_tf.compare import parse_seeds, statistics, wording
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
 from seqmnist_tf.compare.arms import KERAS_LAYERS, parse_arms
 from seqmnist_tf.compare.seeds import DEFAULT_SEEDS
-from seqmnist_tf.lstm import build_model, check_layer, recurrent_weights
+from seqmnist_tf.model import build_model, check_layer, recurrent_weights
 from seqmnist_tf.system import InputError
 from tests.house.test_documents import DOCUMENTS, command_lines, fenced_blocks, small_quickstart, table_rows
 from tests.toy import ROOT

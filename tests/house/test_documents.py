@@ -31,7 +31,7 @@ import seqmnist_tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import flags
 from seqmnist_tf.data import Examples, sequences
-from seqmnist_tf.lstm import native
+from seqmnist_tf.kernel import native
 from seqmnist_tf.results import model_check, read_records, replay, replays
 from seqmnist_tf.serve import answers, block_lstm, http_limits
 from seqmnist_tf.train import AT_CHANCE

@@ -27,10 +27,10 @@ import pytest
 import seqmnist_tf
 from examples import ur_lstm
 from seqmnist_tf import config as cfg
-from seqmnist_tf import lstm
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.__main__ import make_compare_parser
 from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_weights
 from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
@@ -167,7 +167,7 @@ def test_ur_lstm_computes_the_equations_and_loads_as_it_was_saved(tmp_path: Path
 
 
 def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
-    model = lstm.build_model(cfg.with_values(cfg.Config(), {"model.layer": f"{ur_lstm.__file__}:URLSTM"}))
+    model = build_model(cfg.with_values(cfg.Config(), {"model.layer": f"{ur_lstm.__file__}:URLSTM"}))
     kernel, recurrent, bias = (weight.numpy() for weight in model.layers[0].weights)
     f, r, u, o = np.split(bias, 4)
     gates = np.sort(sigmoid(f))
@@ -184,11 +184,11 @@ def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
 def test_the_examples_are_admitted_and_matched(file: str, units: int, parameters: int, noisy: list[str]) -> None:
     name = {"min_lstm": "MinLSTM", "stacked_lstm": "StackedLSTM", "ur_lstm": "URLSTM"}[file]
     values = {"model.layer": f"{ROOT / 'examples' / file}.py:{name}", "model.match_parameters": 67_850}
-    config = lstm.match_units(cfg.validate(cfg.with_values(cfg.Config(), values)))
-    lstm.check_layer(config)
-    model = lstm.build_model(config)
+    config = match_units(cfg.validate(cfg.with_values(cfg.Config(), values)))
+    check_layer(config)
+    model = build_model(config)
     assert (config.model.hidden_size, model.count_params()) == (units, parameters)
-    assert [weight.name for weight in lstm.recurrent_weights(model.layers[0])] == noisy
+    assert [weight.name for weight in recurrent_weights(model.layers[0])] == noisy
 
 
 def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.MonkeyPatch) -> None:

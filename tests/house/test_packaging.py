@@ -119,7 +119,7 @@ def check_contents(sdist: Path, wheel: Path, files: set[str]) -> None:
     with tarfile.open(sdist) as archive:
         held = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     assert files - held == set()
-    assert {f"seqmnist_tf/lstm/cpp/lstm{end}" for end in (".cpp", ".h", "_amx.h", "_fma.h", "_simd.h")} <= held
+    assert {f"seqmnist_tf/kernel/cpp/lstm{end}" for end in (".cpp", ".h", "_amx.h", "_fma.h", "_simd.h")} <= held
 
     package = {name for name in files if name.startswith("seqmnist_tf/")}
     assert {"seqmnist_tf/__init__.pyi", "seqmnist_tf/serve/web/index.html"} <= package
@@ -129,7 +129,7 @@ def check_contents(sdist: Path, wheel: Path, files: set[str]) -> None:
         text = archive.read(metadata).decode()
     assert package <= names
     compiled = sys.platform == "linux" and os.uname().machine == "x86_64" and bool(shutil.which("g++"))
-    assert names - package == ({"seqmnist_tf/lstm/_lstm.so"} if compiled else set())
+    assert names - package == ({"seqmnist_tf/kernel/_lstm.so"} if compiled else set())
     tag = "-py3-none-linux_x86_64.whl" if compiled else "-py3-none-any.whl"
     assert wheel.name.endswith(tag)  # one wheel for all Pythons
     assert "# seqmnist_tf" in text and not re.search(r"\]\((?!https?:)", text)  # no link that leads nowhere on an index

@@ -21,13 +21,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "system": set(),
     "config": {"system"},
     "data": {"system", "config"},
-    "lstm": {"system", "config"},
-    "train": {"system", "config", "data", "lstm"},
-    "compare": {"system", "config", "data", "lstm", "train"},
-    "tune": {"system", "config", "lstm", "train"},
+    "kernel": {"system"},
+    "model": {"system", "config", "kernel"},
+    "train": {"system", "config", "data", "kernel", "model"},
+    "compare": {"system", "config", "data", "model", "train"},
+    "tune": {"system", "config", "model", "train"},
     "serve": {"system", "config", "data", "train"},
-    "benchmark": {"system", "config", "data", "lstm", "serve"},
-    "results": {"system", "config", "data", "lstm", "train", "compare", "benchmark"},
+    "benchmark": {"system", "config", "data", "kernel", "model", "serve"},
+    "results": {"system", "config", "data", "kernel", "model", "train", "compare", "benchmark"},
 }
 COMMANDS = {
     "evaluate": {"system", "train"},
@@ -86,7 +87,7 @@ def test_every_entry_has_its_place() -> None:
     assert (folders, files) == (set(MAY_IMPORT), set(COMMANDS))
     own = ("__init__.py", "__init__.pyi", "__main__.py", "__pycache__", "py.typed")
     assert len([path for path in PACKAGE.iterdir() if path.name not in own]) <= 13
-    assert imports(PACKAGE / "train" / "training.py")[0] > {"config", "data", "lstm", "system", "train.callbacks"}
+    assert imports(PACKAGE / "train" / "training.py")[0] > {"config", "data", "model", "system", "train.callbacks"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

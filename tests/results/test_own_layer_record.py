@@ -10,7 +10,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
-from tests.lstm.test_layers import GOOD
+from tests.model.test_layers import GOOD
 
 WORDS = (
     "--model.layer=own.py:Last",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.lstm import native
+from seqmnist_tf.kernel import native
 from seqmnist_tf.results import replay
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board

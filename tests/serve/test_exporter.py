@@ -26,7 +26,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.export import main
-from seqmnist_tf.lstm import build_model
+from seqmnist_tf.model import build_model
 from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporter, parity, read_description, signatures
 from seqmnist_tf.serve.versions import EXTRA_ASSETS
 from seqmnist_tf.system import RunError

@@ -98,7 +98,7 @@ def test_names_and_contents_count() -> None:
 
 
 def test_which_files_count() -> None:
-    assert is_source("setup.py") and is_source("seqmnist_tf/lstm/cpp/lstm.cpp") and is_source("seqmnist_tf/x.pyi")
+    assert is_source("setup.py") and is_source("seqmnist_tf/kernel/cpp/lstm.cpp") and is_source("seqmnist_tf/x.pyi")
     assert not is_source("tests/x.py") and not is_source("seqmnist_tf/serve/web/index.html")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.lstm import MeasuredSequential
+from seqmnist_tf.model import MeasuredSequential
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main

@@ -13,7 +13,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.lstm import build_model
+from seqmnist_tf.model import build_model
 from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result

@@ -19,14 +19,14 @@ from examples.min_lstm import MinLSTM
 from seqmnist_tf import config as cfg
 from seqmnist_tf import evaluate, train
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.lstm import native
+from seqmnist_tf.kernel import native
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune.job import JobLost
 from tests.conftest import Result
-from tests.lstm.test_layers import FAILS_WITH_NOISE, GOOD
-from tests.lstm.test_native import isas
+from tests.kernel.test_native import isas
+from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.toy import ROOT, SMALL, run_train
 
 Call = Callable[..., Result]

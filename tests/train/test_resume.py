@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.lstm import Kernel, MeasuredSequential, build_model, compile_model
+from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result

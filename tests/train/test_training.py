@@ -26,7 +26,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.lstm import Kernel, build_model
+from seqmnist_tf.model import Kernel, build_model
 from seqmnist_tf.system import replace_atomically, write_atomically
 from seqmnist_tf.train import (
     AT_CHANCE,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.lstm import Kernel, build_model, make_trainable
-from tests.lstm.numpy_lstm import loss_and_gradients
+from seqmnist_tf.model import Kernel, build_model, make_trainable
+from tests.model.numpy_lstm import loss_and_gradients
 
 STEPS, BATCH = 10, 8
 

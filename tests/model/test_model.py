@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.lstm import (
+from seqmnist_tf.model import (
     Kernel,
     MeasuredSequential,
     build_model,
@@ -20,8 +20,8 @@ from seqmnist_tf.lstm import (
     learning_rate,
     swap_averages,
 )
-from seqmnist_tf.lstm.optimizer import TorchRMSprop
-from tests.lstm import numpy_lstm
+from seqmnist_tf.model.optimizer import TorchRMSprop
+from tests.model import numpy_lstm
 
 
 def configure(**values: object) -> Config:

@@ -12,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.lstm import (
+from seqmnist_tf.model import (
     Kernel,
     MeasuredSequential,
     architecture_problems,

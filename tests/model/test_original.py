@@ -9,7 +9,7 @@ import pytest
 
 from seqmnist_tf.config import Config, preset
 from seqmnist_tf.data import load_sequences
-from seqmnist_tf.lstm import MeasuredSequential, build_model, choose_kernel, compile_model
+from seqmnist_tf.model import MeasuredSequential, build_model, choose_kernel, compile_model
 
 torch = pytest.importorskip("torch", reason="needs the extra bench")
 

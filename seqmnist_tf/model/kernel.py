@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import keras
 
 from ..config import Config, has_stock_layer
+from ..kernel import lstms_for_kernel, native, why_not_native
 from ..system import InputError
-from . import native
-from .layer import lstms_for_kernel, why_not_native
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ import tensorflow as tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf import load_sequences
 from seqmnist_tf.config import Config, config_id
-from seqmnist_tf.lstm import LSTM, Kernel, build_model, choose_kernel, native
-from seqmnist_tf.lstm.layer import why_not_native
+from seqmnist_tf.kernel import LSTM, native
+from seqmnist_tf.kernel.layer import why_not_native
+from seqmnist_tf.model import Kernel, build_model, choose_kernel
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.lstm.test_native import NATIVE, digits, isas, random_weights, relative_error
+from tests.kernel.test_native import NATIVE, digits, isas, random_weights, relative_error
 from tests.toy import ROOT, run_train
 
 

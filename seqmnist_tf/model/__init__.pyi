@@ -1,9 +1,5 @@
-from . import native as native
 from .kernel import Kernel as Kernel
 from .kernel import choose_kernel as choose_kernel
-from .layer import LSTM as LSTM
-from .layer import lstms_for_kernel as lstms_for_kernel
-from .layer import on_kernel as on_kernel
 from .layers import LayerError as LayerError
 from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer

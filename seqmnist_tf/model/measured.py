@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from ..config import NOISY_PARTS
+from ..kernel import on_kernel
 from .kernel import Kernel
-from .layer import on_kernel
 from .layers import recurrent_weights
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from examples.min_lstm import MinLSTM
 from seqmnist_tf.config import Config
-from seqmnist_tf.lstm import build_model, with_layer
-from seqmnist_tf.lstm.layer_source import layer_source
+from seqmnist_tf.model import build_model, with_layer
+from seqmnist_tf.model.layer_source import layer_source
 from seqmnist_tf.system import InputError
 
 CELLS = (

@@ -25,22 +25,12 @@ import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.lstm import (
-    LSTM,
-    Kernel,
-    MeasuredSequential,
-    build_model,
-    choose_kernel,
-    compile_model,
-    lstms_for_kernel,
-    make_trainable,
-    native,
-    on_kernel,
-)
+from seqmnist_tf.kernel import LSTM, lstms_for_kernel, native, on_kernel
+from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, make_trainable
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.lstm import numpy_lstm
+from tests.model import numpy_lstm
 from tests.toy import ROOT, SMALL, toy_mnist
 
 Weights = list[np.ndarray]
@@ -201,7 +191,7 @@ def run_python(code: str) -> str:
     start = """
 import os, resource, sys
 import numpy as np
-from seqmnist_tf.lstm import native
+from seqmnist_tf.kernel import native
 random = np.random.RandomState(0)
 def weights(units):
     shapes = ((1, 4 * units), (units, 4 * units), 4 * units)
@@ -686,7 +676,7 @@ def test_stock_keras_can_be_asked_for() -> None:
 def test_an_installation_without_a_compiler_succeeds(compiler: str | None, libraries: int, tmp_path: Path) -> None:
     names = build_wheel(tmp_path, compiler).namelist()
     assert sum(name.endswith(".so") for name in names) == libraries
-    assert "seqmnist_tf/lstm/cpp/lstm.cpp" in names
+    assert "seqmnist_tf/kernel/cpp/lstm.cpp" in names
 
 
 @pytest.mark.network
@@ -696,7 +686,7 @@ def test_an_assembler_without_tile_instructions_gives_a_kernel_without_amx(tmp_p
     parts = "avx512f+avx512bw+avx512dq+avx512vl+avx512_bf16+avx512_vnni+fma+noamx_tile"
     compiler.write_text(f'#!/bin/sh\nexec g++ "$@" -Wa,-march=generic64+{parts}\n')
     compiler.chmod(0o755)
-    file = build_wheel(tmp_path, str(compiler)).extract("seqmnist_tf/lstm/_lstm.so", tmp_path)
+    file = build_wheel(tmp_path, str(compiler)).extract("seqmnist_tf/kernel/_lstm.so", tmp_path)
     library = ctypes.CDLL(file)
     supported = [isa for number, isa in enumerate(native.ISAS) if library.seqmnist_lstm_supported(number)]
     assert supported == [isa for isa in isas() if isa != "amx"]
