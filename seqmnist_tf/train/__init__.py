@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = open_door(
     __file__,
     light=(
         "LAYER_FILE",
+        "LOSS_AGREES",
+        "MAX_FLIPS",
         "PACKED_STEPS_FILE",
         "PREDICTIONS_FILE",
         "TRAIN_COMMAND",
@@ -17,6 +19,7 @@ __getattr__, __dir__, __all__ = open_door(
         "RunDirectory",
         "load_run",
         "lock_folder",
+        "log_problems",
         "parse_train_arguments",
         "summarize",
         "train_command",

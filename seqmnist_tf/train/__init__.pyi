@@ -22,6 +22,9 @@ from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import load_run as load_run
 from .run_directory import lock_folder as lock_folder
+from .summary import LOSS_AGREES as LOSS_AGREES
+from .summary import MAX_FLIPS as MAX_FLIPS
+from .summary import log_problems as log_problems
 from .summary import summarize as summarize
 from .training import require_data as require_data
 from .training import require_trainable as require_trainable

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import warnings
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ from ..data import pixel_order
 from ..model import module_code
 from ..system import InputError, RunError, first_line
 from .run_directory import RunDirectory
+from .summary import log_problems
 
 
 class NotResumableError(InputError):
@@ -121,30 +120,10 @@ def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
             f"the checkpoint has {steps:,} optimizer steps, which is not 1 to {config.train.n_epochs} epochs of "
             f"{config.steps_per_epoch:,} steps"
         ]
-    rows = run.history()
-    if [row.get("epoch") for row in rows[:epochs]] != list(range(1, epochs + 1)):
-        return [f"history.jsonl must have epochs 1 to {epochs}, where the checkpoint is (got {len(rows)} rows)"]
-    if problems := [problem for row in rows[:epochs] for problem in _row_problems(row, config)]:
-        return problems
     try:
-        logged = [step for step, _ in run.steps()]
+        return log_problems(run, epochs=epochs)
     except InputError as error:
         return [str(error)]
-    if logged[:steps] != list(range(1, steps + 1)):
-        return [f"steps.csv must have steps 1 to {steps:,}, where the checkpoint is (got {len(logged):,} rows)"]
-    return []
-
-
-def _row_problems(row: dict[str, Any], config: Config) -> list[str]:
-    """Return which results of an epoch a row of the history lacks."""
-    needed = ["train_loss", "train_accuracy", "learning_rate", "seconds"]
-    needed += ["test_loss", "test_accuracy"] * config.test.enabled
-    needed += ["val_loss", "val_accuracy"] * bool(config.task.validation_size)
-    return [
-        f"history.jsonl, epoch {row['epoch']}: {key} must be a finite number (got {row.get(key)!r})"
-        for key in needed
-        if not isinstance(row.get(key), int | float) or not abs(row[key]) <= sys.float_info.max
-    ]
 
 
 def _weight_problems(run: RunDirectory, stock: keras.Sequential, epoch: int) -> list[str]:

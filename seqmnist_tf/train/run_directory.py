@@ -22,6 +22,7 @@ from ..system import (
     folder_atomically,
     is_there,
     json_bytes,
+    parse_json,
     read_json_object,
     unwritable,
     write_atomically,
@@ -175,8 +176,8 @@ class RunDirectory:
             if not line.endswith(b"\n"):
                 continue
             try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
+                rows.append(parse_json(line))
+            except ValueError as error:
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number}: {error}") from None
             if not isinstance(rows[-1], dict):
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")

@@ -1,14 +1,20 @@
-"""The content of ``summary.json``."""
+"""The summary of a run, and whether its logs, configuration and summary agree. Neither TensorFlow nor Keras."""
 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from typing import Any
 
 from ..config import Config, config_id, num_params
+from ..system import InputError
+from .run_directory import RunDirectory
 
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
+STATUSES = ("completed", "diverged", "interrupted", "stopped", "failed")
+MAX_FLIPS = 3  # digits between two logits so near that stock Keras and the kernel of the run decide differently
+LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the published records differ by 2.2e-6 at most
 
 
 def summarize(
@@ -69,3 +75,136 @@ def _result(row: dict[str, Any], config: Config) -> dict[str, Any]:
         "test_total": total,
     }
     return result | {key: row[key] for key in ("val_loss", "val_accuracy") if key in row}
+
+
+def log_problems(run: RunDirectory, *, epochs: int | None = None) -> list[str]:
+    """Return where history, batch losses, configuration and summary of a run contradict each other, one sentence each.
+
+    A completed or stopped run has a row for each epoch and a loss for each batch of them. One that diverged, was
+    interrupted or killed, or is being trained can also have losses of the epoch after its last row. ``train_loss`` is
+    the mean of its epoch's losses, ``final`` follows from the last row, and all else in the summary from history and
+    configuration.
+
+    Args:
+        run: a run directory or a published record, perhaps a stranger's.
+        epochs: look at the first so many epochs only, and not at the summary, as before a run is resumed after them.
+
+    Raises:
+        InputError: a file cannot be read.
+
+    Example::
+
+        print(log_problems(load_run("results/strong/seed0")))  # []
+    """
+    config, history, steps = run.config, run.history(), run.steps()
+    summary = run.summary if epochs is None else None
+    try:
+        if epochs is not None:
+            return _logs_problems(config, history[:epochs], steps[: epochs * config.steps_per_epoch], epochs, "ended")
+        status = summary["status"] if summary else "interrupted"
+        rows = config.train.n_epochs if status == "completed" else min(len(history), config.train.n_epochs)
+        problems = _logs_problems(config, history, steps, rows, status)
+        if summary and not problems:
+            problems = _summary_problems(run, config, summary, history)
+        return problems
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        return [f"its files are not in the format of a run directory ({type(error).__name__}: {error})"]
+
+
+def _logs_problems(
+    config: Config, history: list[dict[str, Any]], steps: list[tuple[int, float]], epochs: int, status: str
+) -> list[str]:
+    """Return where ``history.jsonl`` and ``steps.csv`` contradict the configuration or each other.
+
+    ``epochs`` is the number of rows that there must be.
+    """
+    if [row["epoch"] for row in history] != list(range(1, epochs + 1)):
+        return [f"history.jsonl must have epochs 1 to {epochs} (got {len(history)} rows)"]
+    per_epoch = config.steps_per_epoch
+    last = epochs * per_epoch
+    may_have_more = status in ("diverged", "interrupted", "failed")
+    most = last + per_epoch if may_have_more and epochs < config.train.n_epochs else last
+    if [step for step, _ in steps] != list(range(1, len(steps) + 1)) or not last <= len(steps) <= most:
+        return [f"steps.csv must have steps 1 to {last} (got {len(steps)} rows)"]
+    if bad := [step for step, loss in steps[:last] if not 0 <= loss < math.inf]:
+        return [f"the loss of step {bad[0]} in steps.csv is not a finite number of at least 0"]
+    problems = []
+    for epoch, row in enumerate(history, start=1):
+        losses = [loss for _, loss in steps[(epoch - 1) * per_epoch : epoch * per_epoch]]
+        problems += _row_problems(config, epoch, row, losses)
+    return problems
+
+
+def _row_problems(config: Config, epoch: int, row: dict[str, Any], losses: list[float]) -> list[str]:
+    """Return where an epoch's row contradicts the configuration or the losses of its batches."""
+    images = {
+        "train": config.num_train,
+        "test": config.num_test if config.test.enabled else 0,
+        "val": config.task.validation_size,
+    }
+    numbers = [f"{split}_{key}" for split in images if images[split] for key in ("loss", "accuracy")]
+    problems = [
+        f"{key} of epoch {epoch} must be a finite number of at least 0 (got {row.get(key)!r})"
+        for key in (*numbers, "learning_rate", "seconds")
+        if isinstance(row.get(key), bool) or not isinstance(row.get(key), int | float) or not 0 <= row[key] < math.inf
+    ]
+    if problems:
+        return problems
+    if not math.isclose(row["train_loss"], math.fsum(losses) / len(losses), rel_tol=1e-12):
+        problems.append(f"train_loss of epoch {epoch} is not the mean of its losses in steps.csv")
+    for split, total in images.items():
+        if not total:
+            if row.get(f"{split}_loss") is not None or row.get(f"{split}_accuracy") is not None:
+                problems.append(f"{split}_loss and {split}_accuracy of epoch {epoch} must be null, without such images")
+            continue
+        correct = row[f"{split}_accuracy"] * total
+        if abs(correct - round(correct)) > 1e-6 or correct > total:
+            problems.append(f"{split}_accuracy of epoch {epoch} is not a whole number of {total:,} images")
+    fraction = (epoch - 1) / config.train.n_epochs if config.optimizer.schedule == "cosine" else 0.0
+    rate = config.optimizer.lr * (1 + math.cos(math.pi * fraction)) / 2
+    # Keras computes it in float32, where the end of a long cosine schedule cancels.
+    if not math.isclose(row["learning_rate"], rate, rel_tol=1e-4, abs_tol=1e-6 * config.optimizer.lr):
+        problems.append(f"learning_rate of epoch {epoch} must be {rate:.4g} (got {row['learning_rate']:.4g})")
+    return problems
+
+
+def _summary_problems(
+    run: RunDirectory, config: Config, summary: dict[str, Any], history: list[dict[str, Any]]
+) -> list[str]:
+    """Return where ``summary.json`` contradicts the configuration or the history, whose rows are in order."""
+    status, final = summary["status"], summary["final"]
+    if status not in STATUSES:
+        return [f"status in summary.json must be {', '.join(STATUSES[:-1])} or {STATUSES[-1]} (got {status!r})"]
+    expected = summarize(history, config, status, reason=summary.get("reason"), experiment=run.config_id)
+    if expected["num_params"] is None:  # of a layer that is not a stock one: only its model knows
+        expected["num_params"] = summary["num_params"]
+    tested = expected["final"] is not None and config.test.enabled
+    if tested:  # these are the results of model.keras on stock Keras
+        own = ("test_loss", "test_accuracy", "test_correct", "test_total")
+        expected["final"] |= {key: final[key] for key in own}
+    seconds = ("seconds_total", "seconds_per_epoch")  # their last digit depends on the order of the sum
+    problems = [
+        f"{key} in summary.json does not match config.json and history.jsonl"
+        for key, value in expected.items()
+        if summary[key] != value
+        and not (key in seconds and value is not None and math.isclose(summary[key], value, abs_tol=0.0015))
+    ]
+    return problems + _final_problems(config, final, history[-1]) if tested else problems
+
+
+def _final_problems(config: Config, final: dict[str, Any], last: dict[str, Any]) -> list[str]:
+    """Return where the results of ``model.keras`` do not follow from the last row of the history."""
+    correct, total = final["test_correct"], config.num_test
+    logged = round(last["test_accuracy"] * total)
+    problems = []
+    if type(correct) is not int or final["test_total"] != total or correct / total != final["test_accuracy"]:
+        problems.append(f"test_accuracy in summary.json is not test_correct / {total:,}")
+    if abs(correct - logged) > MAX_FLIPS or not 0 <= correct <= total:
+        problems.append(
+            f"test_correct in summary.json does not match the last epoch in history.jsonl ({correct:,}, {logged:,})"
+        )
+    if not math.isclose(last["test_loss"], final["test_loss"], rel_tol=LOSS_AGREES, abs_tol=1e-4):
+        problems.append("test_loss in summary.json does not match the last epoch in history.jsonl")
+    return problems
