@@ -18,9 +18,9 @@ from .. import data, system
 from ..config import Config
 from ..serve import DEFAULT_FOLDER, require_versions, server_address
 from ..system import InputError
-from .report import serving_report, training_text
+from .contenders import Workload
+from .report import serving_report, training_report
 from .training import measure_scaling, measure_training
-from .workload import Workload
 
 LOAD_SECONDS = 20.0  # for each number of clients
 TRAIN_IMAGES = 2000  # training steps go through these, again and again
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(argv)
     document = _serving(args) if args.subject == "serving" else _training(args)
-    report = serving_report if args.subject == "serving" else training_text
+    report = serving_report if args.subject == "serving" else training_report
     system.say(json.dumps(document) if args.json else report(document))
     return system.EXIT_DONE
 

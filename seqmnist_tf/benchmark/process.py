@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system import RunError, first_line, warn
-from .contenders import CONTENDERS
-from .workload import Workload
+from .contenders import CONTENDERS, Workload
 
 WARM_UP_STEPS = 2  # training steps and evaluations of one batch before anything is measured
 

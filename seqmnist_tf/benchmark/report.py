@@ -11,7 +11,10 @@ PACKAGE_TITLES = {"keras": "Keras", "pytorch": "PyTorch", "jax": "JAX"}  # of th
 
 
 def training_report(document: dict[str, Any]) -> str:
-    """Return the training benchmark's document as Markdown, as docs/speed.md shows it."""
+    """Return the training benchmark's document as Markdown, for the terminal and docs/speed.md.
+
+    Rows of contenders that earlier versions had are left out.
+    """
     versions = document["versions"]
     named = ", ".join(f"{title} {versions[name]}" for name, title in PACKAGE_TITLES.items() if name in versions)
     origin = (
@@ -46,37 +49,6 @@ def serving_report(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def training_text(document: dict[str, Any]) -> str:
-    """Return the training benchmark's document as text for a terminal."""
-    size = document["workload"]
-    lines = [
-        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa'] or '-'}",
-        f"batch {size['batch']}, {size['steps']} steps, LSTM({size['units']}); contenders take turns",
-    ]
-    for key, title in (("train_step", "one training step"), ("evaluate", "evaluation of 10,000 images")):
-        lines += ["", f"{title:<44}  median ms  quartiles            speed-up  peak memory"]
-        for name, row in document[key].items():
-            low, high = row["quartiles_ms"]
-            ratio = _or_dash(row["ratio"], ".2f")
-            peak = "-" if row["peak_mb"] is None else f"{row['peak_mb']:,.0f} MB"
-            contender = f"{CONTENDERS[name].title} ({name})"
-            lines.append(f"{contender:<44} {row['median_ms']:10,.1f}  {low:8,.1f} {high:8,.1f} {ratio:>11}  {peak:>11}")
-    if top := document["limit"]:
-        lines += [
-            "",
-            f"limit of a training step here                {top['limit_ms']:10,.1f}  from measured peaks: products "
-            f"{top['products_ms']:.1f} ms at {top['gflops']:,.0f} GFLOP/s,",
-            f"{'':<57}memory {top['memory_ms']:.1f} ms at {top['gb_per_s']:.1f} GB/s",
-        ]
-    if "scaling" in document:
-        lines += ["", f"{'training step, ms':<22}{'keras':>10} {'native':>10} {'speed-up':>16}"]
-        for row in document["scaling"]:
-            keras, native = (row.get(name, float("nan")) for name in ("keras", "native"))
-            size = f"{row['size']} {row['value']}"
-            lines.append(f"{size:<22}{keras:10,.1f} {native:10,.1f} {keras / native:16.2f}")
-    return "\n".join(lines)
-
-
 def _or_dash(number: float | None, form: str) -> str:
     """Return a number in a format; a dash where it was not measured."""
     return "-" if number is None else f"{number:{form}}"
@@ -88,12 +60,14 @@ def _origin(document: dict[str, Any]) -> str:
 
 def _contender_table(document: dict[str, Any]) -> str:
     rows = []
-    for name, step in document["train_step"].items():
+    for name, contender in CONTENDERS.items():
+        if (step := document["train_step"].get(name)) is None:
+            continue
         evaluation = document["evaluate"][name]
         memory = "-" if step["peak_mb"] is None else f"{max(step['peak_mb'], evaluation['peak_mb']):,.0f}"
         times = [f"{step['median_ms']:.1f}", _or_dash(step["ratio"], ".2f")]
         times += [f"{evaluation['median_ms'] / 1e3:.2f}", _or_dash(evaluation["ratio"], ".2f")]
-        rows.append((CONTENDERS[name].title, *times, memory))
+        rows.append((contender.title, *times, memory))
     speed_up = ">speed-up over stock Keras"
     head = ("implementation", ">training step, ms", speed_up, ">evaluation, s", speed_up, ">peak memory, MB")
     return markdown_table(head, rows)

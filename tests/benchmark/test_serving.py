@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqmnist_tf.benchmark import load, serving, serving_report
+from seqmnist_tf.benchmark import serving, serving_report
 from seqmnist_tf.benchmark.__main__ import main as benchmark_main
 from seqmnist_tf.benchmark.serving import Situation
 from seqmnist_tf.serve import SavedModel
@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SITUATIONS", (Situation(1, 0), Situation(8, 5)))
     monkeypatch.setattr(serving, "LATENCY_ROUNDS", 2)
     monkeypatch.setattr(serving, "load_mnist", toy_mnist)
-    monkeypatch.setattr(load, "CLIENTS", (2,))
+    monkeypatch.setattr(serving, "CLIENTS", (2,))
 
 
 def test_stock_export_computes_the_same_logits(toy_versions: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_version_of_another_layer_is_refused(toy_versions: Path, monkeypatch: 
 
 
 def test_the_load_of_two_clients(server: str) -> None:
-    row = load.measure_load(server, IMAGES, 2, 0.5)
+    row = serving.measure_load(server, IMAGES, 2, 0.5)
     assert (row["clients"], row["seconds"], row["errors"]) == (2, 0.5, 0)
     assert row["answers"] > 2
     assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
@@ -92,20 +92,20 @@ def test_a_proxy_of_the_environment_is_not_asked(server: str, monkeypatch: pytes
         monkeypatch.delenv(name)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert load.measure_load(server, IMAGES, 1, 0.5)["errors"] == 0
+    assert serving.measure_load(server, IMAGES, 1, 0.5)["errors"] == 0
 
 
 def test_a_server_without_answers_is_a_failure(server: str) -> None:
     with pytest.raises(RunError, match=r"/nowhere gave no answer in 1 s: 405 Client Error"):
-        load.measure_load(f"{server}/nowhere", IMAGES, 1, 1.0)
+        serving.measure_load(f"{server}/nowhere", IMAGES, 1, 1.0)
     with pytest.raises(RunError, match="gave no answer in 1e-09 s: no client had the time to ask"):
-        load.measure_load(server, IMAGES, 1, 1e-9)
+        serving.measure_load(server, IMAGES, 1, 1e-9)
 
 
 def test_a_server_that_does_not_start_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load.sys, "executable", "false")
+    monkeypatch.setattr(serving.sys, "executable", "false")
     with pytest.raises(RunError, match="the local server did not start"):
-        load.measure_server(tmp_path, IMAGES, 1)
+        serving.measure_server(tmp_path, IMAGES, 1)
 
 
 @pytest.mark.slow
