@@ -85,7 +85,8 @@ def write_logs(run: RunDirectory, accuracies: Sequence[float], status: str = "co
     for epoch, accuracy in enumerate(accuracies, start=1):
         steps = range((epoch - 1) * config.steps_per_epoch + 1, epoch * config.steps_per_epoch + 1)
         fraction = (epoch - 1) / config.train.n_epochs if config.optimizer.schedule == "cosine" else 0.0
-        row = {"epoch": epoch, "train_loss": math.fsum(2 / step for step in steps) / len(steps), "train_accuracy": 0.0}
+        train_loss = math.fsum(2 / step for step in steps) / len(steps)
+        row: dict[str, Any] = {"epoch": epoch, "train_loss": train_loss, "train_accuracy": 0.0}
         row |= {"test_loss": None, "test_accuracy": None}
         row |= {"test_loss": 1.0, "test_accuracy": accuracy} if config.test.enabled else {}
         row |= {"val_loss": 1.0, "val_accuracy": accuracy} if config.task.validation_size else {}

@@ -8,10 +8,7 @@ from typing import Any
 
 from ..config import NUM_TEST, Config, is_trial
 from ..system import InputError
-from ..train import PREDICTIONS_FILE, Predictions, summarize
-
-MAX_FLIPS = 3  # digits between two logits so near that stock Keras and the kernel of the run decide differently
-LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the records differ by 2.2e-6 at most
+from ..train import LOSS_AGREES, MAX_FLIPS, PREDICTIONS_FILE, Predictions, summarize
 
 
 def history_problems(config: Config, history: list[dict[str, Any]], losses: list[tuple[int, float]]) -> list[str]:

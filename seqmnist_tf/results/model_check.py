@@ -14,6 +14,8 @@ from ..config import NUM_TEST, Data, has_stock_layer
 from ..data import Split, load_test, load_validation
 from ..model import match_units
 from ..train import (
+    LOSS_AGREES,
+    MAX_FLIPS,
     PREDICTIONS_FILE,
     Predictions,
     RunDirectory,
@@ -21,7 +23,6 @@ from ..train import (
     evaluate_run,
     load_final_model,
 )
-from .history import LOSS_AGREES, MAX_FLIPS
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order

@@ -14,8 +14,8 @@ from seqmnist_tf.data import pixel_order
 from seqmnist_tf.train import RunDirectory, log_problems
 from tests.toy import ROOT, write_logs
 
-VALUES = {"task.limit_train": 40, "task.limit_test": 30, "train.batch_size": 16, "train.n_epochs": 2}
-TRIAL = {"test.enabled": False, "task.validation_size": 30}
+VALUES: dict[str, Any] = {"task.limit_train": 40, "task.limit_test": 30, "train.batch_size": 16, "train.n_epochs": 2}
+TRIAL: dict[str, Any] = {"test.enabled": False, "task.validation_size": 30}
 
 
 def logged(path: Path, accuracies: tuple[float, ...] = (0.2, 0.5), status: str = "completed", **values: Any) -> Path:
@@ -132,7 +132,7 @@ def test_rounding_and_near_ties_are_no_contradiction(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_long_cosine_schedule_is_no_contradiction(tmp_path: Path) -> None:
-    keys = {"train__n_epochs": 400, "optimizer__schedule": "cosine", "task__limit_train": 10}
+    keys: dict[str, Any] = {"train__n_epochs": 400, "optimizer__schedule": "cosine", "task__limit_train": 10}
     run = logged(tmp_path / "run", (0.1,) * 400, **keys)
     rate = json.loads((run / "history.jsonl").read_text().splitlines()[398])["learning_rate"]
     set_row(398, learning_rate=rate + 5e-10)(run)  # in float32
