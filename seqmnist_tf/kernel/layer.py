@@ -31,10 +31,9 @@ class LSTM(keras.layers.LSTM):
 
     Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
     to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's by rounding: of
-    another order of additions, on AMX of products of bfloat16 parts, and with ``tf32`` of lower precision. Stock Keras
-    computes what the kernel does not support (other activations, dropout, masks, initial states, forward-mode
-    gradients, a GPU, ...), and graphs that may be saved, such as those of ``model.export()``, with one warning that
-    says why.
+    another order of additions, and on AMX of products of bfloat16 parts. Stock Keras computes what the kernel does not
+    support (other activations, dropout, masks, initial states, forward-mode gradients, a GPU, ...), and graphs that may
+    be saved, such as those of ``model.export()``, with one warning that says why.
 
     A step: i, f, o = sigmoid(x W + h U + b), g = tanh(x W + h U + b), c' = f c + i g, h' = o tanh(c'), where each gate
     has its own part of the last axis of kernel W, recurrent kernel U and bias b, in Keras's order i, f, g, o
@@ -42,42 +41,38 @@ class LSTM(keras.layers.LSTM):
 
     Args:
         threads: CPU threads, 0 to 1,024; 0 is all cores. The result does not depend on it, to the last bit.
-        precision: ``float32``, or ``tf32`` for products of lower precision in training (``train.precision``), which are
-            faster on CPUs without AMX.
-        args, kwargs: as ``keras.layers.LSTM``.
+        args, kwargs: as ``keras.layers.LSTM``; models of earlier versions also have ``precision``, ``float32``.
 
     Raises:
-        ValueError: another precision, or another number of threads.
+        ValueError: another number of threads, or another precision.
 
     Example::
 
         model = keras.Sequential([keras.Input((784, 1)), LSTM(128), keras.layers.Dense(10)])
     """
 
-    def __init__(self, *args: Any, threads: int = 0, precision: str = "float32", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
+        if (precision := kwargs.pop("precision", "float32")) != "float32":
+            raise ValueError(f"precision must be 'float32' (got {precision!r}): there is no lower one any more")
         super().__init__(*args, **kwargs)
-        if precision not in native.PRECISIONS:
-            raise ValueError(f"precision must be 'float32' or 'tf32' (got {precision!r})")
         if not isinstance(threads, int) or not 0 <= threads <= native.MAX_THREADS:
             raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
         self.threads = threads
-        self.precision = precision
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
         self._warned = False
 
     @classmethod
-    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0, precision: str = "float32") -> LSTM:
+    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
         """Return a layer that shares the weights of a layer of stock Keras, so that training it trains them."""
-        layer = cls.from_config({**stock.get_config(), "threads": threads, "precision": precision})
+        layer = cls.from_config({**stock.get_config(), "threads": threads})
         layer.cell = stock.cell
         return layer
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "threads": self.threads, "precision": self.precision}
+        return {**super().get_config(), "threads": self.threads}
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
-        precision = self.precision if training else "float32"
-        reason = self._why_stock(sequences, initial_state, mask, precision)
+        reason = self._why_stock(sequences, initial_state, mask)
         reason = reason or self._why_stock_graph(sequences, training)
         if reason:
             if not self._warned:
@@ -89,7 +84,6 @@ class LSTM(keras.layers.LSTM):
             *self._weight_tensors(),
             all_steps=self.return_sequences,
             threads=self.threads,
-            precision=precision,
             training=bool(training),
         )
 
@@ -105,7 +99,7 @@ class LSTM(keras.layers.LSTM):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
 
-    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any, precision: str) -> str | None:
+    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
         """Return why the kernel cannot compute this call, or None."""
         if reason := unsupported_argument(self):
             return reason
@@ -113,7 +107,7 @@ class LSTM(keras.layers.LSTM):
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32:
             return f"sequences are {sequences.dtype.name}, not float32"
-        return why_not_native(precision)
+        return why_not_native()
 
 
 def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[str]]:
@@ -158,15 +152,14 @@ def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
     return None
 
 
-def on_kernel(layer: keras.Layer, threads: int = 0, precision: str = "float32") -> keras.Layer:
+def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
     """Return a layer that computes the same with the same weights, its LSTMs of Keras on the native kernel.
 
     Args:
         layer: any layer; LSTMs are those that :func:`lstms_for_kernel` finds, and everything else stays as it is.
         threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows, or two.
-        precision: of its products in training, ``float32`` or ``tf32``.
     """
-    native_layers = {id(stock): LSTM.sharing(stock, threads, precision) for stock in lstms_for_kernel(layer)[0]}
+    native_layers = {id(stock): LSTM.sharing(stock, threads) for stock in lstms_for_kernel(layer)[0]}
 
     def converted(part: keras.Layer) -> keras.Layer:
         if type(part) is keras.Sequential:
@@ -176,7 +169,7 @@ def on_kernel(layer: keras.Layer, threads: int = 0, precision: str = "float32") 
     return converted(layer) if native_layers else layer
 
 
-def why_not_native(precision: str = "float32") -> str | None:
+def why_not_native() -> str | None:
     """Return why the native kernel cannot be used in this process, or None."""
     if keras.backend.backend() != "tensorflow":
         return f"Keras runs on {keras.backend.backend()}"
@@ -184,7 +177,6 @@ def why_not_native(precision: str = "float32") -> str | None:
         return "there is a GPU, on which stock Keras uses cuDNN"
     try:
         native.instruction_set()
-        native.instruction_set(precision)
     except native.UnavailableError as error:
         return f"the native kernel is not available: {error}"
     return None
@@ -207,7 +199,6 @@ def lstm_states(
     *,
     all_steps: bool = False,
     threads: int = 0,
-    precision: str = "float32",
     training: bool = False,
 ) -> tf.Tensor:
     """Return the hidden states of sequences float32 (n, steps, features).
@@ -218,7 +209,6 @@ def lstm_states(
         kernel, recurrent_kernel, bias: float32 (features, 4 units), (units, 4 units) and (4 units,), as Keras has them.
         all_steps: return the states of all steps, float32 (n, steps, units), not the last ones, (n, units).
         threads: CPU threads; 0 is all cores.
-        precision: of the products, ``float32`` or ``tf32``.
         training: keep the activations for the backward pass, 2 kB for each step of a sequence with 100 units. If
             false, a gradient computes the forward pass again.
 
@@ -233,10 +223,10 @@ def lstm_states(
     follows_layers = record.should_record_backprop([sequences])  # a tape will ask for the gradient of the sequences too
 
     def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
-        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps, precision=precision)[0]
+        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps)[0]
 
     def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
-        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps, precision=precision)
+        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps)
 
     def weight_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
         kept, upstream = rest

@@ -26,8 +26,6 @@ from ..system import InputError
 FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cpp"
 ISAS = ("avx2", "avx512", "amx", "neon")  # the library's numbers for them; on x86-64 a later one is faster
-LOWER = "vnni"  # the one in lower precision, whose number comes next
-PRECISIONS = ("float32", "tf32")
 UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
 MAX_LENGTH = 2**30 - 1  # of an axis: the library counts in 32 bits, also to twice an axis
@@ -66,25 +64,15 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def instruction_set(precision: str = "float32") -> str:
+def instruction_set() -> str:
     """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``; on ARM64 ``neon``.
 
     It is the fastest that this machine supports, or the value of the environment variable ``SEQMNIST_ISA``.
 
-    Args:
-        precision: ``float32``, or ``tf32``, for which it is always ``vnni``.
-
     Raises:
         UnavailableError: there is no library, or this machine supports none of its instruction sets.
         InputError: ``SEQMNIST_ISA`` is none of these.
-        ValueError: another precision.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be float32 or tf32 (got {precision!r})")
-    if precision == "tf32":
-        if not _library().seqmnist_lstm_supported(_number(LOWER)):
-            raise UnavailableError("this processor has no AVX-512 with VNNI, which precision tf32 needs")
-        return LOWER
     wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:
         raise InputError(f"SEQMNIST_ISA must be avx2, avx512, amx or neon (got {wanted!r})")
@@ -103,7 +91,6 @@ def forward(
     threads: int,
     keep: bool,
     all_steps: bool = False,
-    precision: str = "float32",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the hidden states of sequences, the last or those of all steps.
 
@@ -114,7 +101,6 @@ def forward(
         threads: 1 to 1,024. The result does not depend on it.
         keep: whether to keep what :func:`backward` needs.
         all_steps: whether to return the states of all steps.
-        precision: ``float32`` or ``tf32``, of this pass and of the :func:`backward` pass on what it keeps.
 
     Returns:
         float32 (n, units) or, of all steps, (n, steps, units), and float32 (size,) for :func:`backward`, or None. NaN
@@ -130,9 +116,9 @@ def forward(
     _require_threads(threads)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
-        states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps, precision=precision)
+        states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
         return np.ascontiguousarray(states[..., :units]), kept
-    isa = _number(instruction_set(precision))
+    isa = ISAS.index(instruction_set())
     states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
     if keep:
@@ -198,14 +184,10 @@ def peak_flops(threads: int) -> float:
     On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
     """
     _require_threads(threads)
-    peak = float(_library().seqmnist_lstm_peak(_number(instruction_set()), threads))
+    peak = float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
     if not peak:
         raise MemoryError("the measurement of the peak found no memory")
     return peak
-
-
-def _number(isa: str) -> int:
-    return (*ISAS, LOWER).index(isa)
 
 
 def _require_threads(threads: int) -> None:

@@ -16,21 +16,17 @@ class Kernel:
     """The implementation of the LSTM in training and in the evaluation after each epoch.
 
     Attributes:
-        isa: the native kernel's instruction set in training, or None for stock Keras.
+        isa: the native kernel's instruction set, or None for stock Keras.
         reason: why ``auto`` fell back to stock Keras, or None.
-        precision: of the products in training, ``float32`` or ``tf32``.
-        evaluation_isa: the instruction set of evaluations, which are in float32, where it is another one.
     """
 
     isa: str | None
     reason: str | None = None
-    precision: str = "float32"
-    evaluation_isa: str | None = None
 
     @property
     def name(self) -> str:
-        """``keras``, ``native-<isa>``, or ``native-<isa>-<isa>`` where evaluations are on another one."""
-        return "-".join(["native", *filter(None, (self.isa, self.evaluation_isa))]) if self.isa else "keras"
+        """``keras`` or ``native-<isa>``."""
+        return f"native-{self.isa}" if self.isa else "keras"
 
 
 def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:
@@ -41,24 +37,18 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
             LSTMs of Keras that the kernel supports; without the model this is not known, and the answer is stock Keras.
 
     Raises:
-        InputError: ``train.kernel`` is ``native`` or ``train.precision`` is ``tf32``, and the native kernel cannot be
-            used.
+        InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
     """
     if config.train.kernel == "keras":
         return Kernel(None)
-    precision, layer = config.train.precision, config.model.layer
-    reason = why_not_native(precision)
+    layer, reason = config.model.layer, why_not_native()
     if model is None and not has_stock_layer(config):
         return Kernel(None)
     found, problems = lstms_for_kernel(model.layers[0]) if model else ([], [])
     if layer != "LSTM" and not found:
         reason = "".join([f"model.layer is {layer}", *(f", whose {problem}" for problem in problems[:1])])
-    if reason is None and precision == "float32":
-        return Kernel(native.instruction_set())
     if reason is None:
-        return Kernel(native.instruction_set(precision), None, precision, native.instruction_set())
-    if precision != "float32":
-        raise InputError(f"train.precision must be float32 here (got {precision!r}): {reason}")
+        return Kernel(native.instruction_set())
     if config.train.kernel == "native":
         raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
     return Kernel(None, reason)

@@ -54,7 +54,7 @@ class MeasuredSequential(keras.Sequential):
         """
         recurrent_layer, *others = model.layers
         if kernel.isa:
-            recurrent_layer = on_kernel(recurrent_layer, threads, kernel.precision)
+            recurrent_layer = on_kernel(recurrent_layer, threads)
         return cls([keras.Input(model.input_shape[1:]), recurrent_layer, *others])
 
     def save_own_variables(self, store: Any) -> None:

@@ -48,8 +48,7 @@ def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
 def announce_kernel(kernel: Kernel) -> None:
     """Say what computes the layer, and why where it is not the native kernel."""
     if kernel.isa:
-        evaluations = f" in {kernel.precision}, {kernel.evaluation_isa} in evaluations" if kernel.evaluation_isa else ""
-        say(f"LSTM on the native kernel ({kernel.isa}{evaluations})")
+        say(f"LSTM on the native kernel ({kernel.isa})")
     else:
         reason = kernel.reason or "train.kernel is keras"
         say(f"on stock Keras, which takes several times as long as the native kernel: {reason}")

@@ -14,7 +14,7 @@
 #ifdef LSTM_EMULATE_AMX
 #include "amx_emulation.h"
 #endif
-#include "../../seqmnist_tf/lstm/cpp/lstm.cpp"
+#include "../../seqmnist_tf/kernel/cpp/lstm.cpp"
 
 namespace {
 
@@ -192,8 +192,7 @@ bool poisons(int isa, float value, int features, bool all_steps, bool want_dx) {
 int main(int argc, char**) {
   constexpr double kQuickWork = 1e7;  // batch x steps x units x units
   const bool quick = argc > 1;
-  const char* names[] = {"avx2", "avx512", "amx", "neon", "vnni"};
-  const double limits[] = {2e-5, 2e-5, 2e-5, 2e-5, 1e-3};  // the last in lower precision
+  const char* names[] = {"avx2", "avx512", "amx", "neon"};
   const Case cases[] = {
       make_case(1, 9, 1, 128, false, 0, 1),     make_case(7, 20, 1, 16, false, 6, 2),
       make_case(33, 30, 1, 48, false, 16, 3),   make_case(8, 24, 1, 64, false, 24, 6),
@@ -204,7 +203,7 @@ int main(int argc, char**) {
       make_case(8, 24, 2, 64, true, 24, 14),    make_case(100, 30, 128, 128, true, 0, 15),
   };
   bool right = true, any = false;
-  for (int isa = 0; isa < 5; ++isa) {
+  for (int isa = 0; isa < 4; ++isa) {
     if (!seqmnist_lstm_supported(isa)) {
       std::printf("%s: not on this machine\n", names[isa]);
       continue;
@@ -226,7 +225,7 @@ int main(int argc, char**) {
         }
       }
     }
-    right &= worst < limits[isa];
+    right &= worst < 2e-5;
     const float infinity = std::numeric_limits<float>::infinity();
     for (const float value : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity})
       if (!poisons(isa, value, 1, false, true) || !poisons(isa, value, 5, true, false))

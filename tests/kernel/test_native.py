@@ -241,7 +241,7 @@ def test_the_kernels_own_test_is_clean_under_sanitizers(tmp_path: Path) -> None:
     # AMX's tiles are emulated: their code is tested on every processor that has AVX-512 with bfloat16.
     build = ["g++", "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
     program = tmp_path / "kernel_test"
-    source = ROOT / "tests" / "lstm" / "kernel_test.cpp"
+    source = ROOT / "tests" / "kernel" / "kernel_test.cpp"
     subprocess.run([*build, "-DLSTM_EMULATE_AMX", source, "-o", program], check=True, timeout=200)
     done = subprocess.run([program, "quick"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -259,7 +259,7 @@ def test_the_kernels_own_test_is_clean_under_sanitizers(tmp_path: Path) -> None:
 def test_the_kernels_own_test_passes_on_arm(tmp_path: Path) -> None:
     program = tmp_path / "kernel_test"
     build = ["aarch64-linux-gnu-g++", "-std=c++17", "-O3", "-Wall", "-Werror", "-pthread", "-static"]
-    source = ROOT / "tests" / "lstm" / "kernel_test.cpp"
+    source = ROOT / "tests" / "kernel" / "kernel_test.cpp"
     subprocess.run([*build, source, "-o", program], check=True, timeout=200)
     done = subprocess.run(["qemu-aarch64", program, "quick"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -797,3 +797,11 @@ def test_gradients_of_gradients_are_an_error_and_forward_mode_is_stock_keras() -
             products.append(accumulator.jvp(logits))
     np.testing.assert_allclose(products[0], products[1], rtol=1e-5)
     assert np.abs(products[1]).max() > 0
+
+
+def test_layers_of_earlier_versions_load() -> None:
+    config = LSTM(8).get_config()
+    assert "precision" not in config
+    assert LSTM.from_config({**config, "precision": "float32"}).get_config() == config
+    with pytest.raises(ValueError, match=r"precision must be 'float32' \(got 'tf32'\): there is no lower one any more"):
+        LSTM.from_config({**config, "precision": "tf32"})

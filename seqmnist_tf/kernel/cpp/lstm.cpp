@@ -1,5 +1,5 @@
 // LSTM, forward and backward, on x86-64 and ARM64 CPUs: Keras's weights, Keras's order of gates, float. A plain C
-// interface without dependencies; `seqmnist_tf.lstm.native` calls it.
+// interface without dependencies; `seqmnist_tf.kernel.native` calls it.
 //
 // The rows of a batch are independent: threads take blocks of rows through all steps without waiting for each other.
 // Rows that begin with the same run of features (the background above a digit) share its states: one row, the "chain",
@@ -70,7 +70,6 @@ inline Buffer allocate(size_t floats) {
 #define LSTM_ISA avx2
 #define LSTM_WIDTH 8
 #define LSTM_AMX 0
-#define LSTM_INT16 0
 #include "lstm_simd.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -85,23 +84,6 @@ inline Buffer allocate(size_t floats) {
 #define LSTM_ISA avx512
 #define LSTM_WIDTH 16
 #define LSTM_AMX 0
-#define LSTM_INT16 0
-#include "lstm_simd.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma"))), \
-                             apply_to = function)
-#endif
-#define LSTM_ISA vnni
-#define LSTM_WIDTH 16
-#define LSTM_AMX 0
-#define LSTM_INT16 1
 #include "lstm_simd.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -130,7 +112,6 @@ inline Buffer allocate(size_t floats) {
 #define LSTM_ISA amx
 #define LSTM_WIDTH 16
 #define LSTM_AMX 1
-#define LSTM_INT16 0
 #include "lstm_simd.h"
 #ifdef __clang__
 #pragma clang attribute pop
@@ -145,7 +126,6 @@ inline Buffer allocate(size_t floats) {
 #define LSTM_ISA neon
 #define LSTM_WIDTH 4
 #define LSTM_AMX 0
-#define LSTM_INT16 0
 #include "lstm_simd.h"
 
 #endif
@@ -154,7 +134,7 @@ namespace {
 
 constexpr int kMaxLanes = 32;
 
-// In the order of the numbers that callers give: avx2, avx512, amx, neon, vnni.
+// In the order of the numbers that callers give: avx2, avx512, amx, neon.
 #if defined(__x86_64__)
 
 #ifdef LSTM_NO_AMX
@@ -163,7 +143,7 @@ constexpr const Kernels* kAmx = nullptr;
 const Kernels* const kAmx = &amx::kernels;
 #endif
 
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, kAmx, nullptr, &vnni::kernels};
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, kAmx, nullptr};
 
 // Tiles are there, and the system lets this process use them: it asks, for their state is large.
 bool tiles_allowed() {
@@ -187,7 +167,6 @@ bool supported(int isa) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == 2) return kAmx != nullptr && supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
-  if (isa == 4) return supported(1) && __builtin_cpu_supports("avx512vnni");
   return false;
 }
 
@@ -200,7 +179,7 @@ void set_floating_mode(uint64_t mode) { _mm_setcsr(unsigned(mode)); }
 
 #else
 
-const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels, nullptr};
+const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
 
 bool supported(int isa) { return isa == 3; }
 
@@ -455,7 +434,7 @@ enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
 
 template <class Body>
 static int guarded(int isa, const Body& body) {
-  if (isa < 0 || isa > 4 || !lstm::supported(isa)) return kUnsupported;
+  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
   try {
     body(*lstm::kIsas[isa]);
     return kDone;

@@ -1,6 +1,5 @@
 // The LSTM's arithmetic for one instruction set. Included by lstm.cpp once for each, with LSTM_ISA its namespace,
-// LSTM_WIDTH the floats of a vector (4, 8 or 16), LSTM_AMX 1 where products run on AMX tiles and LSTM_INT16 1 where
-// they are those of 16-bit integers.
+// LSTM_WIDTH the floats of a vector (4, 8 or 16) and LSTM_AMX 1 where products run on AMX tiles.
 //
 // With z = w x + u h + b for each gate, Keras's LSTM is
 //     i = sigmoid(z_i), f = sigmoid(z_f), g = tanh(z_g), o = sigmoid(z_o);  c' = f c + i g;  h' = o tanh(c').
@@ -122,11 +121,7 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 #define LSTM_DONE TILE_RELEASE
 #else
 #include "lstm_multiply.h"
-#if LSTM_INT16
-#include "lstm_int16.h"
-#else
 #include "lstm_fma.h"
-#endif
 #define LSTM_DONE()
 #endif
 
@@ -301,4 +296,3 @@ const Kernels kernels = {packed_size,   pack,     forward_scratch, forward, back
 #undef LSTM_ISA
 #undef LSTM_WIDTH
 #undef LSTM_AMX
-#undef LSTM_INT16
