@@ -6,7 +6,11 @@ python -m seqmnist_tf.client IMAGE... [--server URL] [--label NAME] [--json]
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from . import system
 from .serve import (
     DEFAULT_SERVER,
     Classification,
+    Prepared,
     classify,
+    picture_files,
     picture_to_text,
     prepare_picture,
     server_address,
@@ -33,7 +39,9 @@ def main(argv: list[str]) -> int:
         description="Classify pictures of digits on TF Serving or on python -m seqmnist_tf.serve.\n"
         "Pictures may be grey, coloured or transparent, of any size, dark on light or light on dark.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture of one digit")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="picture of one digit, a folder of pictures, or - for stdin"
+    )
     parser.add_argument(
         "--server",
         default=DEFAULT_SERVER,
@@ -56,43 +64,66 @@ def main(argv: list[str]) -> int:
     if not 0 < args.timeout < 1e6:
         raise InputError(f"--timeout must be a number of seconds above 0 and below 1,000,000 (got {args.timeout:g})")
     server, label = server_address(args.server), version_label(args.label)
-    pictures = [prepare_picture(path) for path in args.images]
-    names = [printable(str(path)) for path in args.images]
+    pictures = list(_read_pictures(args.images))
+    found = [picture for _, picture in pictures if isinstance(picture, Prepared)]
+    if not found:
+        raise next(picture for _, picture in pictures if isinstance(picture, InputError))
     if args.show:
         show = note if args.json else say  # with --json, stdout holds the document alone
-        for name, picture in zip(names, pictures, strict=True):
-            show(f"{name}\n{'no digit found' if picture.image is None else picture_to_text(picture.image)}")
-    answers = _answers([picture.image for picture in pictures], server, args.timeout, label)
-    verdicts = [verdict(picture.digits, answer) for picture, answer in zip(pictures, answers, strict=True)]
+        for name, picture in pictures:
+            if isinstance(picture, Prepared):
+                text = "no digit found" if picture.image is None else picture_to_text(picture.image)
+                show(f"{printable(name)}\n{text}")
+    images = [picture.image for picture in found if picture.image is not None]
+    classified = iter(classify(np.stack(images), server, args.timeout, label=label) if images else [])
+    answers = [
+        next(classified) if isinstance(picture, Prepared) and picture.image is not None else None
+        for _, picture in pictures
+    ]
     if args.json:
-        rows = zip(args.images, answers, verdicts, strict=True)
-        say(json.dumps([_row(*row) for row in rows], allow_nan=False))
+        rows = zip(pictures, answers, strict=True)
+        say(json.dumps([_row(name, picture, answer) for (name, picture), answer in rows], allow_nan=False))
     else:
-        width = max(map(len, names))
-        for name, answer, word in zip(names, answers, verdicts, strict=True):
-            say(f"{name:{width}}  {_sentence(answer, word)}")
-    return system.EXIT_DONE
+        width = max(len(printable(name)) for name, picture in pictures if isinstance(picture, Prepared))
+        for (name, picture), answer in zip(pictures, answers, strict=True):
+            if isinstance(picture, InputError):
+                say(str(picture))  # which has the name
+            else:
+                say(f"{printable(name):{width}}  {_sentence(picture, answer)}")
+    return system.EXIT_DONE if len(found) == len(pictures) else system.EXIT_FAILED
 
 
-def _answers(
-    images: list[np.ndarray | None], server: str, timeout: float, label: str | None
-) -> list[Classification | None]:
-    """Return the model's answer for each image, and None where there is none."""
-    digits = [image for image in images if image is not None]
-    answers = iter(classify(np.stack(digits), server, timeout, label=label) if digits else [])
-    return [None if image is None else next(answers) for image in images]
+def _read_pictures(words: list[str]) -> Iterator[tuple[str, Prepared | InputError]]:
+    """Yield the name of each picture and what was found in it, or why it cannot be read."""
+    for word in words:
+        try:
+            names = [str(file) for file in picture_files(Path(word))] if os.path.isdir(word) else [word]
+        except InputError as error:
+            yield word, error
+            continue
+        for name in names:
+            try:
+                if name == "-":
+                    yield name, prepare_picture(io.BytesIO(sys.stdin.buffer.read()), "stdin")
+                else:
+                    yield name, prepare_picture(name)
+            except InputError as error:
+                yield name, error
 
 
-def _row(path: Path, answer: Classification | None, verdict: str) -> dict[str, Any]:
+def _row(name: str, picture: Prepared | InputError, answer: Classification | None) -> dict[str, Any]:
     outputs = {"class_id": None, "probabilities": None} if answer is None else dataclasses.asdict(answer)
-    return {"file": str(path), **outputs, "verdict": verdict}
+    if isinstance(picture, InputError):
+        return {"file": name, **outputs, "verdict": "unreadable", "error": str(picture)}
+    return {"file": name, **outputs, "verdict": verdict(picture.digits, answer)}
 
 
-def _sentence(answer: Classification | None, verdict: str) -> str:
+def _sentence(picture: Prepared, answer: Classification | None) -> str:
     if answer is None:
         return "no digit found (give one whole digit on plain paper)"
     comment = {"several digits": "  several digits found: the largest is read", "unsure": "  unsure"}
-    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){comment.get(verdict, '')}"
+    word = comment.get(verdict(picture.digits, answer), "")
+    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){word}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -20,9 +22,11 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # a pro
 start_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
 
 from seqmnist_tf.data import sequences  # noqa: E402
+from seqmnist_tf.export import main as export_main  # noqa: E402
 from seqmnist_tf.serve import exported_versions, exporter  # noqa: E402
 from seqmnist_tf.serve import server as local_server  # noqa: E402
 from seqmnist_tf.serve.app import create_app  # noqa: E402
+from seqmnist_tf.serve.guard import Limits  # noqa: E402
 from seqmnist_tf.serve.models import ServedModels  # noqa: E402
 from tests.toy import finished_run, toy_mnist  # noqa: E402
 
@@ -68,20 +72,42 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two exported versions of toy runs, whose models differ."""
+    """Return a folder with two exported versions of toy runs, whose models differ.
+
+    Beside it lie the runs, ``run0`` and ``run1``, and in each what the command said, ``out`` and ``err``.
+    """
     folder = tmp_path_factory.mktemp("toy_versions")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "load_mnist", toy_mnist)
         for seed in (0, 1):
-            exporter.export_run(finished_run(folder / f"run{seed}", train__seed=seed), folder / "versions")
+            run = finished_run(folder / f"run{seed}", train__seed=seed)
+            words = [str(run.path), "--export-dir", str(folder / "versions")]
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+                export_main(words)
+            (run.path / "out").write_text(out.getvalue())
+            (run.path / "err").write_text(err.getvalue())
     return folder / "versions"
 
 
+@pytest.fixture(scope="session")
+def toy_models(toy_versions: Path) -> ServedModels:
+    """Return the toy versions, loaded once."""
+    return ServedModels(exported_versions(toy_versions))
+
+
+def with_labels(models: ServedModels, **labels: int) -> ServedModels:
+    """Return models with other labels, loaded as they are."""
+    labelled = copy.copy(models)
+    labelled.labels = labels
+    return labelled
+
+
 @contextlib.contextmanager
-def serving(models: ServedModels) -> Iterator[str]:
+def serving(models: ServedModels, limits: Limits | None = None) -> Iterator[str]:
     """Serve models in a thread of this process; give the address."""
+    limits = limits or Limits()
     listener = local_server.listen("127.0.0.1", 0)
-    running = local_server.create_server(create_app(models))
+    running = local_server.create_server(create_app(models, limits), limits)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -91,8 +117,8 @@ def serving(models: ServedModels) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture
-def server(toy_versions: Path) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def server(toy_models: ServedModels) -> Iterator[str]:
     """Return the address of a local server of the toy versions, in a thread of this process."""
-    with serving(ServedModels(exported_versions(toy_versions))) as url:
+    with serving(toy_models) as url:
         yield url

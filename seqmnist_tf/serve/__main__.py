@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import system
 from ..system import InputError, say
+from .guard import Limits
 from .server import create_server, listen
 from .versions import DEFAULT_FOLDER, require_versions
 
@@ -39,14 +40,15 @@ def main(argv: list[str]) -> int:
     with listen(args.host, args.port) as server_socket:
         paths = require_versions(args.model_dir)
         system.start_tensorflow(0)
-        from .app import create_app, load_models  # late, so that --help and bad input do not wait for TensorFlow
+        from . import app, models  # late, so that --help and bad input do not wait for TensorFlow
 
-        models = load_models(paths, args.model_dir)
+        served = models.ServedModels(paths, models.read_labels(args.model_dir))
         host, port = server_socket.getsockname()[:2]
-        say(f"version {models.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
+        say(f"version {served.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
         # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
         signal.signal(signal.SIGTERM, lambda *_: None)
-        server = create_server(create_app(models, args.host, host))
+        limits = Limits()
+        server = create_server(app.create_app(served, limits, args.host, host), limits)
         server.run(sockets=[server_socket])
         if server.interrupted:
             raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import mimetypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..system import InputError, available_cores, first_line, printable
-from . import http_limits
-from .http_limits import RequestError
-from .http_origin import GuardedApp, HostCheck, require_content_type
-from .http_paths import parse_path, read_labels
-from .http_pools import Pool
-from .http_protocol import read_body
+from .guard import HostCheck, Limits, Pool, RequestError, read_body, require_own_page
 from .models import ServedModels
 from .picture import prepare_picture
-from .predict_json import parse_predict, predict_answer
+from .rest import parse_path, parse_predict, predict_answer
 from .versions import MODEL_NAME
 
 WEB = Path(__file__).parent / "web"
@@ -39,48 +34,38 @@ WEB = Path(__file__).parent / "web"
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 
 
-def create_app(models: ServedModels, *hosts: str) -> Starlette:
+def create_app(models: ServedModels, limits: Limits, *hosts: str) -> Starlette:
     """Return the ASGI application that answers with the given models.
 
     Args:
         models: the versions to serve.
+        limits: of times and of requests at once.
         hosts: the name and the address that the server listens on, which requests may name besides localhost.
     """
     mimetypes.add_type("text/javascript", ".js")  # Windows may have another type for it
-    handlers: Mapping[Any, Any] = {
-        RequestError: _refuse,
-        HTTPException: _refuse_path,
-        InputError: _report_failure,  # a damaged version beside the newest
-    }
-    guard = Middleware(GuardedApp, HostCheck(*hosts))
-    app = Starlette(routes=_routes(), exception_handlers=handlers, middleware=[guard])
-    app.state.models = models
-    app.state.model_pool = Pool("the model", available_cores(), http_limits.MAX_CONNECTIONS)
-    app.state.loading_pool = Pool("the model", 1, http_limits.MAX_CONNECTIONS)  # others go on with loaded versions
-    app.state.picture_pool = Pool("pictures", http_limits.DECODING_THREADS, http_limits.MAX_WAITING_PICTURES)
+    app = Starlette(
+        routes=[
+            Route("/v1/{path:path}", answer_api, methods=ALL_METHODS),
+            Route("/model.json", get_description),
+            Route("/prepare", post_prepare, methods=["POST"]),
+            Mount("/", StaticFiles(directory=WEB, html=True)),
+        ],
+        exception_handlers={RequestError: _refuse, HTTPException: _refuse_path, Exception: _report_failure},
+        middleware=[Middleware(HostCheck, hosts)],
+    )
+    app.state.models, app.state.limits = models, limits
+    app.state.model_pool = Pool("the model", available_cores(), limits.connections, limits.answer_seconds)
+    # Others go on with the versions that are loaded.
+    app.state.loading_pool = Pool("the model", 1, limits.connections, limits.answer_seconds)
+    pictures = limits.decoding_threads, limits.waiting_pictures, limits.decoding_seconds
+    app.state.picture_pool = Pool("pictures", *pictures)
     return app
-
-
-def load_models(paths: dict[int, Path], folder: Path) -> ServedModels:
-    """Return the versions of a folder, the newest loaded, with the labels of the configuration beside it.
-
-    Raises:
-        InputError: the newest version or the configuration cannot be read.
-    """
-    return ServedModels(paths, read_labels(folder))
-
-
-def _routes() -> list[BaseRoute]:
-    return [
-        Route("/v1/{path:path}", answer_api, methods=ALL_METHODS),
-        Route("/model.json", get_description),
-        Route("/prepare", post_prepare, methods=["POST"]),
-        Mount("/", StaticFiles(directory=WEB, html=True)),
-    ]
 
 
 async def answer_api(request: Request) -> Response:
     """Answer a request of TF Serving's REST API: a version's status or metadata, or the outputs of a signature."""
+    if request.method not in ("GET", "HEAD"):
+        require_own_page(request)
     asked = parse_path(request)
     models: ServedModels = request.app.state.models
     number = models.find(asked.version, asked.label)
@@ -88,8 +73,8 @@ async def answer_api(request: Request) -> Response:
         return _json(_status(models, number))
     if asked.asked == "metadata":
         return await _from_model(request, _metadata, number)
-    require_content_type(request, "application/json")
-    return await _from_model(request, _predict, number, await read_body(request))
+    body = await read_body(request, request.app.state.limits.body_seconds, "application/json")
+    return await _from_model(request, _predict, number, body)
 
 
 async def get_description(request: Request) -> Response:
@@ -99,19 +84,18 @@ async def get_description(request: Request) -> Response:
 
 async def post_prepare(request: Request) -> Response:
     """Answer with the largest digit of the picture in the body in MNIST's form, or null, and the number of digits."""
-    require_content_type(request, "image/*", "application/octet-stream")
-    body = await read_body(request)
-    return _json(await request.app.state.picture_pool.run(http_limits.DECODING_SECONDS, _prepare, body))
+    body = await read_body(request, request.app.state.limits.body_seconds, "image/*", "application/octet-stream")
+    return _json(await request.app.state.picture_pool.run(_prepare, body))
 
 
 async def _from_model(
     request: Request, function: Callable[..., bytes], number: int | None = None, *args: Any
 ) -> Response:
     """Answer with the JSON that ``function`` of the models, of a version's number and of ``args`` returns."""
-    state, args = request.app.state, (number, *args)
+    state = request.app.state
     if not state.models.is_loaded(number):
-        await state.loading_pool.run(http_limits.ANSWER_SECONDS, state.models.get, number)
-    return _json(await state.model_pool.run(http_limits.ANSWER_SECONDS, function, state.models, *args))
+        await state.loading_pool.run(state.models.get, number)
+    return _json(await state.model_pool.run(function, state.models, number, *args))
 
 
 def _json(content: bytes) -> Response:
@@ -159,15 +143,15 @@ def _prepare(body: bytes) -> bytes:
         raise RequestError(400, str(error)) from None
 
 
-def _refuse(_: Request, error: RequestError) -> Response:
-    # After a body that was not read to its end, the connection cannot carry another request.
-    headers = {"connection": "close"} if error.status in (408, 413, 415) else {}
-    return JSONResponse({"error": str(error)}, error.status, headers)
+def _refuse(_: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RequestError) else 500
+    # After a body that did not end in time, nothing more is read.
+    return JSONResponse({"error": str(error)}, status, {"connection": "close"} if status == 408 else {})
 
 
-def _refuse_path(request: Request, error: HTTPException) -> Response:
-    path = printable(request.url.path, 200)
-    return JSONResponse({"error": f"Malformed request: {request.method} {path}"}, error.status_code)
+def _refuse_path(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return JSONResponse({"error": f"Malformed request: {request.method} {printable(request.url.path, 200)}"}, status)
 
 
 def _report_failure(_: Request, error: Exception) -> Response:

@@ -9,27 +9,13 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ..config import NUM_CLASSES
 from ..system import RunError, printable
-from .http_limits import MAX_ANSWER_BYTES
 from .versions import DEFAULT_SIGNATURE, MODEL_NAME
-
-CHANNEL_OPTIONS = [
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-]
 
 
 def ask_grpc(
-    server: str, images: np.ndarray, timeout: float, connect_seconds: float, label: str | None = None
+    server: str, images: np.ndarray, timeout: float, label: str | None, connect_seconds: float, max_bytes: int
 ) -> dict[str, np.ndarray | None]:
     """Send one request to a server and return its class ids and probabilities by name, None in place of other shapes.
-
-    Args:
-        server: ``grpc://host:port``.
-        images: uint8 (n, 28, 28).
-        timeout: seconds to wait for the answer.
-        connect_seconds: seconds to wait for the connection.
-        label: of the version to ask; None is the highest version.
 
     Raises:
         ConnectionError: the server cannot be reached.
@@ -42,7 +28,9 @@ def ask_grpc(
     if label:
         request.model_spec.version_label = label
     request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
-    with grpc.insecure_channel(server.removeprefix("grpc://"), CHANNEL_OPTIONS) as channel:
+    options = {"enable_retries": 0, "enable_http_proxy": 0, "max_receive_message_length": max_bytes}
+    address, grpc_options = server.removeprefix("grpc://"), [(f"grpc.{name}", value) for name, value in options.items()]
+    with grpc.insecure_channel(address, grpc_options) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=connect_seconds)
         except grpc.FutureTimeoutError:

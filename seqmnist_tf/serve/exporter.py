@@ -31,11 +31,10 @@ from ..system import (
     utc_now,
 )
 from ..train import RunDirectory, load_final_model
+from .models import SavedModel
 from .parity import Arrays, example_inputs, keras_outputs, require_parity
-from .saved_model import SavedModel
 from .signatures import has_block_lstm, save_signatures
-from .strokes import IMAGE_SIDE
-from .versions import DESCRIPTION_FILE, EXTRA_ASSETS, MODEL_NAME, WARM_UP_FILE, exported_versions
+from .versions import DESCRIPTION_FILE, EXTRA_ASSETS, IMAGE_SIDE, MODEL_NAME, WARM_UP_FILE, exported_versions
 
 BATCH_SIZES = (1, 33)  # one block of rows, and several blocks
 
@@ -107,12 +106,7 @@ def _as_one_line(run: RunDirectory, folder: Path) -> Iterator[None]:
 
 
 def write_warm_up(path: Path, requests: list[dict[str, Arrays]]) -> None:
-    """Write the requests that TF Serving replays before it serves a version.
-
-    Args:
-        path: the file to write.
-        requests: inputs by signature.
-    """
+    """Write the requests, inputs by signature, that TF Serving replays before it serves a version."""
     with tf.io.TFRecordWriter(str(path)) as file:
         for by_signature in requests:
             for signature, inputs in by_signature.items():
@@ -169,9 +163,9 @@ def _last_part(path: str) -> str:
 
 
 def _value(value: Any, kind: type) -> Any:
-    """Return a value of a run, perhaps a stranger's, or None where it has another type or is not finite."""
+    """Return a value of a run, perhaps a stranger's, or None where it has another type or is too large."""
     if kind is float:
-        return float(value) if type(value) in (int, float) and abs(value) < 2**53 else None  # NaN is not less
+        return float(value) if type(value) in (int, float) and abs(value) < 2**53 else None
     return value if type(value) is kind else None
 
 
@@ -194,13 +188,7 @@ def _write_version(
 ) -> None:
     """Write a version: the SavedModel, its warm-up requests and its description.
 
-    Args:
-        path: the folder to write to.
-        version: the number of the version.
-        model: the run's final model.
-        described: of :func:`describe_export`.
-        digits: uint8 (n, 28, 28), the images on which the signatures are compared with the model; n at least 33.
-        say_steps: as :func:`export_run`.
+    Its signatures are compared with the model on ``digits``, uint8 (n, 28, 28), n at least 33.
     """
     config, order = described["config"], np.array(described["pixel_order"])
     encoding = config["task"]["normalization"], order

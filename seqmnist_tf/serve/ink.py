@@ -33,10 +33,7 @@ class Ink(NamedTuple):
 
 
 def find_ink(colours: np.ndarray) -> Ink:
-    """Return how much each pixel differs from the background around it.
-
-    Args:
-        colours: (height, width, 3), 0 to 255.
+    """Return how much each pixel of a picture (height, width, 3), 0 to 255, differs from the background around it.
 
     The background is the median colour of the picture's edge. Where the edge is uneven, in a photograph with a shadow
     or with a table beside the paper, it is estimated at each pixel by a morphological closing (or opening, for a light
@@ -83,11 +80,9 @@ def _is_dark_on_light(values: np.ndarray) -> bool:
 
 
 def without_lines(ink: np.ndarray, low: float) -> np.ndarray:
-    """Return ink without the lines of lined or squared paper; where a stroke crosses a line, the stroke stays.
+    """Return ink (height, width), which is what is above ``low``, without the lines of lined or squared paper.
 
-    Args:
-        ink: (height, width), 0 and more.
-        low: more than this is ink.
+    Where a stroke crosses a line, the stroke stays.
     """
     pieces = label(ink > low, connectivity=2)
     crossing = [

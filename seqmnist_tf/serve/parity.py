@@ -11,7 +11,7 @@ import tensorflow as tf
 from .. import data
 from ..config import NUM_TIMESTEPS
 from ..system import RunError
-from .saved_model import SavedModel
+from .models import SavedModel
 from .signatures import has_block_lstm
 
 # Sums in another order over 784 steps change a probability by about 1e-6, and another model changes it by far more than
@@ -25,14 +25,7 @@ Arrays = dict[str, np.ndarray]
 def example_inputs(
     images: np.ndarray, model: keras.Sequential, normalization: str, order: np.ndarray
 ) -> dict[str, Arrays]:
-    """Return inputs for every signature of a model that all show the same images.
-
-    Args:
-        images: uint8 (n, 28, 28), 0 to 255.
-        model: the Keras model that was exported.
-        normalization: ``task.normalization`` of its run.
-        order: int (784,), the pixel order of its run.
-    """
+    """Return inputs for every signature of a model that all show the same images, uint8 (n, 28, 28)."""
     sequences = data.encode(images, normalization, order)
     pngs = np.array([tf.io.encode_png(image[..., None]).numpy() for image in images], dtype=object)
     inputs: dict[str, Arrays] = {
@@ -110,11 +103,6 @@ def largest_difference(outputs: Arrays, expected: Arrays) -> float:
 
 def require_parity(saved: SavedModel, inputs: dict[str, Arrays], expected: dict[str, Arrays]) -> dict[str, float]:
     """Return the :func:`largest_difference` between an exported model and the Keras model, by signature.
-
-    Args:
-        saved: the exported model.
-        inputs: of :func:`example_inputs`.
-        expected: of :func:`keras_outputs`, for these inputs.
 
     Raises:
         RunError: a difference is above 1e-5.

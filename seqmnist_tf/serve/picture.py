@@ -11,10 +11,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy import ndimage
 
 from ..system import InputError, first_line, printable
-from .digits import find_digits
 from .ink import find_ink
-from .strokes import BOX, CENTRE, IMAGE_SIDE, centred, in_box, strokes
+from .strokes import BOX, CENTRE, centred, find_digits, in_box, strokes
+from .versions import IMAGE_SIDE
 
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of the names of files of FORMATS
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # of Pillow's forty, whose decoders include Ghostscript
 MAX_SIDE, MAX_PIXELS = 20_000, 50_000_000  # of a picture's header, checked before anything is decoded
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
@@ -97,6 +98,21 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
     except Exception as error:
         # Pillow raises many kinds of exceptions for damaged files: struct.error, KeyError, SyntaxError, MemoryError.
         raise InputError(f"cannot read {name}: it is damaged ({printable(first_line(error))})") from None
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the pictures in a folder in the order of their names: the files with an ending such as ``.png``.
+
+    Raises:
+        InputError: the folder cannot be read, or has none.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+    except OSError as error:
+        raise InputError(f"cannot read {printable(str(folder))}: {error.strerror}") from None
+    if not files:
+        raise InputError(f"no picture in {printable(str(folder))} (files that end in {', '.join(ENDINGS)})")
+    return files
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -1,7 +1,8 @@
-"""From ink to MNIST's form: strokes without noise, scaled to a 20x20 box, centred by mass in 28x28."""
+"""From ink to MNIST's form: strokes without noise, the digits among them, a 20x20 box, centred by mass in 28x28."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from skimage.measure import label, regionprops
 from skimage.morphology import disk
 
 from .ink import Ink, otsu, separability, without_lines
+from .versions import IMAGE_SIDE
 
-IMAGE_SIDE, BOX = 28, 20
+BOX = 20
 CENTRE = 14  # the row and the column of the pixel that contains the centre of mass of a digit of MNIST
 # Blank paper: a separability of up to 0.73, or hundreds of pieces; nearly all digits: more than 0.8, and up to three.
 GRAIN, MIN_SEPARABILITY, MAX_PIECES = 32, 0.75, 30  # a plain picture with more contrast than GRAIN has no grain
@@ -23,6 +25,9 @@ MIN_STROKE, STROKE = 1.5, 2.5  # pixels of the 20x20 box: strokes thinner than t
 NOISE = 4.0  # standard deviations above the background that count as background
 # Fainter ink, relative to full ink, is noise of compression; in a small picture it is the edges of strokes, and stays.
 FAINT = 0.1
+# Strokes of one digit may stand apart (a 5 with its bar, a 4 of two lines); two digits have a gap between them.
+MIN_GAP = 0.2  # columns without ink between two digits, relative to the height of the tallest stroke
+MIN_HEIGHT = 0.4  # of a digit, relative to the tallest; a lower group of strokes is a comma, a dash or noise
 
 
 def strokes(ink: Ink) -> np.ndarray:
@@ -115,3 +120,55 @@ def centred(digit: np.ndarray) -> np.ndarray:
     image = np.zeros((IMAGE_SIDE, IMAGE_SIDE))
     image[top : top + height, left : left + width] = digit
     return np.rint(image * 255).astype(np.uint8)
+
+
+@dataclass
+class Box:
+    """The smallest rectangle around some strokes; ``bottom`` and ``right`` are outside."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def area(self) -> int:
+        return self.height * self.width
+
+    def include(self, other: Box) -> None:
+        """Grow to hold another box."""
+        self.top, self.left = min(self.top, other.top), min(self.left, other.left)
+        self.bottom, self.right = max(self.bottom, other.bottom), max(self.right, other.right)
+
+    def cut(self, picture: np.ndarray) -> np.ndarray:
+        """Return the part of a picture in this box."""
+        return picture[self.top : self.bottom, self.left : self.right]
+
+
+def find_digits(strokes: np.ndarray) -> list[Box]:
+    """Return the boxes of the digits that stand side by side, the largest first: at least one, if there is any ink.
+
+    A lone digit's box holds all strokes; with several, commas, dashes and noise between them are in none.
+    """
+    pieces = [Box(*piece.bbox) for piece in regionprops(label(strokes > 0, connectivity=2))]
+    tallest = max((piece.height for piece in pieces), default=0)
+    groups: list[Box] = []
+    for piece in sorted(pieces, key=lambda piece: piece.left):
+        if groups and piece.left - groups[-1].right < MIN_GAP * tallest:
+            groups[-1].include(piece)
+        else:
+            groups.append(piece)
+    height = max((group.height for group in groups), default=0)
+    digits = [group for group in groups if group.height >= MIN_HEIGHT * height]
+    if len(digits) == 1:
+        for piece in groups:
+            digits[0].include(piece)
+    return sorted(digits, key=lambda digit: -digit.area)

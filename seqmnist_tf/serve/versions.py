@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError, read_json_object
+from ..system import InputError, read_json_object, warn
 
 MODEL_NAME = "seqmnist"
+IMAGE_SIDE = 28  # of the images that a version classifies
 DEFAULT_FOLDER = Path("export", MODEL_NAME)
 DEFAULT_SIGNATURE = "serving_default"
+MODEL_FILE = "saved_model.pb"
 EXTRA_ASSETS = "assets.extra"  # TF Serving's name for the folder of extra files in a version
 DESCRIPTION_FILE = "model.json"
 WARM_UP_FILE = "tf_serving_warmup_requests"  # TF Serving replays these requests before it serves a version
@@ -28,7 +30,7 @@ def exported_versions(folder: Path) -> dict[int, Path]:
 
 
 def require_versions(folder: Path) -> dict[int, Path]:
-    """Return the versions in a folder by number, in ascending order.
+    """Return the versions in a folder by number, in ascending order. One without a model is left out with a warning.
 
     Raises:
         InputError: the folder cannot be read, or has no version.
@@ -37,16 +39,16 @@ def require_versions(folder: Path) -> dict[int, Path]:
         versions = exported_versions(folder)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror} ({HINT})") from None
-    if not versions:
+    complete = {number: path for number, path in versions.items() if (path / MODEL_FILE).is_file()}
+    for number in versions.keys() - complete.keys():
+        warn(f"version {number} is left out: {versions[number]} has no {MODEL_FILE}")
+    if not complete:
         raise InputError(f"no version in {folder} ({HINT})")
-    return versions
+    return complete
 
 
 def read_description(version: Path) -> dict[str, Any]:
-    """Return the description that export wrote: run, configuration, test accuracy, pixel order, package versions.
-
-    Args:
-        version: the folder of the version.
+    """Return the description in a version's folder: run, configuration, test accuracy, pixel order, package versions.
 
     Raises:
         InputError: the description is missing or damaged.

@@ -33,7 +33,7 @@ from seqmnist_tf.config import flags
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.kernel import native
 from seqmnist_tf.results import model_check, read_records, replay, replays
-from seqmnist_tf.serve import answers, block_lstm, http_limits
+from seqmnist_tf.serve import ask, signatures
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
 from seqmnist_tf.tune import chief, oracle, parse_space, repeats, roster, worker
@@ -307,11 +307,11 @@ def test_limits_on_the_pages_are_the_codes() -> None:
         assert "within 1e-5 elsewhere" in one_line(path)
     assert f"on the first {model_check.FIRST_IMAGES} test images" in one_line("docs/results.md")
     serving = one_line("docs/serving.md")
-    assert f"a probability of less than {answers.SURE:g})" in serving
-    assert f"at most {http_limits.CLIENT_ROWS} images" in serving
-    assert f"Above {block_lstm.MAX_BLOCK_ROWS} rows" in serving
+    assert f"a probability of less than {ask.SURE:g})" in serving
+    assert f"at most {ask.CLIENT_ROWS} images" in serving
+    assert f"Above {signatures.MAX_BLOCK_ROWS} rows" in serving
     about = (PACKAGE / "serve/web/about.html").read_text(encoding="utf-8")
-    assert f"less than {100 * answers.SURE:.0f}&nbsp;%" in " ".join(about.split())
+    assert f"less than {100 * ask.SURE:.0f}&nbsp;%" in " ".join(about.split())
     assert f"Units come in groups of {native.UNIT_MULTIPLE}:" in one_line("docs/limits.md")
 
 

@@ -45,6 +45,7 @@ ONE_ROOM = {
     "tensorflow_datasets": "data",
     "skimage": "serve",
     "starlette": "serve",
+    "anyio": "serve",
     "uvicorn": "serve",
     "h11": "serve",
     "tensorflow_serving": "serve",

@@ -11,7 +11,7 @@ from seqmnist_tf.results import HEADLINE, Record, model_check, pages, plots, rea
 from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
 from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
-from seqmnist_tf.serve.http_paths import read_labels
+from seqmnist_tf.serve.models import read_labels
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import load_run, run_directory
 from tests.toy import ROOT

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel
-from seqmnist_tf.serve.answers import SURE
+from seqmnist_tf.serve.ask import SURE
 from seqmnist_tf.serve.picture import prepare
 
 MODEL = Path(__file__).resolve().parents[2] / "export/seqmnist/2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 import textwrap
@@ -19,54 +20,38 @@ from seqmnist_tf.serve import exporter
 from tests.toy import ROOT, finished_run, toy_mnist
 
 HEAVY = {"tensorflow", "keras", "grpc"}
-RUN_AND_LIST_IMPORTS = """
-import runpy, sys
-module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
-status = 0
-try:
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-except SystemExit as ended:
-    status = ended.code
-print(*sorted(name for name in sys.modules if "." not in name))
-sys.exit(status)
+RUN = """
+import json, runpy, sys
+for module, *sys.argv[1:] in json.loads(sys.argv[1]):
+    status = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = ended.code
+    print("ended", status, *sorted({"tensorflow", "keras", "grpc"} & set(sys.modules)), file=sys.stderr)
 """
 
 
-def run_and_list_imports(module: str, *argv: str) -> tuple[int, str, set[str]]:
-    """Run a command in another process; return its exit status, its last line of stderr, and imported packages."""
-    command = [sys.executable, "-c", RUN_AND_LIST_IMPORTS, module, *argv]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    return done.returncode, (done.stderr.splitlines() or [""])[-1], set(done.stdout.splitlines()[-1].split())
+def run_and_list_imports(*commands: list[str]) -> list[str]:
+    """Run commands in another process; return its stderr, where each says its status and what it has imported."""
+    words = [sys.executable, "-c", RUN, json.dumps([[f"seqmnist_tf.{name}", *argv] for name, *argv in commands])]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120).stderr.splitlines()
 
 
-@pytest.mark.parametrize("command", ["export", "serve", "client"])
-def test_help_does_not_wait_for_tensorflow(command: str) -> None:
-    status, error, imported = run_and_list_imports(f"seqmnist_tf.{command}", "--help")
-    assert (status, error) == (0, "")
-    assert "seqmnist_tf" in imported and not imported & HEAVY
-
-
-@pytest.mark.parametrize(
-    ("command", "argv", "message"),
-    [
-        ("export", ["nowhere"], "error: no run at nowhere"),
-        ("serve", ["--port", "99999"], "error: --port must be 0 to 65535 (got 99999)"),
-        ("serve", ["--port", "0", "--model-dir", "nowhere"], "error: cannot read nowhere: No such file"),
-        ("client", ["nowhere.png"], "error: cannot read nowhere.png: No such file"),
-    ],
-)
-def test_bad_input_does_not_wait_for_tensorflow(command: str, argv: list[str], message: str) -> None:
-    status, error, imported = run_and_list_imports(f"seqmnist_tf.{command}", *argv)
-    assert status == 2 and error.startswith(message)
-    assert not imported & HEAVY
-
-
-def test_the_client_over_rest_needs_no_tensorflow(server: str, tmp_path: Path) -> None:
+def test_neither_help_nor_bad_input_nor_rest_waits_for_tensorflow(server: str, tmp_path: Path) -> None:
     Image.fromarray(toy_mnist()["test"].images[0]).save(tmp_path / "digit.png")
-    path = str(tmp_path / "digit.png")
-    status, error, imported = run_and_list_imports("seqmnist_tf.client", path, "--server", server)
-    assert (status, error) == (0, "")
-    assert "numpy" in imported and not imported & HEAVY
+    bad = [
+        (["export", "nowhere"], "error: no run at nowhere"),
+        (["serve", "--port", "99999"], "error: --port must be 0 to 65535 (got 99999)"),
+        (["serve", "--port", "0", "--model-dir", "nowhere"], "error: cannot read nowhere: No such file"),
+        (["client", "nowhere.png"], "error: cannot read nowhere.png: No such file"),
+    ]
+    good = [[name, "--help"] for name in ("export", "serve", "client")]
+    good.append(["client", str(tmp_path / "digit.png"), "--server", server])
+    said = run_and_list_imports(*good, *(words for words, _ in bad))
+    assert said[: len(good)] == ["ended 0"] * len(good)
+    for (_, message), error, ended in zip(bad, said[len(good) :: 2], said[len(good) + 1 :: 2], strict=True):
+        assert error.startswith(message) and ended == "ended 2"
 
 
 def test_light_names_need_no_tensorflow() -> None:

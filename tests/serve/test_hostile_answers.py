@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +18,14 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import classify, http_limits
+from seqmnist_tf.serve import ask, classify
 from seqmnist_tf.system import RunError
 from tests.conftest import Result
+from tests.serve.conftest import Start, grpc_serving
 from tests.serve.test_picture import DIGIT
 
 IMAGE = np.zeros((1, 28, 28), np.uint8)
 GOOD: dict[str, Any] = {"class_id": [3], "probabilities": [[0.0, 0, 0, 1.0, 0, 0, 0, 0, 0, 0]]}
-Start = Callable[..., str]
-
-
-@pytest.fixture
-def answering() -> Iterator[Start]:
-    """Start a server that reads a request and answers with parts of bytes, with a pause between them."""
-    servers: list[tuple[socket.socket, threading.Thread]] = []
-    ended = threading.Event()
-
-    def start(*parts: bytes, pause: float = 0.0) -> str:
-        listener = socket.create_server(("127.0.0.1", 0))
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                    with connection:
-                        connection.recv(65536)
-                        for part in parts:
-                            connection.sendall(part)
-                            time.sleep(pause)
-                        connection.shutdown(socket.SHUT_WR)
-                        while connection.recv(65536):
-                            pass
-                except OSError:
-                    if ended.is_set():
-                        return
-
-        servers.append((listener, threading.Thread(target=serve, daemon=True)))
-        servers[-1][1].start()
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    ended.set()
-    for listener, thread in servers:
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)  # before the next test's listener can have the number of its socket
-        listener.close()
 
 
 def http_answer(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -90,7 +51,7 @@ MALFORMED_ANSWERS: dict[str, tuple[bytes, str]] = {
     "a chunk of size -5": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nab", "cannot reach"),
     "a chunk of size -1": (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n" + b"a" * 5 * 2**20,
-        "a chunk of a negative size",
+        "illegal chunk header",
     ),
     "an empty body": (http_answer(b""), "answered 200: an empty answer"),
     "no JSON": (http_answer(b"hello"), "answered 200: hello"),
@@ -284,15 +245,8 @@ def test_a_malformed_grpc_answer_is_one_line(kind: str) -> None:
         def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> Any:
             return response
 
-    server = grpc.server(futures.ThreadPoolExecutor(1), options=[("grpc.max_send_message_length", -1)])
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
-    url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    server.start()
-    try:
-        with pytest.raises(RunError) as raised:
-            classify(IMAGE, url)
-    finally:
-        server.stop(None)
+    with grpc_serving(Service()) as url, pytest.raises(RunError) as raised:
+        classify(IMAGE, url)
     assert message in str(raised.value) and url in str(raised.value)
     assert str(raised.value).isprintable()
-    assert http_limits.MAX_ANSWER_BYTES == 4 * 2**20
+    assert ask.MAX_ANSWER_BYTES == 4 * 2**20

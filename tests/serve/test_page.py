@@ -9,12 +9,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageChops
 
-from seqmnist_tf.serve.answers import SURE
+from seqmnist_tf.serve.ask import SURE
 from tests.serve.committed import committed_versions
+from tests.toy import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -148,6 +152,20 @@ def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) 
     assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
     expect(page.locator("footer")).to_contain_text(re.compile(r"Model version \d+, test accuracy .*, pixel order: "))
     assert faults == []
+
+
+def test_the_picture_in_the_documentation_is_of_this_page(visit: Visit, tmp_path: Path) -> None:
+    page, _ = visit(DESKTOP)
+    draw(page)
+    answer(page)
+    page.mouse.move(5, 5)
+    taken = tmp_path / "page.png"
+    page.screenshot(path=taken, full_page=True)
+    with Image.open(taken) as now, Image.open(ROOT / "export" / "page.png") as shown:
+        hint = f"if the page has changed, look at {taken} and copy it to export/page.png"
+        assert shown.width == now.width and abs(shown.height - now.height) < 0.03 * now.height, hint
+        difference = ImageChops.difference(now.convert("L"), shown.convert("L").resize(now.size))
+        assert np.asarray(difference).mean() < 6, hint  # other fonts differ by less
 
 
 def test_test_images_are_chosen_by_keyboard(visit: Visit) -> None:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import re
 
-from seqmnist_tf.serve import http_limits, picture
+from seqmnist_tf.serve import ask, guard, picture
 from tests.toy import ROOT
 
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+DEFAULTS = guard.Limits()
 LIMITS = {
-    "connections at a time": f"{http_limits.MAX_CONNECTIONS}",
-    "time for the head of a request": f"{http_limits.HEAD_SECONDS:g} s",
-    "time for the body of a request": f"{http_limits.BODY_SECONDS:g} s",
-    "size of the body of a request": f"{http_limits.MAX_BODY_BYTES >> 20} MiB",
-    "rows of a request": f"{http_limits.MAX_REQUEST_ROWS}",
-    "time for an answer": f"{http_limits.ANSWER_SECONDS:g} s",
-    "time in which a client must read an answer": f"{http_limits.READER_SECONDS:g} s",
+    "connections at a time": f"{DEFAULTS.connections}",
+    "time for the head of a request": f"{DEFAULTS.head_seconds:g} s",
+    "time for the body of a request": f"{DEFAULTS.body_seconds:g} s",
+    "size of the body of a request": f"{guard.MAX_BODY_BYTES >> 20} MiB",
+    "rows of a request": f"{guard.MAX_REQUEST_ROWS}",
+    "time for an answer": f"{DEFAULTS.answer_seconds:g} s",
+    "time in which a client must read an answer": f"{DEFAULTS.reader_seconds:g} s",
     "pixels of a picture": f"{picture.MAX_PIXELS:,}",
     "side of a picture": f"{picture.MAX_SIDE:,} pixels",
-    "pictures decoded at a time": f"{http_limits.DECODING_THREADS}",
-    "pictures that may wait": f"{http_limits.MAX_WAITING_PICTURES}",
-    "time for decoding a picture": f"{http_limits.DECODING_SECONDS:g} s",
+    "pictures decoded at a time": f"{DEFAULTS.decoding_threads}",
+    "pictures that may wait": f"{DEFAULTS.waiting_pictures}",
+    "time for decoding a picture": f"{DEFAULTS.decoding_seconds:g} s",
 }
 
 
 def test_the_limits_are_the_servers() -> None:
     assert dict(re.findall(r"^\| ([a-z].*?) \| (\d.*?) \|$", TEXT, re.MULTILINE)) == LIMITS
-    assert f"which may have {http_limits.MAX_ANSWER_BYTES >> 20} MiB at most" in TEXT
+    assert f"which may have {ask.MAX_ANSWER_BYTES >> 20} MiB at most" in TEXT
 
 
 def test_the_formats_are_the_pictures() -> None:

@@ -17,12 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from seqmnist_tf.serve import exported_versions, http_limits
-from seqmnist_tf.serve.app import load_models
-from seqmnist_tf.serve.http_paths import read_labels
-from seqmnist_tf.serve.models import ServedModels
+from seqmnist_tf.serve import exported_versions, guard
+from seqmnist_tf.serve.models import ServedModels, read_labels
 from seqmnist_tf.system import InputError
-from tests.conftest import serving
+from tests.conftest import serving, with_labels
 from tests.serve.test_app import GOOD_IMAGE, PREDICT, png
 from tests.toy import ROOT, toy_mnist
 
@@ -31,6 +29,7 @@ GOOD = {"instances": [GOOD_IMAGE]}
 LOGITS: dict[str, Any] = {"signature_name": "logits"}
 STEP = {"pixels": [[[0.5]]], "h": [[0.0] * 8], "c": [[0.0] * 8]}
 OK = "OK"
+IMAGE = toy_mnist()["test"].images[0]
 
 
 def images(value: Any) -> dict[str, Any]:
@@ -70,27 +69,33 @@ ROWS: dict[str, Row] = {
     "a good request": predict(GOOD, (200, "predictions")),
     "truncated JSON": predict(b'{"instances": [', SAME_PARSE),
     "empty body": predict(b"", SAME_PARSE),
-    "top level is a list": predict([], (400, "Is not object"), (400, "the body must be a JSON object")),
+    "top level is a list": predict([], (400, "Is not object"), (400, "the body must be a JSON object (got [])")),
     "trailing garbage": predict(json.dumps(GOOD).encode() + b"x", (200, OK), SAME_PARSE),
     "unknown signature": predict({**GOOD, "signature_name": "no"}, (400, 'Serving signature name: "no" not')),
     "signature_name a number": predict(
-        {**GOOD, "signature_name": 5}, (400, "JSON Value:"), (400, "Serving signature name: 5 not found")
+        {**GOOD, "signature_name": 5}, (400, "JSON Value:"), (400, "Serving signature name: 5 not found (known: ")
     ),
     "signature_name empty": predict({**GOOD, "signature_name": ""}, (200, "predictions")),
     "both instances and inputs": predict({**GOOD, "inputs": []}, (400, "JSON Value"), (400, "(got both)")),
     "neither": predict({}, (400, "Missing 'inputs' or 'instances' key"), (400, "(got neither)")),
-    "instances empty": predict({"instances": []}, (400, "No values in"), (400, "at least one element")),
+    "instances empty": predict({"instances": []}, (400, "No values in"), (400, "at least one element (got [])")),
     "instances a number": predict({"instances": 5}, (400, "Expecting 'instances'"), (400, "(got 5)")),
     "instances null": predict({"instances": None}, (400, "Expecting 'instances'"), (400, "(got null)")),
     "zero rows": predict({"inputs": {"images": []}}, (200, OK), (400, "(got lists of [0] on axis 0)")),
-    "an image without rows": predict({"inputs": GOOD_IMAGE}, (400, "reshape"), (400, IMAGES_RULE)),
-    "27 rows of pixels": predict({"instances": [GOOD_IMAGE[:27]]}, (400, "reshape"), (400, IMAGES_RULE)),
-    "ragged": predict({"instances": [[[0] * 27, *GOOD_IMAGE[1:]]]}, (400, "size"), (400, IMAGES_RULE)),
+    "an image without rows": predict({"inputs": GOOD_IMAGE}, (400, "reshape"), (400, f"{IMAGES_RULE} (got 0)")),
+    "27 rows of pixels": predict(
+        {"instances": [GOOD_IMAGE[:27]]}, (400, "reshape"), (400, f"{IMAGES_RULE} (got lists of [27] on axis 1)")
+    ),
+    "ragged": predict(
+        {"instances": [[[0] * 27, *GOOD_IMAGE[1:]]]}, (400, "size"), (400, "(got lists of [27, 28] on axis 2)")
+    ),
     "two images of two shapes": predict(
         {"instances": [GOOD_IMAGE, GOOD_IMAGE[:27]]}, (400, "Expecting tensor size"), (400, IMAGES_RULE)
     ),
     **{
-        f"{value!r} in uint8": predict(images(value), (400, "expected type: uint8"), (400, "0 to 255 (got"))
+        f"{value!r} in uint8": predict(
+            images(value), (400, "expected type: uint8"), (400, f"{IMAGES_RULE}, 0 to 255 (got {json.dumps(value)})")
+        )
         for value in (0.5, 1.0, "a", True, None)
     },
     "300 in uint8": predict(images(300), (200, OK), (400, "0 to 255 (got 300)")),
@@ -122,21 +127,21 @@ ROWS: dict[str, Row] = {
         {"instances": [{"images": GOOD_IMAGE, "x": 1}]},
         (400, "does not have named input: x"), (400, "inputs must be an object of images"),
     ),
-    "b64 garbage": predict(encoded({"b64": "!!!"}), (400, "base64"), (400, "must be base64 text")),
+    "b64 garbage": predict(encoded({"b64": "!!!"}), (400, "base64"), (400, '"b64" must be base64 text (got "!!!")')),
     "b64 a number": predict(encoded({"b64": 5}), (400, "b64"), (400, "image_bytes must be string")),
     "b64 of no image": predict(encoded({"b64": "bm8="}), (400, "must be PNG or JPEG images of 28x28")),
     "b64 unpadded": predict(encoded({"b64": "bm8"}), (400, "must be PNG"), (400, "must be base64 text")),
     "a plain string for bytes": predict(
-        encoded("bm8="), (400, "must be PNG"), (400, "image_bytes must be string of shape (any)")
+        encoded("bm8="), (400, "must be PNG"), (400, 'image_bytes must be string of shape (any), each {"b64": "..."}')
     ),
-    "a picture in b64": predict(encoded({"b64": png(toy_mnist()["test"].images[0])}), (200, "predictions")),
+    "a picture in b64": predict(encoded({"b64": png(IMAGE)}), (200, "predictions")),
     "65 images": predict({"instances": [GOOD_IMAGE] * 65}, (200, "predictions")),
     "257 images": predict(
         {"instances": [GOOD_IMAGE] * 257}, (200, "predictions"), (400, "at most 256 rows (got 257)")
     ),
     "trace of 33 images": predict(
         {"signature_name": "trace", "instances": [GOOD_IMAGE] * 33},
-        (200, "predictions"), (400, "at most 25,088 pixels in all rows"),
+        (200, "predictions"), (400, "at most 25,088 pixels in all rows (got 25,872)"),
     ),
     # Versions and labels
     "version 2": Row("POST", f"{MODEL}/versions/2:predict", GOOD, (200, "predictions")),
@@ -178,17 +183,30 @@ ROWS: dict[str, Row] = {
 }  # fmt: skip
 
 
+SIGNATURE = "Serving signature name: "
+OWN_ROWS: dict[str, Row] = {  # which TF Serving was not asked
+    "no UTF-8": predict(b"\xff\xfe\x00", SAME_PARSE),
+    "nested deeply": predict(b"[" * 100_000, (400, "JSON Parse error: nested too deeply")),
+    **{
+        f"signature_name {name}": predict({**GOOD, "signature_name": json.loads(name)}, (400, f"{SIGNATURE}{name} not"))
+        for name in ("0", "null", "false", "[]", "{}")
+    },
+    "10**400 in float": predict(numbers(f"{10**400}"), (400, "outside float32's range")),
+    "b64 of nothing": predict(encoded({"b64": ""}), (400, "must be PNG or JPEG images of 28x28")),
+    "b64 of 27 rows": predict(encoded({"b64": png(IMAGE[:27])}), (400, "must be PNG or JPEG images of 28x28")),
+}
+
+
 @pytest.fixture(scope="module")
-def labelled(toy_versions: Path) -> Iterator[str]:
+def labelled(toy_models: ServedModels) -> Iterator[str]:
     """Serve the toy versions with two labels, of which one names a version that there is not."""
-    models = ServedModels(exported_versions(toy_versions), {"stable": 1, "gone": 7})
-    with serving(models) as url:
+    with serving(with_labels(toy_models, stable=1, gone=7)) as url:
         yield url
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ROWS | OWN_ROWS)
 def test_the_answer_is_tf_servings_or_a_documented_one(labelled: str, name: str) -> None:
-    row = ROWS[name]
+    row = (ROWS | OWN_ROWS)[name]
     body = row.body if isinstance(row.body, bytes) else json.dumps(row.body).encode()
     headers = {"Content-Encoding": "gzip"} if name == "a gzip body" else {}
     connection = http.client.HTTPConnection(labelled.removeprefix("http://"), timeout=30)
@@ -213,7 +231,9 @@ def test_the_documentation_lists_what_differs() -> None:
     assert listed == differing
 
 
-def test_labels_are_those_of_the_configuration_beside_the_versions(toy_versions: Path, tmp_path: Path) -> None:
+def test_labels_are_those_of_the_configuration_beside_the_versions(
+    toy_models: ServedModels, toy_versions: Path, tmp_path: Path
+) -> None:
     assert read_labels(ROOT / "export" / "seqmnist")["stable"] in exported_versions(ROOT / "export" / "seqmnist")
     (tmp_path / "versions").symlink_to(toy_versions)
     assert read_labels(tmp_path / "other") == {}
@@ -223,7 +243,7 @@ def test_labels_are_those_of_the_configuration_beside_the_versions(toy_versions:
     entry = 'config { name: "%s" version_labels { key: "canary" value: %d } }'
     config.write_text(f"model_config_list {{ {entry % ('seqmnist', 2)} {entry % ('else', 1)} }}")
     assert read_labels(tmp_path / "other") == {"canary": 2}
-    models = load_models(exported_versions(toy_versions), tmp_path / "other")
+    models = with_labels(toy_models, **read_labels(tmp_path / "other"))
     assert models.find(None, "canary") == 2
     np.testing.assert_array_equal(models.find(1, None), 1)
     config.write_text("model_config_list { \x1b")
@@ -233,4 +253,4 @@ def test_labels_are_those_of_the_configuration_beside_the_versions(toy_versions:
 
 
 def test_the_servers_limit_of_rows_is_tried() -> None:
-    assert len(ROWS["257 images"].body["instances"]) == http_limits.MAX_REQUEST_ROWS + 1
+    assert len(ROWS["257 images"].body["instances"]) == guard.MAX_REQUEST_ROWS + 1

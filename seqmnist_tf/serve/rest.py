@@ -1,4 +1,4 @@
-"""The JSON of TF Serving's ``:predict``: from a request's body to arrays, from a model's outputs to an answer."""
+"""TF Serving's REST: what a path asks for, and the JSON of ``:predict``, from a request's body to an answer."""
 
 from __future__ import annotations
 
@@ -6,29 +6,66 @@ import base64
 import binascii
 import itertools
 import json
+import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
+from starlette.requests import Request
 
-from .http_limits import MAX_REQUEST_ROWS, MAX_UNROLLED_PIXELS, RequestError
-from .saved_model import SavedModel
-from .versions import DEFAULT_SIGNATURE
+from ..system import printable
+from .guard import MAX_REQUEST_ROWS, MAX_UNROLLED_PIXELS, RequestError
+from .models import SavedModel
+from .versions import DEFAULT_SIGNATURE, MODEL_NAME
+
+# TF Serving's own patterns (http_rest_api_handler.cc), without :classify and :regress, which need other signatures.
+_MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+PREDICT_PATH = re.compile(rf"{_MODEL}:predict")
+STATUS_PATH = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?")
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What a path asks for, of a version by its number, by its label or, without both, of the newest."""
+
+    asked: Literal["predict", "status", "metadata"]
+    version: int | None
+    label: str | None
+
+
+def parse_path(request: Request) -> ModelRequest:
+    """Return what a request under ``/v1/`` asks for. As for TF Serving, a query string is a part of the path.
+
+    Raises:
+        RequestError: 400, the path or the method is not of the API; 404, another model.
+    """
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if path.rstrip("/") == "/v1/models":
+        raise RequestError(400, "Missing model name in request.")
+    pattern = {"POST": PREDICT_PATH, "GET": STATUS_PATH}.get(request.method)
+    match = pattern.fullmatch(path) if pattern else None
+    version = match["version"].lstrip("0") or "0" if match and match["version"] else None
+    if match is None or (version and (len(version) > 19 or int(version) >= 2**63)):
+        raise RequestError(400, f"Malformed request: {printable(request.method, 20)} {printable(path, 200)}")
+    asked: Literal["predict", "status", "metadata"] = "predict"
+    if request.method == "GET":
+        asked = "metadata" if match["metadata"] else "status"
+    if match["model"] != MODEL_NAME:
+        name = printable(match["model"], 80)
+        if asked == "status":
+            raise RequestError(404, f"Could not find any versions of model {name}")
+        which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise RequestError(404, f"Servable not found for request: {which}")
+    return ModelRequest(asked, int(version) if version else None, match["label"])
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A ``:predict`` request.
-
-    Attributes:
-        signature: the name of a signature of the model.
-        inputs: arrays of the dtypes and shapes that the signature requires.
-        by_rows: whether the inputs came row by row, as ``instances``; the answer has the same form.
-    """
+    """A ``:predict`` request: arrays of the dtypes and shapes that its signature requires."""
 
     signature: str
     inputs: dict[str, np.ndarray]
-    by_rows: bool
+    by_rows: bool  # they came row by row, as ``instances``; the answer has the same form
 
 
 def parse_predict(body: bytes, model: SavedModel) -> PredictRequest:
