@@ -22,6 +22,7 @@ from tests.toy import ROOT
 COMMITTED = committed_versions()
 NEWEST = COMMITTED[max(COMMITTED)]
 TOLERANCE = 1e-5
+OLDER_TENSORFLOW = "2.20"  # of TF Serving's image in export/docker-compose.yml
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,11 @@ def test_tensorflows_cpp_loader_replays_the_warm_up(loader: Path, version: int, 
 
 @pytest.fixture(scope="module")
 def older_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the Python of an environment with TensorFlow 2.20, the fallback of export/docker-compose.yml."""
+    """Return the Python of an environment with the TensorFlow of TF Serving's image."""
     folder = tmp_path_factory.mktemp("older") / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=120)
     python = folder / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "--quiet", "tensorflow==2.20.*"]
+    command = [str(python), "-m", "pip", "install", "--quiet", f"tensorflow=={OLDER_TENSORFLOW}.*"]
     subprocess.run(command, check=True, timeout=500)
     return python
 
@@ -105,7 +106,7 @@ def test_the_tensorflow_before_loads_and_agrees(older_tensorflow: Path, version:
     ]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PATH": ""}
     done = subprocess.run(words, check=True, timeout=200, capture_output=True, text=True, env=environment)
-    assert done.stdout.startswith("2.20.")
+    assert done.stdout.startswith(f"{OLDER_TENSORFLOW}.")
     with np.load(tmp_path / "answers.npz") as answers:
         assert set(answers) == set(expected) and len(expected) > 10
         for name, value in expected.items():

@@ -5,29 +5,30 @@ from __future__ import annotations
 import copy
 import json
 import re
+import socket
 import subprocess
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from PIL import Image
-from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
-from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, exported_versions, exporter, http_limits, read_description
+from seqmnist_tf.serve import DEFAULT_FOLDER, ask, exported_versions, exporter, guard, read_description
 from seqmnist_tf.serve.models import ServedModels
-from tests.conftest import serving
+from tests.conftest import serving, with_labels
 from tests.serve.committed import committed_versions
+from tests.serve.conftest import grpc_serving
 from tests.serve.test_client import Service
+from tests.serve.test_saved_model import OLDER_TENSORFLOW
 from tests.toy import ROOT
 
 EXPORT = ROOT / "export"
+TAG = "2.20.0"  # of TF Serving's image: known to exist
 README = (EXPORT / "README.md").read_text()
 MANIFESTS = {
     document["kind"]: document for document in map(yaml.safe_load, map(Path.read_text, (EXPORT / "k8s").glob("*.yaml")))
@@ -87,13 +88,13 @@ def batching_parameters() -> dict[str, Any]:
 def test_rows_have_one_limit() -> None:
     """The local server, the client, and TF Serving with batching take the same requests."""
     batching = batching_parameters()
-    assert batching["max_batch_size"] == http_limits.MAX_REQUEST_ROWS
-    assert batching["max_execution_batch_size"] == http_limits.CLIENT_ROWS
+    assert batching["max_batch_size"] == guard.MAX_REQUEST_ROWS
+    assert batching["max_execution_batch_size"] == ask.CLIENT_ROWS
     assert batching["enable_large_batch_splitting"] is True
-    assert http_limits.CLIENT_ROWS <= http_limits.MAX_REQUEST_ROWS
+    assert ask.CLIENT_ROWS <= guard.MAX_REQUEST_ROWS
     assert batching["max_execution_batch_size"] >= max(exporter.BATCH_SIZES)  # or a version's warm-up is refused
     assert f"`max_batch_size` of at least {max(exporter.BATCH_SIZES)}" in README
-    assert f"the client sends at most {http_limits.CLIENT_ROWS}" in README
+    assert f"the client sends at most {ask.CLIENT_ROWS}" in README
 
 
 def test_batching_is_an_option() -> None:
@@ -115,12 +116,34 @@ def test_the_metrics_are_where_the_page_says() -> None:
     assert "--model_config_file_poll_wait_seconds=10" in COMPOSE["command"]  # as export/README.md says
 
 
-def test_the_image_is_not_older_than_the_exporting_tensorflow() -> None:
-    ((major, minor),) = re.findall(r"^tensorflow/serving:\$\{TF_SERVING_TAG:-(\d+)\.(\d+)\.\d+\}$", COMPOSE["image"])
+def test_the_image_is_of_a_tensorflow_that_loads_the_versions() -> None:
+    """``test_the_tensorflow_before_loads_and_agrees`` loads them with it."""
+
+    def image(**environment: str) -> str:  # Compose replaces variables as a shell does
+        words = ["bash", "-c", f'echo "{COMPOSE["image"]}"']
+        return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert image() == f"tensorflow/serving:{TAG}" and TAG.startswith(f"{OLDER_TENSORFLOW}.")
+    assert image(TF_SERVING_TAG="2.21.0") == "tensorflow/serving:2.21.0"
+    dockerfile = (EXPORT / "k8s" / "Dockerfile").read_text()
+    assert f"ARG TF_SERVING_TAG={TAG}\nFROM tensorflow/serving:${{TF_SERVING_TAG}}\n" in dockerfile
+    assert f"The image has the tag {TAG}." in README
     for path in committed_versions().values():
-        exported = read_description(path)["versions"]["tensorflow"].split(".")
-        assert (int(major), int(minor)) >= tuple(int(part) for part in exported[:2])
-    assert f"ARG TF_SERVING_TAG={major}.{minor}." in (EXPORT / "k8s" / "Dockerfile").read_text()
+        assert read_description(path)["versions"]["tensorflow"].startswith("2.21.")
+
+
+def test_stopping_is_as_the_page_says() -> None:
+    """TF Serving answers until it is killed: neither file waits in vain, and Kubernetes forgets the pod first."""
+    assert f"`stop_grace_period: {COMPOSE['stop_grace_period']}`" in README
+    pod = MANIFESTS["Deployment"]["spec"]["template"]["spec"]
+    grace, (_, seconds) = pod["terminationGracePeriodSeconds"], container()["lifecycle"]["preStop"]["exec"]["command"]
+    assert f"`preStop` waits {seconds} s" in README and f"`terminationGracePeriodSeconds: {grace}`" in README
+    assert 0 < grace - int(seconds) <= 5
+
+
+def container() -> dict[str, Any]:
+    (only,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
+    return only
 
 
 def test_kubernetes_accepts_the_manifests() -> None:
@@ -140,17 +163,16 @@ def test_kubernetes_serves_what_compose_serves() -> None:
     for name, text in MANIFESTS["ConfigMap"]["data"].items():
         assert text == (EXPORT / "config" / name).read_text(), f"write {name} into export/k8s/configmap.yaml"
     pod = MANIFESTS["Deployment"]["spec"]["template"]
-    (container,) = pod["spec"]["containers"]
-    assert container["args"] == COMPOSE["command"]
+    assert container()["args"] == COMPOSE["command"]
     for probe in ("readinessProbe", "startupProbe"):
-        assert container[probe]["exec"]["command"] == COMPOSE["healthcheck"]["test"][1:]
+        assert container()[probe]["exec"]["command"] == COMPOSE["healthcheck"]["test"][1:]
     assert {volume["configMap"]["name"] for volume in pod["spec"]["volumes"]} == {"seqmnist-config"}
     assert MANIFESTS["ConfigMap"]["metadata"]["name"] == "seqmnist-config"
     selectors = [MANIFESTS["Service"]["spec"]["selector"], MANIFESTS["Deployment"]["spec"]["selector"]["matchLabels"]]
     assert selectors == [pod["metadata"]["labels"]] * 2
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
     assert ports == {port["targetPort"]: port["port"] for port in MANIFESTS["Service"]["spec"]["ports"]}
-    assert f"-t {container['image']} export" in README
+    assert f"-t {container()['image']} export" in README
 
 
 def test_the_compose_file_mounts_existing_files() -> None:
@@ -163,18 +185,39 @@ def test_the_compose_file_mounts_existing_files() -> None:
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
 
 
-def test_the_health_check_sees_the_stable_version_and_its_absence(toy_versions: Path) -> None:
+def asks(command: list[str], url: str) -> bool:
+    """Return whether a probe of the container finds a server at another address well, within its time."""
+    words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{url.rpartition(':')[2]}") for word in command]
+    try:
+        return subprocess.run(words, capture_output=True, timeout=5).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def test_the_health_check_sees_the_stable_version_and_its_absence(toy_models: ServedModels) -> None:
     kind, *command = COMPOSE["healthcheck"]["test"]
-    assert kind == "CMD"
-
-    def is_healthy(port: str) -> bool:
-        words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{port}") for word in command]
-        return subprocess.run(words, capture_output=True, timeout=20).returncode == 0
-
-    assert not is_healthy("9")
+    assert kind == "CMD" and not asks(command, "http://127.0.0.1:9")
     for labels, healthy in (({"stable": 2}, True), ({"stable": 3}, False), ({}, False)):
-        with serving(ServedModels(exported_versions(toy_versions), labels)) as url:
-            assert is_healthy(url.rpartition(":")[2]) == healthy
+        with serving(with_labels(toy_models, **labels)) as url:
+            assert asks(command, url) == healthy
+
+
+def test_the_liveness_probe_sees_rest_that_hangs(server: str) -> None:
+    probe = container()["livenessProbe"]
+    assert probe["timeoutSeconds"] * probe["failureThreshold"] >= 30  # no pod is killed for a load
+    command = probe["exec"]["command"]
+    assert asks(command, server) and not asks(command, "http://127.0.0.1:9")
+    with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts connections and answers nothing
+        assert not asks(command, f"http://127.0.0.1:{hanging.getsockname()[1]}")
+
+
+def test_git_ignores_exports_that_are_not_shipped() -> None:
+    def is_ignored(version: int) -> bool:
+        words = ["git", "check-ignore", "-q", "--no-index", f"export/seqmnist/{version}/saved_model.pb"]
+        return subprocess.run(words, cwd=ROOT).returncode == 0
+
+    shipped = committed_versions()
+    assert [version for version in range(1, 20) if not is_ignored(version)] == sorted(shipped)
 
 
 def test_latencies_were_measured_on_a_commit() -> None:
@@ -185,20 +228,16 @@ def test_latencies_were_measured_on_a_commit() -> None:
     assert ratios[1] >= 3 and min(ratios.values()) >= 1
 
 
-def test_the_grpc_lines_call(toy_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grpc_lines_call(toy_models: ServedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    grpc_server = grpc.server(futures.ThreadPoolExecutor(1))
-    service = Service(SavedModel.load(toy_versions / "1"))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, grpc_server)
-    port = grpc_server.add_insecure_port("127.0.0.1:0")
-    grpc_server.start()
+    service = Service(toy_models.get(1))
     monkeypatch.chdir(tmp_path)
     pixels = np.random.RandomState(0).randint(0, 256, (28, 28)).astype(np.uint8)
     Image.fromarray(pixels).save("digit.png")
     names: dict[str, object] = {}
-    exec(lines.replace("127.0.0.1:8500", f"127.0.0.1:{port}"), names)
-    grpc_server.stop(None)
-    assert (service.calls, service.label) == (1, "stable")
+    with grpc_serving(service) as url:
+        exec(lines.replace("127.0.0.1:8500", url.removeprefix("grpc://")), names)
+    assert (service.rows, service.label) == ([1], "stable")
     expected = service.model(images=pixels[np.newaxis])
     for name in ("class_id", "probabilities"):
         given = tf.make_ndarray(names["answer"].outputs[name])  # type: ignore
