@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from matplotlib.figure import Figure
 
 from seqmnist_tf.system import run_command, start_tensorflow
 
@@ -100,6 +101,14 @@ def with_labels(models: ServedModels, **labels: int) -> ServedModels:
     labelled = copy.copy(models)
     labelled.labels = labels
     return labelled
+
+
+def assert_fits(figure: Figure) -> None:
+    """Assert that nothing of a picture, such as a legend, leaves the picture."""
+    figure.canvas.draw()
+    extent = figure.get_tightbbox()  # in inches
+    width, height = figure.get_size_inches()
+    assert extent.x0 >= 0 and extent.y0 >= 0 and extent.x1 <= width and extent.y1 <= height, extent
 
 
 @contextlib.contextmanager

@@ -17,9 +17,8 @@ from typing import Any
 from .. import system
 from ..config import OPTIONS, PRESETS, unknown_word
 from ..system import say
-from .arms import KERAS_LAYERS, parse_arms
+from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms, parse_seeds
 from .options import require_cluster_options
-from .seeds import DEFAULT_SEEDS, parse_seeds
 
 
 def make_compare_parser() -> system.Parser:

@@ -1,20 +1,27 @@
-"""The arms of a comparison as a command line gives them. No code of a layer is run here."""
+"""The arms and seeds of a comparison as a command line gives them. No code of a layer is run here."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import config as cfg
 from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config
+from ..data import pixel_order
 from ..system import InputError, is_there
-from .given_runs import name_of_folder, read_given_runs
-from .outcomes import Outcome
+from ..train import train_command
+from .runs import CompletedRun, name_of_folder, read_given_runs
+
+DEFAULT_SEEDS = "0-5"  # with six seeds the sign-flip p can reach 0.03125, with five no less than 0.0625
+MAX_SEEDS = 1000
+KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
 class OwnLayer(NamedTuple):
@@ -25,7 +32,6 @@ class OwnLayer(NamedTuple):
 
 
 ArmWord = str | os.PathLike[str] | Config | OwnLayer
-KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Arm:
     config: Config
     matched: bool = False
     file: Path | None = None
-    given: Mapping[int, Outcome] = field(default_factory=dict)
+    given: Mapping[int, CompletedRun] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -107,8 +113,8 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     if layer_spec(word):
         return _layer_arm(word, None, first, overrides)
     if is_there(path) and path.is_dir():
-        outcomes = read_given_runs(path, allow_code=allow_code)
-        return Arm(name_of_folder(path), word, next(iter(outcomes.values())).config, given=outcomes)
+        given_runs = read_given_runs(path, allow_code=allow_code)
+        return Arm(name_of_folder(path), word, next(iter(given_runs.values())).config, given=given_runs)
     if path.suffix == ".json":
         return _trained_arm(path.stem, word, cfg.with_values(Config(), cfg.read_values(path)), overrides)
     raise InputError(f"unknown arm {word!r} (allowed: {_allowed()})")
@@ -164,3 +170,79 @@ def _allowed() -> str:
         f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or "
         "MODULE:NAME), a run directory, a folder of runs, or a published record"
     )
+
+
+def require_one_task(arms: Sequence[Arm]) -> None:
+    """Raise InputError where arms differ in their task, naming the difference."""
+    first = arms[0]
+    for arm in arms:
+        if not arm.config.test.enabled:
+            raise InputError(f"{arm.word}: test.enabled must be true in a comparison (got false)")
+        ours, theirs = cfg.flatten(first.config), cfg.flatten(arm.config)
+        for key, value in theirs.items():
+            if key.startswith("task.") and key != "task.permutation" and value != ours[key]:
+                raise InputError(
+                    f"arms must agree in their task, but {key} is {ours[key]} for {first.word} and {value} for "
+                    f"{arm.word}"
+                )
+        if not np.array_equal(_order(first), _order(arm)):
+            raise InputError(
+                f"arms must agree in their task, but task.permutation is {ours['task.permutation']} for {first.word} "
+                f"and {theirs['task.permutation']} for {arm.word}"
+            )
+
+
+def _order(arm: Arm) -> np.ndarray:
+    """Return the order in which an arm reads the pixels, int64 (784,)."""
+    for completed in arm.given.values():
+        return completed.run.pixel_order()
+    return pixel_order(arm.config.task.permutation)
+
+
+def nearest_preset(config: Config) -> str:
+    """Return the preset that differs from a configuration in the fewest keys, the first among equal ones."""
+    return min(PRESETS, key=lambda name: len(cfg.differences(config, PRESETS[name].config)))
+
+
+def shortest_command(config: Config, run_dir: Path) -> str:
+    """Return the command that trains a configuration: a preset, then each key that differs from it.
+
+    Example:
+        >>> shortest_command(PRESETS["adam"].config, Path("runs/a"))
+        'python -m seqmnist_tf.train adam --run-dir runs/a'
+    """
+    name = nearest_preset(config)
+    return train_command(name, cfg.differences(config, PRESETS[name].config), run_dir=run_dir)
+
+
+def parse_seeds(given: str | Iterable[int]) -> tuple[int, ...]:
+    """Return seeds in ascending order.
+
+    Args:
+        given: text such as ``0-5`` or ``0,2,4``, or the numbers themselves.
+
+    Raises:
+        InputError: the text cannot be read, a range falls, a seed is given twice or is out of range.
+
+    Example:
+        >>> parse_seeds("0-2,7")
+        (0, 1, 2, 7)
+    """
+    text = given if isinstance(given, str) else ",".join(str(seed) for seed in given)
+    allowed = f"--seeds must be seeds such as 0-5 or 0,2,4 (got {text!r})"
+    seeds: list[int] = []
+    for part in text.split(","):
+        if not (match := re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)):
+            raise InputError(allowed)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InputError(f"{allowed}: the range {part.strip()} falls")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise InputError(f"--seeds must be at most {MAX_SEEDS:,} seeds (got {text!r})")
+        seeds += range(first, last + 1)
+    for seed in seeds:
+        OPTIONS["train.seed"].check(seed)
+    if len(set(seeds)) != len(seeds):
+        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
+        raise InputError(f"{allowed}: {twice} is given twice")
+    return tuple(sorted(seeds))

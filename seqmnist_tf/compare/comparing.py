@@ -17,19 +17,16 @@ from ..config import OPTIONS, Config
 from ..model import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
 from ..train import Predictions, RunDirectory, require_data
-from .agreement import require_one_task
-from .arms import Arm, ArmWord, OwnLayer, parse_arms
-from .comparison import Comparison
+from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
+from .comparison import Comparison, SeededRuns, pair_runs
 from .engine import require_completed, run_in_turn
 from .folder import ComparisonFolder
 from .options import default_directory, require_answer, require_cluster_options
-from .outcomes import Outcome, read_outcome
-from .pairing import arm_result, pair_results
+from .pictures import draw_comparison
 from .plan import PlannedRun, ReadyArm, make_ready, missing_runs, parameters_of, plan_runs
-from .predictions import read_predictions
 from .progress import ComparisonProgress
 from .report import write_report
-from .seeds import DEFAULT_SEEDS, parse_seeds
+from .runs import read_completed
 
 
 def compare(
@@ -102,7 +99,7 @@ def compare(
             _train_missing(planned, folder, workers, address, values)
             require_completed(planned)
             comparison = _read(ready, planned, folder, existing, data_dir)
-            return write_report(comparison, folder, data_dir)
+            return write_report(comparison, draw_comparison(comparison, data_dir), folder)
 
 
 def _entry(one: ReadyArm) -> dict[str, Any]:
@@ -205,12 +202,12 @@ def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: 
     """Return the predictions of the runs that exist, by run directory: what is wrong with one is said before training.
 
     Raises:
-        InputError: as :func:`read_predictions`, or the labels of two runs differ.
+        InputError: as :meth:`CompletedRun.predictions`, or the labels of two runs differ.
     """
     made = {
-        outcome.run.path: read_predictions(outcome, data_dir, allow_code=allow_code)
+        completed.run.path: completed.predictions(data_dir, allow_code=allow_code)
         for one in ready
-        for outcome in one.arm.given.values()
+        for completed in one.arm.given.values()
     }
     names = [f"{one.arm.name}, seed {seed}" for one in ready for seed in one.arm.given]
     _require_one_test_set(list(zip(names, made.values(), strict=True)))
@@ -228,17 +225,13 @@ def _read(
     arms = []
     for one in ready:
         arm = one.arm
-        trained = [read_outcome(run.run) for run in planned if run.arm == arm.name]
-        outcomes: list[Outcome] = sorted([*arm.given.values(), *trained], key=lambda outcome: outcome.config.train.seed)
+        trained = [read_completed(run.run) for run in planned if run.arm == arm.name]
+        runs = sorted([*arm.given.values(), *trained], key=lambda completed: completed.seed)
         predictions = [  # a layer that this comparison trains is the user's own
-            existing.get(outcome.run.path) or read_predictions(outcome, data_dir, allow_code=True)
-            for outcome in outcomes
+            existing.get(completed.run.path) or completed.predictions(data_dir, allow_code=True) for completed in runs
         ]
-        notes = (
-            *one.notes,
-            *_left_out(arm.name, one.config_id, folder, [outcome.config.train.seed for outcome in outcomes]),
-        )
-        arms.append(arm_result(arm.name, outcomes, predictions, noise=one.noise, notes=notes))
+        left_out = _left_out(arm.name, one.config_id, folder, [completed.seed for completed in runs])
+        arms.append(SeededRuns(arm.name, runs, predictions, one.noise, (*one.notes, *left_out)))
     _require_one_test_set(
         [
             (f"{arm.name}, seed {seed}", made)
@@ -246,7 +239,7 @@ def _read(
             for seed, made in zip(arm.seeds, arm.predictions, strict=True)
         ]
     )
-    return Comparison(tuple(arms), pair_results(arms), folder.path)
+    return Comparison(tuple(arms), pair_runs(arms), folder.path)
 
 
 def _left_out(name: str, config_id: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:

@@ -6,19 +6,33 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..config import Config, Data
+from ..config import Data
 from ..data import load_test
+from ..system import InputError, RunError, warn
 from ..train import new_figure
-from .comparison import ArmResult, Comparison, PairResult
-from .wording import count_of
+from .comparison import Comparison, PairResult, SeededRuns
+from .runs import count_of
 
-DPI_OF_PAPERS = 200
 SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
 SMALL, NORMAL = 7.5, 9.0  # font sizes in points
+
+
+def draw_comparison(comparison: Comparison, data_dir: str | None = None) -> dict[str, Figure]:
+    """Return the pictures of a comparison by the names of their files.
+
+    ``data_dir`` is the folder of the data, for the pictures of digits; without MNIST there are none.
+    """
+    pictures = {"curves.png": draw_curves(comparison)}
+    if comparison.pairs:
+        pictures["differences.png"] = draw_differences(comparison)
+        try:
+            pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
+        except (InputError, RunError) as error:  # runs that exist may be compared where MNIST is not
+            warn(f"disagreements.png is left out: {error}")
+    return pictures
 
 
 def draw_curves(comparison: Comparison) -> Figure:
@@ -30,7 +44,9 @@ def draw_curves(comparison: Comparison) -> Figure:
         errors = np.maximum(100 * (1 - arm.curves), lowest)
         epochs = np.arange(1, arm.epochs + 1)
         label = f"{arm.name} ({count_of(arm.n, 'seed')})"
-        axes.plot(epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker=_marker(arm))
+        axes.plot(
+            epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker="o" * (arm.epochs == 1)
+        )
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -70,7 +86,7 @@ def draw_disagreements(comparison: Comparison, data_dir: str | None = None) -> F
     """Draw digits that only one arm of a pair classifies correctly, those of most seeds first."""
     pairs = comparison.pairs[:SHOWN_PAIRS]
     config, order = comparison.arms[0].config, np.arange(28 * 28)
-    images = load_test(_with_data(config, data_dir), order).images
+    images = load_test(replace(config, data=Data(dir=data_dir)), order).images
     figure = new_figure(6.8, 2.55 * len(pairs))
     blocks: Any = figure.subfigures(2 * len(pairs), 1, squeeze=False)
     for number, pair in enumerate(pairs):
@@ -83,7 +99,7 @@ def _draw_one_sided(block: Any, comparison: Comparison, pair: PairResult, side: 
     """Draw the digits that only arm a (side 0) or only arm b (side 1) of a pair classifies correctly."""
     arms = [comparison.arm(name) for name in (pair.a, pair.b)]
     winner, loser = arms[side], arms[1 - side]
-    ours, theirs = (np.array([_of_seed(arm, seed).right for seed in pair.seeds]) for arm in (winner, loser))
+    ours, theirs = (np.array([arm.of_seed(seed).right for seed in pair.seeds]) for arm in (winner, loser))
     seeds = (ours & ~theirs).sum(axis=0)
     shown = [int(index) for index in np.argsort(-seeds, kind="stable")[:SHOWN_DIGITS] if seeds[index]]
     total = int((seeds > 0).sum())
@@ -103,38 +119,21 @@ def _draw_one_sided(block: Any, comparison: Comparison, pair: PairResult, side: 
         axes.set_title(_digit_text(loser, pair, index, int(seeds[index])), fontsize=SMALL - 1, pad=2)
 
 
-def _digit_text(loser: ArmResult, pair: PairResult, index: int, seeds: int) -> str:
+def _digit_text(loser: SeededRuns, pair: PairResult, index: int, seeds: int) -> str:
     """Return the label of a digit, what the arm that is wrong takes it for, and the number of seeds."""
-    made = [_of_seed(loser, seed) for seed in pair.seeds]
+    made = [loser.of_seed(seed) for seed in pair.seeds]
     label = int(made[0].labels[index])
     wrong = sorted({int(predictions.classes[index]) for predictions in made} - {label})
     count = f"\n{seeds} of {len(pair.seeds)} seeds" if len(pair.seeds) > 1 else ""
     return f"{label}, not {' or '.join(map(str, wrong))}{count}"
 
 
-def _of_seed(arm: ArmResult, seed: int) -> Any:
-    return arm.predictions[arm.seeds.index(seed)]
-
-
-def _with_data(config: Config, data_dir: str | None) -> Config:
-    """Return a configuration that reads the data of this machine."""
-    return replace(config, data=Data(dir=data_dir))
-
-
 def _small(figure: Figure) -> Figure:
     """Set the text of all axes to a paper's size."""
     for axes in figure.axes:
-        _shrink(axes)
+        for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_fontsize(NORMAL)
     return figure
-
-
-def _shrink(axes: Axes) -> None:
-    for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
-        text.set_fontsize(NORMAL)
-
-
-def _marker(arm: ArmResult) -> str:
-    return "o" if arm.epochs == 1 else ""
 
 
 def _minor_text(value: float, _: Any) -> str:

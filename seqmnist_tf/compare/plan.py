@@ -14,8 +14,7 @@ from ..data import pixel_order
 from ..model import build_model, match_units, module_code, recurrent_weights, try_layer
 from ..system import InputError
 from ..train import RunDirectory, train_command
-from .arms import Arm
-from .command_line import nearest_preset, shortest_command
+from .arms import Arm, nearest_preset, shortest_command
 from .folder import ComparisonFolder
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .plan import ENDED, PlannedRun
-from .wording import count_of
+from .runs import count_of
 
 BAR_WIDTH = 20
 

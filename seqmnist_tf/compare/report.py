@@ -1,22 +1,40 @@
-"""The report of a comparison: ``report.md`` with its tables, rows for a paper, JSON and pictures."""
+"""The report of a comparison: ``report.md`` with its tables, methods and references, rows for a paper, and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from ..config import flatten, of_the_experiment, value_text
-from ..system import InputError, RunError, markdown_table, warn
-from ..train import write_figure
-from .comparison import ArmResult, Comparison, PairResult
-from .folder import ComparisonFolder
-from .methods import bibtex, methods_paragraph
-from .pictures import DPI_OF_PAPERS, draw_curves, draw_differences, draw_disagreements
-from .rows import PaperRow, latex_rows, markdown_rows
-from .statistics import BCA, BOOTSTRAP_IS_NARROW, Interval, smallest_sign_flip_p
-from .wording import in_percent, mean_and_std, p_text, statements
+from matplotlib.figure import Figure
 
+from ..config import NUM_TIMESTEPS, Config, flatten, of_the_experiment, value_text
+from ..system import markdown_table
+from ..train import write_figure
+from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
+from .folder import ComparisonFolder
+from .recipe import escape_latex, layer_name, recipe_parts, task_name
+from .runs import count_of
+from .statistics import (
+    BCA,
+    BOOTSTRAP_FROM,
+    BOOTSTRAP_IS_NARROW,
+    ENUMERATED,
+    FLIPS,
+    RESAMPLES,
+    in_percent,
+    p_text,
+    percent_range,
+    seeds_needed,
+    smallest_sign_flip_p,
+)
+
+DPI_OF_PAPERS = 200
+REFERENCES = Path(__file__).with_name("references.bib")
+LAYER_REFERENCES = {"LSTM": "hochreiter1997", "GRU": "cho2014", "SimpleRNN": "elman1990"}
+ORDER_REFERENCES = {"urnn92916": "wisdom2016", "bit_reversal": "gu2022"}
 CAPTIONS = {
     "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
     "differences.png": "Paired differences in test accuracy: grey: seeds; blue: mean and 95 % interval.",
@@ -24,33 +42,24 @@ CAPTIONS = {
 }
 
 
-def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str | None = None) -> Comparison:
-    """Write the report of a comparison and return it with its text.
+def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: ComparisonFolder) -> Comparison:
+    """Write the report of a comparison, and return the comparison with the report's tables.
 
     Args:
         comparison: arms and pairs.
+        pictures: by the names of their files, which are those of :data:`CAPTIONS`.
         folder: where the report is written.
-        data_dir: folder of the data, for the pictures of digits.
 
     Raises:
         OSError: the disk is full.
     """
-    comparison = replace(comparison, statements=statements(comparison))
     comparison = replace(comparison, markdown=tables(comparison))
-    pictures: dict[str, Any] = {"curves.png": draw_curves(comparison)}
-    if comparison.pairs:
-        pictures["differences.png"] = draw_differences(comparison)
-        try:
-            pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
-        except (InputError, RunError) as error:  # runs that exist may be compared where MNIST is not
-            warn(f"disagreements.png is left out: {error}")
     for name, figure in pictures.items():
         write_figure(figure, folder.path / name, DPI_OF_PAPERS)
     for name in set(CAPTIONS) - set(pictures):  # of an earlier report
         (folder.path / name).unlink(missing_ok=True)
-    rows = _paper_rows(comparison.arms)
-    folder.write_text("row.tex", latex_rows(rows) + "\n")
-    folder.write_text("row.md", markdown_rows(rows) + "\n")
+    folder.write_text("row.tex", latex_rows(comparison.arms) + "\n")
+    folder.write_text("row.md", markdown_rows(comparison.arms) + "\n")
     folder.write_json("comparison.json", comparison.to_json())
     folder.write_text("report.md", report_text(comparison, list(pictures)))
     return comparison
@@ -59,21 +68,45 @@ def write_report(comparison: Comparison, folder: ComparisonFolder, data_dir: str
 def report_text(comparison: Comparison, pictures: Sequence[str]) -> str:
     """Return the content of ``report.md``."""
     shown = "\n\n".join(f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in pictures)
-    rows = _paper_rows(comparison.arms)
+    rows = f"{markdown_rows(comparison.arms)}\n\n```latex\n{latex_rows(comparison.arms)}\n```"
     return "\n\n".join(
         [
             f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}",
             comparison.markdown,
             f"## Pictures\n\n{shown}",
             f"## Methods\n\n{methods_paragraph(comparison)}",
-            f"## Rows for a paper\n\n{markdown_rows(rows)}\n\n```latex\n{latex_rows(rows)}\n```",
+            f"## Rows for a paper\n\n{rows}",
             f"## References\n\n```bibtex\n{bibtex(comparison)}\n```\n",
         ]
     )
 
 
-def _paper_rows(arms: Sequence[ArmResult]) -> list[PaperRow]:
-    return [PaperRow(arm.name, arm.config, arm.num_params, mean_and_std(arm), arm.n) for arm in arms]
+def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
+    """Return a table in Markdown: model, task, parameters, training, test accuracy, seeds."""
+    head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
+    return markdown_table(head, [(f"{_model(one)} `{one.name}`", *_cells(one), one.text, one.n) for one in experiments])
+
+
+def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
+    """Return the same rows for a table in LaTeX; ``source`` stands before each name."""
+    lines = []
+    for one in experiments:
+        name = rf"({escape_latex(source)}\texttt{{{escape_latex(one.name)}}})"
+        accuracy = one.text.replace("±", r"\pm")
+        cells = [f"{escape_latex(_model(one))} {name}", *map(escape_latex, _cells(one)), f"${accuracy}$", str(one.n)]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join(lines)
+
+
+def _model(one: SeededRuns) -> str:
+    """Return the layer and its units."""
+    return f"{layer_name(one.config)}({one.units}){' (own layer)' if ':' in one.config.model.layer else ''}"
+
+
+def _cells(one: SeededRuns) -> tuple[str, str, str]:
+    """Return task, parameters and training."""
+    training = f"{one.config.optimizer.name}, {count_of(one.config.train.n_epochs, 'epoch')}"
+    return task_name(one.config.task.permutation), f"{one.num_params:,}", training
 
 
 def tables(comparison: Comparison) -> str:
@@ -92,11 +125,7 @@ def tables(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _range_text(interval: Interval | None, sign: bool = False) -> str:
-    return "" if interval is None else f"{in_percent(interval[0], sign)} to {in_percent(interval[1], sign)}"
-
-
-def _arm_table(arms: Sequence[ArmResult]) -> str:
+def _arm_table(arms: Sequence[SeededRuns]) -> str:
     head = ["arm", ">units", ">parameters", ">seeds", ">test accuracy, %", ">lowest to highest, %"]
     head += [">95 % interval, %", ">epochs", ">s per epoch"]
     chosen = any(arm.chosen_epochs for arm in arms)
@@ -104,26 +133,25 @@ def _arm_table(arms: Sequence[ArmResult]) -> str:
         head += [">epoch chosen on validation", ">test accuracy there, %"]
     rows = []
     for arm in arms:
-        row: list[Any] = [f"`{arm.name}`", arm.units, f"{arm.num_params:,}", arm.n, mean_and_std(arm)]
-        span = (min(arm.test_accuracy), max(arm.test_accuracy)) if arm.n > 1 else None
-        row += [_range_text(span), _range_text(arm.ci_95), arm.epochs, f"{arm.seconds_per_epoch:.1f}"]
+        row: list[Any] = [f"`{arm.name}`", arm.units, f"{arm.num_params:,}", arm.n, arm.text]
+        row += [percent_range(arm.range if arm.n > 1 else None), percent_range(arm.ci_95)]
+        row += [arm.epochs, f"{arm.seconds_per_epoch:.1f}"]
         if chosen:
-            row += [_span_of(arm.chosen_epochs or ()), _mean_in_percent(arm.chosen_accuracies)]
+            row += _chosen_cells(arm)
         rows.append(row)
     return markdown_table(head, rows)
 
 
-def _span_of(numbers: Sequence[int]) -> str:
-    if not numbers:
-        return ""
-    return str(numbers[0]) if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"
+def _chosen_cells(arm: SeededRuns) -> list[str]:
+    """Return the epochs that a held-out split chose, and the mean of their test accuracies."""
+    epochs, shares = arm.chosen_epochs, arm.chosen_accuracies
+    if not epochs:
+        return ["", ""]
+    span = str(epochs[0]) if len(set(epochs)) == 1 else f"{min(epochs)} to {max(epochs)}"
+    return [span, in_percent(sum(shares) / len(shares))]
 
 
-def _mean_in_percent(shares: Sequence[float] | None) -> str:
-    return in_percent(sum(shares) / len(shares)) if shares else ""
-
-
-def _explain_arms(arms: Sequence[ArmResult]) -> str:
+def _explain_arms(arms: Sequence[SeededRuns]) -> str:
     several = "Mean ± standard deviation over seeds; the interval of the mean is by Student's t. "
     return (
         f"{several if any(arm.n > 1 for arm in arms) else ''}Test accuracy is that of the final epoch on "
@@ -139,7 +167,7 @@ def _pair_table(pairs: Sequence[PairResult]) -> str:
             f"`{pair.b}` against `{pair.a}`",
             pair.n,
             in_percent(pair.mean_difference, sign=True),
-            _range_text(pair.ci_95, sign=True),
+            percent_range(pair.ci_95, sign=True),
             pair.ci_method if pair.ci_95 else "",
             p_text(pair.sign_flip_p),
             p_text(pair.holm_p),
@@ -189,7 +217,7 @@ def _seed_section(comparison: Comparison, pair: PairResult) -> str:
     return f"### {pair.b} against {pair.a}, seed by seed\n\n{markdown_table(head, rows)}\n\n{explained}"
 
 
-def _differing_keys(arms: Sequence[ArmResult]) -> str:
+def _differing_keys(arms: Sequence[SeededRuns]) -> str:
     """Return a table of the keys whose values differ between the arms; empty where none does.
 
     Its last row is for layers of one name whose code differs.
@@ -206,9 +234,114 @@ def _differing_keys(arms: Sequence[ArmResult]) -> str:
     return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], rows)
 
 
-def _notes(arms: Sequence[ArmResult]) -> list[str]:
+def _notes(arms: Sequence[SeededRuns]) -> list[str]:
     notes = [note for arm in arms for note in arm.notes]
     if len({(arm.kernels, arm.machines) for arm in arms}) > 1:
         computed = "; ".join(f"{arm.name}: {', '.join(arm.kernels)} on {', '.join(arm.machines)}" for arm in arms)
         notes.append(f"Seconds per epoch do not compare the layers: they were measured with {computed}.")
     return notes
+
+
+def methods_paragraph(comparison: Comparison) -> str:
+    """Return how the numbers of a comparison were made, in LaTeX-free prose."""
+    arms = comparison.arms
+    parts = [_task(arms[0].config), _models(arms), _recipe(arms), _selection(arms)]
+    if any(arm.n > 1 for arm in arms):
+        parts.append(
+            "Accuracies are given as mean ± standard deviation over seeds, with a 95 % interval of the mean by "
+            "Student's t, for these test images."
+        )
+    if any(pair.n > 1 for pair in comparison.pairs):
+        parts.append(_tests(comparison))
+    commits = sorted({commit for arm in arms for commit in arm.commits})
+    parts.append(f"Code: seqmnist_tf, {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}.")
+    return " ".join(parts)
+
+
+def bibtex(comparison: Comparison) -> str:
+    """Return the references of a comparison as BibTeX."""
+    keys = ["lecun1998", "le2015"]
+    for arm in comparison.arms:
+        config, optimizer = arm.config, arm.config.optimizer
+        keys += [LAYER_REFERENCES.get(config.model.layer, ""), ORDER_REFERENCES.get(config.task.permutation, "")]
+        used = {
+            "tallec2018": config.model.forget_bias == "chrono",
+            "jim1996": arm.noise > 0,
+            "kingma2015": optimizer.name == "Adam",
+            "pascanu2013": optimizer.grad_clip_norm is not None,
+            "loshchilov2017": optimizer.schedule == "cosine",
+            "loshchilov2019": optimizer.weight_decay > 0,
+            "polyak1992": optimizer.ema_momentum is not None,
+            "student1908": arm.n > 1,
+        }
+        keys += [key for key, is_used in used.items() if is_used]
+    if several := [pair for pair in comparison.pairs if pair.n > 1]:
+        keys += ["fisher1935", "mcnemar1947"] + ["holm1979"] * (len(tested_pairs(several)) > 1)
+        keys += ["efron1987"] * any(pair.ci_method == BCA for pair in comparison.pairs)
+        keys += ["tarone1990"] * (len(several) > 1 and any(pair.holm_p is None for pair in several))
+    entries = re.findall(r"^@.*?^\}$", REFERENCES.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return "\n".join(entry for entry in entries if entry.partition("{")[2].partition(",")[0] in keys)
+
+
+def _task(config: Config) -> str:
+    order = {"none": "row by row", "bit_reversal": "in bit-reversed order"}.get(
+        config.task.permutation, f"in the fixed permuted order {config.task.permutation}"
+    )
+    scaled = "pixels from 0 to 1; " if config.task.normalization == "unit" else ""
+    held_out = f", {config.task.validation_size:,} held out" if config.task.validation_size else ""
+    return (
+        f"Each model reads the {NUM_TIMESTEPS} pixels of an MNIST image one at a time, {order}, and classifies the "
+        f"digit from its last state ({scaled}{config.num_train:,} training images{held_out}; {config.num_test:,} test "
+        "images)."
+    )
+
+
+def _models(arms: Sequence[SeededRuns]) -> str:
+    described = [
+        f"{arm.name} ({layer_name(arm.config)}, {count_of(arm.units, 'unit')}, {arm.num_params:,} parameters)"
+        for arm in arms
+    ]
+    return f"A dense layer with ten outputs follows the recurrent layer: {', '.join(described)}."
+
+
+def _recipe(arms: Sequence[SeededRuns]) -> str:
+    """Return what the recipes of all arms have in common, and what each has beside it."""
+    parts = {arm.name: recipe_parts(arm.config, arm.noise) for arm in arms}
+    shared = [part for part in parts[arms[0].name] if all(part in others for others in parts.values())]
+    if not shared:
+        return " ".join(f"Training of {name}: {', '.join(own)}." for name, own in parts.items())
+    by_arms: dict[tuple[str, ...], list[str]] = {}
+    for part in dict.fromkeys(part for own in parts.values() for part in own if part not in shared):
+        by_arms.setdefault(tuple(name for name, own in parts.items() if part in own), []).append(part)
+    only = [f"Only for {' and '.join(names)}: {', '.join(own)}." for names, own in by_arms.items()]
+    return " ".join([f"Training: {', '.join(shared)}.", *only])
+
+
+def _selection(arms: Sequence[SeededRuns]) -> str:
+    seeds = sorted({arm.n for arm in arms})
+    several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count_of(seeds[0], "seed")
+    return f"Each model was trained with {several}; reported is the test accuracy after the final epoch, not the best."
+
+
+def _tests(comparison: Comparison) -> str:
+    reference, pairs = comparison.arms[0].name, [pair for pair in comparison.pairs if pair.n > 1]
+    sizes = [pair.n for pair in pairs]
+    methods = []
+    if any(pair.ci_method == BCA for pair in pairs):
+        methods.append(f"the BCa bootstrap over seeds ({RESAMPLES:,} resamples)")
+    if any(pair.ci_method != BCA for pair in pairs):
+        methods.append(f"Student's t{f' (fewer than {BOOTSTRAP_FROM} pairs)' if min(sizes) < BOOTSTRAP_FROM else ''}")
+    flips = "all sign flips, enumerated"
+    if max(sizes) > ENUMERATED:
+        flips = f"{FLIPS:,} random sign flips"
+        if min(sizes) <= ENUMERATED:
+            flips += f"; up to {ENUMERATED} pairs all sign flips, enumerated"
+    tested = tested_pairs(pairs)
+    corrected = f", with Holm's correction over {len(tested)} pairs" if len(tested) > 1 else ""
+    if corrected and len(tested) < len(pairs):
+        corrected += f" of at least {seeds_needed(1)} unequal seeds"
+    return (
+        f"Differences from {reference} are paired by seed. Their 95 % intervals are by {' or '.join(methods)}; p "
+        f"values are of the two-sided sign-flip test ({flips}){corrected}. For each seed McNemar's exact test"
+        " compares the two models on the same test images."
+    )

@@ -12,9 +12,7 @@ from pathlib import Path
 from .. import system
 from ..system import InputError, RunError, say
 from ..train import load_run
-from .documents import REQUIRED_DOCUMENTS
-from .layout import choose_name
-from .records import RESULTS_FOLDER
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +44,7 @@ def _write_or_check(argv: list[str]) -> int:
         raise InputError("--write needs --replay (without both, everything is written)")
     _require_clone()
     system.start_tensorflow(0, operations=1 if args.replay is not None else 0)
-    from . import pages, replay_records  # late, so that --help does not wait for TensorFlow
+    from . import pages, replay  # late, so that --help does not wait for TensorFlow
 
     if args.check:
         return _report(
@@ -57,9 +55,7 @@ def _write_or_check(argv: list[str]) -> int:
     if args.replay is not None:
         full = args.replay[:1] == ["full"]
         names = args.replay[1:] if full else args.replay
-        problems = replay_records.replay_records(
-            RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code
-        )
+        problems = replay.replay_records(RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code)
         return _report(problems, "no replayed record has a problem", "records part from their replay")
     changed = pages.write_documents()
     say(f"written: {', '.join(map(str, changed))}" if changed else "all documents are up to date")

@@ -1,14 +1,18 @@
-"""Everything that documents and pictures are made from."""
+"""Everything that documents and pictures are made from, and how they speak of a record."""
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..compare import count_of
 from ..config import NUM_TEST
-from ..system import InputError, read_json_object
-from .records import Record, all_trials, read_records
+from ..system import InputError, escape_markdown, read_json_object
+from .records import RESULTS_FOLDER, Record, agreement, all_trials, read_records
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
 PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
@@ -76,3 +80,66 @@ def original_accuracy(literature: dict[str, Any]) -> tuple[int, int, float]:
     divisor = original["batches"] * original["batch_size"]
     correct = round(original["printed_accuracy_percent"] / 100 * divisor)
     return correct, divisor, correct / NUM_TEST
+
+
+def record_link(record: Record) -> str:
+    """Return the path of a record, relative to the root of the clone."""
+    return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
+
+
+def code_of(record: Record) -> str:
+    """Return the first digits of a run's commit; of a run from a wheel, which has none, its version."""
+    commit = record.environment["git"]["commit"]
+    return commit[:7] if commit else f"v{record.environment['versions']['seqmnist_tf']}"
+
+
+def replay_text(record: Record) -> str:
+    """Return what of a run was trained anew, how well it agreed, and where; the longest replay, and of these the last.
+
+    An empty string where none was.
+    """
+    if not record.replays:
+        return ""
+    entry = max(record.replays, key=lambda entry: entry["batches"])
+    latest = [other for other in record.replays if other["batches"] == entry["batches"]][-1]
+    where = escape_markdown(f"{latest['processor']}, {latest['kernel']}, {latest['date'][:10]}")
+    return f"{latest['batches']:,} batches {agreement(latest['largest_difference'])} ({where})"
+
+
+def training_machine(record: Record) -> str:
+    """Return what the time of a run depends on: processor, threads and kernel, of resumed parts too."""
+    parts = (record.environment, *record.environment["resumed"])
+    machines = [
+        f"{part['machine']['processor']}, {count_of(part['threads'], 'thread')}, {part['kernel']}" for part in parts
+    ]
+    return escape_markdown("; ".join(dict.fromkeys(machines)))
+
+
+def epoch_range(epochs: Sequence[int | None]) -> str:
+    """Return the range of the epochs in which seeds reached an accuracy; None is a seed that never did."""
+    reached = sorted(epoch for epoch in epochs if epoch is not None)
+    missing = len(epochs) - len(reached)
+    if not reached:
+        return "never"
+    span = str(reached[0]) if reached[0] == reached[-1] else f"{reached[0]} to {reached[-1]}"
+    return span + (f" ({missing} of {len(epochs)} seeds never)" if missing else "")
+
+
+def range_text(numbers: Sequence[float], form: Callable[[float], str]) -> str:
+    """Return the lowest and the highest of some numbers, one number where they read alike, nothing of none."""
+    if not numbers:
+        return ""
+    least, most = form(min(numbers)), form(max(numbers))
+    return least if least == most else f"{least} to {most}"
+
+
+def wrap_text(text: str, first: str = "", others: str = "") -> str:
+    """Return a paragraph in lines of at most 120 characters, without a break inside of ``99.11 ± 0.04 %``.
+
+    ``first`` and ``others`` are the indents of its lines.
+    """
+    glued = re.sub(r" (?=[±%])|(?<=±) ", "\0", text)
+    filled = textwrap.fill(
+        glued, 120, initial_indent=first, subsequent_indent=others, break_on_hyphens=False, break_long_words=False
+    )
+    return filled.replace("\0", " ")

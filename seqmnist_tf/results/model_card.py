@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compare import escape_latex, in_percent, task_name
+from ..compare import SeededRuns, escape_latex, in_percent, task_name
 from ..config import NUM_TEST, NUM_TRAIN
 from ..data import MEAN, STD
 from ..system import markdown_table
-from .board import HEADLINE, PERMUTED, Board, headline_record
-from .paragraphs import wrap_text
+from .board import HEADLINE, PERMUTED, Board, code_of, headline_record, wrap_text
 from .records import RESULTS_FOLDER, Record
-from .sections_accuracy import code_of
-from .seed_statistics import Statistics
 
 WITH_CARD = (HEADLINE, PERMUTED)
 CARD_FILE = "README.md"
@@ -29,13 +26,8 @@ def model_cards(board: Board) -> dict[Path, str]:
 
 
 def model_card(name: str, records: Sequence[Record]) -> str:
-    """Return the model card of an experiment: metadata in YAML, then Markdown.
-
-    Args:
-        name: of the experiment.
-        records: its runs, by seed; the model of the first is the card's.
-    """
-    record, over_seeds = records[0], Statistics.from_records(records)
+    """Return the model card of an experiment: metadata in YAML, then Markdown. The model is that of the first seed."""
+    record, over_seeds = records[0], SeededRuns(name, records)
     task = task_name(record.config.task.permutation)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
     scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"
@@ -47,7 +39,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
         wrap_text(
             f"A plain Keras LSTM({units}) with {record.summary['num_params']:,} parameters reads the 784 pixels of a "
             "handwritten digit one at a time and then classifies the digit. It classifies "
-            f"**{over_seeds.percent()} %** of MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). "
+            f"**{over_seeds.text} %** of MNIST's {NUM_TEST:,} test images correctly ({over_seeds.meaning}). "
             f"`model.keras` of seed {record.seed} classifies {record.correct:,} correctly."
         ),
         "## Use",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -31,18 +30,10 @@ FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probab
 
 
 def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple[list[str], bytes]:
-    """Evaluate ``model.keras`` on all test images.
+    """Evaluate ``model.keras`` of a run or record on all test images.
 
-    Args:
-        run: a run directory or the folder of a record.
-        allow_code: run the code of ``layer.py``.
-
-    Returns:
-        How the results contradict ``summary.json`` and ``predictions.csv``; and the content of ``predictions.csv``.
-
-    Raises:
-        InputError: the run has no model, the model cannot be read or is not its configuration's, or has a layer of
-            its own and ``allow_code`` is false.
+    Return how the results contradict ``summary.json`` and ``predictions.csv``, and the content of ``predictions.csv``.
+    ``allow_code`` admits, and runs, the code of ``layer.py``.
     """
     (split, metrics), final = evaluate_run(run, allow_code=allow_code, show_progress=True), (run.summary or {})["final"]
     problems = units_problems(run)
@@ -63,8 +54,6 @@ def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[
     """Return how the model of a trial contradicts ``summary.json`` on the images that it held out.
 
     The kernel of the run scored it, so that images between two classes may differ.
-
-    Args, raises: as :func:`evaluation_problems`.
     """
     final, held_out = (run.summary or {})["final"], run.config.task.validation_size
     split = load_validation(replace(run.config, data=Data()), run.pixel_order())
@@ -83,8 +72,7 @@ def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[
 class ModelCheck:
     """Checks the models of records one after the other: their architecture, and the first test images.
 
-    Args:
-        allow_code: run the code of ``layer.py``.
+    ``allow_code`` admits, and runs, the code of ``layer.py``.
     """
 
     def __init__(self, allow_code: bool = False) -> None:
@@ -94,14 +82,11 @@ class ModelCheck:
         self._traced: dict[tuple[str, int], keras.Model] = {}
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
-        """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it.
-
-        Raises:
-            InputError: as :func:`evaluation_problems`.
-            RunError: no source of MNIST could be reached.
-        """
+        """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it."""
         model = load_final_model(run, allow_code=self.allow_code)
-        problems = [*units_problems(run), *_parameter_problems(model, run.summary or {})]
+        problems, recorded = units_problems(run), (run.summary or {})["num_params"]
+        if model.count_params() != recorded:
+            problems.append(f"model.keras has {model.count_params():,} parameters (summary.json says {recorded:,})")
         if (run.path / PREDICTIONS_FILE).exists():
             split = self._first_images(run)
             metrics = evaluate_model(self._with_function(run, model), split, len(split))
@@ -141,12 +126,6 @@ def units_problems(run: RunDirectory) -> list[str]:
 def weights_digest(model: keras.Model) -> str:
     """Return a hash of the weights of a model; saving it again does not change them."""
     return hashlib.sha256(b"".join(array.tobytes() for array in model.get_weights())).hexdigest()
-
-
-def _parameter_problems(model: keras.Model, summary: dict[str, Any]) -> list[str]:
-    if model.count_params() == summary["num_params"]:
-        return []
-    return [f"model.keras has {model.count_params():,} parameters (summary.json says {summary['num_params']:,})"]
 
 
 def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:

@@ -1,21 +1,55 @@
-"""Writing and checking the documents and pictures that are made from the records."""
+"""The documents with generated sections: what is in each section, writing them and the pictures, and checking both.
+
+A section stands between ``<!-- results: NAME -->`` and ``<!-- end -->``. It is a function from the board to Markdown,
+whose links are relative to the root of the clone.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
+from . import accuracy, configuration, literature, model_card, speed
 from .board import Board
-from .clone import commit_problems
-from .documents import MARKED_SECTION, find_documents, relative_links
-from .manifest import update_manifest
 from .model_card import model_cards
+from .origin import commit_problems
 from .plots import draw_pictures, picture_problems
-from .records import RESULTS_FOLDER
-from .sections import DOCUMENT_SECTIONS
-from .store import locked
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER
+from .store import locked, update_manifest
 from .verify import all_model_problems, folder_problems
+
+DOCS_FOLDER = Path("docs")
+MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# A fence ends at one that is at least as long, or at the end of the text.
+FENCED_CODE = r"^ *(?P<fence>`{3,})[^`\n]*\n.*?(?:^ *(?P=fence)`*[ \t]*$|\Z)"
+LOCAL_LINK = r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))"
+CODE_OR_LINK = re.compile(f"{FENCED_CODE}|{LOCAL_LINK}", re.DOTALL | re.MULTILINE)
+DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
+    "headline": accuracy.headline_text,
+    "quick_start": accuracy.quick_start_text,
+    "summary": accuracy.summary_table,
+    "runs": accuracy.runs_table,
+    "exported": accuracy.exported_text,
+    "rows_to_paste": literature.rows_to_paste,
+    "original": literature.original_table,
+    "literature": literature.literature_table,
+    "other_cells": literature.other_cells_table,
+    "cost": speed.cost_table,
+    "targets": speed.targets_table,
+    "speed": speed.speed_tables,
+    "serving": speed.serving_tables,
+    "one_image": speed.one_image_text,
+    "seeds": accuracy.seeds_text,
+    "trials": accuracy.trials_text,
+    "plateau": accuracy.plateau_text,
+    "layers": configuration.layers_text,
+    "configuration": configuration.configuration_table,
+    "presets": configuration.presets_list,
+    "bibtex": model_card.bibtex_text,
+}
 
 
 def render_section(name: str, board: Board) -> str:
@@ -34,16 +68,7 @@ def render_section(name: str, board: Board) -> str:
 
 
 def render_document(text: str, board: Board, document: Path) -> str:
-    """Return a document with all its sections made anew.
-
-    Args:
-        text: its present content.
-        board: the content of the results folder.
-        document: its path, relative to the root of the clone.
-
-    Raises:
-        InputError: unknown section.
-    """
+    """Return a document, whose path is relative to the root of the clone, with all its sections made anew."""
 
     def render(match: re.Match[str]) -> str:
         return match[1] + relative_links(render_section(match[2], board), document) + "\n" + match[3]
@@ -94,32 +119,45 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     if problems := folder_problems(folder):
         return problems
     board = Board.read(folder)
-    documents = [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
-    documents += [
-        f"{path} does not match the records" for path, card in model_cards(board).items() if _text(root / path) != card
-    ]
-    benchmarks = [
+    problems = [
         f"{folder / name}: {problem}"
         for name, document in (("benchmark.json", board.speed), ("serving.json", board.serving))
         for problem in commit_problems(root, document["git"]["commit"])
     ]
-    problems = benchmarks + documents + picture_problems(board, folder)
-    return (
-        problems
-        if problems or not models
-        else all_model_problems(board.all_records + board.trials, allow_code=allow_code)
-    )
+    problems += [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
+    cards = model_cards(board).items()
+    problems += [f"{path} does not match the records" for path, card in cards if _text(root / path) != card]
+    problems += picture_problems(board, folder)
+    if problems or not models:
+        return problems
+    return all_model_problems(board.all_records + board.trials, allow_code=allow_code)
 
 
 def document_problems(root: Path, document: Path, board: Board) -> list[str]:
-    """Return the sections of a document that do not match the records.
-
-    Args:
-        root: root of the clone.
-        document: path of the document, relative to the root.
-        board: the content of the results folder.
-    """
+    """Return the sections of a document, whose path is relative to the root, that do not match the records."""
     text = (root / document).read_text(encoding="utf-8")
     rendered = render_document(text, board, document)
     pairs = zip(MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(rendered), strict=True)
     return [f"{document}: section {old[2]} does not match the records" for old, new in pairs if old[0] != new[0]]
+
+
+def find_documents(root: Path = Path()) -> list[Path]:
+    """Return the paths of all documents, relative to the root of the clone."""
+    pages = sorted(path.relative_to(root) for path in (root / DOCS_FOLDER).rglob("*.md"))
+    return [*REQUIRED_DOCUMENTS, *pages]
+
+
+def relative_links(text: str, document: Path) -> str:
+    """Return Markdown whose links, written relative to the root of the clone, are relative to a document's folder.
+
+    Fenced code has no links and stays as it is.
+
+    Example::
+
+        relative_links("[record](results/strong/seed0)", Path("docs/results.md"))  # [record](../results/strong/seed0)
+    """
+
+    def relative(match: re.Match[str]) -> str:
+        return match[0] if match["fence"] else Path(os.path.relpath(match[0], document.parent)).as_posix()
+
+    return CODE_OR_LINK.sub(relative, text)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from scipy.special import softmax
 
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
-from ..train import draw_counts, new_figure, score, write_figure
+from ..data import Split, in_batches, load_test
+from ..train import draw_counts, load_final_model, new_figure, score, write_figure
 from .board import HEADLINE, PERMUTED, Board, headline_record
-from .manifest import records_digest
 from .records import Record
-from .shown_model import ShownModel
+from .store import records_digest
 
 PICTURE_FOLDER = "plots"
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
@@ -26,6 +29,46 @@ UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with 
 ACCURACY_TICKS = (0.1, 0.5, 0.9, 0.95, 0.98, 0.99, 0.998)  # of an axis that is stretched towards 1
 PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 112)  # every four rows of an image
 LABELLED_PROBABILITY = 0.25  # a digit is in the legend if its probability ever exceeds this
+
+
+class ShownModel:
+    """The headline's model of the lowest seed. Images are read and the model is run when first needed.
+
+    Attributes:
+        record: its record.
+
+    Raises:
+        InputError: the record is not published.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self.record = headline_record(board)
+
+    @cached_property
+    def test(self) -> Split:
+        """The test set."""
+        return load_test(self.record.config, self.record.run.pixel_order())
+
+    @cached_property
+    def model(self) -> keras.Sequential:
+        """The model, on stock Keras."""
+        return load_final_model(self.record.run)
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """The model's logits for the test set, float32 (10000, 10)."""
+        return self.model.predict(in_batches(self.test.sequences, self.record.config.test.batch_size), verbose=0)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The model's probabilities for the test set, float64 (10000, 10)."""
+        return softmax(self.logits.astype(np.float64), axis=-1)
+
+    def probabilities_by_pixel(self, indices: np.ndarray) -> np.ndarray:
+        """Return the probabilities after each pixel of test images, int (n,) of 0 to 9,999: float64 (n, 784, 10)."""
+        lstm, dense = self.model.layers
+        states = keras.layers.RNN(lstm.cell, return_sequences=True)(self.test.sequences[indices])
+        return softmax(keras.ops.convert_to_numpy(dense(states)).astype(np.float64), axis=-1)
 
 
 class Picture(NamedTuple):
@@ -43,12 +86,7 @@ class Picture(NamedTuple):
 
 
 def draw_pictures(board: Board, folder: Path) -> None:
-    """Draw the pictures whose records have changed.
-
-    Raises:
-        InputError: the model that they show is not published.
-        OSError: a picture cannot be written.
-    """
+    """Draw the pictures whose records have changed."""
     (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
     outdated = outdated_pictures(board, folder)
     if not outdated:
@@ -60,11 +98,7 @@ def draw_pictures(board: Board, folder: Path) -> None:
 
 
 def picture_problems(board: Board, folder: Path) -> list[str]:
-    """Return the pictures that are missing or do not show the records in the folder, whose content is the board.
-
-    Raises:
-        InputError: the model that they show is not published.
-    """
+    """Return the pictures that are missing or do not show the records in the folder, whose content is the board."""
     return [
         f"{folder / PICTURE_FOLDER / picture.file} does not show the current records (python -m seqmnist_tf.results "
         "draws it again)"

@@ -1,20 +1,20 @@
-"""Publishing a run: its files are copied into the results folder after all checks."""
+"""Publishing a run: its files are copied into the results folder after all checks, without places of the machine."""
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..config import is_trial
-from ..system import InputError, note, unwritable
-from ..train import PREDICTIONS_FILE, RunDirectory, load_final_model
-from .clone import ancestor_problems
-from .layout import REPLAYS_FILE, choose_name
+from ..system import InputError, json_bytes, note, read_json_object, unwritable
+from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model
+from .commands import public_command, public_config
 from .model_check import ModelCheck, evaluation_problems, validation_problems, weights_digest
-from .public_files import public_files
-from .records import Record, all_records, all_trials
+from .origin import ancestor_problems
+from .records import COPIED_FILES, REPLAYS_FILE, Record, all_records, all_trials, choose_name, record_json
 from .replay import REPLAYED_BATCHES, TrainingData, replay_run
-from .replays import record_json
 from .store import add_files, is_listed, locked
 from .verify import history_problem, name_problems, record_problems
 
@@ -94,11 +94,7 @@ def _others(record: Record, folder: Path) -> list[Record]:
 
 
 def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
-    """Train the first batches anew and evaluate the model; return the files that a record has beside those of its run.
-
-    Raises:
-        InputError: the results are not those of the run.
-    """
+    """Train the first batches anew and evaluate the model; return the files that a record has beside the run's."""
     problems, digest = ModelCheck(allow_code).check(record.run)
     if problems := problems or _weight_doubles(record, digest, folder, allow_code):
         raise _refused(run, problems[0])
@@ -130,3 +126,41 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
 
 def _refused(run: RunDirectory, problem: str) -> InputError:
     return InputError(f"{run.path} is not published: {problem}")
+
+
+def public_files(run: RunDirectory) -> dict[str, bytes]:
+    """Return the files of a run's record by name, from a run directory or a record; without those that it lacks.
+
+    ``data.dir`` and absolute paths in the command are replaced. Everything else is unchanged.
+    """
+    files = {}
+    tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)
+    for name in (*COPIED_FILES, *tested, LAYER_FILE):
+        try:
+            if (run.path / name).is_file():
+                files[name] = (run.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {run.path / name}: {error.strerror}") from None
+    if any((run.path / name).is_file() for name in ("steps.csv", PACKED_STEPS_FILE)):
+        files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
+    config = read_json_object(run.path / "config.json")
+    if (published := public_config(config)) != config:
+        files["config.json"] = json_bytes(published)
+    if "environment.json" in files:
+        environment = read_json_object(run.path / "environment.json")
+        if (published := _public_environment(environment)) != environment:
+            files["environment.json"] = json_bytes(published)
+    return files
+
+
+def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of ``environment.json`` with commands as they are published."""
+    published = dict(environment)
+    if isinstance(environment.get("command"), str):
+        published["command"] = public_command(environment["command"])
+    if isinstance(environment.get("resumed"), list):
+        parts = environment["resumed"]
+        if not all(isinstance(part, dict) for part in parts):
+            raise InputError("resumed in environment.json must be a list of objects")
+        published["resumed"] = [_public_environment(part) for part in parts]
+    return published

@@ -1,42 +1,55 @@
-"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory; trials are in
-``results/trials/<config_id>/seed<k>/``."""
+"""Published runs: ``results/<name>/seed<k>/`` holds the files of a run directory, and ``record.json``, which says where
+it was trained anew. A trial is a record too, in ``results/trials/<config_id>/seed<k>/``.
+"""
 
 from __future__ import annotations
 
+import decimal
+import re
 import statistics
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from ..config import NUM_TEST, PRESETS, Config
-from ..train import LAYER_FILE, RunDirectory
-from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, is_hidden, record_name
-from .replays import read_replays
-from .wellformed import read_json_rows, read_strict_object
+from ..compare import CompletedRun
+from ..config import PRESETS, is_trial, publication_problems
+from ..system import InputError, json_bytes, read_json_object
+from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 
 RESULTS_FOLDER = Path("results")
+REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
+REPLAYS_FILE = "record.json"
+COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
+REQUIRED_FILES = (*COPIED_FILES, PACKED_STEPS_FILE)
+OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
+TRIALS = "trials"
+RECORD_FOLDERS = "*/seed*"
+TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
+RESERVED_NAMES = ("full", "plots", TRIALS)  # a word of the command line, and folders beside the records
+SCHEMA = 1  # of records; records of version 0.1.0 have none
+REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.3e-7 in the first 20 batches
+ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
+    "date": str,
+    "processor": str,
+    "kernel": str,
+    "versions": dict,
+    "batches": int,
+    "largest_difference": (int, float),
+}
 
 
 @dataclass(frozen=True)
-class Record:
-    """A published run. A trial has no test results: only its configuration, summary and history can be asked.
+class Record(CompletedRun):
+    """A published run.
 
     Attributes:
         name: name of the experiment; the preset's name if the run is of a preset; of a trial ``trials/<config_id>``.
-        run: its folder, read as a run directory.
-        config, environment, summary: the content of its JSON files.
-        history: one row per epoch.
-        replays: where it was trained anew, by date; see :func:`~seqmnist_tf.results.replays.read_replays`.
+        replays: where it was trained anew, by date; see :func:`read_replays`.
     """
 
-    name: str
-    run: RunDirectory
-    config: Config
-    environment: dict[str, Any]
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
-    replays: list[dict[str, Any]] = field(default_factory=list)
+    name: str = ""
+    replays: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -46,37 +59,14 @@ class Record:
             InputError: a file is missing or cannot be read.
         """
         run = RunDirectory.open(path)
-        documents = {name: read_strict_object(path / f"{name}.json") for name in ("config", "environment", "summary")}
-        return cls(
-            record_name(path),
-            run,
-            run.config,
-            documents["environment"],
-            documents["summary"],
-            read_json_rows(path / "history.jsonl"),
-            read_replays(path),
-        )
+        summary = read_json_object(path / "summary.json")
+        return cls(run, run.config, run.environment, summary, run.history(), record_name(path), read_replays(path))
 
     @property
     def layer_source(self) -> str | None:
         """The text of ``layer.py``, None where the layer is a stock one."""
         path = self.run.path / LAYER_FILE
         return path.read_text(encoding="utf-8") if path.exists() else None
-
-    @property
-    def seed(self) -> int:
-        """``train.seed``."""
-        return self.config.train.seed
-
-    @property
-    def correct(self) -> int:
-        """Number of test digits that the final model classifies correctly, 0 to 10,000."""
-        return self.summary["final"]["test_correct"]
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy of the final model, 0 to 1."""
-        return self.correct / NUM_TEST
 
     @property
     def highest(self) -> dict[str, Any]:
@@ -98,7 +88,7 @@ class Record:
     @property
     def late_deviation(self) -> float | None:
         """Standard deviation of the test accuracy over the last ten epochs, 0 to 1; None of fewer than 20 epochs."""
-        accuracies = [row["test_accuracy"] for row in self.history]
+        accuracies = self.curve
         return statistics.stdev(accuracies[-10:]) if len(accuracies) >= 20 else None
 
     def epochs_to(self, accuracy: float) -> int | None:
@@ -134,23 +124,115 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
 
 
 def all_records(folder: Path) -> list[Record]:
-    """Return the records of a results folder, of all names, in the order of :func:`read_records`.
-
-    Raises:
-        InputError: a record cannot be read.
-    """
+    """Return the records of a results folder, of all names, in the order of :func:`read_records`."""
     return [record for same in read_records(folder).values() for record in same]
 
 
 def all_trials(folder: Path) -> list[Record]:
-    """Return the trials of a results folder: runs that were scored on held-out training images, to choose a recipe.
-
-    Raises:
-        InputError: a trial cannot be read.
-    """
+    """Return the trials of a results folder: runs that were scored on held-out training images, to choose a recipe."""
     return [Record.read(path) for path in folders_of(folder, TRIAL_FOLDERS)]
 
 
 def folders_of(folder: Path, pattern: str) -> list[Path]:
-    """Return the folders of a results folder that match a pattern of :mod:`~seqmnist_tf.results.layout`, sorted."""
+    """Return the folders of a results folder that match RECORD_FOLDERS or TRIAL_FOLDERS, sorted."""
     return sorted(path for path in folder.glob(pattern) if not is_hidden(path.relative_to(folder)))
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a relative path leads to what a killed command left behind, or to a hidden file of a system."""
+    return any(part.startswith(".") for part in path.parts)
+
+
+def choose_name(run: RunDirectory, name: str | None) -> str:
+    """Return the name of a run's record: the given one, or of a trial, which has none, ``trials/<config_id>``."""
+    if is_trial(run.config):
+        if name is not None:
+            raise InputError(f"a trial has no name: leave out --name (got {name!r})")
+        if problems := publication_problems(run.config):  # where its pixel order is a file, its config_id is no hash
+            raise InputError(f"{run.path} is not published: {problems[0]}")
+        return f"{TRIALS}/{run.config_id}"
+    if name is None:
+        raise InputError("--name is needed: the name of the run's preset, or a new name")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
+        raise InputError(
+            f"--name must be 1 to 40 of a-z, 0-9, - and _, a letter or digit first, and not "
+            f"{' or '.join(RESERVED_NAMES)} (got {name!r})"
+        )
+    return name
+
+
+def record_name(folder: Path) -> str:
+    """Return the name of the record in a folder: ``strong``; of a trial ``trials/<config_id>``."""
+    return f"{TRIALS}/{folder.parent.name}" if is_trial_folder(folder) else folder.parent.name
+
+
+def is_trial_folder(folder: Path) -> bool:
+    """Return whether a folder of a record is in the place of trials."""
+    return folder.parent.parent.name == TRIALS
+
+
+def layout_problems(folder: Path) -> list[str]:
+    """Return the files that a record lacks or must not have."""
+    names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or not is_trial_folder(folder)]
+    allowed = (*REQUIRED_FILES, *optional)
+    return [
+        *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
+        *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),
+        *(
+            f"{name} must be a file"
+            for name, path in sorted(names.items())
+            if name in allowed and (path.is_symlink() or not path.is_file())
+        ),
+    ]
+
+
+def read_replays(folder: Path) -> list[dict[str, Any]]:
+    """Return the replays of a record, in the order of their dates; an empty list where it has none.
+
+    Each has ``date``, ``processor``, ``kernel`` (whose name ends in the instruction set), ``versions``, ``batches``,
+    and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit.
+    """
+    path = folder / REPLAYS_FILE
+    if not path.exists():
+        return []
+    document = read_json_object(path)
+    if document.get("schema") != SCHEMA:
+        raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
+    entries = document.get("replayed")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: replayed must be a list of objects")
+    for entry in entries:
+        if problem := _entry_problem(entry):
+            raise InputError(f"{path}: {problem}")
+    return sorted(entries, key=lambda entry: entry["date"])
+
+
+def _entry_problem(entry: dict[str, Any]) -> str | None:
+    for key, kind in ENTRY_TYPES.items():
+        value = entry.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"{key} of a replay is missing or of another type"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"][:10]):
+        return f"date of a replay must be ISO 8601 (got {entry['date'][:40]!a})"
+    if entry["batches"] < 1 or not 0 <= entry["largest_difference"] <= REPLAY_TOLERANCE:
+        return f"batches of a replay must be at least 1, and largest_difference 0 to {REPLAY_TOLERANCE:g}"
+    return None
+
+
+def record_json(entries: list[dict[str, Any]]) -> bytes:
+    """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
+    latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
+    return json_bytes({"schema": SCHEMA, "replayed": list(latest.values())})
+
+
+def agreement(largest: float) -> str:
+    """Return in words how well losses agree, from their largest relative difference; its first digit is rounded up.
+
+    Example:
+        >>> agreement(0.0), agreement(2.07e-7), agreement(9.5e-8)
+        ('bit for bit', 'within 3e-7', 'within 1e-7')
+    """
+    if not largest:
+        return "bit for bit"
+    return f"within {decimal.Context(prec=1, rounding=decimal.ROUND_UP).create_decimal(largest):.0e}"

@@ -1,4 +1,4 @@
-"""Replay: a run trained anew from its configuration and seed, its first batches or all of them.
+"""Replay: a run trained anew from its configuration and seed, its first batches or all of them; ``results --replay``.
 
 The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,9 +20,19 @@ from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
-from ..system import InputError, available_cores, describe_machine, note, package_versions, utc_now
+from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model
-from .replays import REPLAY_TOLERANCE, agreement
+from .records import (
+    REPLAY_TOLERANCE,
+    REPLAYS_FILE,
+    Record,
+    agreement,
+    all_records,
+    all_trials,
+    read_replays,
+    record_json,
+)
+from .store import locked, set_files
 
 REPLAYED_BATCHES = 20
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
@@ -131,10 +142,6 @@ def replay_run(
         data: where the images come from.
         full: train to the end, not only the first REPLAYED_BATCHES batches.
         allow_code: run the code of ``layer.py``.
-
-    Raises:
-        InputError: the run has a layer of its own and ``allow_code`` is false, or no batches.
-        RunError: no source of MNIST could be reached.
     """
     run.require_code_allowed(allow_code)
     environment = run.environment
@@ -218,3 +225,60 @@ def _kernel_of(config: Config, recorded: str) -> Iterator[Config]:
         os.environ.pop("SEQMNIST_ISA", None)
         if before is not None:
             os.environ["SEQMNIST_ISA"] = before
+
+
+def replay_records(
+    folder: Path, names: Sequence[str] = (), *, full: bool = False, write: bool = False, allow_code: bool = False
+) -> list[str]:
+    """Train records anew and say what came of each; return where they part from what was published.
+
+    Args:
+        folder: the results folder.
+        names: experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
+            beginning of ``trials/<config_id>/seed<k>``. Without names, all.
+        full: train to the end, not only the first batches.
+        write: note in ``record.json`` what was trained anew here.
+        allow_code: run the code of ``layer.py`` of records.
+    """
+    records = [*all_records(folder), *all_trials(folder)]
+    selected = [record for record in records if not names or any(_is_named(record, name) for name in names)]
+    for name in names:
+        if not any(_is_named(record, name) for record in selected):
+            known = ", ".join(dict.fromkeys(record.name.split("/")[0] for record in records))
+            raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
+    problems, data = [], TrainingData()
+    for record in selected:
+        losses = record.run.step_losses()
+        number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
+        note(f"{record.run.path}: training {number:,} batches anew")
+        replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
+        same = None
+        if full and replay.parted is None:
+            same = same_weights(record.run, replay.model, allow_code=allow_code)
+        say(f"{record.run.path}: {_outcome(record, replay, same)}")
+        parts = replay.problems()
+        if replay.exact and same is False:
+            parts.append("trained anew, the weights are not those of model.keras")
+        problems += [f"{record.run.path}: {problem}" for problem in parts]
+        if write and not parts and replay.parted is None:
+            with locked(folder):
+                content = record_json([*read_replays(record.run.path), replay.entry()])
+                set_files(folder, record.run.path, {REPLAYS_FILE: content})
+    return problems
+
+
+def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
+    """Return what came of a replay in words; ``same`` is whether the weights agree, None if they were not compared."""
+    where = f"on {replay.kernel}"
+    if replay.parted is not None:
+        epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
+        text = f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
+        return text if replay.problems() else text + ", which rounding may cause on another machine"
+    text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
+    if same is not None:
+        text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"
+    return text
+
+
+def _is_named(record: Record, name: str) -> bool:
+    return f"{record.name}/seed{record.seed}/".startswith(f"{name}/")

@@ -1,12 +1,15 @@
-"""Writing into the results folder: one process at a time, and whole after a kill at any moment.
+"""Writing into the results folder, and ``SHA256SUMS``, the hash of each of its files in the format of ``sha256sum -c``.
 
-A record is filled under a hidden name, renamed, and then listed in the manifest. Where a process is killed in between,
-the same command goes on from there.
+One process writes at a time, and the folder is whole after a kill at any moment: a record is filled under a hidden
+name, renamed, and then listed in the manifest. Where a process is killed in between, the same command goes on from
+there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,19 +17,90 @@ from pathlib import Path
 import filelock
 
 from ..system import InputError, RunError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
-from .layout import RECORD_FOLDERS, REPLAYS_FILE, TRIAL_FOLDERS, TRIALS
-from .manifest import MANIFEST_FILE, file_hash, read_manifest, write_manifest
+from ..train import PREDICTIONS_FILE
+from .records import RECORD_FOLDERS, REPLAYS_FILE, TRIAL_FOLDERS, TRIALS, is_hidden
 
+MANIFEST_FILE = "SHA256SUMS"
+NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
+RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/")  # how the path of a record's file begins
+ANY_FILE = re.compile("")
 WRITER_SECONDS = 120.0
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a results folder, by its path in the folder; empty without a manifest."""
+    try:
+        lines = (folder / MANIFEST_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {folder / MANIFEST_FILE}: {error}") from None
+    pairs = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
+    if not all(pairs):
+        raise InputError(f"each line of {folder / MANIFEST_FILE} must be a SHA-256, two spaces and a path")
+    return {pair[2]: pair[1] for pair in pairs if pair}
+
+
+def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
+    """Write a manifest; ``hashes`` has the SHA-256 of each file by its path in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    write_atomically(folder / MANIFEST_FILE, text.encode())
+
+
+def update_manifest(folder: Path) -> None:
+    """Compute the hashes of benchmarks, literature and pictures again; the hashes of records stay."""
+    kept = {name: digest for name, digest in read_manifest(folder).items() if RECORD_FILE.match(name)}
+    fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD_FILE.match(name)}
+    write_manifest(folder, {**kept, **fresh})
+
+
+def manifest_problems(folder: Path, *, records_only: bool = False) -> list[str]:
+    """Return the files of a results folder that are missing, not listed or changed.
+
+    ``records_only`` ignores the files that :func:`update_manifest` lists.
+    """
+    pattern = RECORD_FILE if records_only else ANY_FILE
+    listed = {name: digest for name, digest in read_manifest(folder).items() if pattern.match(name)}
+    files = {name: path for name, path in _listed_files(folder).items() if pattern.match(name)}
+    return [
+        *(f"{folder / name} is missing" for name in sorted(listed.keys() - files.keys())),
+        *(f"{folder / name} is not listed in {MANIFEST_FILE}" for name in sorted(files.keys() - listed.keys())),
+        *(
+            f"{folder / name} does not match its SHA-256 in {MANIFEST_FILE}"
+            for name in sorted(files.keys() & listed.keys())
+            if file_hash(files[name]) != listed[name]
+        ),
+    ]
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def records_digest(folder: Path, prefixes: tuple[str, ...]) -> str:
+    """Return 16 hexadecimal digits that identify what a picture shows of the records.
+
+    It shows the files whose paths begin with one of the ``prefixes``, but for predictions and replays.
+    """
+    listed = sorted(read_manifest(folder).items())
+    not_shown = (PREDICTIONS_FILE, REPLAYS_FILE)
+    shown = [(name, h) for name, h in listed if name.rpartition("/")[2] not in not_shown]
+    lines = [f"{h} {name}" for name, h in shown if name.startswith(prefixes)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _listed_files(folder: Path) -> dict[str, Path]:
+    """Return the files that the manifest must list, by their path in the folder."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    names = {name.as_posix(): path for name, path in files.items() if not is_hidden(name)}
+    return {name: path for name, path in names.items() if not NOT_LISTED.fullmatch(name)}
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let no other process write into a results folder, and remove what killed processes left unfinished there.
-
-    Raises:
-        RunError: another process writes there for longer than WRITER_SECONDS.
-    """
+    """Let no other process write into a results folder, and remove what killed processes left unfinished there."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=WRITER_SECONDS):
@@ -45,24 +119,18 @@ def is_listed(folder: Path, path: Path) -> bool:
 
 
 def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a new record; call it in :func:`locked`.
+    """Write the files of a new record, contents by name, to ``path`` in a results folder; call it in :func:`locked`.
 
     A record at ``path`` that is not listed in the manifest, as a killed process leaves it, is listed if its files are
-    the same.
-
-    Args:
-        folder: the results folder.
-        path: the folder of the record, in it.
-        files: contents by name.
-
-    Raises:
-        InputError: the record is published, or other files are at ``path``.
-        OSError: the disk is full; nothing is changed.
+    the same; the date of a replay may differ.
     """
     if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run)")
     if path.exists():
-        _require_same(folder, path, files)
+        present = {file.name for file in path.iterdir() if not file.name.startswith(".")}
+        compared = sorted(present - {REPLAYS_FILE})
+        if present != set(files) or any((path / name).read_bytes() != files[name] for name in compared):
+            raise InputError(f"{path} exists, and {folder / MANIFEST_FILE} does not list it (remove it)")
     else:
         with folder_atomically(path) as new:
             for name, content in files.items():
@@ -81,14 +149,6 @@ def _list_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
     beginning = path.relative_to(folder).as_posix()
     hashes = {f"{beginning}/{name}": file_hash(path / name) for name in files}
     write_manifest(folder, {**read_manifest(folder), **hashes})
-
-
-def _require_same(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
-    """Raise InputError where ``path`` is not what :func:`add_files` writes; the date of a replay may differ."""
-    present = {file.name for file in path.iterdir() if not file.name.startswith(".")}
-    compared = sorted(present - {REPLAYS_FILE})
-    if present != set(files) or any((path / name).read_bytes() != files[name] for name in compared):
-        raise InputError(f"{path} exists, and {folder / MANIFEST_FILE} does not list it (remove it)")
 
 
 def _remove_unfinished(folder: Path) -> None:

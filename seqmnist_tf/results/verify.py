@@ -7,38 +7,58 @@ their models.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
-from ..config import PRESETS, Config, config_id, effective, is_trial, preset
+from ..config import NUM_TEST, PRESETS, Config, config_id, effective, is_trial, preset, with_values
 from ..model import match_units
-from ..system import InputError
-from ..train import LAYER_FILE, PREDICTIONS_FILE
-from .history import history_problems, prediction_problems, summary_problems
-from .layout import RECORD_FOLDERS, TRIAL_FOLDERS, TRIALS, layout_problems, record_name
-from .manifest import manifest_problems
+from ..system import InputError, read_json_object
+from ..train import LAYER_FILE, PREDICTIONS_FILE, Predictions, log_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
-from .records import Record, all_trials, folders_of, read_records
-from .replays import read_replays
-from .wellformed import (
-    environment_problems,
-    layer_problems,
-    read_json_rows,
-    read_strict_object,
-    text_problems,
+from .records import (
+    RECORD_FOLDERS,
+    REPLAYS_FILE,
+    TRIAL_FOLDERS,
+    TRIALS,
+    Record,
+    all_trials,
+    folders_of,
+    layout_problems,
+    read_records,
+    read_replays,
+    record_name,
 )
+from .store import manifest_problems
+
+DOCUMENTS = ("config", "environment", "summary")
+MAX_TEXT = 2_000  # characters of one string
+REFUSED_CHARACTERS = "|<`"  # they end a cell of a table, or begin a comment or code in it
+MAX_LAYER_BYTES = 100_000
+# The types of what documents show of environment.json.
+SHOWN_TYPES: dict[str, type | tuple[type, ...]] = {
+    "started": str,
+    "command": str,
+    "git": dict,
+    "python": str,
+    "versions": dict,
+    "machine": dict,
+    "device": str,
+    "threads": int,
+    "onednn": str,
+    "kernel": str,
+    "preset": (str, type(None)),
+    "config_id": str,
+    "resumed": list,
+}
+SHOWN_TEXTS = {"machine": "processor", "versions": "seqmnist_tf"}  # entries of two of them
 
 
 def record_problems(path: Path, root: Path) -> list[str]:
-    """Return what keeps the folder of a record from being published; its model is not loaded.
-
-    Args:
-        path: the folder.
-        root: the root of the clone.
-    """
+    """Return what keeps the folder of a record from being published in the clone at ``root``; no model is loaded."""
     if problems := layout_problems(path):
         return problems
     try:
@@ -49,15 +69,133 @@ def record_problems(path: Path, root: Path) -> list[str]:
         return [f"its files are not in the format of a run directory ({type(error).__name__}: {error})"]
 
 
+def _format_problems(path: Path) -> list[str]:
+    """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
+    config, environment, summary = (read_json_object(path / f"{name}.json") for name in DOCUMENTS)
+    return [
+        *(
+            problem
+            for name, document in zip(DOCUMENTS, (config, environment, summary), strict=True)
+            for problem in text_problems(f"{name}.json", document)
+        ),
+        *text_problems(REPLAYS_FILE, read_replays(path)),
+        *environment_problems(environment),
+        *layer_problems(path / LAYER_FILE),
+    ]
+
+
+def text_problems(name: str, document: Any) -> list[str]:
+    """Return the strings of a document, keys and values, that could break out of a table or hide in a terminal."""
+    for text in _strings(document):
+        if bad := [char for char in text if char in REFUSED_CHARACTERS or not char.isprintable()]:
+            return [f"{name} must have no control characters, |, < or ` in its text (got {bad[0]!a} in {text[:40]!a})"]
+        if len(text) > MAX_TEXT:
+            return [f"{name} must have no text of more than {MAX_TEXT:,} characters (got {len(text):,})"]
+    return []
+
+
+def _strings(document: Any) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            yield key
+            yield from _strings(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _strings(value)
+
+
+def environment_problems(environment: dict[str, Any]) -> list[str]:
+    """Return the entries of ``environment.json``, and of its resumed parts, that are missing or of another type."""
+    problems = []
+    resumed = environment.get("resumed")
+    for part in (environment, *(resumed if isinstance(resumed, list) else [])):
+        if not isinstance(part, dict):
+            return ["resumed in environment.json must be a list of objects"]
+        own = () if part is environment else ("preset", "config_id", "resumed")
+        for key, kind in SHOWN_TYPES.items():
+            value = part.get(key)
+            if key not in own and (not isinstance(value, kind) or isinstance(value, bool)):
+                problems.append(f"{key} is missing in environment.json or of another type (got {type(value).__name__})")
+        started = part.get("started")
+        if isinstance(started, str) and not re.match("[0-9]{4}", started):
+            problems.append(f"started in environment.json must begin with a year (got {started[:40]!a})")
+        first_step = part.get("first_step", 0)
+        if type(first_step) is not int or first_step < 0:
+            problems.append(f"first_step in environment.json must be an integer >= 0 (got {str(first_step)[:40]!a})")
+        for key in ("machine", "versions"):
+            values = part.get(key)
+            if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):
+                problems.append(f"{key} in environment.json must have plain values")
+        for key, name in SHOWN_TEXTS.items():
+            values = part.get(key)
+            if isinstance(values, dict) and not isinstance(values.get(name), str):
+                problems.append(f"{key} in environment.json must have {name}, a text (got {values.get(name)!a})")
+    return problems
+
+
+def layer_problems(path: Path) -> list[str]:
+    """Return why the text of ``layer.py`` cannot be shown in a page; an empty list where there is no such file."""
+    if not path.exists():
+        return []
+    if path.stat().st_size > MAX_LAYER_BYTES:
+        return [f"{path.name} must have at most {MAX_LAYER_BYTES:,} bytes"]
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return [f"{path.name} must be UTF-8 text"]
+    if bad := [char for char in text if char not in "\n\r\t" and not char.isprintable()]:
+        return [f"{path.name} must have no control characters (got {bad[0]!a})"]
+    return [f"{path.name} must not have a comment of HTML (<!--)"] if "<!--" in text else []
+
+
+def _content_problems(path: Path, root: Path) -> list[str]:
+    """Return where the files of a record contradict each other, or the clone."""
+    record = Record.read(path)
+    environment, seed = record.environment, record.seed
+    origin = origin_problems(record.run, environment, record.summary, root)
+    if record.summary.get("status") != "completed":
+        return origin  # its results have another form
+    problems = [*_place_problems(path, record.config, record.config_id), *origin, *log_problems(record.run)]
+    if environment["config_id"] != record.config_id:
+        problems.append("config_id in environment.json does not match config.json")
+    if environment.get("seed", seed) != seed:
+        problems.append("seed in environment.json does not match config.json")
+    problems += prediction_problems(path, record.summary["final"]["test_correct"])
+    return problems + [
+        f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
+        for entry in record.replays
+        if entry["batches"] > len(record.history) * record.config.steps_per_epoch
+    ]
+
+
+def _place_problems(path: Path, config: Config, experiment: str) -> list[str]:
+    """Return whether a trial is elsewhere than in ``trials/<config_id>``, or another record in the place of trials."""
+    name = record_name(path)
+    if name == f"{TRIALS}/{experiment}" if is_trial(config) else name.split("/")[0] != TRIALS:
+        return []
+    return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]
+
+
+def prediction_problems(folder: Path, test_correct: int) -> list[str]:
+    """Return whether ``predictions.csv`` of a record contradicts its summary; a run of version 0.1.0 lacks the file."""
+    path = folder / PREDICTIONS_FILE
+    if not path.exists():
+        return []
+    try:
+        correct = Predictions.from_csv(path, NUM_TEST).correct
+    except InputError as error:
+        return [str(error)]
+    if correct == test_correct:
+        return []
+    return [f"{PREDICTIONS_FILE} has {correct:,} correct predictions (summary.json says {test_correct:,})"]
+
+
 def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     """Return where a results folder contradicts its manifest, and where records contradict themselves or each other.
 
-    Args:
-        folder: the results folder.
-        records_only: ignore the benchmarks, the literature and the pictures.
-
-    Raises:
-        InputError: the manifest cannot be read.
+    ``records_only`` ignores the benchmarks, the literature and the pictures.
     """
     if problems := manifest_problems(folder, records_only=records_only):
         return problems
@@ -95,15 +233,15 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
     """Return whether a record's name belongs to another experiment, or its experiment to another name.
 
     A name of a preset is for runs of that preset, and one experiment has one name: else its best seeds could stand
-    apart from the others. Settings that change nothing make no other experiment.
-
-    Args:
-        record: the record.
-        others: published records.
+    apart from the others, which are published. Settings that change nothing make no other experiment.
     """
-    own = record.run.config_id
-    names = [(other.name, other.run.config_id) for other in others]
-    names += [(name, config_id(_with_found_units(preset(name), record.config))) for name in PRESETS]
+    own = record.config_id
+    names = [(other.name, other.config_id) for other in others]
+    for name in PRESETS:
+        config = preset(name)
+        if config.model.match_parameters is not None:  # with the units that were found for the run
+            config = with_values(config, {"model.hidden_size": record.config.model.hidden_size})
+        names.append((name, config_id(config)))
     if owners := sorted({owner for name, owner in names if name == record.name} - {own}):
         return [
             f"the name {record.name} is of configuration {', '.join(owners)}, but this run has configuration "
@@ -127,13 +265,6 @@ def _preset_experiment(config: Config) -> str:
     return config_id(effective(match_units(config)))
 
 
-def _with_found_units(config: Config, run_config: Config) -> Config:
-    """Return a preset with the units that ``model.match_parameters`` found for a run of it."""
-    if config.model.match_parameters is None:
-        return config
-    return replace(config, model=replace(config.model, hidden_size=run_config.model.hidden_size))
-
-
 def history_problem(record: Record, other: Record) -> list[str]:
     """Return whether a record has the history of another one.
 
@@ -150,12 +281,7 @@ def history_problem(record: Record, other: Record) -> list[str]:
 
 
 def all_model_problems(records: list[Record], *, allow_code: bool = False) -> list[str]:
-    """Load the model of each record and return how it contradicts the record, or is the model of another record.
-
-    Raises:
-        InputError: the code of a record is not allowed.
-        RunError: no source of MNIST could be reached.
-    """
+    """Load the model of each record and return how it contradicts the record, or is the model of another record."""
     problems: list[str] = []
     owners: dict[str, Record] = {}
     check = ModelCheck(allow_code)
@@ -170,46 +296,3 @@ def all_model_problems(records: list[Record], *, allow_code: bool = False) -> li
         if owner is not record:
             problems.append(f"{record.run.path}: its model is of {owner.run.path}")
     return problems
-
-
-def _format_problems(path: Path) -> list[str]:
-    """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
-    problems = []
-    for name in ("config.json", "environment.json", "summary.json"):
-        problems += text_problems(name, read_strict_object(path / name))
-    read_json_rows(path / "history.jsonl")
-    read_replays(path)
-    return [
-        *problems,
-        *environment_problems(read_strict_object(path / "environment.json")),
-        *layer_problems(path / LAYER_FILE),
-    ]
-
-
-def _content_problems(path: Path, root: Path) -> list[str]:
-    """Return where the files of a record contradict each other, or the clone."""
-    record = Record.read(path)
-    experiment = record.run.config_id
-    origin = origin_problems(record.run, record.environment, record.summary, root)
-    if record.summary.get("status") != "completed":
-        return origin  # its results have another form
-    return [
-        *_place_problems(path, record.config, experiment),
-        *origin,
-        *history_problems(record.config, record.history, record.run.steps()),
-        *summary_problems(record.config, record.environment, record.summary, record.history, experiment),
-        *prediction_problems(path, record.summary["final"]["test_correct"]),
-        *(
-            f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
-            for entry in record.replays
-            if entry["batches"] > len(record.history) * record.config.steps_per_epoch
-        ),
-    ]
-
-
-def _place_problems(path: Path, config: Config, experiment: str) -> list[str]:
-    """Return whether a trial is elsewhere than in ``trials/<config_id>``, or another record in the place of trials."""
-    name = record_name(path)
-    if name == f"{TRIALS}/{experiment}" if is_trial(config) else name.split("/")[0] != TRIALS:
-        return []
-    return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]

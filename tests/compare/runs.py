@@ -1,50 +1,22 @@
-"""Completed runs without a training: their files hold chosen predictions."""
+"""Completed runs without a training: in folders, or in memory alone. Their predictions are chosen."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.compare import Comparison, CompletedRun, SeededRuns, pair_runs
+from seqmnist_tf.config import Config
 from seqmnist_tf.data import pixel_order
-from seqmnist_tf.train import RunDirectory
-from tests.toy import toy_mnist
+from seqmnist_tf.train import Predictions, RunDirectory
+from tests.toy import toy_mnist, write_logs
 
 TOTAL = 30  # toy test images
-
-
-def completed_run(path: Path, seed: int, right: Sequence[bool] | np.ndarray, **values: Any) -> RunDirectory:
-    """Make a completed run, by default of two epochs, whose final model classifies so many toy test images correctly.
-
-    ``section__key`` in ``values`` sets a key of the configuration.
-    """
-    keys = {"train.seed": seed, "task.limit_test": TOTAL, "train.n_epochs": 2, "model.hidden_size": 4}
-    keys |= {key.replace("__", "."): value for key, value in values.items()}
-    config = cfg.validate(cfg.with_values(cfg.Config(), keys))
-    environment = {"kernel": "keras", "machine": {"processor": "toy"}, "git": {"commit": "c0ffee"}}
-    run = RunDirectory.create(path, config, environment, pixel_order(config.task.permutation))
-    accuracy = float(np.mean(right))
-    for epoch in range(1, config.train.n_epochs + 1):
-        share = accuracy * epoch / config.train.n_epochs
-        row = {"epoch": epoch, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": share}
-        run.append_history({**row, "seconds": 3.0, "learning_rate": 0.1})
-    correct = int(np.sum(right))
-    final = {"test_loss": 1.0, "test_accuracy": accuracy, "test_correct": correct, "test_total": TOTAL}
-    run.write_json(
-        "summary.json",
-        {"status": "completed", "config_id": cfg.config_id(config), "num_params": 154, "final": final, "best": None},
-    )
-    labels = toy_mnist()["test"].labels[:TOTAL].tolist()
-    with (path / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", "label", "prediction", "probability"])
-        for index, (label, hit) in enumerate(zip(labels, right, strict=True)):
-            writer.writerow([index, label, label if hit else (label + 1) % 10, 0.5])
-    return run
+ENVIRONMENT = {"kernel": "keras", "machine": {"processor": "toy"}, "git": {"commit": "c0ffee"}}
 
 
 def some_right(number: int, first: int = 0) -> np.ndarray:
@@ -52,3 +24,60 @@ def some_right(number: int, first: int = 0) -> np.ndarray:
     right = np.zeros(TOTAL, bool)
     right[first : first + number] = True
     return right
+
+
+def completed_run(path: Path, seed: int, right: Sequence[bool] | np.ndarray, **values: Any) -> RunDirectory:
+    """Make a completed run, by default of two epochs, whose final model classifies so many toy test images correctly.
+
+    ``section__key`` in ``values`` sets a key of the configuration.
+    """
+    config = _config(seed, values)
+    run = RunDirectory.create(path, config, ENVIRONMENT, pixel_order(config.task.permutation))
+    correct, epochs = int(np.sum(right)), config.train.n_epochs
+    write_logs(run, [correct * epoch // epochs / TOTAL for epoch in range(1, epochs + 1)])
+    if (run.summary or {})["num_params"] is None:  # of a layer of its own, which only the model knows
+        run.write_json("summary.json", {**(run.summary or {}), "num_params": 154})
+    (path / "predictions.csv").write_bytes(_predictions(right).to_csv())
+    return run
+
+
+def make_arm(folder: Path, correct: Mapping[int, int], **values: Any) -> None:
+    """Make a folder of completed runs, whose names do not follow their seeds."""
+    for seed, number in correct.items():
+        completed_run(folder / f"run-{(7 * seed) % 23}", seed, some_right(number), **values)
+
+
+def seeded(
+    name: str, correct: Mapping[int, int], *, first: int = 0, environment: Mapping[str, Any] = {}, **values: Any
+) -> SeededRuns:
+    """Return the runs of an arm by their seeds, without any file.
+
+    Args:
+        name: of the arm.
+        correct: how many test images the model of each seed classifies correctly, from the image ``first`` on.
+        environment: changes of what each run says of its machine.
+        values: ``section__key`` sets a key of the configuration.
+    """
+    runs = []
+    for seed, number in correct.items():
+        final = {"test_correct": number, "test_total": TOTAL}
+        history = [{"epoch": epoch, "test_accuracy": number * epoch // 2 / TOTAL, "seconds": 3.0} for epoch in (1, 2)]
+        summary = {"num_params": 146, "final": final}
+        told = {**ENVIRONMENT, **environment}
+        runs.append(CompletedRun(RunDirectory(Path(name)), _config(seed, values), told, summary, history))
+    return SeededRuns(name, runs, [_predictions(some_right(number, first)) for number in correct.values()])
+
+
+def compared(*arms: SeededRuns) -> Comparison:
+    """Return the comparison of arms, without its report."""
+    return Comparison(arms, pair_runs(arms), Path("out"))
+
+
+def _config(seed: int, values: Mapping[str, Any]) -> Config:
+    keys = {"train.seed": seed, "task.limit_test": TOTAL, "train.n_epochs": 2, "model.hidden_size": 4}
+    return cfg.validate(cfg.with_values(Config(), keys | {key.replace("__", "."): v for key, v in values.items()}))
+
+
+def _predictions(right: Sequence[bool] | np.ndarray) -> Predictions:
+    labels = toy_mnist()["test"].labels[:TOTAL].astype(np.int64)
+    return Predictions(labels, np.where(right, labels, (labels + 1) % 10), np.full(TOTAL, 0.5))

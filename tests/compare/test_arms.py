@@ -11,10 +11,9 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import parse_arms
-from seqmnist_tf.compare.command_line import shortest_command
+from seqmnist_tf.compare.arms import parse_arms, shortest_command
 from seqmnist_tf.compare.options import default_directory, require_cluster_options
-from seqmnist_tf.compare.rows import escape_latex
+from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.system import InputError, Parser
 from tests.compare.runs import completed_run, some_right
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 from scipy.stats import bootstrap, norm
+from statsmodels.stats.multitest import multipletests
 
+from seqmnist_tf.compare import CompletedRun, SeededRuns
 from seqmnist_tf.compare.statistics import (
     difference_interval,
     holm,
@@ -19,6 +22,8 @@ from seqmnist_tf.compare.statistics import (
     smallest_sign_flip_p,
     t_interval,
 )
+from seqmnist_tf.config import Config
+from seqmnist_tf.train import RunDirectory
 from tests.toy import ROOT
 
 
@@ -93,6 +98,8 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs() -> None:
     assert holm([None]) == [None]
     assert holm([]) == []
     assert holm([0.6, 0.7]) == [1.0, 1.0]
+    many = np.random.default_rng(0).random(20) / 20
+    assert holm(many.tolist()) == multipletests(many, method="holm")[1].tolist()
 
 
 def test_the_t_interval() -> None:
@@ -101,6 +108,24 @@ def test_the_t_interval() -> None:
     assert t_interval(values) == (pytest.approx(np.mean(values) - half), pytest.approx(np.mean(values) + half))
     assert t_interval([0.5]) is None
     assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_the_runs_of_an_experiment() -> None:
+    accuracies = {"test_correct": 0, "test_total": 1_000}
+    runs = [
+        CompletedRun(RunDirectory(Path()), Config(), {}, {"final": {**accuracies, "test_correct": correct}}, [])
+        for correct in (980, 990, 985)
+    ]
+    several = SeededRuns("mine", runs)
+    assert (several.n, several.range, several.correct, several.total) == (3, (0.98, 0.99), (980, 990, 985), 1_000)
+    assert (several.mean, several.std) == (pytest.approx(0.985), pytest.approx(0.005))
+    half = 4.302653 * 0.005 / 3**0.5  # Student's t, two degrees of freedom, 97.5 %: any table
+    assert several.ci_95 == (pytest.approx(0.985 - half), pytest.approx(0.985 + half))
+    assert (several.text, several.meaning) == ("98.50 ± 0.50", "mean ± standard deviation of 3 seeds")
+    assert several.statement == "mine: 98.50 ± 0.50 % test accuracy (3 seeds, 98.00 to 99.00 %)."
+    one = SeededRuns("mine", runs[:1])
+    assert (one.std, one.ci_95, one.text, one.meaning) == (None, None, "98.00", "one seed")
+    assert one.statement == "mine: 98.00 % test accuracy (1 seed)."
 
 
 def test_the_interval_of_differences() -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import parse_seeds, statistics, wording
+from seqmnist_tf.compare import parse_seeds, statistics
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
-from seqmnist_tf.compare.arms import KERAS_LAYERS, parse_arms
-from seqmnist_tf.compare.seeds import DEFAULT_SEEDS
+from seqmnist_tf.compare.arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms
 from seqmnist_tf.model import build_model, check_layer, recurrent_weights
 from seqmnist_tf.system import InputError
 from tests.house.test_documents import DOCUMENTS, command_lines, fenced_blocks, small_quickstart, table_rows
@@ -57,10 +56,10 @@ def test_the_python_lines_compare_and_leave_the_documented_files(
 def test_what_a_number_of_seeds_allows() -> None:
     for seeds, smallest, pairs in table_rows(PAGE, "seeds"):
         p = statistics.smallest_sign_flip_p(int(seeds))
-        assert wording.p_text(p) == smallest
+        assert statistics.p_text(p) == smallest
         assert int(pairs) == max(k for k in range(1_000) if k * (p or 1) < statistics.ALPHA)
         if int(pairs):
-            assert wording.seeds_needed(int(pairs)) <= int(seeds) < wording.seeds_needed(int(pairs) + 1)
+            assert statistics.seeds_needed(int(pairs)) <= int(seeds) < statistics.seeds_needed(int(pairs) + 1)
 
 
 def test_the_numbers_of_the_methods() -> None:

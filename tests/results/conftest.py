@@ -16,9 +16,9 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.results import pages
-from seqmnist_tf.results.documents import REQUIRED_DOCUMENTS
+from seqmnist_tf.results.pages import DOCUMENT_SECTIONS
 from seqmnist_tf.results.publish import add_record
-from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
+from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
 from seqmnist_tf.system import environment, package_sources
 from seqmnist_tf.train import RunDirectory, train
 from tests.toy import ROOT, toy_mnist

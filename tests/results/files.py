@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seqmnist_tf.results.manifest import file_hash, read_manifest, write_manifest
+from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
 
 
 def content(folder: Path) -> dict[str, bytes]:

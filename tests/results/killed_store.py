@@ -15,9 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqmnist_tf.results.layout import REPLAYS_FILE, REQUIRED_FILES
-from seqmnist_tf.results.manifest import manifest_problems, read_manifest
-from seqmnist_tf.results.store import add_files, locked, set_files
+from seqmnist_tf.results.records import REPLAYS_FILE, REQUIRED_FILES
+from seqmnist_tf.results.store import add_files, locked, manifest_problems, read_manifest, set_files
 from seqmnist_tf.train import PREDICTIONS_FILE
 
 OPERATIONS = ("open", "os.", "shutil.")  # beginnings of the names of audit events

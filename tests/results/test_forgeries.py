@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import pytest
 
-from seqmnist_tf import config as cfg
 from seqmnist_tf.results import model_check, verify
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.history import history_problems
-from seqmnist_tf.results.manifest import read_manifest, write_manifest
 from seqmnist_tf.results.records import Record, read_records
+from seqmnist_tf.results.store import read_manifest, write_manifest
 from seqmnist_tf.train import RunDirectory
 from tests.conftest import Result
 from tests.results.files import change_json, content, list_record
@@ -77,19 +74,6 @@ def test_the_test_loss_and_the_parameters_are_those_of_the_model(published: Path
     change_json(run.path / "summary.json", lambda d: d.update(num_params=d["num_params"] - 1))
     (problem,) = model_check.ModelCheck().check(run)[0]
     assert "parameters (summary.json says " in problem
-
-
-def test_the_end_of_a_long_cosine_schedule_is_no_forgery() -> None:
-    epochs = 400
-    values = {"train.n_epochs": epochs, "task.limit_train": 100, "optimizer.schedule": "cosine", "optimizer.lr": 0.01}
-    rates = keras.optimizers.schedules.CosineDecay(0.01, epochs)
-    row = {"train_loss": 2.5, "test_loss": 2.5, "seconds": 1.0, "train_accuracy": 0.5, "test_accuracy": 0.5}
-    history = [{**row, "epoch": epoch + 1, "learning_rate": float(rates(epoch))} for epoch in range(epochs)]
-    losses = [(step + 1, 2.5) for step in range(epochs)]
-    config = cfg.with_values(cfg.Config(), values)
-    assert history_problems(config, history, losses) == []
-    history[300]["learning_rate"] *= 1.001
-    assert len(history_problems(config, history, losses)) == 1
 
 
 def test_honest_records_have_no_problems(published: Path) -> None:

@@ -9,19 +9,18 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare.command_line import shortest_command
-from seqmnist_tf.results import clone as git_clone
+from seqmnist_tf.compare.arms import shortest_command
 from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
-from seqmnist_tf.results.public_files import public_files
-from seqmnist_tf.results.train_command import (
+from seqmnist_tf.results.commands import (
     command_problems,
     is_absolute,
     parse_command,
     public_command,
     public_config,
 )
+from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
+from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, RunError, hash_sources
 from seqmnist_tf.train import RunDirectory, train_command
@@ -32,13 +31,13 @@ SEED1 = Path("results/strong/seed1")
 
 
 def test_the_sources_of_a_commit_are_those_of_its_working_tree(repository: Repository, clone: Path) -> None:
-    assert git_clone.sources_at(clone, repository.commit) == repository.sources
-    assert git_clone.commit_problems(clone, repository.commit) == []
+    assert origin.sources_at(clone, repository.commit) == repository.sources
+    assert origin.commit_problems(clone, repository.commit) == []
 
 
 def test_a_tree_or_file_is_no_commit(repository: Repository, clone: Path) -> None:
     for name in (f"{repository.commit}^{{tree}}", f"{repository.commit}:setup.py"):
-        (problem,) = git_clone.commit_problems(clone, git(clone, "rev-parse", name))
+        (problem,) = origin.commit_problems(clone, git(clone, "rev-parse", name))
         assert problem.endswith("is not a commit of this clone")
 
 
@@ -48,12 +47,12 @@ def test_a_shallow_clone_says_so(tmp_path: Path) -> None:
         git(tmp_path / "whole", "commit", "-q", "--allow-empty", "-m", message)
     first = git(tmp_path / "whole", "rev-parse", "HEAD^")
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{tmp_path / 'whole'}", "shallow")
-    assert git_clone.commit_problems(tmp_path / "whole", first) == []
-    assert git_clone.commit_problems(tmp_path / "shallow", first) == [
+    assert origin.commit_problems(tmp_path / "whole", first) == []
+    assert origin.commit_problems(tmp_path / "shallow", first) == [
         f"its commit {first[:7]} is not in this clone, which is shallow (git fetch --unshallow)"
     ]
     (tmp_path / "nothing").mkdir()
-    (problem,) = git_clone.commit_problems(tmp_path / "nothing", first)
+    (problem,) = origin.commit_problems(tmp_path / "nothing", first)
     assert problem.endswith("is not a git clone (or git cannot read it)")
 
 

@@ -15,9 +15,9 @@ import pytest
 from seqmnist_tf.results import pages, plots, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.documents import find_documents, relative_links
-from seqmnist_tf.results.manifest import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
+from seqmnist_tf.results.pages import find_documents, relative_links
 from seqmnist_tf.results.records import Record, read_records
+from seqmnist_tf.results.store import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.system import InputError
 from tests.conftest import Result
 from tests.results.files import change_json, content, flip_byte, flip_digit

@@ -15,7 +15,7 @@ import pytest
 
 from seqmnist_tf.results import publish
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.public_files import public_files
+from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train import RunDirectory
 from tests.conftest import Result

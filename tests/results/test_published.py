@@ -8,8 +8,7 @@ import re
 import pytest
 
 from seqmnist_tf.results import HEADLINE, Record, model_check, pages, plots, read_records
-from seqmnist_tf.results.documents import MARKED_SECTION, find_documents
-from seqmnist_tf.results.sections import DOCUMENT_SECTIONS
+from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_documents
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.models import read_labels
 from seqmnist_tf.system import InputError

@@ -15,11 +15,10 @@ from seqmnist_tf.kernel import native
 from seqmnist_tf.results import replay
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.manifest import manifest_problems
 from seqmnist_tf.results.pages import render_section
-from seqmnist_tf.results.records import Record
+from seqmnist_tf.results.records import Record, record_json
 from seqmnist_tf.results.replay import TrainingData, replay_run
-from seqmnist_tf.results.replays import record_json
+from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory, train
 from tests.conftest import Result
@@ -274,7 +273,7 @@ def test_a_replay_that_was_noted_meanwhile_is_kept(
         return done
 
     done = replay.Replay(4, None, (0.0, 0.0), 0.0, "keras", True, None)
-    monkeypatch.setattr("seqmnist_tf.results.replay_records.replay_run", other)
+    monkeypatch.setattr("seqmnist_tf.results.replay.replay_run", other)
     assert command(main, "--replay", "strong/seed1", "--write").status == 0
     noted = json.loads((SEED1 / "record.json").read_text())["replayed"]
     assert [entry["batches"] for entry in noted] == [6, 4]

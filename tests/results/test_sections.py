@@ -12,40 +12,22 @@ import pytest
 import yaml
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import describe_recipe
+from seqmnist_tf.compare import SeededRuns, describe_recipe
 from seqmnist_tf.config import NUM_TEST, Config
-from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, original_accuracy
+from seqmnist_tf.results.board import (
+    PERMUTED,
+    QUICK_START,
+    Board,
+    code_of,
+    epoch_range,
+    original_accuracy,
+    wrap_text,
+)
 from seqmnist_tf.results.model_card import bibtex
 from seqmnist_tf.results.pages import render_section
-from seqmnist_tf.results.paragraphs import wrap_text
-from seqmnist_tf.results.sections_accuracy import code_of, epoch_range
-from seqmnist_tf.results.seed_statistics import Statistics
 from tests.toy import ROOT
 
 EMPTY = Board({}, {}, {}, {})
-
-
-def test_statistics_over_seeds() -> None:
-    over_seeds = Statistics.from_accuracies([0.98, 0.99, 0.985])
-    assert (over_seeds.n, over_seeds.lowest, over_seeds.highest) == (3, 0.98, 0.99)
-    assert over_seeds.mean == pytest.approx(0.985)
-    assert over_seeds.deviation == pytest.approx(0.005)
-    half = 4.302653 * 0.005 / 3**0.5  # Student's t, two degrees of freedom, 97.5 %: any table
-    assert over_seeds.interval == (pytest.approx(0.985 - half), pytest.approx(0.985 + half))
-    assert over_seeds.interval_percent() == "97.26 to 99.74"
-    assert over_seeds.percent() == "98.50 ± 0.50"
-
-
-def test_a_single_run_has_a_wilson_interval() -> None:
-    one_seed = Statistics.from_accuracies([0.9838])
-    assert one_seed.deviation is None and one_seed.percent() == "98.38"
-    # Wilson's score by hand: p = 0.9838, n = 10,000, z = 1.959964.
-    assert one_seed.interval == (pytest.approx(0.98113, abs=5e-6), pytest.approx(0.9861, abs=5e-6))
-
-
-def test_equal_seeds_have_no_interval() -> None:
-    equal = Statistics.from_accuracies([0.1135, 0.1135])
-    assert (equal.percent(), equal.interval, equal.interval_percent()) == ("11.35 ± 0.00", None, "")
 
 
 def test_the_originals_arithmetic() -> None:
@@ -53,6 +35,22 @@ def test_the_originals_arithmetic() -> None:
     assert original_accuracy(literature) == (9838, 10240, 0.9838)
     text = render_section("original", Board({}, literature, {}, {}))
     assert "| 9,838 | 96.07 |" in text and "**98.38**" in text
+
+
+@pytest.mark.parametrize(
+    ("correct", "cells"),
+    [
+        ([9_800, 9_900, 9_850], "3 | **98.50 ± 0.50** | 98.00 to 99.00 | 97.26 to 99.74 |"),
+        ([9_838], "1 | **98.38** |  | 98.11 to 98.61 (images) |"),  # Wilson's score, z = 1.959964
+        ([1_135, 1_135], "2 | **11.35 ± 0.00** | 11.35 to 11.35 |  |"),
+    ],
+)
+def test_the_summary_of_seeds(correct: list[int], cells: str, published: Path) -> None:
+    board = Board.read(Path("results"))
+    one = board.records["strong"][0]
+    results = [{**one.summary, "final": {"test_correct": number, "test_total": NUM_TEST}} for number in correct]
+    board.records["strong"] = [dataclasses.replace(one, summary=summary) for summary in results]
+    assert f"| `strong` | sMNIST | {cells}" in render_section("summary", board)
 
 
 def test_sections_say_what_records_say(published: Path) -> None:
@@ -120,8 +118,8 @@ def test_the_largest_fall_of_a_seed(published: Path) -> None:
     assert "First epoch above 50 %: 3. Largest fall after it: 0.00 to 40.00 points." in said
     board.records["strong"] = [seeds[0], seeds[0]]
     assert "Largest fall after it: 40.00 points." in " ".join(render_section("seeds", board).split())
-    never = {**seeds[0].summary, "escape_epoch": None}
-    board.records["strong"] = [dataclasses.replace(record, summary=never) for record in seeds]
+    never = [dataclasses.replace(record, summary={**record.summary, "escape_epoch": None}) for record in seeds]
+    board.records["strong"] = never
     assert "First epoch above 50 %: never." in render_section("seeds", board)
     assert "Largest fall" not in render_section("seeds", board)
 
@@ -299,7 +297,7 @@ def test_every_preset_is_in_the_presets_section(published: Path) -> None:
     text = render_section("presets", board)
     assert re.findall(r"^- `(\w+)`: ", text, re.MULTILINE) == list(cfg.PRESETS)
     items = [" ".join(item.split()) for item in text.removeprefix("- ").split("\n- ")]
-    accuracy = Statistics.from_records(board.records["strong"]).percent()
+    accuracy = SeededRuns("strong", board.records["strong"]).text
     meaning = "mean ± standard deviation of 2 seeds"
     results = {"strong": f"Test accuracy: **{accuracy} %** ({meaning}); first epoch above 50 %: never."}
     assert items == [

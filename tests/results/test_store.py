@@ -12,8 +12,8 @@ import pytest
 
 from seqmnist_tf.results import store
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.manifest import manifest_problems, read_manifest, write_manifest
 from seqmnist_tf.results.records import read_records
+from seqmnist_tf.results.store import manifest_problems, read_manifest, write_manifest
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Result
 from tests.results.files import content

@@ -16,7 +16,7 @@ from seqmnist_tf.results import model_check, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section, write_documents
-from seqmnist_tf.results.public_files import public_files
+from seqmnist_tf.results.publish import add_record, public_files
 from seqmnist_tf.results.records import all_trials, read_records
 from seqmnist_tf.train import RunDirectory, train
 from tests.conftest import Result
@@ -40,10 +40,25 @@ def finished(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.fixture(scope="session")
+def published_trial(
+    finished: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The published clone, with the trial in it."""
+    root = tmp_path_factory.mktemp("trial_clone")
+    shutil.copytree(published_once, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch_small(patch, repository)
+        add_record(RunDirectory.open(finished), None, root / "results")
+    return root
+
+
 @pytest.fixture
-def trial(command: Callable[..., Result], finished: Path, published: Path) -> Path:
+def trial(published_trial: Path, published: Path) -> Path:
     """The folder of the trial, published in a clone that is also the working directory."""
-    return Path(command(main, "add", str(finished)).out.strip())
+    shutil.copytree(published_trial, published, dirs_exist_ok=True)
+    (path,) = RESULTS.glob("trials/*/seed0")
+    return path
 
 
 def test_a_trial_is_published_unchanged(trial: Path, finished: Path) -> None:
@@ -123,7 +138,7 @@ def interrupted(file: Path) -> None:
     [
         ("history.jsonl", row(1, val_accuracy=0.999), "val_accuracy of epoch 2 is not a whole number of 20 images"),
         ("history.jsonl", row(1, val_accuracy=0.4), "final in summary.json does not match"),
-        ("history.jsonl", row(0, test_accuracy=0.5), "test_loss and test_accuracy of epoch 1 of a trial must be null"),
+        ("history.jsonl", row(0, test_accuracy=0.5), "test_loss and test_accuracy of epoch 1 must be null"),
         ("history.jsonl", row(0, val_loss=-1.0), "val_loss of epoch 1 must be a finite number"),
         ("summary.json", put("final", "val_accuracy", value=1.0), "final in summary.json does not match"),
         ("summary.json", put("final", "test_correct", value=9999), "final in summary.json does not match"),

@@ -8,11 +8,8 @@ from typing import Any
 from ..benchmark import serving_report, training_report
 from ..compare import in_percent
 from ..system import markdown_table
-from .board import Board, original_accuracy
-from .paragraphs import wrap_text
+from .board import Board, epoch_range, original_accuracy, range_text, training_machine, wrap_text
 from .records import Record
-from .sections_accuracy import epoch_range, training_machine
-from .seed_statistics import range_text
 
 
 def cost_table(board: Board) -> str:

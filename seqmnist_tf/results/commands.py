@@ -17,11 +17,7 @@ PLACES = ("data.dir",)  # keys that name a folder of the machine
 
 
 def parse_command(command: str) -> Arguments:
-    """Return the arguments of a recorded command line, with the parser of ``train``.
-
-    Raises:
-        InputError: it is not a command line of ``train``.
-    """
+    """Return the arguments of a recorded command line, with the parser of ``train``; raise InputError for another."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -80,9 +76,6 @@ def public_command(command: str) -> str:
     """Return a command line as it is published: without places of the machine, and with the values of its file.
 
     A command without such places is left as it is, and so is one that no shell can split, which the checks refuse.
-
-    Raises:
-        InputError: it is no command of ``train``, or the file of ``--config`` cannot be read.
     """
     words = _pieces(command)
     if not any(is_absolute(word) for word in words) and not {"--data.dir", "--config"} & set(words):

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..compare import PaperRow, describe_recipe, in_percent, latex_rows, markdown_rows
+from ..compare import SeededRuns, describe_recipe, in_percent, latex_rows, markdown_rows
 from ..config import NUM_TEST
 from ..system import markdown_table
-from .board import LIKE_THE_ORIGINAL, Board, original_accuracy
-from .paragraphs import wrap_text
-from .seed_statistics import Statistics
+from .board import LIKE_THE_ORIGINAL, Board, original_accuracy, wrap_text
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
 
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
-    rows = [
-        PaperRow(
-            name,
-            records[0].config,
-            records[0].summary["num_params"],
-            Statistics.from_records(records).percent(),
-            len(records),
-        )
-        for name, records in board.records.items()
-    ]
-    recipes = [wrap_text(f"`{row.name}`: {describe_recipe(row.config)}.", "- ", "  ") for row in rows]
-    latex = latex_rows(rows, source="seqmnist_tf, ")
-    tables = ["```markdown", markdown_rows(rows), "```", "", "```latex", latex, "```"]
+    experiments = [SeededRuns(name, records) for name, records in board.records.items()]
+    recipes = [wrap_text(f"`{one.name}`: {describe_recipe(one.config)}.", "- ", "  ") for one in experiments]
+    latex = latex_rows(experiments, source="seqmnist_tf, ")
+    tables = ["```markdown", markdown_rows(experiments), "```", "", "```latex", latex, "```"]
     return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
 
 

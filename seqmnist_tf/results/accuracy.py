@@ -1,0 +1,329 @@
+"""Generated sections on accuracy: of the published runs, over the seeds of an experiment, and of trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..compare import SeededRuns, count_of, in_percent, pair_runs, pair_statement, percent_range, task_name
+from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN, PRESETS, differences, of_the_experiment, value_text
+from ..system import markdown_table
+from ..train import wilson_interval
+from .board import (
+    BASELINE,
+    HEADLINE,
+    LIKE_THE_ORIGINAL,
+    PERMUTED,
+    QUICK_START,
+    Board,
+    code_of,
+    epoch_range,
+    headline_record,
+    original_accuracy,
+    range_text,
+    record_link,
+    replay_text,
+    training_machine,
+    wrap_text,
+)
+from .records import Record
+
+COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
+OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
+
+
+def headline_text(board: Board) -> str:
+    """The paragraph that the README begins with."""
+    over_seeds = SeededRuns(HEADLINE, board.records[HEADLINE])
+    others = ""
+    if PERMUTED in board.records:
+        order = board.records[PERMUTED][0].config.task.permutation
+        others += f"; with permuted pixels (`{order}`, preset `{PERMUTED}`), {_percent_and_seeds(board, PERMUTED)}"
+    if BASELINE in board.records:
+        accuracy = _percent_and_seeds(board, BASELINE)
+        others += f"; with the original project's configuration and Keras's defaults, `{BASELINE}`, {accuracy}"
+    return wrap_text(
+        f"The LSTM baseline on sequential MNIST: a plain Keras LSTM(128) reads the {NUM_TIMESTEPS} pixels of a digit "
+        f"one at a time. Trained with the preset `{HEADLINE}`, it classifies **{over_seeds.text} %** of the "
+        f"{NUM_TEST:,} test digits correctly ({over_seeds.meaning}){others}. Every published run has its "
+        "configuration, seed, commit and log, so that anyone can run it again."
+    )
+
+
+def _percent_and_seeds(board: Board, name: str) -> str:
+    over_seeds = SeededRuns(name, board.records[name])
+    seeds = count_of(over_seeds.n, "seed") if over_seeds.n > 1 else over_seeds.meaning
+    return f"**{over_seeds.text} %** ({seeds})"
+
+
+def quick_start_text(board: Board) -> str:
+    """What the README's first command does, and how long it took."""
+    text = f"Train an LSTM on the {NUM_TRAIN:,} training images of MNIST"
+    if QUICK_START in board.records:
+        record = board.records[QUICK_START][0]
+        minutes = record.summary["seconds_total"] / 60
+        text += (
+            f" for {record.config.train.n_epochs} epochs. Seed {record.seed} reached "
+            f"**{in_percent(record.accuracy)} %** test accuracy after {minutes:.1f} minutes of training "
+            f"([record]({record_link(record)}/summary.json): {training_machine(record)})"
+        )
+    return wrap_text(text + ". Without a C++ compiler, or on Windows, training takes several times as long:")
+
+
+def summary_table(board: Board) -> str:
+    """One row per experiment."""
+    target = original_accuracy(board.literature)[2]
+    head = [
+        "experiment",
+        "task",
+        ">seeds",
+        ">test accuracy, %",
+        ">lowest to highest, %",
+        ">95 % interval, %",
+        ">epochs",
+        ">first epoch above 50 %",
+        f">first epoch at the original's {in_percent(target)} %",
+    ]
+    return markdown_table(head, [_summary_row(name, records, target) for name, records in board.records.items()])
+
+
+def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
+    over_seeds = SeededRuns(name, records)
+    permutation = over_seeds.config.task.permutation
+    return [
+        f"`{name}`",
+        task_name(permutation),
+        over_seeds.n,
+        f"**{over_seeds.text}**",
+        percent_range(over_seeds.range if over_seeds.n > 1 else None),
+        f"{_interval_text(over_seeds)}{' (images)' * (over_seeds.n == 1)}",
+        over_seeds.config.train.n_epochs,
+        epoch_range([record.summary["escape_epoch"] for record in records]),
+        epoch_range([record.epochs_to(target) for record in records]) if permutation == "none" else "",
+    ]
+
+
+def _interval_text(over_seeds: SeededRuns) -> str:
+    """Return the 95 % interval in percent, such as ``99.06 to 99.16``.
+
+    Several seeds: for the mean over seeds, and none where all are equal. One seed: Wilson's score interval, where the
+    10,000 test digits are the sample.
+    """
+    if over_seeds.n == 1:
+        return percent_range(wilson_interval(over_seeds.correct[0], over_seeds.total))
+    return percent_range(over_seeds.ci_95 if len(set(over_seeds.correct)) > 1 else None)
+
+
+def runs_table(board: Board) -> str:
+    """One row per run."""
+    head = [
+        "run",
+        ">seed",
+        f">correct of {NUM_TEST:,}",
+        ">test accuracy, % (95 % interval)",
+        ">test loss",
+        ">training accuracy, %",
+        ">highest test accuracy, % (epoch)",
+        ">first epoch above 50 %",
+        "commit",
+        "configuration",
+        "trained anew",
+    ]
+    return markdown_table(head, [_run_row(record) for record in board.all_records])
+
+
+def _run_row(record: Record) -> list[Any]:
+    best = record.highest
+    low, high = wilson_interval(record.correct, NUM_TEST)
+    return [
+        f"[`{record.name}`]({record_link(record)})",
+        record.seed,
+        f"{record.correct:,}",
+        f"{in_percent(record.accuracy)} ({in_percent(low)} to {in_percent(high)})",
+        f"{record.summary['final']['test_loss']:.4f}",
+        in_percent(record.history[-1]["train_accuracy"]),
+        f"{in_percent(best['test_accuracy'])} ({best['epoch']})",
+        record.summary["escape_epoch"] or "never",
+        f"`{code_of(record)}`",
+        f"`{record.summary['config_id']}`",
+        replay_text(record),
+    ]
+
+
+def exported_text(board: Board) -> str:
+    """The run of the exported version that TF Serving calls stable; a test holds it against ``export/``."""
+    record = headline_record(board)
+    return wrap_text(
+        f"The version with the label `stable` is the run `{record.name}`, seed {record.seed} "
+        f"([record]({record_link(record)})). It classifies **{record.correct:,}** of the {NUM_TEST:,} test digits "
+        "correctly."
+    )
+
+
+def seeds_text(board: Board) -> str:
+    """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and paired tests."""
+    several = {name: records for name, records in board.records.items() if len(records) > 1}
+    single = [f"`{name}`" for name in board.records if name not in several]
+    lines = [_spread(name, records) for name, records in several.items()]
+    if single:
+        lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
+    lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
+    lines += [_collapse(r) for r in board.all_records if r.highest["test_accuracy"] - r.accuracy > COLLAPSE]
+    lines += _paired_tests(board)
+    return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
+
+
+def plateau_text(board: Board) -> str:
+    """When the published runs on sMNIST that start without chrono leave the plateau."""
+    runs = []
+    for name, records in board.records.items():
+        model, task = records[0].config.model, records[0].config.task
+        if task.permutation == "none" and model.layer == "LSTM" and model.forget_bias != "chrono":
+            epochs = epoch_range([record.summary["escape_epoch"] for record in records])
+            seeds = f" ({len(records)} seeds)" if len(records) > 1 else f" (seed {records[0].seed})"
+            runs.append(f"`{name}` {epochs}{'' if epochs.endswith(')') else seeds}")
+    if not runs:
+        return "No run without chrono is published yet."
+    return wrap_text(f"First epoch above 50 % of the published runs without chrono: {', '.join(runs)}.")
+
+
+def _spread(name: str, records: Sequence[Record]) -> str:
+    over_seeds = SeededRuns(name, records)
+    escaped = epoch_range([record.summary["escape_epoch"] for record in records])
+    return (
+        f"`{name}`, {over_seeds.n} seeds: {percent_range(over_seeds.range)} %, standard deviation "
+        f"{in_percent(over_seeds.std or 0)} points"
+        f"{_points(' (of a seed over its last ten epochs: {})', [record.late_deviation for record in records])}, "
+        f"{max(over_seeds.correct) - min(over_seeds.correct):,} digits between the best and the worst seed. First "
+        f"epoch above 50 %: {escaped}."
+        f"{_points(' Largest fall after it: {} points.', [record.largest_fall for record in records])}"
+    )
+
+
+def _points(text: str, of_seeds: Sequence[float | None]) -> str:
+    """Return a text with the range over the seeds in points, or nothing where no seed has the number."""
+    numbers = [number for number in of_seeds if number is not None]
+    return text.format(range_text(numbers, in_percent)) if numbers else ""
+
+
+def _collapse(record: Record) -> str:
+    best = record.highest
+    lowest = min(record.history[best["epoch"] :], key=lambda row: row["test_accuracy"])
+    return (
+        f"`{record.name}`, seed {record.seed}, lost what it had learned: {in_percent(best['test_accuracy'])} % in "
+        f"epoch {best['epoch']}, {in_percent(lowest['test_accuracy'])} % in epoch {lowest['epoch']}, "
+        f"{in_percent(record.accuracy)} % at its end."
+    )
+
+
+def _place_of_the_original(board: Board, name: str) -> str:
+    """Return whether the original's accuracy is typical of our seeds of an experiment."""
+    accuracy = original_accuracy(board.literature)[2]
+    records = board.records[name]
+    below = sum(record.accuracy < accuracy for record in records)
+    equal = sum(record.accuracy == accuracy for record in records)
+    text = f"The original's {in_percent(accuracy)} % is one run."
+    if len(records) == 1:
+        side = "below" if below else "equal to" if equal else "above"
+        return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
+    over_seeds = SeededRuns(name, records)
+    place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
+    if equal:
+        place = f"above {below} and equal to {equal}"
+    interval = f" (95 % interval {own} %)" if (own := _interval_text(over_seeds)) else ""
+    return (
+        f"{text} It is {place} of our {len(records)} seeds of `{name}`, whose mean is {in_percent(over_seeds.mean)} %"
+        f"{interval}."
+    )
+
+
+def _paired_tests(board: Board) -> list[str]:
+    """Return what the tests of ``compare`` say on the experiments with the task of the headline's experiment."""
+    if HEADLINE not in board.records:
+        return []
+    task = board.records[HEADLINE][0].config.task
+    same = {name: records for name, records in board.records.items() if records[0].config.task == task}
+    names = [HEADLINE, *(name for name in same if name != HEADLINE)]
+    experiments = [SeededRuns(f"`{name}`", same[name], [run.predictions() for run in same[name]]) for name in names]
+    pairs = pair_runs(experiments)
+    tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
+    untested = [f"{pair.b} {in_percent(pair.mean_difference, sign=True)}" for pair in pairs if pair.n == 1]
+    if untested:
+        tested.append(
+            f"Differences from `{HEADLINE}` with the one seed that both have, in points: {', '.join(untested)}. One "
+            "seed allows no test: other seeds may differ by more or less."
+        )
+    return tested
+
+
+def trials_text(board: Board) -> str:
+    """One row per trial; of those with one pixel order and as many epochs, the best first. Then how far they differ."""
+    if not board.trials:
+        return "No trial is published yet."
+    head = [
+        "recipe",
+        ">seed",
+        ">epochs",
+        ">images held out",
+        ">accuracy on them, %",
+        ">training accuracy, %",
+        "commit",
+        "configuration",
+        "trained anew",
+    ]
+    trials = sorted(board.trials, key=_order_of_trials)
+    table = markdown_table(head, [_trial_row(trial) for trial in trials])
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for trial in trials:
+        task = trial.config.task
+        groups.setdefault((task.permutation, task.validation_size), []).append(trial)
+    spreads = [_near_the_best(order, images, same) for (order, images), same in groups.items() if len(same) > 1]
+    return "\n\n".join([table, *spreads])
+
+
+def _near_the_best(order: str, images: int, trials: Sequence[Record]) -> str:
+    """Return how many trials of one task are as good as the best of them, for all that chance alone does to it."""
+    accuracies = [_held_out_accuracy(trial) for trial in trials]
+    best = max(accuracies)
+    error = math.sqrt(best * (1 - best) / images)
+    near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
+    task = task_name(order)
+    among = f"{near} of the {len(trials)} trials on {task}, the best included, are"
+    subject = among if near > 1 else f"No other trial on {task} is"
+    return wrap_text(
+        f"{subject} within two standard errors ({round(2 * error * images):,} of {images:,} images) of the best."
+    )
+
+
+def _order_of_trials(trial: Record) -> tuple[Any, ...]:
+    config = trial.config
+    return config.task.permutation, config.train.n_epochs, -_held_out_accuracy(trial), trial.name, trial.seed
+
+
+def _held_out_accuracy(trial: Record) -> float:
+    return trial.summary["final"]["val_accuracy"]
+
+
+def _trial_row(trial: Record) -> list[Any]:
+    return [
+        f"{_recipe(trial)} ([record]({record_link(trial)}))",
+        trial.seed,
+        trial.config.train.n_epochs,
+        f"{trial.config.task.validation_size:,}",
+        f"**{in_percent(_held_out_accuracy(trial))}**",
+        in_percent(trial.history[-1]["train_accuracy"]),
+        f"`{code_of(trial)}`",
+        f"`{trial.run.config_id}`",
+        replay_text(trial),
+    ]
+
+
+def _recipe(trial: Record) -> str:
+    """Return the preset of a trial, and the keys in which it differs from it."""
+    name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else "baseline"
+    changed = differences(trial.config, PRESETS[name].config)
+    if trial.config.model.match_parameters is not None:
+        changed.pop("model.hidden_size", None)  # they were found
+    shown = [key for key in changed if of_the_experiment(key) and key not in OWN_COLUMNS]
+    return ", ".join([f"`{name}`", *(f"`{key} {value_text(changed[key])}`" for key in shown)])
