@@ -141,7 +141,7 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
         panels[1, column].set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
         panels[1, column].set_xlabel("epoch")
     lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=6, frameon=False)  # a curve may be anywhere
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
     return figure
 
 

@@ -8,11 +8,13 @@ import re
 import pytest
 
 from seqmnist_tf.results import HEADLINE, Record, model_check, pages, plots, read_records
+from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_documents
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.models import read_labels
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import load_run, run_directory
+from tests.conftest import assert_fits
 from tests.toy import ROOT
 
 RECORDS = read_records(ROOT / "results")
@@ -33,6 +35,14 @@ def test_the_models_are_those_of_the_records() -> None:
 def test_the_caption_of_the_curves_names_the_experiments() -> None:
     (caption,) = re.findall(r"!\[([^]]*)\]\(plots/learning_curves\.png\)", (ROOT / "results/README.md").read_text())
     assert " ".join(caption.split()).endswith(f" for {', '.join(plots.OVERVIEW[:-1])} and {plots.OVERVIEW[-1]}")
+
+
+def test_the_learning_curves_fit_their_picture() -> None:
+    board = Board(RECORDS, {}, {}, {})
+    figure = plots.draw_learning_curves(board, plots.ShownModel(board))
+    assert_fits(figure)
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(plots.OVERVIEW)
 
 
 def test_every_section_is_shown() -> None:
