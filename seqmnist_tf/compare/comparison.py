@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -260,10 +260,7 @@ class PairResult:
             "ci_95": None if self.ci_95 is None else list(self.ci_95),
             "sign_flip_p": self.sign_flip_p,
             "holm_p": self.holm_p,
-            "mcnemar": [
-                {"seed": m.seed, "only_a_right": m.only_a_right, "only_b_right": m.only_b_right, "p": m.p}
-                for m in self.mcnemar
-            ],
+            "mcnemar": [asdict(result) for result in self.mcnemar],
         }
 
 

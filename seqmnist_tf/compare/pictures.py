@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from ..config import Data
 from ..data import load_test
@@ -49,13 +50,29 @@ def draw_curves(comparison: Comparison) -> Figure:
         )
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    low, high = axes.get_ylim()
-    few_decades = high / low < 100
-    axes.yaxis.set_minor_formatter(FuncFormatter(_minor_text) if few_decades else NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ticks = error_ticks(*axes.get_ylim())
+    axes.set_yticks(ticks, [f"{error:g}" for error in ticks])
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=NORMAL, frameon=False)
     return _small(figure)
+
+
+def error_ticks(low: float, high: float) -> list[float]:
+    """Return the errors that are labelled on a logarithmic axis from ``low`` to ``high``, at least two of them.
+
+    Example:
+        >>> error_ticks(0.6, 15.0), error_ticks(0.02, 90.0), error_ticks(2.2, 4.8)
+        ([1.0, 2.0, 5.0, 10.0], [0.1, 1.0, 10.0], [3.0, 4.0])
+    """
+    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    for candidates in (decades, [digit * decade for decade in decades for digit in (1, 2, 5)]):
+        inside = [tick for tick in candidates if low <= tick <= high]
+        if len(inside) > 2:
+            return inside
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [float(f"{tick:.6g}") for tick in ticks if low <= tick <= high]
 
 
 def draw_differences(comparison: Comparison) -> Figure:
@@ -134,8 +151,3 @@ def _small(figure: Figure) -> Figure:
         for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
             text.set_fontsize(NORMAL)
     return figure
-
-
-def _minor_text(value: float, _: Any) -> str:
-    """Return the label of a minor tick: 2 and 5 of each decade."""
-    return f"{value:g}" if f"{value:e}"[0] in "25" else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config import NUM_TRAIN, Config
+from ..config import NUM_TEST, NUM_TRAIN, Config
 from .runs import count_of
 
 SPECIAL = {
@@ -25,9 +25,20 @@ def escape_latex(text: str) -> str:
     return re.sub(r"[\\~^&%$#_{}]", lambda match: SPECIAL[match[0]], text)
 
 
-def task_name(permutation: str) -> str:
-    """Return the task's usual name, with the pixel order where there is one."""
-    return "sMNIST" if permutation == "none" else f"psMNIST ({permutation})"
+def task_name(config: Config) -> str:
+    """Return the task's usual name, with the pixel order where there is one, and with a part of the images.
+
+    Example:
+        >>> task_name(Config())
+        'sMNIST'
+    """
+    task = config.task
+    parts = ["sMNIST" if task.permutation == "none" else f"psMNIST ({task.permutation})"]
+    if config.num_train != NUM_TRAIN - task.validation_size:
+        parts.append(f"{config.num_train:,} training images")
+    if config.num_test != NUM_TEST:
+        parts.append(f"{config.num_test:,} test images")
+    return ", ".join(parts)
 
 
 def layer_name(config: Config) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import NUM_TIMESTEPS, Config, flatten, of_the_experiment, value_text
+from ..config import NUM_TIMESTEPS, flatten, has_stock_layer, of_the_experiment, value_text
 from ..system import markdown_table
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
@@ -106,7 +106,7 @@ def _model(one: SeededRuns) -> str:
 def _cells(one: SeededRuns) -> tuple[str, str, str]:
     """Return task, parameters and training."""
     training = f"{one.config.optimizer.name}, {count_of(one.config.train.n_epochs, 'epoch')}"
-    return task_name(one.config.task.permutation), f"{one.num_params:,}", training
+    return task_name(one.config), f"{one.num_params:,}", training
 
 
 def tables(comparison: Comparison) -> str:
@@ -245,7 +245,7 @@ def _notes(arms: Sequence[SeededRuns]) -> list[str]:
 def methods_paragraph(comparison: Comparison) -> str:
     """Return how the numbers of a comparison were made, in LaTeX-free prose."""
     arms = comparison.arms
-    parts = [_task(arms[0].config), _models(arms), _recipe(arms), _selection(arms)]
+    parts = [_task(arms), _models(arms), _recipe(arms), _selection(arms)]
     if any(arm.n > 1 for arm in arms):
         parts.append(
             "Accuracies are given as mean ± standard deviation over seeds, with a 95 % interval of the mean by "
@@ -283,16 +283,20 @@ def bibtex(comparison: Comparison) -> str:
     return "\n".join(entry for entry in entries if entry.partition("{")[2].partition(",")[0] in keys)
 
 
-def _task(config: Config) -> str:
+def _task(arms: Sequence[SeededRuns]) -> str:
+    """Return what the models read, without saying how a layer of its own reads it, which nothing here knows."""
+    config = arms[0].config
     order = {"none": "row by row", "bit_reversal": "in bit-reversed order"}.get(
         config.task.permutation, f"in the fixed permuted order {config.task.permutation}"
     )
     scaled = "pixels from 0 to 1; " if config.task.normalization == "unit" else ""
     held_out = f", {config.task.validation_size:,} held out" if config.task.validation_size else ""
+    how, source = "one at a time", "its last state"
+    if not all(has_stock_layer(arm.config) for arm in arms):
+        how, source = "as one sequence", "the output of its layer"
     return (
-        f"Each model reads the {NUM_TIMESTEPS} pixels of an MNIST image one at a time, {order}, and classifies the "
-        f"digit from its last state ({scaled}{config.num_train:,} training images{held_out}; {config.num_test:,} test "
-        "images)."
+        f"Each model reads the {NUM_TIMESTEPS} pixels of an MNIST image {how}, {order}, and classifies the digit from "
+        f"{source} ({scaled}{config.num_train:,} training images{held_out}; {config.num_test:,} test images)."
     )
 
 
@@ -301,7 +305,8 @@ def _models(arms: Sequence[SeededRuns]) -> str:
         f"{arm.name} ({layer_name(arm.config)}, {count_of(arm.units, 'unit')}, {arm.num_params:,} parameters)"
         for arm in arms
     ]
-    return f"A dense layer with ten outputs follows the recurrent layer: {', '.join(described)}."
+    layer = "recurrent layer" if all(has_stock_layer(arm.config) for arm in arms) else "layer"
+    return f"A dense layer with ten outputs follows the {layer}: {', '.join(described)}."
 
 
 def _recipe(arms: Sequence[SeededRuns]) -> str:

@@ -93,7 +93,7 @@ def _summary_row(name: str, records: Sequence[Record], target: float) -> list[An
     permutation = over_seeds.config.task.permutation
     return [
         f"`{name}`",
-        task_name(permutation),
+        task_name(over_seeds.config),
         over_seeds.n,
         f"**{over_seeds.text}**",
         percent_range(over_seeds.range if over_seeds.n > 1 else None),
@@ -276,19 +276,17 @@ def trials_text(board: Board) -> str:
     table = markdown_table(head, [_trial_row(trial) for trial in trials])
     groups: dict[tuple[str, int], list[Record]] = {}
     for trial in trials:
-        task = trial.config.task
-        groups.setdefault((task.permutation, task.validation_size), []).append(trial)
-    spreads = [_near_the_best(order, images, same) for (order, images), same in groups.items() if len(same) > 1]
+        groups.setdefault((task_name(trial.config), trial.config.task.validation_size), []).append(trial)
+    spreads = [_near_the_best(task, images, same) for (task, images), same in groups.items() if len(same) > 1]
     return "\n\n".join([table, *spreads])
 
 
-def _near_the_best(order: str, images: int, trials: Sequence[Record]) -> str:
+def _near_the_best(task: str, images: int, trials: Sequence[Record]) -> str:
     """Return how many trials of one task are as good as the best of them, for all that chance alone does to it."""
     accuracies = [_held_out_accuracy(trial) for trial in trials]
     best = max(accuracies)
     error = math.sqrt(best * (1 - best) / images)
     near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
-    task = task_name(order)
     among = f"{near} of the {len(trials)} trials on {task}, the best included, are"
     subject = among if near > 1 else f"No other trial on {task} is"
     return wrap_text(

@@ -28,7 +28,7 @@ def model_cards(board: Board) -> dict[Path, str]:
 def model_card(name: str, records: Sequence[Record]) -> str:
     """Return the model card of an experiment: metadata in YAML, then Markdown. The model is that of the first seed."""
     record, over_seeds = records[0], SeededRuns(name, records)
-    task = task_name(record.config.task.permutation)
+    task = task_name(record.config)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
     scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"
     rows = [[r.seed, f"{r.correct:,}", in_percent(r.accuracy), f"`{code_of(r)}`"] for r in records]

@@ -102,11 +102,11 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
     assert "b is better than a on this task." in report
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in report
     assert (in_tmp / "out/row.tex").read_text().splitlines() == [
-        r"LSTM(4) (\texttt{a}) & sMNIST & 146 & RMSProp, 2 epochs & $66.67 \pm 4.71$ & 6 \\",
-        r"LSTM(4) (\texttt{b}) & sMNIST & 146 & RMSProp, 2 epochs & $76.67 \pm 4.71$ & 6 \\",
+        r"LSTM(4) (\texttt{a}) & sMNIST, 30 test images & 146 & RMSProp, 2 epochs & $66.67 \pm 4.71$ & 6 \\",
+        r"LSTM(4) (\texttt{b}) & sMNIST, 30 test images & 146 & RMSProp, 2 epochs & $76.67 \pm 4.71$ & 6 \\",
     ]
     assert (in_tmp / "out/row.md").read_text().splitlines()[2] == (
-        "| LSTM(4) `a` | sMNIST | 146 | RMSProp, 2 epochs | 66.67 ± 4.71 | 6 |"
+        "| LSTM(4) `a` | sMNIST, 30 test images | 146 | RMSProp, 2 epochs | 66.67 ± 4.71 | 6 |"
     )
     for name in ("curves", "differences", "disagreements"):
         assert (in_tmp / f"out/{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -332,7 +332,7 @@ def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Call, in_tmp
         ({"task__permutation": "urnn92916"}, "task.permutation is none for a and urnn92916 for b"),
         ({"task__limit_train": 50}, "task.limit_train is 0 for a and 50 for b"),
         ({"task__normalization": "unit"}, "task.normalization is standard for a and unit for b"),
-        ({"task__validation_size": 5}, "task.validation_size is 0 for a and 5 for b"),
+        ({"task__validation_size": 30}, "task.validation_size is 0 for a and 30 for b"),
     ],
 )
 def test_arms_of_different_tasks_are_refused(values: dict[str, object], message: str, in_tmp: Path) -> None:

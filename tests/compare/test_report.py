@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 
 from seqmnist_tf.compare import Comparison
-from seqmnist_tf.compare.pictures import draw_comparison, draw_disagreements
-from seqmnist_tf.compare.report import REFERENCES, methods_paragraph, report_text, tables
+from seqmnist_tf.compare.pictures import draw_comparison, draw_curves, draw_disagreements
+from seqmnist_tf.compare.report import (
+    REFERENCES,
+    latex_rows,
+    markdown_rows,
+    methods_paragraph,
+    report_text,
+    tables,
+)
 from seqmnist_tf.compare.statistics import seeds_needed
 from tests.compare.runs import TOTAL, compared, seeded
 from tests.conftest import assert_fits
@@ -144,7 +151,7 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others() -> None:
 
 
 def test_the_methods_name_every_setting_that_is_changed() -> None:
-    values = {
+    values: dict[str, Any] = {
         "optimizer__rho": 0.99,
         "optimizer__epsilon": 1e-8,
         "optimizer__epsilon_placement": "outside",
@@ -155,7 +162,7 @@ def test_the_methods_name_every_setting_that_is_changed() -> None:
         "model__forget_bias": 3.0,
         "task__normalization": "unit",
     }
-    adam = {"optimizer__name": "Adam", "optimizer__beta_2": 0.99, "task__normalization": "unit"}
+    adam: dict[str, Any] = {"optimizer__name": "Adam", "optimizer__beta_2": 0.99, "task__normalization": "unit"}
     text = methods_paragraph(compared(seeded("a", {0: 20}, **values), seeded("b", {0: 20}, **adam)))
     for part in (
         "rho 0.99",
@@ -187,10 +194,9 @@ def test_the_methods_name_the_defaults_that_papers_leave_out() -> None:
 
 
 def test_the_methods_say_which_arms_share_a_part() -> None:
-    decay, batches = {"optimizer__weight_decay": 0.1}, {"train__batch_size": 5}
-    arms = [
-        seeded(name, {0: 20}, **values) for name, values in zip("abc", (decay, decay | batches, batches), strict=True)
-    ]
+    decay: dict[str, Any] = {"optimizer__weight_decay": 0.1}
+    batches: dict[str, Any] = {"train__batch_size": 5}
+    arms = [seeded("a", {0: 20}, **decay), seeded("b", {0: 20}, **decay, **batches), seeded("c", {0: 20}, **batches)]
     text = methods_paragraph(compared(*arms))
     assert "Only for a: batches of 100. Only for a and b: decoupled weight decay 0.1. Only for b and c: " in text
 
@@ -201,10 +207,43 @@ def test_the_methods_say_where_code_was_not_committed() -> None:
     assert text.endswith("Code: seqmnist_tf, commits c0ffee, c0ffee with uncommitted changes.")
 
 
+def test_the_methods_claim_nothing_of_a_layer_that_they_do_not_know() -> None:
+    stock = methods_paragraph(compared(seeded("a", {0: 20}), seeded("b", {0: 20}, model__layer="GRU")))
+    assert "reads the 784 pixels of an MNIST image one at a time, row by row" in stock and "its last state" in stock
+    assert "outputs follows the recurrent layer: " in stock
+    own = methods_paragraph(compared(seeded("a", {0: 20}), seeded("b", {0: 20}, model__layer="own.py:Conv")))
+    assert "reads the 784 pixels of an MNIST image as one sequence, row by row" in own
+    assert "classifies the digit from the output of its layer (60,000 training images; 30 test images)" in own
+    assert "recurrent" not in own and "one at a time" not in own and "outputs follows the layer: " in own
+
+
+def test_a_row_says_which_part_of_the_images_was_used() -> None:
+    part = seeded("a", {0: 20}, task__limit_train=600, train__n_epochs=1)
+    assert r" & sMNIST, 600 training images, 30 test images & 146 & RMSProp, 1 epoch & " in latex_rows([part])
+    held_out = seeded("a", {0: 20}, task__validation_size=5_000, task__permutation="bit_reversal")
+    assert "| psMNIST (bit_reversal), 30 test images | 146 |" in markdown_rows([held_out])  # it has all that are left
+
+
+@pytest.mark.parametrize(
+    ("correct", "errors"), [({0: 22, 1: 22}, 2), ({0: 29, 1: 5}, 2), ({0: 21, 1: 23}, 2), ({0: 30, 1: 3}, 3)]
+)
+def test_the_axes_of_the_curves_have_numbers(correct: dict[int, int], errors: int) -> None:
+    (axes,) = draw_curves(compared(seeded("a", correct))).axes
+    low, high = axes.get_ylim()
+    shown = [float(tick.get_text()) for tick in axes.get_yticklabels()]
+    assert len(shown) >= errors and all(low <= error <= high for error in shown)
+    assert [epoch for epoch in axes.get_xticks() if 0.9 < epoch < 2.1] == [1, 2]
+
+
 def test_every_reference_can_be_needed_and_is_whole() -> None:
-    chrono = {"model__forget_bias": "chrono", "optimizer__schedule": "cosine", "task__permutation": "urnn92916"}
-    gru = {"model__layer": "GRU", "optimizer__name": "Adam", "optimizer__ema_momentum": 0.9}
-    clipped = {"optimizer__weight_decay": 0.1, "optimizer__grad_clip_norm": 1.0, "optimizer__grad_clip_value": None}
+    chrono: dict[str, Any] = {
+        "model__forget_bias": "chrono",
+        "optimizer__schedule": "cosine",
+        "task__permutation": "urnn92916",
+    }
+    gru: dict[str, Any] = {"model__layer": "GRU", "optimizer__name": "Adam", "optimizer__ema_momentum": 0.9}
+    clipped: dict[str, Any] = {"optimizer__weight_decay": 0.1, "optimizer__grad_clip_norm": 1.0}
+    clipped["optimizer__grad_clip_value"] = None
     arms = [
         seeded("a", ACCURACIES, **chrono),
         replace(seeded("b", ACCURACIES, **gru), noise=0.1),

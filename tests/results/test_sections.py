@@ -50,7 +50,7 @@ def test_the_summary_of_seeds(correct: list[int], cells: str, published: Path) -
     one = board.records["strong"][0]
     results = [{**one.summary, "final": {"test_correct": number, "test_total": NUM_TEST}} for number in correct]
     board.records["strong"] = [dataclasses.replace(one, summary=summary) for summary in results]
-    assert f"| `strong` | sMNIST | {cells}" in render_section("summary", board)
+    assert f"| `strong` | sMNIST, 40 training images | {cells}" in render_section("summary", board)
 
 
 def test_sections_say_what_records_say(published: Path) -> None:
@@ -60,11 +60,11 @@ def test_sections_say_what_records_say(published: Path) -> None:
     headline = " ".join(render_section("headline", board).split())
     assert f"Trained with the preset `strong`, it classifies **{mean:.2f} ± " in headline
     assert " %** of the 10,000 test digits correctly (mean ± standard deviation of 2 seeds)" in headline
-    assert f"| `strong` | sMNIST | 2 | **{mean:.2f} ± " in render_section("summary", board)
+    assert f"| `strong` | sMNIST, 40 training images | 2 | **{mean:.2f} ± " in render_section("summary", board)
     for record in (first, second):
         row = f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} ("
         assert row in render_section("runs", board)
-    row = rf"\texttt{{strong}}) & sMNIST & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm "
+    row = rf"\texttt{{strong}}) & sMNIST, 40 training images & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm "
     rows = render_section("rows_to_paste", board)
     assert row in rows
     assert "- `strong`: Adam, learning rate 0.01" in " ".join(rows.split()) and "chrono initialisation" in rows
@@ -82,7 +82,9 @@ def test_the_headline_has_both_tasks(published: Path) -> None:
     headline = " ".join(render_section("headline", board).split())
     share = f"{records[0].correct / 100:.2f}"
     assert f"; with permuted pixels (`urnn92916`, preset `{PERMUTED}`), **{share} %** (one seed)." in headline
-    assert f"| `{PERMUTED}` | psMNIST (urnn92916) | 1 | **{share}** |" in render_section("summary", board)
+    assert f"| `{PERMUTED}` | psMNIST (urnn92916), 40 training images | 1 | **{share}** |" in render_section(
+        "summary", board
+    )
     rows = render_section("summary", board).splitlines()[-2:]
     assert rows[0].endswith("| never | never |") and rows[1].endswith("| never |  |")  # the original read it row by row
     assert render_section("summary", board).count(" (images) |") == 1

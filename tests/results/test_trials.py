@@ -93,10 +93,13 @@ def test_how_many_trials_are_as_good_as_the_best(trial: Path) -> None:
     ]
     said = " ".join(render_section("trials", dataclasses.replace(board, trials=scores)).split())
     assert said.endswith(  # 2 sqrt(0.8 * 0.2 / 20) = 0.179
-        "2 of the 3 trials on sMNIST, the best included, are within two standard errors (4 of 20 images) of the best."
+        "2 of the 3 trials on sMNIST, 40 training images, the best included, are within two standard errors (4 of 20 "
+        "images) of the best."
     )
     said = " ".join(render_section("trials", dataclasses.replace(board, trials=scores[1:])).split())
-    assert said.endswith("No other trial on sMNIST is within two standard errors (4 of 20 images) of the best.")
+    assert said.endswith(
+        "No other trial on sMNIST, 40 training images is within two standard errors (4 of 20 images) of the best."
+    )
 
 
 def test_a_trial_is_trained_anew(command: Callable[..., Result], trial: Path) -> None:
