@@ -242,6 +242,11 @@ def break_history(path: Path) -> None:
     (path / "history.jsonl").write_text('{"epoch": 1, "test_accuracy": "NaN", "seconds": 1}\n')
 
 
+def give_no_number(path: Path) -> None:
+    text = (path / "history.jsonl").read_text()
+    (path / "history.jsonl").write_text("NaN".join(text.rsplit("3.0", 1)))
+
+
 def break_predictions(path: Path) -> None:
     (path / "predictions.csv").write_text("index,label,prediction,probability\n0,0,11,x\n")
 
@@ -284,6 +289,7 @@ def own_layer(path: Path) -> None:
         (claim(21), "a/run-0/predictions.csv classifies 20 of 30 test images correctly, but summary.json says 21"),
         (break_total, "a/run-0 cannot be compared: test_accuracy in summary.json is not test_correct / 30"),
         (break_history, "a/run-0 cannot be compared: history.jsonl must have epochs 1 to 2 (got 1 rows)"),
+        (give_no_number, "cannot read a/run-0/history.jsonl: line 2: numbers must be finite (got NaN)"),
         (break_environment, "a/run-0 cannot be compared: environment.json is not in the format of a run ("),
         (
             claim(30),
