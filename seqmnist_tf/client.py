@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from .serve import (
     verdict,
     version_label,
 )
-from .system import InputError, note, printable, say
+from .system import InputError, note, printable, say, say_json
 
 
 def main(argv: list[str]) -> int:
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> int:
     ]
     if args.json:
         rows = zip(pictures, answers, strict=True)
-        say(json.dumps([_row(name, picture, answer) for (name, picture), answer in rows], allow_nan=False))
+        say_json([_row(name, picture, answer) for (name, picture), answer in rows])
     else:
         width = max(len(printable(name)) for name, picture in pictures if isinstance(picture, Prepared))
         for (name, picture), answer in zip(pictures, answers, strict=True):

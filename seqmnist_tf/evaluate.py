@@ -8,7 +8,6 @@ In Python, ``seqmnist_tf.evaluate("runs/mine")`` returns the metrics.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -60,7 +59,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():  # the layer may print
         metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)
-    system.say(json.dumps(metrics.to_json()) if args.json else metrics.to_text())
+    if args.json:
+        system.say_json(metrics.to_json())
+    else:
+        system.say(metrics.to_text())
     return system.EXIT_DONE
 
 

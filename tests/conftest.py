@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ from seqmnist_tf.serve import server as local_server  # noqa: E402
 from seqmnist_tf.serve.app import create_app  # noqa: E402
 from seqmnist_tf.serve.guard import Limits  # noqa: E402
 from seqmnist_tf.serve.models import ServedModels  # noqa: E402
-from tests.toy import finished_run, toy_mnist  # noqa: E402
+from seqmnist_tf.train.__main__ import main as train_main  # noqa: E402
+from tests.toy import SMALL, finished_run, toy_mnist  # noqa: E402
 
 
 class Result(NamedTuple):
@@ -62,6 +64,22 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read toy data instead of MNIST."""
     monkeypatch.setattr(sequences, "load_mnist", toy_mnist)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A completed run of one epoch on toy data: ``sgd`` with ``SMALL``. Copy it to change it."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "load_mnist", toy_mnist)
+        assert train_main(["sgd", *SMALL, "--train.n-epochs=1", f"--run-dir={path}"]) == 0
+    return path
+
+
+@pytest.fixture
+def finished(trained: Path, in_tmp: Path, toy: None) -> Path:
+    """A copy of the completed run at ``run``, in an empty working directory, with toy data for what comes."""
+    return Path(shutil.copytree(trained, in_tmp / "run"))
 
 
 @pytest.fixture

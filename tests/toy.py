@@ -8,6 +8,7 @@ the middle of the N-th file that is replaced atomically.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.system import replace_atomically, run_command, start_tensorflow
@@ -28,7 +30,7 @@ from seqmnist_tf.data import Examples, pixel_order, sequences  # noqa: E402
 from seqmnist_tf.model import build_model  # noqa: E402
 from seqmnist_tf.train import RunDirectory, callbacks, summarize  # noqa: E402
 from seqmnist_tf.train.__main__ import main  # noqa: E402
-from seqmnist_tf.train.epoch_log import BatchLog  # noqa: E402
+from seqmnist_tf.train.callbacks import BatchLog  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG_SECONDS = 240  # for what takes a few; a loaded machine may need ten times as long
@@ -93,6 +95,27 @@ def write_logs(run: RunDirectory, accuracies: Sequence[float], status: str = "co
         row |= {"learning_rate": config.optimizer.lr * (1 + math.cos(math.pi * fraction)) / 2, "seconds": 3.0}
         run.append_history(row)
     run.write_json("summary.json", summarize(run.history(), config, status, experiment=run.config_id))
+
+
+class _Killed(BaseException):
+    pass
+
+
+def killed_run(path: Path, *words: str, step: int) -> Path:
+    """Make the run directory that a training leaves which is killed after a step, in this process, on toy data."""
+    on_batch_end = BatchLog.on_train_batch_end
+
+    def batch_end(self: BatchLog, batch: int, logs: dict[str, Any] | None = None) -> None:
+        on_batch_end(self, batch, logs)
+        if self.step == step:
+            raise _Killed
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_Killed):
+        patch.setattr(sequences, "load_mnist", toy_mnist)
+        patch.setattr(BatchLog, "on_train_batch_end", batch_end)
+        main([*words, f"--run-dir={path}"])
+    (path / "summary.json").unlink()  # no killed process writes it
+    return path
 
 
 def run_train(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:

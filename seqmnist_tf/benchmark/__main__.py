@@ -7,7 +7,6 @@ python -m seqmnist_tf.benchmark serving [--model-dir DIR] [--seconds 20] [--serv
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,10 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     document = _serving(args) if args.subject == "serving" else _training(args)
     report = serving_report if args.subject == "serving" else training_report
-    system.say(json.dumps(document) if args.json else report(document))
+    if args.json:
+        system.say_json(document)
+    else:
+        system.say(report(document))
     return system.EXIT_DONE
 
 

@@ -7,7 +7,6 @@ python -m seqmnist_tf.compare ARM... [--seeds 0-5] [--dir DIR] [--workers N | --
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from .. import system
 from ..config import OPTIONS, PRESETS, unknown_word
-from ..system import say
+from ..system import say, say_json
 from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms, parse_seeds
 from .options import require_cluster_options
 
@@ -96,7 +95,7 @@ def main(argv: list[str]) -> int:
             overrides=overrides,
         )
     if options.json:
-        say(json.dumps(comparison.to_json()))
+        say_json(comparison.to_json())
         return system.EXIT_DONE
     for line in comparison.statements:
         say(line)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..config import OPTIONS, Config
+from ..data import load_splits, pixel_order
 from ..model import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, start_tensorflow
-from ..train import Predictions, RunDirectory, require_data
+from ..train import Predictions, RunDirectory
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
 from .engine import require_completed, run_in_turn
@@ -86,7 +87,7 @@ def compare(
         data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
         existing = _read_existing(ready, data_dir, allow_code)
         if address is None and (missing := missing_runs(planned)):  # otherwise the nodes of a cluster have the data
-            require_data(missing[0].config)
+            load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
         with folder.lock():
             folder.claim(
                 [_entry(one) for one in ready],

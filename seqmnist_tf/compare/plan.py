@@ -11,9 +11,9 @@ import numpy as np
 
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
-from ..model import build_model, match_units, module_code, recurrent_weights, try_layer
+from ..model import build_model, module_code, recurrent_weights
 from ..system import InputError
-from ..train import RunDirectory, train_command
+from ..train import RunDirectory, require_trainable, train_command
 from .arms import Arm, nearest_preset, shortest_command
 from .folder import ComparisonFolder
 
@@ -120,10 +120,8 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     config, file = arm.config, arm.file
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
-    pixel_order(config.task.permutation)
     source = _read_layer(config, file)
-    config = match_units(config, file)
-    try_layer(config, file)
+    config = require_trainable(config, file)
     return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
 
 
@@ -228,7 +226,7 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
             f"{one.arm.word}: its runs read the pixels in another order than task.permutation "
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
-    try_layer(config, run.layer_file)
+    require_trainable(config, run.layer_file)
     for outcome in one.arm.given.values():
         _require_same_code(outcome.run, module_code(config), "give --seeds that it has")
 

@@ -103,6 +103,4 @@ def _optimizer_parts(config: Config) -> list[str]:
         parts.append(f"{opt.bias_rate:g} times the learning rate for the LSTM's bias")
     if opt.ema_momentum is not None:
         parts.append(f"an exponential moving average of the weights with momentum {opt.ema_momentum:g}")
-    if config.train.precision != "float32":
-        parts.append(f"products of the LSTM in {config.train.precision}")
     return parts

@@ -128,7 +128,8 @@ class CompletedRun:
         else:
             note(f"evaluating {self.run.path}, which has no {PREDICTIONS_FILE}")
             # By the room's door, which imports TensorFlow now: reading runs does not wait for it.
-            made = Predictions.of(*train.evaluate_run(self.run, data_dir, allow_code=allow_code))
+            split, metrics = train.evaluate_run(self.run, data_dir, allow_code=allow_code)
+            made = Predictions(split.labels, metrics.predictions, metrics.probabilities)
             source = f"the model of {self.run.path}"
         right, total = made.correct, len(made.labels)
         if (right, total) != (self.correct, self.total):

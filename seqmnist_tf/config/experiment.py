@@ -49,8 +49,6 @@ def publication_problems(config: Config) -> list[str]:
     """Return the values of a configuration that keep its runs from being published, as records or as trials."""
     layer = config.model.layer
     reasons = {
-        # Runs of lower precision could be replayed on some machines only.
-        f"train.precision must be float32 (got {config.train.precision!r})": config.train.precision != "float32",
         "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
             config.task.permutation.startswith("file:")
         ),

@@ -24,6 +24,7 @@ def option(
     *,
     details: str = "",
     hidden: bool = False,
+    hint: str = "",
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
@@ -39,6 +40,7 @@ def option(
         doc: one short line, for ``--help``.
         details: the rest, for the documentation.
         hidden: the key has one value and is left out of ``--help``; files may name it.
+        hint: what errors add.
         low, high: inclusive bounds.
         above, below: exclusive bounds.
         choices: accepted in any case and kept in the spelling given here.
@@ -47,7 +49,7 @@ def option(
     """
     limits = {"low": low, "high": high, "above": above, "below": below}
     words = {"choices": choices, "pattern": pattern, "forms": forms}
-    help_ = {"doc": doc, "details": details, "hidden": hidden}
+    help_ = {"doc": doc, "details": details, "hidden": hidden, "hint": hint}
     return field(default=default, metadata={**help_, **limits, **words})
 
 
@@ -103,7 +105,7 @@ class Option:
             if value and (open_ended or re.fullmatch(self.meta["pattern"], value)):
                 return value
         given = json.dumps(value, default=lambda other: f"{type(other).__name__} {other}")
-        raise InputError(f"{self.key} must be {self.allowed} (got {given})")
+        raise InputError(self._refusal(given))
 
     def parse(self, text: str) -> Any:
         """Return the value of a command-line word, or raise InputError."""
@@ -117,8 +119,12 @@ class Option:
                     return self.check(parse_number(number, text))
                 except ValueError as error:
                     if isinstance(error, InputError):
-                        raise InputError(f"{self.key} must be {self.allowed} (got {text!r})") from None
+                        raise InputError(self._refusal(repr(text))) from None
         return self.check(text)
+
+    def _refusal(self, given: str) -> str:
+        hint = f"; {self.meta['hint']}" if self.meta["hint"] else ""
+        return f"{self.key} must be {self.allowed} (got {given}){hint}"
 
     def _admits_number(self, value: float) -> bool:
         if float not in self.types and not (int in self.types and isinstance(value, int)):

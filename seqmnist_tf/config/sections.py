@@ -174,10 +174,10 @@ class Train:
     )
     precision: str = option(
         "float32",
-        "Precision of the LSTM's products in training.",
-        details="tf32: the native kernel multiplies integers of 12 to 15 bits and a sign, on AVX-512 with VNNI; an "
-        "error elsewhere. Evaluations are in float32.",
-        choices=("float32", "tf32"),
+        "Precision of the LSTM's products.",
+        choices=("float32",),
+        hidden=True,
+        hint="tf32 of earlier versions is gone: products are in float32, on AMX where the processor has it",
     )
 
 

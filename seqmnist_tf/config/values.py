@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError
+from ..system import InputError, parse_json
 from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
 
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
@@ -74,12 +74,6 @@ def validate(config: Config) -> Config:
             raise InputError(
                 f"{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
                 f"{' and '.join(layers)} only (got {json.dumps(values[key])})"
-            )
-    for key, excluded in (("train.kernel", ("keras",)), ("model.layer", ("GRU", "SimpleRNN"))):
-        if config.train.precision != "float32" and values[key] in excluded:
-            raise InputError(
-                f"train.precision must be float32 with {key} {values[key]}, which the native kernel does not compute "
-                f"(got {config.train.precision!r})"
             )
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
     if config.train.recurrent_noise and last < NOISY_PARTS:
@@ -163,23 +157,18 @@ def read_values(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, is not a JSON object of sections, or names a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"cannot read configuration {path}: {reason} (give a JSON file)") from None
-    text = text.strip()
     if text.startswith('"'):
         text = "{" + text + "}"
     # Remove a comma after a last entry: neither one in a string nor one with no entry before it.
     text = re.sub(r'("(?:\\.|[^"\\])*"|[{\[,]\s*,)|,(?=\s*[}\]])', lambda match: match[1] or "", text)
     try:
-        document = json.loads(text, object_pairs_hook=unique_keys)
-    except InputError:
-        raise
-    except ValueError as error:  # also of an integer with more digits than Python reads
+        document = parse_json(text)
+    except ValueError as error:
         raise InputError(f"configuration {path} is not valid JSON: {error}") from None
-    except RecursionError:
-        raise InputError(f"configuration {path} is not valid JSON: nested too deep") from None
     if not isinstance(document, dict):
         raise InputError(f"configuration {path} must be a JSON object of sections (got {type(document).__name__})")
     values = {}

@@ -1,6 +1,3 @@
-from .batches import batches as batches
-from .batches import epoch_order as epoch_order
-from .batches import in_batches as in_batches
 from .mnist import Examples as Examples
 from .mnist import load_mnist as load_mnist
 from .pixel_orders import pixel_order as pixel_order
@@ -9,7 +6,10 @@ from .sequences import MEAN as MEAN
 from .sequences import STD as STD
 from .sequences import Split as Split
 from .sequences import Splits as Splits
+from .sequences import batches as batches
 from .sequences import encode as encode
+from .sequences import epoch_order as epoch_order
+from .sequences import in_batches as in_batches
 from .sequences import load_sequences as load_sequences
 from .sequences import load_splits as load_splits
 from .sequences import load_test as load_test

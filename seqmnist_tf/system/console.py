@@ -1,13 +1,17 @@
-"""What a command prints for people: results on stdout, notes and warnings on stderr."""
+"""Text for people: results on stdout, notes and warnings on stderr, Markdown tables, and text of others in them."""
 
 import contextlib
 import errno
 import io
+import json
 import os
+import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from .errors import RunError
 
 CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
 TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of the direction of writing
@@ -60,6 +64,18 @@ def say(text: str) -> None:
     """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
     with _reader_may_leave():
         print(_without_control(text), flush=True)
+
+
+def say_json(document: Any) -> None:
+    """Print the one JSON document that a command prints with ``--json``.
+
+    Raises:
+        RunError: it has a number that JSON does not have, such as NaN.
+    """
+    try:
+        say(json.dumps(document, allow_nan=False))
+    except ValueError:
+        raise RunError("the result has a number that is not finite, which JSON does not have") from None
 
 
 def printable(text: str, longest: int = 300) -> str:
@@ -132,3 +148,39 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr at once."""
     note(f"warning: {text}")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table without a newline at its end.
+
+    Args:
+        head: headings of the columns; one that begins with ``>`` is the heading of a right-aligned column.
+        rows: cells of each row, as many as there are headings.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the head.
+
+    Example::
+
+        markdown_table(["run", ">seeds"], [["baseline", 5]])
+    """
+    for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f"each row must have {len(head)} cells (got {len(row)}: {list(row)})")
+    names = " | ".join(name.removeprefix(">") for name in head)
+    rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
+    return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def escape_markdown(text: str) -> str:
+    """Return text of others so that it stands in a table's cell as it is: no markup, no HTML, one line.
+
+    Characters that cannot be printed become ``?``.
+
+    Example:
+        >>> escape_markdown("a|b <!-- end -->")
+        'a\\\\|b &lt;!-- end --&gt;'
+    """
+    text = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_~\[\]|])", r"\\\1", text)

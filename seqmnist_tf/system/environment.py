@@ -1,4 +1,4 @@
-"""What a run depends on besides its configuration: versions, machine, threads, commit, command line."""
+"""The surroundings of a run: versions, machine, threads, commit, and whether a host answers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import socket
+import subprocess
+import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from .git import ask_git
 from .runtime import available_cores
 from .sources import BUILD_FILES, PACKAGE, hash_sources, package_sources
 
 CLONE = PACKAGE.parent  # the root of a clone, where there is one
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
+GIT_SECONDS = 60
+PROBE_SECONDS = 4.0
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
@@ -71,6 +77,57 @@ def git_state() -> dict[str, Any]:
     head = ask_git(CLONE, "rev-parse", "HEAD")
     status = ask_git(CLONE, "status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
     return {"commit": head.decode().strip() if head else None, "dirty": None if status is None else bool(status)}
+
+
+def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
+    """Return the output of a command of git in a clone; None where it fails, or there is no git.
+
+    Args:
+        root: the root of the clone.
+        words: the command, such as ``"rev-parse", "HEAD"``.
+        content: what it reads.
+    """
+    command = ["git", "-C", str(root), *words]
+    # What git tells its hooks would name another repository, and a replacement object could stand in for a commit.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_NO_REPLACE_OBJECTS"] = "1"
+    try:
+        done = subprocess.run(
+            command, input=content, capture_output=True, check=True, timeout=GIT_SECONDS, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def host_answers(url: str) -> bool:
+    """Return whether the host of ``url`` accepts a connection within PROBE_SECONDS, name look-up included.
+
+    Where the environment sets a proxy, the proxy's host is asked instead. An address whose port is no number does not
+    answer.
+    """
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:  # a password with a # or a / in a proxy's address cuts it off there
+        return False
+    done = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
+            done.set()
+        except (OSError, UnicodeError):  # a host with an empty label, as a..b, cannot be encoded
+            pass
+
+    # In a thread, because a name look-up has no time limit of its own.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return done.is_set()
 
 
 def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:

@@ -3,10 +3,6 @@ from .checkpoint import NotResumableError as NotResumableError
 from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments
 from .command_line import train_command as train_command
-from .figures import new_figure as new_figure
-from .figures import write_figure as write_figure
-from .fitting import LayerFailedError as LayerFailedError
-from .metrics import AT_CHANCE as AT_CHANCE
 from .metrics import Metrics as Metrics
 from .metrics import evaluate_model as evaluate_model
 from .metrics import evaluate_run as evaluate_run
@@ -15,7 +11,8 @@ from .metrics import score as score
 from .metrics import wilson_interval as wilson_interval
 from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page
-from .predictions import Predictions as Predictions
+from .page import new_figure as new_figure
+from .page import write_figure as write_figure
 from .run_directory import LAYER_FILE as LAYER_FILE
 from .run_directory import PACKED_STEPS_FILE as PACKED_STEPS_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
@@ -24,9 +21,11 @@ from .run_directory import load_run as load_run
 from .run_directory import lock_folder as lock_folder
 from .summary import LOSS_AGREES as LOSS_AGREES
 from .summary import MAX_FLIPS as MAX_FLIPS
+from .summary import Predictions as Predictions
 from .summary import log_problems as log_problems
 from .summary import summarize as summarize
-from .training import require_data as require_data
+from .terminal import AT_CHANCE as AT_CHANCE
+from .training import LayerFailedError as LayerFailedError
 from .training import require_trainable as require_trainable
 from .training import resume as resume
 from .training import train as train

@@ -1,32 +1,140 @@
-"""The Keras callbacks of a run, and their order."""
+"""The Keras callbacks of a run: what it records, how it ends, and the order of all."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import IO, Any
 
 import keras
 
 from ..config import Config
-from ..data import Splits
-from ..model import swap_averages
+from ..data import Split, Splits
+from ..model import learning_rate, swap_averages
 from ..system import replace_atomically
-from .epoch_log import BatchLog, EpochLog, Evaluation
-from .interruption import Interruption
-from .progress_bar import ProgressBar
-from .run_directory import RunDirectory
+from .metrics import Metrics, evaluate_model, weight_problem
+from .run_directory import STEPS_HEAD, RunDirectory
+from .terminal import Interruption, ProgressBar
 
 StopRule = Callable[[list[dict[str, Any]]], str | None]
 """Asked after each epoch with the history so far; returns the reason to stop the run, or None."""
 
 
+class BatchLog(keras.callbacks.Callback):
+    """Writes each batch's own loss, and the norm over all its gradients before clipping, to ``steps.csv``.
+
+    Attributes:
+        losses: of the batches of this epoch so far.
+        correct: number of training images of this epoch so far that were classified correctly.
+    """
+
+    def __init__(self, run: RunDirectory, config: Config) -> None:
+        super().__init__()
+        self.run, self.config = run, config
+        self.losses: list[float] = []
+        self.correct = self.step = 0
+        self.has_norms = True
+        self.file: IO[str] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        path = self.run.path / "steps.csv"
+        with path.open("rb") as file:
+            self.has_norms = file.readline().rstrip() == STEPS_HEAD
+        self.file = path.open("a", encoding="ascii", buffering=1)
+        self.step = int(self.model.optimizer.iterations)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.losses, self.correct = [], 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        loss = float(logs["loss"])
+        self.step += 1
+        if self.file:
+            norm = f",{float(logs['gradient_norm'])!r}" if self.has_norms else ""
+            self.file.write(f"{self.step},{loss!r}{norm}\n")
+        self.losses.append(loss)
+        size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
+        self.correct += round(float(logs["accuracy"]) * size)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.file:  # on the disk before the checkpoint, which cannot be resumed without it
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+    def close(self) -> None:
+        """Close the file. Its lines were written one by one, so that a failed write has nothing more to lose."""
+        if self.file:
+            with contextlib.suppress(OSError):
+                self.file.close()
+
+
+class Evaluation(keras.callbacks.Callback):
+    """Evaluates the model on the test and the validation split after each epoch.
+
+    Attributes:
+        metrics: of the last epoch, by ``test`` and ``val``.
+    """
+
+    def __init__(self, config: Config, splits: Splits, interruption: Interruption) -> None:
+        super().__init__()
+        self.config, self.interruption = config, interruption
+        named: dict[str, Split | None] = {"test": splits.test, "val": splits.validation}
+        self.splits = {name: split for name, split in named.items() if split is not None}
+        self.metrics: dict[str, Metrics] = {}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        size = self.config.test.batch_size
+        for name, split in self.splits.items():
+            self.metrics[name] = evaluate_model(self.model, split, size, [self.interruption])
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Appends each epoch's row to ``history.jsonl``.
+
+    Attributes:
+        row: of the last epoch, as in the file.
+    """
+
+    def __init__(self, run: RunDirectory, config: Config, batches: BatchLog, evaluation: Evaluation) -> None:
+        super().__init__()
+        self.run, self.config, self.batches, self.evaluation = run, config, batches, evaluation
+        self.row: dict[str, Any] = {}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The measurements of the last epoch's row, as Keras's callbacks expect their logs."""
+        return {key: value for key, value in self.row.items() if value is not None and key != "epoch"}
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.started = time.perf_counter()
+        self.learning_rate = learning_rate(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        losses = self.batches.losses
+        self.row = {
+            "epoch": epoch + 1,
+            "train_loss": math.fsum(losses) / len(losses),
+            "train_accuracy": self.batches.correct / self.config.num_train,
+            "test_loss": None,
+            "test_accuracy": None,
+        }
+        for name, metrics in self.evaluation.metrics.items():
+            self.row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
+        self.row["learning_rate"] = self.learning_rate
+        self.row["seconds"] = round(time.perf_counter() - self.started, 3)
+        self.run.append_history(self.row)
+
+
 class DivergedError(Exception):
-    """The loss is no longer a finite number."""
+    """A loss or a weight is no longer a finite number."""
 
 
 class Divergence(keras.callbacks.Callback):
-    """Raises DivergedError as soon as a loss is not finite."""
+    """Raises DivergedError as soon as a loss is not finite, and after an epoch that left weights that are not."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         super().__init__()
@@ -46,6 +154,8 @@ class Divergence(keras.callbacks.Callback):
         for name, metrics in self.evaluation.metrics.items():
             if not math.isfinite(metrics.loss):
                 raise DivergedError(f"the {name} loss is {metrics.loss} after epoch {self.epoch}")
+        if problem := weight_problem(self.model):  # of the last step, whose loss came before it
+            raise DivergedError(f"{problem} after epoch {self.epoch}")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -128,13 +238,8 @@ class EarlyStop(keras.callbacks.Callback):
 class RunCallbacks:
     """All callbacks of a run, in their order.
 
-    Args:
-        run: the run directory.
-        config: its configuration.
-        splits: its data.
-        stock: the model that is saved, on Keras alone.
-        rule: stops the run early; None for never.
-        trackers: makes the callbacks that copy the rows of the epoch log elsewhere.
+    ``stock`` is the model that is saved, on Keras alone. ``trackers`` makes the callbacks that copy the numbers of each
+    epoch elsewhere, from a function that returns those of the last one.
     """
 
     def __init__(
@@ -144,14 +249,14 @@ class RunCallbacks:
         splits: Splits,
         stock: keras.Sequential,
         rule: StopRule | None,
-        trackers: Callable[[EpochLog], Iterable[keras.callbacks.Callback]],
+        trackers: Callable[[Callable[[], dict[str, float]]], Iterable[keras.callbacks.Callback]],
     ) -> None:
         self.interruption = Interruption()
         self.early_stop = EarlyStop(run, rule)
         self._batches = BatchLog(run, config)
         evaluation = Evaluation(config, splits, self.interruption)
         epochs = EpochLog(run, config, self._batches, evaluation)
-        self._bar = ProgressBar(config, epochs)
+        self._bar = ProgressBar(config, lambda: epochs.row)
         # Keras calls them in this order, at the end of a batch and at the end of an epoch.
         self.in_order: list[keras.callbacks.Callback] = [
             self._batches,  # first, so that steps.csv has the loss that ends a run
@@ -159,7 +264,7 @@ class RunCallbacks:
             evaluation,
             Divergence(evaluation),  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
             epochs,
-            *trackers(epochs),
+            *trackers(lambda: epochs.numbers),
             *([TensorBoard(run, epochs)] if config.tensorboard.enabled else []),
             Checkpoint(run, stock),  # after the log: a checkpoint without its row could not be resumed exactly
             self._bar,

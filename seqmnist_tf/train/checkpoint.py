@@ -24,11 +24,7 @@ class NotResumableError(InputError):
 def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained: keras.Model) -> int:
     """Load weights and optimizer state of the last checkpoint; return the number of its optimizer steps, or 0.
 
-    Args:
-        run: the run directory.
-        config: its configuration.
-        stock: the model that is saved, on Keras alone; ``trained`` shares its weights.
-        trained: the compiled model.
+    ``stock`` is the model that is saved, on Keras alone; ``trained`` is compiled and shares its weights.
 
     Raises:
         NotResumableError: the checkpoint cannot be read or is missing, or does not match the configuration, the history
@@ -36,7 +32,13 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
         RunError: there is no memory.
     """
     if not run.resume_file.exists():
-        _require_no_checkpoint_yet(run)
+        # Killed between the first row of the history and the first checkpoint, a run has one row and perhaps one model.
+        rows = len(run.history())
+        if rows > 1 or run.epoch_file(2).exists():
+            raise NotResumableError(
+                f"{run.path} cannot be resumed: history.jsonl has {rows} epochs, and {run.resume_file} is missing "
+                "(restore it, or start a new run in another folder)"  # starting over would lose what it trained
+            )
         return 0
     trained.optimizer.build(trained.trainable_variables)
     try:
@@ -52,10 +54,40 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
             reason = f"checkpoint {run.resume_file} has no state of the optimizer"
         raise NotResumableError(f"{reason} (restore it, or start a new run in another folder)") from error
     steps = int(trained.optimizer.iterations)
-    problems = _step_problems(run, config, steps) or _weight_problems(run, stock, steps // config.steps_per_epoch)
-    if problems:
-        raise NotResumableError(f"{run.path} cannot be resumed: {problems[0]}")
+    if problem := _step_problem(run, config, steps) or _weight_problem(run, stock, steps // config.steps_per_epoch):
+        raise NotResumableError(f"{run.path} cannot be resumed: {problem}")
     return steps
+
+
+def _step_problem(run: RunDirectory, config: Config, steps: int) -> str | None:
+    """Return where the number of optimizer steps contradicts the configuration, or the logs do so up to there."""
+    epochs, rest = divmod(steps, config.steps_per_epoch)
+    if rest or not 1 <= epochs <= config.train.n_epochs:
+        return (
+            f"the checkpoint has {steps:,} optimizer steps, which is not 1 to {config.train.n_epochs} epochs of "
+            f"{config.steps_per_epoch:,} steps"
+        )
+    try:
+        return next(iter(log_problems(run, epochs=epochs)), None)
+    except InputError as error:
+        return str(error)
+
+
+def _weight_problem(run: RunDirectory, stock: keras.Sequential, epoch: int) -> str | None:
+    """Return whether the checkpoint has other weights than the model that was saved after its epoch."""
+    path = run.epoch_file(epoch)
+    if not path.exists():
+        return None
+    loaded = stock.get_weights()
+    try:
+        stock.load_weights(path)
+    except Exception as error:
+        return f"cannot read {path}: {first_line(error)} (remove it)"
+    saved = stock.get_weights()
+    stock.set_weights(loaded)
+    if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(loaded, saved, strict=True)):
+        return None
+    return f"checkpoints/resume.keras and {path.name} have different weights"
 
 
 def require_own_files(run: RunDirectory, config: Config) -> None:
@@ -83,10 +115,10 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
 
 
 def require_same_code(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where the module of a run's layer is no more the one that it began with.
+    """Raise InputError where the module of a run's layer, which this imports, is no more the one that it began with.
 
-    It is no NotResumableError, at which a search would train the run anew. This imports the module. Runs of older
-    versions have no hash of it, and layers from a file have a copy in the run.
+    It is no NotResumableError, at which a search would train the run anew. Runs of older versions have no hash of it,
+    and layers from a file have a copy in the run.
     """
     was = run.environment.get("layer_code")
     if was is not None and was != module_code(config):
@@ -96,48 +128,6 @@ def require_same_code(run: RunDirectory, config: Config) -> None:
         )
 
 
-def _require_no_checkpoint_yet(run: RunDirectory) -> None:
-    """Raise NotResumableError where a run without a checkpoint had one: starting over would lose what it trained."""
-    # Killed between the first row of the history and the first checkpoint, a run has one row and perhaps one model.
-    rows = len(run.history())
-    if rows > 1 or run.epoch_file(2).exists():
-        raise NotResumableError(
-            f"{run.path} cannot be resumed: history.jsonl has {rows} epochs, and {run.resume_file} is missing (restore "
-            "it, or start a new run in another folder)"
-        )
-
-
 def order_hash(order: np.ndarray) -> str:
     """Return the SHA-256 of a pixel order int (784,), as text with one index a line."""
     return hashlib.sha256("".join(f"{pixel}\n" for pixel in order).encode()).hexdigest()
-
-
-def _step_problems(run: RunDirectory, config: Config, steps: int) -> list[str]:
-    """Return whether the number of optimizer steps contradicts the configuration or the logs."""
-    epochs, rest = divmod(steps, config.steps_per_epoch)
-    if rest or not 1 <= epochs <= config.train.n_epochs:
-        return [
-            f"the checkpoint has {steps:,} optimizer steps, which is not 1 to {config.train.n_epochs} epochs of "
-            f"{config.steps_per_epoch:,} steps"
-        ]
-    try:
-        return log_problems(run, epochs=epochs)
-    except InputError as error:
-        return [str(error)]
-
-
-def _weight_problems(run: RunDirectory, stock: keras.Sequential, epoch: int) -> list[str]:
-    """Return whether the checkpoint has other weights than the model that was saved after its epoch."""
-    path = run.epoch_file(epoch)
-    if not path.exists():
-        return []
-    loaded = stock.get_weights()
-    try:
-        stock.load_weights(path)
-    except Exception as error:
-        return [f"cannot read {path}: {first_line(error)} (remove it)"]
-    saved = stock.get_weights()
-    stock.set_weights(loaded)
-    if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(loaded, saved, strict=True)):
-        return []
-    return [f"checkpoints/resume.keras and {path.name} have different weights"]

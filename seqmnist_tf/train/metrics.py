@@ -1,8 +1,9 @@
-"""Exact metrics of a model on a split: counts, loss, confusion matrix."""
+"""Exact metrics of a model on a split: counts, loss, confusion matrix; those of a finished run."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -10,15 +11,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import tqdm
 
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
 from ..model import architecture_problems, custom_objects
-from ..system import InputError, first_line
-from .evaluation_bar import EvaluationBar
+from ..system import InputError, first_line, note
 from .run_directory import RunDirectory
-
-AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,32 @@ class Metrics:
             share = "       -" if accuracy is None else f"{accuracy:8.2%}"
             lines.append(f"{digit:5d}  {share}           " + "".join(f"{count:6d}" for count in row))
         return "\n".join(lines)
+
+
+class EvaluationBar(keras.callbacks.Callback):
+    """Says what is evaluated, and shows a bar with the time left."""
+
+    def __init__(self, description: str, num_batches: int) -> None:
+        super().__init__()
+        self.description, self.num_batches = description, num_batches
+        self.bar: tqdm.tqdm | None = None
+
+    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
+        note(self.description)
+        self.bar = tqdm.tqdm(
+            total=self.num_batches,
+            leave=False,
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            bar_format="{percentage:3.0f}% |{bar}| [{remaining} left]",
+        )
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 def evaluate_model(
@@ -158,13 +183,17 @@ def evaluate_run(
         show_progress: say that it evaluates, above a bar.
 
     Raises:
-        InputError: the run has no model, or its model cannot be read or is not its configuration's.
+        InputError: the run has no model, its model cannot be read or is not its configuration's, or its loss is not a
+            finite number.
     """
     model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
     split = load_test(config, run.pixel_order())
     description = f"evaluating on stock Keras: {len(split):,} test images" if show_progress else None
-    return split, evaluate_model(model, split, config.test.batch_size, description=description)
+    metrics = evaluate_model(model, split, config.test.batch_size, description=description)
+    if not math.isfinite(metrics.loss):
+        raise InputError(f"{run.path} has no test results: the test loss of its model.keras is {metrics.loss}")
+    return split, metrics
 
 
 def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Sequential:
@@ -175,7 +204,8 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
         allow_code: run the code of ``layer.py``, or of the module that ``model.layer`` names.
 
     Raises:
-        InputError: the run has no model, or its model cannot be read or is not its configuration's.
+        InputError: the run has no model, or its model cannot be read, is not its configuration's, or has a weight that
+            is not a finite number.
     """
     path, config = run.require_model(), run.config
     run.require_code_allowed(allow_code)
@@ -189,4 +219,14 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
         raise InputError(f"cannot read {path}: {first_line(error)} (give a whole Keras model)") from None
     if problems := architecture_problems(model, config, run.layer_file):
         raise InputError(f"{path} is not the model of its configuration: {problems[0]}")
+    if problem := weight_problem(model):
+        raise InputError(f"{path} has no results: {problem} (its run has diverged)")
     return model
+
+
+def weight_problem(model: keras.Model) -> str | None:
+    """Return which trainable weights are not all finite numbers, as a sentence; None where all are."""
+    for weight in model.trainable_weights:  # others may be masks with infinite values
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            return f"the weights {weight.path} are not all finite"
+    return None

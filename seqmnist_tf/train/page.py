@@ -1,41 +1,56 @@
-"""What one looks at first: the predictions of a run as a table, and its overview as a picture."""
+"""What one looks at first: predictions as a table, the overview as a picture; and figures without a display."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..config import NUM_CLASSES
 from ..data import Split
-from ..system import InputError, first_line, warn, write_atomically
-from .figures import new_figure, write_figure
+from ..system import InputError, first_line, replace_atomically, warn, write_atomically
 from .metrics import Metrics, evaluate_run
-from .predictions import Predictions
 from .run_directory import PREDICTIONS_FILE, RunDirectory
+from .summary import Predictions
 
 OVERVIEW_FILE = "overview.png"
 MISREAD_ACROSS, MISREAD_DOWN, MISREAD_GAP = 8, 3, 8  # images across and down, and the pixels between them
 DPI = 100
 
 
-def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
-    """Write ``predictions.csv``, from the metrics of the final model on the test split.
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches, whose parts do not overlap."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: Figure, path: Path, dpi: int, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a figure as PNG, with ``dpi`` pixels per inch; ``metadata`` are texts that the file carries, by key.
 
     Raises:
-        OSError: the disk is full.
+        OSError: the disk is full; a file at ``path`` is as it was.
     """
-    write_atomically(run.path / PREDICTIONS_FILE, Predictions.of(split, metrics).to_csv())
+
+    def write(new: Path) -> None:
+        figure.savefig(new, format="png", dpi=dpi, metadata=dict(metadata or {}))
+
+    replace_atomically(path, write)
+
+
+def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
+    """Write ``predictions.csv``, from the metrics of the final model on the test split."""
+    table = Predictions(split.labels, metrics.predictions, metrics.probabilities)
+    write_atomically(run.path / PREDICTIONS_FILE, table.to_csv())
 
 
 def write_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:
-    """Write ``overview.png``; arguments as :func:`draw_overview`.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Write ``overview.png``; arguments as :func:`draw_overview`."""
     write_figure(draw_overview(run, split, metrics), run.path / OVERVIEW_FILE, DPI)
 
 

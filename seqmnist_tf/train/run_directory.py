@@ -29,7 +29,8 @@ from ..system import (
 )
 
 LAYER_FILE, PREDICTIONS_FILE, PACKED_STEPS_FILE = "layer.py", "predictions.csv", "steps.csv.gz"
-MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 losses are 1.5 MB
+STEPS_HEAD, OLD_STEPS_HEAD = b"step,loss,gradient_norm", b"step,loss"  # of version 0.1.0, also where it is resumed
+MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 steps are 3 MB
 LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
 
 
@@ -190,11 +191,11 @@ class RunDirectory:
             InputError: the file cannot be read, or has another format.
         """
         header, *lines = self.steps_csv().splitlines(keepends=True) or [b""]
-        if header.rstrip() != b"step,loss":
-            raise InputError(f"cannot read {self._steps_file}: its first line must be step,loss")
-        rows = (line.partition(b",") for line in lines if line.endswith(b"\n"))
+        if header.rstrip() not in (STEPS_HEAD, OLD_STEPS_HEAD):
+            raise InputError(f"cannot read {self._steps_file}: its first line must be {STEPS_HEAD.decode()}")
+        rows = (line.split(b",") for line in lines if line.endswith(b"\n"))
         try:
-            return [(int(step), float(loss)) for step, _, loss in rows]
+            return [(int(step), float(loss)) for step, loss, *_ in rows]
         except ValueError as error:
             raise InputError(f"cannot read {self._steps_file}: {error}") from None
 
@@ -231,7 +232,7 @@ class RunDirectory:
             losses = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[: steps + 1]
         except FileNotFoundError:
             losses = []
-        write_atomically(self.path / "steps.csv", b"".join(losses or [b"step,loss\n"]))
+        write_atomically(self.path / "steps.csv", b"".join(losses or [STEPS_HEAD + b"\n"]))
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def append_history(self, row: dict[str, Any]) -> None:

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..config import Config, config_id, layer_file, permutation_sha256, validate
-from ..data import load_splits, pixel_order
+import keras
+import tensorflow as tf
+
+from ..config import Config, config_id, has_stock_layer, layer_file, permutation_sha256, validate
+from ..data import Splits, batches, load_splits, pixel_order
 from ..model import (
+    Kernel,
     LayerFactory,
+    MeasuredSequential,
     build_model,
     check_layer,
     choose_kernel,
+    describe_error,
+    make_trainable,
     match_units,
     module_code,
     try_layer,
     with_layer,
 )
 from ..system import (
+    InputError,
+    RunError,
     describe_environment,
+    first_line,
+    replace_atomically,
     start_tensorflow,
     warn,
 )
-from .callbacks import StopRule
-from .checkpoint import order_hash, require_own_files, require_same_code
-from .first_lines import announce_kernel, announce_model, announce_origin, announce_run
-from .fitting import ReadyRun, fit
+from .callbacks import DivergedError, RunCallbacks, StopRule
+from .checkpoint import order_hash, require_own_files, require_same_code, restore
+from .command_line import train_command
+from .metrics import evaluate_model, load_final_model, weight_problem
+from .page import write_overview, write_predictions
 from .run_directory import RunDirectory
+from .summary import summarize
+from .terminal import announce_kernel, announce_model, announce_origin, announce_run
+from .wandb_run import Tracker
 
 
 def train(
@@ -105,26 +122,33 @@ def train(
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule)
 
 
-def require_trainable(config: Config) -> None:
-    """Try a configuration as :func:`train` does, without data and without a run.
+def require_trainable(config: Config, file: Path | None = None, *, data: bool = False) -> Config:
+    """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
+
+    This runs the code of ``model.layer``, where it is not a stock layer.
+
+    Args:
+        config: the experiment.
+        file: the file to read ``model.layer`` from, where it is not the one that the configuration names.
+        data: read the images, too.
 
     Raises:
-        InputError: its pixel order cannot be read, its layer cannot be used, or its kernel is not to be had here.
-    """
-    file = layer_file(config)
-    pixel_order(config.task.permutation)
-    _start_tensorflow(config)
-    try_layer(match_units(config, file), file)
-
-
-def require_data(config: Config) -> None:
-    """Read the images of a configuration, before anything is written.
-
-    Raises:
-        InputError: the folder of the data cannot be read or written.
+        InputError: its pixel order cannot be read, its layer cannot be used, its kernel is not to be had here, or the
+            folder of the data cannot be read or written.
         RunError: no source of MNIST could be reached.
+
+    Example::
+
+        config = require_trainable(preset("gru"), data=True)
+        print(config.model.hidden_size)  # 147
     """
-    load_splits(config, pixel_order(config.task.permutation))
+    order, file = pixel_order(config.task.permutation), file or layer_file(config)
+    _start_tensorflow(config)
+    config = match_units(config, file)
+    try_layer(config, file)
+    if data:
+        load_splits(config, order)
+    return config
 
 
 def resume(
@@ -187,3 +211,135 @@ def resume(
 def _start_tensorflow(config: Config) -> None:
     """Start TensorFlow with the threads that suit the kernel; a layer of one's own may run operations side by side."""
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
+
+
+class LayerFailedError(RunError):
+    """A layer of one's own raised an error in training."""
+
+
+class Ending(NamedTuple):
+    """How a run ended: the ``status`` of its summary, the reason where it was stopped, the test results."""
+
+    status: str
+    reason: str | None = None
+    final: dict[str, Any] | None = None
+
+
+class ReadyRun(NamedTuple):
+    """A run that is ready to be trained; ``model`` is saved, and ``kernel`` computes its layer in training."""
+
+    run: RunDirectory
+    config: Config
+    model: keras.Sequential
+    splits: Splits
+    kernel: Kernel
+
+
+def fit(ready: ReadyRun, stop_rule: StopRule | None, record: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
+
+    ``record`` is the new content of ``environment.json`` where the run is resumed; the step is noted from which on.
+
+    Raises:
+        NotResumableError, RunError, KeyboardInterrupt: as :func:`train` and :func:`resume`.
+    """
+    run, config, model, splits, kernel = ready
+    trained = make_trainable(model, config, kernel)
+    steps = restore(run, config, model, trained)
+    if record:
+        record["resumed"][-1]["first_step"] = steps
+        run.write_json("environment.json", record)
+    run.truncate(steps // config.steps_per_epoch, steps)
+    tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"), steps)
+    callbacks = RunCallbacks(
+        run, config, splits, model, stop_rule, lambda numbers: tracker.callbacks(splits.train, numbers)
+    )
+    ending = Ending("failed")
+    try:
+        ending = _train_to_end(ready, trained, tracker, callbacks)
+    finally:
+        callbacks.close()
+        status, reason, final = ending
+        summary = summarize(
+            run.history(),
+            config,
+            status,
+            parameters=model.count_params(),
+            final=final,
+            reason=reason,
+            experiment=run.config_id,
+        )
+        with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
+            run.write_json("summary.json", summary)
+        tracker.finish(summary)
+    if callbacks.interruption.requested and status != "interrupted":
+        raise KeyboardInterrupt
+    return summary
+
+
+def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker, callbacks: RunCallbacks) -> Ending:
+    """Train the remaining epochs, save and evaluate the final model; return how the run ended."""
+    run, config = ready.run, ready.config
+    first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
+    try:
+        with callbacks.interruption:
+            trained.fit(
+                batches(ready.splits.train, config, first_epoch),
+                epochs=config.train.n_epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=callbacks.in_order,
+                shuffle=False,  # ``batches`` has put them into their order
+                verbose=0,
+            )
+            if callbacks.early_stop.reason:
+                return Ending("stopped", callbacks.early_stop.reason)
+            if (steps := int(trained.optimizer.iterations)) != config.train.n_epochs * config.steps_per_epoch:
+                raise RunError(f"Keras ended the training after {steps:,} steps (unset KERAS_MAX_EPOCHS and the like)")
+            return Ending("completed", final=_finish_model(ready, tracker, callbacks))
+    except DivergedError as error:
+        warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
+        return Ending("diverged", str(error))
+    except KeyboardInterrupt:
+        return Ending("interrupted")
+    except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+        command = train_command(run_dir=run.path, resume="required")
+        hint = f"{command} starts over"
+        if run.resume_file.exists():
+            hint = f"the last checkpoint is intact; {command} continues from it"
+        raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
+    except Exception as error:
+        own_error = isinstance(error, InputError | RunError) or error is callbacks.early_stop.error
+        if own_error or has_stock_layer(config):
+            raise
+        text = f"model.layer {config.model.layer}: it raised {describe_error(error)}"
+        raise LayerFailedError(text) from error
+
+
+def _finish_model(ready: ReadyRun, tracker: Tracker, callbacks: RunCallbacks) -> dict[str, Any] | None:
+    """Write ``model.keras`` and return the test results of the reloaded file; None without a test set."""
+    run, test = ready.run, ready.splits.test
+    callbacks.close()
+    if problem := weight_problem(ready.model):  # of a checkpoint that an older version wrote
+        raise DivergedError(problem)
+    path = run.path / "model.keras"
+    replace_atomically(path, ready.model.save)
+    tracker.log_model(path)
+    if test is None:
+        write_overview(run, None, None)
+        return None
+    reloaded = load_final_model(run, allow_code=True)  # the code has just been trained
+    description = f"evaluating the saved model.keras on stock Keras: {len(test):,} test images"
+    interruption = [callbacks.interruption]
+    metrics = evaluate_model(reloaded, test, ready.config.test.batch_size, interruption, description)
+    if not math.isfinite(metrics.loss):
+        raise DivergedError(f"the test loss of model.keras on stock Keras is {metrics.loss}")
+    write_predictions(run, test, metrics)
+    write_overview(run, test, metrics)
+    tracker.log_predictions(test, metrics.predictions)
+    return {
+        "test_loss": metrics.loss,
+        "test_accuracy": metrics.accuracy,
+        "test_correct": metrics.correct,
+        "test_total": metrics.total,
+    }

@@ -24,7 +24,6 @@ from wandb.integration.keras import WandbMetricsLogger
 from ..config import NUM_CLASSES, Config, config_to_dict
 from ..data import Split
 from ..system import PROBE_SECONDS, first_line, host_answers, say, warn
-from .epoch_log import EpochLog
 
 INIT_SECONDS, FINISH_SECONDS = 30, 60
 NUM_MISREAD = 24
@@ -37,12 +36,8 @@ Mode = Literal["online", "offline", "disabled"]
 class Tracker:
     """The W&B run of a training run; it does nothing where W&B is disabled or has failed.
 
-    Args:
-        config: the run's configuration.
-        config_id: its id, by which W&B groups the seeds of one experiment.
-        folder: the run directory; W&B keeps its files in its ``wandb/``.
-        run_id: the run's id in W&B, also after it is resumed.
-        first_step: number of optimizer steps that were taken before.
+    W&B groups the seeds of an experiment by its ``config_id``, keeps its files in the ``wandb/`` of ``folder``, and
+    knows a resumed run, which has taken ``first_step`` optimizer steps before, by its ``run_id``.
     """
 
     def __init__(self, config: Config, config_id: str, folder: Path, run_id: str | None, first_step: int) -> None:
@@ -52,27 +47,17 @@ class Tracker:
         self.own_folders: list[str] = []  # names that are set in the environment for this run
         self.guard(lambda: self._start(run_id), started=False)
 
-    def callbacks(self, train: Split, epochs: EpochLog) -> list[keras.callbacks.Callback]:
-        """Return the Keras callbacks that log to the run.
-
-        Args:
-            train: the training split; the gradients of the histograms are taken on its first batch.
-            epochs: holds each epoch's row.
-        """
+    def callbacks(self, train: Split, numbers: Callable[[], dict[str, float]]) -> list[keras.callbacks.Callback]:
+        """Return the Keras callbacks that log to the run; ``numbers`` returns the measurements of the last epoch."""
         made: list[keras.callbacks.Callback] = []
         self.guard(lambda: made.append(self._metrics_logger()))
         if self.config.wandb.histograms:
-            batch = slice(self.config.train.batch_size)
+            batch = slice(self.config.train.batch_size)  # the first one
             made.append(Histograms(self, train.sequences[batch], train.labels[batch]))
-        return [Guarded(self, callback, epochs) for callback in made]
+        return [Guarded(self, callback, numbers) for callback in made]
 
     def log_predictions(self, test: Split, predictions: np.ndarray) -> None:
-        """Log the confusion matrix and some misread digits.
-
-        Args:
-            test: the test split.
-            predictions: int (n,), 0 to 9.
-        """
+        """Log the confusion matrix and some misread digits; ``predictions`` are int (n,), 0 to 9."""
         self.guard(lambda: self._log_predictions(test, predictions))
 
     def log_model(self, path: Path) -> None:
@@ -200,9 +185,11 @@ class MetricsLogger(WandbMetricsLogger):
 class Guarded(keras.callbacks.Callback):
     """Passes the ends of batches and epochs on to a callback, an epoch's with its row, as long as W&B works."""
 
-    def __init__(self, tracker: Tracker, inner: keras.callbacks.Callback, epochs: EpochLog) -> None:
+    def __init__(
+        self, tracker: Tracker, inner: keras.callbacks.Callback, numbers: Callable[[], dict[str, float]]
+    ) -> None:
         super().__init__()
-        self.tracker, self.inner, self.epochs = tracker, inner, epochs
+        self.tracker, self.inner, self.numbers = tracker, inner, numbers
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -212,7 +199,7 @@ class Guarded(keras.callbacks.Callback):
         self.tracker.guard(lambda: self.inner.on_train_batch_end(batch, logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, self.epochs.numbers))
+        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, self.numbers()))
 
 
 class Histograms(keras.callbacks.Callback):

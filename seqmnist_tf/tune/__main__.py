@@ -185,9 +185,8 @@ def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[st
     apart = {"train.kernel": "keras", "train.precision": "float32"} if options.role else {}  # its workers train
     layers = [row for row in search.space if "model.layer" in row.keys]
     for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
-        lead.require_trainable(cfg.with_values(config, apart))
-    if not options.role and not search.file.exists():
-        lead.require_data(search.base)
+        is_new = config is search.base and not options.role and not search.file.exists()
+        lead.require_trainable(cfg.with_values(config, apart), data=is_new)
     size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
     note(f"search {search.path}: {search.tuner}, {size}")
     search.make_folder()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..system import RunError, note
-from ..train import require_data as require_data
 from ..train import require_trainable as require_trainable
 from .chief import Chief
 from .folder import SearchFolder

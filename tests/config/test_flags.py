@@ -88,7 +88,8 @@ def test_the_help_is_short(command: Call) -> None:
 
 def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
     hidden = {key for key, option in cfg.OPTIONS.items() if option.meta["hidden"]}
-    assert hidden == {"criterion.name", "model.input_size", "model.output_size", "task.T", "task.name"}
+    one_value = {"criterion.name", "model.input_size", "model.output_size", "task.T", "task.name", "train.precision"}
+    assert hidden == one_value
     assert printed(command(train_main, "--task.T", "784", "--print-config"))["task"]["T"] == 784
 
 
@@ -136,6 +137,11 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
         (["--task.permutation", "file:bad"], "each of 0 to 783 once (got 'bad': 3 values, 2 distinct)"),
         (["--config", "none.json"], "cannot read configuration none.json: No such file or directory"),
         (["--config", "bad"], "configuration bad is not valid JSON"),
+        (
+            ["--train.precision", "tf32"],
+            'train.precision must be float32 (got "tf32"); tf32 of earlier versions is gone: products are in float32, '
+            "on AMX where the processor has it",
+        ),
         (["--train.kernel", "native", "--model.layer", "GRU"], "train.kernel must be auto or keras here"),
         (["--run-dir", "taken"], "run directory taken exists already"),
         (["--run-dir", "bad/run"], "run directory bad/run cannot be made: "),

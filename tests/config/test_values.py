@@ -256,7 +256,6 @@ NOT_TESTED = (
         ({"model.layer": "GRU"}, None),
         ({"model.layer": "cells.py:Cell"}, None),
         ({"model.layer": "cells:Cell"}, "its layer must be a stock layer or come from a file (got cells:Cell)"),
-        ({"train.precision": "tf32"}, "train.precision must be float32 (got 'tf32')"),
         ({"task.limit_test": 9_999}, NOT_TESTED),
         ({"test.enabled": False}, NOT_TESTED),
         ({"test.enabled": False, "task.validation_size": 10_000}, None),

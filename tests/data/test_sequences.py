@@ -13,7 +13,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import sequences
-from seqmnist_tf.data.batches import epoch_order
+from seqmnist_tf.data.sequences import epoch_order
 from seqmnist_tf.system import InputError
 from tests.toy import toy_mnist
 

@@ -137,9 +137,8 @@ def test_system_and_config_need_the_standard_library_alone() -> None:
         if room(path) in ("system", "config"):
             heavy = imports(path)[1] - set(sys.stdlib_module_names)
             assert heavy <= {
-                "runtime.py": {"tensorflow"},
+                "runtime.py": {"tensorflow", "lazy_loader"},
                 "environment.py": {"tensorflow"},
-                "doors.py": {"lazy_loader"},
             }.get(path.name, set())
 
 

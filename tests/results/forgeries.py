@@ -135,8 +135,8 @@ def model(lstm: Callable[[], keras.Layer], activation: str | None = None, *betwe
 def first_loss(path: Path) -> None:
     """Change the first loss, and the mean of its epoch in ``history.jsonl``: no file contradicts another."""
     head, first, *rest = path.read_text().splitlines()
-    step, loss = first.split(",")
-    lines = [head, f"{step},{float(loss) + 0.001!r}", *rest]
+    step, loss, norm = first.split(",")
+    lines = [head, f"{step},{float(loss) + 0.001!r},{norm}", *rest]
     path.write_text("".join(line + "\n" for line in lines))
     losses = [float(line.split(",")[1]) for line in lines[1:4]]
     row(0, train_loss=math.fsum(losses) / 3)(path.with_name("history.jsonl"))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqmnist_tf.system import InputError, available_cores, hosts, runtime, start_tensorflow
+from seqmnist_tf.system import InputError, available_cores, host_answers, runtime, start_tensorflow
 from tests.toy import LONG_SECONDS, ROOT
 
 
@@ -63,13 +63,13 @@ def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch, cap
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        assert hosts.host_answers("https://example.invalid/")
-    assert not hosts.host_answers("https://example.invalid/")
+        assert host_answers("https://example.invalid/")
+    assert not host_answers("https://example.invalid/")
     monkeypatch.setenv("https_proxy", "http://a..b:80")  # no name of a host
-    assert not hosts.host_answers("https://example.invalid/")
+    assert not host_answers("https://example.invalid/")
     assert capfd.readouterr().err == ""
     monkeypatch.setenv("https_proxy", "http://user:pa#ss@127.0.0.1:1")
-    assert not hosts.host_answers("https://example.invalid/")
+    assert not host_answers("https://example.invalid/")
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.model import MeasuredSequential
-from seqmnist_tf.system import RunError
+from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, make_trainable
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
+from seqmnist_tf.train.checkpoint import require_own_files, restore
 from tests.conftest import Result
-from tests.toy import SMALL, run_train
+from tests.toy import SMALL, killed_run
 
 WORDS = (*SMALL, "--train.n-epochs=4", "--train.shuffle=true")
 
@@ -24,17 +26,13 @@ WORDS = (*SMALL, "--train.n-epochs=4", "--train.shuffle=true")
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four epochs that was killed in its third."""
-    path = tmp_path_factory.mktemp("killed") / "run"
-    assert run_train(*WORDS, f"--run-dir={path}", KILL="step:7").returncode < 0
-    return path
+    return killed_run(tmp_path_factory.mktemp("killed") / "run", *WORDS, step=7)
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with another seed."""
-    path = tmp_path_factory.mktemp("other") / "run"
-    assert run_train(*WORDS, "--train.seed=1", f"--run-dir={path}", KILL="step:7").returncode < 0
-    return path
+    return killed_run(tmp_path_factory.mktemp("other") / "run", *WORDS, "--train.seed=1", step=7)
 
 
 def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
@@ -44,11 +42,11 @@ def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
         raise MemoryError
 
     run = shutil.copytree(killed, tmp_path / "run")
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    before = content(run)
     monkeypatch.setattr(MeasuredSequential, "load_weights", fail)
     with pytest.raises(RunError, match=r"not enough memory for checkpoint .* \(free some, and resume again\)"):
         resume(run)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert content(run) == before
 
 
 def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path, Path], None]:
@@ -159,7 +157,10 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "steps deleted": (delete("steps.csv"), "steps.csv: No such file or directory"),
     "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
     "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv: invalid literal"),
-    "steps of another format": (write("steps.csv", "loss,step\n1,1\n"), "steps.csv: its first line must be step,loss"),
+    "steps of another format": (
+        write("steps.csv", "loss,step\n1,1\n"),
+        "steps.csv: its first line must be step,loss,gra",
+    ),
     "steps a folder": (folder("steps.csv"), "steps.csv: Is a directory"),
     "a loss in words": (loss_in_words, "steps.csv: could not convert"),
     "checkpoint deleted": (
@@ -195,18 +196,46 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 }
 
 
+def content(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def models(killed: Path) -> tuple[keras.Sequential, MeasuredSequential]:
+    """The model of the run, and the one that trains it."""
+    config = RunDirectory(killed).config
+    stock = build_model(config)
+    return stock, make_trainable(stock, config, Kernel(None))
+
+
 @pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_run_is_refused(
+    name: str, killed: Path, other: Path, models: tuple[keras.Sequential, MeasuredSequential], in_tmp: Path
+) -> None:
+    damage, message = DAMAGE[name]
+    run = RunDirectory(Path("run"))
+    shutil.copytree(killed, run.path)
+    damage(run.path, other)
+    before = content(run.path)
+    with pytest.raises(InputError) as refused:  # as resume asks
+        require_own_files(run, run.config)
+        restore(run, run.config, *models)
+    assert message in str(refused.value)
+    assert content(run.path) == before
+
+
+@pytest.mark.parametrize("name", ["history cut", "environment cut", "optimizer", "older epoch file"])
 def test_a_damaged_run_is_not_resumed(
     name: str, killed: Path, other: Path, command: Callable[..., Result], in_tmp: Path, toy: None
 ) -> None:
     damage, message = DAMAGE[name]
     shutil.copytree(killed, in_tmp / "run")
     damage(in_tmp / "run", other)
-    before = {path: path.read_bytes() for path in (in_tmp / "run").rglob("*") if path.is_file()}
+    before = content(in_tmp / "run")
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2, result
     assert result.err.splitlines()[-1].startswith("error: ") and message in result.err.splitlines()[-1]
-    assert {path: path.read_bytes() for path in (in_tmp / "run").rglob("*") if path.is_file()} == before
+    assert content(in_tmp / "run") == before
 
 
 def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(
@@ -249,8 +278,7 @@ def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
 ) -> None:
     order = "".join(f"{pixel}\n" for pixel in reversed(range(784)))
     (in_tmp / "order.txt").write_text(order)
-    words = (*WORDS, f"--task.permutation=file:{in_tmp / 'order.txt'}", f"--run-dir={in_tmp / 'run'}")
-    assert run_train(*words, KILL="step:7").returncode < 0
+    killed_run(in_tmp / "run", *WORDS, f"--task.permutation=file:{in_tmp / 'order.txt'}", step=7)
     began = RunDirectory(in_tmp / "run").config_id
     shutil.copytree("run", "edited")
     section("optimizer.lr", 0.5)(in_tmp / "edited", in_tmp)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,34 +19,41 @@ import pytest
 from examples.min_lstm import MinLSTM
 from seqmnist_tf import config as cfg
 from seqmnist_tf import evaluate, train
+from seqmnist_tf.data import sequences
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.kernel import native
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.tune.job import JobLost
 from tests.conftest import Result
 from tests.kernel.test_native import isas
 from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
-from tests.toy import ROOT, SMALL, run_train
+from tests.toy import ROOT, SMALL, killed_run, toy_mnist
 
 Call = Callable[..., Result]
 
 
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of a layer from a file, at ``run``."""
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.chdir(folder)
+        patch.setattr(sequences, "load_mnist", toy_mnist)
+        Path("own.py").write_text(GOOD)
+        words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
+        assert train_main([*[word for word in SMALL if "hidden" not in word], *words]) == 0
+    assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in out.getvalue()
+    slow = "on stock Keras, which takes several times as long as the native kernel: model.layer is own.py:Last"
+    assert slow in out.getvalue()
+    return folder
+
+
 @pytest.fixture
-def own(command: Call, in_tmp: Path, toy: None) -> RunDirectory:
-    """A finished run of a layer from a file, which has changed since."""
-    (in_tmp / "own.py").write_text(GOOD)
-    words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
-    result = command(train_main, *[word for word in SMALL if "hidden" not in word], *words)
-    assert result.status == 0, result.err
-    assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in result.out
-    assert (
-        "on stock Keras, which takes several times as long as the native kernel: model.layer is own.py:Last"
-        in result.out
-    )
+def own(own_run: Path, in_tmp: Path, toy: None) -> RunDirectory:
+    """A copy of that run, whose layer's file has changed since."""
     (in_tmp / "own.py").write_text("raise SystemExit('the copy must be used')\n")
-    return RunDirectory(in_tmp / "run")
+    return RunDirectory(Path(shutil.copytree(own_run / "run", in_tmp / "run")))
 
 
 def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, command: Call) -> None:
@@ -84,9 +92,8 @@ def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
     for ours, stock in zip(whole.history(), RunDirectory(in_tmp / "stock").history(), strict=True):
         assert ours["train_loss"] == pytest.approx(stock["train_loss"], rel=1e-5)
         assert ours["test_loss"] == pytest.approx(stock["test_loss"], rel=1e-5)
-    done = run_train(*words, f"--run-dir={in_tmp / 'killed'}", "--train.kernel=native", KILL="step:5")
-    assert done.returncode == -signal.SIGKILL
-    assert run_train("--resume", f"--run-dir={in_tmp / 'killed'}").returncode == 0
+    killed_run(in_tmp / "killed", *words, "--train.kernel=native", step=5)
+    assert command(train_main, "--resume", "--run-dir=killed").status == 0
     killed = load_final_model(RunDirectory(in_tmp / "killed"), allow_code=True)
     assert all(np.array_equal(a, b) for a, b in zip(killed.get_weights(), model.get_weights(), strict=True))
 
@@ -157,8 +164,7 @@ def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call)
     assert (own.path / "predictions.csv").read_text() == "of another machine"
 
 
-def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, toy: None) -> None:
-    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, finished: Path) -> None:
     shutil.rmtree(in_tmp / "run" / "checkpoints")  # as in a published record
     (in_tmp / "run" / "overview.png").unlink()
     assert command(evaluate_main, "run").status == 0
@@ -202,8 +208,7 @@ def test_the_path_of_a_strangers_layer_is_not_run_in_the_place_of_its_copy(
     assert not (in_tmp / "HARMED").exists()
 
 
-def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
-    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
+def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, finished: Path) -> None:
     harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115
     model = keras.Sequential([keras.Input((784, 1)), harm, keras.layers.LSTM(4), keras.layers.Dense(10)])
     (in_tmp / "HARMED").unlink(missing_ok=True)
@@ -260,9 +265,12 @@ def test_a_layer_that_fails_in_training_is_one_line(command: Call, in_tmp: Path,
 
 
 def test_an_error_of_a_stop_rule_is_not_the_layers(in_tmp: Path, toy: None) -> None:
-    def lose(history: list[dict[str, Any]]) -> str | None:
-        raise JobLost
+    class OwnError(Exception):
+        pass
+
+    def fail(history: list[dict[str, Any]]) -> str | None:
+        raise OwnError
 
     (in_tmp / "own.py").write_text(GOOD)
-    with pytest.raises(JobLost):
-        train(cfg.with_values(own_config(), {"model.layer": "own.py:Last"}), "run", stop_rule=lose)
+    with pytest.raises(OwnError):
+        train(cfg.with_values(own_config(), {"model.layer": "own.py:Last"}), "run", stop_rule=fail)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.data import sequences
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
-from tests.toy import SMALL, run_train, start_train
+from tests.toy import SMALL, run_train, start_train, toy_mnist
 
 EPOCHS, STEPS = 6, 3
 WORDS = (
@@ -65,8 +66,9 @@ def assert_same(run: RunDirectory, whole: RunDirectory) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run that nothing stopped."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    done = run_train(*WORDS, f"--run-dir={path}")
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "load_mnist", toy_mnist)
+        assert train_main([*WORDS, f"--run-dir={path}"]) == 0
     run = RunDirectory(path)
     history = run.history()
     assert len(history) == EPOCHS
@@ -75,7 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_ends_the_same(
-    whole: RunDirectory, tmp_path: Path
+    whole: RunDirectory, tmp_path: Path, command: Any, toy: None
 ) -> None:
     path = tmp_path / "run"
     run = RunDirectory(path)
@@ -97,8 +99,7 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
     assert len(run.history()) == 5 and run.epoch_file(5).exists()
     assert (path / "checkpoints" / ".new-resume.keras").exists()
 
-    done = run_train(*resume_words(path))
-    assert done.returncode == 0, done.stderr
+    assert command(train_main, *resume_words(path)).status == 0
     assert_same(run, whole)
     environment = json.loads((path / "environment.json").read_text())
     assert [entry["command"].split()[-2:] for entry in environment["resumed"]] == [resume_words(path)] * 4
@@ -106,7 +107,10 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
     assert (whole.environment["resumed"], whole.summary["epochs"] if whole.summary else 0) == ([], EPOCHS)
 
 
-def test_a_run_killed_at_random_moments_ends_the_same(whole: RunDirectory, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_the_same(
+    whole: RunDirectory, tmp_path: Path, command: Any, toy: None
+) -> None:
     path = tmp_path / "run"
     words: list[str] = [*WORDS, f"--run-dir={path}"]
     run = RunDirectory(path)
@@ -123,8 +127,7 @@ def test_a_run_killed_at_random_moments_ends_the_same(whole: RunDirectory, tmp_p
         words = resume_words(path)
     try:
         assert epochs_of(run) >= 2
-        done = run_train(*words)
-        assert done.returncode == 0, done.stderr
+        assert command(train_main, *words).status == 0
         assert_same(run, whole)
     except Exception as error:
         error.add_note(f"it was killed at these numbers of epochs, after a pause of seconds: {moments}")
@@ -144,13 +147,6 @@ def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     run.truncate(1, 2)
     assert (tmp_path / "history.jsonl").read_text() == '{"epoch": 1}\n'
     assert (tmp_path / "steps.csv").read_text() == "step,loss\n1,2.5\n2,2.25\n"
-
-
-@pytest.fixture
-def finished(command: Any, in_tmp: Path, toy: None) -> Path:
-    """A completed run of one epoch at ``run``."""
-    assert command(train_main, "sgd", *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
-    return in_tmp / "run"
 
 
 def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: Path) -> None:
@@ -173,18 +169,14 @@ def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: P
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
-def test_repeated_flags_need_not_make_a_whole_configuration(command: Any, in_tmp: Path, toy: None) -> None:
+def test_repeated_flags_need_not_make_a_whole_configuration(command: Any, finished: Path) -> None:
     norm = ["--optimizer.grad-clip-norm=0.1"]  # excludes the clip by value that is the default
-    assert command(train_main, *SMALL, *norm, "--optimizer.grad-clip-value=null", "--run-dir=run").status == 0
+    values = {"optimizer.grad_clip_norm": 0.1, "optimizer.grad_clip_value": None}
+    stored = cfg.with_values(RunDirectory(finished).config, values)
+    (finished / "config.json").write_text(cfg.config_to_json(stored))  # as if it had been trained with them
     assert command(train_main, *norm, "--run-dir=run", "--resume").status == 0
     other = command(train_main, "--optimizer.grad-clip-value=1", "--run-dir=run", "--resume")
     assert "grad_clip_value is null in the run at run and cannot be changed (got 1.0)" in other.err
-
-
-def test_the_command_to_look_closer_names_the_folder_of_the_data(command: Any, in_tmp: Path, toy: None) -> None:
-    words = [*SMALL, "--train.n-epochs=1", "--run-dir=run"]
-    out = command(train_main, *words, "--data.dir=my data").out
-    assert "python -m seqmnist_tf.evaluate run --data-dir 'my data'\n" in out
 
 
 def test_a_run_in_use_is_refused(command: Any, finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -9,10 +10,9 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,19 @@ from seqmnist_tf.train import (
     AT_CHANCE,
     Metrics,
     RunDirectory,
-    epoch_log,
+    callbacks,
     evaluate_model,
-    fitting,
     load_final_model,
+    log_problems,
     page,
     resume,
     summarize,
+    training,
 )
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.first_lines import announce_kernel, announce_origin
-from seqmnist_tf.train.interruption import Interruption
+from seqmnist_tf.train.terminal import Interruption, announce_kernel, announce_origin
 from tests.conftest import Result
-from tests.toy import LONG_SECONDS, ROOT, SMALL, run_train, start_train, toy_mnist
+from tests.toy import LONG_SECONDS, SMALL, finished_run, run_train, toy_mnist
 
 Call = Callable[..., Result]
 
@@ -52,12 +52,19 @@ Call = Callable[..., Result]
 def read_losses(run: Path) -> list[float]:
     with (run / "steps.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert not rows or list(rows[0]) == ["step", "loss", "gradient_norm"]
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     return [float(row["loss"]) for row in rows]
 
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def change_json(path: Path, change: Callable[[Any], object]) -> None:
+    document = read_json(path)
+    change(document)
+    path.write_text(json.dumps(document))
 
 
 def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, toy: None) -> None:
@@ -132,6 +139,7 @@ def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, t
     rebuilt = build_model(config)
     rebuilt.load_weights(run / "checkpoints" / "epoch-0002.keras")
     assert all(np.array_equal(a, b) for a, b in zip(reloaded.get_weights(), rebuilt.get_weights(), strict=True))
+    assert "it must be tested on all 10,000 images" in result.out.split("epoch 1/")[0]  # before hours are spent
     for words in (f"run {run.relative_to(in_tmp)}", f"test accuracy {final['test_accuracy']:.2%}", "look closer: "):
         assert words in result.out
 
@@ -146,12 +154,11 @@ def test_training_accuracy_counts_each_image_once(command: Call, in_tmp: Path, t
     assert run.history()[0]["train_accuracy"] == measured.correct / 40
 
 
-def test_without_a_held_out_split_nothing_is_best(command: Call, in_tmp: Path, toy: None) -> None:
-    assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 0
-    summary = read_json(in_tmp / "run" / "summary.json")
+def test_without_a_held_out_split_nothing_is_best(trained: Path) -> None:
+    summary = read_json(trained / "summary.json")
     assert summary["best"] is None
     assert summary["escape_epoch"] is None
-    assert "val_loss" not in read_json(in_tmp / "run" / "history.jsonl")
+    assert "val_loss" not in read_json(trained / "history.jsonl")
 
 
 def test_the_test_set_stays_closed(command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,9 +224,8 @@ def test_tensorboard_has_the_rows_of_the_history(command: Call, in_tmp: Path, to
         assert [float(make_ndarray(event.tensor_proto)) for event in events] == pytest.approx([r[key] for r in rows])
 
 
-@pytest.mark.parametrize("given", [[], ["--data-dir=there"]])
 def test_the_data_that_a_configuration_names_are_read(
-    given: list[str], command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
@@ -228,11 +234,14 @@ def test_the_data_that_a_configuration_names_are_read(
         return toy_mnist(splits=splits)
 
     monkeypatch.setattr(sequences, "load_mnist", load)
-    words = ["--train.n-epochs=1", "--data.dir=here", "--data.source=pypi", "--run-dir=run"]
-    assert command(train_main, *SMALL, *words).status == 0
-    assert command(evaluate_main, "run", *given).status == 0
+    words = ["--train.n-epochs=1", "--data.dir=my data", "--data.source=pypi", "--run-dir=run"]
+    out = command(train_main, *SMALL, *words).out
+    assert "look closer:   python -m seqmnist_tf.evaluate run --data-dir 'my data'\n" in out
+    assert command(evaluate_main, "run").status == 0
+    assert command(evaluate_main, "run", "--data-dir=there").status == 0
     # The run's own source and folder are another machine's, perhaps.
-    assert asked == [("pypi", "here", ("train", "test")), ("auto", "there" if given else None, ("test",))]
+    read = [("pypi", "my data", ("train", "test")), ("auto", None, ("test",)), ("auto", "there", ("test",))]
+    assert asked == read
 
 
 def test_the_plateau_is_told(command: Call, in_tmp: Path, toy: None) -> None:
@@ -264,6 +273,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(words: list[str], command: Call
     assert "warning: the t" in result.err and " loss is " in result.err and "diverged" in result.err
     summary = read_json(in_tmp / "run" / "summary.json")
     assert (summary["status"], summary["final"]) == ("diverged", None)
+    assert re.fullmatch(r"the (training|test) loss is (nan|inf) .*", summary["reason"])
     assert "run run (diverged, " in result.out
     assert "--resume" not in result.out  # it would diverge again
     assert read_losses(in_tmp / "run")
@@ -276,7 +286,7 @@ def test_a_test_loss_that_is_not_finite_leaves_no_epoch(
     def not_finite(*args: Any) -> Metrics:
         return replace(evaluate_model(*args), loss=math.nan)
 
-    monkeypatch.setattr(epoch_log, "evaluate_model", not_finite)
+    monkeypatch.setattr(callbacks, "evaluate_model", not_finite)
     result = command(train_main, *SMALL, "--train.n-epochs=2", "--run-dir=run")
     assert result.status == 1
     assert "the test loss is nan after epoch 1" in result.err
@@ -286,11 +296,46 @@ def test_a_test_loss_that_is_not_finite_leaves_no_epoch(
     assert not list((run.path / "checkpoints").iterdir()) and not (run.path / "model.keras").exists()
 
 
+def test_weights_that_are_not_finite_leave_no_epoch(command: Call, in_tmp: Path, toy: None) -> None:
+    """The last step of an epoch can spoil the weights after its loss was computed, and here nothing else is scored."""
+    words = ["--task.limit-train=16", "--train.n-epochs=1", "--test.enabled=false", "--optimizer.lr=3e38"]
+    result = command(train_main, *SMALL, *words, "--run-dir=run")
+    assert result.status == 1
+    run = RunDirectory(in_tmp / "run")
+    summary = run.summary or {}
+    assert (summary["status"], summary["final"], run.history()) == ("diverged", None, [])
+    assert re.fullmatch(r"the weights .* are not all finite after epoch 1", summary["reason"])
+    assert f"warning: {summary['reason']}: the run has diverged and is stopped" in result.err
+    assert len(read_losses(run.path)) == 1 and log_problems(run) == []
+    assert not list((run.path / "checkpoints").iterdir()) and not (run.path / "model.keras").exists()
+    assert command(evaluate_main, "run", "--json").err == "error: run has no model.keras: the run is diverged\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (math.nan, "run/model.keras has no results: the weights lstm/lstm_cell/kernel are not all finite (its run has"),
+        (3e38, "run has no test results: the test loss of its model.keras is nan"),
+    ],
+)
+def test_a_completed_run_of_an_older_version_without_finite_results_says_so(
+    value: float, message: str, command: Call, in_tmp: Path, toy: None
+) -> None:
+    run = finished_run(in_tmp / "run", task__limit_test=30)
+    model = load_final_model(run)
+    model.set_weights([np.full_like(weights, value) for weights in model.get_weights()])
+    model.save(run.path / "model.keras")
+    for words in (["run", "--json"], ["run"]):
+        result = command(evaluate_main, *words)
+        assert (result.status, result.out) == (2, "")
+        assert result.err.splitlines()[-1].startswith(f"error: {message}"), result.err
+
+
 def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(
     command: Call, tmp_path: Path, toy: None
 ) -> None:
     words = [*SMALL, "--train.n-epochs=2", "--train.shuffle=true"]
-    assert run_train(*words, f"--run-dir={tmp_path / 'a'}").returncode == 0
+    assert run_train(*words, f"--run-dir={tmp_path / 'a'}").returncode == 0  # in a process of its own
     for name, seed in (("b", 0), ("c", 1)):
         assert command(train_main, *words, f"--run-dir={tmp_path / name}", f"--train.seed={seed}").status == 0
     assert read_losses(tmp_path / "a") == read_losses(tmp_path / "b") != read_losses(tmp_path / "c")
@@ -298,25 +343,25 @@ def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(
     assert all(np.array_equal(x, y) for x, y in zip(first, again, strict=True))
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + LONG_SECONDS
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_cleanly_and_can_go_on(signal_number: int, tmp_path: Path, toy: None) -> None:
+def test_an_interrupted_run_ends_cleanly_and_can_go_on(
+    signal_number: int, command: Call, tmp_path: Path, toy: None
+) -> None:
     run = tmp_path / "run"
-    words = [*SMALL, "--train.n-epochs=1000", f"--run-dir={run}"]
-    with start_train(*words) as process:
-        wait_for(lambda: len(RunDirectory(run).history()) >= 2, process)
-        process.send_signal(signal_number)
-        out, err = process.communicate(timeout=LONG_SECONDS)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert f"resume it:     python -m seqmnist_tf.train --run-dir {run} --resume" in out
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + LONG_SECONDS
+        while len(RunDirectory(run).history()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal_number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    result = command(train_main, *SMALL, "--train.n-epochs=1000", f"--run-dir={run}")
+    thread.join()
+    assert result.status == 130
+    assert "Traceback" not in result.err
+    assert f"resume it:     python -m seqmnist_tf.train --run-dir {run} --resume" in result.out
     summary = read_json(run / "summary.json")
     assert (summary["status"], summary["final"]) == ("interrupted", None)
     assert summary["epochs"] == len(RunDirectory(run).history()) >= 2
@@ -332,7 +377,7 @@ def test_a_signal_after_the_last_batch_ends_the_process_and_not_the_run(
         page.write_overview(*words)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(fitting, "write_overview", write_and_interrupt)
+    monkeypatch.setattr(training, "write_overview", write_and_interrupt)
     assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 130
     assert read_json(in_tmp / "run" / "summary.json")["status"] == "completed"
     again = command(train_main, "--run-dir=run", "--resume")
@@ -362,39 +407,36 @@ def test_an_interrupt_before_the_run_leaves_nothing(
     assert not list(in_tmp.iterdir())
 
 
-def limited(words: list[str], size: int) -> subprocess.CompletedProcess[str]:
-    """Run a training that may write no file longer than ``size``; the system then answers as a full disk does."""
+@contextlib.contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """Let this process write no file longer than ``size``: the system answers as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # as Python sets it
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    command = [sys.executable, "-m", "tests.toy", *words]
-    return subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=LONG_SECONDS)
-
-
-def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Call, tmp_path: Path, toy: None) -> None:
-    run = tmp_path / "run"
-    words = [*SMALL, "--model.hidden-size=8", "--train.n-epochs=1", f"--run-dir={run}"]
-    assert command(train_main, *words).status == 0
-    whole = {p.name: p.read_bytes() for p in (run / "checkpoints").iterdir()}
-    (run / "summary.json").unlink()
-    config = read_json(run / "config.json")
-    config["train"]["n_epochs"] = 3
-    (run / "config.json").write_text(json.dumps(config))
-    environment = read_json(run / "environment.json")
-    environment["config_id"] = cfg.config_id(cfg.read_config(run / "config.json"))
-    (run / "environment.json").write_text(json.dumps(environment))
-    done = limited(["--resume", f"--run-dir={run}"], size=len(whole["resume.keras"]) - 4000)
-    assert done.returncode == 1, done
-    assert f"error: cannot continue {run}: [Errno 27] File too large" in done.stderr
-    assert f"--run-dir {run} --resume continues from it" in done.stderr
-    assert "Traceback" not in done.stderr
-    kept = {p.name: p.read_bytes() for p in (run / "checkpoints").iterdir()}
-    assert kept["resume.keras"] == whole["resume.keras"]
-    assert read_json(run / "summary.json")["status"] == "failed"
-    assert command(train_main, "--resume", f"--run-dir={run}").status == 0
-    assert read_json(run / "summary.json")["epochs"] == 3
+def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Call, finished: Path) -> None:
+    whole, model = ((finished / "checkpoints" / name).read_bytes() for name in ("resume.keras", "epoch-0001.keras"))
+    assert len(model) < len(whole)
+    (finished / "summary.json").unlink()
+    change_json(finished / "config.json", lambda config: config["train"].update(n_epochs=3))
+    config_id = cfg.config_id(cfg.read_config(finished / "config.json"))
+    change_json(finished / "environment.json", lambda environment: environment.update(config_id=config_id))
+    with file_limit((len(model) + len(whole)) // 2):  # the model of the second epoch fits, its checkpoint does not
+        done = command(train_main, "--resume", "--run-dir=run")
+    assert done.status == 1, done
+    assert "error: cannot continue run: [Errno 27] File too large" in done.err
+    assert "--run-dir run --resume continues from it" in done.err
+    assert "Traceback" not in done.err
+    assert (finished / "checkpoints" / "resume.keras").read_bytes() == whole
+    assert (finished / "checkpoints" / "epoch-0002.keras").exists()
+    assert read_json(finished / "summary.json")["status"] == "failed"
+    assert command(train_main, "--resume", "--run-dir=run").status == 0
+    assert read_json(finished / "summary.json")["epochs"] == 3
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -431,18 +473,19 @@ def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypa
 CLEAN = {"commit": "c0ffee", "dirty": False}
 
 
-def test_an_interruption_needs_nobody_who_reads_stderr(tmp_path: Path) -> None:
-    code = """
-import os, signal
-from seqmnist_tf.train.interruption import Interruption
-reader, writer = os.pipe()
-os.close(reader)
-os.dup2(writer, 2)
-with Interruption() as interruption:
-    os.kill(os.getpid(), signal.SIGINT)
-    assert interruption.requested
-"""
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=LONG_SECONDS).returncode == 0
+def test_an_interruption_needs_nobody_who_reads_stderr() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stderr = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interruption.requested
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(writer)
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "folder/" + "x" * 300, "x" * 250, "ü" * 125 + "/run"])
@@ -501,8 +544,3 @@ def test_the_first_line_says_what_computes_the_lstm(capsys: pytest.CaptureFixtur
         f"{slow}train.kernel is keras",
         f"{slow}no compiler",
     ]
-
-
-def test_it_says_so_at_its_start(command: Call, in_tmp: Path, toy: None) -> None:
-    out = command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").out
-    assert "it must be tested on all 10,000 images" in out.split("epoch 1/")[0]

@@ -59,9 +59,10 @@ def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(tmp_pat
     assert not [p for p in (tmp_path / "home").rglob("*") if "wandb" in p.name]
 
     values, text = logged(folders[1])
-    losses = [float(line.split(",")[1]) for line in (run.path / "steps.csv").read_text().splitlines()[1:]]
-    assert len(losses) == 6
-    assert values["batch/loss"] == losses[3:]
+    rows = [line.split(",") for line in (run.path / "steps.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 6
+    assert values["batch/loss"] == [float(loss) for _, loss, _ in rows[3:]]
+    assert values["batch/gradient_norm"] == [float(norm) for _, _, norm in rows[3:]]
     assert values["batch/batch_step"] == [3, 4, 5]
     assert values["resumed_at_step"] == [3]
     for key in ("batch/gradient_norm", "batch/weight_norm", "batch/accuracy", "batch/learning_rate"):

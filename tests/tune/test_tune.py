@@ -560,7 +560,8 @@ def test_workers_share_the_cores(
 ) -> None:
     asked: list[tuple[list[str], int]] = []
     monkeypatch.setattr(lead, "search_with_workers", lambda *args: asked.append(args[3:]))
-    monkeypatch.setattr(lead, "require_trainable", lambda _: None)  # TensorFlow runs already, with its own threads
+    # TensorFlow runs already, with its own threads.
+    monkeypatch.setattr(lead, "require_trainable", lambda *_, **__: None)
     monkeypatch.setattr(tune_command.system, "available_cores", lambda: 7)
     argv = words("random", 1, tmp_path / "search", space_file)
     assert command(tune_command.main, *argv, *given, f"--workers={workers}").status == 0

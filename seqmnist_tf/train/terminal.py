@@ -1,0 +1,183 @@
+"""What a run says on the terminal: its first lines and its progress; and its end by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tqdm
+
+from ..config import KEYS_OF_LAYERS, Config, publication_problems
+from ..data import Splits
+from ..model import Kernel, recurrent_weights
+from ..system import say
+from .command_line import TRAIN_COMMAND
+from .run_directory import RunDirectory
+
+AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
+
+
+def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
+    """Say where the run is, and what it reads."""
+    parts = [f"{len(splits.train):,} training images"]
+    if splits.validation is not None:
+        parts.append(f"{len(splits.validation):,} held out")
+    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
+    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
+    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
+
+
+def announce_origin(environment: dict[str, Any], config: Config) -> None:
+    """Say at the start where a run cannot become a record, and why; ``environment`` is its ``environment.json``."""
+    if reason := _unpublishable(environment, config):
+        say(f"this run cannot be published as a record: {reason}")
+    elif environment["git"]["commit"] is None:
+        version = environment["versions"].get("seqmnist_tf")
+        say(f"this run can be published as a record only if {version} is a released version: it is in no clone")
+
+
+def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
+    """Return the first reason for which :mod:`seqmnist_tf.results` will refuse a run, None where none is known yet."""
+    git = environment["git"]
+    if not environment["command"].startswith(train := " ".join(TRAIN_COMMAND)):
+        return f"it was not started by {train}"
+    if problems := publication_problems(config):
+        return problems[0]
+    if git["commit"] is not None and git["dirty"] is not False:
+        return "the package, pyproject.toml or setup.py differ from the commit (commit them first)"
+    return None
+
+
+def announce_kernel(kernel: Kernel) -> None:
+    """Say what computes the layer, and why where it is not the native kernel."""
+    if kernel.isa:
+        say(f"LSTM on the native kernel ({kernel.isa})")
+    else:
+        reason = kernel.reason or "train.kernel is keras"
+        say(f"on stock Keras, which takes several times as long as the native kernel: {reason}")
+
+
+def announce_model(config: Config, model: keras.Sequential) -> None:
+    """Say what the model is where it is not the baseline's."""
+    parameters, target = model.count_params(), config.model.match_parameters
+    if target is not None:
+        say(
+            f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
+            f"{parameters - target:+,} against model.match_parameters {target:,}"
+        )
+    if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
+        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights")
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows a bar with the time left of the whole run, a line an epoch, and a warning while the run is at chance.
+
+    ``row`` returns the row of the epoch that has just ended.
+    """
+
+    def __init__(self, config: Config, row: Callable[[], dict[str, Any]]) -> None:
+        super().__init__()
+        self.config, self.row = config, row
+        self.explained = False
+        self.bar: tqdm.tqdm | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.bar = tqdm.tqdm(
+            total=self.config.train.n_epochs * self.config.steps_per_epoch,
+            initial=int(self.model.optimizer.iterations),
+            unit="batch",
+            smoothing=0.05,
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]",
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.bar is not None:
+            self.bar.set_description_str(f"epoch {epoch + 1}/{self.config.train.n_epochs}", refresh=False)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.bar is not None:
+            last = batch + 1 == self.config.steps_per_epoch
+            loss = f"loss {float((logs or {})['loss']):.4f}"
+            self.bar.set_postfix_str(f"{loss}, evaluating" if last else loss, refresh=False)
+            self.bar.update()
+            if last:
+                self.bar.refresh()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row = self.row()
+        parts = [f"epoch {epoch + 1}/{self.config.train.n_epochs}"]
+        for name in ("train", "val", "test"):
+            if row.get(f"{name}_loss") is not None:
+                parts.append(f"{name} loss {row[f'{name}_loss']:.4f} accuracy {row[f'{name}_accuracy']:.2%}")
+        parts.append(f"{row['seconds']:.0f} s")
+        accuracy = next(
+            row[key] for key in ("test_accuracy", "val_accuracy", "train_accuracy") if row.get(key) is not None
+        )
+        if self.bar is not None:
+            self.bar.clear()
+        say("  ".join(parts))
+        if accuracy < AT_CHANCE:
+            say(f"warning: still near chance ({accuracy:.1%}){self._explain(row['train_accuracy'])}")
+        if self.bar is not None:
+            self.bar.refresh()
+
+    def _explain(self, train_accuracy: float) -> str:
+        if self.config.optimizer.ema_momentum is not None and train_accuracy >= AT_CHANCE:
+            return f"; the averaged weights lag behind the trained ones ({train_accuracy:.1%})"
+        if self.explained:
+            return ""
+        self.explained = True
+        text = "; many recipes are near chance in their first epochs, and some for good"
+        model = self.config.model
+        without_chrono = model.layer in KEYS_OF_LAYERS["model.forget_bias"] and model.forget_bias != "chrono"
+        return text + (" (--model.forget_bias chrono skips it)" if without_chrono else "")
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.leave = False
+            self.bar.close()
+
+
+class Interruption(keras.callbacks.Callback):
+    """Ends a run at the first SIGINT or SIGTERM, after the batch that is being computed.
+
+    Python would raise KeyboardInterrupt wherever it stands, also in a destructor, where it is lost; a second signal
+    does so. To be entered as a context in the main thread; in another thread the context has no effect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requested = False
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        with contextlib.suppress(OSError):  # the same signal may have ended who reads stderr: `2>&1 | tee log`
+            os.write(2, b"\ninterrupting after this batch\n")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.on_train_batch_end(batch)
