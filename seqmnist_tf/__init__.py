@@ -15,10 +15,10 @@ A layer of your own stands beside the LSTM, over seeds, with paired tests::
 
     seqmnist_tf.compare(["results/strong", MyLayer], seeds=range(6), directory="runs/mine-and-lstm")
 
-For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` is a drop-in for ``keras.layers.LSTM`` on the
-native CPU kernel. The commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``, ``compare``, ``tune``,
-``export``, ``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has
-``--help``.
+For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` and ``RNN`` are drop-ins for those of
+``keras.layers`` on the native CPU kernel. The commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``,
+``compare``, ``tune``, ``export``, ``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf``
+lists them, and each has ``--help``.
 """
 
 from .system import open_door

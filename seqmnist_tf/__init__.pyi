@@ -6,6 +6,7 @@ from .config import Config as Config
 from .config import preset as preset
 from .data import load_sequences as load_sequences
 from .kernel import LSTM as LSTM
+from .kernel import RNN as RNN
 from .train import Metrics as Metrics
 from .train import RunDirectory as RunDirectory
 from .train import load_run as load_run

@@ -1,6 +1,7 @@
 """Speed of training and of serving on this machine, measured side by side.
 
 python -m seqmnist_tf.benchmark [training] [--scaling] [--json]
+python -m seqmnist_tf.benchmark --cells [LAYER ...] [--json]
 python -m seqmnist_tf.benchmark serving [--model-dir DIR] [--seconds 20] [--server URL] [--json]
 """
 
@@ -18,8 +19,8 @@ from ..config import Config
 from ..serve import DEFAULT_FOLDER, require_versions, server_address
 from ..system import InputError
 from .contenders import Workload
-from .report import serving_report, training_report
-from .training import measure_scaling, measure_training
+from .report import cells_report, serving_report, training_report
+from .training import CELLS, measure_cells, measure_scaling, measure_training
 
 LOAD_SECONDS = 20.0  # for each number of clients
 TRAIN_IMAGES = 2000  # training steps go through these, again and again
@@ -39,6 +40,13 @@ def main(argv: list[str]) -> int:
         "--scaling", action="store_true", help="training: also by batch size, steps, features, units, layers"
     )
     parser.add_argument(
+        "--cells",
+        nargs="*",
+        metavar="LAYER",
+        help="training: the step of layers on stock Keras and on the native kernel in place of the contenders; LAYER "
+        "as model.layer (default: Keras's layers, and examples/ where it is)",
+    )
+    parser.add_argument(
         "--model-dir", type=Path, metavar="DIR", help=f"serving: the versions (default: {DEFAULT_FOLDER})"
     )
     parser.add_argument(
@@ -48,7 +56,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args(argv)
     document = _serving(args) if args.subject == "serving" else _training(args)
-    report = serving_report if args.subject == "serving" else training_report
+    report = serving_report if args.subject == "serving" else training_report if args.cells is None else cells_report
     if args.json:
         system.say_json(document)
     else:
@@ -61,10 +69,17 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
     for option in ("model_dir", "seconds", "server"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option.replace('_', '-')} is an option of the subject serving (got training)")
+    layers = args.cells
+    if layers is not None:
+        here = [layer for layer in CELLS if ":" not in layer or Path(layer.partition(":")[0]).is_file()]
+        layers = layers or here
+        _ = [Workload("", layer=layer).config for layer in layers]  # its InputError, before anything is measured
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
         save_sequences(path)
         workload = Workload(str(path), threads=system.available_cores())
+        if layers is not None:
+            return measure_cells(workload, layers)
         document = measure_training(workload)
         if args.scaling:
             document["scaling"] = measure_scaling(workload)
@@ -73,8 +88,9 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
 
 def _serving(args: argparse.Namespace) -> dict[str, Any]:
     """Measure serving; return the JSON document."""
-    if args.scaling:
-        raise InputError("--scaling is an option of the subject training (got serving)")
+    for option in ("scaling", "cells"):
+        if getattr(args, option) not in (False, None):
+            raise InputError(f"--{option} is an option of the subject training (got serving)")
     seconds = LOAD_SECONDS if args.seconds is None else args.seconds
     if not 0 < seconds <= 3600:
         raise InputError(f"--seconds must be above 0 and at most 3600 (got {seconds:g})")

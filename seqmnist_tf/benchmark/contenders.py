@@ -19,6 +19,8 @@ from ..config import NUM_CLASSES, NUM_TIMESTEPS, Config
 from ..kernel import native
 from ..system import start_tensorflow
 
+BASELINE_PARAMETERS = 67_850
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -33,6 +35,7 @@ class Workload:
             repeated evenly.
         units: hidden units of a layer.
         layers: stacked LSTM layers.
+        layer: ``model.layer``. Layers other than the LSTM have as many parameters as the baseline, and its sequences.
         threads: CPU threads.
     """
 
@@ -42,12 +45,19 @@ class Workload:
     features: int = 1
     units: int = 128
     layers: int = 1
+    layer: str = "LSTM"
     threads: int = 1
 
     @property
     def config(self) -> Config:
         """The baseline with these sizes."""
-        values = {"model.hidden_size": self.units, "train.batch_size": self.batch, "train.threads": self.threads}
+        values = {
+            "model.layer": self.layer,
+            "model.hidden_size": self.units,
+            "model.match_parameters": None if self.layer == "LSTM" else BASELINE_PARAMETERS,
+            "train.batch_size": self.batch,
+            "train.threads": self.threads,
+        }
         return cfg.validate(cfg.with_values(cfg.preset("baseline"), values))
 
     def sequences(self, split: str) -> np.ndarray:
@@ -79,20 +89,25 @@ def keras_model(workload: Workload, kernel: str = "keras", jit_compile: bool = F
     import keras  # late: see the head of this module
 
     from ..data import in_batches  # late: it imports TensorFlow
-    from ..kernel import on_kernel  # late: they import keras
-    from ..model import choose_kernel, compile_model  # late: they import keras
+    from ..kernel import LSTM  # late: it imports keras
+    from ..model import build_model, choose_kernel, compile_model, make_trainable, match_units  # late: as above
 
     config = workload.config
     config = replace(config, train=replace(config.train, kernel=kernel))
     chosen = choose_kernel(config)
     start_tensorflow(config.train.threads, operations=1 if chosen.isa else 0)
-    keras.utils.set_random_seed(config.train.seed)
-    model = keras.Sequential([keras.Input((workload.steps, workload.features))])
-    for layer in range(workload.layers):
-        recurrent = keras.layers.LSTM(workload.units, return_sequences=layer < workload.layers - 1)
-        model.add(on_kernel(recurrent, workload.threads) if chosen.isa else recurrent)
-    model.add(keras.layers.Dense(config.model.output_size))
-    compile_model(model, config)
+    if workload.layer != "LSTM":
+        config = match_units(config)
+        stock = build_model(config)
+        model = make_trainable(stock, config, choose_kernel(config, stock))
+    else:
+        keras.utils.set_random_seed(config.train.seed)
+        model = keras.Sequential([keras.Input((workload.steps, workload.features))])
+        for layer in range(workload.layers):
+            make = partial(LSTM, threads=workload.threads) if chosen.isa else keras.layers.LSTM
+            model.add(make(workload.units, return_sequences=layer < workload.layers - 1))
+        model.add(keras.layers.Dense(config.model.output_size))
+        compile_model(model, config)
     model.jit_compile = jit_compile
     return TimedFunctions(
         lambda x, y: float(model.train_on_batch(x, y, return_dict=True)["loss"]),

@@ -29,7 +29,26 @@ def training_report(document: dict[str, Any]) -> str:
         )
     if "scaling" in document:
         parts.append(_scaling_table(document["scaling"]))
+    if "cells" in document:
+        parts.append(cells_report(document["cells"]))
     return "\n\n".join(parts)
+
+
+def cells_report(document: dict[str, Any]) -> str:
+    """Return the document of the cells as Markdown."""
+    rows = []
+    for row in document["cells"]:
+        times = [row.get(name, {}).get("median_ms") for name in ("keras", "native")]
+        speed_up = times[0] / times[1] if all(times) else None
+        memory = [row.get(name, {}).get("peak_mb") for name in ("keras", "native")]
+        figures = [_or_dash(time, ".1f") for time in times] + [_or_dash(speed_up, ".2f")]
+        rows.append((row["layer"].rpartition(":")[2], *figures, *(_or_dash(mb, ",.0f") for mb in memory)))
+    head = ("layer", ">stock Keras, ms", ">native kernel, ms", ">speed-up", ">memory, stock Keras, MB", ">native, MB")
+    origin = (
+        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa']}; "
+        f"Keras {document['versions']['keras']}; {_origin(document)}."
+    )
+    return "\n\n".join([origin, markdown_table(head, rows)])
 
 
 def serving_report(document: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..kernel import native
-from ..system import describe_machine, git_state, note, utc_now
+from ..system import describe_machine, git_state, note, package_versions, utc_now
 from .contenders import CONTENDERS, Workload
 from .process import ContenderProcess, contender_processes
 
@@ -27,6 +27,16 @@ SCALING: tuple[dict[str, int], ...] = (
     {"layers": 2},
 )
 SCALING_ROUNDS = 5
+CELLS = (
+    "LSTM",
+    "GRU",
+    "SimpleRNN",
+    "examples/ur_lstm.py:URLSTM",
+    "examples/lem.py:LEM",
+    "examples/min_lstm.py:MinLSTM",
+    "examples/cornn.py:CoRNN",
+)
+CELL_ROUNDS = 11
 PEAK_ROUNDS = 5  # a peak is the best of these
 GATES, FLOAT_BYTES = 4, 4
 COPIED_FLOATS = 2**26  # by all threads together: read and written, 512 MiB, more than a cache of all cores
@@ -78,6 +88,29 @@ def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
         rows.append(row)
         note(f"{row['size']} {value}: {medians}")
     return rows
+
+
+def measure_cells(workload: Workload, layers: Sequence[str]) -> dict[str, Any]:
+    """Measure the training step of layers on stock Keras and on the native kernel; return the command's JSON document.
+
+    Args:
+        layers: as ``model.layer``. Where the kernel does not compute one, a warning says why.
+    """
+    rows = []
+    for layer in layers:
+        with contender_processes(("keras", "native"), replace(workload, layer=layer)) as started:
+            answers = take_turns(started, "train", CELL_ROUNDS, MAX_SECONDS["train"])
+        rows.append({"layer": layer, **summarize_times(answers)})
+        note(f"{layer}: { {name: round(row['median_ms'], 1) for name, row in summarize_times(answers).items()} }")
+    return {
+        "cells": rows,
+        "isa": native.instruction_set(),
+        "threads": workload.threads,
+        "versions": package_versions(),
+        "machine": describe_machine(),
+        "git": git_state(),
+        "measured": utc_now(),
+    }
 
 
 def take_turns(processes: Sequence[ContenderProcess], action: str, rounds: int, seconds: float) -> Answers:

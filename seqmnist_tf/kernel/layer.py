@@ -1,7 +1,8 @@
-"""The Keras layer that trains on the native kernel: a drop-in for ``keras.layers.LSTM``."""
+"""The drop-in for ``keras.layers.LSTM`` on the native kernel, and what it shares with that for other cells."""
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -25,8 +26,66 @@ SUPPORTED = {
 ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
 
+class NativeLayer(keras.layers.RNN):
+    """What the drop-ins share: the native kernel computes a call where it can, stock Keras where it cannot.
+
+    Attributes:
+        threads: CPU threads, 0 to 1,024; 0 is all cores.
+    """
+
+    threads = 0
+    _warned = False
+
+    def _set_threads(self, threads: int) -> None:
+        if not isinstance(threads, int) or not 0 <= threads <= native.MAX_THREADS:
+            raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
+        self.threads = threads
+        self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "threads": self.threads}
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
+        reason = self.why_stock(sequences, initial_state, mask, bool(training))
+        if reason:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        if not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
+            with tf.control_dependencies([_unsaved().read_value()]):
+                sequences = tf.identity(sequences)
+        return self._states(sequences, bool(training))
+
+    def why_stock(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> str | None:
+        """Return why the kernel must not compute this call where it is made, traced or differentiated, or None."""
+        for dtype in (self.variable_dtype, self.compute_dtype):
+            if dtype != "float32":
+                return f"dtype is {dtype}, not float32"
+        if initial_state is not None or mask is not None:
+            return "an initial state or a mask is given"
+        if sequences.dtype != tf.float32:
+            return f"sequences are {sequences.dtype.name}, not float32"
+        if reason := why_not_native() or self._problem(sequences):
+            return reason
+        weights = [tf.convert_to_tensor(weight) for weight in self.weights]
+        if forwardprop_util.pack_tangents([sequences, *weights]).tangents:
+            return "the kernel has no forward-mode gradients"
+        if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
+            return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
+        return None
+
+    def _problem(self, sequences: tf.Tensor) -> str | None:
+        """Return why the kernel cannot compute the layer for sequences of these features, or None."""
+        raise NotImplementedError
+
+    def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return what the kernel computes, float32 (n, units) or (n, steps, units)."""
+        raise NotImplementedError
+
+
 @keras.saving.register_keras_serializable(package="seqmnist_tf")
-class LSTM(keras.layers.LSTM):
+class LSTM(NativeLayer, keras.layers.LSTM):
     """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
 
     Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
@@ -55,11 +114,7 @@ class LSTM(keras.layers.LSTM):
         if (precision := kwargs.pop("precision", "float32")) != "float32":
             raise ValueError(f"precision must be 'float32' (got {precision!r}): there is no lower one any more")
         super().__init__(*args, **kwargs)
-        if not isinstance(threads, int) or not 0 <= threads <= native.MAX_THREADS:
-            raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
-        self.threads = threads
-        self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
-        self._warned = False
+        self._set_threads(threads)
 
     @classmethod
     def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
@@ -68,76 +123,22 @@ class LSTM(keras.layers.LSTM):
         layer.cell = stock.cell
         return layer
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "threads": self.threads}
+    def _problem(self, sequences: tf.Tensor) -> str | None:
+        return unsupported_argument(self)
 
-    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
-        reason = self._why_stock(sequences, initial_state, mask)
-        reason = reason or self._why_stock_graph(sequences, training)
-        if reason:
-            if not self._warned:
-                self._warned = True
-                warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
-            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+    def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
+        variables = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
         return lstm_states(
             sequences,
-            *self._weight_tensors(),
+            *[tf.convert_to_tensor(variable) for variable in variables],
             all_steps=self.return_sequences,
             threads=self.threads,
-            training=bool(training),
+            training=training,
         )
-
-    def _weight_tensors(self) -> list[tf.Tensor]:
-        variables = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        return [tf.convert_to_tensor(variable) for variable in variables]
-
-    def _why_stock_graph(self, sequences: Any, training: bool | None) -> str | None:
-        """Return why the kernel must not be used where this call is traced or differentiated, or None."""
-        if forwardprop_util.pack_tangents([sequences, *self._weight_tensors()]).tangents:
-            return "the kernel has no forward-mode gradients"
-        if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
-            return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
-        return None
-
-    def _why_stock(self, sequences: Any, initial_state: Any, mask: Any) -> str | None:
-        """Return why the kernel cannot compute this call, or None."""
-        if reason := unsupported_argument(self):
-            return reason
-        if initial_state is not None or mask is not None:
-            return "an initial state or a mask is given"
-        if sequences.dtype != tf.float32:
-            return f"sequences are {sequences.dtype.name}, not float32"
-        return why_not_native()
-
-
-def lstms_for_kernel(layer: keras.Layer) -> tuple[list[keras.layers.LSTM], list[str]]:
-    """Return the LSTMs of Keras that a layer is or stacks and the kernel can compute, and why it cannot compute others.
-
-    Args:
-        layer: LSTMs are looked for in the layer and, if it is a ``keras.Sequential``, in its layers.
-    """
-    lstms: list[keras.layers.LSTM] = []
-    reasons: list[str] = []
-    masked = False
-    for single in _single_layers(layer):
-        masked = masked or isinstance(single, keras.layers.Masking) or getattr(single, "mask_zero", False)
-        if type(single) is keras.layers.LSTM:
-            reason = "sequences have a mask" if masked else unsupported_argument(single)
-            if reason is None:
-                lstms.append(single)
-            else:
-                reasons.append(reason)
-    return lstms, reasons
-
-
-def _single_layers(layer: keras.Layer) -> list[keras.Layer]:
-    if type(layer) is not keras.Sequential:
-        return [layer]
-    return [single for inner in layer.layers for single in _single_layers(inner)]
 
 
 def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
-    """Return which argument of an LSTM the kernel does not support, or None."""
+    """Return which argument of an LSTM its kernel does not support, or None."""
     for key, value in SUPPORTED.items():
         if (given := getattr(layer, key)) != value:  # ``get_config`` would fail where an initializer cannot be written
             return f"{key} is {given!r}, not {value!r}"
@@ -146,27 +147,7 @@ def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
         if given is not function:
             given_name = getattr(given, "__name__", repr(given))
             return f"{key} is not Keras's {name}" if given_name == name else f"{key} is {given_name!r}, not {name!r}"
-    for dtype in (layer.variable_dtype, layer.compute_dtype):
-        if dtype != "float32":
-            return f"dtype is {dtype}, not float32"
     return None
-
-
-def on_kernel(layer: keras.Layer, threads: int = 0) -> keras.Layer:
-    """Return a layer that computes the same with the same weights, its LSTMs of Keras on the native kernel.
-
-    Args:
-        layer: any layer; LSTMs are those that :func:`lstms_for_kernel` finds, and everything else stays as it is.
-        threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows, or two.
-    """
-    native_layers = {id(stock): LSTM.sharing(stock, threads) for stock in lstms_for_kernel(layer)[0]}
-
-    def converted(part: keras.Layer) -> keras.Layer:
-        if type(part) is keras.Sequential:
-            return keras.Sequential([keras.Input(part.input_shape[1:]), *map(converted, part.layers)], name=part.name)
-        return native_layers.get(id(part), part)
-
-    return converted(layer) if native_layers else layer
 
 
 def why_not_native() -> str | None:
@@ -189,6 +170,16 @@ def _belongs_to_keras(graph: Any) -> bool:
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
+
+
+@functools.cache
+def _unsaved() -> tf.Variable:
+    """Return a variable that no model has: a graph that reads it cannot be saved, and TensorFlow's error has its name.
+
+    A training step of one's own may use the kernel; saved, it would fail in every other process.
+    """
+    with tf.init_scope():
+        return tf.Variable(0.0, trainable=False, name="the_native_kernel_is_in_this_process_alone")
 
 
 def lstm_states(

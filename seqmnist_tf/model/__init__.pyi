@@ -1,5 +1,3 @@
-from .kernel import Kernel as Kernel
-from .kernel import choose_kernel as choose_kernel
 from .layers import LayerError as LayerError
 from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer
@@ -9,12 +7,14 @@ from .layers import match_units as match_units
 from .layers import module_code as module_code
 from .layers import recurrent_weights as recurrent_weights
 from .layers import with_layer as with_layer
-from .measured import MeasuredSequential as MeasuredSequential
 from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
 from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate
-from .optimizer import make_trainable as make_trainable
 from .optimizer import swap_averages as swap_averages
-from .trying import try_layer as try_layer
+from .training_step import Kernel as Kernel
+from .training_step import MeasuredSequential as MeasuredSequential
+from .training_step import choose_kernel as choose_kernel
+from .training_step import make_trainable as make_trainable
+from .training_step import try_layer as try_layer

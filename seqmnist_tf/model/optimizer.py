@@ -8,9 +8,6 @@ import keras
 import tensorflow as tf
 
 from ..config import Config
-from .kernel import Kernel
-from .layers import recurrent_weights
-from .measured import MeasuredSequential
 
 
 class TorchRMSprop(keras.optimizers.RMSprop):
@@ -118,21 +115,6 @@ def compile_model(model: keras.Model, config: Config) -> None:
         metrics=["accuracy"],
         jit_compile=False,  # XLA is slower on CPUs and has other numerics
     )
-
-
-def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> MeasuredSequential:
-    """Return a compiled model that trains the layers of ``model`` as the configuration says.
-
-    Args:
-        model: the layers, on Keras alone, that own the weights.
-        config: optimizer, noise, seed and threads are used.
-        kernel: computes the LSTM.
-    """
-    trained = MeasuredSequential.of(model, kernel, config.train.threads)
-    if recurrent_weights(model.layers[0]):  # else four parts would be computed for nothing
-        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
-    compile_model(trained, config)
-    return trained
 
 
 def learning_rate(model: keras.Model) -> float:

@@ -211,7 +211,7 @@ def same_weights(run: RunDirectory, model: keras.Model, *, allow_code: bool = Fa
 def _kernel_of(config: Config, recorded: str) -> Iterator[Config]:
     """Let ``config`` choose the kernel that a run recorded, if this machine has it, else the machine's own."""
     before = os.environ.get("SEQMNIST_ISA")
-    isa = recorded.removeprefix("native-")
+    isa = recorded.partition("-")[2]
     choice = replace(config, train=replace(config.train, kernel="keras" if recorded == "keras" else "auto"))
     try:
         if isa in native.ISAS:

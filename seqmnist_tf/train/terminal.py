@@ -54,10 +54,11 @@ def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
     return None
 
 
-def announce_kernel(kernel: Kernel) -> None:
+def announce_kernel(kernel: Kernel, config: Config) -> None:
     """Say what computes the layer, and why where it is not the native kernel."""
     if kernel.isa:
-        say(f"LSTM on the native kernel ({kernel.isa})")
+        layer = config.model.layer.rpartition(":")[2]
+        say(f"{layer} on the native kernel ({kernel.isa})")
     else:
         reason = kernel.reason or "train.kernel is keras"
         say(f"on stock Keras, which takes several times as long as the native kernel: {reason}")

@@ -100,7 +100,7 @@ def train(
         source = file.read_bytes() if file else None
         model = build_model(config, file)
         kernel = choose_kernel(config, model)
-        announce_kernel(kernel)
+        announce_kernel(kernel, config)
         announce_model(config, model)
         splits = load_splits(config, order)
         record = describe_environment(command, config.train.threads, kernel.name)
@@ -192,7 +192,7 @@ def resume(
         require_same_code(run, config)
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
-        announce_kernel(kernel)
+        announce_kernel(kernel, config)
         first = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
         for key in ("threads", "kernel", "device", "onednn", "versions"):

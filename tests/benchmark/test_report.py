@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seqmnist_tf.benchmark import serving_report, training_report
+from seqmnist_tf.benchmark.report import cells_report
 
 ORIGIN = {"git": {"commit": "c0ffee0123456", "dirty": False}, "measured": "2026-11-24T21:36:24+00:00"}
 
@@ -55,6 +56,24 @@ def test_the_training_report_with_scaling() -> None:
         "|---|---:|---:|---:|\n"
         "| batch 25 | 120.0 | 30.0 | 4.00 |"
     )
+
+
+def test_the_report_of_the_cells() -> None:
+    rows = [
+        {"layer": "GRU", "keras": times(700, 1, 1200), "native": times(200, 3.5, None)},
+        {"layer": "examples/own.py:Own", "keras": times(500, 1, 1100)},  # the kernel does not compute it
+    ]
+    document = {**training_document(), "cells": rows}
+    table = (
+        "EPYC, 2 threads, instruction set avx512; Keras 3.15.1; 2026-11-24, commit c0ffee0.\n"
+        "\n"
+        "| layer | stock Keras, ms | native kernel, ms | speed-up | memory, stock Keras, MB | native, MB |\n"
+        "|---|---:|---:|---:|---:|---:|\n"
+        "| GRU | 700.0 | 200.0 | 3.50 | 1,200 | - |\n"
+        "| Own | 500.0 | - | - | 1,100 | - |"
+    )
+    assert cells_report(document) == table
+    assert training_report({**training_document(), "cells": document}).endswith(f" take 49 ms.\n\n{table}")
 
 
 def test_the_serving_report() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_the_document_and_its_text(
         assert part in text
     monkeypatch.setattr(benchmark_command, "measure_training", lambda _: document)
     assert command(benchmark_command.main).out == text + "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not isas(), reason="no native kernel")
+def test_cells_are_measured_on_both_and_matched(
+    command: Callable[..., Result], workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_command, "Workload", lambda data, **values: replace(workload, steps=784, **values))
+    monkeypatch.setattr(training, "CELL_ROUNDS", 1)
+    result = command(benchmark_command.main, "--cells", "LSTM", "GRU", "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    assert [row["layer"] for row in document["cells"]] == ["LSTM", "GRU"]
+    assert all(row["keras"]["median_ms"] > 0 and row["native"]["median_ms"] > 0 for row in document["cells"])
+    refused = command(benchmark_command.main, "--cells", "GRUs")
+    assert (refused.status, refused.out) == (2, "") and "error: model.layer must be LSTM, GRU" in refused.err
+    refused = command(benchmark_command.main, "serving", "--cells")
+    assert refused.err == "error: --cells is an option of the subject training (got serving)\n"
 
 
 def test_contenders_take_turns() -> None:

@@ -181,7 +181,7 @@ def test_missing_seeds_that_cannot_be_trained_here_are_refused(in_tmp: Path, mon
 
     make_arm(in_tmp / "a", {0: 20, 1: 20})
     make_arm(in_tmp / "b", {0: 20, 1: 20}, optimizer__lr=0.5)
-    monkeypatch.setattr("seqmnist_tf.model.trying.choose_kernel", refuse)
+    monkeypatch.setattr("seqmnist_tf.model.training_step.choose_kernel", refuse)
     with pytest.raises(InputError, match="tf32 cannot be used"):
         compare(["a", "b"], seeds="0-2", directory="out")
     assert not Path("out").exists()

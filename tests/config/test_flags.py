@@ -142,7 +142,6 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
             'train.precision must be float32 (got "tf32"); tf32 of earlier versions is gone: products are in float32, '
             "on AMX where the processor has it",
         ),
-        (["--train.kernel", "native", "--model.layer", "GRU"], "train.kernel must be auto or keras here"),
         (["--run-dir", "taken"], "run directory taken exists already"),
         (["--run-dir", "bad/run"], "run directory bad/run cannot be made: "),
         (["--resume"], "--resume needs --run-dir"),

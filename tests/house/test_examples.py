@@ -1,6 +1,6 @@
 """Examples in docstrings: those with ``>>>`` run, those in ``Example::`` blocks compile and name what exists.
 
-Examples in examples/: the UR-LSTM against NumPy, and that layers are admitted, matched and compared as they say.
+Examples in examples/: cells against NumPy, and that layers are admitted, matched and compared as they say.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import seqmnist_tf
-from examples import ur_lstm
+from examples import cornn, lem, ur_lstm
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.__main__ import make_compare_parser
@@ -38,11 +38,14 @@ ROOMS = ["seqmnist_tf"] + [
 ]
 # Units that match the baseline's 67,850 parameters, the parameters of that model, and what recurrent noise acts on.
 EXAMPLES = [
-    ("min_lstm", 147, 67_630, []),
-    ("stacked_lstm", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),
-    ("ur_lstm", 128, 67_850, ["recurrent_kernel"]),
+    ("cornn:CoRNN", 181, 67_704, ["recurrent_kernel"]),
+    ("lem:LEM", 128, 67_850, ["recurrent_kernel", "recurrent_kernel_y"]),
+    ("min_lstm:MinLSTM", 147, 67_630, []),
+    ("stacked_lstm:StackedLSTM", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),
+    ("ur_lstm:URLSTM", 128, 67_850, ["recurrent_kernel"]),
 ]
 ELSEWHERE = {
+    "MyCell",
     "MyLayer",
     "Path",
     "__file__",
@@ -107,7 +110,7 @@ def test_blocks_of_code_use_names_that_exist(room: str) -> None:
 
 def test_each_name_of_the_house_has_an_example() -> None:
     texts = {name: docstrings(name, value) for name, value in public_objects("seqmnist_tf").items()}
-    assert {"LSTM", "evaluate", "load_run", "load_sequences", "preset", "train"} <= set(texts)
+    assert {"LSTM", "RNN", "evaluate", "load_run", "load_sequences", "preset", "train"} <= set(texts)
     example = re.compile(r">>>|Example::\n\n {4}")
     assert [name for name, docs in texts.items() if not any(example.search(text) for text in docs)] == []
 
@@ -152,18 +155,74 @@ def numpy_ur_lstm(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
     return h
 
 
-def test_ur_lstm_computes_the_equations_and_loads_as_it_was_saved(tmp_path: Path) -> None:
+def numpy_lem(weights: list[np.ndarray], x: np.ndarray, dt: float) -> np.ndarray:
+    """Return the last y of a LEM in float64, written gate by gate from the paper's equations."""
+    kernel, recurrent, recurrent_y, bias = (w.astype(np.float64) for w in weights)
+    units = len(recurrent)
+    parts = {gate: slice(n * units, (n + 1) * units) for n, gate in enumerate("abzy")}
+    y = z = np.zeros((len(x), units))
+    for t in range(x.shape[1]):
+        read = {gate: x[:, t] @ kernel[:, part] + bias[part] for gate, part in parts.items()}
+        a, b, new = (read[gate] + y @ recurrent[:, parts[gate]] for gate in "abz")
+        a, b = dt * sigmoid(a), dt * sigmoid(b)
+        z = z + b * (np.tanh(new) - z)
+        y = y + a * (np.tanh(read["y"] + z @ recurrent_y) - y)
+    return y
+
+
+def numpy_cornn(weights: list[np.ndarray], x: np.ndarray, dt: float, gamma: float, epsilon: float) -> np.ndarray:
+    """Return the last y of a coRNN in float64, its weights of y and z apart, as in the paper."""
+    kernel, recurrent, bias = (w.astype(np.float64) for w in weights)
+    of_y, of_z = np.split(recurrent, 2)
+    y = z = np.zeros((len(x), len(of_y)))
+    for t in range(x.shape[1]):
+        force = np.tanh(y @ of_y + z @ of_z + x[:, t] @ kernel + bias) - gamma * y
+        z = (1 - dt * epsilon) * z + dt * force
+        y = y + dt * z
+    return y
+
+
+@pytest.mark.parametrize(
+    ("factory", "reference", "constants"),
+    [
+        (ur_lstm.URLSTM, numpy_ur_lstm, {}),
+        (lem.LEM, numpy_lem, {"dt": 0.31}),
+        (cornn.CoRNN, numpy_cornn, {"dt": 0.5, "gamma": 0.4, "epsilon": 0.8}),
+    ],
+)
+def test_a_cell_computes_its_equations_and_loads_as_it_was_saved(
+    factory: Any, reference: Any, constants: dict[str, float], tmp_path: Path
+) -> None:
     random = np.random.RandomState(0)
     x = random.standard_normal((3, 12, 2)).astype(np.float32)
-    model = keras.Sequential([keras.Input((12, 2)), ur_lstm.URLSTM(5)])
+    model = keras.Sequential([keras.Input((12, 2)), factory(5, **constants)])
     weights = [0.5 * random.standard_normal(w.shape) for w in model.get_weights()]
     model.set_weights(weights)
     states = keras.ops.convert_to_numpy(model(x))
-    np.testing.assert_allclose(states, numpy_ur_lstm(model.get_weights(), x), atol=2e-6)  # float32, 12 steps
+    expected = reference(model.get_weights(), x, **constants)
+    np.testing.assert_allclose(states, expected, atol=2e-6)  # float32, 12 steps
     assert np.ptp(states) > 0.1
-    model.save(tmp_path / "ur.keras")
-    loaded = keras.saving.load_model(tmp_path / "ur.keras")
+    model.save(tmp_path / "cell.keras")
+    loaded = keras.saving.load_model(tmp_path / "cell.keras")
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(x)), states)
+
+
+@pytest.mark.parametrize(
+    ("factory", "constants", "bound", "shapes"),
+    [
+        (lem.LEM, {"dt": 0.21}, 64**-0.5, [(1, 256), (64, 192), (64, 64), (256,)]),
+        (cornn.CoRNN, {"dt": 0.042, "gamma": 2.7, "epsilon": 4.7}, 129**-0.5, [(1, 64), (128, 64), (64,)]),
+    ],
+)
+def test_the_authors_numbers_and_start_values(factory: Any, constants: Any, bound: float, shapes: Any) -> None:
+    keras.utils.set_random_seed(0)
+    layer = factory(64)
+    layer.build((None, 784, 1))
+    assert {key: layer.cell.get_config()[key] for key in constants} == constants
+    assert [tuple(weight.shape) for weight in layer.weights] == shapes
+    for weight in layer.get_weights():
+        assert np.abs(weight).max() <= bound
+        assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.25)  # of a uniform distribution, of 64 values
 
 
 def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
@@ -180,9 +239,9 @@ def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(128), atol=1e-5)
 
 
-@pytest.mark.parametrize(("file", "units", "parameters", "noisy"), EXAMPLES)
-def test_the_examples_are_admitted_and_matched(file: str, units: int, parameters: int, noisy: list[str]) -> None:
-    name = {"min_lstm": "MinLSTM", "stacked_lstm": "StackedLSTM", "ur_lstm": "URLSTM"}[file]
+@pytest.mark.parametrize(("layer", "units", "parameters", "noisy"), EXAMPLES)
+def test_the_examples_are_admitted_and_matched(layer: str, units: int, parameters: int, noisy: list[str]) -> None:
+    file, _, name = layer.partition(":")
     values = {"model.layer": f"{ROOT / 'examples' / file}.py:{name}", "model.match_parameters": 67_850}
     config = match_units(cfg.validate(cfg.with_values(cfg.Config(), values)))
     check_layer(config)

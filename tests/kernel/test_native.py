@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.kernel import LSTM, lstms_for_kernel, native, on_kernel
+from seqmnist_tf.kernel import LSTM, native
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, make_trainable
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
@@ -364,33 +364,6 @@ def test_stacked_layers_train_like_those_of_stock_keras() -> None:
     )
 
 
-def test_lstms_that_the_kernel_cannot_compute_stay_as_they_are() -> None:
-    def lstm(**options: Any) -> keras.layers.LSTM:
-        return keras.layers.LSTM(4, return_sequences=True, **options)
-
-    twice, plain, dropout, half = lstm(), lstm(), lstm(dropout=0.5), lstm(dtype="mixed_bfloat16")
-    inner = keras.Sequential([keras.Input((6, 4)), plain, dropout])
-    layer = keras.Sequential([keras.Input((6, 4)), twice, twice, inner, half, lstm(dtype="float64")])
-    found, reasons = lstms_for_kernel(layer)
-    assert found == [twice, twice, plain]
-    assert reasons == [
-        "dropout is 0.5, not 0",
-        "dtype is bfloat16, not float32",
-        "dtype is float64, not float32",
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        converted = on_kernel(layer)
-    first, second, sequential, *others = converted.layers
-    assert type(first) is LSTM and first is second and first.cell is twice.cell
-    assert type(sequential.layers[0]) is LSTM and [sequential.layers[1], *others] == [dropout, *layer.layers[3:]]
-    assert on_kernel(dropout) is dropout
-
-    masked = keras.Sequential([keras.Input((6, 4)), plain, keras.layers.Masking(0.0), lstm()])
-    found, reasons = lstms_for_kernel(masked)
-    assert (found, reasons) == ([plain], ["sequences have a mask"])
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return a list to which each backward pass adds whether it was asked for the gradient of the sequences."""
@@ -550,9 +523,10 @@ def losses(kernel: str, steps: int) -> list[float]:
     """Return the losses of training an LSTM(32) on the first half of some toy digits."""
     with MAKING:
         config = cfg.with_values(cfg.preset("quickstart"), {"model.hidden_size": 32, "train.kernel": kernel})
-        layers = MeasuredSequential.of(build_model(config), choose_kernel(config)).layers
-        assert isinstance(layers[0], LSTM) == (kernel == "native")
-        model = MeasuredSequential([keras.Input((392, 1)), *layers])
+        lstm, dense = build_model(config).layers
+        half = keras.Sequential([keras.Input((392, 1)), lstm, dense])
+        model = MeasuredSequential.of(half, choose_kernel(config))
+        assert [type(part.native) for part in model.drop_ins] == ([LSTM] if kernel == "native" else [])
         compile_model(model, config)
     examples = toy_mnist()["train"]
     x = (examples.images.reshape(-1, 784, 1)[:60, 200:592] / 255).astype(np.float32)
@@ -664,7 +638,8 @@ def test_a_trainable_model_has_the_threads_the_noise_and_the_seed_of_its_configu
     values = {"model.hidden_size": 16, "train.threads": 3, "train.seed": 5, "train.recurrent_noise": 0.2}
     config = cfg.with_values(Config(), values)
     trained = make_trainable(build_model(config), config, Kernel(native.instruction_set()))
-    assert (trained.layers[0].threads, trained.recurrent_noise, trained.noise_seed) == (3, 0.2, 5)
+    (drop_in,) = trained.drop_ins
+    assert (drop_in.native.threads, trained.recurrent_noise, trained.noise_seed) == (3, 0.2, 5)
 
 
 def test_stock_keras_can_be_asked_for() -> None:
@@ -756,6 +731,19 @@ def test_an_exported_model_runs_in_another_process(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("with_signature", [False, True])
+def test_a_training_step_of_ones_own_uses_the_kernel_and_cannot_be_saved(with_signature: bool, tmp_path: Path) -> None:
+    _, ours = stock_and_native()
+    x = tf.constant(digits(3, 20))
+    module = tf.Module()
+    module.layer_weights = [weight.value for weight in ours.weights]
+    module.step = tf.function(lambda x: ours(x, training=True))
+    np.testing.assert_array_equal(module.step(x), ours(x))
+    signatures = module.step.get_concrete_function(tf.TensorSpec((3, 20, 1), tf.float32)) if with_signature else None
+    with pytest.raises((AssertionError, KeyError), match="the_native_kernel_is_in_this_process_alone"):
+        tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
 
 
 def test_fit_evaluate_and_predict_use_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from seqmnist_tf.model import (
     architecture_problems,
     build_model,
     check_layer,
-    choose_kernel,
     compile_model,
     custom_objects,
     make_trainable,
@@ -412,10 +411,6 @@ def test_the_identity_of_a_layer_is_its_files_content(tmp_path: Path) -> None:
     assert cfg.config_id(first) != before
     assert cfg.config_id(first, GOOD.encode()) == before
     assert len({cfg.config_id(configure(layer)) for layer in ("LSTM", "GRU", "SimpleRNN")}) == 3
-
-
-def test_other_layers_run_on_stock_keras() -> None:
-    assert choose_kernel(configure("GRU", model__hidden_size=16)) == Kernel(None, "model.layer is GRU")
 
 
 def test_recurrent_noise_acts_on_the_recurrent_weights_alone() -> None:

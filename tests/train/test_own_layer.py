@@ -27,6 +27,7 @@ from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
 from tests.kernel.test_native import isas
+from tests.kernel.test_rnn import there_is_a_machine
 from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.toy import ROOT, SMALL, killed_run, toy_mnist
 
@@ -74,19 +75,33 @@ def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, comm
 
 
 @pytest.mark.skipif(not isas(), reason="no native kernel")
-def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
-    command: Call, in_tmp: Path, toy: None
+@pytest.mark.parametrize(
+    ("layer", "kernel", "parameters"),
+    [
+        ("stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1)),
+        pytest.param(
+            "lem.py:LEM",
+            "machine",
+            4 * 12 * (12 + 2),
+            marks=pytest.mark.skipif(not there_is_a_machine(), reason="no native kernel"),
+        ),
+    ],
+)
+def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
+    layer: str, kernel: str, parameters: int, command: Call, in_tmp: Path, toy: None
 ) -> None:
-    layer = f"--model.layer={ROOT}/examples/stacked_lstm.py:StackedLSTM"
-    words = [*SMALL, layer, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
+    factory = f"--model.layer={ROOT}/examples/{layer}"
+    words = [*SMALL, factory, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
     result = command(train_main, *words, "--run-dir=whole", "--train.kernel=native")
     assert result.status == 0, result.err
-    assert f"LSTM on the native kernel ({native.instruction_set()})" in result.out and "no effect" not in result.out
+    assert f"{layer.rpartition(':')[2]} on the native kernel ({native.instruction_set()})" in result.out
+    assert "no effect" not in result.out
     whole = RunDirectory(in_tmp / "whole")
-    assert whole.environment["kernel"] == f"native-{native.instruction_set()}"
+    assert whole.environment["kernel"] == f"{kernel}-{native.instruction_set()}"
     model = load_final_model(whole, allow_code=True)
-    assert [type(part) for part in model.layers[0].layers] == [keras.layers.LSTM] * 2
-    assert model.count_params() == 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1) + 130
+    saved = {type(part) for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)}
+    assert saved <= {keras.layers.LSTM, keras.layers.RNN} and len(saved) == 1
+    assert model.count_params() == parameters + 130
 
     command(train_main, *words, "--run-dir=stock", "--train.kernel=keras")
     for ours, stock in zip(whole.history(), RunDirectory(in_tmp / "stock").history(), strict=True):
@@ -105,7 +120,7 @@ def test_stacked_lstms_train_on_the_kernel_and_are_saved_as_keras_has_them(
         (GOOD, "model.layer is own.py:Last"),
         (
             "import keras\ndef Last(units):\n    return keras.layers.LSTM(units, dropout=0.5)\n",
-            "model.layer is own.py:Last, whose dropout is 0.5, not 0",
+            "model.layer is own.py:Last: dropout is 0.5, not 0",
         ),
     ],
 )

@@ -534,13 +534,16 @@ def test_a_run_that_cannot_be_published_says_so(
     assert sentence in out and bool(out) == bool(sentence) and out.count("\n") <= 1
 
 
-def test_the_first_line_says_what_computes_the_lstm(capsys: pytest.CaptureFixture[str]) -> None:
-    announce_kernel(Kernel("avx2"))
-    announce_kernel(Kernel(None))
-    announce_kernel(Kernel(None, "no compiler"))
+def test_the_first_line_says_what_computes_the_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    own = cfg.with_values(cfg.Config(), {"model.layer": "examples/lem.py:LEM"})
+    announce_kernel(Kernel("avx2"), cfg.Config())
+    announce_kernel(Kernel("avx2", None, True), own)
+    announce_kernel(Kernel(None), cfg.Config())
+    announce_kernel(Kernel(None, "no compiler"), cfg.Config())
     slow = "on stock Keras, which takes several times as long as the native kernel: "
     assert capsys.readouterr().out.splitlines() == [
         "LSTM on the native kernel (avx2)",
+        "LEM on the native kernel (avx2)",
         f"{slow}train.kernel is keras",
         f"{slow}no compiler",
     ]

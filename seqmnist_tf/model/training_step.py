@@ -1,0 +1,221 @@
+"""The model that is trained: on which kernel, with a step that reports each batch's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, has_stock_layer
+from ..kernel import RNN, DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
+from ..system import InputError
+from .layers import LayerError, check_layer, describe_error, recurrent_weights
+from .model import build_model
+from .optimizer import compile_model
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The implementation of the recurrent layer in training and in the evaluation after each epoch.
+
+    Attributes:
+        isa: the native kernel's instruction set, or None for stock Keras.
+        reason: why ``auto`` fell back to stock Keras, or None.
+        runs_programs: whether a layer is run as a program of its cell's step, not by the kernel that LSTMs have.
+    """
+
+    isa: str | None
+    reason: str | None = None
+    runs_programs: bool = False
+
+    @property
+    def name(self) -> str:
+        """``keras``, ``native-<isa>`` or, where programs are run, ``machine-<isa>``."""
+        return f"{'machine' if self.runs_programs else 'native'}-{self.isa}" if self.isa else "keras"
+
+
+def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:
+    """Return the kernel that ``train.kernel`` selects on this machine.
+
+    Args:
+        model: the configuration's model. A layer of one's own is computed by the native kernel where it is, or has,
+            recurrent layers of Keras that the kernel can compute; to know that, it is traced. Without the model the
+            answer is stock Keras for a layer of one's own, and a guess for a GRU or SimpleRNN.
+
+    Raises:
+        InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
+    """
+    if config.train.kernel == "keras" or (model is None and not has_stock_layer(config)):
+        return Kernel(None)
+    layer, reason = config.model.layer, why_not_native()
+    runs_programs = layer != "LSTM"
+    if reason is None and model and layer != "LSTM":
+        found = drop_ins(model.layers[0])
+        problems = kernel_problems(model.layers[0], found, model.input_shape) if found else []
+        computed = [part.native for part, problem in zip(found, problems, strict=True) if problem is None]
+        runs_programs = any(isinstance(part, RNN) for part in computed)
+        if not computed:
+            reason = ": ".join([f"model.layer is {layer}", *(problem for problem in problems[:1] if problem)])
+    if reason is None:
+        return Kernel(native.instruction_set(), runs_programs=runs_programs)
+    if config.train.kernel == "native":
+        raise InputError(f"train.kernel must be auto or keras here (got 'native'): {reason}")
+    return Kernel(None, reason)
+
+
+class _OtherWeights(keras.StatelessScope):
+    """A scope in which some variables have other values; all others, such as random states, are updated as ever.
+
+    Keras keeps updates for the end of a scope. What is updated in a loop over timesteps would then be of that loop.
+    """
+
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        variable, value = update
+        if id(variable) in self.state_mapping:
+            super().add_update(update)
+        else:
+            variable._direct_assign(value)
+
+
+class MeasuredSequential(keras.Sequential):
+    """A Sequential whose training step reports the batch's own figures, not running means.
+
+    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
+    clipping, and ``weight_norm``, the norm over all weights after the step.
+    The step is otherwise that of ``keras.Sequential``, with noise on the recurrent weights where ``recurrent_noise`` is
+    not 0. It shares the layers of the model that it is made from, so that training it trains that model.
+
+    Attributes:
+        recurrent_noise: ``train.recurrent_noise``.
+        noise_seed: seed of the noise, together with the number of the step.
+        drop_ins: what computes its recurrent layers on the native kernel; empty on stock Keras.
+    """
+
+    recurrent_noise = 0.0
+    noise_seed = 0
+    drop_ins: Sequence[DropIn] = ()
+
+    @classmethod
+    def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
+        """Return a measured Sequential over the layers of ``model``, its recurrent layers computed by ``kernel``.
+
+        Args:
+            model: the layers, on Keras alone, that own the weights.
+            threads: CPU threads of the native kernel; 0 is all cores.
+        """
+        measured = cls([keras.Input(model.input_shape[1:]), *model.layers])
+        if kernel.isa:
+            # Keras must not find them: they have the weights once more, and checkpoints are of Keras's layers.
+            measured.__dict__["drop_ins"] = drop_ins(model.layers[0], threads)
+        return measured
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+        with on_kernel(self.drop_ins):
+            return super().call(inputs, training=training, mask=mask)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keep the states of random generators, such as dropout's, which Keras does not: a resumed run needs them."""
+        for name, state in self._random_states().items():
+            store[name] = state.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what :meth:`save_own_variables` kept; files of older versions have nothing."""
+        kept = set(store.keys())
+        for name, state in self._random_states().items():
+            if name in kept:
+                state.assign(store[name])
+
+    def _random_states(self) -> dict[str, keras.Variable]:
+        weights = {id(weight) for weight in self.weights}
+        states = [variable for variable in self.non_trainable_variables if id(variable) not in weights]
+        return {f"random_state_{number}": state for number, state in enumerate(states)}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Empty: no running mean is kept over the batches of an epoch."""
+        return []
+
+    def train_step(self, data: tuple[Any, ...]) -> dict[str, Any]:
+        sequences, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            logits = self._noisy_logits(sequences) if self.recurrent_noise else self(sequences, training=True)
+            loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, sample_weight=weights, training=True)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
+        return {
+            "loss": loss,
+            "accuracy": tf.reduce_mean(tf.cast(hits, tf.float32)),
+            "gradient_norm": tf.linalg.global_norm(gradients),
+            "weight_norm": tf.linalg.global_norm(self.trainable_variables),
+        }
+
+    def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
+        """Return the logits of a batch, each part of which has recurrent weights with a noise of its own.
+
+        Each part has copies of all weights of the layer, so that the parts' gradients are added by a sum over an axis,
+        in a fixed order. The tape's own sum (``AddN``) begins with a part whose memory it may overwrite; that part
+        differs from run to run, and so do the last bits.
+        """
+        recurrent_layer, *others = self.layers
+        weights = recurrent_layer.trainable_variables
+        noisy = [id(weight) for weight in recurrent_weights(recurrent_layer)]
+        step = tf.cast(self.optimizer.iterations.value, tf.int64)
+        copies = []
+        for weight in weights:
+            parts = tf.broadcast_to(weight.value, (NOISY_PARTS, *weight.shape))
+            if id(weight) in noisy:
+                seed = tf.stack([tf.constant(self.noise_seed + (noisy.index(id(weight)) << 32), tf.int64), step])
+                parts += self.recurrent_noise * tf.random.stateless_normal(parts.shape, seed)
+            copies.append(tf.unstack(parts))
+        size, states = tf.shape(sequences)[0], []
+        for part, values in enumerate(zip(*copies, strict=True)):
+            rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
+            with _OtherWeights(state_mapping=list(zip(weights, values, strict=True))), on_kernel(self.drop_ins):
+                states.append(recurrent_layer(rows, training=True))
+        outputs = tf.concat(states, axis=0)
+        for layer in others:
+            outputs = layer(outputs, training=True)
+        return outputs
+
+
+def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> MeasuredSequential:
+    """Return a compiled model that trains the layers of ``model`` as the configuration says.
+
+    Args:
+        model: the layers, on Keras alone, that own the weights.
+        config: optimizer, noise, seed and threads are used.
+        kernel: computes the recurrent layer.
+    """
+    trained = MeasuredSequential.of(model, kernel, config.train.threads)
+    if recurrent_weights(model.layers[0]):  # else four parts would be computed for nothing
+        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    compile_model(trained, config)
+    return trained
+
+
+def try_layer(config: Config, file: Path | None = None) -> None:
+    """Raise InputError where the layer of a configuration, or the kernel that it asks for, cannot be used here.
+
+    A layer of one's own is also trained for a step on eight sequences, with the recipe's noise and optimizer.
+
+    Arguments as :func:`check_layer`.
+    """
+    check_layer(config, file)
+    model = build_model(config, file)
+    kernel = choose_kernel(config, model)
+    if has_stock_layer(config):
+        return
+    random = np.random.RandomState(0)
+    sequences = random.standard_normal((2 * NOISY_PARTS, NUM_TIMESTEPS, 1)).astype(np.float32)
+    labels = np.arange(2 * NOISY_PARTS)
+    batch = tf.data.Dataset.from_tensor_slices((sequences, labels)).batch(2 * NOISY_PARTS)
+    try:
+        make_trainable(model, config, kernel).fit(batch, shuffle=False, verbose=0)
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from None

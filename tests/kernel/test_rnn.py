@@ -1,0 +1,574 @@
+"""Cells of all kinds on the native kernel against stock Keras, and cells that are left to stock Keras with a reason."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from examples.cornn import CoRNNCell
+from examples.lem import LEMCell
+from examples.min_lstm import MinLSTMCell
+from examples.ur_lstm import URLSTMCell
+from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
+from tests.kernel.test_native import relative_error
+
+UNITS, FEATURES, STEPS = 6, 3, 17
+
+
+def there_is_a_machine() -> bool:
+    """Return whether the kernel computes the simplest cell here."""
+    cell = keras.layers.SimpleRNNCell(UNITS)
+    cell.build((None, FEATURES))
+    return RNN(cell).why_stock(tf.zeros((2, STEPS, FEATURES)), None, None, True) is None
+
+
+pytestmark = pytest.mark.skipif(not there_is_a_machine(), reason="no native kernel")
+
+
+class Cell(keras.layers.Layer):
+    """A cell whose step is a function of itself, the input and the states."""
+
+    def __init__(self, step: Any, states: tuple[int, ...] = (UNITS,), output: int = UNITS, **weights: Any) -> None:
+        super().__init__()
+        self.step, self.shapes, self.state_size, self.output_size = step, weights, list(states), output
+
+    def build(self, input_shape: Any) -> None:
+        for name, shape in self.shapes.items():
+            setattr(self, name, self.add_weight(shape=shape, name=name))
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        return self.step(self, inputs, states)
+
+
+def stepping(step: Callable[[Any, Any, Any], Any], without: str = "", **weights: Any) -> Callable[[], Cell]:
+    """Return a factory of cells with one state, which is the output; they have weights u, w and b, and more."""
+    shapes = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,), **weights}
+    shapes = {name: shape for name, shape in shapes.items() if name not in without}
+
+    def call(cell: Any, x: Any, states: Any) -> Any:
+        h = step(cell, x, states[0])
+        return h, [h]
+
+    return lambda: Cell(call, **shapes)
+
+
+def pre(cell: Any, x: Any, h: Any) -> Any:
+    return ops.matmul(x, cell.u) + ops.matmul(h, cell.w) + cell.b
+
+
+def ind_rnn(cell: Any, x: Any, h: Any) -> Any:
+    return ops.relu(ops.matmul(x, cell.u) + cell.r * h + cell.b)
+
+
+def leaky(cell: Any, x: Any, h: Any) -> Any:
+    leak = ops.sigmoid(cell.leak)
+    return (1 - leak) * h + leak * ops.tanh(pre(cell, x, h))
+
+
+def concatenated(cell: Any, x: Any, h: Any) -> Any:
+    return ops.tanh(ops.matmul(ops.concatenate([x, 0.5 * h, x], axis=-1), cell.joint) + cell.b)
+
+
+def sliced(cell: Any, x: Any, h: Any) -> Any:
+    left, right = h[:, :2], h[:, 2:]
+    return ops.tanh(pre(cell, x, ops.concatenate([right, left], axis=-1)) + h[:, 1:2])
+
+
+def selected(cell: Any, x: Any, h: Any) -> Any:
+    a = pre(cell, x, h)
+    return 0.5 * ops.where(a > 0.1, ops.sin(a), ops.minimum(a, h)) + 0.1 * ops.where(x[:, :1] > h, h, -h)
+
+
+def functions(cell: Any, x: Any, h: Any) -> Any:
+    a = pre(cell, x, h)
+    positive = ops.softplus(a) + 0.1
+    b = ops.relu(a) + ops.exp(-positive) + ops.log(positive) + ops.sqrt(positive) + ops.abs(h) + ops.silu(a)
+    return ops.tanh(0.1 * (b + ops.elu(a) + ops.gelu(a, approximate=True) + ops.leaky_relu(a) + ops.erf(a)))
+
+
+def powers(cell: Any, x: Any, h: Any) -> Any:
+    a = ops.tanh(pre(cell, x, h))
+    return 0.1 * (a**2 + a**3 - (1 + h**2) ** -0.5 + (1.5 + a) ** 1.5 + ops.square(h) + ops.rsqrt(2 + a) + 2**a)
+
+
+def constants(cell: Any, x: Any, h: Any) -> Any:
+    scale = np.linspace(0.1, 0.9, UNITS, dtype=np.float32)
+    return ops.tanh(pre(cell, x, h) * scale + ops.arange(UNITS, dtype="float32") / 10) - 0.25 * (3 - h) / 7
+
+
+def read_twice(cell: Any, x: Any, h: Any) -> Any:
+    return ops.sigmoid(ops.matmul(x, cell.gate)) * ops.tanh(pre(cell, x, h)) + ops.sum(x, axis=-1, keepdims=True) / 9
+
+
+def two_products(cell: Any, x: Any, h: Any) -> Any:
+    return ops.tanh(ops.matmul(ops.tanh(pre(cell, x, h)), cell.second) + h / 3)
+
+
+def softmaxed(cell: Any, x: Any, h: Any) -> Any:
+    return ops.softmax(pre(cell, x, h), axis=-1) + ops.max(h, axis=-1, keepdims=True) / 4
+
+
+class Normalized(keras.layers.Layer):
+    """A cell with a layer in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state_size = self.output_size = UNITS
+        self.dense, self.norm = keras.layers.Dense(UNITS), keras.layers.LayerNormalization()
+
+    def build(self, shape: Any) -> None:
+        self.dense.build((None, FEATURES + UNITS))
+        self.norm.build((None, UNITS))
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = ops.tanh(self.norm(self.dense(ops.concatenate([x, states[0]], axis=-1))))
+        return h, [h]
+
+
+def another_output() -> Cell:
+    """Return a cell with three states, one of which counts steps; the output is none of them."""
+
+    def step(cell: Any, x: Any, states: Any) -> Any:
+        h, c, count = states
+        h, c = ops.tanh(pre(cell, x, c)), c + 0.1 * h
+        return ops.matmul(h * c, cell.out) / (1 + count), [h, c, count + 1]
+
+    shapes = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,), "out": (UNITS, 4)}
+    return Cell(step, (UNITS, UNITS, 1), 4, **shapes)
+
+
+CELLS: dict[str, Callable[[], Any]] = {
+    "GRU": lambda: keras.layers.GRUCell(UNITS),
+    "GRU, reset before": lambda: keras.layers.GRUCell(UNITS, reset_after=False),
+    "SimpleRNN": lambda: keras.layers.SimpleRNNCell(UNITS),
+    "SimpleRNN, relu": lambda: keras.layers.SimpleRNNCell(UNITS, activation="relu", use_bias=False),
+    "LSTM": lambda: keras.layers.LSTMCell(UNITS),
+    "MinLSTM": lambda: MinLSTMCell(UNITS),
+    "two MinLSTMs": lambda: [MinLSTMCell(UNITS), MinLSTMCell(UNITS)],
+    "UR-LSTM": lambda: URLSTMCell(UNITS),
+    "LEM": lambda: LEMCell(UNITS),
+    "coRNN": lambda: CoRNNCell(UNITS),
+    "IndRNN": stepping(ind_rnn, "w", r=(UNITS,)),
+    "leaky": stepping(leaky, leak=(UNITS,)),
+    "stack": lambda: [keras.layers.GRUCell(5), keras.layers.LSTMCell(7), keras.layers.SimpleRNNCell(UNITS)],
+    "normalization": Normalized,
+    "concatenation": stepping(concatenated, "uw", joint=(2 * FEATURES + UNITS, UNITS)),
+    "slices": stepping(sliced),
+    "where": stepping(selected),
+    "functions": stepping(functions),
+    "powers": stepping(powers),
+    "constants": stepping(constants),
+    "input twice": stepping(read_twice, gate=(FEATURES, UNITS)),
+    "two products": stepping(two_products, second=(UNITS, UNITS)),
+    "softmax": stepping(softmaxed),
+    "roll": stepping(lambda cell, x, h: ops.tanh(pre(cell, x, ops.roll(h, 2, axis=-1)))),
+    "another output": another_output,
+}
+
+
+def stock_rnn(cell: Any, **options: Any) -> keras.layers.RNN:
+    """Return a layer of Keras, built, each of whose weights is random, and not small."""
+    random = np.random.RandomState(0)
+    layer = keras.layers.RNN(cell, **options)
+    layer.build((None, None, FEATURES))
+    layer.set_weights([0.3 * random.standard_normal(w.shape).astype(np.float32) for w in layer.get_weights()])
+    return layer
+
+
+def sequences(n: int = 28, steps: int = STEPS) -> tf.Tensor:
+    x = np.random.RandomState(n).standard_normal((n, steps, FEATURES)).astype(np.float32)
+    x[:, :5] = x[0, 0]  # all rows begin with the same steps
+    return tf.constant(x)
+
+
+def results(layer: keras.layers.RNN, x: tf.Tensor, training: bool = True) -> list[np.ndarray]:
+    """Return outputs and the gradients of sequences and weights."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = layer(x, training=training)
+        weighting = np.random.RandomState(1).standard_normal(outputs.shape).astype(np.float32)
+        loss = tf.reduce_sum(outputs * weighting)
+    gradients = tape.gradient(loss, [x, *layer.trainable_variables])
+    return [np.asarray(tensor) for tensor in (outputs, *gradients)]
+
+
+def require_equal(given: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    limit = 5e-5 if native.instruction_set() == "amx" else 1e-5
+    for number, (a, b) in enumerate(zip(given, expected, strict=True)):
+        assert a.shape == b.shape
+        assert (not b.any() and not a.any()) or relative_error(a, b) < limit, (number, relative_error(a, b))
+
+
+@pytest.mark.parametrize("all_steps", [False, True])
+@pytest.mark.parametrize("name", CELLS)
+def test_outputs_and_gradients_are_those_of_stock_keras(name: str, all_steps: bool) -> None:
+    stock = stock_rnn(CELLS[name](), return_sequences=all_steps)
+    ours = RNN.sharing(stock)  # a warning would be an error: the kernel computes it
+    assert ours.trainable_variables == stock.trainable_variables and not kernel_problems_of(ours)
+    expected, given = results(stock, sequences()), results(ours, sequences())
+    require_equal(given, expected)
+    require_equal(results(ours, sequences(), training=False), expected)  # the backward pass computes the states again
+    require_equal([np.asarray(ours(sequences(3)))], [np.asarray(stock(sequences(3)))])
+
+
+def kernel_problems_of(layer: RNN) -> str | None:
+    return layer.why_stock(sequences(), None, None, True)
+
+
+@pytest.mark.parametrize("name", ["GRU", "LEM", "another output"])
+def test_every_bit_is_the_same_for_any_number_of_threads(name: str) -> None:
+    stock = stock_rnn(CELLS[name](), return_sequences=True)
+    once, *others = (results(RNN.sharing(stock, threads), sequences(57)) for threads in (1, 2, 5))
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+def test_backwards_and_both_ways() -> None:
+    stock = stock_rnn(keras.layers.GRUCell(UNITS), return_sequences=True, go_backwards=True)
+    require_equal(results(RNN.sharing(stock), sequences()), results(stock, sequences()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_stays_in_its_row(value: float) -> None:
+    stock = stock_rnn(keras.layers.GRUCell(UNITS))
+    x = sequences().numpy()
+    x[4, 9] = value
+    states = RNN.sharing(stock)(tf.constant(x)).numpy()
+    assert np.isfinite(np.delete(states, 4, axis=0)).all()
+    np.testing.assert_array_equal(np.isfinite(states), np.isfinite(stock(tf.constant(x)).numpy()))
+
+
+@keras.saving.register_keras_serializable(package="test")
+class Plain(keras.layers.Layer):
+    """A cell as a user writes it."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = self.state_size = self.output_size = units
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        self.recurrent = self.add_weight(shape=(self.units, self.units), name="recurrent")
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = ops.tanh(ops.matmul(x, self.kernel) + ops.matmul(states[0], self.recurrent))
+        return h, [h]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+def small_model(**options: Any) -> keras.Sequential:
+    keras.utils.set_random_seed(0)
+    layers = [RNN(Plain(5), return_sequences=True, **options), RNN([Plain(4), keras.layers.GRUCell(4)], **options)]
+    return keras.Sequential([keras.Input((None, FEATURES)), *layers, keras.layers.Dense(2)])
+
+
+def test_a_model_is_trained_saved_and_loaded(tmp_path: Path) -> None:
+    stock = keras.Sequential(
+        [
+            keras.Input((None, FEATURES)),
+            keras.layers.RNN(Plain(5), return_sequences=True),
+            keras.layers.RNN([Plain(4), keras.layers.GRUCell(4)]),
+            keras.layers.Dense(2),
+        ]
+    )
+    model = small_model(threads=1)
+    stock.set_weights(model.get_weights())
+    losses = []
+    for each in (model, stock):
+        each.compile(loss="mse", optimizer="sgd")
+        history = each.fit(sequences(), np.ones((28, 2)), batch_size=9, epochs=2, shuffle=False, verbose=0).history
+        losses.append(history["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [type(layer) for layer in loaded.layers[:2]] == [RNN, RNN] and loaded.layers[0].threads == 1
+    x = sequences(5)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_allclose(stock.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_an_exported_model_is_of_stock_keras(tmp_path: Path) -> None:
+    model = small_model()
+    with pytest.warns(UserWarning, match="a graph outside of fit, evaluate and predict may be saved"):
+        model.export(str(tmp_path / "exported"), verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "exported")
+    operations = {op.type for function in loaded.signatures.values() for op in function.graph.get_operations()}
+    assert not any("PyFunc" in name for name in operations)
+    output = loaded.signatures["serving_default"](sequences(4))["output_0"]
+    np.testing.assert_allclose(output, model(sequences(4)), atol=1e-6)
+
+
+def test_second_gradients_are_an_error() -> None:
+    layer, x = RNN.sharing(stock_rnn(Plain(5))), sequences(4)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            loss = tf.reduce_sum(layer(x) ** 2)
+        total = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+    with pytest.raises(NotImplementedError, match=r"first-order gradients only; use keras.layers.RNN"):
+        outer.gradient(total, x)
+
+
+@pytest.mark.parametrize("threads", [-1, 1025, 1.5])
+def test_impossible_numbers_of_threads_are_refused(threads: Any) -> None:
+    with pytest.raises(ValueError, match="threads must be an integer from 0 to 1,024"):
+        RNN(Plain(3), threads=threads)
+
+
+OTHER = keras.Variable(np.ones((UNITS,), np.float32), name="other")
+
+
+class Random(keras.layers.Layer):
+    """A cell that draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state_size = self.output_size = UNITS
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = states[0] + keras.random.normal(ops.shape(states[0]), seed=self.seeds)
+        return h, [h]
+
+
+class Started(Plain):
+    """A cell whose state does not start with zeros."""
+
+    def get_initial_state(self, batch_size: Any = None) -> Any:
+        return [ops.ones((batch_size, self.units))]
+
+
+def looped(cell: Any, x: Any, h: Any) -> Any:
+    return ops.fori_loop(0, 3, lambda _, value: ops.tanh(pre(cell, x, value)), h)
+
+
+def printed(cell: Any, x: Any, h: Any) -> Any:
+    with tf.control_dependencies([tf.debugging.assert_less(ops.max(ops.abs(x)), 1e6)]):
+        return ops.tanh(pre(cell, x, h))
+
+
+# What the kernel must not compute, the operation or the word that its warning has, and whether a line is named.
+LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
+    "cumulative sum": (stepping(lambda cell, x, h: ops.cumsum(pre(cell, x, h), axis=-1) / 9), "cumsum", True),
+    "a loop": (stepping(looped), "while|loop", True),
+    "rows mixed": (stepping(lambda cell, x, h: pre(cell, x, h) - ops.mean(h, axis=0)), "row", True),
+    "one row": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) + h[:1])), "row", True),
+    "rows reversed": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, ops.flip(h, axis=0)))), "row|reverse", True),
+    "size of the batch": (
+        stepping(lambda cell, x, h: pre(cell, x, h) / ops.cast(ops.shape(x)[0], "float32")),
+        "batch|rows",
+        False,
+    ),
+    "an assertion": (stepping(printed), "effect", True),
+    "random numbers": (Random, "seed_generator", False),
+    "dropout": (lambda: keras.layers.GRUCell(UNITS, dropout=0.5), "dropout is 0.5, not 0", False),
+    "a variable of others": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) * OTHER)), "variable", True),
+    "half precision": (
+        stepping(lambda cell, x, h: ops.cast(ops.tanh(ops.cast(pre(cell, x, h), "float16")), "float32")),
+        "float16|half",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_the_kernel_cannot_compute_is_left_to_stock_keras(name: str) -> None:
+    make, word, has_line = LEFT[name]
+    stock = stock_rnn(make())
+    ours = RNN.sharing(stock)
+    x = sequences(9)
+    with pytest.warns(UserWarning, match=r"layer rnn\w*: stock Keras is used, because ") as caught:
+        given = ours(x)
+    reasons = [str(warning.message).partition("because ")[2] for warning in caught]
+    assert len(reasons) == 1 and re.search(word, reasons[0], re.IGNORECASE), reasons
+    assert not has_line or re.search(r"test_rnn\.py, line \d+", reasons[0]), reasons
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours(x)  # it has said so
+    if name != "random numbers":
+        np.testing.assert_array_equal(given, stock(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "reason"),
+    [
+        ({"stateful": True}, {}, "stateful is True, not False"),
+        ({"return_state": True}, {}, "return_state is True, not False"),
+        ({"unroll": True}, {}, "unroll is True, not False"),
+        ({}, {"mask": np.arange(STEPS)[None] < [[7]] * 9}, "an initial state or a mask is given"),
+        ({}, {"initial_state": [tf.ones((9, UNITS))]}, "an initial state or a mask is given"),
+        ({"dtype": "mixed_bfloat16"}, {}, "dtype is bfloat16, not float32"),
+    ],
+)
+def test_arguments_that_are_left_to_stock_keras(options: Any, call: Any, reason: str) -> None:
+    x, cells = sequences(9), [Plain(UNITS) for _ in range(2)]
+    stock, ours = keras.layers.RNN(cells[0], **options), RNN(cells[1], **options)
+    expected = tf.nest.flatten(stock(x, **call))
+    with pytest.warns(UserWarning, match=f"stock Keras is used, because {reason}"):
+        ours.build(x.shape)
+        ours.set_weights(stock.get_weights())
+        given = tf.nest.flatten(ours(x, **call))
+    for a, b in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def outcome(layer: keras.layers.RNN, x: tf.Tensor) -> Any:
+    """Return what a layer computes in a graph, or the class of its error."""
+    try:
+        return tf.function(lambda x: layer(x, training=True), autograph=False)(x).numpy()
+    except Exception as error:
+        return type(error)
+
+
+def more_states(cell: Any, x: Any, states: Any) -> Any:
+    return states[0], [states[0], states[0]]
+
+
+def another_type(cell: Any, x: Any, states: Any) -> Any:
+    return ops.cast(states[0], "float64"), [states[0]]
+
+
+def another_width(cell: Any, x: Any, states: Any) -> Any:
+    return states[0], [states[0][:, :-1]]
+
+
+def nothing(cell: Any, x: Any, states: Any) -> Any:
+    raise ValueError("this cell is not ready")
+
+
+def counting(cell: Any, x: Any, states: Any) -> Any:
+    cell.calls = getattr(cell, "calls", 0) + 1
+    h = states[0] + cell.calls
+    return h, [h]
+
+
+@pytest.mark.parametrize("step", [more_states, another_type, another_width, nothing, counting])
+def test_a_broken_cell_is_what_it_is_on_stock_keras(step: Any) -> None:
+    made: list[keras.layers.RNN] = [keras.layers.RNN(Cell(step)), RNN(Cell(step))]
+    for layer in made:
+        layer.built = layer.cell.built = True
+    with pytest.warns(UserWarning, match=r"layer rnn\w*: stock Keras is used, because "):
+        results = [outcome(layer, sequences(4)) for layer in made]
+    if step is counting:  # how often Keras traces a step is its own affair
+        assert results[0].shape == results[1].shape
+    elif isinstance(results[0], type):
+        assert results[1] is results[0]
+    else:
+        np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_a_start_other_than_zeros_is_right() -> None:
+    stock = stock_rnn(Started(UNITS))
+    ours = RNN.sharing(stock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # computed or left to stock Keras
+        require_equal(results(ours, sequences()), results(stock, sequences()))
+
+
+class Inherited(keras.layers.RNN):
+    """A layer that brings its cell, and computes as Keras does."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__(Plain(units))
+
+
+class OwnLoop(keras.layers.RNN):
+    """A layer that computes something else."""
+
+    def inner_loop(self, *args: Any, **options: Any) -> Any:
+        last, outputs, states = super().inner_loop(*args, **options)
+        return 2 * last, 2 * outputs, states
+
+
+class Holder(keras.layers.Layer):
+    """A layer that has others as attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = keras.layers.GRU(UNITS, return_sequences=True)
+        self.others: dict[str, Any] = {"last": Inherited(UNITS), "own": OwnLoop(Plain(UNITS))}
+
+    def call(self, x: Any) -> Any:
+        return self.others["last"](self.first(x)) + self.others["own"](x)
+
+
+def holding(**options: Any) -> list[keras.Layer]:
+    """Return layers that have recurrent layers in several ways, built."""
+    keras.utils.set_random_seed(2)
+    lstm = keras.layers.LSTM(4, return_sequences=True)
+    inputs = keras.Input((STEPS, FEATURES))
+    branches = keras.layers.Concatenate()([keras.layers.SimpleRNN(4)(inputs), keras.layers.LSTM(4)(inputs)])
+    layers = [
+        keras.layers.GRU(UNITS),
+        Inherited(UNITS),
+        keras.Sequential([lstm, keras.layers.Dropout(0.0), keras.Sequential([keras.layers.LSTM(4, use_bias=False)])]),
+        keras.layers.Bidirectional(keras.layers.LSTM(4)),
+        keras.Model(inputs, branches),
+        Holder(),
+    ]
+    for layer in layers:
+        layer(sequences(2))
+    return layers
+
+
+@pytest.mark.parametrize(
+    ("number", "kinds"),
+    [
+        (0, [RNN]),
+        (1, [RNN]),
+        (2, [LSTM, RNN]),
+        (3, [LSTM, RNN]),  # the second runs backwards
+        (4, [LSTM, RNN]),
+        (5, [RNN, RNN]),  # of three: one has a loop of its own
+    ],
+)
+def test_layers_that_have_recurrent_layers_compute_the_same_on_the_kernel(number: int, kinds: list[type]) -> None:
+    layer, x = holding()[number], sequences(7)
+    found = drop_ins(layer, threads=1)
+    assert sorted([type(part.native) for part in found], key=lambda kind: kind.__name__) == kinds
+    assert kernel_problems(layer, found, (None, STEPS, FEATURES)) == [None] * len(found)
+    expected = results(layer, x)
+    computed: list[str] = []
+
+    def traced(x: tf.Tensor) -> Any:
+        with on_kernel(found):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                outputs = layer(x, training=True)
+                weighting = np.random.RandomState(1).standard_normal(outputs.shape).astype(np.float32)
+                loss = tf.reduce_sum(outputs * weighting)
+            gradients = tape.gradient(loss, [x, *(weight.value for weight in layer.trainable_variables)])
+        computed.extend(op.type for op in tf.compat.v1.get_default_graph().get_operations())
+        return [outputs, *gradients]
+
+    given = [np.asarray(tensor) for tensor in tf.function(traced, autograph=False)(x)]
+    require_equal(given, expected)
+    assert sum("PyFunc" in kind for kind in computed) >= len(found) and ("While" in computed) == (number == 5)
+    np.testing.assert_array_equal(np.asarray(layer(x, training=True)), expected[0])  # it is as it was
+
+
+def test_a_layer_with_a_mask_is_seen_before() -> None:
+    layers = [keras.layers.GRU(4, return_sequences=True), keras.layers.Masking(0.0), keras.layers.GRU(4, dropout=0.5)]
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
+    unused = Holder()
+    unused(sequences(2))
+    unused.call = lambda x: x  # type: ignore[method-assign]
+    assert kernel_problems(model, drop_ins(model), (None, STEPS, FEATURES)) == [
+        None,
+        "an initial state or a mask is given",
+    ]
+    alone = layers[2]
+    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == ["dropout is 0.5, not 0"]
+    assert set(kernel_problems(unused, drop_ins(unused), (None, STEPS, FEATURES))) == {"it is not called"}
