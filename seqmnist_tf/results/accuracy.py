@@ -30,6 +30,7 @@ from .board import (
 from .records import Record
 
 COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
+MAIN_EXPERIMENTS = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README's table
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
@@ -69,6 +70,17 @@ def quick_start_text(board: Board) -> str:
             f"([record]({record_link(record)}/summary.json): {training_machine(record)})"
         )
     return wrap_text(text + ". Without a C++ compiler, or on Windows, training takes several times as long:")
+
+
+def main_table(board: Board) -> str:
+    """One short row for each experiment that a reader looks for first."""
+    head = ("experiment", "task", ">seeds", ">test accuracy, %", ">95 % interval, %", ">epochs")
+    rows = []
+    for name in MAIN_EXPERIMENTS:
+        if name in board.records:
+            title, task, seeds, accuracy, _, interval, epochs, *_ = _summary_row(name, board.records[name], 1.0)
+            rows.append((title, task, seeds, accuracy, interval, epochs))
+    return markdown_table(head, rows)
 
 
 def summary_table(board: Board) -> str:

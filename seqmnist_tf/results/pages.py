@@ -30,6 +30,7 @@ CODE_OR_LINK = re.compile(f"{FENCED_CODE}|{LOCAL_LINK}", re.DOTALL | re.MULTILIN
 DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "headline": accuracy.headline_text,
     "quick_start": accuracy.quick_start_text,
+    "main": accuracy.main_table,
     "summary": accuracy.summary_table,
     "runs": accuracy.runs_table,
     "exported": accuracy.exported_text,

@@ -61,7 +61,7 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("results/literature.json", flip_digit),
     ("results/plots/confusion.png", flip_byte),
     ("results/plots/unfolding.png", Path.unlink),
-    ("README.md", lambda path: flip_digit(path, section_pattern("summary"))),
+    ("README.md", lambda path: flip_digit(path, section_pattern("main"))),
     ("results/README.md", lambda path: flip_digit(path, section_pattern("runs"))),
     ("results/README.md", lambda path: flip_digit(path, section_pattern("original"))),
     ("export/README.md", lambda path: flip_digit(path, section_pattern("serving"))),
