@@ -15,9 +15,9 @@ from typing import Any
 
 from .. import system
 from ..config import OPTIONS, PRESETS, unknown_word
+from ..engine import add_engine_options, require_engine_options
 from ..system import say, say_json
 from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms, parse_seeds
-from .options import require_cluster_options
 
 
 def make_compare_parser() -> system.Parser:
@@ -44,8 +44,7 @@ def make_compare_parser() -> system.Parser:
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="folder of the comparison (default: runs/compare-<arms>)"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="train N runs at a time on this machine (needs Ray)")
-    parser.add_argument("--address", metavar="HOST:PORT", help="train on a Ray cluster whose nodes share --dir")
+    add_engine_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--allow-code", action="store_true", help="run the code of existing runs' own layers (layer.py)"
@@ -77,7 +76,7 @@ def main(argv: list[str]) -> int:
     options, rest = parser.parse_known_args(argv)
     more, overrides = read_keys(rest, parser.prog)
     words = [*options.arms, *more]
-    require_cluster_options(options.workers, options.address)
+    require_engine_options(options.workers, options.address)
     seeds = None if options.seeds is None else parse_seeds(options.seeds)
     parse_arms(words, overrides, allow_code=options.allow_code)
     system.start_tensorflow()

@@ -15,19 +15,20 @@ import numpy as np
 
 from ..config import OPTIONS, Config
 from ..data import load_splits, pixel_order
+from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
-from ..system import InputError, start_tensorflow
+from ..system import InputError, RunError, start_tensorflow
 from ..train import Predictions, RunDirectory
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
-from .engine import require_completed, run_in_turn
-from .folder import ComparisonFolder
-from .options import default_directory, require_answer, require_cluster_options
+from .folder import ARMS_FILE, ComparisonFolder, default_directory
 from .pictures import draw_comparison
-from .plan import PlannedRun, ReadyArm, make_ready, missing_runs, parameters_of, plan_runs
-from .progress import ComparisonProgress
+from .plan import PlannedRun, ReadyArm, make_ready, parameters_of, plan_runs
+from .progress import ComparisonRuns
 from .report import write_report
 from .runs import read_completed
+
+MOST_NAMED = 5  # runs without a result, in the line that ends the command
 
 
 def compare(
@@ -62,7 +63,8 @@ def compare(
     Raises:
         InputError: an arm is unknown, arms have different tasks or one configuration, a run is not completed, a layer
             cannot be used, or the cluster does not answer; no run is lost.
-        RunError: a run failed or diverged; all others are kept.
+        RunError: a run failed or diverged. The others are trained, and the report is written without it, unless its arm
+            has no other; or the machine failed, such as a full disk, and the same call resumes the comparison.
 
     Example::
 
@@ -70,7 +72,7 @@ def compare(
         print(comparison.pairs[0].mean_difference, comparison.pairs[0].sign_flip_p)
     """
     values = dict(overrides or {})
-    require_cluster_options(workers, address)
+    require_engine_options(workers, address)
     wanted = None if seeds is None else parse_seeds(seeds)
     with tempfile.TemporaryDirectory() as sources:
         parsed = parse_arms(_words(arms, Path(sources)), values, allow_code=allow_code)
@@ -86,8 +88,10 @@ def compare(
         ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
         data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
         existing = _read_existing(ready, data_dir, allow_code)
-        if address is None and (missing := missing_runs(planned)):  # otherwise the nodes of a cluster have the data
-            load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
+        runs = ComparisonRuns(planned)
+        if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
+            config = runs.missing[0].config
+            load_splits(config, pixel_order(config.task.permutation))
         with folder.lock():
             folder.claim(
                 [_entry(one) for one in ready],
@@ -97,10 +101,10 @@ def compare(
                     if one.source is not None and one.arm.name in {run.arm for run in planned}
                 },
             )
-            _train_missing(planned, folder, workers, address, values)
-            require_completed(planned)
-            comparison = _read(ready, planned, folder, existing, data_dir)
-            return write_report(comparison, draw_comparison(comparison, data_dir), folder)
+            if runs.missing:
+                threads = values.get("train.threads", OPTIONS["train.threads"].default)
+                run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+            return _finish(ready, runs, folder, existing, data_dir)
 
 
 def _entry(one: ReadyArm) -> dict[str, Any]:
@@ -173,30 +177,38 @@ def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[in
     return replace(one, arm=arm, notes=tuple(notes))
 
 
-def _train_missing(
-    planned: Sequence[PlannedRun],
+def _finish(
+    ready: Sequence[ReadyArm],
+    runs: ComparisonRuns,
     folder: ComparisonFolder,
-    workers: int | None,
-    address: str | None,
-    overrides: Mapping[str, Any],
-) -> None:
-    """Train the runs that have not ended: one after the other here, or on a cluster."""
-    missing = missing_runs(planned)
-    if not missing:
-        return
-    if workers is None and address is None:
-        progress = ComparisonProgress(planned, 1)
-        progress.announce(missing)
-        run_in_turn(missing, progress)
-        return
-    if address is None:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
-            "0"  # Ray, when it is imported, chooses 127.0.0.1 to listen on
-        )
-    from .cluster import run_on_cluster  # late: Ray is an extra
+    existing: Mapping[Path, Predictions],
+    data_dir: str | None,
+) -> Comparison:
+    """Write the report from the completed runs, and return it.
 
-    threads = overrides.get("train.threads", OPTIONS["train.threads"].default)
-    run_on_cluster(planned, missing, folder, workers=workers, address=address, threads=threads)
+    Raises:
+        RunError: a run has no result; the report names it, unless its arm has no other run.
+    """
+    completed = [run for run in runs.planned.values() if run.status == "completed"]
+    lost = [run for run in runs.planned.values() if run.status != "completed"]
+    said = [
+        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else 'diverged'} "
+        f"(see {run.job.log})"
+        for run in lost[:MOST_NAMED]
+    ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
+    noted = []
+    for one in ready:
+        name = one.arm.name
+        if not one.arm.given and name not in {run.arm for run in completed}:
+            raise RunError(f"{name} has no completed run, and there is no report: {'; '.join(said)}")
+        failed = [run for run in lost if run.arm == name and run.path in runs.errors]
+        notes = [f"{name}: seed {run.seed} failed and is left out: {runs.errors[run.path]}" for run in failed]
+        noted.append(replace(one, notes=(*one.notes, *notes)))
+    comparison = _read(noted, completed, folder, existing, data_dir)
+    comparison = write_report(comparison, draw_comparison(comparison, data_dir), folder)
+    if lost:
+        raise RunError(f"{folder.path / 'report.md'} is without {'; '.join(said)}")
+    return comparison
 
 
 def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:

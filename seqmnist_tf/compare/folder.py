@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,20 @@ from ..train import LAYER_FILE, lock_folder
 
 ARMS_FILE = "arms.json"
 LOGS = "logs"
+LONGEST_NAME = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
+
+
+def default_directory(arms: Sequence[str]) -> Path:
+    """Return the folder of a comparison without ``--dir``: the same for the same arms.
+
+    Example:
+        >>> default_directory(["strong", "MinLSTM"]).as_posix()
+        'runs/compare-strong-MinLSTM'
+    """
+    name = f"compare-{'-'.join(arms)}"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Path("runs") / name
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class ComparisonFolder:
         return self.path / arm / LAYER_FILE
 
     def log_path(self, name: str) -> Path:
-        """Return the file of what a run or Ray prints."""
+        """Return the file of what a run prints."""
         return self.path / LOGS / f"{name}.log"
 
     def require_usable(self) -> None:

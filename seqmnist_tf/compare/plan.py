@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
+from ..engine import Job
 from ..model import build_model, module_code, recurrent_weights
 from ..system import InputError
 from ..train import RunDirectory, require_trainable, train_command
@@ -41,43 +42,21 @@ class ReadyArm:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that the comparison trains, in plain values that can be sent to another process.
-
-    Attributes:
-        arm, seed: whose run it is.
-        path: its run directory.
-        run_dir: the same as it was given, for its command.
-        config: its whole configuration.
-        layer: the file to read its layer from, or None.
-        log: the file of what it prints.
-        group: the runs' group in W&B.
-        code: the hash of the module that its layer is from, or None.
-    """
+    """A run that the comparison trains: the arm and the seed of a job."""
 
     arm: str
     seed: int
-    path: Path
-    run_dir: Path
-    config: Config
-    layer: Path | None
-    log: Path
-    group: str
-    code: str | None = None
+    job: Job
 
     @property
-    def preset(self) -> str:
-        """The preset that its command starts from."""
-        return nearest_preset(self.config)
+    def path(self) -> Path:
+        """Its run directory."""
+        return self.job.path
 
     @property
-    def command(self) -> str:
-        """The command of ``seqmnist_tf.train`` for its record."""
-        return shortest_command(self.config, self.run_dir)
-
-    @property
-    def resume_command(self) -> str:
-        """The command that resumes it, for its record."""
-        return train_command(run_dir=self.run_dir, resume="required")
+    def config(self) -> Config:
+        """Its whole configuration."""
+        return self.job.config
 
     @property
     def run(self) -> RunDirectory:
@@ -201,18 +180,21 @@ def plan_runs(
         for one in ready:
             if seed in one.arm.given or not (one.arm.is_trained or complete):
                 continue
-            name = one.arm.name
-            run = PlannedRun(
-                arm=name,
-                seed=seed,
-                path=folder.run_path(name, seed),
-                run_dir=folder.run_path(name, seed),
-                config=with_values(one.arm.recipe, {**places, "train.seed": seed}),
+            name, path = one.arm.name, folder.run_path(one.arm.name, seed)
+            config = with_values(one.arm.recipe, {**places, "train.seed": seed})
+            job = Job(
+                path=path,
+                name=f"{name} seed {seed}",
+                config=config,
+                preset=nearest_preset(config),
+                command=shortest_command(config, path),
+                resume_command=train_command(run_dir=path, resume="required"),
                 layer=folder.layer_path(name) if one.source is not None else None,
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
                 code=module_code(one.arm.config),
             )
+            run = PlannedRun(name, seed, job)
             _require_own(run, one.config_id)
             planned.append(run)
     return planned
@@ -239,18 +221,13 @@ def _require_same_code(run: RunDirectory, code: str | None, advice: str) -> None
         )
 
 
-def missing_runs(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Return the planned runs that have not ended."""
-    return [run for run in planned if run.status not in ENDED]
-
-
 def _require_own(planned: PlannedRun, experiment: str) -> None:
     """Raise InputError where the run directory holds a run of another experiment or seed."""
     if not (planned.path / "config.json").is_file():
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
-        _require_same_code(planned.run, planned.code, "give a new --dir")
+        _require_same_code(planned.run, planned.job.code, "give a new --dir")
         return
     before, now = flatten(config), flatten(planned.config)
     keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]

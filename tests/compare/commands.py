@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+from seqmnist_tf.engine import Job, JobEnd, job
 from tests.toy import ROOT, _plan_kill, toy_mnist
 
 TINY = (
@@ -23,11 +25,13 @@ TINY = (
 )
 
 
-def use_toy_data() -> None:
-    """Read toy data instead of MNIST, here and in Ray's workers."""
+def train_on_toy_data(job: Job, folder: Path) -> JobEnd:
+    """Train a job in a process of its own, on toy data."""
     from seqmnist_tf.data import sequences
+    from seqmnist_tf.engine import train_job
 
     sequences.load_mnist = toy_mnist
+    return train_job(job, folder)
 
 
 def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,9 +44,11 @@ def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[s
 
 if __name__ == "__main__":
     from seqmnist_tf.compare.__main__ import main
+    from seqmnist_tf.data import sequences
     from seqmnist_tf.system import run_command
 
-    use_toy_data()
+    sequences.load_mnist = toy_mnist
+    job.TRAINER = "tests.compare.commands:train_on_toy_data"
     if plan := os.environ.get("KILL"):
         _plan_kill(plan)
     run_command(main)

@@ -12,8 +12,9 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.arms import parse_arms, shortest_command
-from seqmnist_tf.compare.options import default_directory, require_cluster_options
+from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
+from seqmnist_tf.engine import require_engine_options
 from seqmnist_tf.system import InputError, Parser
 from tests.compare.runs import completed_run, some_right
 
@@ -167,14 +168,14 @@ def test_the_command_of_a_preset_is_short(name: str) -> None:
 )
 def test_options_of_a_cluster_that_are_refused(workers: int | None, address: str | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        require_cluster_options(workers, address)
+        require_engine_options(workers, address)
 
 
 def test_without_ray_the_message_has_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--workers needs Ray, which is not installed \(python -m pip install"):
-        require_cluster_options(2, None)
-    require_cluster_options(None, None)
+        require_engine_options(2, None)
+    require_engine_options(None, None)
 
 
 def test_latex_is_escaped() -> None:

@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -16,12 +15,13 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import compare, comparing, engine
+from seqmnist_tf.compare import compare, comparing
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.folder import ComparisonFolder
-from seqmnist_tf.compare.plan import make_ready, plan_runs
-from seqmnist_tf.compare.progress import ComparisonProgress
+from seqmnist_tf.compare.plan import PlannedRun, make_ready, plan_runs
+from seqmnist_tf.compare.progress import ComparisonRuns
+from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.system import InputError, Parser, RunError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
@@ -212,23 +212,25 @@ def test_arms_that_differ_in_how_their_units_were_chosen_are_refused(in_tmp: Pat
     assert not (in_tmp / "out").exists()
 
 
-def test_the_time_left_counts_what_is_still_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(seed: int, epochs: int, status: str | None) -> SimpleNamespace:
-        history = [{"seconds": 60.0}] * epochs
-        config = SimpleNamespace(train=SimpleNamespace(n_epochs=40))
-        held = SimpleNamespace(history=lambda: history)
-        return SimpleNamespace(arm="a", path=seed, run=held, config=config, status=status)
+def test_the_time_left_counts_what_is_still_trained(tmp_path: Path) -> None:
+    def left(slots: int, *begun: tuple[int, str | None]) -> float:
+        """Return the time left with runs of 40 epochs, each given by its epochs and its status."""
+        runs = []
+        for number, (epochs, status) in enumerate(begun):
+            run = completed_run(tmp_path / f"{slots}{begun}{number}", number, some_right(9), train__n_epochs=40)
+            rows = run.history()[:epochs]
+            (run.path / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+            run.write_json("summary.json", {"status": status})
+            runs.append(PlannedRun("a", number, Job(run.path, f"a seed {number}", run.config)))
+        source = ComparisonRuns(runs)
+        for slot in range(slots):
+            source.take(f"slot{slot}")
+        return source.seconds_left(60.0)
 
-    def left(at_a_time: int, *runs: SimpleNamespace) -> float:
-        progress = ComparisonProgress.__new__(ComparisonProgress)
-        progress.planned, progress.at_a_time = runs, at_a_time  # type: ignore[assignment]
-        progress.reported = {one.path: len(one.run.history()) for one in runs}
-        return progress._seconds_left(60.0)
-
-    assert left(1, run(0, 40, "completed"), run(1, 10, None), run(2, 10, None)) == 60 * 60
-    assert left(4, run(0, 40, "completed"), run(1, 10, None), run(2, 20, None)) == 30 * 60
-    assert left(4, run(0, 1, "diverged"), run(1, 39, None)) == 60
-    assert left(4, run(0, 1, "diverged"), run(1, 40, "completed")) == 0
+    assert left(1, (40, "completed"), (10, None), (10, None)) == 60 * 60
+    assert left(4, (40, "completed"), (10, None), (20, None)) == 30 * 60
+    assert left(4, (1, "diverged"), (39, None)) == 60
+    assert left(4, (1, "diverged"), (40, "completed")) == 0
 
 
 def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
@@ -283,18 +285,54 @@ def test_arms_that_are_given_up_are_named(in_tmp: Path, capsys: pytest.CaptureFi
 
 def test_a_run_that_diverges_does_not_stop_the_others(in_tmp: Path, toy: None) -> None:
     Path("hot.json").write_text('{"optimizer": {"name": "SGD", "lr": 1e38, "grad_clip_value": null}}')
-    with pytest.raises(RunError, match="out/hot/seed0 is diverged"):
+    said = "hot has no completed run, and there is no report: hot seed 0, which diverged (see out/logs/hot-seed0.log)"
+    with pytest.raises(RunError, match=f"^{re.escape(said)}$"):
         compare(["hot.json", "adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert (RunDirectory(in_tmp / "out/adam/seed0").summary or {})["status"] == "completed"
     assert not (in_tmp / "out/report.md").exists()
 
 
+FAILS_ONCE = """
+import keras
+
+class Fails(keras.layers.SimpleRNN):
+    def call(self, x, training=False):
+        if training and keras.config.epsilon() > 1e-7:
+            raise RuntimeError("no such\\nvalue")
+        return super().call(x, training=training)
+"""
+
+
+def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
+    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "own.py").write_text(FAILS_ONCE)
+    words = ("adam", "own.py:Fails", "--seeds=0,1,2", "--dir=out", *TINY, "--train.n-epochs=1")
+    train_one = engine.train
+
+    def fail(config: cfg.Config, *args: Any, **settings: Any) -> dict[str, Any]:
+        keras.config.set_epsilon(1e-6 if config.train.seed == 1 else 1e-7)
+        return train_one(config, *args, **settings)
+
+    monkeypatch.setattr(engine, "train", fail)
+    result = command(compare_main, *words)
+    keras.config.set_epsilon(1e-7)
+    assert result.status == 1
+    said = "Fails seed 1, which failed: model.layer own.py:Fails: it raised RuntimeError: "
+    last = result.err.splitlines()[-1]
+    assert last.startswith(f"error: out/report.md is without {said}") and last.endswith(
+        "(see out/logs/Fails-seed1.log)"
+    )
+    report = (in_tmp / "out/report.md").read_text()
+    assert "Fails: seed 1 failed and is left out: model.layer own.py:Fails: it raised RuntimeError: " in report
+    assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1, 2], [0, 2]]
+    assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
+
+
 def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: None) -> None:
     hot = {**TINY_VALUES, "optimizer.lr": 1e38, "optimizer.grad_clip_value": None}
     for _ in range(2):  # it is not trained again
-        with pytest.raises(
-            RunError, match=r"out/sgd/seed0 is diverged .see out/logs/sgd-seed0.log.: a comparison needs"
-        ):
+        with pytest.raises(RunError, match=r"sgd seed 0, which diverged .see out/logs/sgd-seed0.log.$"):
             compare(["sgd"], seeds=[0], directory="out", overrides=hot)
     assert (in_tmp / "out/logs/sgd-seed0.log").read_text().count("has diverged") == 1
     folder = ComparisonFolder(in_tmp / "out")
@@ -321,7 +359,7 @@ def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
     monkeypatch.setattr(engine, "train", end)
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
     with pytest.raises(KeyboardInterrupt):
-        engine.run_in_turn(planned, ComparisonProgress(planned, 1))
+        run_jobs(ComparisonRuns(planned), folder.path, marker="arms.json")
     assert groups == ["mine", "mine"] and "WANDB_RUN_GROUP" not in os.environ
 
 

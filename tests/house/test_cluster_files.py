@@ -23,13 +23,14 @@ import yaml
 
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
 from seqmnist_tf.compare.arms import parse_arms
-from seqmnist_tf.compare.options import require_cluster_options
+from seqmnist_tf.engine import require_engine_options
 from tests.toy import ROOT
 
 CLUSTER = ROOT / "examples" / "cluster"
-SCRIPT = CLUSTER / "compare.sbatch"
+SCRIPT = CLUSTER / "seqmnist.sbatch"
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-ARGUMENTS = ("strong", "GRU", "--seeds", "0-5", "--dir", "a folder")
+ARGUMENTS = ("compare", "strong", "GRU", "--seeds", "0-5", "--dir", "a folder")
+SEARCH = ("tune", "strong", "--tuner", "random", "--max-trials", "9", "--dir", "a folder")
 # Stand-ins: srun, ray and python write their arguments to a file. Ray's head listens, and its nodes run until a signal.
 # They hold the script's stdout, so that a test ends only when they have ended too.
 STAND_INS = {
@@ -103,8 +104,11 @@ def test_the_script_has_no_finding_of_shellcheck() -> None:
     assert done.returncode == 0
 
 
-def test_the_script_starts_head_and_workers_and_compares(tmp_path: Path, port: int) -> None:
-    done, calls = run_script(tmp_path, port, *ARGUMENTS)
+@pytest.mark.parametrize("arguments", [ARGUMENTS, SEARCH])
+def test_the_script_starts_head_and_workers_and_the_command(
+    arguments: tuple[str, ...], tmp_path: Path, port: int
+) -> None:
+    done, calls = run_script(tmp_path, port, *arguments)
     assert done.returncode == 0, done.stderr
     each = f"--num-cpus=16 --object-store-memory=200000000 --temp-dir=/tmp/ray-{port - 20_000}"
     each += " --block token=64 token"
@@ -114,15 +118,17 @@ def test_the_script_starts_head_and_workers_and_compares(tmp_path: Path, port: i
         f"srun --nodes=1 --ntasks=1 --cpus-per-task=16 --nodelist={node}" for node in ("node2", "node3")
     ]
     assert calls[2:6].count(f"ray start --address=127.0.0.1:{port} {each}") == 2
-    words = ["-m", "seqmnist_tf.compare", "--address", f"127.0.0.1:{port}", "--train.threads", "4", *ARGUMENTS]
-    assert calls[6] == "python " + " ".join(f"<{word}>" for word in words)
+    name, *words = arguments
+    words = ["--address", f"127.0.0.1:{port}", "--train.threads", "4", *words]
+    assert calls[6] == "python " + " ".join(f"<{word}>" for word in ("-m", f"seqmnist_tf.{name}", *words))
     assert len(calls) == 7
-    options, rest = make_compare_parser().parse_known_args(words[2:])
-    assert read_keys(rest, "") == ([], {"train.threads": 4})
-    assert options.arms == ["strong", "GRU"]
+    if name == "compare":
+        options, rest = make_compare_parser().parse_known_args(words)
+        assert read_keys(rest, "") == ([], {"train.threads": 4})
+        assert options.arms == ["strong", "GRU"]
 
 
-def test_the_script_ends_with_the_status_of_the_comparison(tmp_path: Path, port: int) -> None:
+def test_the_script_ends_with_the_status_of_the_command(tmp_path: Path, port: int) -> None:
     done, _ = run_script(tmp_path, port, *ARGUMENTS, STATUS="2")
     assert done.returncode == 2
 
@@ -134,10 +140,12 @@ def test_the_script_gives_up_where_ray_does_not_answer(tmp_path: Path, port: int
     assert not [line for line in calls if line.startswith("python")]
 
 
-def test_the_script_needs_arguments(tmp_path: Path, port: int) -> None:
-    done, calls = run_script(tmp_path, port)
+@pytest.mark.parametrize("arguments", [(), ("strong", "GRU")])
+def test_the_script_needs_a_command(arguments: tuple[str, ...], tmp_path: Path, port: int) -> None:
+    done, calls = run_script(tmp_path, port, *arguments)
     assert (done.returncode, calls) == (2, [])
-    assert done.stderr == "error: give the arguments of seqmnist_tf.compare\n"
+    given = arguments[0] if arguments else ""
+    assert done.stderr == f"error: give compare or tune, and its arguments (got '{given}')\n"
 
 
 # The fields of KubeRay's API reference (ray.io/v1) that the manifest may use, with the types of their values.
@@ -221,7 +229,7 @@ def test_the_manifests_command_is_understood_and_stays_on_the_shared_folder() ->
     words = shlex.split(entrypoint)
     assert words[:3] == ["python", "-m", "seqmnist_tf.compare"]
     options, rest = make_compare_parser().parse_known_args(words[3:])
-    require_cluster_options(None, options.address)
+    require_engine_options(None, options.address)
     arms, keys = read_keys(rest, "")
     assert (arms, options.address) == ([], "127.0.0.1:6379")
     first, second = parse_arms([word.replace("/home/ray/seqmnist_tf", str(ROOT)) for word in options.arms], keys)
@@ -258,7 +266,11 @@ def test_the_page_submits_what_is_here() -> None:
     assert lines
     for path, arguments in lines:
         assert ROOT / path == SCRIPT
-        options, rest = make_compare_parser().parse_known_args(shlex.split(arguments, comments=True))
-        assert read_keys(rest, "")[0] == [] and len(options.arms) > 1
+        name, *words = shlex.split(arguments, comments=True)
+        if name == "compare":
+            options, rest = make_compare_parser().parse_known_args(words)
+            assert read_keys(rest, "")[0] == [] and len(options.arms) > 1
+        else:
+            assert name == "tune"
     for path in re.findall(r"examples/cluster/[\w.]+", PAGE):
         assert os.path.exists(ROOT / path), path

@@ -1,25 +1,29 @@
-"""The options of a comparison, and their checks. Nothing heavy is imported."""
+"""The options ``--workers`` and ``--address`` of the commands that train many runs. Nothing heavy is imported."""
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from ..system import InputError, host_answers
 
 MAX_WORKERS = 1000
-LONGEST_NAME = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 HEALTH_CHECK = "from ray.scripts.scripts import main; print(flush=True); main()"
 ANSWER_SECONDS = 10.0  # a cluster that does not answer within them is reported
 INSTALL_RAY = "python -m pip install 'seqmnist_tf[cluster]'"
+MOST_LINES = 500  # of a command's progress, so that a terminal stays readable
 
 
-def require_cluster_options(workers: int | None, address: str | None) -> None:
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers`` and ``--address`` to the parser of a command that has ``--dir``."""
+    parser.add_argument("--workers", type=int, metavar="N", help="train N runs at a time on this machine (needs Ray)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="train on a Ray cluster whose nodes share --dir")
+
+
+def require_engine_options(workers: int | None, address: str | None) -> None:
     """Raise InputError where ``--workers`` or ``--address`` is not allowed, or Ray is not installed."""
     if workers is not None and address is not None:
         raise InputError(f"--workers and --address exclude each other: give one of them (got {workers} and {address})")
@@ -51,14 +55,12 @@ def require_answer(address: str) -> None:
         raise InputError(problem)
 
 
-def default_directory(arms: Sequence[str]) -> Path:
-    """Return the folder of a comparison without ``--dir``: the same for the same arms.
+def due(done: int, total: int, new: int = 1) -> bool:
+    """Return whether progress prints a line for the last ``new`` of ``done`` events: for each, or at most 500 in all.
 
     Example:
-        >>> default_directory(["strong", "MinLSTM"]).as_posix()
-        'runs/compare-strong-MinLSTM'
+        >>> [sum(due(done, total) for done in range(1, total + 1)) for total in (40, 500, 100_000)]
+        [40, 500, 500]
     """
-    name = f"compare-{'-'.join(arms)}"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return Path("runs") / name
+    lines = min(total, MOST_LINES)
+    return done * lines // total > (done - new) * lines // total

@@ -1,0 +1,10 @@
+from .engine import Source as Source
+from .engine import run_jobs as run_jobs
+from .engine import same_experiment as same_experiment
+from .engine import train_job as train_job
+from .job import Job as Job
+from .job import JobEnd as JobEnd
+from .options import add_engine_options as add_engine_options
+from .options import due as due
+from .options import require_answer as require_answer
+from .options import require_engine_options as require_engine_options

@@ -1,0 +1,78 @@
+"""Nodes of a Ray cluster on this machine, for tests that kill one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.toy import ROOT
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """Return variables for Ray: its own files in a folder whose name is short, since paths of sockets are limited."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        token = Path(folder) / "token"
+        token.write_text(64 * "0")
+        yield {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process and its children have started."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    children = [child for child, parent in parents if parent == pid]
+    return [*children, *(other for child in children for other in descendants(child))]
+
+
+class Node:
+    """A node of a Ray cluster on this machine."""
+
+    def __init__(self, log: Path, environment: dict[str, str], *words: str) -> None:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *words]
+        common = ["--disable-usage-stats", "--object-store-memory=100000000"]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, *common], stdout=file, stderr=file, env={**os.environ, **environment}, cwd=ROOT
+            )
+
+    def kill(self) -> None:
+        """Kill all processes of the node, as a failure of its machine would."""
+        for pid in (*descendants(self.process.pid), self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, Node]]:
+    """Return the address of a cluster of two nodes, and the node that is not its head."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    log = tmp_path / "head.log"
+    nodes = [Node(log, environment, "--head", f"--port={port}", "--include-dashboard=false")]
+    try:
+        started = time.monotonic()
+        while not (match := re.search(r"ray start --address='([\d.]+:\d+)'", log.read_text())):
+            assert time.monotonic() - started < 120, log.read_text()
+            time.sleep(0.5)
+        nodes.append(Node(tmp_path / "other.log", environment, f"--address={match[1]}"))
+        while "Ray runtime started" not in (tmp_path / "other.log").read_text():
+            running = nodes[1].process.poll() is None and time.monotonic() - started < 240
+            assert running, (tmp_path / "other.log").read_text()
+            time.sleep(0.5)
+        yield match[1], nodes[1]
+    finally:
+        for node in reversed(nodes):
+            node.kill()

@@ -1,0 +1,113 @@
+"""Stand-ins for a training: jobs that end at once, or die, hang or fail as their command says; and many slots."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.data import pixel_order
+from seqmnist_tf.engine import Job, JobEnd
+from seqmnist_tf.train import RunDirectory, summarize
+
+TRAINER = "tests.engine.stand_in:train"
+ENVIRONMENT = {"kernel": "stand-in", "machine": {"processor": "none"}, "git": {"commit": "c0ffee"}}
+
+
+def make_job(path: Path, name: str = "", plan: str = "", epochs: int = 2, **values: Any) -> Job:
+    """Return a job; ``plan`` is what its first process does, such as ``signal:9`` or ``hang``."""
+    keys = {"train.n_epochs": epochs, "model.hidden_size": 4, "task.limit_train": 40}
+    keys |= {"test.enabled": False, "task.validation_size": 20}
+    config = cfg.with_values(cfg.Config(), {**keys, **{k.replace("__", "."): v for k, v in values.items()}})
+    return Job(path=path, name=name or path.name, config=config, command=plan, log=path.parent / "logs" / "log")
+
+
+def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) -> JobEnd:
+    """Write a run directory as a training does, epoch by epoch; the plan is carried out after the first epoch."""
+    config, run = job.config, RunDirectory(job.path)
+    if not job.path.exists():
+        RunDirectory.create(job.path, config, ENVIRONMENT, pixel_order("none"))
+        (job.path / "steps.csv").write_text("step,loss\n")
+    begun, right = len(run.history()), 15 + (config.train.seed * 7 + len(job.name)) % 10
+    for epoch in range(begun + 1, config.train.n_epochs + 1):
+        row = {"epoch": epoch, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": None, "test_accuracy": None}
+        row |= {"test_loss": 1.0, "test_accuracy": right / config.num_test} if config.test.enabled else {}
+        row |= {"val_loss": 1.0, "val_accuracy": right / 30} if config.task.validation_size else {}
+        with (job.path / "steps.csv").open("a") as file:
+            for step in range(config.steps_per_epoch):
+                file.write(f"{(epoch - 1) * config.steps_per_epoch + step + 1},1.0\n")
+        run.append_history({**row, "learning_rate": 0.001, "seconds": 1.0})
+        if on_epoch:
+            on_epoch()
+        if not begun and epoch == 1:
+            _carry_out(job.command)
+            if job.command in ("fail", "full disk"):
+                return JobEnd("failed", f"{job.command} said so", own=job.command == "fail")
+    if config.test.enabled:
+        from tests.toy import toy_mnist
+
+        labels = toy_mnist()["test"].labels[: config.num_test].tolist()
+        rows = [f"{n},{label},{(label + (n >= right)) % 10},0.5\n" for n, label in enumerate(labels)]
+        (job.path / "predictions.csv").write_text("index,label,prediction,probability\n" + "".join(rows))
+    run.write_json("summary.json", summarize(run.history(), config, "completed", parameters=154))
+    return JobEnd("completed")
+
+
+def _carry_out(plan: str) -> None:
+    print(f"plan: {plan}")
+    if plan.startswith("signal:"):
+        os.kill(os.getpid(), int(plan.removeprefix("signal:")))
+    if plan == "hang":
+        time.sleep(600)
+    if plan == "interrupt":
+        raise KeyboardInterrupt
+    if plan == "exit":
+        raise SystemExit(3)
+    if plan == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Listed:
+    """A source of jobs in a list, that keeps what it hears."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.jobs = jobs
+        self.heard: list[tuple[str, int]] = []
+        self.ends: dict[str, JobEnd] = {}
+        self.slots: dict[str, str] = {}
+
+    def take(self, slot: str) -> Job | None:
+        if not self.jobs:
+            return None
+        self.slots[self.jobs[0].name] = slot
+        return self.jobs.pop(0)
+
+    def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
+        self.heard.append((job.name, len(history)))
+
+    def ended(self, slot: str, job: Job, end: JobEnd) -> None:
+        assert self.slots[job.name] == slot
+        self.ends[job.name] = end
+
+
+class ManySlots:
+    """A place of so many slots in this process, whose jobs end at once, the last started first."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.number, self.folder = number, folder
+        self.running: dict[str, Job] = {}
+
+    def slots(self) -> int:
+        return self.number
+
+    def start(self, slot: str, job: Job) -> None:
+        assert slot not in self.running and len(self.running) < self.number
+        self.running[slot] = job
+
+    def wait(self) -> list[tuple[str, JobEnd]]:
+        slot, job = self.running.popitem()
+        return [(slot, train(job, self.folder))]

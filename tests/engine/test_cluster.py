@@ -1,0 +1,234 @@
+"""Ray: several jobs at a time on this machine, and a cluster of two nodes, one of which is killed midway."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.engine import Job, JobEnd, job, run_jobs
+from seqmnist_tf.engine import cluster as ray_cluster
+from seqmnist_tf.engine.cluster import folder_problem
+from seqmnist_tf.system import InputError
+from tests.compare.commands import TINY, run_compare
+from tests.compare.test_compare import masked, timeless
+from tests.engine.nodes import Node, descendants
+from tests.engine.stand_in import TRAINER, Listed, make_job
+from tests.toy import LONG_SECONDS, ROOT
+
+pytestmark = pytest.mark.timeout(900)
+WORDS = ("adam", "SimpleRNN", "--seeds=0,1", *TINY, "--train.threads=1")
+
+
+def weights(folder: Path) -> dict[str, list[np.ndarray]]:
+    """Return the weights of the final model of each run in a comparison."""
+    runs = sorted(folder.glob("*/seed*"))
+    return {str(run.relative_to(folder)): keras.saving.load_model(run / "model.keras").get_weights() for run in runs}
+
+
+def require_equal(folder: Path, other: Path) -> None:
+    ours, theirs = weights(folder), weights(other)
+    assert list(ours) == list(theirs) == [f"{arm}/seed{seed}" for arm in ("SimpleRNN", "adam") for seed in (0, 1)]
+    for name, arrays in ours.items():
+        assert all(np.array_equal(a, b) for a, b in zip(arrays, theirs[name], strict=True)), name
+    assert timeless(folder / "comparison.json") == timeless(other / "comparison.json")
+    assert masked(folder / "report.md") == masked(other / "report.md")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a comparison whose runs were trained one after the other in one process."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    done = run_compare(*WORDS, f"--dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def job_processes(pid: int) -> list[int]:
+    """Return the processes below a process that train jobs."""
+    commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
+    return [child for child, path in commands.items() if path.exists() and job.CHILD.encode() in path.read_bytes()]
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
+@contextlib.contextmanager
+def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a comparison on toy data, and wait until two of its runs have begun and none has ended."""
+    command = [sys.executable, "-m", "tests.compare.commands", *WORDS, f"--dir={folder}", *words]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)
+    try:
+        started = time.monotonic()
+        while len(list(folder.glob("*/seed*/config.json"))) < 2 and time.monotonic() - started < LONG_SECONDS:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        assert len(list(folder.glob("*/seed*/config.json"))) == 2
+        assert not list(folder.glob("*/seed*/summary.json"))
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_processes_and_the_command_are_killed(whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    folder, log = tmp_path / "out", tmp_path / "log"
+    with comparing(folder, log, environment, "--workers=2") as process:
+        first, second = job_processes(process.pid)
+        os.kill(first, 35)
+        os.kill(second, signal.SIGKILL)
+        started = time.monotonic()
+        while log.read_text().count("it is started again") < 2 or len(job_processes(process.pid)) < 2:
+            assert process.poll() is None and time.monotonic() - started < LONG_SECONDS, log.read_text()
+            time.sleep(0.1)
+        left = job_processes(process.pid)
+        process.kill()
+        killed = time.monotonic()
+    while any(is_running(pid) for pid in left):
+        assert time.monotonic() - killed < 60, "a process goes on training without its command"
+        time.sleep(0.1)
+    causes = sorted(re.findall(r"seed \d: its process died \((.*)\); it is started again, from its ", log.read_text()))
+    assert causes == ["SIGKILL, as where memory ran out", "signal 35"]
+    done = run_compare(*WORDS, f"--dir={folder}", "--workers=2", **environment)
+    assert done.returncode == 0, done.stderr
+    assert "8/8 epochs" in done.stderr and "ray" not in done.stderr.lower()
+    require_equal(folder, whole)
+    sessions = Path(environment["RAY_TMPDIR"]).glob("ray/session_2*")
+    servers = "".join((session / "logs/gcs_server.out").read_text() for session in sessions)
+    addresses = re.findall(r"node_address=(\S+)", servers)
+    assert addresses and set(addresses) == {"127.0.0.1"}  # Ray's servers listen on the address of their node
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
+    whole: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    folder, log = tmp_path / "out", tmp_path / "log"
+    with comparing(folder, log, environment, "--workers=2") as process:
+        left = job_processes(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=LONG_SECONDS) == 130
+        interrupted = time.monotonic()
+    assert log.read_text().splitlines()[-1] == "interrupted"
+    while any(is_running(pid) for pid in left):
+        assert time.monotonic() - interrupted < 60
+        time.sleep(0.1)
+    done = run_compare(*WORDS, f"--dir={folder}")  # in this process: where a run was trained makes no difference
+    assert done.returncode == 0, done.stderr
+    require_equal(folder, whole)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_started_again_and_the_others_go_on(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", environment["RAY_TMPDIR"])
+    monkeypatch.setattr(job, "TRAINER", TRAINER)
+    monkeypatch.setattr(job, "FIRST_BATCH", 1)
+    (tmp_path / "marker").write_text("here")
+    jobs = [make_job(tmp_path / plan, plan=plan) for plan in ("hang", "interrupt", "fail", "none")]
+    source = Listed(jobs)
+    run_jobs(source, tmp_path, marker="marker", workers=2, hang_seconds=30)
+    assert source.ends == {
+        "hang": JobEnd("completed"),
+        "interrupt": JobEnd("completed"),
+        "fail": JobEnd("failed", "fail said so"),
+        "none": JobEnd("completed"),
+    }
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        "fail: failed (fail said so)",
+        "hang: its process hung: no new batch for 31 s; it is started again, from its last checkpoint",
+        "interrupt: it was interrupted; it is started again, from its last checkpoint",
+    ]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # Ray's own would end a command with another status
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_midway(
+    whole: Path, tmp_path: Path, cluster: tuple[str, Node], environment: dict[str, str]
+) -> None:
+    address, other = cluster
+    folder, log = tmp_path / "out", tmp_path / "log"
+    with comparing(folder, log, environment, f"--address={address}") as process:
+        other.kill()
+        assert process.wait(timeout=400) == 0, log.read_text()
+    require_equal(folder, whole)
+    assert [line for line in log.read_text().splitlines() if line.startswith("report: ")]
+    assert re.search(r"seed \d: its node or its worker of Ray died; it is started again, from its ", log.read_text())
+
+
+def test_a_node_without_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "arms.json").write_text("{}")
+    assert folder_problem(tmp_path, ("arms.json", b"{}")) is None
+    for folder, marker in ((tmp_path / "missing", b"{}"), (tmp_path, b"other")):
+        problem = folder_problem(folder, ("arms.json", marker))
+        assert f"does not have {folder} (give a --dir on a folder that all nodes share)" in str(problem)
+
+
+@pytest.mark.slow
+def test_something_else_than_ray_at_the_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        done = run_compare("adam", "--seeds=0", f"--dir={tmp_path / 'out'}", f"--address={address}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: no Ray cluster answers at {address} within 10 s")
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"data.dir": "mnist", "task.permutation": "file:orders/a.txt", "model.layer": "own.py:Layer"}
+    config = cfg.with_values(cfg.Config(), values)
+    for layer, log, expected in (
+        (Path("out/a/layer.py"), Path("out/logs/a.log"), ("out/a/layer.py", "out/logs/a.log")),
+        (None, None, ("own.py", "out/logs/a-seed0.log")),
+    ):
+        one = Job(path=Path("out/a/seed0"), name="a seed 0", config=config, layer=layer, log=log)
+        one, place = ray_cluster.on_shared_paths(one, tmp_path / "out", 3)
+        assert (one.path, one.log) == (tmp_path / "out/a/seed0", place)
+        assert (one.layer, one.log) == tuple(tmp_path / name for name in expected)
+        assert (one.config.data.dir, one.config.train.threads) == (str(tmp_path / "mnist"), 3)
+        assert one.config.task.permutation == f"file:{tmp_path}/orders/a.txt"
+
+
+def test_a_job_has_the_cores_of_the_smallest_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Resources": {"memory": 1.0}}, {"Resources": {"CPU": 16.0}}, {"Resources": {"CPU": 4.0}}]
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    assert (ray_cluster.cores_of_a_job(None, 0), ray_cluster.cores_of_a_job(None, 64)) == (4, 64)
+    del nodes[1:]
+    with pytest.raises(InputError, match="no node of the cluster has a core yet"):
+        ray_cluster.cores_of_a_job(None, 0)
+
+
+def test_slots_follow_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [{"Resources": {"CPU": 9.0}}, {"Resources": {"CPU": 4.0}}]
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
+    monkeypatch.setattr(ray_cluster, "POLL_SECONDS", 0)
+    monkeypatch.setattr(ray_cluster, "require_shared", lambda folder, marker: None)
+    (tmp_path / "marker").touch()
+    place = ray_cluster.RayPlace(tmp_path, "marker", None, 4, 600.0)
+    assert place.slots() == 3
+    nodes[1:] = [{"Resources": {"CPU": 400.0}}]
+    assert place.slots() == 102 and capsys.readouterr().err == ""
+    nodes[:] = [{"Resources": {"CPU": 3.0}}]
+    assert (place.slots(), place.slots()) == (1, 1)
+    assert capsys.readouterr().err == "no node of the cluster has 4 cores: runs wait until one joins\n"
