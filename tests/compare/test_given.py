@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -18,6 +17,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import compare, plan
 from seqmnist_tf.compare.__main__ import main as compare_main
+from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
@@ -61,10 +61,10 @@ def test_a_run_of_another_seed_is_not_that_of_a_comparison(in_tmp: Path) -> None
     completed_run(in_tmp / "out/a/seed1", 0, some_right(20))
     config = RunDirectory.open(in_tmp / "out/a/seed1").config
     path, experiment = Path("out/a/seed1"), cfg.config_id(config)
-    run = plan.PlannedRun("a", 1, path, path, cfg.with_values(config, {"train.seed": 1}), None, Path("log"), "out")
+    run = plan.PlannedRun("a", 1, Job(path, "a seed 1", cfg.with_values(config, {"train.seed": 1})))
     with pytest.raises(InputError, match=r"is a run of another configuration: train\.seed is 0 there and 1 here"):
         plan._require_own(run, experiment)
-    plan._require_own(dataclasses.replace(run, seed=0, config=config), experiment)
+    plan._require_own(plan.PlannedRun("a", 0, Job(path, "a seed 0", config)), experiment)
 
 
 def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:

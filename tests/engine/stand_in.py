@@ -12,6 +12,7 @@ from typing import Any
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd
+from seqmnist_tf.engine.job import Death
 from seqmnist_tf.train import RunDirectory, summarize
 
 TRAINER = "tests.engine.stand_in:train"
@@ -108,6 +109,6 @@ class ManySlots:
         assert slot not in self.running and len(self.running) < self.number
         self.running[slot] = job
 
-    def wait(self) -> list[tuple[str, JobEnd]]:
+    def wait(self) -> list[tuple[str, JobEnd | Death]]:
         slot, job = self.running.popitem()
         return [(slot, train(job, self.folder))]
