@@ -16,7 +16,7 @@ from ..train import LAYER_FILE, lock_folder
 
 ARMS_FILE = "arms.json"
 LOGS = "logs"
-LONGEST_NAME = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
+LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 
 
 def default_directory(arms: Sequence[str]) -> Path:
@@ -27,8 +27,8 @@ def default_directory(arms: Sequence[str]) -> Path:
         'runs/compare-strong-MinLSTM'
     """
     name = f"compare-{'-'.join(arms)}"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if len(name) > LONGEST_FOLDER:
+        name = f"{name[:LONGEST_FOLDER]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return Path("runs") / name
 
 

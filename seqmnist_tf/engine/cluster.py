@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..config import layer_file, with_values
 from ..system import InputError, RunError, available_cores, first_line, note
 from ..train import RunDirectory
-from .job import POLL_SECONDS, Death, Job, JobEnd, Watch, encode, supervise
+from .job import POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
 
 SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
 SHARED_SECONDS = 90.0  # a shared folder may show what another node has written later
@@ -67,7 +67,7 @@ class RayPlace:
         config = job.config
         images = config.num_train + config.task.validation_size + (config.num_test if config.test.enabled else 0)
         watch = Watch(self.hang_seconds, images / config.train.batch_size)
-        content = encode(job, self.folder)
+        content = job_bytes(job, self.folder)
         task = self.task.remote(self.folder, self.marker, content, job.path, log, watch)
         self.running[task] = (slot, job)
 

@@ -22,7 +22,7 @@ from ..system import InputError, RunError, first_line, note, parse_json
 from ..train import LayerFailedError, NotResumableError, RunDirectory, log_problems, resume, train
 from .job import HANG_SECONDS, Death, Job, JobEnd
 
-ENDED = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
+FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 DEATHS = 10  # of a job's process in a row, without a new epoch
 MOST_NOTES = 100  # on the terminal; the others are in the log alone
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
@@ -300,7 +300,7 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> str | None:
         raise RunError(f"{run.path} is in use by another process (wait for it to end)") from None
     status = None
     try:
-        if (summary := run.summary) and summary.get("status") in ENDED:
+        if (summary := run.summary) and summary.get("status") in FINAL:
             if problems := log_problems(run):
                 raise InputError(f"{run.path}: {problems[0]}")
             status = str(summary["status"])

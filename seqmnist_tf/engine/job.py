@@ -129,7 +129,7 @@ def last_step(path: Path) -> int:
         return 0
 
 
-def encode(job: Job, folder: Path) -> bytes:
+def job_bytes(job: Job, folder: Path) -> bytes:
     """Return a job, of the experiment in ``folder``, as its process reads it."""
     paths = [os.path.abspath(path) for path in sys.path]  # a layer's module is where the command finds it
     content = pickle.dumps((TRAINER, paths, pickle.dumps((job, folder))))
@@ -140,7 +140,7 @@ def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd | D
     """Train a job in a process of its own, and return how it ended, or why its process is gone.
 
     Args:
-        content: the job, by :func:`encode`.
+        content: the job, by :func:`job_bytes`.
         path: its run directory.
         log: the file of all that its process prints.
         watch: says when it hangs.

@@ -161,14 +161,14 @@ class SearchFolder:
             return None
         if self.tuner == "hyperband":
             values["tuner/epochs"] = config.train.n_epochs
-        return values if same_experiment(self.config(values), config) else None
+        return values if same_trial(self.config(values), config) else None
 
     def trial_path(self, trial_id: str) -> Path:
         """Return the run directory of a trial."""
         return self.path / "trials" / trial_id
 
 
-def same_experiment(a: Config, b: Config) -> bool:
+def same_trial(a: Config, b: Config) -> bool:
     """Return whether two configurations differ in nothing but what depends on the machine."""
     apart = set(DEPENDS_ON_THE_MACHINE)
     if a.model.match_parameters is not None:

@@ -15,7 +15,7 @@ from ..config import Config
 from ..model import module_code
 from ..system import BusyError, InputError, note
 from ..train import AT_CHANCE, NotResumableError, RunDirectory, StopRule, resume, train
-from .folder import SearchFolder, read_object, same_experiment
+from .folder import SearchFolder, read_object, same_trial
 from .job import Job, JobLost, Watcher
 from .outcomes import outcome
 from .repeats import repeat_config, repeat_path
@@ -154,7 +154,7 @@ def _prepare(search: SearchFolder, run: RunDirectory, config: Config, job: Job) 
         note(f"{job} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
-        if not same_experiment(config, run.config):
+        if not same_trial(config, run.config):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job}")
         if ended:
             return

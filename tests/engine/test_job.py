@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf.engine import JobEnd, job
-from seqmnist_tf.engine.job import Death, Watch, encode, last_step, name_exit, supervise
+from seqmnist_tf.engine.job import Death, Watch, job_bytes, last_step, name_exit, supervise
 from seqmnist_tf.train import RunDirectory
 from tests.engine.stand_in import TRAINER, make_job
 from tests.toy import LONG_SECONDS, ROOT
@@ -48,7 +48,7 @@ def test_the_last_step_in_a_log(tmp_path: Path) -> None:
 
 def run_supervised(folder: Path, plan: str, watch: Watch | None = None) -> JobEnd | Death:
     one = make_job(folder / "run", plan=plan)
-    return supervise(encode(one, folder), one.path, folder / "logs" / "run.log", watch or Watch(600, 1))
+    return supervise(job_bytes(one, folder), one.path, folder / "logs" / "run.log", watch or Watch(600, 1))
 
 
 @pytest.fixture
