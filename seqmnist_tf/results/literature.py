@@ -41,16 +41,8 @@ def original_table(board: Board) -> str:
 
 def literature_table(board: Board) -> str:
     """Published accuracies of the plain LSTM, and how far they differ."""
-    head = [
-        "source",
-        ">units",
-        ">parameters",
-        ">sMNIST, %",
-        ">psMNIST, %",
-        ">runs",
-        "training, remarks",
-        "figures taken from",
-    ]
+    head = ["source", ">units", ">parameters", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks"]
+    head.append("figures taken from")
     published = board.literature["plain_lstm"]
     rows = [
         [
