@@ -45,6 +45,7 @@ print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "
     assert "TensorFlow is running already: train.threads 5 has no effect on it" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_number_tensorflow_gets_the_cores_that_the_process_was_given() -> None:
     code = """
 from seqmnist_tf.system import start_tensorflow

@@ -18,7 +18,7 @@ from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_m
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Result
-from tests.toy import SMALL, run_train, start_train, toy_mnist
+from tests.toy import SMALL, killed_run, run_train, start_train, toy_mnist
 
 EPOCHS, STEPS = 6, 3
 WORDS = (
@@ -81,8 +81,7 @@ def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_end
 ) -> None:
     path = tmp_path / "run"
     run = RunDirectory(path)
-    done = run_train(*WORDS, f"--run-dir={path}", KILL="step:2")
-    assert done.returncode == -signal.SIGKILL
+    killed_run(path, *WORDS, step=2)
     assert not run.resume_file.exists()
 
     done = run_train(*resume_words(path), KILL=f"step:{2 * STEPS + 1}")

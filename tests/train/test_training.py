@@ -44,7 +44,7 @@ from seqmnist_tf.train import (
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.terminal import Interruption, announce_kernel, announce_origin
 from tests.conftest import Result
-from tests.toy import LONG_SECONDS, SMALL, finished_run, run_train, toy_mnist
+from tests.toy import LONG_SECONDS, SMALL, finished_run, toy_mnist
 
 Call = Callable[..., Result]
 
@@ -73,24 +73,10 @@ def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, t
     assert result.status == 0
     (run,) = (in_tmp / "runs").iterdir()
     assert re.fullmatch(r"baseline-3-\d{8}-\d{6}", run.name)
-    assert {p.name for p in run.iterdir()} == {
-        ".lock",
-        "checkpoints",
-        "config.json",
-        "environment.json",
-        "history.jsonl",
-        "model.keras",
-        "overview.png",
-        "pixel_order.txt",
-        "predictions.csv",
-        "steps.csv",
-        "summary.json",
-    }
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {
-        "epoch-0001.keras",
-        "epoch-0002.keras",
-        "resume.keras",
-    }
+    files = ".lock checkpoints config.json environment.json history.jsonl model.keras overview.png pixel_order.txt"
+    assert {p.name for p in run.iterdir()} == {*files.split(), "predictions.csv", "steps.csv", "summary.json"}
+    checkpoints = {p.name for p in (run / "checkpoints").iterdir()}
+    assert checkpoints == {"epoch-0001.keras", "epoch-0002.keras", "resume.keras"}
     config = cfg.read_config(run / "config.json")
     assert config.train.seed == 3
     environment = read_json(run / "environment.json")
@@ -104,31 +90,15 @@ def test_a_run_leaves_all_that_the_contract_names(command: Call, in_tmp: Path, t
     assert (summary["seed"], summary["epochs"], summary["num_params"]) == (3, 2, 4 * 4 * 6 + 50)
 
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-    assert [list(row) for row in history] == [
-        [
-            "epoch",
-            "train_loss",
-            "train_accuracy",
-            "test_loss",
-            "test_accuracy",
-            "val_loss",
-            "val_accuracy",
-            "learning_rate",
-            "seconds",
-        ]
-    ] * 2
-    losses = read_losses(run)
-    assert len(losses) == 6
-    for k, row in enumerate(history):
-        assert row["epoch"] == k + 1
-        assert row["train_loss"] == pytest.approx(np.mean(losses[3 * k : 3 * k + 3]), rel=1e-12)
-        assert row["train_accuracy"] * 40 == pytest.approx(round(row["train_accuracy"] * 40))
+    keys = "epoch train_loss train_accuracy test_loss test_accuracy val_loss val_accuracy learning_rate seconds"
+    assert [list(row) for row in history] == [keys.split()] * 2
+    assert len(read_losses(run)) == 6
+    assert log_problems(RunDirectory(run)) == []  # counts, means, sums and the best epoch
     final, best = summary["final"], summary["best"]
     assert final["test_correct"] / final["test_total"] == final["test_accuracy"] == history[1]["test_accuracy"]
     assert (final["epoch"], final["test_total"]) == (2, 30)
     assert final["test_loss"] == history[1]["test_loss"]
     assert best["val_accuracy"] == max(row["val_accuracy"] for row in history)
-    assert summary["seconds_total"] == pytest.approx(sum(row["seconds"] for row in history))
 
     reloaded = keras.saving.load_model(run / "model.keras")
     held_out = load_splits(config, pixel_order("none")).validation
@@ -335,8 +305,7 @@ def test_two_runs_of_one_configuration_are_equal_and_of_two_seeds_are_not(
     command: Call, tmp_path: Path, toy: None
 ) -> None:
     words = [*SMALL, "--train.n-epochs=2", "--train.shuffle=true"]
-    assert run_train(*words, f"--run-dir={tmp_path / 'a'}").returncode == 0  # in a process of its own
-    for name, seed in (("b", 0), ("c", 1)):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):  # test_resume has equal runs of several processes
         assert command(train_main, *words, f"--run-dir={tmp_path / name}", f"--train.seed={seed}").status == 0
     assert read_losses(tmp_path / "a") == read_losses(tmp_path / "b") != read_losses(tmp_path / "c")
     first, again = (load_final_model(RunDirectory(tmp_path / name)).get_weights() for name in "ab")

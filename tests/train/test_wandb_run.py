@@ -46,13 +46,15 @@ def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
     return values, done.stdout
 
 
-def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(
+    command: Call, tmp_path: Path, toy: None
+) -> None:
     run = RunDirectory(tmp_path / "run")
     words = (*OFFLINE, f"--run-dir={run.path}", "--wandb.histograms=true", "--wandb.project=mine", "--wandb.entity=us")
     assert run_train(*words, KILL="write:3").returncode < 0  # before the checkpoint of the second epoch
-    done = run_train("--resume", f"--run-dir={run.path}")
-    assert done.returncode == 0, done.stderr
-    assert "warning: W&B" not in done.stderr
+    done = command(train_main, "--resume", f"--run-dir={run.path}")
+    assert done.status == 0, done.err
+    assert "warning: W&B" not in done.err
     run_id = run.environment["wandb_run_id"]
     folders = sorted((run.path / "wandb").glob("offline-run-*"))
     assert [folder.name.rsplit("-", 1)[1] for folder in folders] == [run_id, run_id]
