@@ -140,6 +140,7 @@ class Pool:
         try:
             async with asyncio.timeout(self.seconds):
                 await self.places.acquire_on_behalf_of(place)
+                # With ``places`` as its limiter, run_sync would free the place of a job that nobody waits for any more.
                 job = asyncio.ensure_future(to_thread.run_sync(function, *args, limiter=CapacityLimiter(1)))
                 job.add_done_callback(lambda _: self.places.release_on_behalf_of(place))
                 return await asyncio.shield(job)

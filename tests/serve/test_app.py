@@ -167,21 +167,8 @@ DOCUMENTS: list[Any] = [
     {"signature_name": "step", "instances": [{name: rows[0] for name, rows in STEP.items()}]},
 ]
 ODD: list[Any] = [
-    None,
-    True,
-    -1,
-    256,
-    0.5,
-    10**30,
-    "",
-    "text",
-    "\u2028",
-    [],
-    {},
-    [[]],
-    [GOOD_IMAGE],
-    {"b64": png(IMAGES[0][:27])},
-]
+    None, True, -1, 256, 0.5, 10**30, "", "text", "\u2028", [], {}, [[]], [GOOD_IMAGE], {"b64": png(IMAGES[0][:27])}
+]  # fmt: skip
 
 
 def spoilt(value: Any, random: np.random.RandomState) -> Any:

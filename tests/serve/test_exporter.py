@@ -435,6 +435,10 @@ LSTM, DENSE = keras.layers.LSTM, keras.layers.Dense
 FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
     # what a run from elsewhere may hold, and the error
     "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "its layers must be keras."),
+    "eleven classes": (
+        lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(11, name="logits")),
+        "units of its layer logits must be 10 (got 11)",
+    ),
     "backwards": (
         lambda run: foreign_model(run, LSTM(8, name="lstm", go_backwards=True), DENSE(10, name="logits")),
         "go_backwards of its layer lstm must be False (got True)",
