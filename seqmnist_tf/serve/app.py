@@ -50,7 +50,7 @@ def create_app(models: ServedModels, limits: Limits, *hosts: str) -> Starlette:
             Route("/prepare", post_prepare, methods=["POST"]),
             Mount("/", StaticFiles(directory=WEB, html=True)),
         ],
-        exception_handlers={RequestError: _refuse, HTTPException: _refuse_path, Exception: _report_failure},
+        exception_handlers=dict.fromkeys((RequestError, HTTPException, Exception), _answer_error),
         middleware=[Middleware(HostCheck, hosts)],
     )
     app.state.models, app.state.limits = models, limits
@@ -143,16 +143,12 @@ def _prepare(body: bytes) -> bytes:
         raise RequestError(400, str(error)) from None
 
 
-def _refuse(_: Request, error: Exception) -> Response:
-    status = error.status if isinstance(error, RequestError) else 500
+def _answer_error(request: Request, error: Exception) -> Response:
+    status, text = 500, first_line(error)
+    if isinstance(error, RequestError):
+        status, text = error.status, str(error)
+    elif isinstance(error, HTTPException):
+        status = error.status_code
+        text = f"Malformed request: {request.method} {printable(request.url.path, 200)}"
     # After a body that did not end in time, nothing more is read.
-    return JSONResponse({"error": str(error)}, status, {"connection": "close"} if status == 408 else {})
-
-
-def _refuse_path(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return JSONResponse({"error": f"Malformed request: {request.method} {printable(request.url.path, 200)}"}, status)
-
-
-def _report_failure(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": first_line(error)}, 500)
+    return JSONResponse({"error": text}, status, {"connection": "close"} if status == 408 else {})
