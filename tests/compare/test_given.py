@@ -116,11 +116,11 @@ def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
 
 
 def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Path) -> None:
-    make_arm(in_tmp / "a", ACCURACIES)
+    make_arm(in_tmp / "a", {seed: correct for seed, correct in ACCURACIES.items() if seed != 3})
     make_arm(in_tmp / "b", dict(reversed({**ACCURACIES, 9: 30}.items())))
     comparison = compare(["a", "b"], directory="out")
     (pair,) = comparison.pairs
-    assert (pair.seeds, pair.digits, pair.sign_flip_p) == ((0, 1, 2, 3, 4, 5), (0,) * 6, 1.0)
+    assert (pair.seeds, pair.digits, pair.sign_flip_p) == ((0, 1, 2, 4, 5), (0,) * 5, 1.0)
     assert comparison.arms[1].seeds == (0, 1, 2, 3, 4, 5, 9) and comparison.arm("b") is comparison.arms[1]
     with pytest.raises(InputError, match=r"no arm 'c' \(allowed: a, b\)"):
         comparison.arm("c")
