@@ -23,8 +23,7 @@ from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds
 from .comparison import Comparison, SeededRuns, pair_runs
 from .folder import ARMS_FILE, ComparisonFolder, default_directory
 from .pictures import draw_comparison
-from .plan import PlannedRun, ReadyArm, make_ready, parameters_of, plan_runs
-from .progress import ComparisonRuns
+from .plan import ComparisonRuns, PlannedRun, ReadyArm, make_ready, parameters_of, plan_runs
 from .report import write_report
 from .runs import read_completed
 

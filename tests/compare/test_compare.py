@@ -19,8 +19,7 @@ from seqmnist_tf.compare import compare, comparing
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.folder import ComparisonFolder
-from seqmnist_tf.compare.plan import PlannedRun, make_ready, plan_runs
-from seqmnist_tf.compare.progress import ComparisonRuns
+from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, plan_runs
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.system import InputError, Parser, RunError
 from seqmnist_tf.train import RunDirectory
