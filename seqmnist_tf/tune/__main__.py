@@ -1,18 +1,14 @@
-"""Search for hyperparameters with KerasTuner, in one process or in many; the result is a configuration.
+"""Search for hyperparameters with KerasTuner; the result is a configuration.
 
 python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-trials N --dir DIR [--epochs E]
-    [--workers N] [--space FILE] [--role {chief,worker} --oracle HOST:PORT] [--patience MINUTES]
-    [--SECTION.KEY VALUE ...]
+    [--workers N | --address HOST:PORT] [--space FILE] [--SECTION.KEY VALUE ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import re
 import shlex
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +16,16 @@ from typing import Any
 from .. import config as cfg
 from .. import system
 from ..config import Config
+from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
 from ..train import lock_folder
 from .folder import SearchFolder, on_all_images
-from .processes import without_options
-from .roster import WORKER_NAME
-from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space, read_space
-from .worker import ChiefJobs
+from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 TUNERS = ("random", "bayesian", "hyperband")
+MOST_BAYESIAN = 1000  # trials; KerasTuner's choice of the next one then takes a minute, with 2,000 over six
+FORMER_OPTIONS = ("role", "oracle", "worker-name", "patience")
 
 
 def protocol(config: Config, given: dict[str, Any], epochs: int | None) -> Config:
@@ -59,23 +55,10 @@ def make_parser() -> system.Parser:
     )
     parser.add_argument("--dir", type=Path, required=True, help="folder of the search; an existing search is resumed")
     parser.add_argument("--epochs", type=int, metavar="E", help="epochs of a trial (hyperband: at most)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="a chief and N workers on this machine")
     parser.add_argument("--space", type=Path, metavar="FILE", help="JSON file that replaces the search space")
-    parser.add_argument("--role", choices=("chief", "worker"), help="one part of a search on several machines")
-    parser.add_argument("--oracle", metavar="HOST:PORT", help="address of the chief (with --role)")
-    parser.add_argument(
-        "--worker-name",
-        default=socket.gethostname(),
-        metavar="NAME",
-        help="unique name of a worker (default: the host's name)",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=30.0,
-        metavar="MINUTES",
-        help="until another worker takes over a missing worker's trial, and workers give up a missing chief (30)",
-    )
+    add_engine_options(parser)
+    for name in FORMER_OPTIONS:
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
     parser.epilog = (
         f"search space (--space FILE replaces it):\n{rows}\n\nIn a search, test.enabled is false, and "
@@ -86,23 +69,22 @@ def make_parser() -> system.Parser:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise InputError where the command's own options are not allowed."""
-    for name, low, high in (("max_trials", 1, 100_000), ("epochs", 1, 100_000), ("workers", 0, 1000)):
+    for name in FORMER_OPTIONS:
+        if getattr(options, name.replace("-", "_")) is not None:
+            raise InputError(
+                f"--{name} is of earlier versions (give --workers N for several trials at a time on this machine, or "
+                "--address HOST:PORT for a Ray cluster)"
+            )
+    for name in ("max_trials", "epochs"):
         value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            raise InputError(f"--{name.replace('_', '-')} must be {low} to {high:,} (got {value})")
-    if not 0.05 <= options.patience <= 100_000:
-        raise InputError(f"--patience must be 0.05 to 100,000 minutes (got {options.patience:g})")
-    if not WORKER_NAME.fullmatch(options.worker_name):
-        raise InputError(f"--worker-name must be letters, digits, '.', '_' and '-' (got {options.worker_name!r})")
-    if bool(options.role) != bool(options.oracle) or (options.role and options.workers):
+        if value is not None and not 1 <= value <= 100_000:
+            raise InputError(f"--{name.replace('_', '-')} must be 1 to 100,000 (got {value})")
+    if options.tuner == "bayesian" and options.max_trials > MOST_BAYESIAN:
         raise InputError(
-            "--role and --oracle go together, and without --workers "
-            f"(got --role {options.role}, --oracle {options.oracle}, --workers {options.workers})"
+            f"--max-trials must be at most {MOST_BAYESIAN:,} with --tuner bayesian (got {options.max_trials}): the "
+            "time to choose a trial grows with the cube of the trials before it (random has no such limit)"
         )
-    if options.oracle:
-        match = re.fullmatch(r"[^:\s]+:([0-9]{1,5})", options.oracle)
-        if not match or not 1 <= int(match[1]) <= 65535:
-            raise InputError(f"--oracle must be HOST:PORT with a port of 1 to 65535 (got {options.oracle!r})")
+    require_engine_options(options.workers, options.address)
 
 
 def check_space(search: SearchFolder) -> None:
@@ -147,66 +129,26 @@ def default_space(base: Config) -> dict[str, Any]:
     return kept
 
 
-def require_free(oracle: str) -> None:
-    """Raise InputError, before anything is written, where a chief cannot listen at ``HOST:PORT``."""
-    host, _, port = oracle.rpartition(":")
-    try:
-        socket.create_server((host, int(port))).close()
-    except (OSError, TypeError) as error:  # TypeError: a host that no encoding of names takes
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise InputError(
-            f"--oracle must be a free address of this machine (got {oracle}: {reason}; is there another chief?)"
-        ) from None
+def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
+    """Raise InputError where a layer cannot be used or, in a new search, the data cannot be read.
+
+    Nodes of a cluster have the data, and kernels of their own.
+    """
+    from ..train import require_trainable  # late: TensorFlow has started by now
+
+    apart = {"train.kernel": "keras", "train.precision": "float32"} if on_a_cluster else {}
+    layers = [row for row in search.space if "model.layer" in row.keys]
+    for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
+        is_new = config is search.base and not on_a_cluster and not search.file.exists()
+        require_trainable(cfg.with_values(config, apart), data=is_new)
 
 
-def join_search(search: SearchFolder, options: argparse.Namespace, command: str) -> None:
-    """Work for the chief of a search until it ends."""
-    jobs = ChiefJobs(search, options.oracle, options.worker_name, 60 * options.patience)
-    jobs.join()
-    search.claim()
-    note(f"worker {options.worker_name} has joined the search {search.path}, and starts TensorFlow")
-    with jobs:  # shows the chief from now on that this worker is alive
-        system.start_tensorflow()
-        from .lead import search_as_worker  # late: a worker waits for its chief without it
-
-        search_as_worker(search, jobs, search.base.train.threads, command)
-
-
-def lead_search(search: SearchFolder, options: argparse.Namespace, argv: list[str], command: str) -> None:
-    """Run a search to its result: in this process, or as the chief of workers here or elsewhere.
+def main(argv: list[str]) -> int:
+    """Run the command; return its exit status.
 
     What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer, or with the data of
     a new search, before anything is written.
     """
-    search.require_own()
-    system.start_tensorflow()
-    from . import lead  # late: see above
-
-    apart = {"train.kernel": "keras", "train.precision": "float32"} if options.role else {}  # its workers train
-    layers = [row for row in search.space if "model.layer" in row.keys]
-    for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
-        is_new = config is search.base and not options.role and not search.file.exists()
-        lead.require_trainable(cfg.with_values(config, apart), data=is_new)
-    size = f"at most {options.max_trials} trials of {search.base.train.n_epochs} epochs"
-    note(f"search {search.path}: {search.tuner}, {size}")
-    search.make_folder()
-    with lock_folder(search.path, f"search {search.path}"):
-        search.claim()
-        own, patience = search.base.train.threads, 60 * options.patience
-        if options.workers:
-            share = own or max(1, system.available_cores() // options.workers)
-            words = [*without_options(argv, ("workers", "train.threads")), f"--train.threads={share}"]
-            lead.search_with_workers(search, options.max_trials, patience, words, options.workers)
-        elif options.role:
-            words = [*without_options(argv, ("role", "worker-name")), "--role", "worker"]
-            worker_command = shlex.join(["python", "-m", "seqmnist_tf.tune", *words])
-            lead.search_as_chief(search, options.max_trials, patience, options.oracle, worker_command)
-        else:
-            lead.search_alone(search, options.max_trials, own, command)
-
-
-def main(argv: list[str]) -> int:
-    """Run the command; return its exit status."""
     parsed = cfg.parse_arguments(make_parser(), argv)
     options = parsed.options
     check_options(options)
@@ -215,17 +157,27 @@ def main(argv: list[str]) -> int:
         say(cfg.config_to_json(base))
         return system.EXIT_DONE
     on_all_images(base)
-    document = read_space(options.space) if options.space else default_space(base)
+    document = system.read_json(options.space) if options.space else default_space(base)
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
     check_space(search)
-    command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])
-    os.environ.setdefault("WANDB_RUN_GROUP", f"search-{options.dir.resolve().name}")
-    if options.role == "worker":
-        join_search(search, options, command)
-        return system.EXIT_DONE
-    if options.role:
-        require_free(options.oracle)
-    lead_search(search, options, argv, command)
+    search.require_own()
+    if options.address is not None:
+        require_answer(options.address)
+    system.start_tensorflow()
+    require_usable(search, on_a_cluster=options.address is not None)
+    from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
+
+    note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
+    search.make_folder()
+    with lock_folder(search.path, f"search {search.path}"):
+        search.claim()
+        run_search(
+            search,
+            options.max_trials,
+            command=shlex.join(["python", "-m", "seqmnist_tf.tune", *argv]),
+            workers=options.workers,
+            address=options.address,
+        )
     return system.EXIT_DONE
 
 

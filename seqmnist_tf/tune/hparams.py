@@ -11,37 +11,35 @@ from tensorboard.plugins.hparams import api
 from ..system import first_line, warn
 from ..train import RunDirectory
 from .folder import SearchFolder
-from .job import Job
 from .space import Dimension
-from .trials import job_run
 
 SUFFIX = ".hparams"
 METRIC = "val_accuracy"
 
 
-def log_hparams(search: SearchFolder, job: Job, score: float) -> None:
-    """Write a trial's values and score to its ``tensorboard/``, once, where ``tensorboard.enabled`` is true.
+def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:
+    """Write the values and the score of a trial's row to its ``tensorboard/``, once, where that is switched on.
 
     The search's ``tensorboard/`` gets the space. Repeats are left out: they have the values of their trial.
     """
-    run, config = job_run(search, job)
-    if not config.tensorboard.enabled or job.seed is not None:
+    if not search.base.tensorboard.enabled:
         return
     try:
-        _write(search, job, run, score)
-    except (OSError, tf.errors.OpError) as error:
-        warn(f"{job} is not on TensorBoard's page HParams: {first_line(error)}")
+        _write(search, row["trial"], row["hyperparameters"], row["score"])
+    except Exception as error:  # of any kind: the trial has its score
+        warn(f"trial {row['trial']} is not on TensorBoard's page HParams: {first_line(error)}")
 
 
-def _write(search: SearchFolder, job: Job, run: RunDirectory, score: float) -> None:
-    hparams = {_hparam(row): _value(row, job.values[row.name]) for row in search.space if row.applies(job.values)}
+def _write(search: SearchFolder, trial_id: str, values: dict[str, Any], score: float) -> None:
+    hparams = {_hparam(row): _value(row, values[row.name]) for row in search.space if row.applies(values)}
     if writer := _new_writer(search.path / "tensorboard"):
         with writer.as_default():
             metric = api.Metric(METRIC, display_name="validation accuracy")
             api.hparams_config([_hparam(row) for row in search.space], [metric])
         writer.close()
+    run = RunDirectory(search.trial_path(trial_id))
     if writer := _new_writer(run.path / "tensorboard"):
-        callback = api.KerasCallback(writer, hparams, trial_id=job.trial)
+        callback = api.KerasCallback(writer, hparams, trial_id=trial_id)
         callback.on_train_begin()
         with writer.as_default():
             tf.summary.scalar(METRIC, score, step=len(run.history()))

@@ -1,65 +1,84 @@
-"""KerasTuner's oracles, which choose the values of each trial; their files are whole at every moment."""
+"""KerasTuner's oracles, which choose the values of each trial, and their state: one file, whole at every moment."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras_tuner
-from keras_tuner.src.engine import oracle as engine
+import numpy as np
+from keras_tuner.engine.trial import Trial
 
-from ..system import write_atomically
-from .folder import ORACLE, SearchFolder
+from ..system import InputError, read_json_object, write_atomically
+from .folder import SearchFolder
 from .space import Dimension
 
 OBJECTIVE = "val_accuracy"
-FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
+OVER = ("COMPLETED", "FAILED")
 
 
-class NoLock:
-    """In place of KerasTuner's lock of an oracle, which it never releases after an exception. ``Jobs`` has its own."""
+class OneFile(keras_tuner.Oracle):
+    """Keeps the oracle's state and its trials in one file.
 
-    def acquire(self) -> None:
-        """Do nothing."""
+    KerasTuner has a file for each trial and one for the rest, which a kill leaves in contradiction, and empties a file
+    before it writes it.
 
-    def release(self) -> None:
-        """Do nothing."""
+    Attributes:
+        file: the file.
+        texts: of the trials, in JSON: only a trial that changes is turned into text again, since all of them are
+            written each time.
+    """
 
+    file: Path
+    texts: dict[str, str]
 
-class AtomicFiles(keras_tuner.Oracle):
-    """Writes an oracle's files atomically; KerasTuner truncates a file and then writes it."""
+    def _save_trial(self, trial: Trial) -> None:
+        """Take note of a trial that has changed. KerasTuner calls :meth:`save` after that."""
+        row = {"status": trial.status, "score": trial.score, "message": trial.message}
+        self.texts[trial.trial_id] = json.dumps({**row, "values": trial.hyperparameters.values}, allow_nan=False)
 
     def save(self) -> None:
-        _write(Path(self._get_oracle_fname()), self.get_state())
-
-    def _save_trial(self, trial: Any) -> None:
-        _write(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
-
-
-class RandomOracle(AtomicFiles, keras_tuner.oracles.RandomSearchOracle):
-    """Random search."""
+        """Write the file."""
+        trials = ",\n".join(f'"{trial_id}": {text}' for trial_id, text in self.texts.items())
+        text = f'{{"oracle": {json.dumps(self.get_state())},\n"trials": {{\n{trials}\n}}}}\n'
+        write_atomically(self.file, text.encode())
 
 
-class BayesianOracle(AtomicFiles, keras_tuner.oracles.BayesianOptimizationOracle):
+class RandomOracle(OneFile, keras_tuner.oracles.RandomSearchOracle):
+    """Random search: the values of a trial follow from the seed and the number of the trial."""
+
+
+class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
     """Bayesian optimization with a Gaussian process."""
 
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Choose the values of a trial.
 
-class HyperbandOracle(AtomicFiles, keras_tuner.oracles.HyperbandOracle):
+        The random numbers follow from the number of the trial; KerasTuner would begin with the same ones again after
+        each start of the command.
+        """
+        self._random_state = np.random.RandomState((self.seed + int(trial_id)) % 2**32)
+        return super().populate_space(trial_id)
+
+
+class HyperbandOracle(OneFile, keras_tuner.oracles.HyperbandOracle):
     """Hyperband."""
 
 
-def make_oracle(search: SearchFolder, max_trials: int) -> keras_tuner.Oracle:
-    """Return KerasTuner's oracle of a search, with no trials yet."""
+def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
+    """Return the oracle of a search, with no trials yet."""
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras_tuner")
     shared: dict[str, Any] = {
         "objective": keras_tuner.Objective(OBJECTIVE, "max"),
         "seed": search.base.train.seed % (2**32 - 1) + 1,  # to KerasTuner a seed of 0 is none
         "hyperparameters": declare_space(search.space),
-        "max_consecutive_failed_trials": FAILURES,
+        # Never: its error comes before the state is saved. SearchJobs counts failures.
+        "max_consecutive_failed_trials": 10**9,
     }
+    oracle: OneFile
     if search.tuner == "hyperband":
         oracle = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
         oracle.max_trials = max_trials  # no argument of its own: Hyperband sets the number by its brackets
@@ -68,8 +87,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> keras_tuner.Oracle:
     else:
         oracle = RandomOracle(max_trials=max_trials, **shared)
     oracle.verbose = 0
-    engine.LOCKS[oracle] = NoLock()
-    oracle._set_project_dir(str(search.path), ORACLE)
+    oracle.file, oracle.texts = search.oracle_file, {}
     return oracle
 
 
@@ -95,5 +113,56 @@ def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:
     return hp
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(document).encode())
+def load_oracle(
+    search: SearchFolder, max_trials: int, has_result: Callable[[str, dict[str, Any]], bool] = lambda *_: True
+) -> OneFile:
+    """Return the oracle of a search with its trials so far; those that have not ended wait in its queue.
+
+    Args:
+        search: the search.
+        max_trials: maximum number of trials.
+        has_result: says of a trial with a score, by its number and its state, whether its run can be read; otherwise it
+            waits in the queue, too.
+
+    Raises:
+        InputError: the state cannot be read.
+    """
+    oracle = make_oracle(search, max_trials)
+    former = search.path / "oracle" / "oracle.json"  # of version 0.1.0, with a file for each trial
+    file = former if former.exists() and not search.oracle_file.exists() else search.oracle_file
+    if not file.exists():
+        return oracle
+    try:
+        document = _read_former(former) if file == former else read_json_object(file)
+        state = document["oracle"]
+        for trial_id, row in document["trials"].items():
+            hyperparameters = oracle.hyperparameters.copy()
+            hyperparameters.values = row["values"]
+            trial = Trial(hyperparameters, trial_id, row["status"], row["message"])
+            trial.score = row["score"]
+            if trial.status == "COMPLETED" and not has_result(trial_id, row):
+                trial.status = "RUNNING"
+            oracle.trials[trial_id] = trial
+            oracle._save_trial(trial)
+        ended = {trial_id for trial_id, trial in oracle.trials.items() if trial.status in OVER}
+        state["hyperparameters"] = oracle.hyperparameters.get_config()
+        state["ongoing_trials"] = {}
+        state["retry_queue"] = sorted(set(oracle.trials) - ended, key=int, reverse=True)  # the last one is the next
+        state["end_order"] = [trial_id for trial_id in state["end_order"] if trial_id in ended]
+        oracle.set_state(state)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = str(error) if isinstance(error, InputError) else f"cannot read {file}: it is no state of a search"
+        raise InputError(
+            f"{problem}; the runs in {search.path / 'trials'} are intact (remove {file}: the same command then draws "
+            "the values of the trials again, and uses the runs that have them)"
+        ) from None
+    return oracle
+
+
+def _read_former(file: Path) -> dict[str, Any]:
+    """Return the state that KerasTuner itself wrote, a file for each trial beside the oracle's, as one document."""
+    state, trials = read_json_object(file), {}
+    for trial_id in state["start_order"]:
+        trial = read_json_object(file.parent / f"trial_{trial_id}" / "trial.json")
+        trials[trial_id] = {**trial, "values": trial["hyperparameters"]["values"]}
+    return {"oracle": state, "trials": trials}

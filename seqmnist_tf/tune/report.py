@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,28 @@ from matplotlib.axes import Axes
 from ..system import markdown_table
 from ..train import new_figure, write_figure
 from .folder import SearchFolder
-from .outcomes import best_of
 from .space import Dimension
+
+MOST_TRIALS = 50  # in the table
+MOST_FAILURES = 20
 
 
 def search_report(
-    search: SearchFolder, rows: list[dict[str, Any]], repeats: list[float], failed: dict[str, str]
+    search: SearchFolder,
+    rows: list[dict[str, Any]],
+    best: dict[str, Any],
+    repeats: list[float],
+    failed: dict[str, str],
 ) -> str:
-    """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, all trials.
+    """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, best trials.
 
     Args:
         search: the search.
         rows: of the trials that have a score.
+        best: the row of the best one.
         repeats: the scores of the best trial with other seeds.
         failed: why each trial without a score failed, by its number.
     """
-    best = best_of(rows)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
     counts |= {"failed": len(failed)} if failed else {}
     counted = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -39,9 +46,15 @@ def search_report(
         spread = f" ± {statistics.stdev(repeats):.2%}" if len(repeats) > 1 else ""
         each = ", ".join(f"{score:.2%}" for score in repeats)
         lines.append(f"With {len(repeats)} other seeds: {statistics.mean(repeats):.2%}{spread} ({each}).")
-    lines += ["", _best_table(search, best["values"]), "", _trial_table(rows)]
+    lines += ["", _best_table(search, best["values"]), ""]
+    if len(rows) > MOST_TRIALS:
+        lines += [f"The best {MOST_TRIALS} of {len(rows):,} trials with a score; `trials.json` has all:", ""]
+    lines.append(_trial_table(rows))
     if failed:
-        lines += ["", "Failed:", "", *(f"- trial {trial}: {reason}" for trial, reason in failed.items())]
+        listed = list(failed.items())[:MOST_FAILURES]
+        lines += ["", "Failed:", "", *(f"- trial {trial}: {reason}" for trial, reason in listed)]
+        if len(failed) > len(listed):
+            lines.append(f"- and {len(failed) - len(listed):,} more")
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +66,7 @@ def draw_search(search: SearchFolder, rows: list[dict[str, Any]], path: Path) ->
     figure = new_figure(4.2 * across, 3.2 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     scores = [100 * trial["score"] for trial in rows]
-    best_so_far = [max(scores[: n + 1]) for n in range(len(scores))]
+    best_so_far = list(itertools.accumulate(scores, max))
     axes[0].plot(range(1, len(rows) + 1), scores, "o", label="trial")
     axes[0].step(range(1, len(rows) + 1), best_so_far, where="post", label="best so far")
     axes[0].set_xlabel("trial")
@@ -83,7 +96,7 @@ def _trial_table(rows: list[dict[str, Any]]) -> str:
     cells = [
         (row["trial"], f"{row['score']:.2%}", row["status"], row["epochs"], row["escape_epoch"] or "-",
          f"{row['seconds']:.0f}")
-        for row in sorted(rows, key=lambda row: -row["score"])
+        for row in sorted(rows, key=lambda row: -row["score"])[:MOST_TRIALS]
     ]  # fmt: skip
     head = ("trial", ">validation accuracy", "status", ">epochs", ">first epoch above 50 %", ">seconds")
     return markdown_table(head, cells)

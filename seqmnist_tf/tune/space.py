@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import config as cfg
@@ -174,18 +173,6 @@ def _exclude(one: Dimension, other: Dimension) -> bool:
     return one.only_with[0] == other.only_with[0] and one.only_with != other.only_with
 
 
-def read_space(path: Path) -> Any:
-    """Return the JSON document of a search space's file, or raise InputError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=cfg.unique_keys)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read search space {path}: {getattr(error, 'strerror', None) or error}") from None
-    except InputError as error:
-        raise InputError(f"search space {path}: {error}") from None
-    except (ValueError, RecursionError) as error:  # also of an integer with more digits than Python reads
-        raise InputError(f"search space {path} is not valid JSON: {error}") from None
-
-
 def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Config) -> Config:
     """Return a configuration with the values of a trial; rows that do not apply leave it unchanged."""
     settings: dict[str, Any] = {}
@@ -193,27 +180,6 @@ def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config
         if row.applies(values):
             settings.update(row.settings(values[row.name]))
     return cfg.validate(cfg.with_values(config, settings))
-
-
-def values_in(space: tuple[Dimension, ...], config: Config) -> dict[str, Any] | None:
-    """Return the values with which ``apply_values`` gives a configuration its keys of the space.
-
-    Returns:
-        The values by row; rows that do not apply are left out. None where a row has no value that fits.
-    """
-    has = cfg.flatten(config)
-    values: dict[str, Any] = {}
-    for row in space:
-        if row.only_with and values.get(row.only_with[0]) != row.only_with[1]:
-            continue
-        if row.choices:
-            fits = [label for label, keys in row.choices.items() if all(has[key] == keys[key] for key in keys)]
-            if not fits:
-                return None
-            values[row.name] = fits[0]
-        else:
-            values[row.name] = has[row.name]
-    return values
 
 
 def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import PRESETS, Config
 from seqmnist_tf.system import InputError
 from seqmnist_tf.tune import DEFAULT_SPACE, Dimension, parse_space
-from seqmnist_tf.tune.space import apply_values, read_space
+from seqmnist_tf.tune.space import apply_values
 
 
 def rows(**document: Any) -> tuple[Dimension, ...]:
@@ -120,18 +119,3 @@ def test_two_rows_may_set_one_key_where_no_trial_has_both() -> None:
     assert [row.keys for row in parse_space(space)[1:]] == [{"optimizer.lr"}] * 2
     with pytest.raises(InputError, match=r"rate of SGD and optimizer.lr in the search space both set optimizer.lr"):
         parse_space({**space, "optimizer.lr": rate})
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for text, message in (
-        ('{"optimizer.lr": {"low": 1, "high": 2}, "optimizer.lr": {"choices": [1]}}', "'optimizer.lr' is given twice"),
-        ('{"optimizer.lr": {"choices": [' + "1" * 5000 + "]}}", "is not valid JSON"),
-    ):
-        (tmp_path / "space.json").write_text(text)
-        with pytest.raises(InputError, match=message):
-            read_space(tmp_path / "space.json")
-    with pytest.raises(InputError, match="cannot read search space"):
-        read_space(tmp_path / "missing.json")
-    (tmp_path / "space.json").write_text("{")
-    with pytest.raises(InputError, match=r"space\.json is not valid JSON"):
-        read_space(tmp_path / "space.json")

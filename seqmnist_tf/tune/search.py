@@ -1,0 +1,236 @@
+"""A search from its first trial to its result: trials and repeats are jobs of the engine, values are the oracle's."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from keras_tuner.engine.trial import Trial
+
+from .. import config as cfg
+from ..config import Config
+from ..engine import Job, JobEnd, due, run_jobs
+from ..model import module_code
+from ..system import InputError, RunError, json_bytes, note, say, write_atomically
+from ..train import RunDirectory, train_command
+from .folder import SETTINGS, SearchFolder, on_all_images
+from .hparams import log_hparams
+from .oracle import OBJECTIVE, OVER, load_oracle
+from .report import draw_search, search_report
+from .space import apply_values
+from .trials import (
+    best_of,
+    read_row,
+    repeat_config,
+    repeat_path,
+    repeat_score,
+    repeat_seeds,
+    require_same_modules,
+    stop_at_chance,
+)
+
+FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
+
+
+def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:
+    """Run a search to its result: its trials, then the repeats of the best one.
+
+    Args:
+        search: the search, whose folder is there.
+        max_trials: maximum number of trials.
+        command: the command line, for the record.
+        where: ``workers`` and ``address`` of :func:`~seqmnist_tf.engine.run_jobs`, or its ``place``.
+
+    Raises:
+        InputError: the state of the search cannot be read, or the cluster cannot be used.
+        RunError: trials fail in a row, or for a reason that is not their own.
+    """
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
+    require_same_modules(search)
+    jobs = SearchJobs(search, max_trials, command, shows_epochs=any(where.values()))
+    jobs.require_successes()
+    if jobs.left():
+        run_jobs(jobs, search.path, marker=SETTINGS, threads=search.base.train.threads, **where)
+    jobs.finish()
+
+
+class SearchJobs:
+    """The jobs of a search, for the engine.
+
+    The engine's slots are KerasTuner's tuners, so that an oracle knows what is running.
+
+    Args:
+        search: the search.
+        max_trials: maximum number of trials.
+        command: the command line, for the record.
+        shows_epochs: print a line for epochs; a run in this process shows its own.
+    """
+
+    def __init__(self, search: SearchFolder, max_trials: int, command: str = "", shows_epochs: bool = False) -> None:
+        self.search, self.max_trials, self.command, self.shows_epochs = search, max_trials, command, shows_epochs
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.oracle = load_oracle(search, max_trials, self._has_result)
+        self.best = best_of(self.rows.values()) if self.rows else None
+        self.repeats: dict[int, float | None] = {}  # by seed, once the trials have ended; None without a score
+        self.repeating: dict[str, int] = {}  # seed, by slot
+        self.announced = False  # whether a line has named the repeats
+        self.started, self.before, self.epochs = time.monotonic(), len(self.rows), 0
+
+    def _has_result(self, trial_id: str, state: dict[str, Any]) -> bool:
+        """Read the row of a trial that has a score; return whether that is possible."""
+        try:
+            self.rows[trial_id] = read_row(self.search, trial_id, state["values"], state["score"])
+        except InputError as error:
+            note(f"trial {trial_id} has lost its result: {error}")
+            return False
+        return True
+
+    def take(self, slot: str) -> Job | None:
+        """Return the next trial, or where all have ended the next repeat; None while others run that decide it.
+
+        Raises:
+            RunError: the file of a layer has changed, or trials fail in a row.
+        """
+        while (trial := self.oracle.create_trial(slot)).status == "RUNNING":
+            values = trial.hyperparameters.values
+            try:
+                on_all_images(self.search.config(values))
+            except InputError as error:
+                self._fail(trial, str(error))
+                continue
+            path = self.search.trial_path(trial.trial_id)
+            return self._job(f"trial {trial.trial_id}", path, self.search.config(values))
+        if self.oracle.ongoing_trials or self.best is None:
+            return None
+        return self._take_repeat(slot, self.best)
+
+    def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
+        """Print how far a job is that another process trains."""
+        self.epochs += 1
+        if self.shows_epochs and due(self.epochs, self.max_trials * self.search.base.train.n_epochs):
+            accuracy, epochs = history[-1]["val_accuracy"], f"{len(history)}/{job.config.train.n_epochs}"
+            note(f"{job.name}: epoch {epochs}, validation accuracy {accuracy:.2%}")
+
+    def ended(self, slot: str, job: Job, end: JobEnd) -> None:
+        """Record the end of a job, and print it.
+
+        Raises:
+            RunError: trials fail in a row.
+        """
+        if slot in self.repeating and self.best is not None:
+            seed = self.repeating.pop(slot)
+            score = None if end.error else repeat_score(self.search, self.best, seed)
+            self.repeats[seed] = score
+            say(f"{job.name}: {end.error or 'no score' if score is None else f'validation accuracy {score:.2%}'}")
+        elif end.error:
+            self._fail(self.oracle.ongoing_trials[slot], end.error)
+        else:
+            self._score(self.oracle.ongoing_trials[slot])
+
+    def require_successes(self) -> None:
+        """Raise RunError where the last trials have failed, all of them."""
+        last = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order[-FAILURES:]]
+        if len(last) == FAILURES and all(trial.status == "FAILED" for trial in last):
+            raise RunError(
+                f"the search cannot continue: the last {FAILURES} trials failed, trial {last[-1].trial_id} because "
+                f"{last[-1].message} (change the search space, and give a new --dir)"
+            )
+
+    def left(self) -> bool:
+        """Return whether there may be something to do."""
+        all_ended = all(trial.status in OVER for trial in self.oracle.trials.values())
+        if not all_ended or len(self.oracle.trials) < self.max_trials:
+            return True
+        return self.best is not None and bool(self._seeds_left(self.best))
+
+    def finish(self) -> None:
+        """Write best.json, trials.json, the report and the picture of a search that has ended.
+
+        Raises:
+            RunError: no trial has a score.
+        """
+        search, best = self.search, self.best
+        if best is None:
+            raise RunError(f"no trial of {search.path} has ended with a score")
+        rows = sorted(self.rows.values(), key=lambda row: int(row["trial"]))
+        config = on_all_images(apply_values(search.space, best["values"], search.base))
+        write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(config)))
+        write_atomically(search.path / "trials.json", json_bytes(rows))
+        draw_search(search, rows, search.path / "search.png")
+        self._seeds_left(best)
+        repeats = [score for seed in repeat_seeds(search) if (score := self.repeats.get(seed)) is not None]
+        failed = {key: str(trial.message) for key, trial in self.oracle.trials.items() if trial.status == "FAILED"}
+        text = search_report(search, rows, best, repeats, dict(sorted(failed.items(), key=lambda item: int(item[0]))))
+        write_atomically(search.path / "report.md", text.encode())
+        say(text)
+        say(f"train it: {train_command()} --config {shlex.quote(str(search.path / 'best.json'))}")
+
+    def _job(self, name: str, path: Path, config: Config) -> Job:
+        try:
+            self.search.require_own()  # reads the files of layers anew: one may have changed
+        except InputError as error:
+            raise RunError(f"the search cannot continue: {error}") from None
+        return Job(
+            path=path,
+            name=name,
+            config=config,
+            preset=self.search.preset,
+            command=self.command,
+            resume_command=self.command,
+            group=f"search-{self.search.path.resolve().name}",
+            code=module_code(config),
+            stop_rule=functools.partial(stop_at_chance, config.train.n_epochs),
+        )
+
+    def _take_repeat(self, slot: str, best: dict[str, Any]) -> Job | None:
+        """Return the next repeat of the best trial; None where none is left."""
+        if not (seeds := self._seeds_left(best)):
+            return None
+        if not self.announced:
+            listed = ", ".join(map(str, seeds))
+            note(f"the trials have ended; the best, trial {best['trial']}, is repeated with seeds {listed}")
+            self.announced = True
+        self.repeating[slot] = seed = seeds[0]
+        self.repeats[seed] = None
+        config = repeat_config(self.search, best, seed)
+        name = f"repeat of trial {best['trial']} with seed {seed}"
+        return self._job(name, repeat_path(self.search, best, config), config)
+
+    def _seeds_left(self, best: dict[str, Any]) -> list[int]:
+        """Return the seeds of the repeats that are to be trained; those that have ended before are read."""
+        for seed in repeat_seeds(self.search):
+            if seed not in self.repeats and (score := repeat_score(self.search, best, seed)) is not None:
+                self.repeats[seed] = score
+        return [seed for seed in repeat_seeds(self.search) if seed not in self.repeats]
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        """Record that a trial has failed, and print why."""
+        trial.status, trial.message = "FAILED", reason
+        self.oracle.end_trial(trial)
+        if due(len(self.oracle.end_order), self.max_trials):
+            note(f"trial {trial.trial_id} failed: {reason}")
+        self.require_successes()
+
+    def _score(self, trial: Trial) -> None:
+        """Record the score of a trial; print it, the best so far, and the time left at the pace since the start."""
+        row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
+        self.rows[trial.trial_id] = row
+        log_hparams(self.search, row)  # before the oracle's note, after which the trial is not looked at again
+        self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
+        trial.status, trial.message = "COMPLETED", None
+        self.oracle.end_trial(trial)
+        former, self.best = self.best, best_of([*([self.best] if self.best else []), row])
+        ended = len(self.oracle.end_order)
+        if self.best is former and not due(ended, self.max_trials):
+            return
+        reason = (RunDirectory(self.search.trial_path(trial.trial_id)).summary or {}).get("reason")
+        pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
+        say(
+            f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"
+            f"{f' ({reason})' if reason else ''}; best so far {self.best['score']:.2%} (trial {self.best['trial']}); "
+            f"{ended} of at most {self.max_trials} trials, {max(0, self.max_trials - ended) * pace / 60:.0f} min left"
+        )

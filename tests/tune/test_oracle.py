@@ -1,0 +1,289 @@
+"""The oracle's state: one file, whole at every moment, from which a search goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras_tuner
+import pytest
+from keras_tuner.src.tuners import bayesian
+
+from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.tune.folder import SearchFolder
+from seqmnist_tf.tune.oracle import OneFile, declare_space, load_oracle, make_oracle
+from seqmnist_tf.tune.search import FAILURES, run_search
+from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+TRIALS = 9
+TUNERS = ("random", "bayesian", "hyperband")
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / "trials.json").read_text())
+
+
+def end(oracle: OneFile, trial: Any, score: float | None) -> None:
+    if score is not None:
+        oracle.update_trial(trial.trial_id, {"val_accuracy": score})
+    trial.status, trial.message = ("FAILED", "no") if score is None else ("COMPLETED", None)
+    oracle.end_trial(trial)
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_a_state_that_is_read_is_the_one_that_was_written(tmp_path: Path, tuner: str) -> None:
+    search = toy_search(tmp_path, tuner)
+    oracle = make_oracle(search, 20)
+    for number in range(5):
+        end(oracle, oracle.create_trial("a"), None if number == 2 else 0.1 * number)
+    oracle.create_trial("a")
+    assert {path.name for path in tmp_path.iterdir()} == {"search.json", "oracle.json"}
+    loaded = load_oracle(search, 20)
+    assert {key: trial.status for key, trial in loaded.trials.items()} == {
+        "00": "COMPLETED", "01": "COMPLETED", "02": "FAILED", "03": "COMPLETED", "04": "COMPLETED", "05": "RUNNING",
+    }  # fmt: skip
+    state = {**oracle.get_state(), "ongoing_trials": {}, "retry_queue": ["05"]}
+    assert loaded.get_state() | {"tried_so_far": None} == state | {"tried_so_far": None}
+    assert set(loaded.get_state()["tried_so_far"]) == set(state["tried_so_far"])
+    for key, trial in oracle.trials.items():
+        again = loaded.trials[key]
+        assert again.hyperparameters.get_config() == trial.hyperparameters.get_config()
+        assert (again.score, again.message) == (trial.score, trial.message)
+    assert loaded.create_trial("b").trial_id == "05"
+
+
+@pytest.mark.parametrize(("tuner", "length"), [("random", 16), ("bayesian", 16), ("hyperband", 10)])
+def test_trials_after_a_restart_are_those_without_one(
+    tmp_path: Path, tuner: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Bayesian choice begins after twelve trials here: KerasTuner would draw its random numbers from the start."""
+
+    def look(function: Any, x0: Any, **_: Any) -> Any:  # a search for the best of its fifty points takes ten seconds
+        return SimpleNamespace(fun=function(x0), x=x0)
+
+    monkeypatch.setattr(bayesian, "scipy", SimpleNamespace(optimize=SimpleNamespace(minimize=look)))
+
+    def search_on(search: SearchFolder, trials: int) -> list[dict[str, Any]]:
+        oracle = load_oracle(search, 20)
+        while trials and (trial := oracle.create_trial("slot0")).status == "RUNNING":
+            end(oracle, trial, toy_score(search.config(trial.hyperparameters.values), 4))
+            trials -= 1
+        return [trial.hyperparameters.values for trial in oracle.trials.values()]
+
+    whole = search_on(toy_search(tmp_path / "whole", tuner), 16)
+    for trials in (6, 7, 1, 2):
+        parts = search_on(toy_search(tmp_path / "parts", tuner), trials)
+    assert parts == whole and len({json.dumps(values) for values in whole}) == length
+
+
+def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> None:
+    """How many slots there are, and in which order jobs end, does not matter."""
+    rows = {}
+    for name, place in (("one", None), ("first", (4, False)), ("last", (4, True))):
+        search = toy_search(tmp_path / name)
+        run_search(search, TRIALS, place=place and ToySlots(place[0], search.path, last=place[1]))
+        rows[name] = results(search.path)
+    assert rows["one"] == rows["first"] == rows["last"] and len(rows["one"]) == TRIALS
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_slots_are_kerastuners_tuners(tmp_path: Path, tuner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    populate = keras_tuner.oracles.RandomSearchOracle.populate_space
+
+    def look(self: OneFile, trial_id: str) -> Any:
+        held.append(len(self.ongoing_trials))
+        return populate(self, trial_id)
+
+    monkeypatch.setattr(keras_tuner.oracles.RandomSearchOracle, "populate_space", look)
+    search = toy_search(tmp_path, tuner)
+    run_search(search, TRIALS, place=ToySlots(3, search.path))
+    assert len(results(search.path)) == TRIALS
+    assert held == ([0, 1, 2, 2, 2, 2, 2, 2, 2] if tuner == "random" else [])
+
+
+def test_the_state_is_whole_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = make_oracle(toy_search(tmp_path), 3)
+    oracle.create_trial("a")
+    before = oracle.file.read_bytes()
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        oracle.create_trial("b")
+    assert oracle.file.read_bytes() == before
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "no JSON": lambda _: b"\x00\xff{]",
+    "another JSON": lambda _: b"[1]",
+    "an empty object": lambda _: b"{}",
+    "without values": lambda content: content.replace(b'"values"', b'"other"'),
+}
+
+
+@pytest.fixture(scope="module", params=["random", "hyperband"])
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchFolder:
+    """Return a search that has ended."""
+    from tests.tune.toy_search import use_toys
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_toys(patch.setattr)
+        search = toy_search(tmp_path_factory.mktemp(request.param) / "search", request.param)
+        run_search(search, TRIALS)
+    return search
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_one_line_and_is_found_again_from_the_runs(
+    ended: SearchFolder, tmp_path: Path, damage: str
+) -> None:
+    search = toy_search(tmp_path / "search", ended.tuner)
+    shutil.copytree(ended.path, search.path, dirs_exist_ok=True)
+    file = search.path / "oracle.json"
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    with pytest.raises(InputError) as raised:
+        run_search(search, TRIALS)
+    start, _, rest = str(raised.value).partition("; ")
+    assert start.startswith(f"cannot read {file}: ") and "\n" not in start
+    assert rest == (
+        f"the runs in {search.path / 'trials'} are intact (remove {file}: the same command then draws the values of "
+        "the trials again, and uses the runs that have them)"
+    )
+    file.unlink()
+    (search.path / "trials.json").unlink()
+    written = {path: path.stat().st_mtime_ns for path in search.path.glob("trials/*/*.json*")}
+    run_search(search, TRIALS)
+    assert results(search.path) == results(ended.path)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+@pytest.mark.parametrize("name", ["summary.json", "history.jsonl"])
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_a_run_that_cannot_be_read_is_trained_again(
+    ended: SearchFolder, tmp_path: Path, name: str, part: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = toy_search(tmp_path / "search", ended.tuner)
+    shutil.copytree(ended.path, search.path, dirs_exist_ok=True)
+    file = search.path / "trials" / "1" / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    run_search(search, TRIALS)
+    assert results(search.path) == results(ended.path)
+    assert f"trial 1 has lost its result: cannot read {file}" in capsys.readouterr().err
+    (search.path / "trials/1/summary.json").unlink()
+    run_search(search, TRIALS)
+    assert results(search.path) == results(ended.path)
+    assert "trial 1 has lost its result: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_the_state_of_version_0_1_0_is_read(tmp_path: Path, tuner: str) -> None:
+    """KerasTuner itself wrote it, a file for each trial."""
+
+    class Former(make_oracle(toy_search(tmp_path / "whole", tuner), TRIALS).__class__):  # type: ignore[misc]
+        save, _save_trial = keras_tuner.Oracle.save, keras_tuner.Oracle._save_trial
+
+    run_search(toy_search(tmp_path / "whole", tuner), TRIALS)
+    search = toy_search(tmp_path / "search", tuner)
+    oracle = make_oracle(search, TRIALS)
+    oracle.__class__ = Former
+    oracle._set_project_dir(str(search.path), "oracle")
+    for _ in range(4):
+        trial = oracle.create_trial("tuner0")
+        shutil.copytree(tmp_path / "whole" / "trials" / trial.trial_id, search.trial_path(trial.trial_id))
+        end(oracle, trial, toy_score(search.config(trial.hyperparameters.values), search.base.train.n_epochs))
+    oracle.create_trial("tuner0")
+    (search.path / "oracle" / "trial_9").mkdir()  # begun, and not in oracle.json when the process was killed
+    (search.path / "oracle" / "trial_9" / "trial.json").write_text("")
+    files = sorted(path.name for path in (search.path / "oracle").iterdir())
+    assert files == ["oracle.json", *(f"trial_{n}" for n in (0, 1, 2, 3, 4, 9))] and not search.oracle_file.exists()
+    damaged = toy_search(tmp_path / "damaged", tuner)
+    shutil.copytree(search.path, damaged.path, dirs_exist_ok=True)
+    run_search(search, TRIALS)
+    assert results(search.path) == results(tmp_path / "whole")
+    (damaged.path / "oracle" / "trial_2" / "trial.json").write_text("{")
+    with pytest.raises(InputError, match=r"cannot read .*trial_2/trial.json: .*; the runs in .* are intact \(remove "):
+        run_search(damaged, TRIALS)
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_ten_failures_in_a_row_end_a_search_and_the_next_start_says_the_same(
+    tmp_path: Path, tuner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"optimizer.name": {"choices": ["Adam"]}, "optimizer.momentum": {"low": 0.1, "high": 0.9}}
+    search = toy_search(tmp_path, tuner, {"train.n_epochs": 27}, space)  # of which Hyperband makes enough trials
+    said = (
+        r"^the search cannot continue: the last 10 trials failed, trial 09 because optimizer.momentum must be 0 with "
+    )
+    for _ in range(2):
+        with pytest.raises(RunError, match=said + r"optimizer.name Adam \(got 0\.\d+\) \(change the search space, and"):
+            run_search(search, 30)
+        state = json.loads(search.oracle_file.read_text())
+        assert list(state["trials"]) == [f"{n:02}" for n in range(FAILURES)]
+        assert {trial["status"] for trial in state["trials"].values()} == {"FAILED"}
+    err = capsys.readouterr().err
+    assert err.count("failed: optimizer.momentum must be 0") == FAILURES
+    assert "cannot be read" not in err and "lost" not in err
+
+
+def test_failures_that_are_not_in_a_row_do_not_end_a_search(tmp_path: Path) -> None:
+    search = toy_search(tmp_path)
+    oracle = make_oracle(search, 100)
+    for number in range(3 * FAILURES):
+        end(oracle, oracle.create_trial("a"), 0.5 if number % FAILURES == 4 else None)
+    oracle = load_oracle(search, 100)
+    assert [oracle.trials[key].status for key in oracle.end_order[-5:]] == ["FAILED"] * 5
+
+
+def test_the_highest_seed_is_one_of_kerastuner(tmp_path: Path) -> None:
+    for seed, oracle_seed in ((0, 1), (7, 8), (2**32 - 2, 2**32 - 1), (2**32 - 1, 1)):
+        search = toy_search(tmp_path / f"{seed}", values={"train.seed": seed})
+        assert make_oracle(search, 1).seed == oracle_seed
+    assert declare_space(search.space).space[0].name == "optimizer.lr"
+
+
+def files_of(search: SearchFolder) -> dict[str, bytes]:
+    return {name: (search.path / name).read_bytes() for name in ("trials.json", "best.json", "report.md")}
+
+
+@pytest.mark.parametrize(
+    ("tuner", "slots", "every"),
+    [
+        ("random", 1, 5),
+        ("hyperband", 1, 7),
+        ("random", 2, 6),
+        *(pytest.param(tuner, slots, 1, marks=pytest.mark.slow)
+          for tuner, slots in (("random", 1), ("random", 2), ("hyperband", 1), ("bayesian", 1))),
+    ],
+)  # fmt: skip
+def test_a_search_killed_at_its_files_ends_as_if_nothing_had_happened(
+    tmp_path: Path, tuner: str, slots: int, every: int
+) -> None:
+    """It is killed at its first file or so, started again, killed at a later one, until it ends by itself."""
+
+    def run(folder: str) -> SearchFolder:
+        search = toy_search(tmp_path / folder, tuner)
+        run_search(search, 5, place=ToySlots(slots, search.path))
+        return search
+
+    whole = files_of(run("whole"))
+    number, kills = 1, 0
+    while killed_at(number, lambda: run("killed")):
+        number, kills = number + every, kills + 1
+    assert kills > 20 / every
+    killed = run("killed")
+    assert files_of(killed) == whole
+    assert not (killed.path / "damaged").exists()
