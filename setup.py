@@ -1,4 +1,4 @@
-"""Compiles the native LSTM kernel where there is a compiler; pyproject.toml has everything else."""
+"""Compiles the native kernel where there is a compiler; pyproject.toml has everything else."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ def extensions() -> list[Extension]:
     return [
         Extension(
             "seqmnist_tf.kernel._lstm",
-            sources=[str(SOURCES / "lstm.cpp")],
+            sources=[str(path) for path in sorted(SOURCES.glob("*.cpp"))],
             depends=[str(path) for path in sources],
             define_macros=[("LSTM_SOURCE", f'"{digest}"')],
             extra_compile_args=["-std=c++17", "-O3", "-pthread"],

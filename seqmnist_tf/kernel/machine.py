@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import keras
-import tensorflow as tf
+from collections.abc import Sequence
+from typing import Any
 
-from .translation import StepProgram, Untranslatable
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+from ..system import available_cores
+from . import native
+from .program import StepProgram
+from .tracing import first_states
 
 
 def rnn_outputs(
@@ -21,5 +29,181 @@ def rnn_outputs(
         all_steps: whether to return the outputs of all steps.
         threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
         training: keep what the backward pass reads. If false, a gradient computes the forward pass again.
+
+    Raises:
+        NotImplementedError: a gradient of a gradient is taken.
+        tf.errors.ResourceExhaustedError: out of memory in a graph; MemoryError outside of one.
     """
-    raise Untranslatable(f"{cell.name}: there is no machine yet")
+    threads = threads or min(available_cores(), native.MAX_THREADS)
+    weights = [tf.convert_to_tensor(variable) for variable in cell.variables]
+    parameters = program.weights_to_parameters(*weights)
+    first = [] if program.zero_start else [tf.concat(first_states(cell, tf.shape(sequences)[0]), axis=1)]
+    flat = tf.concat([tf.zeros(0), *(tf.reshape(parameter, [-1]) for parameter in parameters)], axis=0)
+    return _differentiable(program, all_steps, threads, training)(sequences, flat, *first)
+
+
+def _differentiable(program: StepProgram, all_steps: bool, threads: int, training: bool) -> Any:
+    """Return the outputs as a function of sequences, parameters and perhaps first states."""
+
+    def outputs(x: np.ndarray, flat: np.ndarray, *first: np.ndarray) -> np.ndarray:
+        initial = first[0] if first else None
+        return step_forward(program, x, flat, initial, threads=threads, keep=False, all_steps=all_steps)[0]
+
+    def outputs_and_kept(x: np.ndarray, flat: np.ndarray, *first: np.ndarray) -> Any:
+        initial = first[0] if first else None
+        return step_forward(program, x, flat, initial, threads=threads, keep=True, all_steps=all_steps)
+
+    def backward(want_sequences: bool, x: np.ndarray, flat: np.ndarray, *rest: np.ndarray) -> list[np.ndarray]:
+        *first, kept, upstream = rest
+        options: Any = {"threads": threads, "want_sequences": want_sequences, "want_initial": bool(first)}
+        found = step_backward(program, x, flat, kept, upstream, **options)
+        return [gradient for gradient in found if gradient is not None]
+
+    def all_gradients(*given: np.ndarray) -> list[np.ndarray]:
+        return backward(True, *given)
+
+    def weight_gradients(*given: np.ndarray) -> list[np.ndarray]:
+        return backward(False, *given)
+
+    def second_order(*_: tf.Tensor) -> Any:
+        raise NotImplementedError(
+            "the native kernel has first-order gradients only; use keras.layers.RNN for higher-order ones"
+        )
+
+    # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
+    @tf.custom_gradient
+    def compute(*inputs: tf.Tensor) -> Any:
+        sequences = inputs[0]
+        follows_layers = record.should_record_backprop([sequences])  # a tape will ask for their gradient too
+
+        def run_and_keep() -> Any:
+            return tf.numpy_function(outputs_and_kept, inputs, (tf.float32, tf.float32), stateful=False)
+
+        states, kept = run_and_keep() if training else (None, None)
+        if states is None:
+            states = tf.numpy_function(outputs, inputs, tf.float32, stateful=False)
+        n, steps, _ = sequences.shape
+        states.set_shape((n, *((steps,) if all_steps else ()), program.units))
+
+        @tf.custom_gradient
+        def first_order(*given: tf.Tensor) -> Any:
+            types = (tf.float32,) * len(inputs)
+            gradients = list(tf.numpy_function(all_gradients, given, types, stateful=False))
+            if not follows_layers and not tf.executing_eagerly():
+                gradients[1:] = list(tf.numpy_function(weight_gradients, given, types[1:], stateful=False))
+            for tensor, source in zip(gradients, inputs, strict=True):
+                tensor.set_shape(source.shape)
+            return gradients, second_order
+
+        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where rows of the states were selected
+            return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
+
+        return states, gradient
+
+    return compute
+
+
+# ---- on NumPy arrays ----
+
+
+def flattened(parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """Return parameters as one array float32 (size,)."""
+    return np.concatenate([np.zeros(0, np.float32), *(np.ravel(parameter) for parameter in parameters)])
+
+
+def step_forward(
+    program: StepProgram,
+    sequences: np.ndarray,
+    parameters: np.ndarray,
+    initial: np.ndarray | None,
+    *,
+    threads: int,
+    keep: bool,
+    all_steps: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run a step's program over sequences float32 (n, steps, features).
+
+    Args:
+        parameters: the program's, float32 (size,), as :func:`flattened` returns them.
+        initial: the states before the first step beside each other, float32 (n, width), or None for zeros.
+
+    Returns:
+        The outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
+    """
+    sequences = native.contiguous(sequences)
+    n, steps, _ = _program_shape(program, sequences)
+    native.require_threads(threads)
+    isa = native.ISAS.index(native.instruction_set())
+    outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
+    kept = None
+    if keep:
+        kept = native.take((n + 1) * steps * program.kept + 1)
+        kept[-1] = isa
+    if n:
+        given = (program.numbers, program.constants)
+        shape = (n, steps, int(all_steps))
+        begin = None if initial is None else native.contiguous(initial)
+        _call_machine(
+            "forward", isa, threads, given, shape, sequences, native.contiguous(parameters), begin, outputs, kept
+        )
+    return outputs, kept
+
+
+def step_backward(
+    program: StepProgram,
+    sequences: np.ndarray,
+    parameters: np.ndarray,
+    kept: np.ndarray | None,
+    gradient: np.ndarray,
+    *,
+    threads: int,
+    want_sequences: bool,
+    want_initial: bool,
+) -> tuple[Any, np.ndarray, Any]:
+    """Return the gradients of the sequences or None, of the parameters, and of the first states or None.
+
+    Args:
+        kept: what :func:`step_forward` returned.
+        gradient: float32 (n, units) or (n, steps, units), with respect to the outputs that it returned.
+        want_initial: whether it was given first states.
+    """
+    if kept is None:
+        raise ValueError("the forward pass kept nothing")
+    sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.contiguous(kept)
+    n, steps, _ = _program_shape(program, sequences)
+    native.require_threads(threads)
+    all_steps = gradient.ndim == 3
+    size = (n + 1) * steps * program.kept + 1
+    if gradient.shape != ((n, steps, program.units) if all_steps else (n, program.units)) or kept.shape != (size,):
+        raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps}")
+    kept = native.aligned(kept)
+    wrt_parameters = np.zeros(parameters.shape, np.float32)
+    wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
+    wrt_initial = np.zeros((n, sum(program.states)), np.float32) if want_initial else None
+    if n:
+        given = (program.numbers, program.constants)
+        results = (wrt_sequences, wrt_parameters, wrt_initial)
+        read = (sequences, native.contiguous(parameters), kept, gradient)
+        _call_machine("backward", int(kept[-1]), threads, given, (n, steps, int(all_steps)), *read, *results)
+    return wrt_sequences, wrt_parameters, wrt_initial
+
+
+def _program_shape(program: StepProgram, sequences: np.ndarray) -> tuple[int, int, int]:
+    if sequences.ndim != 3 or sequences.shape[2] != program.features or not sequences.shape[1]:
+        raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
+    if max(sequences.shape) > native.MAX_LENGTH:
+        raise ValueError(f"no axis may be longer than {native.MAX_LENGTH:,} (got {sequences.shape})")
+    return sequences.shape
+
+
+def _call_machine(
+    name: str,
+    isa: int,
+    threads: int,
+    program: tuple[np.ndarray, ...],
+    shape: tuple[int, ...],
+    *arrays: np.ndarray | None,
+) -> None:
+    function = getattr(native.library(), f"seqmnist_machine_{name}")
+    native.check(name, function(isa, threads, *map(native.pointer, program), *shape, *map(native.pointer, arrays)))

@@ -45,7 +45,7 @@ def source_hash() -> str:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     path = FOLDER / "_lstm.so"  # as in setup.py
     if not path.is_file():
         hint = "it needs g++ 10 or clang, on Linux with x86-64 or ARM64, or macOS with ARM64"
@@ -76,7 +76,7 @@ def instruction_set() -> str:
     wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:
         raise InputError(f"SEQMNIST_ISA must be avx2, avx512, amx or neon (got {wanted!r})")
-    here = [name for number, name in enumerate(ISAS) if _library().seqmnist_lstm_supported(number)]
+    here = [name for number, name in enumerate(ISAS) if library().seqmnist_lstm_supported(number)]
     if wanted and wanted not in here:
         raise UnavailableError(f"this machine does not support {wanted}, the value of SEQMNIST_ISA")
     if not here:
@@ -111,9 +111,9 @@ def forward(
         MemoryError: there is no memory for the kept values.
         ValueError: shapes that do not fit together, or ``threads`` out of range.
     """
-    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
-    _require_threads(threads)
+    require_threads(threads)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
@@ -122,7 +122,7 @@ def forward(
     states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
     if keep:
-        kept = _take(_kept_size(n, steps, units))
+        kept = take(_kept_size(n, steps, units))
         kept[-1] = isa  # which says how the rest is laid out
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
@@ -148,10 +148,10 @@ def backward(
         want_sequences: whether to return the gradient (n, steps, features) of the sequences too. It takes longer,
             because rows that begin with the same features are then no longer computed as one.
     """
-    sequences, kernel, recurrent, bias = (_contiguous(array) for array in (sequences, *weights))
+    sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
-    _require_threads(threads)
-    kept, gradient = _contiguous(kept), _contiguous(gradient)
+    require_threads(threads)
+    kept, gradient = contiguous(kept), contiguous(gradient)
     all_steps = gradient.ndim == 3
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
@@ -165,10 +165,7 @@ def backward(
         _kept_size(n, steps, units),
     ):
         raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
-    if kept.ctypes.data % ALIGNMENT:
-        aligned = _take(kept.size)
-        aligned[:] = kept
-        kept = aligned
+    kept = aligned(kept)
     weight_gradients = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
     sequence_gradient = np.zeros(sequences.shape, np.float32) if want_sequences else None
     if n:
@@ -178,24 +175,43 @@ def backward(
     return weight_gradients[0], weight_gradients[1], weight_gradients[2], sequence_gradient
 
 
+def pointer(array: np.ndarray | None) -> ctypes.c_void_p | None:
+    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
+
+
+def check(name: str, status: int) -> None:
+    if status == NO_MEMORY:
+        raise MemoryError(f"the {name} pass found no memory")
+    if status:
+        raise RuntimeError(f"the {name} pass returned {status}")
+
+
+def aligned(kept: np.ndarray) -> np.ndarray:
+    if kept.ctypes.data % ALIGNMENT == 0:
+        return kept
+    aligned = take(kept.size)
+    aligned[:] = kept
+    return aligned
+
+
 def peak_flops(threads: int) -> float:
     """Return the measured peak of matrix products in floating-point operations a second, over all threads.
 
     On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
     """
-    _require_threads(threads)
-    peak = float(_library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
+    require_threads(threads)
+    peak = float(library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
     if not peak:
         raise MemoryError("the measurement of the peak found no memory")
     return peak
 
 
-def _require_threads(threads: int) -> None:
+def require_threads(threads: int) -> None:
     if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS:,} (got {threads!r})")
 
 
-def _contiguous(array: np.ndarray) -> np.ndarray:
+def contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -229,12 +245,7 @@ def _kept_size(n: int, steps: int, units: int) -> int:
 
 
 def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
-    pointers = [None if array is None else array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
-    status = getattr(_library(), f"seqmnist_lstm_{name}")(isa, *numbers, *pointers)
-    if status == NO_MEMORY:
-        raise MemoryError(f"the LSTM's {name} pass found no memory")
-    if status:
-        raise RuntimeError(f"the LSTM's {name} pass returned {status}")
+    check(f"LSTM's {name}", getattr(library(), f"seqmnist_lstm_{name}")(isa, *numbers, *map(pointer, arrays)))
 
 
 # Memory for kept values returns here when its last array is gone: to allocate 200 MB for a batch of 100 again took 4 to
@@ -243,7 +254,7 @@ _free: collections.deque[mmap.mmap] = collections.deque()
 MAX_FREE = 2**29  # bytes; above them, the two latest stay
 
 
-def _take(floats: int) -> np.ndarray:
+def take(floats: int) -> np.ndarray:
     """Return an uninitialised, aligned array float32 (floats,).
 
     Raises:

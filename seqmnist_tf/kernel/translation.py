@@ -1,27 +1,249 @@
-"""A cell's step as a program for the native machine: traced once, translated, checked."""
+"""A cell's step as a program for the native machine: traced, translated, and compared with what was traced."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from . import native
+from .expressions import Expressions, Pieces
+from .machine import flattened, step_backward, step_forward
+from .operations import Summed, Translator
+from .program import Assembly, StepProgram
+from .schedule import Results, simplified
+from .tracing import CONSTANT, ROWS, Step, Untranslatable, trace, unlike
 
-class Untranslatable(Exception):
-    """The native machine cannot compute a cell; the message names the operation and the line that asked for it."""
-
-
-@dataclass(frozen=True)
-class StepProgram:
-    """The step of a cell, forward and backward, as the native machine runs it."""
-
-    features: int
+MAX_TRANSLATIONS = 16  # in each, leaves and products are cut where the one before found slices of them
 
 
 def translate(cell: keras.Layer, features: int) -> StepProgram:
     """Return the program of a built cell, or of ``StackedRNNCells``, for inputs of so many features.
 
+    The step is traced twice, with other numbers of rows, in training and out of it: what depends on either is refused.
+    The program is then compared with the traced graph on random steps.
+
     Raises:
         Untranslatable: the machine cannot compute it.
     """
-    raise Untranslatable(f"{cell.name} with {features} features: there is no machine yet")
+    try:
+        sizes = [features, *keras.tree.flatten(cell.state_size)]
+        sizes += [size for weight in cell.variables for size in weight.shape]
+        first, second = unlike(sizes)
+        step = trace(cell, features, first, training=True)
+        program = program_of(step)
+        other = program_of(trace(cell, features, second, training=False))
+        if not (
+            np.array_equal(program.numbers, other.numbers)
+            and np.array_equal(program.constants, other.constants, equal_nan=True)
+            and program.parameters == other.parameters
+        ):
+            raise Untranslatable("the step depends on the size of the batch, or is another one in training")
+        _compare(cell, step, program)
+    except Untranslatable:
+        raise
+    except Exception as error:  # TensorFlow's and Keras's inner parts may change, and cells do what they like
+        raise Untranslatable(f"its step cannot be traced: {type(error).__name__}: {error}") from error
+    return program
+
+
+def program_of(step: Step) -> StepProgram:
+    constants = _constants(step)
+    cuts: dict[Any, set[int]] = {}
+    for _ in range(MAX_TRANSLATIONS):
+        make = Expressions(cuts)
+        translator = Translator(step, make, constants)
+        results = _results(translator, step)
+        if make.complete:
+            return _assembled(step, translator, results)
+    raise Untranslatable("the step cuts its tensors into too many pieces")
+
+
+def _constants(step: Step) -> dict[str, np.ndarray]:
+    """Return the values of the constants that operations on rows read."""
+    graph = step.function.graph
+    found = {
+        given.name: given
+        for operation in graph.get_operations()
+        if any(step.kind(output) == ROWS for output in operation.outputs)
+        for given in operation.inputs
+        if step.kind(given) == CONSTANT
+    }
+    for tensor in (step.output, *step.new_states, *step.gradients):
+        if tensor is not None and step.kind(tensor) == CONSTANT:
+            found[tensor.name] = tensor
+    feeds = step.placeholders()
+    zeros = [tf.zeros(feed.shape, feed.dtype) for feed in feeds]
+    values = step.cut(feeds, list(found.values()))(*zeros) if found else []
+    return {name: np.asarray(value) for name, value in zip(found, values, strict=True)}
+
+
+def _results(translator: Translator, step: Step) -> Results:
+    make = translator.expressions
+
+    def rows(tensor: tf.Tensor | None, width: int) -> Pieces:
+        if tensor is None:
+            return [make.wide_constant(0, width)]
+        value = translator.value(tensor)
+        if isinstance(value, Summed) or sum(piece.width for piece in value.pieces) != width:
+            raise Untranslatable("a result of the step mixes the rows of a batch")
+        return value.pieces
+
+    def like_states(pieces: Pieces, which: int, width: int) -> Pieces:
+        """Return pieces that are cut as the state is; the state is cut where they are."""
+        edges = np.cumsum([piece.width for piece in pieces]).tolist()
+        spans = make.spans(("state", which), width)
+        for edge in edges:
+            if edge not in {high for _, high in spans}:
+                make.cut(("state", which), edge)
+        return [piece for low, high in spans for piece in make.window(pieces, low, high - low)]
+
+    sizes = [int(state.shape[1]) for state in step.states]
+    count = len(sizes)
+    states = [like_states(rows(new, n), i, n) for i, (new, n) in enumerate(zip(step.new_states, sizes, strict=True))]
+    output = (
+        states[step.output_state] if step.output_state is not None else rows(step.output, int(step.output.shape[1]))
+    )
+    features, before, borders = step.gradients[0], step.gradients[1 : count + 1], step.gradients[count + 1 :]
+    gradients = [like_states(rows(g, n), i, n) for i, (g, n) in enumerate(zip(before, sizes, strict=True))]
+    sums = []
+    for which, gradient in enumerate(borders):
+        if gradient is None or step.kind(gradient) == CONSTANT:
+            if gradient is not None and np.any(translator.constants[gradient.name]):
+                raise Untranslatable("a weight's gradient is constant")
+            continue
+        value = translator.value(gradient)
+        if not isinstance(value, Summed):
+            raise Untranslatable("a weight's gradient is no sum over rows")
+        for left, right, row, column in value.terms:
+            if not (right.operation == "constant" and not any(right.detail)):
+                sums.append((which, left, right, row, column))
+    wrt_x = rows(features, int(step.x.shape[1]))
+    shapes = (int(step.x.shape[1]), int(step.output.shape[1]), tuple(sizes), step.output_state)
+    return Results(*shapes, states, output, gradients, wrt_x, sums)
+
+
+def _assembled(step: Step, translator: Translator, results: Results) -> StepProgram:
+    shapes = tuple(tuple(int(n) for n in parameter.shape) for parameter in translator.parameters)
+    assembly = Assembly(translator.expressions, simplified(translator.expressions, results), shapes)
+    numbers = assembly.numbers(step.zero_start)
+    if max(numbers) > native.MAX_LENGTH:
+        raise Untranslatable("its weights or states are too large")
+    return StepProgram(
+        features=results.features,
+        units=results.units,
+        states=results.widths,
+        numbers=np.array(numbers, np.int64),
+        constants=np.concatenate([np.zeros(0, np.float32), *assembly.fixed.constants]),
+        parameters=shapes,
+        differentiable=len(step.borders),
+        kept=assembly.kept_size,
+        zero_start=step.zero_start,
+        weights_to_parameters=step.cut(step.weights, translator.parameters) if shapes else lambda *_: [],
+    )
+
+
+# ---- the comparison with the traced graph ----
+
+STEPS = 3
+MAX_DIFFERENCE = 2e-4  # of the largest number: products are summed in another order, on AMX of two bfloat16 each
+TRIES = 3  # a comparison within the cell may fall out otherwise where rounding moves a number across its edge
+
+
+def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
+    """Run the machine and the graph on random steps, with the cell's weights and with others near them.
+
+    Raises:
+        Untranslatable: they differ.
+    """
+    own = [np.asarray(weight.numpy()) for weight in cell.variables]
+    for distance in (0.0, 0.1):
+        reasons = []
+        for seed in range(TRIES):
+            reasons.append(_difference(step, program, own, distance, np.random.RandomState(seed)))
+            if reasons[-1] is None:
+                break
+        else:
+            raise Untranslatable(f"the machine's numbers are not the graph's: {reasons[-1]}")
+
+
+def _difference(
+    step: Step, program: StepProgram, own: list[np.ndarray], distance: float, random: np.random.RandomState
+) -> str | None:
+    """Return how the machine's results differ from the graph's, or None."""
+
+    def normal(*shape: int) -> np.ndarray:
+        return np.asarray(random.standard_normal(shape), np.float32)
+
+    weights = [np.asarray(w + distance * normal(*w.shape), w.dtype) if w.dtype == np.float32 else w for w in own]
+    x, upstream = normal(STEPS, step.rows, program.features), normal(STEPS, step.rows, program.units)
+    states = [0.5 * normal(step.rows, width) for width in program.states]
+    expected = by_the_graph(step, program, weights, x, states, upstream)
+    found = by_the_machine(program, weights, x, states, upstream)
+    for a, b in zip(found, expected, strict=True):
+        finite = np.isfinite(b)
+        if not np.array_equal(np.isfinite(a), finite):
+            if distance:  # away from its own weights, a cell may leave what its functions are defined for
+                continue
+            return "they are not finite where it has numbers, or the reverse"
+        error = np.abs(a[finite] - b[finite]).max(initial=0) / (np.abs(b[finite]).max(initial=0) + 1e-6)
+        if not error <= MAX_DIFFERENCE:
+            return f"they are off by {error:.1e}"
+    return None
+
+
+def by_the_graph(
+    step: Step, program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
+) -> list[np.ndarray]:
+    """Return outputs, gradients of x, of the first states and of the parameters, by the traced graph."""
+    forward = step.cut([step.x, *step.states, *step.weights], [step.output, *step.new_states])
+    wanted = [gradient for gradient in step.gradients if gradient is not None]
+    backward = step.cut(step.placeholders(), wanted)
+    constant = [tf.constant(w) for w in weights]
+    outputs, before = [], []
+    for values in x:
+        before.append(states)
+        output, *states = forward(tf.constant(values), *map(tf.constant, states), *constant)
+        outputs.append(np.asarray(output))
+    carry = [np.zeros(np.shape(state), np.float32) for state in states]
+    count = len(states)
+    wrt_x = []
+    totals = [np.zeros(shape, np.float32) for shape in program.parameters[: program.differentiable]]
+    for t in reversed(range(len(x))):
+        given = list(carry)
+        if step.output_state is None:
+            given.append(upstream[t])
+        else:
+            given[step.output_state] = given[step.output_state] + upstream[t]
+        values = iter(backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
+        shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
+        found = [
+            np.zeros(shape, np.float32) if gradient is None else np.asarray(next(values))
+            for shape, gradient in zip(shapes, step.gradients, strict=True)
+        ]
+        wrt_x.append(found[0])
+        carry = found[1 : count + 1]
+        totals = [total + new for total, new in zip(totals, found[count + 1 :], strict=True)]
+    return [np.stack(outputs), np.stack(wrt_x[::-1]), *carry, *totals]
+
+
+def by_the_machine(
+    program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
+) -> list[np.ndarray]:
+    """Return the same by the machine."""
+    parameters = [np.asarray(p) for p in program.weights_to_parameters(*map(tf.constant, weights))]
+    flat = flattened(parameters)
+    sequences = np.ascontiguousarray(x.transpose(1, 0, 2))
+    initial = np.concatenate(states, axis=1) if states else None
+    outputs, kept = step_forward(program, sequences, flat, initial, threads=1, keep=True, all_steps=True)
+    gradients = step_backward(
+        program, sequences, flat, kept, upstream.transpose(1, 0, 2), threads=1, want_sequences=True, want_initial=True
+    )
+    wrt_x, wrt_parameters, wrt_states = gradients
+    edges = np.cumsum(program.states)[:-1]
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in program.parameters])
+    pieces = np.split(wrt_parameters, ends)[: program.differentiable]
+    totals = [piece.reshape(shape) for piece, shape in zip(pieces, program.parameters, strict=False)]
+    return [outputs.transpose(1, 0, 2), wrt_x.transpose(1, 0, 2), *np.split(wrt_states, edges, axis=1), *totals]

@@ -1,6 +1,7 @@
 // Tile instructions in plain C++, so that the code that uses them is tested on every machine.
 
 #include <cstring>
+#include <immintrin.h>
 
 struct EmulatedTile {
   int rows, bytes;
@@ -69,3 +70,24 @@ EMULATION_IN_FULL_SPEED static void emulated_product(EmulatedTile& sum, const Em
 #define TILE_STORE(t, p, stride) emulated_store(emulated_tiles[t], p, stride)
 #define TILE_PRODUCT(sum, left, right) \
   emulated_product(emulated_tiles[sum], emulated_tiles[left], emulated_tiles[right])
+
+// Floats to bfloat16, rounded to the nearest, ties to even; denormals to zero.
+#define EMULATION_OF_BFLOAT16 static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+EMULATION_OF_BFLOAT16 __m256i emulated_bfloat16(__m512 v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff)));
+  const __mmask16 tiny = _mm512_testn_epi32_mask(bits, _mm512_set1_epi32(0x7f800000));
+  rounded = _mm512_mask_and_epi32(rounded, tiny, bits, _mm512_set1_epi32(int(0x80000000)));
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+
+EMULATION_OF_BFLOAT16 __m512i emulated_two_bfloat16(__m512 high, __m512 low) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(emulated_bfloat16(low)), emulated_bfloat16(high), 1);
+}
+
+#define _mm512_cvtneps_pbh(v) emulated_bfloat16(v)
+#define _mm512_cvtne2ps_pbh(high, low) emulated_two_bfloat16(high, low)

@@ -1,8 +1,9 @@
 // The kernel against an LSTM in double precision, without Python, so that sanitizers and emulators can watch it.
 //
-//     g++ -std=c++17 -O2 -pthread kernel_test.cpp -o kernel_test && ./kernel_test [quick]
+//     g++ -std=c++17 -O2 -pthread kernel_test.cpp -o kernel_test && ./kernel_test [quick [CASES]]
 //
-// With -DLSTM_EMULATE_AMX, tile instructions are emulated where there are none (AVX-512 with bfloat16 is still needed).
+// CASES is a file of programs for the machine, with what TensorFlow computes for them (tests/kernel/machine_cases.py).
+// With -DLSTM_EMULATE_AMX, tiles and bfloat16 are emulated, on every processor that has AVX-512.
 // Prints a line for each instruction set that this machine has and exits with 1 if a result is wrong, or if there is
 // none.
 
@@ -15,6 +16,7 @@
 #include "amx_emulation.h"
 #endif
 #include "../../seqmnist_tf/kernel/cpp/lstm.cpp"
+#include "../../seqmnist_tf/kernel/cpp/machine.cpp"
 
 namespace {
 
@@ -66,6 +68,15 @@ Case make_case(int batch, int steps, int features, int units, bool all_steps, in
   for (int row = 0; row < batch; ++row)  // one row leaves the shared features earlier than the next
     for (int t = 0; t < shared - row % 5 * (shared / 8); ++t)
       for (int f = 0; f < features; ++f) c.x[(row * steps + t) * features + f] = -0.4f + 0.1f * f;
+  return c;
+}
+
+// Features of 0 to 255, as unscaled pixels are.
+Case make_unscaled_case(int batch, int steps, int features, int units, unsigned seed) {
+  Case c = make_case(batch, steps, features, units, false, 0, seed);
+  std::mt19937 random(seed);
+  for (float& value : c.x) value = random() % 256;
+  for (float& value : c.w) value /= 64;
   return c;
 }
 
@@ -187,9 +198,99 @@ bool poisons(int isa, float value, int features, bool all_steps, bool want_dx) {
   return true;
 }
 
+// ---- the machine ----
+
+struct MachineCase {
+  std::vector<int64_t> numbers;
+  int batch, steps, features, units, states, kept, all_steps, initial;
+  Floats constants, x, parameters, start, upstream, outputs, dx, dparameters, dstart;
+};
+
+std::vector<MachineCase> read_cases(const char* path) {
+  std::vector<MachineCase> cases;
+  std::FILE* file = std::fopen(path, "rb");
+  if (!file) return cases;
+  int64_t sizes[11];
+  bool whole = true;
+  while (std::fread(sizes, sizeof(sizes), 1, file) == 1) {
+    MachineCase c;
+    c.numbers.resize(sizes[0]), c.constants.resize(sizes[1]);
+    c.batch = sizes[2], c.steps = sizes[3], c.features = sizes[4], c.units = sizes[5], c.states = sizes[6];
+    c.kept = sizes[8], c.all_steps = sizes[9], c.initial = sizes[10];
+    const size_t x = size_t(c.batch) * c.steps * c.features, start = size_t(c.batch) * c.states;
+    const size_t outputs = size_t(c.batch) * (c.all_steps ? c.steps : 1) * c.units;
+    whole &= std::fread(c.numbers.data(), sizeof(int64_t), sizes[0], file) == size_t(sizes[0]);
+    const std::pair<Floats*, size_t> arrays[] = {
+        {&c.constants, sizes[1]}, {&c.x, x},  {&c.parameters, sizes[7]},  {&c.start, start}, {&c.upstream, outputs},
+        {&c.outputs, outputs},    {&c.dx, x}, {&c.dparameters, sizes[7]}, {&c.dstart, start}};
+    for (const auto& [array, size] : arrays) {
+      array->resize(size);
+      whole &= std::fread(array->data(), sizeof(float), size, file) == size;
+    }
+    cases.push_back(std::move(c));
+  }
+  std::fclose(file);
+  if (!whole) cases.clear();
+  return cases;
+}
+
+struct MachineResult {
+  Floats outputs, dx, dparameters, dstart;
+};
+
+bool run_machine(int isa, int threads, const MachineCase& c, bool want_dx, MachineResult& result) {
+  result = {guarded_floats(c.outputs.size()), guarded_floats(c.dx.size()), guarded_floats(c.dparameters.size()),
+            guarded_floats(c.dstart.size())};
+  const size_t size = size_t(c.batch + 1) * c.steps * c.kept;
+  lstm::Buffer kept = lstm::allocate(size + kMargin);
+  std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
+  Floats alone = guarded_floats(c.outputs.size());
+  const uint64_t mode = lstm::floating_mode() & ~kModeFlags;
+  const float* start = c.initial ? c.start.data() : nullptr;
+  for (const bool keep : {true, false})
+    if (seqmnist_machine_forward(isa, threads, c.numbers.data(), c.constants.data(), c.batch, c.steps, c.all_steps,
+                                 c.x.data(), c.parameters.data(), start, (keep ? result.outputs : alone).data(),
+                                 keep ? kept.get() : nullptr))
+      return false;
+  if (seqmnist_machine_backward(isa, threads, c.numbers.data(), c.constants.data(), c.batch, c.steps, c.all_steps,
+                                c.x.data(), c.parameters.data(), kept.get(), c.upstream.data(),
+                                want_dx ? result.dx.data() : nullptr, result.dparameters.data(),
+                                c.initial ? result.dstart.data() : nullptr))
+    return false;
+  const bool same = std::memcmp(alone.data(), result.outputs.data(), alone.size() * 4) == 0;
+  const bool whole = std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float v) { return v == kMark; });
+  return same && whole && intact(result.outputs) && intact(result.dx) && intact(result.dparameters) &&
+         intact(result.dstart) && (lstm::floating_mode() & ~kModeFlags) == mode;
+}
+
+// Returns the largest error relative to the largest number of a result; infinity where something is wrong.
+double machine_error(int isa, const MachineCase& c) {
+  const double wrong = std::numeric_limits<double>::infinity();
+  double worst = 0;
+  for (const bool want_dx : {true, false}) {
+    MachineResult result, again;
+    if (!run_machine(isa, 2, c, want_dx, result)) return wrong;
+    const std::pair<const Floats*, const Floats*> pairs[] = {{&result.outputs, &c.outputs},
+                                                             {&result.dx, &c.dx},
+                                                             {&result.dparameters, &c.dparameters},
+                                                             {&result.dstart, &c.dstart}};
+    for (int i = 0; i < 4; ++i)
+      if ((i != 1 || want_dx) && (i != 3 || c.initial))
+        worst = std::max(worst, error(*pairs[i].first, Doubles(pairs[i].second->begin(), pairs[i].second->end())));
+    for (const int threads : {1, 3, 7}) {
+      if (!run_machine(isa, threads, c, want_dx, again)) return wrong;
+      const auto same = [](const Floats& p, const Floats& q) { return !std::memcmp(p.data(), q.data(), p.size() * 4); };
+      if (!same(result.outputs, again.outputs) || !same(result.dx, again.dx) ||
+          !same(result.dparameters, again.dparameters) || !same(result.dstart, again.dstart))
+        return wrong;
+    }
+  }
+  return worst;
+}
+
 }  // namespace
 
-int main(int argc, char**) {
+int main(int argc, char** argv) {
   constexpr double kQuickWork = 1e7;  // batch x steps x units x units
   const bool quick = argc > 1;
   const char* names[] = {"avx2", "avx512", "amx", "neon"};
@@ -201,6 +302,7 @@ int main(int argc, char**) {
       make_case(7, 20, 3, 16, false, 8, 10),    make_case(9, 20, 64, 48, false, 8, 11),
       make_case(30, 24, 17, 80, true, 16, 12),  make_case(9, 16, 130, 32, true, 0, 13),
       make_case(8, 24, 2, 64, true, 24, 14),    make_case(100, 30, 128, 128, true, 0, 15),
+      make_unscaled_case(9, 20, 28, 32, 16),    make_unscaled_case(30, 12, 8, 64, 17),
   };
   bool right = true, any = false;
   for (int isa = 0; isa < 4; ++isa) {
@@ -231,6 +333,13 @@ int main(int argc, char**) {
       if (!poisons(isa, value, 1, false, true) || !poisons(isa, value, 5, true, false))
         std::printf("%g becomes a plausible number\n", value), right = false;
     std::printf("%s: largest relative error %.1e\n", names[isa], worst);
+    if (argc > 2) {
+      double machine = 0;
+      const std::vector<MachineCase> cases = read_cases(argv[2]);
+      for (const MachineCase& c : cases) machine = std::max(machine, machine_error(isa, c));
+      right &= !cases.empty() && machine < 1e-4;
+      std::printf("%s: largest relative error of the machine %.1e in %zu cases\n", names[isa], machine, cases.size());
+    }
   }
   right &= any;
   std::puts(right ? "right" : "WRONG");

@@ -5,262 +5,31 @@
 // Rows that begin with the same run of features (the background above a digit) share its states: one row, the "chain",
 // is computed for all of them, forward and backward, and a block begins where the first of its rows leaves the chain.
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <immintrin.h>
-#else
-#include <arm_neon.h>
-#endif
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
-#include <memory>
-#include <new>
-#include <numeric>
-#include <thread>
-#include <vector>
-
 #include "lstm.h"
-
-#define LSTM_INLINE inline __attribute__((always_inline))
-#ifdef __clang__
-#define LSTM_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define LSTM_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "blocks.h"
+#include "platform.h"
 
 namespace lstm {
 
-template <int N>
-struct Int {
-  static constexpr int value = N;
-};
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<float, Free>;
-
-inline Buffer allocate(size_t floats) {
-  void* p = nullptr;
-  if (posix_memalign(&p, 64, std::max<size_t>(floats, 16) * sizeof(float))) throw std::bad_alloc();
-  return Buffer(static_cast<float*>(p));
-}
-
-#if defined(__x86_64__)
-
-#define LSTM_IN_OUT(v) "+v"(v)
-
-// Each include compiles the functions for one instruction set; clang ignores the pragmas of GCC.
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#endif
-#define LSTM_ISA avx2
-#define LSTM_WIDTH 8
-#define LSTM_AMX 0
-#include "lstm_simd.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
-#endif
-#define LSTM_ISA avx512
-#define LSTM_WIDTH 16
-#define LSTM_AMX 0
-#include "lstm_simd.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
-#pragma GCC pop_options
-
-#ifndef LSTM_NO_AMX  // setup.py defines it for assemblers that do not know the tile instructions
-
-// Tile instructions by number, for intrinsics of GCC before 14 do not say that they read memory.
-#ifndef TILE_CONFIG
-#define TILE_CONFIG(p) asm volatile("ldtilecfg (%0)" ::"r"(p) : "memory")
-#define TILE_RELEASE() asm volatile("tilerelease")
-#define TILE_ZERO(t) asm volatile("tilezero %%tmm" #t::)
-#define TILE_LOAD(t, p, stride) asm volatile("tileloadd (%0,%1,1), %%tmm" #t::"r"(p), "r"(size_t(stride)) : "memory")
-#define TILE_STORE(t, p, stride) \
-  asm volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"(size_t(stride)) : "memory")
-#define TILE_PRODUCT(sum, left, right) asm volatile("tdpbf16ps %%tmm" #right ", %%tmm" #left ", %%tmm" #sum::)
-#endif
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), \
-                             apply_to = function)
-#endif
-#define LSTM_ISA amx
-#define LSTM_WIDTH 16
-#define LSTM_AMX 1
-#include "lstm_simd.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#endif
-#pragma GCC pop_options
-
-#endif  // LSTM_NO_AMX
-
-#else  // all ARM64 CPUs have NEON: nothing is chosen at run time
-
-#define LSTM_IN_OUT(v) "+w"(v)
-#define LSTM_ISA neon
-#define LSTM_WIDTH 4
-#define LSTM_AMX 0
-#include "lstm_simd.h"
-
-#endif
+#define LSTM_FUNCTIONS "lstm_simd.h"
+#include "each_isa.h"
+#undef LSTM_FUNCTIONS
 
 namespace {
 
 constexpr int kMaxLanes = 32;
 
 // In the order of the numbers that callers give: avx2, avx512, amx, neon.
-#if defined(__x86_64__)
-
-#ifdef LSTM_NO_AMX
-constexpr const Kernels* kAmx = nullptr;
-#else
-const Kernels* const kAmx = &amx::kernels;
-#endif
-
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, kAmx, nullptr};
-
-// Tiles are there, and the system lets this process use them: it asks, for their state is large.
-bool tiles_allowed() {
-#if defined(LSTM_EMULATE_AMX)
-  return true;
-#elif !defined(__linux__)
-  return false;
-#else
-  unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
-  if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
-  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#endif
-}
-
-bool supported(int isa) {
-  if (isa == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == 1)
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (isa == 2) return kAmx != nullptr && supported(1) && __builtin_cpu_supports("avx512bf16") && tiles_allowed();
-  return false;
-}
-
-// Vanishing gradients are denormal numbers, which would take several times as long: they are flushed to zero.
-constexpr uint64_t kFlush = 0x8040;  // of MXCSR
-
-uint64_t floating_mode() { return _mm_getcsr(); }
-
-void set_floating_mode(uint64_t mode) { _mm_setcsr(unsigned(mode)); }
-
-#else
-
+#if !defined(__x86_64__)
 const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
-
-bool supported(int isa) { return isa == 3; }
-
-constexpr uint64_t kFlush = uint64_t(1) << 24;  // of FPCR
-
-uint64_t floating_mode() {
-  uint64_t mode;
-  asm volatile("mrs %0, fpcr" : "=r"(mode));
-  return mode;
-}
-
-void set_floating_mode(uint64_t mode) { asm volatile("msr fpcr, %0" ::"r"(mode)); }
-
+#elif defined(LSTM_NO_AMX)
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, nullptr, nullptr};
+#else
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
 #endif
 
-size_t aligned(size_t floats) { return (floats + 15) / 16 * 16; }
-
-// Flushes denormal numbers to zero while it lives.
-class FlushDenormals {
- public:
-  FlushDenormals() : saved_(floating_mode()) { set_floating_mode(saved_ | kFlush); }
-  ~FlushDenormals() { set_floating_mode(saved_); }
-
- private:
-  uint64_t saved_;
-};
-
-// Call task(item, thread) for items 0 ... count - 1, in this order, from up to `threads` threads, this one included.
-template <class Task>
-void parallel(int threads, int count, const Task& task) {
-  std::atomic<int> next{0};
-  auto work = [&](int thread) {
-    FlushDenormals flush;
-    for (int item; (item = next.fetch_add(1)) < count;) task(item, thread);
-  };
-  std::vector<std::thread> helpers;
-  helpers.reserve(threads);
-  try {
-    for (int i = 1; i < std::min(threads, count); ++i) helpers.emplace_back(work, i);
-  } catch (const std::exception&) {  // no more threads, or no memory for one: those that run do all the work
-  }
-  work(0);
-  for (auto& helper : helpers) helper.join();
-}
-
-struct Block {
-  int first, rows;  // in the order of the plan
-  int begin;        // the step at which the first of its rows leaves the chain
-  size_t kept;      // where its kept values begin
-};
-
-// How a batch is computed: a function of its features alone.
-struct Plan {
-  std::vector<int> order;
-  std::vector<Block> blocks;  // in the order in which they leave the chain
-};
-
-Plan make_plan(const Problem& problem) {
-  const int batch = problem.batch, steps = problem.steps, features = problem.features;
-  std::vector<int> leaves(batch);
-  for (int row = 0; row < batch; ++row) {
-    const float* x = problem.x + size_t(row) * steps * features;
-    while (leaves[row] < steps - 1 && std::equal(problem.x, problem.x + features, x)) ++leaves[row], x += features;
-  }
-  Plan plan;
-  plan.order.resize(batch);
-  for (int row = 0; row < batch; ++row) plan.order[row] = row;
-  std::stable_sort(plan.order.begin(), plan.order.end(), [&](int a, int b) { return leaves[a] < leaves[b]; });
-  int count = (batch + kBlockRows - 1) / kBlockRows;
-  if (batch >= 8) count = (count + 1) / 2 * 2;
-  for (int i = 0, first = 0; i < count; ++i) {
-    Block block{first, batch / count + (i < batch % count), leaves[plan.order[first]], 0};
-    plan.blocks.push_back(block);
-    first += block.rows;
-  }
-  size_t kept = size_t(plan.blocks.back().begin) * problem.units * kKept;  // the chain's come first
-  for (Block& block : plan.blocks) {
-    block.kept = kept;
-    kept += size_t(block.rows) * (steps - block.begin) * problem.units * kKept;
-  }
-  return plan;
+Plan plan_of(const Problem& problem) {
+  return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, true);
 }
 
 // Weights that are not finite make every result NaN, through the bias.
@@ -282,7 +51,7 @@ Buffer pack(const Kernels& kernels, const Problem& problem, const float* w, cons
 void forward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
              const float* u, const float* b, float* h_out, float* kept) {
   const int H = problem.units;
-  const Plan plan = make_plan(problem);
+  const Plan plan = plan_of(problem);
   const Buffer packed = pack(kernels, problem, w, u, b, false);
   const int blocks = plan.blocks.size();
   threads = std::min(threads, blocks);
@@ -346,7 +115,7 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
               const float* u, const float* b, const float* kept, const float* dh_out, float* dx, float* dw, float* du,
               float* db) {
   const int H = problem.units;
-  const Plan plan = make_plan(problem);
+  const Plan plan = plan_of(problem);
   const Buffer packed = pack(kernels, problem, w, u, b, true);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes);
   threads = std::min(threads, lanes);
@@ -432,6 +201,16 @@ double peak(const Kernels& kernels, int threads) {
 
 enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
 
+// Tiles take several features in two parts of bfloat16, to 16 bits, and no float above their largest one. Where
+// features are large, as pixels of 0 to 255, AVX-512 computes.
+static int isa_for(int isa, const lstm::Problem& problem) {
+  constexpr int kAvx512 = 1, kAmx = 2;
+  constexpr float kLarge = 8;
+  if (isa != kAmx || problem.features == 1) return isa;
+  const float* end = problem.x + size_t(problem.batch) * problem.steps * problem.features;
+  return std::any_of(problem.x, end, [](float x) { return std::abs(x) > kLarge; }) ? kAvx512 : isa;
+}
+
 template <class Body>
 static int guarded(int isa, const Body& body) {
   if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
@@ -465,16 +244,18 @@ double seqmnist_lstm_peak(int isa, int threads) {
 
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                           const float* x, const float* w, const float* u, const float* b, float* h, float* kept) {
-  return guarded(isa, [&](const lstm::Kernels& kernels) {
-    lstm::forward(kernels, threads, {batch, steps, features, units, x}, all_steps, w, u, b, h, kept);
+  const lstm::Problem problem{batch, steps, features, units, x};
+  return guarded(isa_for(isa, problem), [&](const lstm::Kernels& kernels) {
+    lstm::forward(kernels, threads, problem, all_steps, w, u, b, h, kept);
   });
 }
 
 int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                            const float* x, const float* w, const float* u, const float* b, const float* kept,
                            const float* dh, float* dx, float* dw, float* du, float* db) {
-  return guarded(isa, [&](const lstm::Kernels& kernels) {
-    lstm::backward(kernels, threads, {batch, steps, features, units, x}, all_steps, w, u, b, kept, dh, dx, dw, du, db);
+  const lstm::Problem problem{batch, steps, features, units, x};
+  return guarded(isa_for(isa, problem), [&](const lstm::Kernels& kernels) {
+    lstm::backward(kernels, threads, problem, all_steps, w, u, b, kept, dh, dx, dw, du, db);
   });
 }
 }

@@ -4,14 +4,12 @@
 
 #include <cstddef>
 
+#include "blocks.h"
+
 namespace lstm {
 
 // Floats that the forward pass keeps for the backward pass, per row, step and unit: gates i, f, g, o and state c.
 constexpr int kKept = 5;
-
-// Rows of a block, at most. The decomposition of a batch into blocks follows from its size alone: results do not
-// depend on the number of threads.
-constexpr int kBlockRows = 25;
 
 struct Problem {
   int batch, steps, features, units;

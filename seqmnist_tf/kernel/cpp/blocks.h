@@ -1,0 +1,53 @@
+// How a batch is computed: in blocks of rows, which share what their rows have in common.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+namespace lstm {
+
+// Rows of a block, at most. The decomposition of a batch into blocks follows from its size alone: results do not
+// depend on the number of threads.
+constexpr int kBlockRows = 25;
+
+struct Block {
+  int first, rows;  // in the order of the plan
+  int begin;        // the step at which the first of its rows leaves the chain
+  size_t kept;      // where its kept values begin
+};
+
+// How a batch is computed: a function of its features alone.
+struct Plan {
+  std::vector<int> order;
+  std::vector<Block> blocks;  // in the order in which they leave the chain
+};
+
+// x: (batch, steps, features); record: floats that a row keeps at a step; shared: whether rows may share states.
+inline Plan make_plan(int batch, int steps, int features, const float* x, size_t record, bool shared) {
+  std::vector<int> leaves(batch);
+  for (int row = 0; row < batch && shared; ++row) {
+    const float* own = x + size_t(row) * steps * features;
+    while (leaves[row] < steps - 1 && std::equal(x, x + features, own)) ++leaves[row], own += features;
+  }
+  Plan plan;
+  plan.order.resize(batch);
+  for (int row = 0; row < batch; ++row) plan.order[row] = row;
+  std::stable_sort(plan.order.begin(), plan.order.end(), [&](int a, int b) { return leaves[a] < leaves[b]; });
+  int count = (batch + kBlockRows - 1) / kBlockRows;
+  if (batch >= 8) count = (count + 1) / 2 * 2;
+  for (int i = 0, first = 0; i < count; ++i) {
+    Block block{first, batch / count + (i < batch % count), leaves[plan.order[first]], 0};
+    plan.blocks.push_back(block);
+    first += block.rows;
+  }
+  size_t kept = size_t(plan.blocks.back().begin) * record;  // the chain's come first
+  for (Block& block : plan.blocks) {
+    block.kept = kept;
+    kept += size_t(block.rows) * (steps - block.begin) * record;
+  }
+  return plan;
+}
+
+}  // namespace lstm

@@ -1,0 +1,433 @@
+// The machine for recurrent cells: runs the program of a step over all steps of a batch, forward and backward. A plain
+// C interface without dependencies; `seqmnist_tf.kernel.machine` calls it.
+//
+// Blocks, threads and the steps that rows share are the LSTM's (blocks.h). A block's rows go through a step's groups of
+// operations together: products for all rows, elementwise operations for a strip of them at a time, so that what they
+// hand on stays in the nearest cache. The gradients of weights are sums over rows and steps of products: the program
+// names their operands, which are kept for some steps and multiplied at once.
+
+#include "machine.h"
+#include "machine_program.h"
+#include "blocks.h"
+#include "platform.h"
+
+namespace machine {
+
+using lstm::allocate;
+using lstm::Block;
+using lstm::Buffer;
+using lstm::FlushDenormals;
+using lstm::Int;
+using lstm::kBlockRows;
+using lstm::make_plan;
+using lstm::parallel;
+using lstm::Plan;
+
+#define LSTM_FUNCTIONS "machine_simd.h"
+#include "each_isa.h"
+#undef LSTM_FUNCTIONS
+
+namespace {
+
+constexpr int kMaxLanes = 32;
+
+// In the order of the numbers that callers give: avx2, avx512, amx, neon.
+#if !defined(__x86_64__)
+const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
+#elif defined(LSTM_NO_AMX)
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, nullptr, nullptr};
+#else
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
+#endif
+
+// ---- what both passes have ----
+
+struct Batch {
+  int rows, steps;
+  bool all_steps;
+  const float* x;  // (rows, steps, features)
+};
+
+// Weights as the program reads them.
+struct Weights {
+  Buffer fixed, memory;
+  std::vector<const float*> packed;
+};
+
+Weights prepare(const Kernels& kernels, const Program& program, const Code& code, const float* constants,
+                const float* parameters) {
+  size_t size = 0;
+  for (const RightOperand& p : code.packs) size += padded(kernels.packed_size(p.k, p.n));
+  Weights weights{allocate(program.fixed), allocate(size), {}};
+  std::copy(constants, constants + program.fixed, weights.fixed.get());
+  for (const Load& load : program.loads) {
+    float* to = weights.fixed.get() + load.to;
+    const float* from = parameters + load.from;
+    if (load.repeat) std::fill(to, to + load.repeat, *from);
+    if (!load.repeat) std::copy(from, from + load.count, to);
+  }
+  float* to = weights.memory.get();
+  for (const RightOperand& p : code.packs) {
+    kernels.pack({parameters + p.from, size_t(p.row), size_t(p.column), p.k, p.n}, to);
+    weights.packed.push_back(to);
+    to += padded(kernels.packed_size(p.k, p.n));
+  }
+  return weights;
+}
+
+// Memory of a thread: what lies in a strip or a block, states before and after a step, samples, and what products need.
+class Workspace {
+ public:
+  Workspace(const Kernels& kernels, const Program& program, bool backward)
+      : code_(backward ? program.backward : program.forward),
+        state_(padded(program.state)),
+        samples_(backward ? padded(program.samples) : 0) {
+    std::vector<Product> products;
+    for (const Sum& sum : program.gradients)
+      products.push_back({nullptr, nullptr, 0, 0, 0, sum.left.region < 0 ? 1 : sum.k, sum.n, nullptr});
+    scratch_ = padded(kernels.scratch_size(code_.groups, products));
+  }
+
+  size_t size() const { return padded(code_.strip) + padded(code_.block) + 2 * state_ + samples_ + scratch_; }
+
+  // Everything begins as zeros: what fills up rows to whole lines is computed with, though nobody reads the results.
+  Frame frame(const Weights& weights, float* memory) const {
+    std::fill(memory, memory + size(), 0.0f);
+    Frame frame{};
+    frame.base[kStrip] = memory;
+    frame.base[kBlock] = frame.base[kStrip] + padded(code_.strip);
+    frame.base[kState] = frame.base[kBlock] + padded(code_.block);
+    frame.base[kNext] = frame.base[kState] + state_;
+    frame.base[kSamples] = frame.base[kNext] + state_;
+    frame.scratch = frame.base[kSamples] + samples_;
+    frame.base[kFixed] = weights.fixed.get();
+    frame.packed = weights.packed.data();
+    return frame;
+  }
+
+ private:
+  const Code& code_;
+  size_t state_, samples_, scratch_;
+};
+
+// Copy a row of numbers to where its pieces lie, or back.
+void scatter(const std::vector<Piece>& pieces, const Frame& frame, int row, const float* from) {
+  for (const Piece& piece : pieces)
+    std::copy(from + piece.column, from + piece.column + piece.width, frame.at(piece.at, row));
+}
+void collect(const std::vector<Piece>& pieces, const Frame& frame, int row, float* to) {
+  for (const Piece& piece : pieces) {
+    const float* from = frame.at(piece.at, row);
+    std::copy(from, from + piece.width, to + piece.column);
+  }
+}
+void add(const std::vector<Piece>& pieces, const Frame& frame, int row, const float* from) {
+  for (const Piece& piece : pieces) {
+    float* to = frame.at(piece.at, row);
+    for (int j = 0; j < piece.width; ++j) to[j] += from[piece.column + j];
+  }
+}
+
+// A run of consecutive steps of some rows.
+struct Segment {
+  const int* order;      // the rows' indices in the batch
+  int rows, begin, end;  // steps [begin, end)
+};
+
+void put_features(const Program& program, const std::vector<Piece>& pieces, const Batch& batch, const Segment& segment,
+                  int t, const Frame& frame) {
+  for (int r = 0; r < segment.rows; ++r)
+    scatter(pieces, frame, r, batch.x + (size_t(segment.order[r]) * batch.steps + t) * program.features);
+}
+
+// ---- forward ----
+
+// out: (rows, outputs), or (rows, steps, outputs); kept: null, or the segment's.
+void forward_steps(const Kernels& kernels, const Program& program, const Batch& batch, const Segment& segment,
+                   Frame& frame, float* kept, float* out) {
+  frame.rows = segment.rows;
+  frame.keep = kept != nullptr;
+  frame.kept_stride = program.kept;
+  for (int t = segment.begin; t < segment.end; ++t) {
+    put_features(program, program.x_forward, batch, segment, t, frame);
+    frame.base[kKept] = kept;
+    kernels.run(program.forward.groups, frame);
+    if (kept) kept += size_t(segment.rows) * program.kept;
+    for (int r = 0; r < segment.rows; ++r)
+      if (batch.all_steps)
+        collect(program.output, frame, r, out + (size_t(segment.order[r]) * batch.steps + t) * program.outputs);
+      else if (t == batch.steps - 1)
+        collect(program.output, frame, r, out + size_t(segment.order[r]) * program.outputs);
+    std::swap(frame.base[kState], frame.base[kNext]);
+  }
+  kernels.done();
+}
+
+void forward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
+             const float* parameters, const float* initial, float* out, float* kept) {
+  const Plan plan =
+      make_plan(batch.rows, batch.steps, program.features, batch.x, program.kept, program.shared && !initial);
+  const Weights weights = prepare(kernels, program, program.forward, constants, parameters);
+  const int blocks = plan.blocks.size(), states = program.states;
+  threads = std::min(threads, blocks);
+  const Workspace workspace(kernels, program, false);
+  const size_t size = workspace.size();
+  const Buffer memory = allocate(threads * size);
+  const Buffer begins = allocate(size_t(blocks) * states);  // states of the chain where each block begins
+  const int last = plan.order.back();                       // it is the last to leave the chain,
+                                                            // whose states are its own until then
+
+  FlushDenormals flush;
+  Frame chain = workspace.frame(weights, memory.get());
+  for (int i = 0, t = 0; i < blocks; ++i) {
+    const int begin = plan.blocks[i].begin;
+    if (t < begin)
+      forward_steps(kernels, program, batch, {&last, 1, t, begin}, chain,
+                    kept ? kept + size_t(t) * program.kept : nullptr, out);
+    collect(program.state_pieces, chain, 0, begins.get() + size_t(i) * states);
+    t = begin;
+  }
+
+  parallel(threads, blocks, [&](int item, int thread) {
+    const Block& block = plan.blocks[item];
+    const int* order = plan.order.data() + block.first;
+    Frame frame = workspace.frame(weights, memory.get() + thread * size);
+    for (int r = 0; r < block.rows; ++r)
+      scatter(program.state_pieces, frame, r,
+              initial ? initial + size_t(order[r]) * states : begins.get() + size_t(item) * states);
+    forward_steps(kernels, program, batch, {order, block.rows, block.begin, batch.steps}, frame,
+                  kept ? kept + block.kept : nullptr, out);
+    const size_t sequence = size_t(batch.steps) * program.outputs;
+    for (int r = 0; r < block.rows && batch.all_steps; ++r)
+      if (order[r] != last)
+        std::copy(out + last * sequence, out + last * sequence + size_t(block.begin) * program.outputs,
+                  out + order[r] * sequence);
+  });
+}
+
+// ---- backward ----
+
+// Samples of some steps, and the products that they go into.
+class Samples {
+ public:
+  Samples(const Kernels& kernels, const Program& program, const Segment& segment, Frame& frame, float* sums)
+      : kernels_(kernels),
+        program_(program),
+        frame_(frame),
+        sums_(sums),
+        rows_(segment.rows),
+        steps_(std::max(1, kSampleRows / segment.rows)) {
+    next();
+  }
+
+  // Steps run backward, and so do samples: those of the step now are the first in memory.
+  void next() { frame_.sample = (steps_ - 1 - used_) * rows_; }
+
+  void take(bool last) {
+    ++used_;
+    if (used_ == steps_ || last) add();
+    next();
+  }
+
+ private:
+  void add() {
+    static const float kOne = 1;
+    products_.clear();
+    for (const Sum& sum : program_.gradients) {
+      Product product{&kOne, frame_.at(sum.right, 0), 0, frame_.stride(sum.right), used_ * rows_, 1,
+                      sum.n, sums_ + sum.sums};
+      if (sum.left.region >= 0)
+        product.left = frame_.at(sum.left, 0), product.left_stride = frame_.stride(sum.left), product.k = sum.k;
+      products_.push_back(product);
+    }
+    kernels_.add_products(products_, frame_.scratch);
+    used_ = 0;
+  }
+
+  const Kernels& kernels_;
+  const Program& program_;
+  Frame& frame_;
+  float* const sums_;
+  const int rows_, steps_;
+  int used_ = 0;
+  std::vector<Product> products_;
+};
+
+// Gradients of outputs: that of row i of the batch at step t begins at base + i * row_stride + t * step_stride, at the
+// last step only or at all. Null where there are none.
+struct Upstream {
+  const float* base;
+  size_t row_stride, step_stride;
+  bool all;
+};
+
+// kept: of the segment's first step; shared: its rows have one sequence of kept values; dx: null, or (batch, steps,
+// features).
+void backward_steps(const Kernels& kernels, const Program& program, const Batch& batch, const Segment& segment,
+                    Frame& frame, const float* kept, bool shared, const Upstream& upstream, float* sums, float* dx) {
+  const size_t record = size_t(shared ? 1 : segment.rows) * program.kept;
+  frame.rows = segment.rows;
+  frame.features = dx != nullptr;
+  frame.kept_stride = shared ? 0 : program.kept;
+  const std::vector<float> zeros(program.outputs);
+  Samples samples(kernels, program, segment, frame, sums);
+  for (int t = segment.end - 1; t >= segment.begin; --t) {
+    put_features(program, program.x_backward, batch, segment, t, frame);
+    frame.base[kKept] = const_cast<float*>(kept) + (t - segment.begin) * record;
+    const bool given = upstream.base && (upstream.all || t == batch.steps - 1);
+    for (int r = 0; r < segment.rows; ++r) {
+      const float* from =
+          given ? upstream.base + segment.order[r] * upstream.row_stride + t * upstream.step_stride : nullptr;
+      if (!program.output_is_state)
+        scatter(program.upstream, frame, r, given ? from : zeros.data());
+      else if (given)
+        add(program.upstream, frame, r, from);
+    }
+    kernels.run(program.backward.groups, frame);
+    for (int r = 0; r < segment.rows && dx; ++r)
+      collect(program.dx, frame, r, dx + (size_t(segment.order[r]) * batch.steps + t) * program.features);
+    samples.take(t == segment.begin);
+    std::swap(frame.base[kState], frame.base[kNext]);
+  }
+  kernels.done();
+}
+
+// Gradients (steps, outputs) of the chain's outputs: at each step, the sum over the rows that share them.
+Buffer sum_over_chain(const Program& program, const Batch& batch, const Plan& plan, const float* upstream) {
+  const size_t width = program.outputs, sequence = batch.steps * width, steps = plan.blocks.back().begin;
+  Buffer sums = allocate(steps * width);
+  std::fill(sums.get(), sums.get() + steps * width, 0.0f);
+  for (const Block& block : plan.blocks)
+    for (int r = 0; r < block.rows; ++r) {
+      const float* from = upstream + plan.order[block.first + r] * sequence;
+      for (size_t i = 0; i < block.begin * width; ++i) sums.get()[i] += from[i];
+    }
+  return sums;
+}
+
+// upstream: gradients of what forward() wrote to out; dx, initial: null, or gradients of the features and of the states
+// before the first step.
+void backward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
+              const float* parameters, const float* kept, const float* upstream, float* dx, float* dparameters,
+              float* dinitial) {
+  const Plan plan =
+      make_plan(batch.rows, batch.steps, program.features, batch.x, program.kept, program.shared && !dinitial);
+  const Weights weights = prepare(kernels, program, program.backward, constants, parameters);
+  const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes), states = program.states;
+  threads = std::min(threads, lanes);
+  const Workspace workspace(kernels, program, true);
+  const size_t size = workspace.size(), sums = padded(program.sums);
+  const Buffer memory = allocate(threads * size);
+  const Buffer gradients = allocate((lanes + 1) * sums);
+  std::fill(gradients.get(), gradients.get() + (lanes + 1) * sums, 0.0f);
+  const Buffer ends = allocate(size_t(blocks) * states);  // of each block where it begins, summed over its rows
+  std::fill(ends.get(), ends.get() + size_t(blocks) * states, 0.0f);
+  const size_t width = program.outputs;
+  const Upstream given =
+      batch.all_steps ? Upstream{upstream, batch.steps * width, width, true} : Upstream{upstream, width, 0, false};
+
+  parallel(threads, lanes, [&](int lane, int thread) {
+    std::vector<float> row(states);
+    for (int item = lane; item < blocks; item += lanes) {
+      const Block& block = plan.blocks[item];
+      const int* order = plan.order.data() + block.first;
+      float* to = gradients.get() + lane * sums;
+      Frame frame = workspace.frame(weights, memory.get() + thread * size);
+      backward_steps(kernels, program, batch, {order, block.rows, block.begin, batch.steps}, frame, kept + block.kept,
+                     false, given, to, dx);
+      if (dx && block.begin)  // gradients of features differ from row to row
+                              // where their states do not
+        backward_steps(kernels, program, batch, {order, block.rows, 0, block.begin}, frame, kept, true, given, to, dx);
+      float* end = ends.get() + size_t(item) * states;
+      for (int r = 0; r < block.rows; ++r) {
+        collect(program.state_pieces, frame, r, row.data());
+        for (int j = 0; j < states; ++j) end[j] += row[j];
+        if (dinitial) std::copy(row.begin(), row.end(), dinitial + size_t(order[r]) * states);
+      }
+    }
+  });
+
+  FlushDenormals flush;
+  if (!dx && plan.blocks.back().begin) {
+    const Buffer shared = batch.all_steps ? sum_over_chain(program, batch, plan, upstream) : nullptr;
+    Frame frame = workspace.frame(weights, memory.get());
+    for (int i = blocks - 1; i >= 0; --i) {
+      const int begin = i ? plan.blocks[i - 1].begin : 0, end = plan.blocks[i].begin;
+      add(program.state_pieces, frame, 0, ends.get() + size_t(i) * states);
+      if (begin < end)
+        backward_steps(kernels, program, batch, {&plan.order.back(), 1, begin, end}, frame,
+                       kept + size_t(begin) * program.kept, false, {shared.get(), 0, width, true},
+                       gradients.get() + lanes * sums, nullptr);
+    }
+  }
+  std::fill(dparameters, dparameters + program.parameters, 0.0f);
+  for (int lane = 0; lane <= lanes; ++lane)
+    for (const Sum& sum : program.gradients) {
+      const float* from = gradients.get() + lane * sums + sum.sums;
+      for (int i = 0; i < sum.k; ++i)
+        for (int j = 0; j < sum.n; ++j)
+          dparameters[sum.parameter + size_t(i) * sum.stride + j] += from[i * padded(sum.n) + j];
+    }
+}
+
+}  // namespace
+}  // namespace machine
+
+// ---- the C interface ----
+
+namespace {
+
+// Tiles split floats into two parts of bfloat16, which infinity cannot be split into; nor do they take large features
+// to 24 bits. Where weights are not finite or features are large, as pixels of 0 to 255, AVX-512 computes.
+int machine_isa(int isa, const machine::Program& program, int batch, int steps, const float* x,
+                const float* parameters) {
+  constexpr int kAvx512 = 1, kAmx = 2;
+  constexpr float kLarge = 8;
+  if (isa != kAmx) return isa;
+  const float* end = x + size_t(batch) * steps * program.features;
+  if (std::any_of(x, end, [](float v) { return std::abs(v) > kLarge; })) return kAvx512;
+  const auto finite = [](float v) { return std::isfinite(v); };
+  return std::all_of(parameters, parameters + program.parameters, finite) ? kAmx : kAvx512;
+}
+
+template <class Body>
+int guarded_machine(int isa, const Body& body) {
+  enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
+  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
+  try {
+    body();
+    return kDone;
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// The program is what program.py writes: numbers, and the floats that all rows have in common. `kept` is null, or
+// (batch + 1) * steps times a row's floats, aligned to 64 bytes; `initial` is null for zeros.
+
+int seqmnist_machine_forward(int isa, int threads, const int64_t* program, const float* constants, int batch, int steps,
+                             int all_steps, const float* x, const float* parameters, const float* initial, float* out,
+                             float* kept) {
+  return guarded_machine(isa, [&]() {
+    const machine::Program read = machine::Reader(program).program();
+    const machine::Kernels& kernels = *machine::kIsas[machine_isa(isa, read, batch, steps, x, parameters)];
+    machine::forward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, initial, out,
+                     kept);
+  });
+}
+
+int seqmnist_machine_backward(int isa, int threads, const int64_t* program, const float* constants, int batch,
+                              int steps, int all_steps, const float* x, const float* parameters, const float* kept,
+                              const float* upstream, float* dx, float* dparameters, float* dinitial) {
+  return guarded_machine(isa, [&]() {
+    const machine::Program read = machine::Reader(program).program();
+    const machine::Kernels& kernels = *machine::kIsas[machine_isa(isa, read, batch, steps, x, parameters)];
+    machine::backward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, kept, upstream,
+                      dx, dparameters, dinitial);
+  });
+}
+}

@@ -1,0 +1,260 @@
+"""Expressions of a step: what each row's numbers are computed from, the same for every row of a batch.
+
+A tensor (rows, width) is a list of pieces side by side, so that slices and concatenations cost nothing: a slice of a
+sum is the sum of slices, and a slice of a product takes columns of the matrix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LEAVES = ("x", "state", "upstream")  # attribute: (which, first column)
+COLUMN_SUMS = ("row_sum", "row_max", "row_min")  # one number for each row
+MAX_PIECES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One piece: float32 (rows, width), or (width,) where it is the same for all rows.
+
+    Attributes:
+        operation: a leaf, ``parameter``, ``constant``, ``dot`` or an operation of the machine.
+        given: what it is computed from. Of a ``dot``, the left operands and perhaps, last, a bias.
+        detail: of a leaf, which, and its first column; of a parameter, which, and its first number; of a constant, its
+            numbers; of a dot, for each left operand (parameter, first row, first column, transposed).
+        order: a node comes after those that it is computed from.
+    """
+
+    operation: str
+    given: tuple[Node, ...]
+    detail: tuple[Any, ...]
+    width: int
+    order: int
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is the same for all rows and steps."""
+        return self.operation in ("parameter", "constant")
+
+
+Pieces = list[Node]
+
+
+class Expressions:
+    """Makes nodes: equal ones once, constants folded, nothing multiplied by 1."""
+
+    def __init__(self, cuts: dict[Any, set[int]]) -> None:
+        self.cuts = cuts  # where leaves and products are cut
+        self.complete = True  # or further cuts were found: a step has to be translated again
+        self._nodes: dict[Any, Node] = {}
+
+    def node(self, operation: str, given: Iterable[Node], width: int, detail: tuple[Any, ...] = ()) -> Node:
+        given = tuple(given)
+        key = (operation, *map(id, given), width, detail)
+        if key not in self._nodes:
+            self._nodes[key] = Node(operation, given, detail, width, len(self._nodes))
+        return self._nodes[key]
+
+    def constant(self, values: Any) -> Node:
+        numbers = tuple(np.asarray(values, np.float32).ravel().tolist())
+        if len(set(numbers)) == 1 and len(numbers) > 1:  # NaN is not equal to itself, and stays as it is
+            numbers = numbers[:1]
+        return self.node("constant", (), len(numbers), numbers)
+
+    def number(self, value: float) -> Pieces:
+        return [self.constant(value)]
+
+    def parameter(self, which: int, first: int, width: int) -> Node:
+        return self.node("parameter", (), width, (which, first))
+
+    def leaf(self, name: str, which: int, width: int) -> Pieces:
+        key = ("state" if name == "upstream" else name, which)  # a state's gradient is cut as the state is
+        return [self.node(name, (), b - a, (which, a)) for a, b in self.spans(key, width)]
+
+    def spans(self, key: Any, width: int) -> list[tuple[int, int]]:
+        edges = sorted({0, width, *self.cuts.get(key, ())})
+        return list(itertools.pairwise(edges))
+
+    def cut(self, key: Any, *columns: int) -> None:
+        self.cuts.setdefault(key, set()).update(columns)
+        self.complete = False
+
+    # ---- pieces ----
+
+    def window(self, pieces: Pieces, first: int, width: int) -> Pieces:
+        """Return columns of pieces."""
+        found: Pieces = []
+        for piece in pieces:
+            low, high = max(first, 0), min(first + width, piece.width)
+            if low < high:
+                found.append(piece if high - low == piece.width else self.part(piece, low, high - low))
+            first -= piece.width
+        return found
+
+    def part(self, node: Node, first: int, width: int) -> Node:
+        """Return columns of a node, computed from columns of what it is computed from."""
+        if node.operation == "constant":
+            values = self.constant(node.detail[first : first + width]) if len(node.detail) > 1 else node
+            return values if values.width == width else self.wide(values, width)
+        if node.operation == "parameter":
+            which, start = node.detail
+            return self.parameter(which, start + first, width)
+        if node.operation in LEAVES or node.operation == "dot":
+            if node.operation == "dot":
+                (which, _, start, transposed), *_ = node.detail
+                key: Any = ("dot", which, transposed)
+            else:
+                which, start = node.detail
+                key = ("state" if node.operation == "upstream" else node.operation, which)
+            self.cut(key, start + first, start + first + width)
+        if node.operation in (*LEAVES, "dot", "missing"):
+            return self.node("missing", (), width, (node.order, first))  # the next translation has it
+        given = [g if g.width == 1 else self.part(g, first, width) for g in node.given]
+        return self.node(node.operation, given, width, node.detail)
+
+    def spread(self, node: Node, width: int) -> Node:
+        """Return a node of one column as one of more."""
+        if node.operation == "constant" or node.width == width:
+            return node if node.operation != "constant" or len(node.detail) > 1 else self.wide(node, width)
+        return self.node("copy", (node,), width)
+
+    def wide(self, constant: Node, width: int) -> Node:
+        return self.node("constant", (), width, constant.detail)
+
+    def aligned(self, operands: Sequence[Pieces], width: int) -> list[tuple[Node, ...]]:
+        """Return pieces of operands (rows, width) that lie beside each other; one column stands for all of them."""
+        edges = {0, width}
+        for pieces in operands:
+            if len(pieces) > 1:
+                edges |= set(np.cumsum([piece.width for piece in pieces]).tolist())
+        ordered = sorted(edges)
+        rows = []
+        for low, high in itertools.pairwise(ordered):
+            row = []
+            for pieces in operands:
+                if len(pieces) == 1 and pieces[0].width == 1:
+                    row.append(pieces[0])
+                    continue
+                (piece,) = self.window(pieces, low, high - low)
+                row.append(piece)
+            rows.append(tuple(row))
+        if len(rows) > MAX_PIECES:
+            raise ValueError("too many pieces")
+        return rows
+
+    # ---- elementwise operations ----
+
+    def apply(self, operation: str, *operands: Pieces, width: int | None = None) -> Pieces:
+        """Return an elementwise operation of operands of equal width, or of one column."""
+        if width is None:
+            width = max(sum(piece.width for piece in pieces) for pieces in operands)
+        aligned = self.aligned(operands, width)
+        spans = [max(node.width for node in row) for row in aligned]
+        if sum(spans) != width:  # all operands are one column wide
+            spans = [width]
+        return [self.element(operation, *row, width=span) for row, span in zip(aligned, spans, strict=True)]
+
+    def element(self, operation: str, *given: Node, width: int) -> Node:
+        # An operand that was spread from one column is read from there.
+        operands = [g.given[0] if g.operation == "copy" and g.given[0].width == 1 < g.width else g for g in given]
+        if all(g.operation == "constant" for g in operands):
+            with np.errstate(all="ignore"):
+                values = FOLDED[operation](*(np.array(g.detail, np.float32) for g in operands))
+            return self.wide_constant(values, width)
+        if (same := self._unchanged(operation, operands)) is not None:
+            return self.spread(same, width)
+        if operation in ("add", "mul", "max", "min") and operands[0].order > operands[1].order:
+            operands = [operands[1], operands[0]]
+        return self.node(operation, operands, width)
+
+    def wide_constant(self, values: Any, width: int) -> Node:
+        node = self.constant(values)
+        return node if node.width == width or len(node.detail) > 1 else self.wide(node, width)
+
+    def _unchanged(self, operation: str, given: Sequence[Node]) -> Node | None:
+        """Return the operand that is the result, or None."""
+        values = [g.detail[0] if g.operation == "constant" and len(g.detail) == 1 else None for g in given]
+        if operation == "copy":
+            return given[0]
+        if operation == "add" and 0 in values:
+            return given[1 - values.index(0)]
+        if operation == "mul" and 1 in values:
+            return given[1 - values.index(1)]
+        if (operation == "sub" and values[1] == 0) or (operation == "div" and values[1] == 1):
+            return given[0]
+        return None
+
+    def across(self, operation: str, pieces: Pieces) -> Node:
+        """Return the sum, or the extreme, of each row."""
+        combine = {"row_sum": "add", "row_max": "max", "row_min": "min"}[operation]
+        found: Node | None = None
+        for piece in pieces:
+            if piece.operation == "constant" and len(piece.detail) == 1:
+                single = self.constant(piece.detail[0] * (piece.width if combine == "add" else 1))
+            else:
+                single = piece if piece.width == 1 else self.node(operation, (piece,), 1)
+            found = single if found is None else self.element(combine, found, single, width=1)
+        if found is None:
+            raise ValueError("a sum over nothing")
+        return found
+
+    # ---- products ----
+
+    def dot(self, left: Pieces, which: int, transposed: bool, columns: int) -> Pieces:
+        """Return the product of left (rows, k) and the matrix of a parameter (k, columns)."""
+        found: Pieces = []
+        for low, high in self.spans(("dot", which, transposed), columns):
+            terms, given, row = [], [], 0
+            for piece in left:
+                if not (piece.operation == "constant" and piece.detail == (0.0,)):
+                    terms.append((which, row, low, transposed))
+                    given.append(piece)
+                row += piece.width
+            found.append(
+                self.node("dot", given, high - low, tuple(terms)) if given else self.wide_constant(0, high - low)
+            )
+        return found
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+# The operations of the machine on constants; most are NumPy's own.
+FOLDED: dict[str, Any] = {
+    "copy": np.copy,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "gt": lambda a, b: (a > b).astype(np.float32),
+    "ge": lambda a, b: (a >= b).astype(np.float32),
+    "eq": lambda a, b: (a == b).astype(np.float32),
+    "select": lambda c, a, b: np.where(c != 0, a, b),
+    "pow": np.power,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "softplus": lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0),
+    "tanh_grad": lambda y, d: d * (1 - y * y),
+    "sigmoid_grad": lambda y, d: d * y * (1 - y),
+    "abs": np.abs,
+    "floor": np.floor,
+    "round": np.round,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": np.vectorize(math.erf, otypes=[np.float32]),
+    "atan": np.arctan,
+}

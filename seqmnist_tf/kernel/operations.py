@@ -1,0 +1,380 @@
+"""TensorFlow's operations as expressions: the step's graph, tensor by tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .expressions import Expressions, Node, Pieces
+from .rules import RULES
+from .tracing import CONSTANT, ROWS, Step, Untranslatable, location
+
+SAME = {"Identity", "StopGradient", "PreventGradient", "IdentityN", "Snapshot"}
+MOVES = {
+    *("Reshape", "Squeeze", "ExpandDims", "Split", "SplitV", "StridedSlice", "Slice", "ConcatV2", "Pad", "PadV2"),
+    *("StridedSliceGrad", "Tile", "BroadcastTo", "Transpose", "Pack", "Unpack", "ReverseV2", "GatherV2", "MirrorPad"),
+    "Roll",
+}
+DIRECT = {
+    **{"Add": "add", "AddV2": "add", "BiasAdd": "add", "Sub": "sub", "Mul": "mul", "RealDiv": "div", "Div": "div"},
+    **{"Maximum": "max", "Minimum": "min", "Greater": "gt", "GreaterEqual": "ge", "Equal": "eq", "Select": "select"},
+    **{"SelectV2": "select", "Sqrt": "sqrt", "Exp": "exp", "Expm1": "expm1", "Log": "log", "Log1p": "log1p"},
+    **{"Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Abs": "abs", "Floor": "floor", "Rint": "round"},
+    **{"Round": "round", "Sin": "sin", "Cos": "cos", "Erf": "erf", "Atan": "atan", "LogicalAnd": "mul"},
+    **{"LogicalOr": "max", "TanhGrad": "tanh_grad", "SigmoidGrad": "sigmoid_grad"},
+}
+KEEP_ORDER = {"Reshape", "Squeeze", "ExpandDims"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor whose rows are computed alike: the pieces of a row, which may itself have several axes."""
+
+    pieces: Pieces
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Summed:
+    """A sum over rows, which only the gradient of a weight is.
+
+    Attributes:
+        terms: (left, right, first row, first column): the products of left's and right's columns, summed over rows. A
+            left of None is 1.
+        shape: of the whole sum.
+    """
+
+    terms: tuple[tuple[Node | None, Node, int, int], ...]
+    shape: tuple[int, ...]
+
+
+class Translator:
+    """Translates tensors of a step's graph.
+
+    Args:
+        constants: the values of constants, by the tensors' names.
+    """
+
+    def __init__(self, step: Step, expressions: Expressions, constants: dict[str, np.ndarray]) -> None:
+        self.step = step
+        self.expressions = expressions
+        self.constants = constants
+        self.parameters: list[tf.Tensor] = list(step.borders)
+        self._known: dict[str, Any] = {}
+        for name, which, tensor in [
+            ("x", 0, step.x),
+            *(("state", i, state) for i, state in enumerate(step.states)),
+            *(("upstream", i, tensor) for i, tensor in enumerate(step.upstream)),
+        ]:
+            width = int(tensor.shape[1])
+            self._known[tensor.name] = Rows(expressions.leaf(name, which, width), tuple(tensor.shape))
+
+    def value(self, tensor: tf.Tensor) -> Any:
+        """Return a tensor as :class:`Rows` or :class:`Summed`."""
+        waiting = [tensor]
+        while waiting:  # not recursive: gradients of long chains are deep
+            current = waiting[-1]
+            if current.name in self._known:
+                waiting.pop()
+                continue
+            missing = [
+                given
+                for given in current.op.inputs
+                if self.step.kind(current) == ROWS
+                and self.step.kind(given) == ROWS
+                and given.name not in self._known
+                and not self._is_static(current)
+            ]
+            if missing:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            self._translate(current)
+        return self._known[tensor.name]
+
+    def _is_static(self, tensor: tf.Tensor) -> bool:
+        return self.step.kind(tensor) == CONSTANT
+
+    def _translate(self, tensor: tf.Tensor) -> None:
+        if self.step.kind(tensor) != ROWS:
+            self._known[tensor.name] = self._fixed(tensor)
+            return
+        operation = tensor.op
+        try:
+            results = self._results(operation)
+        except ValueError as error:
+            raise self._refuse(operation, str(error)) from None
+        for output, result in zip(operation.outputs, results, strict=True):
+            self._known[output.name] = result
+
+    def _refuse(self, operation: tf.Operation, why: str = "") -> Untranslatable:
+        because = f" ({why})" if why else ""
+        return Untranslatable(f"operation {operation.type}{because}{location(operation)}")
+
+    def _fixed(self, tensor: tf.Tensor) -> Rows:
+        """Return a constant, or what is computed from weights alone, as what all rows have in common."""
+        shape = tuple(tensor.shape)
+        if self.step.kind(tensor) == CONSTANT:
+            values = np.asarray(self.constants[tensor.name])
+            if values.dtype.kind not in "fbiu" or values.dtype == np.float64:
+                raise self._refuse(tensor.op, f"a constant of type {values.dtype}")
+            values = values.astype(np.float32)
+            if values.ndim and values.shape[0] == self.step.rows:
+                if not all(np.array_equal(row, values[0], equal_nan=True) for row in values):
+                    raise self._refuse(tensor.op, "a constant that differs from row to row")
+                values = values[0]
+                return Rows([self._wide(self.expressions.constant(values), values.size)], shape)
+            return Rows([self._wide(self.expressions.constant(values), values.size)], shape)
+        if tensor.dtype != tf.float32:
+            raise self._refuse(tensor.op, f"weights of type {tensor.dtype.name}")
+        return Rows([self.expressions.parameter(self.parameter(tensor), 0, int(np.prod(shape)))], shape)
+
+    def _wide(self, node: Node, width: int) -> Node:
+        return node if node.width == width else self.expressions.wide(node, width)
+
+    def parameter(self, tensor: tf.Tensor) -> int:
+        for which, known in enumerate(self.parameters):
+            if known.name == tensor.name:
+                return which
+        self.parameters.append(tensor)
+        return len(self.parameters) - 1
+
+    # ---- operations ----
+
+    def _results(self, operation: tf.Operation) -> list[Any]:
+        kind = operation.type
+        for tensor in operation.outputs:
+            if tensor.dtype not in (tf.float32, tf.bool) or not tensor.shape.is_fully_defined():
+                raise self._refuse(operation, f"its result is {tensor.dtype.name} {tensor.shape}")
+        if kind in SAME:
+            return [self.value(given) for given in operation.inputs]
+        if kind == "MatMul":
+            return [self._product(operation)]
+        if kind in ("Sum", "Mean", "Max", "Min"):
+            return [self._reduced(operation)]
+        if kind == "BiasAddGrad":
+            terms = tuple((None, piece, 0, i) for i, piece in _placed(self.value(operation.inputs[0]).pieces))
+            return [Summed(terms, tuple(operation.outputs[0].shape))]
+        values = [self.value(given) for given in operation.inputs] if kind not in MOVES else []
+        if kind == "AddN" and any(isinstance(value, Summed) for value in values):
+            return [Summed(tuple(term for value in values for term in value.terms), tuple(operation.outputs[0].shape))]
+        if kind in MOVES:
+            return self._moved(operation)
+        if any(isinstance(value, Summed) for value in values):
+            raise ValueError("it mixes the rows of a batch")
+        shape = tuple(operation.outputs[0].shape)
+        if kind in ("Softmax", "LogSoftmax"):
+            return [Rows(self._softmax(values[0], kind == "LogSoftmax"), shape)]
+        rule = DIRECT.get(kind) or RULES.get(kind)
+        if rule is None:
+            raise self._refuse(operation)
+        if kind == "Select" and operation.inputs[0].shape.rank != operation.inputs[1].shape.rank:
+            raise ValueError("a condition of another shape")
+        operands = [self._broadcast(value, shape, given) for value, given in zip(values, operation.inputs, strict=True)]
+        width = self._width(shape)
+        if isinstance(rule, str):
+            pieces = self.expressions.apply(rule, *operands, width=width)
+        else:
+            pieces = rule(self.expressions, operation, *operands)
+            if sum(piece.width for piece in pieces) != width:
+                pieces = [self.expressions.spread(pieces[0], width)]
+        return [Rows(pieces, shape)]
+
+    def apply(self, operation: str, *operands: Pieces) -> Pieces:
+        return self.expressions.apply(operation, *operands)
+
+    def _width(self, shape: tuple[int, ...]) -> int:
+        if not shape or shape[0] != self.step.rows:
+            raise ValueError("its result has no row for each row of the batch")
+        return int(np.prod(shape[1:]))
+
+    def _broadcast(self, value: Rows, shape: tuple[int, ...], tensor: tf.Tensor) -> Pieces:
+        """Return a value's pieces as those of a larger shape, or its single column."""
+        if value.shape == shape:
+            return value.pieces
+        has_rows = bool(value.shape) and value.shape[0] == self.step.rows
+        if int(np.prod(value.shape)) == (self.step.rows if has_rows else 1) and (
+            not has_rows or len(value.shape) == len(shape)
+        ):
+            return value.pieces
+        places = np.broadcast_to(self._places([value], [tensor])[0], shape)
+        return self._gathered(places, [value], [tensor])[0].pieces
+
+    def _softmax(self, value: Rows, logarithm: bool) -> Pieces:
+        if len(value.shape) != 2:
+            raise ValueError("an axis besides rows and columns")
+        apply, across = self.apply, self.expressions.across
+        shifted = apply("sub", value.pieces, [across("row_max", value.pieces)])
+        powers = apply("exp", shifted)
+        total = [across("row_sum", powers)]
+        return apply("sub", shifted, apply("log", total)) if logarithm else apply("div", powers, total)
+
+    # ---- products and sums ----
+
+    def _product(self, operation: tf.Operation) -> Any:
+        a, b = operation.inputs
+        first, second = operation.get_attr("transpose_a"), operation.get_attr("transpose_b")
+        if self.step.kind(a) == ROWS and self.step.kind(b) == ROWS:
+            left, right = self.value(a), self.value(b)
+            if not first or second or isinstance(left, Summed) or isinstance(right, Summed):
+                raise ValueError("a product of two tensors of rows")
+            shape = tuple(operation.outputs[0].shape)
+            terms = [(x, y, i, j) for i, x in _placed(left.pieces) for j, y in _placed(right.pieces)]
+            return Summed(tuple(terms), shape)
+        if self.step.kind(a) != ROWS or first:
+            raise ValueError("a product that mixes the rows of a batch")
+        left = self.value(a)
+        if isinstance(left, Summed) or len(left.shape) != 2:
+            raise ValueError("a product that mixes the rows of a batch")
+        shape = tuple(operation.outputs[0].shape)
+        return Rows(self.expressions.dot(left.pieces, self.parameter(b), bool(second), shape[1]), shape)
+
+    def _reduced(self, operation: tf.Operation) -> Any:
+        tensor, axes = operation.inputs
+        value = self.value(tensor)
+        if isinstance(value, Summed):
+            raise ValueError("it mixes the rows of a batch")
+        rank = len(value.shape)
+        reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
+        name = {"Sum": "row_sum", "Mean": "row_sum", "Max": "row_max", "Min": "row_min"}[operation.type]
+        if 0 in reduced and operation.type != "Sum":
+            raise ValueError("it mixes the rows of a batch")
+        columns = [axis for axis in reduced if axis]
+        pieces = value.pieces
+        if columns:
+            # Which columns go into each result.
+            grid = np.arange(int(np.prod(value.shape[1:]))).reshape(value.shape[1:])
+            kept = [axis - 1 for axis in range(1, rank) if axis not in columns]
+            grid = grid.transpose(*kept, *(axis - 1 for axis in columns)).reshape(
+                int(np.prod([value.shape[1 + axis] for axis in kept])), -1
+            )
+            if len(grid) > 64:
+                raise ValueError("too many sums")
+            pieces = []
+            for members in grid:
+                chosen = [self.expressions.window(value.pieces, first, width) for first, width in _runs(members)]
+                pieces.append(self.expressions.across(name, [piece for part in chosen for piece in part]))
+            if operation.type == "Mean":
+                pieces = self.apply("mul", pieces, self.expressions.number(1 / grid.shape[1]))
+        if 0 in reduced:
+            return Summed(tuple((None, piece, 0, first) for first, piece in _placed(pieces)), _flat(operation))
+        return Rows(pieces, tuple(operation.outputs[0].shape))
+
+    # ---- moves: what copies numbers from place to place ----
+
+    def _moved(self, operation: tf.Operation) -> list[Any]:
+        givens = [t for t in operation.inputs if t.dtype in (tf.float32, tf.bool)]
+        values = [self.value(given) for given in givens]
+        shapes = [tuple(tensor.shape) for tensor in operation.outputs]
+        if any(isinstance(value, Summed) for value in values):
+            (value,) = values
+            if int(np.prod(value.shape)) != int(np.prod(shapes[0])) or operation.type not in KEEP_ORDER:
+                raise ValueError("it mixes the rows of a batch")
+            return [Summed(value.terms, shapes[0])]
+        if operation.type in KEEP_ORDER and self._keeps_rows(values[0].shape, shapes[0]):
+            return [Rows(values[0].pieces, shapes[0])]
+        places = self._places(values, givens)
+        rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
+        moved = _run(operation, places, [self.constants[t.name] for t in rest])
+        return [self._gathered(place, values, givens)[0] for place in moved]
+
+    def _keeps_rows(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+        return before[:1] == after[:1] == (self.step.rows,) and np.prod(before) == np.prod(after)
+
+    def _places(self, values: list[Rows], tensors: list[tf.Tensor]) -> list[np.ndarray]:
+        """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""
+        places, first = [], 1
+        for value in values:
+            size = int(np.prod(value.shape))
+            places.append(np.arange(first, first + size, dtype=np.int32).reshape(value.shape))
+            first += size
+        return places
+
+    def _gathered(self, places: np.ndarray, values: list[Rows], tensors: list[tf.Tensor]) -> list[Rows]:
+        """Return what lies at places, which must be alike in all rows."""
+        rows = self.step.rows
+        width = self._width(places.shape)
+        table = places.reshape(rows, width).astype(np.int64)
+        columns = np.full((rows, width), -1, np.int64)  # of a table of all values' columns side by side
+        first, offset, sources = 1, 0, []
+        for value in values:
+            size = int(np.prod(value.shape))
+            has_rows = bool(value.shape) and value.shape[0] == rows
+            own = size // rows if has_rows else size
+            here = (table >= first) & (table < first + size)
+            index = table - first
+            if has_rows and not (index[here] // own == np.nonzero(here)[0]).all():
+                raise ValueError("it mixes the rows of a batch")
+            columns[here] = offset + index[here] % own
+            sources.append((offset, own, value.pieces))
+            first, offset = first + size, offset + own
+        if not (columns == columns[0]).all():
+            raise ValueError("it treats rows differently")
+        pieces: Pieces = []
+        for start, count in _runs(columns[0]):
+            if start < 0:
+                pieces.append(self._wide(self.expressions.constant(0), count))
+                continue
+            offset, _, source = next(s for s in reversed(sources) if s[0] <= start)
+            if count < 0:  # one column, repeated
+                (single,) = self.expressions.window(source, start - offset, 1)
+                pieces.append(self.expressions.spread(single, -count))
+            else:
+                pieces += self._window_over(sources, start, count)
+        if len(pieces) > 64:
+            raise ValueError("too many pieces")
+        return [Rows(pieces, tuple(places.shape))]
+
+    def _window_over(self, sources: list[tuple[int, int, Pieces]], start: int, count: int) -> Pieces:
+        return self.expressions.window([piece for _, _, pieces in sources for piece in pieces], start, count)
+
+
+def _flat(operation: tf.Operation) -> tuple[int, ...]:
+    return tuple(operation.outputs[0].shape)
+
+
+def _placed(pieces: Pieces) -> list[tuple[int, Node]]:
+    """Return pieces with their first columns."""
+    firsts = np.cumsum([0, *(piece.width for piece in pieces)])
+    return list(zip(firsts.tolist(), pieces, strict=False))
+
+
+def _runs(columns: np.ndarray) -> list[tuple[int, int]]:
+    """Return (first, count) of consecutive columns, (column, -count) of one that is repeated, (-1, count) of zeros."""
+    runs: list[tuple[int, int]] = []
+    i, n = 0, len(columns)
+    while i < n:
+        same = up = 1
+        while i + same < n and columns[i + same] == columns[i]:
+            same += 1
+        while i + up < n and columns[i] >= 0 and columns[i + up] == columns[i] + up:
+            up += 1
+        if columns[i] < 0:
+            runs.append((-1, same))
+        elif same > 1:
+            runs.append((int(columns[i]), -same))
+        else:
+            runs.append((int(columns[i]), up))
+        i += same if columns[i] < 0 or same > 1 else up
+    return runs
+
+
+def _run(operation: tf.Operation, places: list[np.ndarray], rest: list[np.ndarray]) -> list[np.ndarray]:
+    """Run an operation that moves numbers, on numbers of places."""
+    with tf.Graph().as_default() as graph:
+        numbered = iter(tf.constant(place, tf.int32) for place in places)
+        fixed = iter(tf.constant(value) for value in rest)
+        inputs = [next(numbered if t.dtype in (tf.float32, tf.bool) else fixed) for t in operation.inputs]
+        node = operation.node_def
+        attributes = {k: v for k, v in node.attr.items() if not k.startswith("_")}
+        for name, attribute in attributes.items():
+            if name in ("T", "Tparams") and attribute.type in (tf.float32.as_datatype_enum, tf.bool.as_datatype_enum):
+                attributes[name] = type(attribute)(type=tf.int32.as_datatype_enum)
+        made = graph.create_op(
+            operation.type, inputs, [tf.int32] * len(operation.outputs), attrs=attributes, name="move"
+        )
+        with tf.compat.v1.Session(graph=graph) as session:
+            return [np.asarray(value) for value in session.run(made.outputs)]

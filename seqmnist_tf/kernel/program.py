@@ -1,0 +1,400 @@
+"""The program of a step: instructions in order, and where their numbers lie; what the machine in ``cpp/`` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from .expressions import COLUMN_SUMS, Expressions, Node, Pieces
+from .schedule import (
+    ALWAYS,
+    BLOCK,
+    BLOCK_ROWS,
+    IF_FEATURES,
+    IF_KEPT,
+    KEPT,
+    NEXT,
+    NOTHING,
+    SAMPLE_ROWS,
+    SAMPLES,
+    STATE,
+    STRIP,
+    STRIP_ROWS,
+    Layout,
+    Operand,
+    Results,
+    Storage,
+    below,
+    groups_of,
+    padded,
+    stride,
+    to_keep,
+)
+
+# The machine's operations by number, as in cpp/machine.h.
+OPERATIONS = (
+    *("copy", "spread", "keep", "row_sum", "row_max", "row_min", "add", "sub", "mul", "div", "max", "min", "gt", "ge"),
+    *("eq", "pow", "tanh_grad", "sigmoid_grad", "fma", "fnma", "select", "abs", "sqrt", "exp", "expm1", "log", "log1p"),
+    *("tanh", "sigmoid", "softplus", "floor", "round", "sin", "cos", "erf", "atan"),
+)
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """The step of a cell, forward and backward, as the native machine runs it.
+
+    Attributes:
+        features, units: widths of the input and the output.
+        states: widths of the states.
+        numbers, constants: the program, as the library reads it.
+        parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
+        differentiable: how many of them, the first ones, have gradients.
+        kept: floats that a row keeps at a step for the backward pass.
+        zero_start: whether states begin as zeros.
+        weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
+    """
+
+    features: int
+    units: int
+    states: tuple[int, ...]
+    numbers: np.ndarray
+    constants: np.ndarray
+    parameters: tuple[tuple[int, ...], ...]
+    differentiable: int
+    kept: int
+    zero_start: bool
+    weights_to_parameters: Callable[..., list[tf.Tensor]]
+
+
+@dataclass
+class Code:
+    """The instructions of one pass."""
+
+    numbers: list[int] = field(default_factory=list)
+    groups: int = 0
+    strip_floats: int = 0
+    block_floats: int = 0
+    packs: list[tuple[int, ...]] = field(default_factory=list)
+
+
+class Assembler:
+    """Turns one pass's nodes into code.
+
+    Args:
+        given: where what is not computed here lies, by the node's id.
+        places: where results must lie, by the node's id.
+        kept, kept_widths: for the forward pass, where to keep nodes too, and their widths.
+        optional: conditions of nodes that are not always needed.
+        columns: of the parameters.
+    """
+
+    def __init__(
+        self,
+        fixed: Layout,
+        given: dict[int, Operand],
+        places: dict[int, Operand],
+        kept: dict[int, Operand],
+        optional: dict[int, int],
+        columns: list[int],
+        kept_widths: dict[int, int],
+    ) -> None:
+        self.fixed, self.given, self.places, self.kept = fixed, given, places, kept
+        self.optional, self.columns, self.kept_widths = optional, columns, kept_widths
+        self.code = Code()
+        self.where: dict[int, Operand] = {}
+        self._packs: dict[tuple[int, ...], int] = {}
+        self._reserved = 0
+
+    def reserve(self, pieces: Iterable[tuple[int, int, Operand]]) -> None:
+        """Take note of places in the block's region that are given away already, the first ones."""
+        self._reserved += sum(BLOCK_ROWS * step for _, _, (_, _, step) in pieces)
+
+    def reserved(self, width: int) -> Operand:
+        """Return a place that keeps its numbers to the end of the step."""
+        self._reserved += BLOCK_ROWS * stride(width)
+        return (BLOCK, self._reserved - BLOCK_ROWS * stride(width), stride(width))
+
+    def assemble(self, nodes: list[Node], copies: list[tuple[Node, Operand]]) -> Code:
+        """Return code for nodes in order, then copies of nodes to further places."""
+        copied = [node for node, _ in copies]
+        groups = groups_of(nodes)
+        if copies and (not groups or groups[-1][0].operation == "dot"):
+            groups.append([])
+        last_read: dict[int, int] = {}
+        group_of: dict[int, int] = {}
+        for number, group in enumerate(groups):
+            for node in group:
+                group_of[id(node)] = number
+                for g in node.given:
+                    last_read[id(g)] = number
+        for node in copied:
+            last_read[id(node)] = len(groups) - 1
+        strips, block = Storage(), Storage(self._reserved)
+        where: dict[int, Operand] = {**self.given}
+        ends: dict[int, list[tuple[int, int]]] = {}
+        early = [node for node in self.kept if node in where]
+        for number, group in enumerate(groups):
+            local_reads = self._last_local_reads(group, copied if number == len(groups) - 1 else [])
+            instructions: list[list[int]] = []
+            if number == 0 and early and (not group or group[0].operation != "dot"):
+                instructions += self._keeps(early, where)
+            elif number == 0 and early:
+                self._group(0, self._keeps(early, where))
+            for place, node in enumerate(group):
+                sources = [self._operand(g, where) for g in node.given]
+                if id(node) in self.places:
+                    target = self.places[id(node)]
+                elif node.operation != "dot" and last_read.get(id(node), number) == number:
+                    floats = STRIP_ROWS * stride(node.width)
+                    target = (STRIP, strips.take(floats), stride(node.width))
+                else:
+                    floats = BLOCK_ROWS * stride(node.width)
+                    target = (BLOCK, block.take(floats), stride(node.width))
+                    ends.setdefault(last_read.get(id(node), number), []).append((floats, target[1]))
+                where[id(node)] = target
+                instructions.append(self._instruction(node, target, sources))
+                if id(node) in self.kept:
+                    instructions += self._keeps([id(node)], where) if node.operation != "dot" else []
+                for g in {id(g): g for g in (*node.given, node)}.values():
+                    region, offset, step = where.get(id(g), NOTHING)
+                    if region == STRIP and local_reads.get(id(g), place) == place and group_of[id(g)] == number:
+                        strips.give_back(STRIP_ROWS * step, offset)
+            if number == len(groups) - 1:
+                for node, target in copies:
+                    source = self._operand(node, where)
+                    instructions.append(self._elementwise("copy", ALWAYS, node.width, target, [source]))
+            dots = bool(group) and group[0].operation == "dot"
+            self._group(int(dots), instructions)
+            if dots and (late := [id(node) for node in group if id(node) in self.kept]):
+                self._group(0, self._keeps(late, where))
+            for floats, offset in ends.pop(number, []):
+                block.give_back(floats, offset)
+        self.code.strip_floats, self.code.block_floats = strips.size, block.size
+        self.where = where
+        return self.code
+
+    def _last_local_reads(self, group: list[Node], copied: list[Node]) -> dict[int, int]:
+        reads = {id(g): place for place, node in enumerate(group) for g in node.given}
+        reads.update({id(node): len(group) for node in copied})
+        return reads
+
+    def _operand(self, node: Node, where: dict[int, Operand]) -> Operand:
+        return self.fixed.operand(node) if node.fixed else where[id(node)]
+
+    def _group(self, kind: int, instructions: list[list[int]]) -> None:
+        self.code.groups += 1
+        self.code.numbers += [kind, len(instructions), *(n for instruction in instructions for n in instruction)]
+
+    def _keeps(self, nodes: list[int], where: dict[int, Operand]) -> list[list[int]]:
+        return [
+            self._elementwise("keep", IF_KEPT, self.kept_widths[node], self.kept[node], [where[node]]) for node in nodes
+        ]
+
+    def _elementwise(
+        self, operation: str, condition: int, width: int, target: Operand, sources: list[Operand]
+    ) -> list[int]:
+        operands = [target, *sources, *[NOTHING] * (3 - len(sources))]
+        return [OPERATIONS.index(operation), condition, width, *(n for operand in operands for n in operand)]
+
+    def _instruction(self, node: Node, target: Operand, sources: list[Operand]) -> list[int]:
+        condition = self.optional.get(id(node), ALWAYS)
+        if node.operation != "dot":
+            width = node.given[0].width if node.operation in COLUMN_SUMS else node.width
+            return self._elementwise(node.operation, condition, width, target, sources)
+        count = len(node.detail)
+        bias = sources[count] if len(sources) > count else NOTHING
+        numbers = [condition, node.width, *target, *bias, count]
+        for left, source, (which, row, column, transposed) in zip(node.given, sources, node.detail, strict=False):
+            pack = (which, row, column, left.width, node.width, int(transposed))
+            numbers += [*source, left.width, self._packed(pack)]
+        return numbers
+
+    def _packed(self, pack: tuple[int, ...]) -> int:
+        if pack not in self._packs:
+            self._packs[pack] = len(self.code.packs)
+            self.code.packs.append((*pack, self.columns[pack[0]]))
+        return self._packs[pack]
+
+
+Ends = list[tuple[Node, Operand]]  # copies, and their places
+Placed = list[tuple[int, int, Operand]]  # first column, width, place
+
+
+def columns_of(pieces: Pieces) -> list[tuple[int, Node]]:
+    """Return pieces with their first columns."""
+    firsts = np.cumsum([0, *(piece.width for piece in pieces)]).tolist()
+    return list(zip(firsts, pieces, strict=False))
+
+
+class Assembly:
+    """Gives every number of a step its place, and writes the code of both passes.
+
+    Args:
+        shapes: of the parameters.
+    """
+
+    def __init__(self, make: Expressions, results: Results, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.make, self.results = make, results
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        self.bases = np.cumsum([0, *sizes]).tolist()
+        self.columns = [shape[-1] if shape else 1 for shape in shapes]
+        self.kept_nodes = to_keep(results)
+        self.kept: dict[int, Operand] = {}
+        self.kept_size = 0
+        for node in self.kept_nodes:
+            self.kept[id(node)] = (KEPT, self.kept_size, 0)
+            self.kept_size += padded(node.width)
+        self.kept_size = stride(max(self.kept_size, 1))
+        self.spans = [make.spans(("state", which), width) for which, width in enumerate(results.widths)]
+        self.state_size = 0
+        self._state_places: dict[tuple[int, int], tuple[int, int]] = {}
+        for which, spans in enumerate(self.spans):
+            for low, high in spans:
+                self._state_places[which, low] = (self.state_size, stride(high - low))
+                self.state_size += BLOCK_ROWS * stride(high - low)
+        self.samples_size = 0
+        self._sampled: dict[int, Operand] = {}
+        self.ends = [piece for pieces in results.state_gradients for piece in pieces]
+        self.summed = [node for _, left, right, _, _ in results.sums for node in (left, right) if node is not None]
+        everything = below([*self._forward_roots(), *self.ends, *results.feature_gradients, *self.summed])
+        self.fixed = Layout(max(node.width for node in everything))
+
+    def _forward_roots(self) -> list[Node]:
+        states = [piece for pieces in self.results.states for piece in pieces]
+        return [*states, *self.results.output, *self.kept_nodes]
+
+    def numbers(self, zero_start: bool) -> list[int]:
+        """Return the program as the library reads it."""
+        results = self.results
+        starts = np.cumsum([0, *results.widths]).tolist()
+        states = [(starts[which] + low, width, at) for which, low, width, at in self._state_pieces(STATE)]
+        x_forward, forward, output = self._forward()
+        x_backward, upstream, backward, wrt_x = self._backward()
+        sums, sums_size = self._sums()
+        numbers = [results.features, results.units, sum(results.widths), self.kept_size, self.state_size]
+        numbers += [self.samples_size, self.fixed.size, sums_size, self.bases[-1]]
+        numbers += [int(results.output_state is not None), int(zero_start)]
+        for pieces in (states, x_forward, x_backward, output, wrt_x, upstream):
+            numbers += [len(pieces), *(n for first, width, at in pieces for n in (first, width, *at))]
+        numbers.append(len(self.fixed.loads))
+        for which, first, count, repeat, to in self.fixed.loads:
+            numbers += [self.bases[which] + first, count, repeat, to]
+        for code in (forward, backward):
+            numbers += self._code_numbers(code)
+        return [*numbers, len(sums), *(n for one in sums for n in one)]
+
+    def _state_pieces(self, region: int) -> list[tuple[int, int, int, Operand]]:
+        return [
+            (which, low, high - low, (region, *self._state_places[which, low]))
+            for which, spans in enumerate(self.spans)
+            for low, high in spans
+        ]
+
+    def _leaves_of_states(self, name: str) -> dict[int, Operand]:
+        """Return the places of the states before the step, or of their gradients after it."""
+        nodes = [node for i, width in enumerate(self.results.widths) for node in self.make.leaf(name, i, width)]
+        places = [at for _, _, _, at in self._state_pieces(STATE)]
+        return {id(node): at for node, at in zip(nodes, places, strict=True)}
+
+    def _ends(self, results: list[Pieces], given: dict[int, Operand]) -> tuple[dict[int, Operand], Ends]:
+        """Return where results are computed, and copies of those that are leaves, fixed, or results twice."""
+        places: dict[int, Operand] = {}
+        copies: Ends = []
+        nodes = [node for pieces in results for node in pieces]
+        for node, (_, _, _, target) in zip(nodes, self._state_pieces(NEXT), strict=True):
+            if node.fixed or id(node) in given or id(node) in places:
+                copies.append((node, target))
+            else:
+                places[id(node)] = target
+        return places, copies
+
+    def _forward(self) -> tuple[Placed, Code, Placed]:
+        results = self.results
+        given = self._leaves_of_states("state")
+        x: Placed = []
+        offset = 0
+        for first, node in columns_of(self.make.leaf("x", 0, results.features)):
+            given[id(node)] = (BLOCK, offset, stride(node.width))
+            x.append((first, node.width, given[id(node)]))
+            offset += BLOCK_ROWS * stride(node.width)
+        places, copies = self._ends(results.states, given)
+        widths = {id(node): node.width for node in self.kept_nodes}
+        assembler = Assembler(self.fixed, given, places, self.kept, {}, self.columns, widths)
+        assembler.reserve(x)
+        output = self._lasting(results.output, assembler, copies)
+        nodes = [node for node in below(self._forward_roots()) if node.given]
+        return x, assembler.assemble(nodes, copies), output
+
+    def _sample(self, node: Node) -> Operand:
+        """Return the place of a node among the last steps' rows."""
+        if id(node) not in self._sampled:
+            self._sampled[id(node)] = (SAMPLES, self.samples_size, stride(node.width))
+            self.samples_size += SAMPLE_ROWS * stride(node.width)
+        return self._sampled[id(node)]
+
+    def _backward(self) -> tuple[Placed, Placed, Code, Placed]:
+        results = self.results
+        given = {**self.kept, **self._leaves_of_states("upstream")}
+        x: Placed = []
+        for first, node in columns_of(self.make.leaf("x", 0, results.features)):
+            given[id(node)] = self._sample(node)
+            x.append((first, node.width, given[id(node)]))
+        upstream: Placed = []
+        offset = 0
+        if results.output_state is None:
+            for first, node in columns_of(self.make.leaf("upstream", len(results.widths), results.units)):
+                given[id(node)] = (BLOCK, offset, stride(node.width))
+                upstream.append((first, node.width, given[id(node)]))
+                offset += BLOCK_ROWS * stride(node.width)
+        places, copies = self._ends(results.state_gradients, given)
+        for node in self.summed:
+            if id(node) in self._sampled:
+                continue
+            if node.fixed or id(node) in given or id(node) in places:  # what was kept too: close together, it is faster
+                copies.append((node, self._sample(node)))
+            else:
+                places[id(node)] = self._sample(node)
+        needed = {id(node) for node in below([*self.ends, *self.summed], lambda node: id(node) in given)}
+        nodes = below([*self.ends, *self.summed, *results.feature_gradients], lambda node: id(node) in given)
+        nodes = [node for node in nodes if node.given and id(node) not in given]
+        optional = {id(node): IF_FEATURES for node in nodes if id(node) not in needed}
+        assembler = Assembler(self.fixed, given, places, {}, optional, self.columns, {})
+        assembler.reserve(upstream)
+        wrt_x = self._lasting(results.feature_gradients, assembler, copies)
+        if results.output_state is not None:
+            which = results.output_state
+            upstream = [(low, width, at) for state, low, width, at in self._state_pieces(STATE) if state == which]
+        return x, upstream, assembler.assemble(nodes, copies), wrt_x
+
+    def _lasting(self, pieces: Pieces, assembler: Assembler, copies: Ends) -> Placed:
+        """Give pieces a place that outlasts the step where they have none, and return their places."""
+        placed: Placed = []
+        found = dict(assembler.places)
+        for first, node in columns_of(pieces):
+            if id(node) not in found:
+                found[id(node)] = assembler.reserved(node.width)
+                copies.append((node, found[id(node)]))
+            placed.append((first, node.width, found[id(node)]))
+        return placed
+
+    def _sums(self) -> tuple[list[list[int]], int]:
+        sums, size = [], 0
+        for which, left, right, row, column in self.results.sums:
+            height = 1 if left is None else left.width
+            left_at = NOTHING if left is None else self._sample(left)
+            start = self.bases[which] + row * self.columns[which] + column
+            sums.append([*left_at, *self._sample(right), height, right.width, size, start, self.columns[which]])
+            size += height * padded(right.width)
+        return sums, size
+
+    def _code_numbers(self, code: Code) -> list[int]:
+        numbers = [code.strip_floats, code.block_floats, len(code.packs)]
+        for which, row, column, k, n, transposed, columns in code.packs:
+            # Of the transpose, rows of the right operand are columns of the parameter.
+            start = column * columns + row if transposed else row * columns + column
+            steps = (1, columns) if transposed else (columns, 1)
+            numbers += [self.bases[which] + start, *steps, k, n]
+        return [*numbers, code.groups, *code.numbers]

@@ -1,0 +1,253 @@
+"""What a step computes, in as few operations as there may be: in what order, what is kept, and where numbers lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .expressions import COLUMN_SUMS, Expressions, Node, Pieces
+
+STRIP, BLOCK, FIXED, KEPT, STATE, NEXT, SAMPLES = range(7)  # where numbers lie, as in cpp/machine.h
+ALWAYS, IF_KEPT, IF_FEATURES = range(3)  # when an instruction runs
+LINE = 16  # floats of a cache line, to which rows are padded
+STRIP_ROWS, BLOCK_ROWS, SAMPLE_ROWS = 5, 25, 100
+
+Operand = tuple[int, int, int]  # region, offset, floats from row to row
+NOTHING: Operand = (-1, 0, 0)
+
+
+def padded(width: int) -> int:
+    return -(-width // LINE) * LINE
+
+
+def stride(width: int) -> int:
+    """Return the floats from row to row: an odd number of lines, so that rows do not fall into the same cache sets."""
+    lines = padded(width) // LINE
+    return LINE * (lines + (lines % 2 == 0))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a step computes, as pieces, and the sums over rows that its weights' gradients are.
+
+    Attributes:
+        features, units, widths: of the input, the output and the states.
+        output_state: which of the new states the output is, or None.
+        sums: (parameter, left, right, first row, first column).
+    """
+
+    features: int
+    units: int
+    widths: tuple[int, ...]
+    output_state: int | None
+    states: list[Pieces]
+    output: Pieces
+    state_gradients: list[Pieces]
+    feature_gradients: Pieces
+    sums: list[tuple[int, Node | None, Node, int, int]]
+
+
+def simplified(make: Expressions, results: Results) -> Results:
+    """Return the same results with sums of products as one, and products that are added as fused ones."""
+    uses: Counter[int] = Counter()
+    seen: set[int] = set()
+    waiting = list(_roots(results))
+    uses.update(id(node) for node in waiting)
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            uses.update(map(id, node.given))
+            waiting.extend(node.given)
+    done: dict[int, Node] = {}
+
+    def terms(node: Node, width: int) -> list[Node]:
+        if node.operation == "add" and node.width == width:
+            return [term for g in node.given for term in (terms(g, width) if uses[id(g)] == 1 else [g])]
+        return [node]
+
+    def wide(node: Node, width: int) -> Node:
+        node = rewritten(node)
+        return node if node.fixed or node.width == width else make.node("spread", (node,), width)
+
+    def multiplied(node: Node) -> bool:
+        return node.operation == "mul" and uses[id(node)] == 1
+
+    def rewritten_sum(node: Node) -> Node:
+        parts = terms(node, node.width)
+        dots = [p for p in parts if p.operation == "dot" and uses[id(p)] == 1]
+        others = [p for p in parts if p not in dots]
+        others.sort(key=lambda p: (multiplied(p), p.order))
+        result: Node | None = None
+        if dots:
+            pairs = [pair for dot in dots for pair in zip(map(rewritten, dot.given), dot.detail, strict=True)]
+            pairs.sort(key=lambda pair: -pair[0].width)  # long sums first: rounded while they are small
+            bias = next((p for p in others if p.fixed), None)
+            others = [p for p in others if p is not bias]
+            given = [given for given, _ in pairs] + ([bias] if bias else [])
+            result = make.node("dot", given, node.width, tuple(detail for _, detail in pairs))
+        for part in others:
+            if result is None:
+                result = wide(part, node.width)
+            elif multiplied(part):
+                result = make.node("fma", (*(wide(g, node.width) for g in part.given), result), node.width)
+            else:
+                result = make.node("add", (result, wide(part, node.width)), node.width)
+        return result or node
+
+    def compute(node: Node) -> Node:
+        if not node.given:
+            return node
+        if node.operation == "add":
+            return rewritten_sum(node)
+        if node.operation == "sub" and multiplied(node.given[1]):
+            factors = [wide(g, node.width) for g in node.given[1].given]
+            return make.node("fnma", (*factors, wide(node.given[0], node.width)), node.width)
+        if node.operation == "copy" and node.given[0].width == 1 < node.width and not node.given[0].fixed:
+            return wide(node.given[0], node.width)
+        if node.operation in ("dot", *COLUMN_SUMS):
+            return make.node(node.operation, map(rewritten, node.given), node.width, node.detail)
+        return make.node(node.operation, (wide(g, node.width) for g in node.given), node.width, node.detail)
+
+    def rewritten(node: Node) -> Node:
+        if id(node) not in done:
+            done[id(node)] = compute(node)
+        return done[id(node)]
+
+    def each(pieces: Pieces) -> Pieces:
+        return [rewritten(piece) for piece in pieces]
+
+    return replace(
+        results,
+        states=[each(pieces) for pieces in results.states],
+        output=each(results.output),
+        state_gradients=[each(pieces) for pieces in results.state_gradients],
+        feature_gradients=each(results.feature_gradients),
+        sums=[
+            (which, None if left is None else rewritten(left), rewritten(right), row, column)
+            for which, left, right, row, column in results.sums
+        ],
+    )
+
+
+def _roots(results: Results) -> Iterable[Node]:
+    for pieces in (*results.states, results.output, *results.state_gradients, results.feature_gradients):
+        yield from pieces
+    for _, left, right, _, _ in results.sums:
+        if left is not None:
+            yield left
+        yield right
+
+
+def below(roots: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
+    """Return nodes and all that they are computed from, in order; not what those are computed from where it stops."""
+    found: dict[int, Node] = {}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            if not stop(node):
+                waiting.extend(node.given)
+    return sorted(found.values(), key=lambda node: node.order)
+
+
+def to_keep(results: Results) -> list[Node]:
+    """Return what the forward pass keeps for the backward pass.
+
+    It is what the backward pass reads, but for what follows, without products of matrices, from what is kept anyway.
+    """
+    ends = [piece for pieces in results.state_gradients for piece in pieces] + results.feature_gradients
+    ends += [node for _, left, right, _, _ in results.sums for node in (left, right) if node is not None]
+    everything = below(ends)
+    late: set[int] = set()  # what depends on gradients
+    for node in everything:
+        if node.operation == "upstream" or any(id(g) in late for g in node.given):
+            late.add(id(node))
+    read = {id(node): node for node in ends if id(node) not in late}
+    for node in everything:
+        if id(node) in late:
+            read.update((id(g), g) for g in node.given if id(g) not in late)
+    kept: dict[int, Node] = {}
+
+    def follows(node: Node) -> bool:
+        if node.fixed or node.operation == "x" or id(node) in kept:
+            return True
+        return bool(node.given) and node.operation != "dot" and all(map(follows, node.given))
+
+    for node in sorted(read.values(), key=lambda node: node.order):
+        if not follows(node):
+            kept[id(node)] = node
+    return list(kept.values())
+
+
+def groups_of(nodes: list[Node]) -> list[list[Node]]:
+    """Return nodes as groups, in an order in which they can be computed: elementwise ones, or products."""
+    left = {id(node): node for node in nodes}
+    groups: list[list[Node]] = []
+    while left:
+        # What each node still waits for: products, through elementwise operations.
+        blocked: set[int] = set()
+        for node in left.values():
+            if any(id(g) in blocked or (id(g) in left and g.operation == "dot") for g in node.given):
+                blocked.add(id(node))
+        dots = [node for node in left.values() if node.operation == "dot" and id(node) not in blocked]
+        if not dots:
+            elementwise = list(left.values())
+        else:
+            elementwise = [
+                n for n in below(dots, lambda n: id(n) not in left) if id(n) in left and n.operation != "dot"
+            ]
+        for group in (elementwise, dots):
+            if group:
+                groups.append(group)
+            for node in group:
+                del left[id(node)]
+    return groups
+
+
+class Storage:
+    """Gives out places of a region, and takes back what is no longer read."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+        self._free: dict[int, list[int]] = {}
+
+    def take(self, floats: int) -> int:
+        if self._free.get(floats):
+            return self._free[floats].pop()
+        self.size += floats
+        return self.size - floats
+
+    def give_back(self, floats: int, offset: int) -> None:
+        self._free.setdefault(floats, []).append(offset)
+
+
+class Layout:
+    """Where fixed numbers lie: constants first, then what comes from parameters."""
+
+    def __init__(self, widest: int) -> None:
+        self.widest = padded(widest)
+        self.size = 0
+        self.constants: list[np.ndarray] = []
+        self.loads: list[tuple[int, int, int, int, int]] = []  # parameter, first, count, repeat, offset
+        self._known: dict[Any, Operand] = {}
+
+    def operand(self, node: Node) -> Operand:
+        key = (node.operation, node.detail, 1 if len(node.detail) == 1 else node.width)
+        if key not in self._known:
+            single = node.width == 1 or (node.operation == "constant" and len(node.detail) == 1)
+            size = self.widest if single else padded(node.width)
+            values = np.zeros(size, np.float32)
+            if node.operation == "constant":
+                values[: size if single else node.width] = node.detail
+            else:
+                self.loads.append((*node.detail, node.width, size if single else 0, self.size))
+            self.constants.append(values)
+            self._known[key] = (FIXED, self.size, 0)
+            self.size += size
+        return self._known[key]

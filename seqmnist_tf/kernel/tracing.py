@@ -1,0 +1,228 @@
+"""Traces one step of a cell, and its gradient, as a TensorFlow graph of a fixed number of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
+CONSTANT, WEIGHTS, ROWS = 0, 1, 2
+STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
+
+
+class Untranslatable(Exception):
+    """The native machine cannot compute a cell; the message names the operation and the line that asked for it."""
+
+
+def location(operation: tf.Operation) -> str:
+    """Return ``, asked for in FILE, line N``: the innermost line of the operation that is no library's."""
+    while getattr(operation, "_original_op", None) is not None:  # a gradient's operation: that of the forward pass
+        operation = operation._original_op
+    for frame in reversed(operation.traceback or []):
+        path = frame.filename.replace("\\", "/")
+        if not any(part in path for part in ("/site-packages/", "/seqmnist_tf/kernel/", "/lib/python")):
+            return f", asked for in {frame.filename}, line {frame.lineno}"
+    return ""
+
+
+@dataclass
+class Step:
+    """A step as a graph: placeholders, results, and their gradients.
+
+    Attributes:
+        function: the wrapped graph, from which functions are cut out.
+        rows: its number of rows.
+        output_state: which of the new states the output is, or None.
+        borders: tensors of weights alone that rows are computed with; TensorFlow differentiates what is behind them.
+        upstream: gradients of the new states, then of the output unless it is one of them.
+        gradients: of x, the states and the borders; None where there is none.
+    """
+
+    function: Any
+    rows: int
+    x: tf.Tensor
+    states: list[tf.Tensor]
+    weights: list[tf.Tensor]
+    output: tf.Tensor
+    new_states: list[tf.Tensor]
+    output_state: int | None
+    borders: list[tf.Tensor]
+    upstream: list[tf.Tensor]
+    gradients: list[tf.Tensor | None]
+    zero_start: bool
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    def placeholders(self) -> list[tf.Tensor]:
+        return [self.x, *self.states, *self.weights, *self.upstream]
+
+    def kind(self, tensor: tf.Tensor) -> int:
+        return self.kinds[tensor.name]
+
+    def cut(self, feeds: Sequence[tf.Tensor], fetches: Sequence[tf.Tensor]) -> Callable[..., list[tf.Tensor]]:
+        """Return the part of the graph between tensors as a function, which a gradient tape sees into."""
+        distinct = list({tensor.name: tensor for tensor in fetches}.values())
+        part = self.function.prune(list(feeds), distinct)
+        return lambda *values: _by_name(part(*values), distinct, fetches)
+
+
+def _by_name(values: Any, names: Sequence[tf.Tensor], wanted: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    found = {tensor.name: value for tensor, value in zip(names, values, strict=True)}
+    return [found[tensor.name] for tensor in wanted]
+
+
+def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
+    """Return a step of a built cell as a graph.
+
+    Raises:
+        Untranslatable: the step does something besides computing its results from its input, states and weights.
+    """
+    steps: list[Step] = []
+
+    def build() -> list[tf.Tensor]:
+        steps.append(_build(cell, features, rows, training))
+        return []
+
+    try:
+        function = tf.compat.v1.wrap_function(build, [])
+    finally:
+        for name in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):  # Keras keeps it: a tensor of this graph
+            for single in [cell, *getattr(cell, "cells", [])]:
+                if hasattr(single, name):
+                    getattr(single, name)()
+    (step,) = steps
+    step.function = function
+    if function.graph.captures:
+        raise Untranslatable("the step reads a tensor or variable that is neither its input, a state nor a weight")
+    return step
+
+
+def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
+    sizes = keras.tree.flatten(cell.state_size)
+    x = tf.compat.v1.placeholder(tf.float32, (rows, features), "x")
+    states = [tf.compat.v1.placeholder(tf.float32, (rows, _width(size)), "state") for size in sizes]
+    variables = list(cell.variables)
+    weights = [tf.compat.v1.placeholder(variable.dtype, variable.shape, "weight") for variable in variables]
+    graph = tf.compat.v1.get_default_graph()
+    first = len(graph.get_operations())
+    options = {"training": training} if cell._call_has_training_arg else {}
+    with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))) as scope:
+        output, new_states = cell(x, _packed(cell.state_size, states), **options)
+        start = first_states(cell, rows)
+    for variable, weight in zip(variables, weights, strict=True):
+        if scope.get_current_value(variable) is not weight:
+            drawn = variable.path.endswith("seed_generator_state")
+            raise Untranslatable("random numbers are drawn in the step" if drawn else f"it assigns to {variable.path}")
+    new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
+    output = tf.convert_to_tensor(output)
+    _require_results(output, new_states, states, rows)
+    for operation in graph.get_operations()[first:]:
+        if operation.op_def.is_stateful or operation.control_inputs:
+            raise Untranslatable(f"operation {operation.type} has an effect or a state{location(operation)}")
+        if any(attribute.type == "func" for attribute in operation.op_def.attr) or "Random" in operation.type:
+            raise Untranslatable(f"operation {operation.type}{location(operation)}")
+    step = Step(None, rows, x, states, weights, output, new_states, None, [], [], [], False)
+    _classify(step, graph)
+    known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
+    step.zero_start = all(value is not None and not np.any(value) for value in known)
+    step.output_state = next((i for i, s in enumerate(new_states) if _source(s) is _source(output)), None)
+    step.borders = _borders(step)
+    step.upstream = [tf.compat.v1.placeholder(tf.float32, state.shape, "upstream") for state in new_states]
+    ends = list(new_states)
+    if step.output_state is None:
+        step.upstream.append(tf.compat.v1.placeholder(tf.float32, output.shape, "upstream"))
+        ends.append(output)
+    sources = [x, *states, *step.borders]
+    step.gradients = tf.gradients(ends, sources, grad_ys=step.upstream, stop_gradients=step.borders)
+    for gradient in step.gradients:
+        if isinstance(gradient, tf.IndexedSlices):
+            raise Untranslatable(f"a gradient is sparse{location(gradient.op)}")
+    _classify(step, graph)
+    return step
+
+
+def _width(size: Any) -> int:
+    if not isinstance(size, int):
+        raise Untranslatable(f"a state of size {size!r} is not a vector")
+    return size
+
+
+def _packed(structure: Any, states: Sequence[Any]) -> Any:
+    """Return states as Keras's layer hands them to a cell."""
+    if isinstance(structure, int):
+        return list(states)
+    return keras.tree.pack_sequence_as(structure, list(states))
+
+
+def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
+    """Return the states before the first step, as Keras's layer asks for them."""
+    start = getattr(cell, "get_initial_state", None)
+    if start is None:
+        return [tf.zeros((rows, size)) for size in keras.tree.flatten(cell.state_size)]
+    return [tf.convert_to_tensor(state) for state in keras.tree.flatten(start(batch_size=rows))]
+
+
+def _require_results(output: tf.Tensor, new_states: list[tf.Tensor], states: list[tf.Tensor], rows: int) -> None:
+    if len(new_states) != len(states):
+        raise Untranslatable(f"the step returns {len(new_states)} states for {len(states)}")
+    for state, new in zip(states, new_states, strict=True):
+        if new.shape != state.shape or new.dtype != tf.float32:
+            raise Untranslatable(f"a state {state.dtype.name} {state.shape} becomes {new.dtype.name} {new.shape}")
+    if output.dtype != tf.float32 or output.shape.rank != 2 or output.shape[0] != rows:
+        raise Untranslatable(f"the output is {output.dtype.name} {output.shape}, not float32 (n, units)")
+
+
+def _source(tensor: tf.Tensor) -> tf.Tensor:
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _classify(step: Step, graph: Any) -> None:
+    """Note for all tensors what they depend on. Weights that are repeated for each row count as rows."""
+    step.kinds.update({tensor.name: ROWS for tensor in [step.x, *step.states, *step.upstream]})
+    step.kinds.update({tensor.name: WEIGHTS for tensor in step.weights})
+    for operation in graph.get_operations():
+        for tensor in operation.outputs:
+            if tensor.name in step.kinds:
+                continue
+            kind = max((step.kinds[given.name] for given in operation.inputs), default=CONSTANT)
+            if operation.type in STATIC and all(given.shape.is_fully_defined() for given in operation.inputs):
+                kind = CONSTANT
+            shape = tensor.shape
+            if kind == WEIGHTS and shape.rank and shape[0] == step.rows:
+                kind = ROWS
+            step.kinds[tensor.name] = kind
+
+
+def _borders(step: Step) -> list[tf.Tensor]:
+    """Return the tensors of weights that operations on rows read, on the way to the results."""
+    borders: dict[str, tf.Tensor] = {}
+    seen: set[str] = set()
+    waiting = [step.output, *step.new_states]
+    while waiting:
+        operation = waiting.pop().op
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        for given in operation.inputs:
+            if step.kind(given) == ROWS:
+                waiting.append(given)
+            elif step.kind(given) == WEIGHTS and given.dtype == tf.float32:
+                borders[given.name] = given
+    return [borders[name] for name in sorted(borders, key=lambda name: _order(borders[name]))]
+
+
+def _order(tensor: tf.Tensor) -> tuple[int, int]:
+    return tensor.op._id, tensor.value_index
+
+
+def unlike(numbers: Sequence[int]) -> tuple[int, int]:
+    """Return two primes that none of the numbers is: rows that cannot be taken for a width."""
+    primes = [n for n in range(23, 1000) if all(n % d for d in range(2, math.isqrt(n) + 1)) and n not in numbers]
+    return primes[0], primes[1]

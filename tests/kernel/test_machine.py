@@ -1,0 +1,315 @@
+"""The machine for cells against stock Keras: operations one by one, generated cells, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from seqmnist_tf.kernel.machine import rnn_outputs, step_forward
+from seqmnist_tf.kernel.translation import Untranslatable, translate
+from tests.kernel.test_native import isas, relative_error
+
+pytestmark = pytest.mark.skipif(not isas(), reason="the native kernel was not compiled, or not for this processor")
+
+Function = Callable[[Any, "FunctionCell"], Any]
+
+
+class FunctionCell(keras.layers.Layer):
+    """A cell whose next state is a function of z = x W + h U + b; ``vector`` and ``scalar`` are further weights."""
+
+    def __init__(self, function: Function, units: int = 21) -> None:
+        super().__init__()
+        self.function = function
+        self.units = self.state_size = self.output_size = units
+
+    def build(self, input_shape: Any) -> None:
+        u = self.units
+        self.kernel = self.add_weight(shape=(input_shape[-1], u), initializer="glorot_uniform", name="kernel")
+        self.recurrent = self.add_weight(shape=(u, u), initializer="orthogonal", name="recurrent")
+        self.bias = self.add_weight(shape=(u,), initializer="uniform", name="bias")
+        self.vector = self.add_weight(shape=(u,), initializer="ones", name="vector")
+        self.scalar = self.add_weight(shape=(), initializer="ones", name="scalar")
+        self.norm = keras.layers.LayerNormalization()
+        self.norm.build((None, u))
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        z = ops.matmul(inputs, self.kernel) + ops.matmul(states[0], self.recurrent) + self.bias
+        h = self.function(z, self)
+        return h, [h]
+
+
+OPERATIONS: dict[str, Function] = {
+    "exp": lambda z, c: ops.tanh(ops.exp(z)),
+    "expm1": lambda z, c: ops.tanh(ops.expm1(z)),
+    "log": lambda z, c: ops.log(1 + z**2),
+    "log1p": lambda z, c: ops.tanh(ops.log1p(z * z)),
+    "sin": lambda z, c: ops.sin(z),
+    "cos": lambda z, c: ops.cos(z),
+    "arctan": lambda z, c: ops.arctan(z),
+    "erf": lambda z, c: ops.erf(z),
+    "sqrt": lambda z, c: ops.sqrt(ops.square(z) + 1) - 1,
+    "rsqrt": lambda z, c: ops.tanh(z) * ops.rsqrt(z * z + 1),
+    "power": lambda z, c: ops.power(ops.sigmoid(z), 1.7),
+    "cube": lambda z, c: ops.tanh(z**3),
+    "abs": lambda z, c: ops.tanh(ops.abs(z)),
+    "sign": lambda z, c: ops.tanh(z) * ops.sign(z),
+    "floor": lambda z, c: ops.tanh(z) * 0.5 + 0.1 * ops.floor(z),
+    "softplus": lambda z, c: ops.tanh(ops.softplus(z) * c.scalar),
+    "relu": lambda z, c: 0.5 * ops.relu(z),
+    "relu6": lambda z, c: 0.5 * ops.relu6(z),
+    "leaky_relu": lambda z, c: ops.tanh(ops.leaky_relu(z)),
+    "elu": lambda z, c: ops.tanh(ops.elu(z)),
+    "selu": lambda z, c: ops.tanh(ops.selu(z)),
+    "gelu": lambda z, c: ops.tanh(ops.gelu(z)),
+    "silu": lambda z, c: ops.tanh(ops.silu(z)),
+    "softsign": lambda z, c: ops.softsign(z),
+    "hard_sigmoid": lambda z, c: ops.hard_sigmoid(z),
+    "maximum": lambda z, c: ops.tanh(ops.maximum(z, c.vector * 0.1)),
+    "clip": lambda z, c: ops.clip(z, -0.5, 0.5),
+    "where": lambda z, c: ops.where(ops.logical_and(z > 0, z < 0.5), ops.tanh(z), z * 0.3),
+    "cast": lambda z, c: ops.cast(z > 0, "float32") * ops.tanh(z),
+    "vector": lambda z, c: ops.tanh(z * c.vector) / (1 + c.vector**2),
+    "softmax": lambda z, c: ops.softmax(z) * c.units,
+    "log_softmax": lambda z, c: ops.tanh(ops.log_softmax(z)),
+    "mean": lambda z, c: ops.tanh(z - ops.mean(z, axis=-1, keepdims=True)),
+    "variance": lambda z, c: ops.tanh(z / ops.sqrt(ops.var(z, axis=-1, keepdims=True) + 1e-3)),
+    "max": lambda z, c: ops.tanh(z - ops.max(z, axis=-1, keepdims=True)),
+    "norm": lambda z, c: ops.normalize(z),
+    "layer_normalization": lambda z, c: ops.tanh(c.norm(z)),
+    "column": lambda z, c: ops.tanh(z * z[:, 3:4]),
+    "flip": lambda z, c: ops.tanh(ops.flip(z, axis=-1)),
+    "roll": lambda z, c: ops.tanh(ops.roll(z, 1, axis=-1)),
+    "slices": lambda z, c: ops.tanh(ops.concatenate([z[:, 5:], 2 * z[:, :5]], axis=-1)),
+    "pad": lambda z, c: ops.tanh(ops.pad(z[:, :10], ((0, 0), (0, 11))) + z),
+    "reshape": lambda z, c: ops.tanh(
+        ops.reshape(ops.reshape(z, (-1, 7, 3)) * ops.reshape(c.vector, (1, 7, 3)), (-1, 21))
+    ),
+    "stack": lambda z, c: ops.tanh(ops.reshape(ops.stack([z[:, :7], z[:, 7:14], z[:, 14:]], axis=1), (-1, 21))),
+    "two_products": lambda z, c: ops.tanh(z + ops.matmul(ops.tanh(z), c.recurrent)),
+    "transposed": lambda z, c: ops.tanh(ops.matmul(z, ops.transpose(c.recurrent))),
+}
+
+
+def sequences(n: int, steps: int, features: int, seed: int = 0) -> tf.Tensor:
+    x = np.random.RandomState(seed).standard_normal((n, steps, features)).astype(np.float32)
+    x[:, : steps // 4] = x[0, 0]  # all rows begin with the same steps
+    return tf.constant(x)
+
+
+def results(outputs: Callable[..., tf.Tensor], cell: keras.Layer, x: tf.Tensor, wrt_x: bool) -> list[np.ndarray]:
+    """Return outputs and the gradients of weights and perhaps of x, for random gradients of the outputs."""
+    with tf.GradientTape() as tape:
+        if wrt_x:
+            tape.watch(x)
+        found = outputs(x)
+        weighting = np.random.RandomState(1).standard_normal(found.shape).astype(np.float32)
+        loss = tf.reduce_sum(found * weighting)
+    sources = [*cell.trainable_variables, *([x] if wrt_x else [])]
+    gradients = tape.gradient(loss, sources)  # None of weights that a step does not read
+    return [
+        found.numpy(),
+        *(np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(sources, gradients, strict=True)),
+    ]
+
+
+def require_equal_to_stock(
+    cell: keras.Layer, features: int = 2, n: int = 33, steps: int = 12, tolerance: float = 1e-5
+) -> None:
+    cell.build((None, features))
+    program = translate(cell, features)
+    x = sequences(n, steps, features)
+    for all_steps in (False, True):  # with gradients of x, which are computed in another way, and without
+        stock = keras.layers.RNN(cell, return_sequences=all_steps)
+        expected = results(tf.function(functools.partial(stock, training=True)), cell, x, all_steps)
+        found = [
+            results(
+                functools.partial(rnn_outputs, program, cell, all_steps=all_steps, threads=threads, training=True),
+                cell,
+                x,
+                all_steps,
+            )
+            for threads in (2, 1, 7)
+        ]
+        for a, b in zip(found[0], expected, strict=True):
+            assert a.shape == b.shape
+            assert np.abs(a - b).max() <= tolerance * np.abs(b).max() + 1e-7
+        for other in found[1:]:
+            for a, b in zip(other, found[0], strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_are_those_of_stock_keras(name: str) -> None:
+    keras.utils.set_random_seed(0)
+    # Comparisons part where rounding moves a number across a step; this seed has none.
+    require_equal_to_stock(FunctionCell(OPERATIONS[name]), tolerance=3e-5)
+
+
+REFUSED: dict[str, tuple[Function, str]] = {
+    "mean over rows": (lambda z, c: ops.tanh(z - ops.mean(z, axis=0)), "operation Mean (it mixes the rows of a batch)"),
+    "flip of rows": (lambda z, c: ops.tanh(ops.flip(z, axis=0)), "operation ReverseV2 (it mixes the rows of a batch)"),
+    "first row": (lambda z, c: ops.tanh(z + z[:1]), "operation StridedSlice (its result has no row for each row"),
+    "cumsum": (lambda z, c: ops.tanh(ops.cumsum(z, axis=-1)), "operation Cumsum"),
+    "print": (lambda z, c: (tf.print("a step"), ops.tanh(z))[1], "operation PrintV2 has an effect or a state"),
+    "noise": (lambda z, c: z + keras.random.normal(ops.shape(z), seed=1), "operation StatelessRandom"),
+    "loop": (lambda z, c: ops.fori_loop(0, 3, lambda i, h: ops.tanh(h), z), "operation StatelessWhile"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_translated_is_named_with_its_line(name: str) -> None:
+    function, message = REFUSED[name]
+    cell = FunctionCell(function)
+    cell.build((None, 2))
+    with pytest.raises(Untranslatable, match=re.escape(message)) as refused:
+        translate(cell, 2)
+    line = function.__code__.co_firstlineno
+    assert f", asked for in {__file__}, line {line}" in str(refused.value)
+
+
+def test_a_step_that_depends_on_the_batch_s_size_is_refused() -> None:
+    cell = FunctionCell(lambda z, c: ops.tanh(z / ops.shape(z)[0]))
+    cell.build((None, 2))
+    with pytest.raises(Untranslatable, match="depends on the size of the batch"):
+        translate(cell, 2)
+
+
+def test_a_step_that_is_another_one_in_training_is_refused() -> None:
+    cell = keras.layers.GRUCell(4, dropout=0.5)
+    cell.build((None, 2))
+    with pytest.raises(Untranslatable, match="random numbers are drawn in the step"):
+        translate(cell, 2)
+    assert keras.layers.RNN(cell)(np.ones((2, 3, 2), np.float32), training=True).shape == (2, 4)  # no mask is left
+
+
+def test_a_step_that_raises_is_refused_with_its_error() -> None:
+    def fail(z: Any, cell: Any) -> Any:
+        raise RuntimeError("no such thing")
+
+    cell = FunctionCell(fail)
+    cell.build((None, 2))
+    with pytest.raises(Untranslatable, match=r"(?s)its step cannot be traced: RuntimeError: .*no such thing"):
+        translate(cell, 2)
+
+
+# ---- generated cells ----
+
+UNARY: list[Callable[[Any], Any]] = [
+    *(ops.tanh, ops.sigmoid, ops.softplus, ops.sin, ops.softsign, ops.silu, ops.square, ops.abs),
+    *(lambda z: 0.5 * z, lambda z: 1 - z, lambda z: ops.exp(-ops.square(z)), lambda z: ops.sqrt(1 + z * z)),
+    *(lambda z: z[:, ::-1], lambda z: z - ops.mean(z, axis=-1, keepdims=True), lambda z: ops.roll(z, 2, axis=-1)),
+]
+BINARY: list[Callable[[Any, Any], Any]] = [
+    *(ops.add, ops.subtract, ops.multiply, ops.maximum),
+    lambda a, b: a / (1 + ops.square(b)),
+    lambda a, b: ops.concatenate([a[:, :5], b[:, 5:]], axis=-1),
+    lambda a, b: ops.sigmoid(a) * b + (1 - ops.sigmoid(a)) * a,
+]
+
+
+class GeneratedCell(keras.layers.Layer):
+    """A cell of random operations on its input, states and products of them."""
+
+    def __init__(self, choices: list[int], units: int, states: int) -> None:
+        super().__init__()
+        self.choices, self.units, self.output_size = choices, units, units
+        self.state_size = [units] * states
+
+    def build(self, input_shape: Any) -> None:
+        u = self.units
+        self.kernel = self.add_weight(shape=(input_shape[-1], 2 * u), initializer="glorot_uniform", name="kernel")
+        self.matrix = self.add_weight(shape=(u, 2 * u), initializer="glorot_uniform", name="matrix")
+        self.bias = self.add_weight(shape=(2 * u,), initializer="uniform", name="bias")
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        u, choices = self.units, iter(self.choices)
+        first = ops.matmul(inputs, self.kernel) + self.bias
+        pool = [first[:, :u], first[:, u:], *states, self.bias[:u] + ops.zeros_like(states[0])]
+        for kind in choices:
+            a, b = pool[next(choices, 0) % len(pool)], pool[next(choices, 1) % len(pool)]
+            if kind % 5 == 0:
+                product = ops.matmul(ops.tanh(a), self.matrix)
+                pool += [product[:, :u], product[:, u:]]
+            elif kind % 5 < 3:
+                pool.append(UNARY[(kind // 5) % len(UNARY)](a))
+            else:
+                pool.append(BINARY[(kind // 5) % len(BINARY)](a, b))
+        new = [ops.tanh(pool[-1 - i % len(pool)] + pool[i]) for i in range(len(states))]
+        return (new[0] if self.choices[0] % 2 else ops.tanh(pool[-1])), new
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    choices=st.lists(st.integers(0, 1000), min_size=3, max_size=24),
+    units=st.sampled_from([6, 9, 16, 33]),
+    states=st.integers(1, 3),
+    features=st.integers(1, 4),
+)
+def test_generated_cells_are_those_of_stock_keras(choices: list[int], units: int, states: int, features: int) -> None:
+    keras.utils.set_random_seed(len(choices))
+    require_equal_to_stock(GeneratedCell(choices, units, states), features, n=9, steps=7, tolerance=1e-4)
+
+
+def test_numbers_that_are_none_stay_in_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = keras.layers.GRUCell(24)
+    cell.build((None, 2))
+    program = translate(cell, 2)
+    x = sequences(33, 20, 2).numpy()
+    clean = rnn_outputs(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
+    for value in (np.nan, np.inf, -np.inf):
+        x[4, 12] = value
+        for isa in isas():
+            monkeypatch.setenv("SEQMNIST_ISA", isa)
+            found = rnn_outputs(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
+            expected = keras.layers.RNN(cell)(x).numpy()
+            np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+            np.testing.assert_allclose(np.delete(found, 4, axis=0), np.delete(clean, 4, axis=0), atol=1e-5)
+
+
+def test_a_batch_of_any_size_in_a_graph() -> None:
+    cell = keras.layers.GRUCell(8)
+    cell.build((None, 1))
+    program = translate(cell, 1)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 1))])
+    def outputs(x: tf.Tensor) -> tf.Tensor:
+        return rnn_outputs(program, cell, x, all_steps=False, threads=0, training=False)
+
+    for n in (0, 1, 60):
+        x = sequences(n, 12, 1) if n else tf.zeros((0, 12, 1))
+        assert outputs(x).shape == (n, 8)
+        if n:
+            assert relative_error(outputs(x).numpy(), keras.layers.RNN(cell)(x).numpy()) < 1e-5
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    cell = keras.layers.SimpleRNNCell(4)
+    cell.build((None, 2))
+    program = translate(cell, 2)
+    with pytest.raises(ValueError, match=r"sequences must be \(n, steps, 2\) \(got \(3, 5, 1\)\)"):
+        step_forward(program, np.zeros((3, 5, 1)), np.zeros(28), None, threads=1, keep=False, all_steps=False)
+
+
+def test_first_states_of_one_s_own() -> None:
+    class Started(keras.layers.SimpleRNNCell):
+        def build(self, input_shape: Any) -> None:
+            super().build(input_shape)
+            self.start = self.add_weight(shape=(self.units,), initializer="uniform", name="start")
+
+        def get_initial_state(self, batch_size: Any = None) -> Any:
+            return [ops.broadcast_to(self.start, (batch_size, self.units))]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        require_equal_to_stock(Started(19))
