@@ -182,19 +182,6 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object from its pairs: an ``object_pairs_hook`` of ``json.loads``.
-
-    Raises:
-        InputError: a key is given twice.
-    """
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise InputError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice (allowed: once)")
-    return values
-
-
 def read_config(path: Path) -> Config:
     """Return the configuration of a run directory's ``config.json``; missing keys have their defaults."""
     return validate(with_values(Config(), read_values(path)))

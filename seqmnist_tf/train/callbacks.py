@@ -19,8 +19,8 @@ from .metrics import Metrics, evaluate_model, weight_problem
 from .run_directory import STEPS_HEAD, RunDirectory
 from .terminal import Interruption, ProgressBar
 
-StopRule = Callable[[list[dict[str, Any]]], str | None]
-"""Asked after each epoch with the history so far; returns the reason to stop the run, or None."""
+OnEpoch = Callable[[list[dict[str, Any]]], str | None]
+"""Called after each epoch with the history so far; may return a reason, which stops the run."""
 
 
 class BatchLog(keras.callbacks.Callback):
@@ -212,22 +212,22 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
 
 class EarlyStop(keras.callbacks.Callback):
-    """Stops a run after an epoch whose history gives ``rule`` a reason.
+    """Calls ``on_epoch`` after each epoch, and stops the run where it returns a reason.
 
     Attributes:
         reason: why the run was stopped, or None.
-        error: what ``rule`` raised, or None.
+        error: what ``on_epoch`` raised, or None.
     """
 
-    def __init__(self, run: RunDirectory, rule: StopRule | None) -> None:
+    def __init__(self, run: RunDirectory, on_epoch: OnEpoch | None) -> None:
         super().__init__()
-        self.run, self.rule = run, rule
+        self.run, self.on_epoch = run, on_epoch
         self.reason: str | None = None
         self.error: Exception | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         try:
-            self.reason = self.rule(self.run.history()) if self.rule else None
+            self.reason = self.on_epoch(self.run.history()) if self.on_epoch else None
         except Exception as error:
             self.error = error
             raise
@@ -248,11 +248,11 @@ class RunCallbacks:
         config: Config,
         splits: Splits,
         stock: keras.Sequential,
-        rule: StopRule | None,
+        on_epoch: OnEpoch | None,
         trackers: Callable[[Callable[[], dict[str, float]]], Iterable[keras.callbacks.Callback]],
     ) -> None:
         self.interruption = Interruption()
-        self.early_stop = EarlyStop(run, rule)
+        self.early_stop = EarlyStop(run, on_epoch)
         self._batches = BatchLog(run, config)
         evaluation = Evaluation(config, splits, self.interruption)
         epochs = EpochLog(run, config, self._batches, evaluation)

@@ -39,7 +39,7 @@ from ..system import (
     start_tensorflow,
     warn,
 )
-from .callbacks import DivergedError, RunCallbacks, StopRule
+from .callbacks import DivergedError, OnEpoch, RunCallbacks
 from .checkpoint import order_hash, require_own_files, require_same_code, restore
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model, weight_problem
@@ -56,7 +56,7 @@ def train(
     *,
     preset: str | None = None,
     command: str = "",
-    stop_rule: StopRule | None = None,
+    stop_rule: OnEpoch | None = None,
     layer: LayerFactory | None = None,
     layer_path: Path | None = None,
 ) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def resume(
     path: str | os.PathLike[str],
     *,
     command: str = "",
-    stop_rule: StopRule | None = None,
+    stop_rule: OnEpoch | None = None,
     machine: Config | None = None,
 ) -> dict[str, Any]:
     """Resume a run that was killed, interrupted or stopped, and return its summary.
@@ -235,7 +235,7 @@ class ReadyRun(NamedTuple):
     kernel: Kernel
 
 
-def fit(ready: ReadyRun, stop_rule: StopRule | None, record: dict[str, Any] | None = None) -> dict[str, Any]:
+def fit(ready: ReadyRun, stop_rule: OnEpoch | None, record: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
 
     ``record`` is the new content of ``environment.json`` where the run is resumed; the step is noted from which on.
