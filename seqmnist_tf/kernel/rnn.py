@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from .layer import LSTM, NativeLayer, unsupported_argument
 from .machine import rnn_outputs
-from .translation import StepProgram, Untranslatable, translate
+from .tracing import Untranslatable
+from .translation import StepProgram, translate
 
 # The recurrent layers of Keras, and what they must have in common with one of them: who defines another loop, or
 # another start, wants it computed.
@@ -92,7 +93,8 @@ class RNN(NativeLayer):
         programs = _programs.setdefault(self.cell, {})
         if features not in programs:
             try:
-                with tf.init_scope():  # a call may be traced: the translation computes
+                # The translation computes. A call may be traced, and its weights be other tensors for the time being.
+                with tf.init_scope(), keras.StatelessScope():
                     programs[features] = translate(self.cell, features)
             except Untranslatable as error:
                 programs[features] = error.with_traceback(None)

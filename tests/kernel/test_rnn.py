@@ -372,7 +372,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
         False,
     ),
     "an assertion": (stepping(printed), "effect", True),
-    "random numbers": (Random, "seed_generator", False),
+    "random numbers": (Random, "random|seed_generator", False),
     "dropout": (lambda: keras.layers.GRUCell(UNITS, dropout=0.5), "dropout is 0.5, not 0", False),
     "a variable of others": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) * OTHER)), "variable", True),
     "half precision": (

@@ -49,7 +49,7 @@ def test_the_reason_for_stock_keras_names_operation_and_line(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"train.kernel must be auto or keras here \(got 'native'\): model.layer is "):
         try_layer(cfg.with_values(config, {"train.kernel": "native"}))
     config = configure(f"{write(tmp_path, CELL)}:f")  # with dropout in the cell
-    assert "seed_generator" in (choose_kernel(config, build_model(config)).reason or "")
+    assert "random" in (choose_kernel(config, build_model(config)).reason or "")
 
 
 @needs_machine
