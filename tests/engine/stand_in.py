@@ -54,12 +54,13 @@ def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) ->
         labels = toy_mnist()["test"].labels[: config.num_test].tolist()
         rows = [f"{n},{label},{(label + (n >= right)) % 10},0.5\n" for n, label in enumerate(labels)]
         (job.path / "predictions.csv").write_text("index,label,prediction,probability\n" + "".join(rows))
-    run.write_json("summary.json", summarize(run.history(), config, "completed", parameters=154))
+    run.write_json("summary.json", summarize(run.history(), config, "completed"))
     return JobEnd("completed")
 
 
 def _carry_out(plan: str) -> None:
-    print(f"plan: {plan}")
+    if plan:
+        print(f"plan: {plan}")
     if plan.startswith("signal:"):
         os.kill(os.getpid(), int(plan.removeprefix("signal:")))
     if plan == "hang":
