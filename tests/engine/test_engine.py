@@ -157,14 +157,22 @@ def test_a_run_that_has_ended_is_not_trained_again(tmp_path: Path, toy: None) ->
     assert len(ended.notes) == 1 and ended.notes[0].startswith(f"run is finished again: {path}")
 
 
-@pytest.mark.parametrize("damage", ["checkpoint", "configuration", "other"])
+def test_a_run_that_diverged_is_not_trained_again(tmp_path: Path, toy: None) -> None:
+    job = toy_job(tmp_path / "run", optimizer__name="SGD", optimizer__lr=1e38, optimizer__grad_clip_value=None)
+    for _ in range(2):
+        assert end_of(job, tmp_path).status == "diverged"
+    assert RunDirectory(job.path).environment["resumed"] == []
+
+
+@pytest.mark.parametrize("damage", ["checkpoint", "configuration", "other", "other, ended"])
 def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path, toy: None) -> None:
     path = tmp_path / "arm" / "seed0"
     job = toy_job(path)
     whole = end_of(toy_job(tmp_path / "whole"), tmp_path)
     (path.parent).mkdir()
     shutil.copytree(tmp_path / "whole", path)
-    (path / "summary.json").unlink()
+    if damage != "other, ended":
+        (path / "summary.json").unlink()
     if damage == "checkpoint":
         (path / "checkpoints/resume.keras").write_bytes(b"PK")
     elif damage == "configuration":
