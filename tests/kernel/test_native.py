@@ -243,9 +243,9 @@ def test_the_kernels_own_test_is_clean_under_sanitizers(tmp_path: Path) -> None:
     build = ["g++", "-std=c++17", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
     program = tmp_path / "kernel_test"
     source = ROOT / "tests" / "kernel" / "kernel_test.cpp"
-    subprocess.run([*build, "-DLSTM_EMULATE_AMX", source, "-o", program], check=True, timeout=200)
+    subprocess.run([*build, "-DLSTM_EMULATE_AMX", source, "-o", program], check=True, timeout=900)
     cases = write_cases(tmp_path / "cases")
-    done = subprocess.run([program, "quick", tmp_path / "cases"], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([program, "quick", tmp_path / "cases"], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert done.stdout.endswith("right\n")
@@ -263,10 +263,10 @@ def test_the_kernels_own_test_passes_on_arm(tmp_path: Path) -> None:
     program = tmp_path / "kernel_test"
     build = ["aarch64-linux-gnu-g++", "-std=c++17", "-O3", "-Wall", "-Werror", "-pthread", "-static"]
     source = ROOT / "tests" / "kernel" / "kernel_test.cpp"
-    subprocess.run([*build, source, "-o", program], check=True, timeout=200)
+    subprocess.run([*build, source, "-o", program], check=True, timeout=900)
     write_cases(tmp_path / "cases")
     command = ["qemu-aarch64", str(program), "quick", str(tmp_path / "cases")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     for what in ("", " of the machine"):
         assert re.search(rf"^neon: largest relative error{what} \d\.\de-0[67]", done.stdout, re.MULTILINE), done.stdout
