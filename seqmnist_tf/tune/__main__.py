@@ -24,7 +24,7 @@ from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 TUNERS = ("random", "bayesian", "hyperband")
-MOST_BAYESIAN = 1000  # trials; KerasTuner's choice of the next one then takes a minute, with 2,000 over six
+MOST_BAYESIAN = 1000  # trials; KerasTuner's choice of the next one then takes a minute
 FORMER_OPTIONS = ("role", "oracle", "worker-name", "patience")
 
 
