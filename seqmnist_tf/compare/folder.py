@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, is_there, json_bytes, note, unwritable, write_atomically
+from ..system import InputError, is_there, json_bytes, make_folder, note, read_json_object, unwritable, write_atomically
 from ..train import LAYER_FILE, lock_folder
 
 ARMS_FILE = "arms.json"
@@ -76,10 +75,7 @@ class ComparisonFolder:
         Raises:
             InputError: another process compares in it, or it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
+        make_folder(self.path)
         return lock_folder(self.path, f"comparison {self.path}")
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
@@ -97,11 +93,9 @@ class ComparisonFolder:
     def _earlier_arms(self) -> list[tuple[str, str]]:
         """Return the names and the ids of the arms that were compared here before."""
         try:
-            return [
-                (str(arm["name"]), str(arm["config_id"]))
-                for arm in json.loads((self.path / ARMS_FILE).read_bytes())["arms"]
-            ]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            arms = read_json_object(self.path / ARMS_FILE)["arms"]
+            return [(str(arm["name"]), str(arm["config_id"])) for arm in arms]
+        except (InputError, KeyError, TypeError):
             return []
 
     def write_text(self, name: str, text: str) -> None:

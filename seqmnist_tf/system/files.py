@@ -118,6 +118,14 @@ def unwritable(path: Path) -> str | None:
     return f"{nearest} is not a writable folder"
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder of ``--dir``, which may be there; raise InputError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {path}: {error.strerror} (give a writable --dir)") from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either the old or the new one, whole, at every moment."""
 

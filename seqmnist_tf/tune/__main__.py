@@ -136,7 +136,7 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     """
     from ..train import require_trainable  # late: TensorFlow has started by now
 
-    apart = {"train.kernel": "keras", "train.precision": "float32"} if on_a_cluster else {}
+    apart = {"train.kernel": "keras"} if on_a_cluster else {}
     layers = [row for row in search.space if "model.layer" in row.keys]
     for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
         is_new = config is search.base and not on_a_cluster and not search.file.exists()
@@ -168,7 +168,7 @@ def main(argv: list[str]) -> int:
     from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
 
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
-    search.make_folder()
+    system.make_folder(search.path)
     with lock_folder(search.path, f"search {search.path}"):
         search.claim()
         run_search(

@@ -124,16 +124,8 @@ class SearchFolder:
         """
         if self.require_own():
             return
-        self.make_folder()
         try:
             write_atomically(self.file, json_bytes(self.document))
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
-
-    def make_folder(self) -> None:
-        """Make the folder, which may be there; raise InputError where it cannot be made."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
 

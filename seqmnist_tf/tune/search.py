@@ -96,14 +96,13 @@ class SearchJobs:
             RunError: the file of a layer has changed, or trials fail in a row.
         """
         while (trial := self.oracle.create_trial(slot)).status == "RUNNING":
-            values = trial.hyperparameters.values
             try:
-                on_all_images(self.search.config(values))
+                config = self.search.config(trial.hyperparameters.values)
+                on_all_images(config)
             except InputError as error:
                 self._fail(trial, str(error))
                 continue
-            path = self.search.trial_path(trial.trial_id)
-            return self._job(f"trial {trial.trial_id}", path, self.search.config(values))
+            return self._job(f"trial {trial.trial_id}", self.search.trial_path(trial.trial_id), config)
         if self.oracle.ongoing_trials or self.best is None:
             return None
         return self._take_repeat(slot, self.best)

@@ -31,6 +31,7 @@ def toy_search(
     base = {"train.n_epochs": 4, "test.enabled": False, "task.validation_size": 10_000, "task.limit_train": 40}
     config = cfg.with_values(Config(), {**base, **(values or {})})
     made = SearchFolder(path, tuner, config, parse_space(space), space, None)
+    path.mkdir(parents=True, exist_ok=True)
     made.claim()
     return made
 
