@@ -28,7 +28,7 @@ RECORD_FOLDERS = "*/seed*"
 TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
 RESERVED_NAMES = ("full", "plots", TRIALS)  # a word of the command line, and folders beside the records
 SCHEMA = 1  # of records; records of version 0.1.0 have none
-REPLAY_TOLERANCE = 1e-5  # relative; another processor or kernel gave at most 2.3e-7 in the first 20 batches
+REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
 ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
     "date": str,
     "processor": str,

@@ -300,9 +300,9 @@ def one_line(path: str) -> str:
 def test_limits_on_the_pages_are_the_codes() -> None:
     for path in ("docs/results.md", "docs/contributing.md"):
         assert f"first {replay.REPLAYED_BATCHES} batches" in one_line(path)
-    assert records.REPLAY_TOLERANCE == 1e-5
+    assert records.REPLAY_TOLERANCE == 5e-5
     for path in ("docs/results.md", "results/README.md"):
-        assert "within 1e-5 elsewhere" in one_line(path)
+        assert "within 5e-5 elsewhere" in one_line(path)
     assert f"on the first {model_check.FIRST_IMAGES} test images" in one_line("docs/results.md")
     serving = one_line("docs/serving.md")
     assert f"a probability of less than {ask.SURE:g})" in serving

@@ -364,7 +364,7 @@ FORGERIES = [
         Forgery(
             "far apart",
             put("replayed", 0, "largest_difference", value=0.1),
-            "largest_difference 0 to 1e-05",
+            "largest_difference 0 to 5e-05",
             added=False,
         ),
         Forgery("replay's text", put("replayed", 0, "processor", value="|"), "no control characters", added=False),
