@@ -46,6 +46,12 @@ class Node:
 Pieces = list[Node]
 
 
+def columns_of(pieces: Pieces) -> list[tuple[int, Node]]:
+    """Return pieces with their first columns."""
+    firsts = np.cumsum([0, *(piece.width for piece in pieces)]).tolist()
+    return list(zip(firsts, pieces, strict=False))
+
+
 class Expressions:
     """Makes nodes: equal ones once, constants folded, nothing multiplied by 1."""
 

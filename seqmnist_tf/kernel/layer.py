@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util, record
+from tensorflow.python.eager import forwardprop_util
 
 from ..system import available_cores
 from . import native
+from .gradients import differentiable
 
 # The arguments of ``keras.layers.LSTM`` that the kernel supports; anything else is left to stock Keras.
 SUPPORTED = {
@@ -211,58 +212,25 @@ def lstm_states(
         tf.errors.ResourceExhaustedError: out of memory in a graph; MemoryError outside of one.
     """
     threads = threads or min(available_cores(), native.MAX_THREADS)
-    follows_layers = record.should_record_backprop([sequences])  # a tape will ask for the gradient of the sequences too
 
-    def forward(x: np.ndarray, *weights: np.ndarray) -> np.ndarray:
-        return native.forward(x, weights, threads=threads, keep=False, all_steps=all_steps)[0]
+    def forward(x: np.ndarray, *weights: np.ndarray, keep: bool) -> Any:
+        return native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps)
 
-    def forward_and_keep(x: np.ndarray, *weights: np.ndarray) -> Any:
-        return native.forward(x, weights, threads=threads, keep=True, all_steps=all_steps)
-
-    def weight_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
+    def backward(
+        x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray, want_sequences: bool
+    ) -> Any:
         kept, upstream = rest
-        return native.backward(x, (w, u, b), kept, upstream, threads=threads)[:3]
-
-    def all_gradients(x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray) -> Any:
-        kept, upstream = rest
-        *gradients, x_gradient = native.backward(x, (w, u, b), kept, upstream, threads=threads, want_sequences=True)
-        return x_gradient, *gradients
-
-    def second_order(*_: tf.Tensor) -> Any:
-        raise NotImplementedError(
-            "the native LSTM kernel has first-order gradients only; use keras.layers.LSTM for higher-order ones"
+        *gradients, x_gradient = native.backward(
+            x, (w, u, b), kept, upstream, threads=threads, want_sequences=want_sequences
         )
+        return [x_gradient, *gradients] if want_sequences else gradients
 
-    def gradient_operations(given: tuple[tf.Tensor, ...]) -> list[tf.Tensor]:
-        four = (tf.float32,) * 4
-        everything = tf.numpy_function(all_gradients, given, four, stateful=False)
-        if follows_layers or tf.executing_eagerly():  # where nothing would be dropped
-            return list(everything)
-        return [everything[0], *tf.numpy_function(weight_gradients, given, four[1:], stateful=False)]
-
-    # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
-    @tf.custom_gradient
-    def compute(*inputs: tf.Tensor) -> Any:
-        def run_and_keep() -> Any:
-            return tf.numpy_function(forward_and_keep, inputs, (tf.float32, tf.float32), stateful=False)
-
-        states, kept = run_and_keep() if training else (None, None)
-        if states is None:
-            states = tf.numpy_function(forward, inputs, tf.float32, stateful=False)
-        n, steps, _ = inputs[0].shape
-        states.set_shape((n, *((steps,) if all_steps else ()), inputs[2].shape[0]))
-
-        @tf.custom_gradient
-        def first_order(*given: tf.Tensor) -> Any:
-            gradients = gradient_operations(given)
-            for tensor, source in zip(gradients, inputs, strict=True):
-                tensor.set_shape(source.shape)
-            return gradients, second_order
-
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where rows of the states were selected
-            return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
-
-        return states, gradient
-
-    return compute(sequences, kernel, recurrent_kernel, bias)
+    return differentiable(
+        forward,
+        backward,
+        (sequences, kernel, recurrent_kernel, bias),
+        units=recurrent_kernel.shape[0],
+        all_steps=all_steps,
+        training=training,
+        stock="LSTM",
+    )

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import record
 
 from ..system import available_cores
 from . import native
+from .gradients import differentiable
 from .program import StepProgram
 from .tracing import first_states
 
@@ -39,69 +39,25 @@ def rnn_outputs(
     parameters = program.weights_to_parameters(*weights)
     first = [] if program.zero_start else [tf.concat(first_states(cell, tf.shape(sequences)[0]), axis=1)]
     flat = tf.concat([tf.zeros(0), *(tf.reshape(parameter, [-1]) for parameter in parameters)], axis=0)
-    return _differentiable(program, all_steps, threads, training)(sequences, flat, *first)
 
+    def forward(x: np.ndarray, flat: np.ndarray, initial: np.ndarray | None = None, *, keep: bool) -> Any:
+        return step_forward(program, x, flat, initial, threads=threads, keep=keep, all_steps=all_steps)
 
-def _differentiable(program: StepProgram, all_steps: bool, threads: int, training: bool) -> Any:
-    """Return the outputs as a function of sequences, parameters and perhaps first states."""
-
-    def outputs(x: np.ndarray, flat: np.ndarray, *first: np.ndarray) -> np.ndarray:
-        initial = first[0] if first else None
-        return step_forward(program, x, flat, initial, threads=threads, keep=False, all_steps=all_steps)[0]
-
-    def outputs_and_kept(x: np.ndarray, flat: np.ndarray, *first: np.ndarray) -> Any:
-        initial = first[0] if first else None
-        return step_forward(program, x, flat, initial, threads=threads, keep=True, all_steps=all_steps)
-
-    def backward(want_sequences: bool, x: np.ndarray, flat: np.ndarray, *rest: np.ndarray) -> list[np.ndarray]:
-        *first, kept, upstream = rest
-        options: Any = {"threads": threads, "want_sequences": want_sequences, "want_initial": bool(first)}
+    def backward(x: np.ndarray, flat: np.ndarray, *rest: np.ndarray, want_sequences: bool) -> list[np.ndarray]:
+        *initial, kept, upstream = rest
+        options: Any = {"threads": threads, "want_sequences": want_sequences, "want_initial": bool(initial)}
         found = step_backward(program, x, flat, kept, upstream, **options)
         return [gradient for gradient in found if gradient is not None]
 
-    def all_gradients(*given: np.ndarray) -> list[np.ndarray]:
-        return backward(True, *given)
-
-    def weight_gradients(*given: np.ndarray) -> list[np.ndarray]:
-        return backward(False, *given)
-
-    def second_order(*_: tf.Tensor) -> Any:
-        raise NotImplementedError(
-            "the native kernel has first-order gradients only; use keras.layers.RNN for higher-order ones"
-        )
-
-    # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
-    @tf.custom_gradient
-    def compute(*inputs: tf.Tensor) -> Any:
-        sequences = inputs[0]
-        follows_layers = record.should_record_backprop([sequences])  # a tape will ask for their gradient too
-
-        def run_and_keep() -> Any:
-            return tf.numpy_function(outputs_and_kept, inputs, (tf.float32, tf.float32), stateful=False)
-
-        states, kept = run_and_keep() if training else (None, None)
-        if states is None:
-            states = tf.numpy_function(outputs, inputs, tf.float32, stateful=False)
-        n, steps, _ = sequences.shape
-        states.set_shape((n, *((steps,) if all_steps else ()), program.units))
-
-        @tf.custom_gradient
-        def first_order(*given: tf.Tensor) -> Any:
-            types = (tf.float32,) * len(inputs)
-            gradients = list(tf.numpy_function(all_gradients, given, types, stateful=False))
-            if not follows_layers and not tf.executing_eagerly():
-                gradients[1:] = list(tf.numpy_function(weight_gradients, given, types[1:], stateful=False))
-            for tensor, source in zip(gradients, inputs, strict=True):
-                tensor.set_shape(source.shape)
-            return gradients, second_order
-
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where rows of the states were selected
-            return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
-
-        return states, gradient
-
-    return compute
+    return differentiable(
+        forward,
+        backward,
+        (sequences, flat, *first),
+        units=program.units,
+        all_steps=all_steps,
+        training=training,
+        stock="RNN",
+    )
 
 
 # ---- on NumPy arrays ----
@@ -134,8 +90,7 @@ def step_forward(
     sequences = native.contiguous(sequences)
     n, steps, _ = _program_shape(program, sequences)
     native.require_threads(threads)
-    # The machine's products on tiles have not run yet, not even under the emulation: AVX-512 computes until they have.
-    isa = native.ISAS.index(native.instruction_set().replace("amx", "avx512"))
+    isa = native.ISAS.index(native.instruction_set())
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
     kept = None
     if keep:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .expressions import Expressions, Node, Pieces
+from .expressions import MAX_PIECES, Expressions, Node, Pieces, columns_of
 from .rules import RULES
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, location
 
@@ -83,10 +83,7 @@ class Translator:
             missing = [
                 given
                 for given in current.op.inputs
-                if self.step.kind(current) == ROWS
-                and self.step.kind(given) == ROWS
-                and given.name not in self._known
-                and not self._is_static(current)
+                if self.step.kind(current) == ROWS and self.step.kind(given) == ROWS and given.name not in self._known
             ]
             if missing:
                 waiting.extend(missing)
@@ -94,9 +91,6 @@ class Translator:
             waiting.pop()
             self._translate(current)
         return self._known[tensor.name]
-
-    def _is_static(self, tensor: tf.Tensor) -> bool:
-        return self.step.kind(tensor) == CONSTANT
 
     def _translate(self, tensor: tf.Tensor) -> None:
         if self.step.kind(tensor) != ROWS:
@@ -126,14 +120,10 @@ class Translator:
                 if not all(np.array_equal(row, values[0], equal_nan=True) for row in values):
                     raise self._refuse(tensor.op, "a constant that differs from row to row")
                 values = values[0]
-                return Rows([self._wide(self.expressions.constant(values), values.size)], shape)
-            return Rows([self._wide(self.expressions.constant(values), values.size)], shape)
+            return Rows([self.expressions.wide_constant(values, values.size)], shape)
         if tensor.dtype != tf.float32:
             raise self._refuse(tensor.op, f"weights of type {tensor.dtype.name}")
         return Rows([self.expressions.parameter(self.parameter(tensor), 0, int(np.prod(shape)))], shape)
-
-    def _wide(self, node: Node, width: int) -> Node:
-        return node if node.width == width else self.expressions.wide(node, width)
 
     def parameter(self, tensor: tf.Tensor) -> int:
         for which, known in enumerate(self.parameters):
@@ -156,7 +146,7 @@ class Translator:
         if kind in ("Sum", "Mean", "Max", "Min"):
             return [self._reduced(operation)]
         if kind == "BiasAddGrad":
-            terms = tuple((None, piece, 0, i) for i, piece in _placed(self.value(operation.inputs[0]).pieces))
+            terms = tuple((None, piece, 0, i) for i, piece in columns_of(self.value(operation.inputs[0]).pieces))
             return [Summed(terms, tuple(operation.outputs[0].shape))]
         values = [self.value(given) for given in operation.inputs] if kind not in MOVES else []
         if kind == "AddN" and any(isinstance(value, Summed) for value in values):
@@ -173,7 +163,7 @@ class Translator:
             raise self._refuse(operation)
         if kind == "Select" and operation.inputs[0].shape.rank != operation.inputs[1].shape.rank:
             raise ValueError("a condition of another shape")
-        operands = [self._broadcast(value, shape, given) for value, given in zip(values, operation.inputs, strict=True)]
+        operands = [self._broadcast(value, shape) for value in values]
         width = self._width(shape)
         if isinstance(rule, str):
             pieces = self.expressions.apply(rule, *operands, width=width)
@@ -183,15 +173,12 @@ class Translator:
                 pieces = [self.expressions.spread(pieces[0], width)]
         return [Rows(pieces, shape)]
 
-    def apply(self, operation: str, *operands: Pieces) -> Pieces:
-        return self.expressions.apply(operation, *operands)
-
     def _width(self, shape: tuple[int, ...]) -> int:
         if not shape or shape[0] != self.step.rows:
             raise ValueError("its result has no row for each row of the batch")
         return int(np.prod(shape[1:]))
 
-    def _broadcast(self, value: Rows, shape: tuple[int, ...], tensor: tf.Tensor) -> Pieces:
+    def _broadcast(self, value: Rows, shape: tuple[int, ...]) -> Pieces:
         """Return a value's pieces as those of a larger shape, or its single column."""
         if value.shape == shape:
             return value.pieces
@@ -200,13 +187,13 @@ class Translator:
             not has_rows or len(value.shape) == len(shape)
         ):
             return value.pieces
-        places = np.broadcast_to(self._places([value], [tensor])[0], shape)
-        return self._gathered(places, [value], [tensor])[0].pieces
+        places = np.broadcast_to(self._places([value])[0], shape)
+        return self._gathered(places, [value]).pieces
 
     def _softmax(self, value: Rows, logarithm: bool) -> Pieces:
         if len(value.shape) != 2:
             raise ValueError("an axis besides rows and columns")
-        apply, across = self.apply, self.expressions.across
+        apply, across = self.expressions.apply, self.expressions.across
         shifted = apply("sub", value.pieces, [across("row_max", value.pieces)])
         powers = apply("exp", shifted)
         total = [across("row_sum", powers)]
@@ -222,7 +209,7 @@ class Translator:
             if not first or second or isinstance(left, Summed) or isinstance(right, Summed):
                 raise ValueError("a product of two tensors of rows")
             shape = tuple(operation.outputs[0].shape)
-            terms = [(x, y, i, j) for i, x in _placed(left.pieces) for j, y in _placed(right.pieces)]
+            terms = [(x, y, i, j) for i, x in columns_of(left.pieces) for j, y in columns_of(right.pieces)]
             return Summed(tuple(terms), shape)
         if self.step.kind(a) != ROWS or first:
             raise ValueError("a product that mixes the rows of a batch")
@@ -251,16 +238,18 @@ class Translator:
             grid = grid.transpose(*kept, *(axis - 1 for axis in columns)).reshape(
                 int(np.prod([value.shape[1 + axis] for axis in kept])), -1
             )
-            if len(grid) > 64:
+            if len(grid) > MAX_PIECES:
                 raise ValueError("too many sums")
             pieces = []
             for members in grid:
                 chosen = [self.expressions.window(value.pieces, first, width) for first, width in _runs(members)]
                 pieces.append(self.expressions.across(name, [piece for part in chosen for piece in part]))
             if operation.type == "Mean":
-                pieces = self.apply("mul", pieces, self.expressions.number(1 / grid.shape[1]))
+                pieces = self.expressions.apply("mul", pieces, self.expressions.number(1 / grid.shape[1]))
         if 0 in reduced:
-            return Summed(tuple((None, piece, 0, first) for first, piece in _placed(pieces)), _flat(operation))
+            return Summed(
+                tuple((None, piece, 0, first) for first, piece in columns_of(pieces)), tuple(operation.outputs[0].shape)
+            )
         return Rows(pieces, tuple(operation.outputs[0].shape))
 
     # ---- moves: what copies numbers from place to place ----
@@ -276,15 +265,15 @@ class Translator:
             return [Summed(value.terms, shapes[0])]
         if operation.type in KEEP_ORDER and self._keeps_rows(values[0].shape, shapes[0]):
             return [Rows(values[0].pieces, shapes[0])]
-        places = self._places(values, givens)
+        places = self._places(values)
         rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
         moved = _run(operation, places, [self.constants[t.name] for t in rest])
-        return [self._gathered(place, values, givens)[0] for place in moved]
+        return [self._gathered(place, values) for place in moved]
 
     def _keeps_rows(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
         return before[:1] == after[:1] == (self.step.rows,) and np.prod(before) == np.prod(after)
 
-    def _places(self, values: list[Rows], tensors: list[tf.Tensor]) -> list[np.ndarray]:
+    def _places(self, values: list[Rows]) -> list[np.ndarray]:
         """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""
         places, first = [], 1
         for value in values:
@@ -293,7 +282,7 @@ class Translator:
             first += size
         return places
 
-    def _gathered(self, places: np.ndarray, values: list[Rows], tensors: list[tf.Tensor]) -> list[Rows]:
+    def _gathered(self, places: np.ndarray, values: list[Rows]) -> Rows:
         """Return what lies at places, which must be alike in all rows."""
         rows = self.step.rows
         width = self._width(places.shape)
@@ -316,30 +305,17 @@ class Translator:
         pieces: Pieces = []
         for start, count in _runs(columns[0]):
             if start < 0:
-                pieces.append(self._wide(self.expressions.constant(0), count))
+                pieces.append(self.expressions.wide_constant(0, count))
                 continue
             offset, _, source = next(s for s in reversed(sources) if s[0] <= start)
             if count < 0:  # one column, repeated
                 (single,) = self.expressions.window(source, start - offset, 1)
                 pieces.append(self.expressions.spread(single, -count))
             else:
-                pieces += self._window_over(sources, start, count)
-        if len(pieces) > 64:
+                pieces += self.expressions.window([piece for _, _, part in sources for piece in part], start, count)
+        if len(pieces) > MAX_PIECES:
             raise ValueError("too many pieces")
-        return [Rows(pieces, tuple(places.shape))]
-
-    def _window_over(self, sources: list[tuple[int, int, Pieces]], start: int, count: int) -> Pieces:
-        return self.expressions.window([piece for _, _, pieces in sources for piece in pieces], start, count)
-
-
-def _flat(operation: tf.Operation) -> tuple[int, ...]:
-    return tuple(operation.outputs[0].shape)
-
-
-def _placed(pieces: Pieces) -> list[tuple[int, Node]]:
-    """Return pieces with their first columns."""
-    firsts = np.cumsum([0, *(piece.width for piece in pieces)])
-    return list(zip(firsts.tolist(), pieces, strict=False))
+        return Rows(pieces, tuple(places.shape))
 
 
 def _runs(columns: np.ndarray) -> list[tuple[int, int]]:

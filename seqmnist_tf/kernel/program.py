@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from .expressions import COLUMN_SUMS, Expressions, Node, Pieces
+from .expressions import COLUMN_SUMS, Expressions, Node, Pieces, columns_of
 from .schedule import (
     ALWAYS,
     BLOCK,
@@ -221,12 +221,6 @@ class Assembler:
 
 Ends = list[tuple[Node, Operand]]  # copies, and their places
 Placed = list[tuple[int, int, Operand]]  # first column, width, place
-
-
-def columns_of(pieces: Pieces) -> list[tuple[int, Node]]:
-    """Return pieces with their first columns."""
-    firsts = np.cumsum([0, *(piece.width for piece in pieces)]).tolist()
-    return list(zip(firsts, pieces, strict=False))
 
 
 class Assembly:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -37,11 +38,9 @@ def _positive(make: Expressions, x: Pieces) -> Pieces:
     return make.apply("gt", x, make.number(0))
 
 
-def _chain(make: Expressions, *operands: Pieces) -> Pieces:
-    result = operands[0]
-    for operand in operands[1:]:
-        result = make.apply("mul", result, operand)
-    return result
+def _all(make: Expressions, operation: str, *operands: Pieces) -> Pieces:
+    """Return operands added, or multiplied, from the first one on."""
+    return functools.reduce(lambda result, operand: make.apply(operation, result, operand), operands)
 
 
 def _sign(make: Expressions, _: tf.Operation, x: Pieces) -> Pieces:
@@ -79,13 +78,6 @@ def _cast(make: Expressions, operation: tf.Operation, x: Pieces) -> Pieces:
     return x
 
 
-def _add_all(make: Expressions, _: tf.Operation, *operands: Pieces) -> Pieces:
-    result = operands[0]
-    for operand in operands[1:]:
-        result = make.apply("add", result, operand)
-    return result
-
-
 def _divide_no_nan(make: Expressions, _: tf.Operation, a: Pieces, b: Pieces) -> Pieces:
     return make.apply("select", make.apply("eq", b, make.number(0)), make.number(0), make.apply("div", a, b))
 
@@ -106,7 +98,7 @@ def _softsign_grad(make: Expressions, _: tf.Operation, d: Pieces, x: Pieces) -> 
 
 
 RULES: dict[str, Rule] = {
-    "AddN": _add_all,
+    "AddN": lambda make, _, *operands: _all(make, "add", *operands),
     "Cast": _cast,
     "Pow": _power,
     "Sign": _sign,
@@ -123,13 +115,14 @@ RULES: dict[str, Rule] = {
     "Square": lambda make, _, x: make.apply("mul", x, x),
     "Rsqrt": lambda make, _, x: make.apply("div", make.number(1), make.apply("sqrt", x)),
     "Reciprocal": lambda make, _, x: make.apply("div", make.number(1), x),
-    "Inv": lambda make, _, x: make.apply("div", make.number(1), x),
     "Relu": lambda make, _, x: make.apply("max", x, make.number(0)),
     "Relu6": lambda make, _, x: make.apply("min", make.apply("max", x, make.number(0)), make.number(6)),
     "Elu": lambda make, _, x: make.apply("select", _positive(make, x), x, make.apply("expm1", x)),
     "Softsign": lambda make, _, x: make.apply("div", x, _softsign_base(make, x)),
     "Erfc": lambda make, _, x: make.apply("sub", make.number(1), make.apply("erf", x)),
-    "Ceil": lambda make, _, x: _chain(make, make.apply("floor", _chain(make, x, make.number(-1))), make.number(-1)),
+    "Ceil": lambda make, _, x: _all(
+        make, "mul", make.apply("floor", _all(make, "mul", x, make.number(-1))), make.number(-1)
+    ),
     "Less": lambda make, _, a, b: make.apply("gt", b, a),
     "LessEqual": lambda make, _, a, b: make.apply("ge", b, a),
     "NotEqual": lambda make, _, a, b: _not(make, make.apply("eq", a, b)),
@@ -139,7 +132,7 @@ RULES: dict[str, Rule] = {
     "ReluGrad": lambda make, _, d, y: make.apply("select", _positive(make, y), d, make.number(0)),
     "SoftplusGrad": lambda make, _, d, x: make.apply("mul", d, make.apply("sigmoid", x)),
     "SqrtGrad": lambda make, _, y, d: make.apply("div", make.apply("mul", d, make.number(0.5)), y),
-    "RsqrtGrad": lambda make, _, y, d: _chain(make, d, make.number(-0.5), _chain(make, y, y, y)),
-    "ReciprocalGrad": lambda make, _, y, d: _chain(make, d, make.number(-1), y, y),
-    "InvGrad": lambda make, _, y, d: _chain(make, d, make.number(-1), y, y),
+    "RsqrtGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-0.5), _all(make, "mul", y, y, y)),
+    "ReciprocalGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-1), y, y),
 }
+RULES |= {"Inv": RULES["Reciprocal"], "InvGrad": RULES["ReciprocalGrad"]}

@@ -12,6 +12,9 @@ namespace lstm {
 // depend on the number of threads.
 constexpr int kBlockRows = 25;
 
+// Sums of gradients that a batch has, at most; a block adds to one of them.
+constexpr int kMaxLanes = 32;
+
 struct Block {
   int first, rows;  // in the order of the plan
   int begin;        // the step at which the first of its rows leaves the chain

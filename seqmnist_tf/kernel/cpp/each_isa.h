@@ -1,6 +1,6 @@
 // Includes LSTM_FUNCTIONS, a file of functions, once for each instruction set, with LSTM_ISA its namespace, LSTM_WIDTH
 // the floats of a vector (4, 8 or 16) and LSTM_AMX 1 where products run on AMX tiles. In whose namespace it stands,
-// that one gets the functions.
+// that one gets the functions and the table of their kernels.
 
 #if defined(__x86_64__)
 
@@ -72,3 +72,16 @@
 #undef LSTM_AMX
 
 #endif
+
+namespace {
+
+// In the order of the numbers that callers give: avx2, avx512, amx, neon.
+#if !defined(__x86_64__)
+const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
+#elif defined(LSTM_NO_AMX)
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, nullptr, nullptr};
+#else
+const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
+#endif
+
+}  // namespace

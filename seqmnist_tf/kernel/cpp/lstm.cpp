@@ -17,17 +17,6 @@ namespace lstm {
 
 namespace {
 
-constexpr int kMaxLanes = 32;
-
-// In the order of the numbers that callers give: avx2, avx512, amx, neon.
-#if !defined(__x86_64__)
-const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
-#elif defined(LSTM_NO_AMX)
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, nullptr, nullptr};
-#else
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
-#endif
-
 Plan plan_of(const Problem& problem) {
   return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, true);
 }
@@ -199,27 +188,11 @@ double peak(const Kernels& kernels, int threads) {
 
 // ---- the C interface ----
 
-enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
-
-// Tiles take several features in two parts of bfloat16, to 16 bits, and no float above their largest one. Where
-// features are large, as pixels of 0 to 255, AVX-512 computes.
-static int isa_for(int isa, const lstm::Problem& problem) {
-  constexpr int kAvx512 = 1, kAmx = 2;
-  constexpr float kLarge = 8;
-  if (isa != kAmx || problem.features == 1) return isa;
-  const float* end = problem.x + size_t(problem.batch) * problem.steps * problem.features;
-  return std::any_of(problem.x, end, [](float x) { return std::abs(x) > kLarge; }) ? kAvx512 : isa;
-}
-
-template <class Body>
-static int guarded(int isa, const Body& body) {
-  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
-  try {
-    body(*lstm::kIsas[isa]);
-    return kDone;
-  } catch (const std::bad_alloc&) {
-    return kNoMemory;
-  }
+// Several features are split into two parts, to 16 bits; of one, what tiles multiply has no feature in it.
+static const lstm::Kernels& kernels_for(int isa, const lstm::Problem& problem) {
+  const size_t count = size_t(problem.batch) * problem.steps * problem.features;
+  const bool large = isa == lstm::kAmx && problem.features > 1 && lstm::too_large_for_tiles(problem.x, count);
+  return *lstm::kIsas[large ? lstm::kAvx512 : isa];
 }
 
 #ifndef LSTM_SOURCE
@@ -235,7 +208,7 @@ int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
 // 0 where it cannot be measured.
 double seqmnist_lstm_peak(int isa, int threads) {
   double operations = 0;
-  guarded(isa, [&](const lstm::Kernels& kernels) { operations = lstm::peak(kernels, threads); });
+  lstm::guarded(isa, [&]() { operations = lstm::peak(*lstm::kIsas[isa], threads); });
   return operations;
 }
 
@@ -245,17 +218,16 @@ double seqmnist_lstm_peak(int isa, int threads) {
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                           const float* x, const float* w, const float* u, const float* b, float* h, float* kept) {
   const lstm::Problem problem{batch, steps, features, units, x};
-  return guarded(isa_for(isa, problem), [&](const lstm::Kernels& kernels) {
-    lstm::forward(kernels, threads, problem, all_steps, w, u, b, h, kept);
-  });
+  return lstm::guarded(
+      isa, [&]() { lstm::forward(kernels_for(isa, problem), threads, problem, all_steps, w, u, b, h, kept); });
 }
 
 int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                            const float* x, const float* w, const float* u, const float* b, const float* kept,
                            const float* dh, float* dx, float* dw, float* du, float* db) {
   const lstm::Problem problem{batch, steps, features, units, x};
-  return guarded(isa_for(isa, problem), [&](const lstm::Kernels& kernels) {
-    lstm::backward(kernels, threads, problem, all_steps, w, u, b, kept, dh, dx, dw, du, db);
+  return lstm::guarded(isa, [&]() {
+    lstm::backward(kernels_for(isa, problem), threads, problem, all_steps, w, u, b, kept, dh, dx, dw, du, db);
   });
 }
 }

@@ -13,12 +13,14 @@
 
 namespace machine {
 
+using lstm::aligned;
 using lstm::allocate;
 using lstm::Block;
 using lstm::Buffer;
 using lstm::FlushDenormals;
 using lstm::Int;
 using lstm::kBlockRows;
+using lstm::kMaxLanes;
 using lstm::make_plan;
 using lstm::parallel;
 using lstm::Plan;
@@ -28,17 +30,6 @@ using lstm::Plan;
 #undef LSTM_FUNCTIONS
 
 namespace {
-
-constexpr int kMaxLanes = 32;
-
-// In the order of the numbers that callers give: avx2, avx512, amx, neon.
-#if !defined(__x86_64__)
-const Kernels* const kIsas[] = {nullptr, nullptr, nullptr, &neon::kernels};
-#elif defined(LSTM_NO_AMX)
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, nullptr, nullptr};
-#else
-const Kernels* const kIsas[] = {&avx2::kernels, &avx512::kernels, &amx::kernels, nullptr};
-#endif
 
 // ---- what both passes have ----
 
@@ -57,7 +48,7 @@ struct Weights {
 Weights prepare(const Kernels& kernels, const Program& program, const Code& code, const float* constants,
                 const float* parameters) {
   size_t size = 0;
-  for (const RightOperand& p : code.packs) size += padded(kernels.packed_size(p.k, p.n));
+  for (const RightOperand& p : code.packs) size += aligned(kernels.packed_size(p.k, p.n));
   Weights weights{allocate(program.fixed), allocate(size), {}};
   std::copy(constants, constants + program.fixed, weights.fixed.get());
   for (const Load& load : program.loads) {
@@ -70,7 +61,7 @@ Weights prepare(const Kernels& kernels, const Program& program, const Code& code
   for (const RightOperand& p : code.packs) {
     kernels.pack({parameters + p.from, size_t(p.row), size_t(p.column), p.k, p.n}, to);
     weights.packed.push_back(to);
-    to += padded(kernels.packed_size(p.k, p.n));
+    to += aligned(kernels.packed_size(p.k, p.n));
   }
   return weights;
 }
@@ -80,23 +71,23 @@ class Workspace {
  public:
   Workspace(const Kernels& kernels, const Program& program, bool backward)
       : code_(backward ? program.backward : program.forward),
-        state_(padded(program.state)),
-        samples_(backward ? padded(program.samples) : 0) {
+        state_(aligned(program.state)),
+        samples_(backward ? aligned(program.samples) : 0) {
     std::vector<Product> products;
     for (const Sum& sum : program.gradients)
       products.push_back({nullptr, nullptr, 0, 0, 0, sum.left.region < 0 ? 1 : sum.k, sum.n, nullptr});
-    scratch_ = padded(kernels.scratch_size(code_.groups, products));
+    scratch_ = aligned(kernels.scratch_size(code_.groups, products));
   }
 
-  size_t size() const { return padded(code_.strip) + padded(code_.block) + 2 * state_ + samples_ + scratch_; }
+  size_t size() const { return aligned(code_.strip) + aligned(code_.block) + 2 * state_ + samples_ + scratch_; }
 
   // Everything begins as zeros: what fills up rows to whole lines is computed with, though nobody reads the results.
   Frame frame(const Weights& weights, float* memory) const {
     std::fill(memory, memory + size(), 0.0f);
     Frame frame{};
     frame.base[kStrip] = memory;
-    frame.base[kBlock] = frame.base[kStrip] + padded(code_.strip);
-    frame.base[kState] = frame.base[kBlock] + padded(code_.block);
+    frame.base[kBlock] = frame.base[kStrip] + aligned(code_.strip);
+    frame.base[kState] = frame.base[kBlock] + aligned(code_.block);
     frame.base[kNext] = frame.base[kState] + state_;
     frame.base[kSamples] = frame.base[kNext] + state_;
     frame.scratch = frame.base[kSamples] + samples_;
@@ -316,7 +307,7 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes), states = program.states;
   threads = std::min(threads, lanes);
   const Workspace workspace(kernels, program, true);
-  const size_t size = workspace.size(), sums = padded(program.sums);
+  const size_t size = workspace.size(), sums = aligned(program.sums);
   const Buffer memory = allocate(threads * size);
   const Buffer gradients = allocate((lanes + 1) * sums);
   std::fill(gradients.get(), gradients.get() + (lanes + 1) * sums, 0.0f);
@@ -366,7 +357,7 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
       const float* from = gradients.get() + lane * sums + sum.sums;
       for (int i = 0; i < sum.k; ++i)
         for (int j = 0; j < sum.n; ++j)
-          dparameters[sum.parameter + size_t(i) * sum.stride + j] += from[i * padded(sum.n) + j];
+          dparameters[sum.parameter + size_t(i) * sum.stride + j] += from[i * aligned(sum.n) + j];
     }
 }
 
@@ -377,29 +368,14 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
 
 namespace {
 
-// Tiles split floats into two parts of bfloat16, which infinity cannot be split into; nor do they take large features
-// to 24 bits. Where weights are not finite or features are large, as pixels of 0 to 255, AVX-512 computes.
-int machine_isa(int isa, const machine::Program& program, int batch, int steps, const float* x,
-                const float* parameters) {
-  constexpr int kAvx512 = 1, kAmx = 2;
-  constexpr float kLarge = 8;
-  if (isa != kAmx) return isa;
-  const float* end = x + size_t(batch) * steps * program.features;
-  if (std::any_of(x, end, [](float v) { return std::abs(v) > kLarge; })) return kAvx512;
+// Weights are split into two parts of bfloat16, which infinity and NaN cannot be.
+const machine::Kernels& kernels_for(int isa, const machine::Program& program, int batch, int steps, const float* x,
+                                    const float* parameters) {
   const auto finite = [](float v) { return std::isfinite(v); };
-  return std::all_of(parameters, parameters + program.parameters, finite) ? kAmx : kAvx512;
-}
-
-template <class Body>
-int guarded_machine(int isa, const Body& body) {
-  enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
-  if (isa < 0 || isa > 3 || !lstm::supported(isa)) return kUnsupported;
-  try {
-    body();
-    return kDone;
-  } catch (const std::bad_alloc&) {
-    return kNoMemory;
-  }
+  if (isa == lstm::kAmx && (lstm::too_large_for_tiles(x, size_t(batch) * steps * program.features) ||
+                            !std::all_of(parameters, parameters + program.parameters, finite)))
+    isa = lstm::kAvx512;
+  return *machine::kIsas[isa];
 }
 
 }  // namespace
@@ -412,9 +388,9 @@ extern "C" {
 int seqmnist_machine_forward(int isa, int threads, const int64_t* program, const float* constants, int batch, int steps,
                              int all_steps, const float* x, const float* parameters, const float* initial, float* out,
                              float* kept) {
-  return guarded_machine(isa, [&]() {
+  return lstm::guarded(isa, [&]() {
     const machine::Program read = machine::Reader(program).program();
-    const machine::Kernels& kernels = *machine::kIsas[machine_isa(isa, read, batch, steps, x, parameters)];
+    const machine::Kernels& kernels = kernels_for(isa, read, batch, steps, x, parameters);
     machine::forward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, initial, out,
                      kept);
   });
@@ -423,9 +399,9 @@ int seqmnist_machine_forward(int isa, int threads, const int64_t* program, const
 int seqmnist_machine_backward(int isa, int threads, const int64_t* program, const float* constants, int batch,
                               int steps, int all_steps, const float* x, const float* parameters, const float* kept,
                               const float* upstream, float* dx, float* dparameters, float* dinitial) {
-  return guarded_machine(isa, [&]() {
+  return lstm::guarded(isa, [&]() {
     const machine::Program read = machine::Reader(program).program();
-    const machine::Kernels& kernels = *machine::kIsas[machine_isa(isa, read, batch, steps, x, parameters)];
+    const machine::Kernels& kernels = kernels_for(isa, read, batch, steps, x, parameters);
     machine::backward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, kept, upstream,
                       dx, dparameters, dinitial);
   });

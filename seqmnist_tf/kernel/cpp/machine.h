@@ -136,6 +136,4 @@ struct Kernels {
   void (*done)();  // after a thread's last step
 };
 
-inline size_t padded(size_t n) { return (n + 15) / 16 * 16; }
-
 }  // namespace machine

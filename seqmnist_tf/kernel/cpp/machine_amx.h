@@ -111,7 +111,7 @@ void put_right(const Product& product, float* to) {
 
 // Samples of 16 columns of a left operand as left tiles.
 void put_samples(const Product& product, float* copy, float* to) {
-  const size_t width = padded(product.k);
+  const size_t width = aligned(product.k);
   std::fill(copy, copy + 32 * kSampleTiles * 16, 0.0f);
   for (size_t first = 0; first < width; first += 16, to += kSampleTiles * 2 * kTile) {
     const int count = std::min<int>(16, product.k - first);
@@ -124,7 +124,7 @@ void put_samples(const Product& product, float* copy, float* to) {
 }
 
 inline size_t right_size(int n) { return size_t(panels64(n)) * kSampleTiles * 8 * kTile; }
-inline size_t left_size(int k) { return padded(k) / 16 * kSampleTiles * 2 * kTile; }
+inline size_t left_size(int k) { return aligned(k) / 16 * kSampleTiles * 2 * kTile; }
 
 void add_products(const std::vector<Product>& products, float* scratch) {
   struct Entry {
@@ -156,7 +156,7 @@ void add_products(const std::vector<Product>& products, float* scratch) {
       put_right(product, right);
       rights.push_back({product.right, right});
     }
-    const int columns = padded(product.n), used = (product.samples + 31) / 32;
+    const int columns = aligned(product.n), used = (product.samples + 31) / 32;
     for (int panel = 0; panel * 64 < product.n; ++panel)
       for (int first = 0; first < product.k; first += 32) {
         const size_t second = first + 16 < product.k ? size_t(kSampleTiles) * 2 * kTile : 0;

@@ -23,10 +23,10 @@ LSTM_INLINE void multiply_tall(V (&acc)[R][N], const float* a, size_t row_stride
 }
 
 // Right operands in panels of kVectors, as many columns as n padded to whole lines: k rows of one, then the next.
-size_t packed_size(int k, int n) { return k * padded(n); }
+size_t packed_size(int k, int n) { return k * aligned(n); }
 
 void pack(const Pack& pack, float* to) {
-  const int columns = padded(pack.n);
+  const int columns = aligned(pack.n);
   for (int first = 0; first < columns; first += kVectors * W) {
     const int last = columns - first < kVectors * W ? columns : first + kVectors * W;
     for (int i = 0; i < pack.k; ++i)
@@ -37,7 +37,7 @@ void pack(const Pack& pack, float* to) {
 // The sum of the products of terms with few columns, fewer than `most`, of what is at `base` (rows x stride floats) or
 // nothing, and of the bias.
 void compute(const Dot& dot, const Frame& frame, int most, const float* base, size_t stride) {
-  for_vectors<kVectors>(padded(dot.width), [&](auto vectors, int column) {
+  for_vectors<kVectors>(aligned(dot.width), [&](auto vectors, int column) {
     constexpr int N = decltype(vectors)::value;
     for_tiles<kTallRows>(frame.rows, [&](auto count, int first) {
       constexpr int R = decltype(count)::value;
@@ -73,7 +73,7 @@ void compute(const std::vector<Dot>& dots, const Frame& frame) {
 }
 
 void add_product(const Product& product) {
-  const int columns = padded(product.n);
+  const int columns = aligned(product.n);
   for_vectors(columns, [&](auto vectors, int column) {
     constexpr int N = decltype(vectors)::value;
     for_tiles(product.k, [&](auto count, int first) {

@@ -53,6 +53,8 @@
 
 namespace lstm {
 
+constexpr int kAvx512 = 1, kAmx = 2;  // the numbers of instruction sets that are chosen between
+
 template <int N>
 struct Int {
   static constexpr int value = N;
@@ -148,6 +150,26 @@ void parallel(int threads, int count, const Task& task) {
   }
   work(0);
   for (auto& helper : helpers) helper.join();
+}
+
+// Tiles take floats in parts of bfloat16: none above their largest one, and large ones, as pixels of 0 to 255, to few
+// bits. AVX-512 computes where features are large.
+inline bool too_large_for_tiles(const float* features, size_t count) {
+  constexpr float kLarge = 8;
+  return std::any_of(features, features + count, [](float x) { return std::abs(x) > kLarge; });
+}
+
+// Calls body for an instruction set that callers give by its number, and returns what the C interface returns.
+template <class Body>
+int guarded(int isa, const Body& body) {
+  enum { kDone = 0, kNoMemory = 1, kUnsupported = 2 };
+  if (isa < 0 || isa > 3 || !supported(isa)) return kUnsupported;
+  try {
+    body();
+    return kDone;
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
 }
 
 }  // namespace lstm
