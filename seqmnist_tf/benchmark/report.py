@@ -29,8 +29,6 @@ def training_report(document: dict[str, Any]) -> str:
         )
     if "scaling" in document:
         parts.append(_scaling_table(document["scaling"]))
-    if "cells" in document:
-        parts.append(cells_report(document["cells"]))
     return "\n\n".join(parts)
 
 

@@ -41,6 +41,7 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "cost": speed.cost_table,
     "targets": speed.targets_table,
     "speed": speed.speed_tables,
+    "cells": speed.cells_tables,
     "serving": speed.serving_tables,
     "one_image": speed.one_image_text,
     "seeds": accuracy.seeds_text,
@@ -122,7 +123,11 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     board = Board.read(folder)
     problems = [
         f"{folder / name}: {problem}"
-        for name, document in (("benchmark.json", board.speed), ("serving.json", board.serving))
+        for name, documents in (
+            ("benchmark.json", [board.speed, *board.speed.get("cells", [])]),
+            ("serving.json", [board.serving]),
+        )
+        for document in documents
         for problem in commit_problems(root, document["git"]["commit"])
     ]
     problems += [problem for path in find_documents(root) for problem in document_problems(root, path, board)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from ..benchmark import serving_report, training_report
+from ..benchmark import cells_report, serving_report, training_report
 from ..compare import in_percent
 from ..system import markdown_table
 from .board import Board, epoch_range, original_accuracy, range_text, training_machine, wrap_text
@@ -53,6 +53,11 @@ def targets_table(board: Board) -> str:
 def speed_tables(board: Board) -> str:
     """The native kernel compared with other implementations."""
     return training_report(board.speed)
+
+
+def cells_tables(board: Board) -> str:
+    """The native kernel and stock Keras by cell, for each instruction set that was measured."""
+    return "\n\n".join(cells_report(document) for document in board.speed["cells"])
 
 
 def serving_tables(board: Board) -> str:

@@ -73,7 +73,6 @@ def test_the_report_of_the_cells() -> None:
         "| Own | 500.0 | - | - | 1,100 | - |"
     )
     assert cells_report(document) == table
-    assert training_report({**training_document(), "cells": document}).endswith(f" take 49 ms.\n\n{table}")
 
 
 def test_the_serving_report() -> None:

@@ -96,7 +96,8 @@ def empty_clone(root: Path, repository: Repository) -> Path:
     shutil.copy(ROOT / "results" / "literature.json", root / "results")
     for name in ("benchmark", "serving"):
         document = json.loads((ROOT / "results" / f"{name}.json").read_text())
-        document["git"]["commit"] = repository.commit
+        for part in (document, *document.get("cells", [])):
+            part["git"]["commit"] = repository.commit
         (root / "results" / f"{name}.json").write_text(json.dumps(document))
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)

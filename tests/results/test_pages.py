@@ -86,7 +86,7 @@ def test_one_changed_digit_is_found(
 @pytest.mark.parametrize("name", ["benchmark", "serving"])
 def test_the_commit_of_a_benchmark_is_checked(name: str, published: Path) -> None:
     path = Path("results") / f"{name}.json"
-    change_json(path, lambda d: d["git"].update(commit=UNKNOWN_COMMIT))
+    change_json(path, lambda d: d.get("cells", [d])[-1]["git"].update(commit=UNKNOWN_COMMIT))
     list_in_manifest(f"{name}.json")
     assert f"{path}: its commit c0ffeec is not a commit of this clone" in pages.clone_problems(models=False)
 
