@@ -7,14 +7,13 @@ python -m seqmnist_tf.compare ARM... [--seeds 0-5] [--dir DIR] [--workers N | --
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import system
-from ..config import OPTIONS, PRESETS, unknown_word
+from ..config import PRESETS, read_flag, unknown_word
 from ..engine import add_engine_options, require_engine_options
 from ..system import say, say_json
 from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms, parse_seeds
@@ -60,9 +59,8 @@ def read_keys(words: Sequence[str], prog: str) -> tuple[list[str], dict[str, Any
     """
     arms, values = [], {}
     for word in words:
-        match = re.fullmatch(r"--(\w+\.\w+)=(.*)", word, re.DOTALL)
-        if match and match[1] in OPTIONS:
-            values[match[1]] = OPTIONS[match[1]].parse(match[2])
+        if flag := read_flag(word):
+            values[flag[0]] = flag[1]
         elif word.startswith("-"):
             raise unknown_word(word, prog)
         else:

@@ -21,14 +21,16 @@ from .runs import CompletedRun, name_of_folder, read_given_runs
 
 DEFAULT_SEEDS = "0-5"  # with six seeds the sign-flip p can reach 0.03125, with five no less than 0.0625
 MAX_SEEDS = 1000
+CONSTANTS = "model.layer_options"
 KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
 class OwnLayer(NamedTuple):
-    """A layer that was defined in Python: its ``layer.py:NAME``, and the file with its source."""
+    """A layer that was defined in Python: its ``layer.py:NAME``, the file with its source, and its constants."""
 
     spec: str
     file: Path
+    constants: Mapping[str, Any]
 
 
 ArmWord = str | os.PathLike[str] | Config | OwnLayer
@@ -94,6 +96,9 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     for word in words:
         arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
         arms.append(replace(arm, name=_unique_name(arm.name, [other.name for other in arms])))
+    constants = [key for key in overrides if key.startswith(CONSTANTS)]
+    if constants and not any(arm.is_trained and not cfg.has_stock_layer(arm.config) for arm in arms):
+        raise InputError(f"{constants[0]} needs a layer of one's own among the arms (got {', '.join(map(str, words))})")
     return arms
 
 
@@ -106,7 +111,8 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     if isinstance(given, Config):
         return _trained_arm("config", "config", given, overrides)
     if isinstance(given, OwnLayer):
-        return _layer_arm(given.spec, given.file, first, overrides)
+        constants = {CONSTANTS: dict(given.constants)}
+        return _layer_arm(given.spec, given.file, first, {**constants, **overrides})
     word, path = os.fspath(given), Path(given)
     if word in PRESETS:
         return _trained_arm(word, word, cfg.preset(word), overrides)
@@ -135,7 +141,12 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
         raise InputError(f"model.layer is set by the arm {word} (got {overrides['model.layer']} for all arms)")
     name = word.rpartition(":")[2]
     recipe = cfg.flatten(first.config)
-    values: dict[str, Any] = {"model.layer": word, "model.match_parameters": None, "train.kernel": "auto"}
+    values: dict[str, Any] = {
+        "model.layer": word,
+        CONSTANTS: {},
+        "model.match_parameters": None,
+        "train.kernel": "auto",
+    }
     notes = []
     apart = [key for key, layers in KEYS_OF_LAYERS.items() if word not in layers]
     if first.is_trained:  # it has the overrides already
@@ -152,7 +163,12 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
 
 
 def _with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """Return a configuration of an arm that is trained; its seed is set for each run."""
+    """Return a configuration of an arm that is trained; its seed is set for each run.
+
+    Constants of a layer are not for Keras's layers.
+    """
+    if overrides.get("model.layer", config.model.layer) in KERAS_LAYERS:
+        overrides = {key: value for key, value in overrides.items() if not key.startswith(CONSTANTS)}
     return cfg.validate(cfg.with_values(config, {**overrides, "train.seed": OPTIONS["train.seed"].default}))
 
 

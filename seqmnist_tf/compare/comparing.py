@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import OPTIONS, Config
+from ..config import OPTIONS, Config, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
@@ -46,9 +46,10 @@ def compare(
 
     Args:
         arms: each a preset, a configuration (a ``Config`` or a JSON file), a layer (``FILE.py:NAME``, ``MODULE:NAME``,
-            a layer class or a function of units), a run directory, a folder of runs, or a published record such as
-            ``results/strong``. The first arm is the reference. A layer is trained by the first arm's recipe, with the
-            units that match its number of parameters. Runs that exist are used as they are.
+            a layer class or a function of units, also in a ``functools.partial``), a run directory, a folder of runs,
+            or a published record such as ``results/strong``. The first arm is the reference. A layer is trained by the
+            first arm's recipe, with the units that match its number of parameters. Runs that exist are used as they
+            are.
         seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained. None is 0 to 5 for arms
             that are trained, and all seeds of arms that exist where nothing is trained.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
@@ -121,7 +122,8 @@ def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
             place = folder / str(number)
             place.mkdir()
             config, file = with_layer(Config(), arm, place)
-            words.append(OwnLayer(config.model.layer, file) if file else config.model.layer)
+            constants = config.model.layer_options
+            words.append(OwnLayer(config.model.layer, file, constants) if file else validate(config).model.layer)
         else:
             raise InputError(f"an arm must be text, a path, a configuration or a layer (got {type(arm).__name__})")
     return words

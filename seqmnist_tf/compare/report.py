@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import NUM_TIMESTEPS, flatten, has_stock_layer, of_the_experiment, value_text
+from ..config import NUM_TIMESTEPS, constants_text, flatten, has_stock_layer, of_the_experiment, value_text
 from ..system import markdown_table
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
@@ -99,8 +99,9 @@ def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
 
 
 def _model(one: SeededRuns) -> str:
-    """Return the layer and its units."""
-    return f"{layer_name(one.config)}({one.units}){' (own layer)' if ':' in one.config.model.layer else ''}"
+    """Return the layer with its units and constants."""
+    arguments = ", ".join(filter(None, [str(one.units), constants_text(one.config)]))
+    return f"{layer_name(one.config)}({arguments}){' (own layer)' if ':' in one.config.model.layer else ''}"
 
 
 def _cells(one: SeededRuns) -> tuple[str, str, str]:
@@ -126,14 +127,15 @@ def tables(comparison: Comparison) -> str:
 
 
 def _arm_table(arms: Sequence[SeededRuns]) -> str:
-    head = ["arm", ">units", ">parameters", ">seeds", ">test accuracy, %", ">lowest to highest, %"]
-    head += [">95 % interval, %", ">epochs", ">s per epoch"]
+    constants = [constants_text(arm.config) for arm in arms]
+    head = ["arm", *["constants"] * any(constants), ">units", ">parameters", ">seeds", ">test accuracy, %"]
+    head += [">lowest to highest, %", ">95 % interval, %", ">epochs", ">s per epoch"]
     chosen = any(arm.chosen_epochs for arm in arms)
     if chosen:
         head += [">epoch chosen on validation", ">test accuracy there, %"]
     rows = []
-    for arm in arms:
-        row: list[Any] = [f"`{arm.name}`", arm.units, f"{arm.num_params:,}", arm.n, arm.text]
+    for arm, own in zip(arms, constants, strict=True):
+        row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}", arm.n, arm.text]
         row += [percent_range(arm.range if arm.n > 1 else None), percent_range(arm.ci_95)]
         row += [arm.epochs, f"{arm.seconds_per_epoch:.1f}"]
         if chosen:
@@ -302,11 +304,16 @@ def _task(arms: Sequence[SeededRuns]) -> str:
 
 def _models(arms: Sequence[SeededRuns]) -> str:
     described = [
-        f"{arm.name} ({layer_name(arm.config)}, {count_of(arm.units, 'unit')}, {arm.num_params:,} parameters)"
+        f"{arm.name} ({_with_constants(arm)}, {count_of(arm.units, 'unit')}, {arm.num_params:,} parameters)"
         for arm in arms
     ]
     layer = "recurrent layer" if all(has_stock_layer(arm.config) for arm in arms) else "layer"
     return f"A dense layer with ten outputs follows the {layer}: {', '.join(described)}."
+
+
+def _with_constants(arm: SeededRuns) -> str:
+    constants = constants_text(arm.config)
+    return layer_name(arm.config) + (f" with {constants}" if constants else "")
 
 
 def _recipe(arms: Sequence[SeededRuns]) -> str:

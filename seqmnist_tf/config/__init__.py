@@ -5,6 +5,7 @@ Standard library only.
 
 from .experiment import (
     config_id,
+    constants_text,
     effective,
     has_stock_layer,
     is_trial,
@@ -14,7 +15,7 @@ from .experiment import (
     permutation_sha256,
     publication_problems,
 )
-from .flags import Arguments, add_config_arguments, parse_arguments, unknown_word
+from .flags import Arguments, add_config_arguments, parse_arguments, read_flag, unknown_word
 from .presets import PRESETS, Preset, preset
 from .sections import (
     NOISY_PARTS,
@@ -30,6 +31,7 @@ from .sections import (
     Optimizer,
     Task,
     Train,
+    find_option,
 )
 from .values import (
     KEYS_OF_LAYERS,
@@ -70,9 +72,11 @@ __all__ = [
     "config_id",
     "config_to_dict",
     "config_to_json",
+    "constants_text",
     "contradictions",
     "differences",
     "effective",
+    "find_option",
     "flatten",
     "flatten_sections",
     "has_stock_layer",
@@ -85,6 +89,7 @@ __all__ = [
     "preset",
     "publication_problems",
     "read_config",
+    "read_flag",
     "read_values",
     "unknown_word",
     "validate",

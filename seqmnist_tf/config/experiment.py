@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..system import InputError
 from .sections import NUM_TEST, NUM_TRAIN, OPTIONS, Config
-from .values import flatten, with_values
+from .values import flatten, value_text, with_values
 
 SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
 KEYS_APART = ("train.seed", "train.threads", "train.kernel")
@@ -31,6 +31,16 @@ def layer_file(config: Config) -> Path | None:
 def has_stock_layer(config: Config) -> bool:
     """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
     return config.model.layer in OPTIONS["model.layer"].meta["choices"]
+
+
+def constants_text(config: Config) -> str:
+    """Return ``model.layer_options`` as arguments; empty where there are none.
+
+    Example:
+        >>> constants_text(with_values(Config(), {"model.layer_options": {"dt": 0.21, "mode": "a"}}))
+        'dt=0.21, mode=a'
+    """
+    return ", ".join(f"{name}={value_text(value)}" for name, value in config.model.layer_options.items())
 
 
 def is_trial(config: Config) -> bool:
@@ -96,6 +106,9 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
     if path := layer_file(config):
         content = _read_bytes("model.layer", path) if layer_source is None else layer_source
         values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
+    if constants := config.model.layer_options:
+        whole = {name: int(value) for name, value in constants.items() if isinstance(value, float) and value % 1 == 0}
+        values["model.layer_options"] = {**constants, **whole}  # 1.0 and 1 are one experiment
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

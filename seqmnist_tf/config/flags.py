@@ -16,7 +16,7 @@ from typing import Any
 
 from ..system import InputError, Parser
 from .presets import PRESETS, preset
-from .sections import OPTIONS, Config
+from .sections import OPTIONS, Config, find_option
 from .values import flatten, read_values, unknown_key, validate, with_values
 
 DOCS = "docs/training.md"  # has what --help leaves out
@@ -87,24 +87,37 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
         InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
     options, rest = parser.parse_known_args(argv)
-    if rest:
-        raise unknown_word(rest[0], parser.prog)
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
+    for word in rest:
+        if (flag := read_flag(word)) is None or flag[0] in OPTIONS:
+            raise unknown_word(word, parser.prog)
+        given[flag[0]] = flag[1]
     resolved = flatten(with_values(preset(_or_baseline(options.preset)), given))
-    return Arguments(options.preset, {key: resolved[key] for key in given}, options)
+    return Arguments(options.preset, {key: resolved.get(key, value) for key, value in given.items()}, options)
 
 
 def _or_baseline(name: str | None) -> str:
     return "baseline" if name is None else name
 
 
+def read_flag(word: str) -> tuple[str, Any] | None:
+    """Return key and value of a word ``--SECTION.KEY=VALUE``, also of one constant of a layer; None of another word.
+
+    Raises:
+        InputError: the key does not allow the value.
+    """
+    key, equals, text = word.removeprefix("--").partition("=")
+    option = find_option(key) if word.startswith("--") and equals else None
+    return (key, option.parse(text)) if option else None
+
+
 def unknown_word(word: str, prog: str) -> InputError:
     """Return the error for a word of a command line that is no option of the command and no key with a value."""
-    match = re.match(r"--(\w+\.\w+)(=|$)", word)
-    if match is None or (match[1] in OPTIONS and match[2]):
+    match = re.match(r"--(\w+(?:\.\w+)+)(=|$)", word)
+    if match is None or (find_option(match[1]) and match[2]):
         return InputError(f"unknown argument {word!r} (see {prog} --help)")
-    if match[1] in OPTIONS:
+    if find_option(match[1]):
         return InputError(f"--{match[1]} needs a value (see {prog} --help)")
     return unknown_key(match[1])

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..system import InputError, parse_number
+from ..system import InputError, parse_json, parse_number
 
 MAX_FLOAT32 = 3.4028234663852886e38  # numbers go into float32
 
@@ -36,7 +36,7 @@ def option(
     """Return a dataclass field with its help and its allowed values.
 
     Args:
-        default: the value where none is given.
+        default: the value where none is given; ``{}`` makes a key that holds constants by name.
         doc: one short line, for ``--help``.
         details: the rest, for the documentation.
         hidden: the key has one value and is left out of ``--help``; files may name it.
@@ -50,7 +50,8 @@ def option(
     limits = {"low": low, "high": high, "above": above, "below": below}
     words = {"choices": choices, "pattern": pattern, "forms": forms}
     help_ = {"doc": doc, "details": details, "hidden": hidden, "hint": hint}
-    return field(default=default, metadata={**help_, **limits, **words})
+    start = {"default_factory": dict, "hash": False} if default == {} else {"default": default}
+    return field(**start, metadata={**help_, **limits, **words})
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Option:
         if bool in self.types:
             words += ["true", "false"]
         words += meta["choices"] + meta["forms"]
-        if str in self.types and not words:
+        if str in self.types and not (meta["choices"] or meta["forms"]):
             words.append("text")
         if types.NoneType in self.types:
             words.append("null")
@@ -96,7 +97,9 @@ class Option:
             if bool in self.types:
                 return value
         elif isinstance(value, int | float) and self._admits_number(value):
-            return float(value) if float in self.types else value
+            return float(value) if isinstance(value, float) or int not in self.types else value
+        elif dict in self.types and isinstance(value, dict) and all(map(_is_name, value)):
+            return {name: self.constant(name).check(part) for name, part in value.items()}
         elif isinstance(value, str) and str in self.types:
             for choice in self.meta["choices"]:
                 if value.lower() == choice.lower():
@@ -111,8 +114,14 @@ class Option:
         """Return the value of a command-line word, or raise InputError."""
         if types.NoneType in self.types and text.lower() == "null":
             return None
-        if bool in self.types:
+        if bool in self.types and (text.lower() in ("true", "false") or str not in self.types):
             return self.check({"true": True, "false": False}.get(text.lower(), text))
+        if dict in self.types:
+            try:
+                document = parse_json(text)
+            except ValueError:
+                raise InputError(self._refusal(repr(text))) from None
+            return self.check(document)
         for number in (int, float):
             if number in self.types:
                 try:
@@ -121,6 +130,10 @@ class Option:
                     if isinstance(error, InputError):
                         raise InputError(self._refusal(repr(text))) from None
         return self.check(text)
+
+    def constant(self, name: str) -> Option:
+        """Return the option of one of the constants that this key holds."""
+        return Option(f"{self.key}.{name}", (int, float, bool, str), None, {**self.meta, "forms": ()})
 
     def _refusal(self, given: str) -> str:
         hint = f"; {self.meta['hint']}" if self.meta["hint"] else ""
@@ -140,3 +153,7 @@ class Option:
             and (meta["above"] is None or value > meta["above"])
             and (meta["below"] is None or value < meta["below"])
         )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isidentifier()

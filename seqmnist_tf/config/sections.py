@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .option import Option, option
@@ -45,6 +45,13 @@ class Model:
         choices=("LSTM", "GRU", "SimpleRNN"),
         pattern=r"([A-Za-z]:[\\/])?[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
         forms=("MODULE:NAME", "FILE.py:NAME"),
+    )
+    layer_options: Mapping[str, bool | int | float | str] = option(
+        {},
+        "Constants of the layer.",
+        details="Keyword arguments of the factory of a layer of one's own, by name. `--model.layer-options.dt 0.21` "
+        "sets one of them.",
+        forms=("a JSON object of numbers, texts, true and false by name",),
     )
     hidden_size: int = option(128, "Units of the layer.", low=1, high=16_384)
     match_parameters: int | None = option(
@@ -270,11 +277,21 @@ def _options() -> Iterator[Option]:
     for section, cls in SECTIONS.items():
         hints = typing.get_type_hints(cls)
         for f in dataclasses.fields(cls):
-            kinds = typing.get_args(hints[f.name]) or (hints[f.name],)
-            yield Option(f"{section}.{f.name}", kinds, f.default, f.metadata)
+            hint, factory = hints[f.name], f.default_factory
+            kinds = (dict,) if typing.get_origin(hint) is Mapping else typing.get_args(hint) or (hint,)
+            default = f.default if factory is dataclasses.MISSING else factory()
+            yield Option(f"{section}.{f.name}", kinds, default, f.metadata)
 
 
 OPTIONS: dict[str, Option] = {o.key: o for o in _options()}
+
+
+def find_option(key: str) -> Option | None:
+    """Return the option of a key, also of one constant: ``model.layer_options.dt``. None of an unknown key."""
+    whole, _, name = key.rpartition(".")
+    if whole == "model.layer_options" and name.isidentifier():
+        return OPTIONS[whole].constant(name)
+    return OPTIONS.get(key)
 
 
 def _describe(section: str) -> str:

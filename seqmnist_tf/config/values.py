@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system import InputError, parse_json
-from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config
+from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config, find_option
 
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
     "model.forget_bias": ("LSTM", "GRU"),
@@ -35,6 +35,8 @@ def unknown_key(key: str) -> InputError:
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return ``config`` with the values of some keys replaced; each value is checked, their combination is not.
 
+    ``model.layer_options.NAME`` replaces one constant, also of an object that is among the values.
+
     Raises:
         InputError: an unknown key, or a value of the wrong type or out of range.
 
@@ -43,11 +45,14 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         1
     """
     sections: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
-        if key not in OPTIONS:
+    for key in sorted(values, key=lambda key: key.count(".")):
+        if (option := find_option(key)) is None:
             raise unknown_key(key)
-        section, name = key.split(".")
-        sections.setdefault(section, {})[name] = OPTIONS[key].check(value)
+        section, name, *constant = key.split(".")
+        fields, value = sections.setdefault(section, {}), option.check(values[key])
+        if constant:
+            value = {**fields.get(name, getattr(getattr(config, section), name)), constant[0]: value}
+        fields[name] = value
     return replace(config, **{s: replace(getattr(config, s), **fields) for s, fields in sections.items()})
 
 
@@ -75,6 +80,11 @@ def validate(config: Config) -> Config:
                 f"{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
                 f"{' and '.join(layers)} only (got {json.dumps(values[key])})"
             )
+    if config.model.layer_options and config.model.layer in OPTIONS["model.layer"].meta["choices"]:
+        raise InputError(
+            f"model.layer_options must be {{}} with model.layer {config.model.layer}: it is for layers of one's own "
+            f"only (got {json.dumps(config.model.layer_options)})"
+        )
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
     if config.train.recurrent_noise and last < NOISY_PARTS:
         raise InputError(
@@ -111,9 +121,12 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
         >>> contradictions({"train.seed": 1, "train.n_epochs": 100}, Config())
         {'train.seed': (1, 0)}
     """
-    actual = flatten(config)
+    constants = {f"model.layer_options.{name}": value for name, value in config.model.layer_options.items()}
+    actual = {**flatten(config), **constants}
     chosen = ("model.hidden_size",) if config.model.match_parameters is not None else ()
-    return {key: (value, actual[key]) for key, value in given.items() if value != actual[key] and key not in chosen}
+    return {
+        key: (value, was) for key, value in given.items() if value != (was := actual.get(key)) and key not in chosen
+    }
 
 
 def differences(config: Config, base: Config) -> dict[str, Any]:

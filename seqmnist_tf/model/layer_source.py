@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 import linecache
 import symtable
@@ -15,6 +16,46 @@ from typing import Any
 from ..system import InputError
 
 HEAD = "from __future__ import annotations"
+
+
+def without_constants(layer: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return a factory without the constants that a ``functools.partial`` or a lambda of one call gives it, and these.
+
+    Example:
+        >>> without_constants(functools.partial(complex, imag=2.0))
+        (<class 'complex'>, {'imag': 2.0})
+    """
+    if isinstance(layer, functools.partial) and not layer.args:
+        factory, given = layer.func, layer.keywords
+    elif (call := _call_of_lambda(layer)) is not None:
+        factory, given = call
+    else:
+        return layer, {}
+    factory, constants = without_constants(factory)
+    return factory, {**constants, **given}
+
+
+def _call_of_lambda(layer: Any) -> tuple[Callable[..., Any], dict[str, Any]] | None:
+    """Return what ``lambda units: factory(units, name=value)`` calls, and the keyword arguments; None of others."""
+    if not isinstance(layer, FunctionType) or layer.__name__ != "<lambda>":
+        return None
+    places = set(layer.__code__.co_positions())
+    for node in ast.walk(_tree(layer.__code__.co_filename)):
+        match node:
+            case ast.Lambda(
+                args=ast.arguments(args=[units, *defaults]), body=ast.Call(args=[ast.Name(id=name)]) as call
+            ) if name == units.arg and (call.lineno, call.end_lineno, call.col_offset, call.end_col_offset) in places:
+                known = inspect.getclosurevars(layer)
+                names = {**vars(builtins), **layer.__globals__, **known.nonlocals}
+                last = zip(reversed(defaults), reversed(layer.__defaults__ or ()), strict=False)
+                names |= {argument.arg: value for argument, value in last} | (layer.__kwdefaults__ or {})
+                used = {n.id for part in (call.func, *call.keywords) for n in ast.walk(part) if isinstance(n, ast.Name)}
+                if name in used:
+                    return None
+                pair = ast.Tuple([call.func, ast.Call(ast.Name("dict", ast.Load()), [], call.keywords)], ast.Load())
+                code = compile(ast.fix_missing_locations(ast.Expression(pair)), "<constants>", "eval")
+                return eval(code, names)
+    return None
 
 
 def layer_source(layer: Callable[[int], Any]) -> tuple[str, bytes]:
@@ -37,7 +78,10 @@ def layer_source(layer: Callable[[int], Any]) -> tuple[str, bytes]:
     if not isinstance(layer, type | FunctionType):
         raise InputError(f"layer must be a layer class or a function of units (got {type(layer).__name__})")
     if not layer.__qualname__.isidentifier():
-        raise InputError(f"layer must be defined at the top level of a module or a notebook (got {layer.__qualname__})")
+        raise InputError(
+            "layer must be defined at the top level of a module or a notebook, with constants in a functools.partial "
+            f"(got {layer.__qualname__})"
+        )
     parts = _Parts(layer.__name__)
     parts.define(layer)
     text = "\n".join([HEAD, "", *sorted(parts.imports), "", *parts.constants, "", "\n\n\n".join(parts.definitions), ""])
@@ -103,15 +147,20 @@ def _definition(value: type | FunctionType) -> str:
     files = [f.__code__.co_filename for f in map(inspect.unwrap, functions) if isinstance(f, FunctionType)]
     for file in files:
         lines = linecache.getlines(file)
-        try:
-            tree = ast.parse("".join(line if line.lstrip()[:1] not in "%!" else "\n" for line in lines))
-        except SyntaxError:
-            continue
-        for node in reversed(tree.body):
+        for node in reversed(_tree(file).body):
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == value.__name__:
                 first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
                 return "".join(lines[first - 1 : node.end_lineno]).rstrip()
     raise InputError(f"the source of layer {value.__name__} is not known (give the layer as FILE.py:NAME)")
+
+
+def _tree(file: str) -> ast.Module:
+    """Return the syntax of a file or of a notebook's cell, without its magics; an empty module where none is known."""
+    lines = linecache.getlines(file)
+    try:
+        return ast.parse("".join(line if line.lstrip()[:1] not in "%!" else "\n" for line in lines))
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def _is_constant(value: Any) -> bool:

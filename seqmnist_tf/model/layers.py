@@ -7,6 +7,8 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import json
 import re
 import sys
 import tempfile
@@ -20,13 +22,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file
+from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file, with_values
 from ..system import InputError, first_line
-from .layer_source import layer_source
+from .layer_source import layer_source, without_constants
 
 KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")  # of Keras, in configurations
 
-LayerFactory = Callable[[int], keras.Layer]
+LayerFactory = Callable[..., keras.Layer]  # of units, and of model.layer_options
 
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
 MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
@@ -46,12 +48,15 @@ def with_layer(config: Config, layer: LayerFactory, folder: Path) -> tuple[Confi
 
     Args:
         config: the experiment.
-        layer: a layer class or a function of units.
+        layer: a layer class or a function of units, or a ``functools.partial`` of one, or a lambda that calls one with
+            constants, which become ``model.layer_options``.
         folder: where the source is written, as ``layer.py``. A stock layer needs no file.
 
     Raises:
-        InputError: the source of the layer is not known.
+        InputError: the source of the layer is not known, or a constant is no number, text or boolean.
     """
+    layer, constants = without_constants(layer)
+    config = with_values(config, {f"model.layer_options.{key}": value for key, value in constants.items()})
     spec, file = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
     if spec is None:
         name, source = layer_source(layer)
@@ -277,18 +282,38 @@ def make_layer(config: Config, file: Path | None = None) -> keras.Layer:
 
     Raises:
         InputError: Keras is set to another type than float32.
-        LayerError: the factory raises, or returns no Keras layer.
+        LayerError: the factory raises, does not take ``model.layer_options``, or returns no Keras layer.
     """
     require_float32()
     spec = config.model.layer
     factory = layer_factory(config, file)
+    _require_arguments(factory, config)
     try:
-        layer = factory(config.model.hidden_size)
+        layer = factory(config.model.hidden_size, **config.model.layer_options)
     except (Exception, SystemExit) as error:
         raise LayerError(f"model.layer {spec} raised {describe_error(error)}") from None
     if not isinstance(layer, keras.Layer):
         raise LayerError(f"model.layer {spec} must return a Keras layer (got {type(layer).__name__})")
     return layer
+
+
+def _require_arguments(factory: LayerFactory, config: Config) -> None:
+    """Raise LayerError where ``model.layer_options`` has other constants than the factory's signature."""
+    is_class = isinstance(factory, type)  # whose ``__new__``, Keras's, takes anything
+    try:
+        signature = inspect.signature(factory.__init__ if is_class else factory)
+    except (ValueError, TypeError):  # the call itself will tell
+        return
+    parameters = list(signature.parameters.values())[1 + is_class :]  # without units
+    spec, given = config.model.layer, config.model.layer_options
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in by_name]
+    unknown = [name for name in given if name not in names]
+    if unknown and not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        allowed = ", ".join(names) or "none"
+        raise LayerError(f"model.layer_options of {spec} may have {allowed} (got {unknown[0]})")
+    if missing := [p.name for p in by_name if p.default is p.empty and p.name not in given]:
+        raise LayerError(f"model.layer_options of {spec} must have {', '.join(missing)} (got {json.dumps(given)})")
 
 
 def match_units(config: Config, file: Path | None = None) -> Config:

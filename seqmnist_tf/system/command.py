@@ -39,7 +39,11 @@ class Parser(argparse.ArgumentParser):
             self.register("type", kind, functools.partial(parse_number, kind))
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
-        return super().parse_known_args(_canonical(args), namespace)
+        words, own = _canonical(args), self._option_string_actions
+        # Keys that are not its options apart: argparse takes them for positionals where their values have a blank.
+        keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in own]
+        namespace, rest = super().parse_known_args([word for word in words if word not in keys], namespace)
+        return namespace, [*rest, *keys]
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")

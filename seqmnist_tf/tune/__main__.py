@@ -137,7 +137,7 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     from ..train import require_trainable  # late: TensorFlow has started by now
 
     apart = {"train.kernel": "keras"} if on_a_cluster else {}
-    layers = [row for row in search.space if "model.layer" in row.keys]
+    layers = [row for row in search.space if any(key.startswith("model.layer") for key in row.keys)]
     for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
         is_new = config is search.base and not on_a_cluster and not search.file.exists()
         require_trainable(cfg.with_values(config, apart), data=is_new)

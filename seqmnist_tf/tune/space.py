@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .. import config as cfg
-from ..config import OPTIONS, Config
+from ..config import Config
 from ..system import InputError
 
 # Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
@@ -134,7 +134,8 @@ class Dimension:
             return None
         in_order = sorted(numbers, key=lambda label: float(numbers[label]))
         if value == in_order[0]:
-            return None if numbers[value] == OPTIONS[self.name].meta["low"] else "low"
+            option = cfg.find_option(self.name)
+            return None if option and numbers[value] == option.meta["low"] else "low"
         return "high" if value == in_order[-1] else None
 
 
@@ -217,7 +218,8 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
         refuse("must have low below high", [low, high])
     if scale == "log" and low <= 0:
         refuse("must have low above 0 on a log scale", low)
-    return Dimension(name, low, high, scale == "log", float not in cfg.OPTIONS[name].types, {}, only_with, reason)
+    integer = type(low) is type(high) is int  # of a key that takes fractions, its check has made them
+    return Dimension(name, low, high, scale == "log", integer, {}, only_with, reason)
 
 
 def _label(choice: Any) -> str:
@@ -233,5 +235,5 @@ def _settings(name: str, choice: Any) -> dict[str, Any]:
     for key in settings:
         if key.startswith(FIXED) or key in FIXED_KEYS:
             raise InputError(f"{key} is fixed in a search (a search space varies keys of model, optimizer and train)")
-    cfg.with_values(Config(), settings)
-    return {key: cfg.OPTIONS[key].check(value) for key, value in settings.items()}
+    cfg.with_values(Config(), settings)  # for the error of an unknown key
+    return {key: option.check(value) for key, value in settings.items() if (option := cfg.find_option(key))}

@@ -11,7 +11,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import parse_arms, shortest_command
+from seqmnist_tf.compare.arms import OwnLayer, parse_arms, shortest_command
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
@@ -82,6 +82,16 @@ def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
     assert layer.notes[0].endswith("(strong has 1.0).")
 
 
+def test_constants_are_those_of_layers_of_ones_own() -> None:
+    values = {"model.layer_options.dt": 0.5}
+    arms = parse_arms(
+        ["strong", "GRU", "m:Layer", OwnLayer("layer.py:A", Path("layer.py"), {"dt": 1, "on": True})], values
+    )
+    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}, {"dt": 0.5, "on": True}]
+    first, other = parse_arms([arms[2].config, "m:Other"], {})
+    assert (first.config, other.config.model.layer_options) == (arms[2].config, {})
+
+
 def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:
     (tmp_path / "a b.json").write_text('{"train": {"n_epochs": 2, "seed": 7}}')
     completed_run(tmp_path / "results/strong/seed0", 0, some_right(3))
@@ -108,6 +118,11 @@ def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:
         (["strong"], {"train.seed": 1}, "train.seed is set by --seeds"),
         (["strong"], {"test.enabled": False}, "test.enabled must be true"),
         (["strong"], {"train.n_epochs": 0}, "train.n_epochs must be"),
+        (
+            ["strong", "GRU"],
+            {"model.layer_options.dt": 1},
+            r"layer_options.dt needs a layer of one's own among the arms",
+        ),
         (["missing.json"], {}, "cannot read configuration missing.json"),
         (["folder"], {}, "no run in folder"),
     ],
@@ -134,6 +149,7 @@ COMMANDS: list[dict[str, Any]] = [
     {"model.forget_bias": "chrono", "optimizer.name": "Adam", "optimizer.lr": 0.01},
     {"model.layer": "own file.py:Layer", "model.hidden_size": 13, "model.match_parameters": 150},
     {"optimizer.grad_clip_value": None, "optimizer.epsilon": 1e-8, "train.shuffle": True, "tensorboard.enabled": True},
+    {"model.layer": "m:f", "model.layer_options": {"dt": 0.5, "n": 1, "on": True, "mode": "a b", "text": "1"}},
     {"task.permutation": "seed:4", "data.dir": "a folder", "wandb.mode": "disabled", "train.threads": 2},
 ]
 

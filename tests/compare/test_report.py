@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -215,6 +216,17 @@ def test_the_methods_claim_nothing_of_a_layer_that_they_do_not_know() -> None:
     assert "reads the 784 pixels of an MNIST image as one sequence, row by row" in own
     assert "classifies the digit from the output of its layer (60,000 training images; 30 test images)" in own
     assert "recurrent" not in own and "one at a time" not in own and "outputs follows the layer: " in own
+
+
+def test_the_constants_of_a_layer_are_in_tables_rows_and_methods() -> None:
+    own: dict[str, Any] = {"model__layer": "lem.py:LEM", "model__layer_options": {"dt": 0.2, "mode": "a"}}
+    comparison = compared(seeded("a", {0: 20}), seeded("b", {0: 20}, **own))
+    assert "| LEM(4, dt=0.2, mode=a) (own layer) `b` | sMNIST" in markdown_rows(comparison.arms)
+    assert "b (LEM with dt=0.2, mode=a, 4 units, 146 parameters)" in methods_paragraph(comparison)
+    text = tables(comparison)
+    assert "| arm | constants | units |" in text and "| `b` | dt=0.2, mode=a | 4 |" in re.sub(" +", " ", text)
+    assert '| `model.layer_options` | `{}` | `{"dt": 0.2, "mode": "a"}` |' in re.sub(" +", " ", text)
+    assert "constants" not in tables(compared(seeded("a", {0: 20})))
 
 
 def test_a_row_says_which_part_of_the_images_was_used() -> None:

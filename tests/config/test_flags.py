@@ -62,6 +62,17 @@ def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Call, in
         (["--task.T", "784"], "task.T", 784),
         (["--optimizer.name", "sgd"], "optimizer.name", "SGD"),
         (["--data.dir", "-odd name"], "data.dir", "-odd name"),
+        (
+            ["--model.layer=m:f", "--model.layer-options.time-step", "-1e-1", "--model.layer_options.n=3"],
+            "model.layer_options",
+            {"time_step": -0.1, "n": 3},
+        ),
+        (
+            ["--model.layer-options.on=TRUE", "--model.layer=m:f", '--model.layer-options={"mode": "1", "on": false}'],
+            "model.layer_options",
+            {"mode": "1", "on": True},
+        ),
+        (["--model.layer=m:f", "--model.layer-options.mode", "a b"], "model.layer_options", {"mode": "a b"}),
     ],
 )
 def test_flags_are_read_in_every_spelling(words: list[str], key: str, value: object, command: Call) -> None:
@@ -108,6 +119,12 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
         (["--frobnicate"], "unknown argument '--frobnicate'"),
         (["baseline", "extra"], "unknown argument 'extra'"),
         (["--train.n_epochs"], "argument --train.n_epochs: expected one argument"),
+        (["--model.layer_options.dt"], "--model.layer_options.dt needs a value"),
+        (
+            ["--model.layer_options.dt", "nan"],
+            "model.layer_options.dt must be a number, true, false or text (got 'nan')",
+        ),
+        (["--model.layer_options", "{"], "model.layer_options must be a JSON object of numbers, texts, true and false"),
         (["--train.n-epochs", "0"], "train.n_epochs must be an integer from 1 to 100,000 (got '0')"),
         (["--train.n-epochs", "1_0"], 'train.n_epochs must be an integer from 1 to 100,000 (got "1_0")'),
         (["--train.n-epochs", " 5"], 'train.n_epochs must be an integer from 1 to 100,000 (got " 5")'),

@@ -110,6 +110,11 @@ def test_configuration_is_frozen() -> None:
         ("model.output_size", 9, "model.output_size must be 10 (got 9)"),
         ("wandb.project", "a/b", 'wandb.project must be up to 128 characters without /\\#?%: (got "a/b")'),
         ("data.dir", "", 'data.dir must be text or null (got "")'),
+        ("model.layer_options", [1], "model.layer_options must be a JSON object of numbers, texts, true and false by"),
+        ("model.layer_options", {"a b": 1}, 'by name (got {"a b": 1})'),
+        ("model.layer_options", {"a": None}, "model.layer_options.a must be a number, true, false or text (got null)"),
+        ("model.layer_options.a", float("inf"), "model.layer_options.a must be a number, true, false or text (got Inf"),
+        ("model.layer_options.1", 1, "unknown key model.layer_options.1 (allowed in model: "),
         ("train.epochs", 3, "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
         ("trian.seed", 3, "unknown key trian.seed (allowed sections: criterion, model,"),
     ],
@@ -132,6 +137,24 @@ def test_combinations_that_contradict_are_refused() -> None:
     assert "inside with optimizer.name Adam (got 'outside')" in refused(name="Adam", epsilon_placement="outside")
     assert "must be 0 with optimizer.name Adam (got 0.9)" in refused(name="Adam", momentum=0.9)
     assert "must be 1 without optimizer.epsilon_placement outside" in refused(bias_rate=2.0)
+    with pytest.raises(InputError, match=r'must be \{\} with model.layer LSTM: it is for .*\(got \{"dt": 0.3\}\)'):
+        cfg.validate(cfg.with_values(Config(), {"model.layer_options.dt": 0.3}))
+
+
+def test_constants_of_a_layer_are_part_of_the_experiment() -> None:
+    def identity(options: dict[str, Any]) -> str:
+        return cfg.config_id(cfg.with_values(Config(), {"model.layer": "m:f", "model.layer_options": options}))
+
+    ids = [identity(options) for options in ({}, {"dt": 1}, {"dt": True}, {"dt": "1"}, {"dt": 0.5})]
+    assert len(set(ids)) == 5 and identity({"dt": 1.0}) == ids[1]
+    assert ids[0] == cfg.config_id(cfg.with_values(Config(), {"model.layer": "m:f"}))
+    assert identity({"a": 1, "b": 2}) == identity({"b": 2, "a": 1})
+    one = cfg.with_values(Config(), {"model.layer_options.dt": 0.5, "model.layer_options": {"dt": 1, "mode": "a"}})
+    assert one.model.layer_options == {"dt": 0.5, "mode": "a"} and hash(one) == hash(Config())
+    two = cfg.with_values(one, {"model.layer_options.on": True})
+    assert (one.model.layer_options, two.model.layer_options["on"]) == ({"dt": 0.5, "mode": "a"}, True)
+    given = {"model.layer_options.mode": "a", "model.layer_options.on": True}
+    assert cfg.contradictions(given, one) == {"model.layer_options.on": (True, None)}
 
 
 def test_units_that_were_chosen_contradict_no_others() -> None:

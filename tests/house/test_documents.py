@@ -166,7 +166,8 @@ def test_readme_shows_every_command() -> None:
 def test_the_search_space_can_be_searched(tmp_path: Path) -> None:
     blocks = {path: fenced_blocks("json", text) for path, text in DOCUMENTS.items()}
     assert [path for path, found in blocks.items() if found] == ["docs/original.md", "docs/searching.md"]
-    (block,) = blocks["docs/searching.md"]
+    block, constant = blocks["docs/searching.md"]
+    assert [row.allowed for row in parse_space(json.loads(constant))] == ["0.05 to 1, log-uniform"]
     document = json.loads(block)
     assert len(parse_space(document)) == 3
     presets = {words[1] for words in command_lines(DOCUMENTS["docs/searching.md"]) if "--space" in words[:-1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import keras
 import numpy as np
 import pytest
 
+import examples.lem
+from examples.lem import LEM
 from examples.min_lstm import MinLSTM
 from seqmnist_tf.config import Config
 from seqmnist_tf.model import build_model, with_layer
@@ -111,6 +114,32 @@ def test_a_stock_layer_needs_no_file(tmp_path: Path) -> None:
     assert (config.model.layer, file, list(tmp_path.iterdir())) == ("GRU", None, [])
 
 
+THIRD = 1 / 3
+
+
+def of_dt(dt: float) -> Any:
+    return lambda u: LEM(u, dt=dt)
+
+
+@pytest.mark.parametrize(
+    ("layer", "constants"),
+    [
+        (functools.partial(LEM, dt=0.5), {"dt": 0.5}),
+        (functools.partial(functools.partial(LEM, dt=0.5), dt=0.25), {"dt": 0.25}),
+        (lambda units: LEM(units), {}),
+        ([lambda units: LEM(units, dt=0.1), lambda units: LEM(units, dt=0.2)][1], {"dt": 0.2}),
+        (lambda units, dt=THIRD: examples.lem.LEM(units, **{"dt": dt + 1}), {"dt": THIRD + 1}),
+        (of_dt(0.5), {"dt": 0.5}),
+        (lambda units: functools.partial(LEM, dt=0.5)(units), {"dt": 0.5}),
+    ],
+)
+def test_constants_of_partials_and_lambdas(layer: Any, constants: dict[str, float], tmp_path: Path) -> None:
+    config, file = with_layer(Config(), layer, tmp_path)
+    assert (config.model.layer, config.model.layer_options) == ("layer.py:LEM", constants)
+    if constants:
+        assert build_model(config, file).layers[0].cell.dt == constants["dt"]
+
+
 def local_layer() -> Any:
     class Local(keras.layers.SimpleRNN):
         pass
@@ -122,13 +151,16 @@ def local_layer() -> Any:
     ("layer", "message"),
     [
         ("LSTM", "a layer class or a function of units (got str)"),
-        (lambda units: keras.layers.GRU(units), "top level of a module or a notebook (got <lambda>)"),
-        (local_layer(), "top level of a module or a notebook (got local_layer.<locals>.Local)"),
+        (lambda units: keras.layers.RNN(LEM(units)), "with constants in a functools.partial (got <lambda>)"),
+        (lambda units: LEM(units, dt=1 / units), "with constants in a functools.partial (got <lambda>)"),
+        (eval("lambda units: LEM(units)", {"LEM": LEM}), "with constants in a functools.partial (got <lambda>)"),
+        (functools.partial(LEM, dt=keras), "model.layer_options.dt must be a number, true, false or text (got "),
+        (local_layer(), "a functools.partial (got local_layer.<locals>.Local)"),
     ],
 )
-def test_what_has_no_source_is_refused(layer: Any, message: str) -> None:
+def test_what_has_no_source_is_refused(layer: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
-        layer_source(layer)
+        with_layer(Config(), layer, tmp_path)
     assert message in str(raised.value)
 
 

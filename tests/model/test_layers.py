@@ -155,6 +155,38 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
     assert message in str(error.value)
 
 
+SCALED = GOOD + "def f(units, scale, *, mode='a', **kwargs):\n    return Last(int(units * scale), name=mode)\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("f", {"scale": 1, "mode": "b"}, None),
+        ("f", {"mode": "b"}, r'model.layer_options of .*own.py:f must have scale \(got {"mode": "b"}\)'),
+        ("f", {"scale": 1, "units": 3}, "raised TypeError: f.. got multiple values for argument 'units'"),
+        ("f", {"scale": 2}, r"must turn \(n, 784, 1\) into \(n, 6\)"),
+        ("f", {"scale": "x"}, "raised ValueError"),
+        ("g", {"dt": 0.1}, r"model.layer_options of .*own.py:g may have none \(got dt\)"),
+        ("h", {"dt": 0.1, "td": 1}, r"model.layer_options of .*own.py:h may have dt \(got td\)"),
+        ("Plain", {"dt": 0.1, "td": 1}, r"model.layer_options of .*own.py:Plain may have dt \(got td\)"),
+        ("Last", {"dt": 0.1}, "raised ValueError: Unrecognized keyword arguments"),
+    ],
+)
+def test_constants_are_the_keyword_arguments_of_the_factory(
+    name: str, given: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    text = SCALED + (
+        "def g(units):\n    return Last(units)\ndef h(units, dt=1.0):\n    return Last(units)\n"
+        "class Plain(Last):\n    def __init__(self, units, dt=1.0):\n        super().__init__(units)\n"
+    )
+    config = configure(f"{write(tmp_path, text)}:{name}", model__layer_options=given)
+    if message is None:
+        assert build_model(config).layers[0].name == "b"
+        return
+    with pytest.raises(InputError, match=message):
+        check_layer(config)
+
+
 BRANCHES = (
     "def f(units):\n"
     "    x = keras.Input((784, 1))\n"

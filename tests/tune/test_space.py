@@ -74,6 +74,18 @@ def test_a_range_of_whole_numbers() -> None:
     assert row.integer and row.settings(33) == {"train.batch_size": 33}
 
 
+def test_constants_of_a_layer() -> None:
+    dt, n, mode = rows(
+        model__layer_options__dt={"low": 0.05, "high": 1},
+        model__layer_options__n={"low": 1, "high": 3},
+        model__layer_options__mode={"choices": ["a", True, 1.5]},
+    )
+    assert (dt.integer, n.integer, dt.at_edge(0.06)) == (False, True, "low")
+    base = cfg.with_values(Config(), {"model.layer": "m:f", "model.layer_options": {"k": 1, "n": 1}})
+    config = apply_values((dt, n, mode), {dt.name: 0.5, n.name: 2.0, mode.name: "true"}, base)
+    assert config.model.layer_options == {"k": 1, "n": 2, "dt": 0.5, "mode": True}
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [

@@ -87,6 +87,8 @@ def test_each_tuner_yields_a_configuration_that_trains(
     [
         (["--model.layer=nosuch.py:Own"], "model.layer must name a file that can be read"),
         (["--model.layer=broken.py:Own"], "model.layer broken.py:Own"),
+        (["--space=constants.json", "--model.layer=keras.layers:GRU"], "raised ValueError: Unrecognized keyword arg"),
+        (["--space=constants.json"], "model.layer_options must be {} with model.layer LSTM"),
         (["--space=layers.json"], "model.layer must name a file that can be read (got 'nosuch.py'"),
         (
             ["--space=units.json", "--model.match-parameters=500"],
@@ -103,6 +105,7 @@ def test_what_cannot_be_trained_is_bad_input_and_nothing_is_written(
     (in_tmp / "short.txt").write_text("1 2 3")
     (in_tmp / "layers.json").write_text('{"model.layer": {"choices": ["GRU", "nosuch.py:Own"]}}')
     (in_tmp / "units.json").write_text('{"model.hidden_size": {"choices": [4, 8]}}')
+    (in_tmp / "constants.json").write_text('{"model.layer_options.dt": {"low": 0.1, "high": 1}}')
     small = ["--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
     tune = ["--tuner=random", "--max-trials=1", "--dir=search", f"--space={space_file}", *small, *words]
     answer = command(tune_command.main, *tune)
