@@ -220,14 +220,20 @@ def nearest_preset(config: Config) -> str:
     return min(PRESETS, key=lambda name: len(cfg.differences(config, PRESETS[name].config)))
 
 
-def shortest_command(config: Config, run_dir: Path) -> str:
-    """Return the command that trains a configuration: a preset, then each key that differs from it.
+def preset_of(arm: Arm, first: Arm) -> str:
+    """Return the preset that an arm's recipe is from: its own, the nearest one, or that of the first arm for a layer."""
+    origin = first if arm.matched else arm
+    return origin.word if origin.word in PRESETS else nearest_preset(origin.config)
+
+
+def shortest_command(config: Config, run_dir: Path, preset: str | None = None) -> str:
+    """Return the command that trains a configuration: a preset, by default the nearest, then each key that differs.
 
     Example:
         >>> shortest_command(PRESETS["adam"].config, Path("runs/a"))
         'python -m seqmnist_tf.train adam --run-dir runs/a'
     """
-    name = nearest_preset(config)
+    name = preset or nearest_preset(config)
     return train_command(name, cfg.differences(config, PRESETS[name].config), run_dir=run_dir)
 
 

@@ -94,7 +94,7 @@ def compare(
             load_splits(config, pixel_order(config.task.permutation))
         with folder.lock():
             folder.claim(
-                [_entry(one) for one in ready],
+                [_entry(one, planned) for one in ready],
                 {
                     one.arm.name: one.source
                     for one in ready
@@ -107,9 +107,11 @@ def compare(
             return _finish(ready, runs, folder, existing, data_dir)
 
 
-def _entry(one: ReadyArm) -> dict[str, Any]:
+def _entry(one: ReadyArm, planned: Sequence[PlannedRun]) -> dict[str, Any]:
     """Return what ``arms.json`` says of an arm."""
-    return {"name": one.arm.name, "given": one.arm.word, "config_id": one.config_id}
+    name = one.arm.name
+    seeds = sorted([*one.arm.given, *(run.seed for run in planned if run.arm == name)])
+    return {"name": name, "given": one.arm.word, "config_id": one.config_id, "seeds": seeds}
 
 
 def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:

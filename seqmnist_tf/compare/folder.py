@@ -13,7 +13,7 @@ import filelock
 from ..system import InputError, is_there, json_bytes, make_folder, note, read_json_object, unwritable, write_atomically
 from ..train import LAYER_FILE, lock_folder
 
-ARMS_FILE = "arms.json"
+ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
 LOGS = "logs"
 LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 
@@ -79,10 +79,18 @@ class ComparisonFolder:
         return lock_folder(self.path, f"comparison {self.path}")
 
     def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
-        """Write which arms are compared, and the files of their layers by arm. A note names arms that are given up."""
-        experiments = [(arm["name"], arm["config_id"]) for arm in arms]
-        if left := [name for name, config_id in self._earlier_arms() if (name, config_id) not in experiments]:
-            note(f"the report in {self.path} is replaced; it had other arms: {', '.join(left)} (their runs stay)")
+        """Write which arms are compared, and the files of their layers by arm.
+
+        A note names what the report that is there has more: arms, and seeds.
+        """
+        now = {(arm["name"], arm["config_id"]): arm["seeds"] for arm in arms}
+        before = self._reported_seeds()
+        left = [name for name, config_id in before if (name, config_id) not in now]
+        fewer = {name: sorted(set(seeds) - set(now.get((name, id_), seeds))) for (name, id_), seeds in before.items()}
+        more = ["other arms: " + ", ".join(left)] if left else []
+        more += [f"seed {', '.join(map(str, seeds))} of {name}" for name, seeds in fewer.items() if seeds]
+        if more:
+            note(f"the report in {self.path} is replaced; it had {'; '.join(more)} (their runs stay)")
         self.write_json(ARMS_FILE, {"arms": list(arms)})
         for name, source in layers.items():
             path = self.layer_path(name)
@@ -90,13 +98,13 @@ class ComparisonFolder:
             if not path.is_file() or path.read_bytes() != source:
                 write_atomically(path, source)
 
-    def _earlier_arms(self) -> list[tuple[str, str]]:
-        """Return the names and the ids of the arms that were compared here before."""
+    def _reported_seeds(self) -> dict[tuple[str, str], list[int]]:
+        """Return the seeds of the report that is there, by the name and the id of their arm."""
         try:
-            arms = read_json_object(self.path / ARMS_FILE)["arms"]
-            return [(str(arm["name"]), str(arm["config_id"])) for arm in arms]
+            arms = read_json_object(self.path / REPORT_FILE)["arms"]
+            return {(str(arm["name"]), str(arm["config_id"])): list(arm["seeds"]) for arm in arms}
         except (InputError, KeyError, TypeError):
-            return []
+            return {}
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the report."""

@@ -15,7 +15,7 @@ from ..engine import Job, JobEnd, due
 from ..model import build_model, module_code, recurrent_weights
 from ..system import InputError, note
 from ..train import RunDirectory, require_trainable, train_command
-from .arms import Arm, nearest_preset, shortest_command
+from .arms import Arm, preset_of, shortest_command
 from .folder import ComparisonFolder
 from .runs import count_of
 
@@ -184,12 +184,13 @@ def plan_runs(
                 continue
             name, path = one.arm.name, folder.run_path(one.arm.name, seed)
             config = with_values(one.arm.recipe, {**places, "train.seed": seed})
+            preset = preset_of(one.arm, ready[0].arm)
             job = Job(
                 path=path,
                 name=f"{name} seed {seed}",
                 config=config,
-                preset=nearest_preset(config),
-                command=shortest_command(config, path),
+                preset=preset,
+                command=shortest_command(config, path, preset),
                 resume_command=train_command(run_dir=path, resume="required"),
                 layer=folder.layer_path(name) if one.source is not None else None,
                 log=folder.log_path(f"{name}-seed{seed}"),

@@ -14,7 +14,7 @@ from ..config import NUM_TIMESTEPS, constants_text, flatten, has_stock_layer, of
 from ..system import markdown_table
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
-from .folder import ComparisonFolder
+from .folder import REPORT_FILE, ComparisonFolder
 from .recipe import escape_latex, layer_name, recipe_parts, task_name
 from .runs import count_of
 from .statistics import (
@@ -60,7 +60,7 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
         (folder.path / name).unlink(missing_ok=True)
     folder.write_text("row.tex", latex_rows(comparison.arms) + "\n")
     folder.write_text("row.md", markdown_rows(comparison.arms) + "\n")
-    folder.write_json("comparison.json", comparison.to_json())
+    folder.write_json(REPORT_FILE, comparison.to_json())
     folder.write_text("report.md", report_text(comparison, list(pictures)))
     return comparison
 

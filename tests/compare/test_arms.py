@@ -11,7 +11,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import OwnLayer, parse_arms, shortest_command
+from seqmnist_tf.compare.arms import OwnLayer, parse_arms, preset_of, shortest_command
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
@@ -63,6 +63,9 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert (first.name, layer.name, own.name) == ("strong", "GRU", "Layer")
     assert first.config.train.n_epochs == layer.config.train.n_epochs == 3
     assert not first.matched and layer.matched and own.matched
+    assert {preset_of(arm, first) for arm in (first, layer, own)} == {"strong"}  # though `gru` is nearer to GRU's
+    (adam,) = parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})
+    assert preset_of(adam, first) == "adam"
     difference = {
         key: value for key, value in cfg.flatten(layer.config).items() if value != cfg.flatten(first.config)[key]
     }

@@ -74,6 +74,7 @@ def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> N
             run = RunDirectory.open(in_tmp / f"out/{arm}/seed{seed}")
             assert (run.summary or {})["status"] == "completed"
             assert parsed(run.environment["command"]) == run.config
+            assert run.environment["preset"] == shlex.split(run.environment["command"])[3] == "baseline"
             assert run.config.train.seed == seed
     document = timeless(in_tmp / "out/comparison.json")
     chrono, last = document["arms"]
@@ -278,6 +279,12 @@ def test_arms_that_are_given_up_are_named(in_tmp: Path, capsys: pytest.CaptureFi
     compare(["a", "other/c"], directory="out")
     assert "the report in out is replaced; it had other arms: c (their runs stay)" in capsys.readouterr().err
     assert (in_tmp / "out/differences.png").exists()
+    completed_run(in_tmp / "two/0", 0, some_right(20))
+    completed_run(in_tmp / "two/1", 1, some_right(21))
+    for seeds, note in ((None, ""), ([0], "it had seed 1 of two (their runs stay)"), (None, "")):
+        compare(["two"], seeds=seeds, directory="again")
+        said = capsys.readouterr().err
+        assert note in said and ("is replaced" in said) == bool(note)
     compare(["a"], directory="out")
     assert [path.name for path in (in_tmp / "out").glob("*.png")] == ["curves.png"]
 
