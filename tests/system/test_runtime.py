@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import seqmnist_tf
 from seqmnist_tf.system import InputError, available_cores, host_answers, runtime, start_tensorflow
+from seqmnist_tf.system.runtime import without_flags
 from tests.toy import LONG_SECONDS, ROOT
 
 
@@ -28,6 +30,16 @@ def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
     for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
         assert available_cores() == cores
+
+
+def test_errors_in_python_name_arguments(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"^seeds must be seeds such as 0-5 or 0,2,4 \(got '5-2'\)"):
+        seqmnist_tf.compare(["strong"], seeds="5-2")
+    with pytest.raises(InputError, match=r"exists already \(give a new one, or seqmnist_tf.train.resume to resume"):
+        seqmnist_tf.train(seqmnist_tf.Config(), tmp_path / "run")
+    told = "cannot continue r: no space (python -m seqmnist_tf.train --run-dir r --resume) give --allow-code"
+    assert without_flags(told) == told.replace("--allow-code", "allow_code=True")
 
 
 def test_the_threads_of_a_run_reach_tensorflow() -> None:
