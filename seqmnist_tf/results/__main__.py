@@ -1,7 +1,7 @@
 """The published results: records in ``results/``, and the documents and pictures made from them.
 
 python -m seqmnist_tf.results [--check | --replay [full] [NAME ...] [--write]] [--allow-code]
-python -m seqmnist_tf.results add RUN_DIR [--name NAME] [--allow-code]
+python -m seqmnist_tf.results add RUN_DIR|SEARCH_DIR [--name NAME] [--allow-code]
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from .. import system
 from ..system import InputError, RunError, say
 from ..train import load_run
-from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name
+from ..tune import SETTINGS
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name, require_name
 
 
 def main(argv: list[str]) -> int:
@@ -24,7 +25,7 @@ def _write_or_check(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.results",
         description="Write the generated sections of the documents, and the pictures, from the records in results/.\n"
-        "To publish a run: python -m seqmnist_tf.results add RUN_DIR [--name NAME]",
+        "To publish a run or a search: python -m seqmnist_tf.results add RUN_DIR|SEARCH_DIR [--name NAME]",
     )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is outdated or changed")
@@ -32,8 +33,8 @@ def _write_or_check(argv: list[str]) -> int:
         "--replay",
         nargs="*",
         metavar="NAME",
-        help="train the first batches of all records, of NAME (also trials) or of NAME/seed<k>, anew, and compare "
-        "their losses; --replay full [NAME ...]: all batches",
+        help="train the first batches of all records, of NAME (also trials, searches) or of NAME/seed<k>, anew, and "
+        "compare their losses; --replay full [NAME ...]: all batches",
     )
     parser.add_argument(
         "--write", action="store_true", help="with --replay: note in the records what was replayed here"
@@ -76,19 +77,31 @@ def _add(argv: list[str]) -> int:
     parser = system.Parser(
         prog="python -m seqmnist_tf.results add",
         description="Publish a finished run: check its files and copy them to results/NAME/seed<k>/. A trial (scored "
-        "on held-out images, without the test set) goes to results/trials/.",
+        "on held-out images, without the test set) goes to results/trials/, a search to results/searches/NAME.json.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        metavar="RUN_DIR",
+        help="a run directory of seqmnist_tf.train, or a folder of seqmnist_tf.tune",
+    )
     parser.add_argument("--name", help="the name of the run's preset, or a new name; a trial has none")
     _add_allow_code(parser)
     args = parser.parse_args(argv)
     _require_clone()
-    run = load_run(args.run_dir)
-    choose_name(run, args.name)
+    is_search = (args.run_dir / SETTINGS).is_file()
+    if is_search:
+        require_name(args.name)
+    else:
+        choose_name(load_run(args.run_dir), args.name)
     system.start_tensorflow(0)
-    from .publish import add_record  # late, so that a missing run or name is reported at once
+    from . import publish  # late, so that a missing run or name is reported at once
 
-    say(str(add_record(run, args.name, RESULTS_FOLDER, allow_code=args.allow_code)))
+    if is_search:
+        path = publish.add_search(args.run_dir, args.name, RESULTS_FOLDER, allow_code=args.allow_code)
+    else:
+        path = publish.add_record(load_run(args.run_dir), args.name, RESULTS_FOLDER, allow_code=args.allow_code)
+    say(str(path))
     return system.EXIT_DONE
 
 

@@ -1,13 +1,12 @@
-"""Generated sections on accuracy: of the published runs, over the seeds of an experiment, and of trials."""
+"""Generated sections on accuracy: of the published runs, and over the seeds of an experiment."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from ..compare import SeededRuns, count_of, in_percent, pair_runs, pair_statement, percent_range, task_name
-from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN, PRESETS, differences, of_the_experiment, value_text
+from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import markdown_table
 from ..train import wilson_interval
 from .board import (
@@ -27,11 +26,11 @@ from .board import (
     training_machine,
     wrap_text,
 )
+from .recipes import chosen_by
 from .records import Record
 
 COLLAPSE = 0.05  # a run whose final test accuracy is that far below its highest has lost what it had learned
 MAIN_EXPERIMENTS = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README's table
-OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
 def headline_text(board: Board) -> str:
@@ -87,8 +86,16 @@ def summary_table(board: Board) -> str:
     """One row per experiment."""
     target = original_accuracy(board.literature)[2]
     head = ["experiment", "task", ">seeds", ">test accuracy, %", ">lowest to highest, %", ">95 % interval, %"]
-    head += [">epochs", ">first epoch above 50 %", f">first epoch at the original's {in_percent(target)} %"]
-    return markdown_table(head, [_summary_row(name, records, target) for name, records in board.records.items()])
+    head += [
+        ">epochs",
+        ">first epoch above 50 %",
+        f">first epoch at the original's {in_percent(target)} %",
+        "chosen by",
+    ]
+    rows = [
+        [*_summary_row(name, records, target), chosen_by(board, records[0])] for name, records in board.records.items()
+    ]
+    return markdown_table(head, rows)
 
 
 def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
@@ -138,7 +145,7 @@ def _run_row(record: Record) -> list[Any]:
         in_percent(record.history[-1]["train_accuracy"]),
         f"{in_percent(best['test_accuracy'])} ({best['epoch']})",
         record.summary["escape_epoch"] or "never",
-        f"`{code_of(record)}`",
+        f"`{code_of(record.environment)}`",
         f"`{record.summary['config_id']}`",
         replay_text(record),
     ]
@@ -248,64 +255,3 @@ def _paired_tests(board: Board) -> list[str]:
             "seed allows no test: other seeds may differ by more or less."
         )
     return tested
-
-
-def trials_text(board: Board) -> str:
-    """One row per trial; of those with one pixel order and as many epochs, the best first. Then how far they differ."""
-    if not board.trials:
-        return "No trial is published yet."
-    head = ["recipe", ">seed", ">epochs", ">images held out", ">accuracy on them, %", ">training accuracy, %"]
-    head += ["commit", "configuration", "trained anew"]
-    trials = sorted(board.trials, key=_order_of_trials)
-    table = markdown_table(head, [_trial_row(trial) for trial in trials])
-    groups: dict[tuple[str, int], list[Record]] = {}
-    for trial in trials:
-        groups.setdefault((task_name(trial.config), trial.config.task.validation_size), []).append(trial)
-    spreads = [_near_the_best(task, images, same) for (task, images), same in groups.items() if len(same) > 1]
-    return "\n\n".join([table, *spreads])
-
-
-def _near_the_best(task: str, images: int, trials: Sequence[Record]) -> str:
-    """Return how many trials of one task are as good as the best of them, for all that chance alone does to it."""
-    accuracies = [_held_out_accuracy(trial) for trial in trials]
-    best = max(accuracies)
-    error = math.sqrt(best * (1 - best) / images)
-    near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
-    among = f"{near} of the {len(trials)} trials on {task}, the best included, are"
-    subject = among if near > 1 else f"No other trial on {task} is"
-    return wrap_text(
-        f"{subject} within two standard errors ({round(2 * error * images):,} of {images:,} images) of the best."
-    )
-
-
-def _order_of_trials(trial: Record) -> tuple[Any, ...]:
-    config = trial.config
-    return config.task.permutation, config.train.n_epochs, -_held_out_accuracy(trial), trial.name, trial.seed
-
-
-def _held_out_accuracy(trial: Record) -> float:
-    return trial.summary["final"]["val_accuracy"]
-
-
-def _trial_row(trial: Record) -> list[Any]:
-    return [
-        f"{_recipe(trial)} ([record]({record_link(trial)}))",
-        trial.seed,
-        trial.config.train.n_epochs,
-        f"{trial.config.task.validation_size:,}",
-        f"**{in_percent(_held_out_accuracy(trial))}**",
-        in_percent(trial.history[-1]["train_accuracy"]),
-        f"`{code_of(trial)}`",
-        f"`{trial.run.config_id}`",
-        replay_text(trial),
-    ]
-
-
-def _recipe(trial: Record) -> str:
-    """Return the preset of a trial, and the keys in which it differs from it."""
-    name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else "baseline"
-    changed = differences(trial.config, PRESETS[name].config)
-    if trial.config.model.match_parameters is not None:
-        changed.pop("model.hidden_size", None)  # they were found
-    shown = [key for key in changed if of_the_experiment(key) and key not in OWN_COLUMNS]
-    return ", ".join([f"`{name}`", *(f"`{key} {value_text(changed[key])}`" for key in shown)])

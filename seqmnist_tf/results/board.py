@@ -13,6 +13,7 @@ from ..compare import count_of
 from ..config import NUM_TEST
 from ..system import InputError, escape_markdown, read_json_object
 from .records import RESULTS_FOLDER, Record, agreement, all_trials, read_records
+from .searches import Search, read_searches
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
 PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
@@ -31,6 +32,7 @@ class Board:
         speed: ``benchmark.json``.
         serving: ``serving.json``.
         trials: the trials.
+        searches: the searches.
     """
 
     records: dict[str, list[Record]]
@@ -38,6 +40,7 @@ class Board:
     speed: dict[str, Any]
     serving: dict[str, Any]
     trials: list[Record] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
 
     @property
     def all_records(self) -> list[Record]:
@@ -53,7 +56,7 @@ class Board:
         """
         names = ("literature", "benchmark", "serving")
         literature, speed, serving = (read_json_object(folder / f"{name}.json") for name in names)
-        return cls(read_records(folder), literature, speed, serving, all_trials(folder))
+        return cls(read_records(folder), literature, speed, serving, all_trials(folder), read_searches(folder))
 
 
 def headline_record(board: Board) -> Record:
@@ -87,13 +90,13 @@ def record_link(record: Record) -> str:
     return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
 
 
-def code_of(record: Record) -> str:
+def code_of(environment: dict[str, Any]) -> str:
     """Return the first digits of a run's commit; of a run from a wheel, which has none, its version."""
-    commit = record.environment["git"]["commit"]
-    return commit[:7] if commit else f"v{record.environment['versions']['seqmnist_tf']}"
+    commit = environment["git"]["commit"]
+    return commit[:7] if commit else f"v{environment['versions']['seqmnist_tf']}"
 
 
-def replay_text(record: Record) -> str:
+def replay_text(record: Record | Search) -> str:
     """Return what of a run was trained anew, how well it agreed, and where; the longest replay, and of these the last.
 
     An empty string where none was.

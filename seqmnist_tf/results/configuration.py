@@ -55,6 +55,9 @@ def layers_text(board: Board) -> str:
             texts.setdefault(record.layer_source, []).append(
                 f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
             )
+    for search in board.searches:
+        for source in search.document["layers"].values():
+            texts.setdefault(source, []).append(f"`{search.name}`")
     if not texts:
         return "No published run has a layer of its own."
     parts = []

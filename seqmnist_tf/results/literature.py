@@ -8,6 +8,7 @@ from ..compare import SeededRuns, describe_recipe, in_percent, latex_rows, markd
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy, wrap_text
+from .recipes import chosen_by
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
@@ -15,7 +16,12 @@ COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
     experiments = [SeededRuns(name, records) for name, records in board.records.items()]
-    recipes = [wrap_text(f"`{one.name}`: {describe_recipe(one.config)}.", "- ", "  ") for one in experiments]
+    recipes = [
+        wrap_text(
+            f"`{name}`: {describe_recipe(records[0].config)}; chosen by {chosen_by(board, records[0])}.", "- ", "  "
+        )
+        for name, records in board.records.items()
+    ]
     latex = latex_rows(experiments, source="seqmnist_tf, ")
     tables = ["```markdown", markdown_rows(experiments), "```", "", "```latex", latex, "```"]
     return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])

@@ -31,7 +31,7 @@ def model_card(name: str, records: Sequence[Record]) -> str:
     task = task_name(record.config)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
     scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"
-    rows = [[r.seed, f"{r.correct:,}", in_percent(r.accuracy), f"`{code_of(r)}`"] for r in records]
+    rows = [[r.seed, f"{r.correct:,}", in_percent(r.accuracy), f"`{code_of(r.environment)}`"] for r in records]
     parts = [
         _metadata(name, record, task),
         f"# LSTM({units}) on {task}: `{name}`",
@@ -109,7 +109,7 @@ def bibtex(records: Sequence[Record]) -> str:
         rf"\texttt{{{escape_latex(record.name)}}}",
         f"configuration {record.summary['config_id']}",
         _named("seed", [str(r.seed) for r in records]),
-        _named("commit", [code_of(r) for r in records if r.environment["git"]["commit"]]),
+        _named("commit", [code_of(r.environment) for r in records if r.environment["git"]["commit"]]),
         _named("version", versions),  # of runs from a wheel
     )
     note = ", ".join(filter(None, parts))

@@ -69,6 +69,16 @@ def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[
     return []
 
 
+def score_problems(run: RunDirectory, model: keras.Model, score: float) -> list[str]:
+    """Return whether a model classifies another number of held-out images correctly than ``score`` (0 to 1) says."""
+    held_out = run.config.task.validation_size
+    split = load_validation(replace(run.config, data=Data()), run.pixel_order())
+    metrics, correct = evaluate_model(model, split, run.config.test.batch_size), round(score * held_out)
+    if abs(metrics.correct - correct) > MAX_FLIPS:
+        return [f"its model classifies {metrics.correct:,} of {held_out:,} held-out digits correctly (not {correct:,})"]
+    return []
+
+
 class ModelCheck:
     """Checks the models of records one after the other: their architecture, and the first test images.
 

@@ -28,7 +28,7 @@ def origin_problems(run: RunDirectory, environment: dict[str, Any], summary: dic
         problems.append(f"its status must be completed (got {summary.get('status')})")
     return [
         *problems,
-        *_code_problems(environment, root),
+        *code_problems(environment, root),
         *command_problems(config, environment),
         *path_problems(config, environment),
         *_layer_problems(run, config),
@@ -36,7 +36,7 @@ def origin_problems(run: RunDirectory, environment: dict[str, Any], summary: dic
     ]
 
 
-def _code_problems(environment: dict[str, Any], root: Path) -> list[str]:
+def code_problems(environment: dict[str, Any], root: Path) -> list[str]:
     """Return whether the code of a run is not that of one commit, or of one released version."""
     parts = (environment, *environment["resumed"])
     problems = []

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
-from . import accuracy, configuration, literature, model_card, speed
+from . import accuracy, configuration, literature, model_card, recipes, speed
 from .board import Board
 from .model_card import model_cards
 from .origin import commit_problems
@@ -45,7 +45,8 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "serving": speed.serving_tables,
     "one_image": speed.one_image_text,
     "seeds": accuracy.seeds_text,
-    "trials": accuracy.trials_text,
+    "trials": recipes.trials_text,
+    "searches": recipes.searches_text,
     "plateau": accuracy.plateau_text,
     "layers": configuration.layers_text,
     "configuration": configuration.configuration_table,

@@ -7,15 +7,32 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..config import is_trial
+from ..config import is_trial, with_values
+from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object, unwritable
-from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model
-from .commands import public_command, public_config
-from .model_check import ModelCheck, evaluation_problems, validation_problems, weights_digest
+from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
+from ..tune import SearchFolder, read_search
+from .commands import public_command, public_config, public_layer
+from .formats import layer_problems
+from .model_check import ModelCheck, evaluation_problems, units_problems, validation_problems, weights_digest
 from .origin import ancestor_problems
-from .records import COPIED_FILES, REPLAYS_FILE, Record, all_records, all_trials, choose_name, record_json
-from .replay import REPLAYED_BATCHES, TrainingData, replay_run
-from .store import add_files, is_listed, locked
+from .records import (
+    COPIED_FILES,
+    REPLAYED_BATCHES,
+    REPLAYS_FILE,
+    SCHEMA,
+    SEARCHES,
+    Record,
+    all_records,
+    all_trials,
+    choose_name,
+    latest_replays,
+    record_json,
+    require_name,
+)
+from .replay import TrainingData, merged_entry, replay_run
+from .searches import row_of, search_problems
+from .store import add_files, is_listed, locked, read_manifest, set_files
 from .verify import history_problem, name_problems, record_problems
 
 
@@ -126,6 +143,80 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
 
 def _refused(run: RunDirectory, problem: str) -> InputError:
     return InputError(f"{run.path} is not published: {problem}")
+
+
+def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
+    """Publish a search that has ended as ``searches/NAME.json`` and return that file.
+
+    Each run is checked as that of a record: its files against each other and the clone, its first batches trained
+    anew, and its model scored on the held-out images. The test set is not read.
+
+    Args:
+        path: a folder of ``seqmnist_tf.tune``.
+        name: a new name.
+        folder: the results folder, in the root of a clone.
+        allow_code: run the code of the layers.
+
+    Raises:
+        InputError, RunError, OSError: as :func:`add_record`.
+    """
+    target = folder / SEARCHES / f"{require_name(name)}.json"
+    if problem := unwritable(folder):
+        raise InputError(f"nothing can be published in {folder}: {problem}")
+    if f"{SEARCHES}/{target.name}" in read_manifest(folder):
+        raise InputError(f"{target} is already published (give another --name)")
+    settings, rows = read_search(path)
+    runs = {(row["trial"], row["seed"]): RunDirectory.open(row["path"]) for row in rows if row["status"] != "failed"}
+    document = _search_document(settings, rows, runs)
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary) / target.name
+        staged.write_bytes(json_bytes(document))
+        problems = search_problems(staged, folder.parent)
+        for commit in {environment["git"]["commit"] for environment in document["environments"]}:
+            problems = problems or (ancestor_problems(folder.parent, commit) if commit else [])
+    if problems:
+        raise InputError(f"{path} is not published: {problems[0]}")
+    data, replays = TrainingData(), []
+    for run in runs.values():
+        problems = [*log_problems(run), *units_problems(run)]
+        if not problems and (run.summary or {})["status"] == "completed":
+            problems = validation_problems(run, allow_code=allow_code)
+        if not problems:
+            note(f"{run.path}: training the first batches anew")
+            replays.append(replay_run(run, run.step_losses(), data, allow_code=allow_code))
+            problems = replays[-1].problems()
+        if problems:
+            raise _refused(run, problems[0])
+    with locked(folder):
+        content = json_bytes({**document, **latest_replays([merged_entry(replays)])})
+        set_files(folder, target.parent, {target.name: content})
+    return target
+
+
+def _search_document(
+    search: SearchFolder, rows: list[dict[str, Any]], runs: dict[tuple[int, int], RunDirectory]
+) -> dict[str, Any]:
+    """Return the content of the file of a search; ``runs`` are those of its rows, by trial and seed."""
+    layers: dict[str, str] = {}
+    environments: list[dict[str, Any]] = []
+    trials = []
+    for row in rows:
+        if (run := runs.get((row["trial"], row["seed"]))) is None:
+            trials.append(row)
+            continue
+        if not same_experiment(with_values(search.config(row["values"]), {"train.seed": row["seed"]}), run.config):
+            raise _refused(run, "its configuration is not that of its values")
+        if run.layer_file:
+            content = run.layer_file.read_bytes()
+            if problems := layer_problems(content):
+                raise _refused(run, problems[0])
+            if layers.setdefault(public_layer(run.config.model.layer), text := content.decode()) != text:
+                raise _refused(run, f"its {LAYER_FILE} is not that of the other trials")
+        trials.append(row_of(row, run, environments))
+    preset = next(iter(runs.values())).environment["preset"]
+    shared = {"schema": SCHEMA, "tuner": search.tuner, "preset": preset, "base": public_config(search.document["base"])}
+    own = {"space": search.space_document, "layers": layers, "environments": environments, "trials": trials}
+    return {**shared, **own, "replayed": []}
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:

@@ -23,10 +23,11 @@ REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 REQUIRED_FILES = (*COPIED_FILES, PACKED_STEPS_FILE)
 OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
-TRIALS = "trials"
+REPLAYED_BATCHES = 20  # unless all are asked for
+TRIALS, SEARCHES = "trials", "searches"
 RECORD_FOLDERS = "*/seed*"
 TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
-RESERVED_NAMES = ("full", "plots", TRIALS)  # a word of the command line, and folders beside the records
+RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
 SCHEMA = 1  # of records; records of version 0.1.0 have none
 REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
 ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -151,6 +152,11 @@ def choose_name(run: RunDirectory, name: str | None) -> str:
         if problems := publication_problems(run.config):  # where its pixel order is a file, its config_id is no hash
             raise InputError(f"{run.path} is not published: {problems[0]}")
         return f"{TRIALS}/{run.config_id}"
+    return require_name(name)
+
+
+def require_name(name: str | None) -> str:
+    """Return a name of records or of a search, or raise InputError."""
     if name is None:
         raise InputError("--name is needed: the name of the run's preset, or a new name")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name in RESERVED_NAMES:
@@ -199,6 +205,11 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
     document = read_json_object(path)
     if document.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
+    return sorted_replays(path, document)
+
+
+def sorted_replays(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return ``replayed`` of a document, by date; raise InputError where it has another form."""
     entries = document.get("replayed")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: replayed must be a list of objects")
@@ -220,10 +231,15 @@ def _entry_problem(entry: dict[str, Any]) -> str | None:
     return None
 
 
-def record_json(entries: list[dict[str, Any]]) -> bytes:
+def latest_replays(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
     latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
-    return json_bytes({"schema": SCHEMA, "replayed": list(latest.values())})
+    return {"schema": SCHEMA, "replayed": list(latest.values())}
+
+
+def record_json(entries: list[dict[str, Any]]) -> bytes:
+    """Return :func:`latest_replays` as JSON."""
+    return json_bytes(latest_replays(entries))
 
 
 def agreement(largest: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,10 @@ from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model
+from .model_check import score_problems, units_problems
 from .records import (
     REPLAY_TOLERANCE,
+    REPLAYED_BATCHES,
     REPLAYS_FILE,
     Record,
     agreement,
@@ -32,9 +35,9 @@ from .records import (
     read_replays,
     record_json,
 )
+from .searches import Search, read_searches
 from .store import locked, set_files
 
-REPLAYED_BATCHES = 20
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
 
 
@@ -86,6 +89,12 @@ class Replay:
         ]
 
 
+def merged_entry(replays: Sequence[Replay]) -> dict[str, Any]:
+    """Return one entry of ``replayed`` for all runs of a search."""
+    batches = sum(replay.batches for replay in replays)
+    return {**replays[0].entry(), "batches": batches, "largest_difference": max(replay.largest for replay in replays)}
+
+
 class Parted(Exception):
     """The losses differ by more than is allowed."""
 
@@ -100,7 +109,8 @@ class LossComparison(keras.callbacks.Callback):
         self.done, self.largest, self.losses = 0, 0.0, (0.0, 0.0)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        loss, recorded = float((logs or {})["loss"]), self.recorded[self.done]
+        loss = float((logs or {})["loss"])
+        recorded = self.recorded[self.done] if self.done < len(self.recorded) else loss
         difference = abs(loss - recorded) / (abs(recorded) or 1.0)
         if not difference <= self.tolerance:
             self.losses = (loss, recorded)
@@ -128,7 +138,12 @@ class TrainingData:
 
 
 def replay_run(
-    run: RunDirectory, recorded: list[float], data: TrainingData, *, full: bool = False, allow_code: bool = False
+    run: RunDirectory,
+    recorded: list[float],
+    data: TrainingData,
+    *,
+    steps: int | None = None,
+    allow_code: bool = False,
 ) -> Replay:
     """Train a run anew and compare the losses of its first batches.
 
@@ -138,17 +153,18 @@ def replay_run(
 
     Args:
         run: a run directory or the folder of a record.
-        recorded: the loss of every batch.
+        recorded: the loss of every batch, or of the first ones.
         data: where the images come from.
-        full: train to the end, not only the first REPLAYED_BATCHES batches.
+        steps: the number of batches to train; None is the first REPLAYED_BATCHES.
         allow_code: run the code of ``layer.py``.
     """
     run.require_code_allowed(allow_code)
     environment = run.environment
-    recorded = recorded if full else recorded[:REPLAYED_BATCHES]
     if not recorded:
         raise InputError(f"{run.path} has no batches in steps.csv")
-    parts = _parts_of(environment, len(recorded), full)
+    recorded = recorded[: steps or REPLAYED_BATCHES]
+    full, steps = steps is not None, steps or len(recorded)
+    parts = _parts_of(environment, steps, full)
     with _kernel_of(run.config, parts[0]["kernel"]) as config:
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
@@ -156,10 +172,10 @@ def replay_run(
         comparison = LossComparison(recorded, exact, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
-        stream = batches(data.read(config), config, 0).take(len(recorded))
+        stream = batches(data.read(config), config, 0).take(steps)
         parted = None
         try:
-            trained.fit(stream, steps_per_epoch=len(recorded), callbacks=[comparison], shuffle=False, verbose=0)
+            trained.fit(stream, steps_per_epoch=steps, callbacks=[comparison], shuffle=False, verbose=0)
             swap_averages(trained.optimizer)  # as train does before it saves
         except Parted:
             parted = comparison.done + 1
@@ -235,36 +251,79 @@ def replay_records(
     Args:
         folder: the results folder.
         names: experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
-            beginning of ``trials/<config_id>/seed<k>``. Without names, all.
+            beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all.
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
         allow_code: run the code of ``layer.py`` of records.
     """
-    records = [*all_records(folder), *all_trials(folder)]
-    selected = [record for record in records if not names or any(_is_named(record, name) for name in names)]
+    everything: list[Record | Search] = [*all_records(folder), *all_trials(folder), *read_searches(folder)]
+    selected = [one for one in everything if not names or any(_is_named(one, name) for name in names)]
     for name in names:
-        if not any(_is_named(record, name) for record in selected):
-            known = ", ".join(dict.fromkeys(record.name.split("/")[0] for record in records))
+        if not any(_is_named(one, name) for one in selected):
+            known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
     problems, data = [], TrainingData()
-    for record in selected:
-        losses = record.run.step_losses()
-        number = len(losses) if full else min(REPLAYED_BATCHES, len(losses))
-        note(f"{record.run.path}: training {number:,} batches anew")
-        replay = replay_run(record.run, losses, data, full=full, allow_code=allow_code)
-        same = None
-        if full and replay.parted is None:
-            same = same_weights(record.run, replay.model, allow_code=allow_code)
-        say(f"{record.run.path}: {_outcome(record, replay, same)}")
-        parts = replay.problems()
-        if replay.exact and same is False:
-            parts.append("trained anew, the weights are not those of model.keras")
-        problems += [f"{record.run.path}: {problem}" for problem in parts]
-        if write and not parts and replay.parted is None:
+    for one in selected:
+        if isinstance(one, Search):
+            path, (found, entry) = one.path, _search_anew(one, data, full, allow_code)
+        else:
+            path, (found, entry) = one.run.path, _record_anew(one, data, full, allow_code)
+        problems += [f"{path}: {problem}" for problem in found]
+        if write and entry:
             with locked(folder):
-                content = record_json([*read_replays(record.run.path), replay.entry()])
-                set_files(folder, record.run.path, {REPLAYS_FILE: content})
+                if isinstance(one, Search):
+                    set_files(folder, path.parent, {path.name: Search.read(path).with_replay(entry)})
+                else:
+                    set_files(folder, path, {REPLAYS_FILE: record_json([*read_replays(path), entry])})
     return problems
+
+
+def _record_anew(
+    record: Record, data: TrainingData, full: bool, allow_code: bool
+) -> tuple[list[str], dict[str, Any] | None]:
+    """Train a record anew and say what came of it; return its problems and, where it agrees, the entry of it."""
+    losses = record.run.step_losses()
+    steps = len(losses) if full else None
+    note(f"{record.run.path}: training {steps or min(REPLAYED_BATCHES, len(losses)):,} batches anew")
+    replay = replay_run(record.run, losses, data, steps=steps, allow_code=allow_code)
+    same = None
+    if full and replay.parted is None:
+        same = same_weights(record.run, replay.model, allow_code=allow_code)
+    say(f"{record.run.path}: {_outcome(record, replay, same)}")
+    problems = replay.problems()
+    if replay.exact and same is False:
+        problems.append("trained anew, the weights are not those of model.keras")
+    return problems, None if problems or replay.parted is not None else replay.entry()
+
+
+def _search_anew(
+    search: Search, data: TrainingData, full: bool, allow_code: bool
+) -> tuple[list[str], dict[str, Any] | None]:
+    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
+    if search.document["layers"] and not allow_code:
+        raise InputError(f"{search.path} has layers of its own, whose code would run (read it, then give --allow-code)")
+    problems, replays = [], []
+    for row in search.ended:
+        name = f"trial {row['trial']} with seed {row['seed']}"
+        note(f"{search.path}: training {name} anew")
+        whole = full and row["status"] != "diverged"
+        with tempfile.TemporaryDirectory() as temporary:
+            run = search.run(row, Path(temporary) / "run")
+            steps = row["epochs"] * run.config.steps_per_epoch if whole else None
+            replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allow_code))
+            found = [*units_problems(run), *replays[-1].problems()]
+            if whole and not found:
+                found = score_problems(run, replays[-1].model, row["score"])
+        problems += [f"{name}: {problem}" for problem in found]
+    if problems:
+        return problems, None
+    entry = merged_entry(replays)
+    scores = ", and the scores are those of the search" if full else ""
+    say(
+        f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "
+        f"{agreement(entry['largest_difference'])}, on {entry['kernel']}{scores}"
+    )
+    return [], entry
 
 
 def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
@@ -280,5 +339,6 @@ def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
     return text
 
 
-def _is_named(record: Record, name: str) -> bool:
-    return f"{record.name}/seed{record.seed}/".startswith(f"{name}/")
+def _is_named(one: Record | Search, name: str) -> bool:
+    place = one.name if isinstance(one, Search) else f"{one.name}/seed{one.seed}"
+    return f"{place}/".startswith(f"{name}/")

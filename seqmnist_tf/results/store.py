@@ -18,11 +18,11 @@ import filelock
 
 from ..system import InputError, RunError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
 from ..train import PREDICTIONS_FILE
-from .records import RECORD_FOLDERS, REPLAYS_FILE, TRIAL_FOLDERS, TRIALS, is_hidden
+from .records import RECORD_FOLDERS, REPLAYS_FILE, SEARCHES, TRIAL_FOLDERS, TRIALS, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
 NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
-RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/")  # how the path of a record's file begins
+RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/|{SEARCHES}/")  # how the path of a record's file begins
 ANY_FILE = re.compile("")
 WRITER_SECONDS = 120.0
 
@@ -139,7 +139,11 @@ def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def set_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
-    """Write files of a record that is published already; call it in :func:`locked`. The other files stay."""
+    """Write files of a record that is published already, or a new search; call it in :func:`locked`.
+
+    The other files stay.
+    """
+    path.mkdir(exist_ok=True)
     for name, content in files.items():
         write_atomically(path / name, content)
     _list_files(folder, path, files)

@@ -7,21 +7,21 @@ their models.
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from ..config import NUM_TEST, PRESETS, Config, config_id, effective, is_trial, preset, with_values
 from ..model import match_units
 from ..system import InputError, read_json_object
 from ..train import LAYER_FILE, PREDICTIONS_FILE, Predictions, log_problems
+from .formats import environment_problems, layer_problems, text_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
 from .records import (
     RECORD_FOLDERS,
     REPLAYS_FILE,
+    SEARCHES,
     TRIAL_FOLDERS,
     TRIALS,
     Record,
@@ -32,29 +32,10 @@ from .records import (
     read_replays,
     record_name,
 )
+from .searches import search_problems
 from .store import manifest_problems
 
 DOCUMENTS = ("config", "environment", "summary")
-MAX_TEXT = 2_000  # characters of one string
-REFUSED_CHARACTERS = "|<`"  # they end a cell of a table, or begin a comment or code in it
-MAX_LAYER_BYTES = 100_000
-# The types of what documents show of environment.json.
-SHOWN_TYPES: dict[str, type | tuple[type, ...]] = {
-    "started": str,
-    "command": str,
-    "git": dict,
-    "python": str,
-    "versions": dict,
-    "machine": dict,
-    "device": str,
-    "threads": int,
-    "onednn": str,
-    "kernel": str,
-    "preset": (str, type(None)),
-    "config_id": str,
-    "resumed": list,
-}
-SHOWN_TEXTS = {"machine": "processor", "versions": "seqmnist_tf"}  # entries of two of them
 
 
 def record_problems(path: Path, root: Path) -> list[str]:
@@ -80,74 +61,8 @@ def _format_problems(path: Path) -> list[str]:
         ),
         *text_problems(REPLAYS_FILE, read_replays(path)),
         *environment_problems(environment),
-        *layer_problems(path / LAYER_FILE),
+        *(layer_problems((path / LAYER_FILE).read_bytes()) if (path / LAYER_FILE).exists() else ()),
     ]
-
-
-def text_problems(name: str, document: Any) -> list[str]:
-    """Return the strings of a document, keys and values, that could break out of a table or hide in a terminal."""
-    for text in _strings(document):
-        if bad := [char for char in text if char in REFUSED_CHARACTERS or not char.isprintable()]:
-            return [f"{name} must have no control characters, |, < or ` in its text (got {bad[0]!a} in {text[:40]!a})"]
-        if len(text) > MAX_TEXT:
-            return [f"{name} must have no text of more than {MAX_TEXT:,} characters (got {len(text):,})"]
-    return []
-
-
-def _strings(document: Any) -> Iterator[str]:
-    if isinstance(document, str):
-        yield document
-    elif isinstance(document, dict):
-        for key, value in document.items():
-            yield key
-            yield from _strings(value)
-    elif isinstance(document, list):
-        for value in document:
-            yield from _strings(value)
-
-
-def environment_problems(environment: dict[str, Any]) -> list[str]:
-    """Return the entries of ``environment.json``, and of its resumed parts, that are missing or of another type."""
-    problems = []
-    resumed = environment.get("resumed")
-    for part in (environment, *(resumed if isinstance(resumed, list) else [])):
-        if not isinstance(part, dict):
-            return ["resumed in environment.json must be a list of objects"]
-        own = () if part is environment else ("preset", "config_id", "resumed")
-        for key, kind in SHOWN_TYPES.items():
-            value = part.get(key)
-            if key not in own and (not isinstance(value, kind) or isinstance(value, bool)):
-                problems.append(f"{key} is missing in environment.json or of another type (got {type(value).__name__})")
-        started = part.get("started")
-        if isinstance(started, str) and not re.match("[0-9]{4}", started):
-            problems.append(f"started in environment.json must begin with a year (got {started[:40]!a})")
-        first_step = part.get("first_step", 0)
-        if type(first_step) is not int or first_step < 0:
-            problems.append(f"first_step in environment.json must be an integer >= 0 (got {str(first_step)[:40]!a})")
-        for key in ("machine", "versions"):
-            values = part.get(key)
-            if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):
-                problems.append(f"{key} in environment.json must have plain values")
-        for key, name in SHOWN_TEXTS.items():
-            values = part.get(key)
-            if isinstance(values, dict) and not isinstance(values.get(name), str):
-                problems.append(f"{key} in environment.json must have {name}, a text (got {values.get(name)!a})")
-    return problems
-
-
-def layer_problems(path: Path) -> list[str]:
-    """Return why the text of ``layer.py`` cannot be shown in a page; an empty list where there is no such file."""
-    if not path.exists():
-        return []
-    if path.stat().st_size > MAX_LAYER_BYTES:
-        return [f"{path.name} must have at most {MAX_LAYER_BYTES:,} bytes"]
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        return [f"{path.name} must be UTF-8 text"]
-    if bad := [char for char in text if char not in "\n\r\t" and not char.isprintable()]:
-        return [f"{path.name} must have no control characters (got {bad[0]!a})"]
-    return [f"{path.name} must not have a comment of HTML (<!--)"] if "<!--" in text else []
 
 
 def _content_problems(path: Path, root: Path) -> list[str]:
@@ -201,6 +116,8 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
         return problems
     paths = [path for pattern in (RECORD_FOLDERS, TRIAL_FOLDERS) for path in folders_of(folder, pattern)]
     problems = [f"{path}: {problem}" for path in paths for problem in record_problems(path, folder.parent)]
+    files = sorted(path for path in (folder / SEARCHES).glob("*") if path.name[0] != ".")
+    problems += [f"{path}: {problem}" for path in files for problem in search_problems(path, folder.parent)]
     if problems:
         return problems
     by_name, trials = read_records(folder), all_trials(folder)

@@ -2,4 +2,6 @@
 
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("DEFAULT_SPACE", "Dimension", "parse_space"))
+__getattr__, __dir__, __all__ = open_door(
+    __name__, __file__, light=("DEFAULT_SPACE", "SETTINGS", "Dimension", "SearchFolder", "parse_space")
+)

@@ -9,7 +9,7 @@ from typing import Any
 from .. import config as cfg
 from ..config import Config
 from ..system import InputError, json_bytes, read_json_object, unwritable, write_atomically
-from .space import Dimension, apply_values
+from .space import Dimension, apply_values, parse_space
 
 SETTINGS = "search.json"
 DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
@@ -34,6 +34,23 @@ class SearchFolder:
     space: tuple[Dimension, ...]
     space_document: dict[str, Any]
     preset: str | None
+
+    @classmethod
+    def read(cls, path: Path, document: dict[str, Any] | None = None) -> SearchFolder:
+        """Return the search in a folder, or at ``path`` the one of a document like its ``search.json``.
+
+        Raises:
+            InputError: there is none, or it is not in the format of a search.
+        """
+        if document is None and not (path / SETTINGS).is_file():
+            raise InputError(f"no search at {path} (give a folder of seqmnist_tf.tune: it holds {SETTINGS})")
+        document = read_json_object(path / SETTINGS) if document is None else document
+        try:
+            base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
+            space = parse_space(document["space"])
+            return cls(path, document["tuner"], base, space, document["space"], document.get("preset"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} has no settings of a search ({type(error).__name__}: {error})") from None
 
     @property
     def document(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,6 +90,17 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
     oracle.verbose = 0
     oracle.file, oracle.texts = search.oracle_file, {}
     return oracle
+
+
+def drawn_values(search: SearchFolder, number: int) -> list[dict[str, Any]] | None:
+    """Return the values of the first trials of a random search, which follow from its seed; None of another tuner."""
+    oracle = make_oracle(search, number)
+    if not isinstance(oracle, RandomOracle):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        oracle.file = Path(folder) / "oracle.json"
+        trials = [oracle.create_trial(f"slot{trial}") for trial in range(number)]
+    return [trial.hyperparameters.values for trial in trials if trial.status == "RUNNING"]
 
 
 def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:

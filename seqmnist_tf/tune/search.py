@@ -24,6 +24,7 @@ from .report import draw_search, search_report
 from .space import apply_values
 from .trials import (
     best_of,
+    outcome,
     read_row,
     repeat_config,
     repeat_path,
@@ -56,6 +57,50 @@ def run_search(search: SearchFolder, max_trials: int, command: str = "", **where
     if jobs.left():
         run_jobs(jobs, search.path, marker=SETTINGS, threads=search.base.train.threads, **where)
     jobs.finish()
+
+
+def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
+    """Return a search that has ended, and its trials and the repeats of the best one.
+
+    Their keys: ``trial`` (its number), ``seed``, ``status`` (completed, stopped, diverged, failed), ``values``
+    (KerasTuner's) and, of all but failed ones, ``score`` (held-out accuracy, 0 to 1), ``epochs`` and ``path`` (the run
+    directory).
+
+    Raises:
+        InputError: there is no search, it has not ended, or a file of it cannot be read.
+
+    Example::
+
+        search, rows = read_search(Path("runs/search"))
+        print(search.tuner, max(row["score"] for row in rows if "score" in row))
+    """
+    search = SearchFolder.read(path)
+    jobs = SearchJobs(search, 1)
+    if jobs.best is None or jobs.left():
+        raise InputError(f"{path} is a search that has not ended (the command that began it continues it)")
+    seed = search.base.train.seed
+    failed = [
+        {"trial": int(trial_id), "seed": seed, "status": "failed", "values": trial.hyperparameters.values}
+        for trial_id, trial in jobs.oracle.trials.items()
+        if trial.status == "FAILED"
+    ]
+    ended = [
+        {
+            **{key: row[key] for key in ("status", "score", "epochs")},
+            "trial": int(row["trial"]),
+            "seed": seed,
+            "values": row["hyperparameters"],
+            "path": search.trial_path(row["trial"]),
+        }
+        for row in jobs.rows.values()
+    ]
+    (best,) = (row for row in ended if row["trial"] == int(jobs.best["trial"]))
+    repeats = []
+    for other in repeat_seeds(search):
+        run = repeat_path(search, jobs.best, repeat_config(search, jobs.best, other))
+        status, score = outcome(RunDirectory(run)) or ("", 0.0)  # ``left`` has found all of them
+        repeats.append({**best, "seed": other, "status": status, "score": score, "path": run})
+    return search, [*sorted([*failed, *ended], key=lambda row: row["trial"]), *repeats]
 
 
 class SearchJobs:

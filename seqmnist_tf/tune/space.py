@@ -114,6 +114,12 @@ class Dimension:
         """Return the keys and values that a value sets."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
 
+    def admits(self, value: Any) -> bool:
+        """Return whether a value is one of its choices, or a number in its range."""
+        if self.choices:
+            return isinstance(value, str) and value in self.choices
+        return type(value) in (int, float) and self.low <= value <= self.high
+
     @property
     def extremes(self) -> tuple[Any, ...]:
         """Its choices, or the ends of its range."""

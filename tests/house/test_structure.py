@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tune": {"system", "config", "model", "train", "engine"},
     "serve": {"system", "config", "data", "train"},
     "benchmark": {"system", "config", "data", "kernel", "model", "serve"},
-    "results": {"system", "config", "data", "kernel", "model", "train", "compare", "benchmark"},
+    "results": {"system", "config", "data", "kernel", "model", "train", "engine", "compare", "tune", "benchmark"},
 }
 COMMANDS = {
     "evaluate": {"system", "train"},

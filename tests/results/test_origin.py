@@ -123,7 +123,7 @@ def test_the_parts_of_a_run_are_of_one_commit_and_one_code(tmp_path: Path) -> No
         (released[1], [released[1], released[2]], [one_code]),
         (released[0], [parts[0]], [one_commit]),
     ):
-        assert origin._code_problems({**first, "resumed": resumed}, own) == problems
+        assert origin.code_problems({**first, "resumed": resumed}, own) == problems
 
 
 @pytest.mark.parametrize(

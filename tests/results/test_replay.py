@@ -35,7 +35,7 @@ def losses(published: Path) -> list[float]:
 
 
 def replayed(losses: list[float], full: bool = False) -> replay.Replay:
-    return replay_run(RunDirectory.open(SEED1), losses, TrainingData(), full=full)
+    return replay_run(RunDirectory.open(SEED1), losses, TrainingData(), steps=len(losses) if full else None)
 
 
 def test_records_are_trained_anew_and_agree(command: Callable[..., Result], published: Path) -> None:
@@ -76,7 +76,7 @@ def test_averaged_weights_are_those_of_a_whole_replay(published: Path, tmp_path:
     config = cfg.with_values(cfg.preset("strong"), {"optimizer.ema_momentum": 0.7})
     assert train(config, tmp_path / "run")["status"] == "completed"
     run = RunDirectory.open(tmp_path / "run")
-    made = replay_run(run, run.step_losses(), TrainingData(), full=True)
+    made = replay_run(run, (losses := run.step_losses()), TrainingData(), steps=len(losses))
     assert made.parted is None and replay.same_weights(run, made.model)
 
 

@@ -1,0 +1,132 @@
+"""Generated sections: by which searches and trials the recipes were chosen."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ..compare import in_percent, task_name
+from ..config import PRESETS, differences, of_the_experiment, value_text
+from ..system import markdown_table
+from .board import Board, code_of, record_link, replay_text, wrap_text
+from .records import RESULTS_FOLDER, Record
+from .searches import ROW_STATUSES, Search
+
+OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
+
+
+def chosen_by(board: Board, record: Record) -> str:
+    """Return the published searches that chose the recipe of a record, as links."""
+    links = [_search_link(search) for search in board.searches if search.chose(record)]
+    return ", ".join(links) or "no published search"
+
+
+def _search_link(search: Search) -> str:
+    return f"[`{search.path.stem}`]({(RESULTS_FOLDER / search.name).as_posix()}.json)"
+
+
+def searches_text(board: Board) -> str:
+    """One row per search, then the values that each chose."""
+    if not board.searches:
+        return "No search is published yet."
+    head = ["search", "layer", "task", "tuner", ">seed", ">trials", ">epochs", ">images held out", ">best trial, %"]
+    head += [">its other seeds, %", ">hours", "commit", "trained anew"]
+    chosen = [
+        wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ") for search in board.searches
+    ]
+    return "\n\n".join([markdown_table(head, [_search_row(search) for search in board.searches]), "\n".join(chosen)])
+
+
+def _search_row(search: Search) -> list[Any]:
+    base, trials = search.settings.base, search.of_seed(own=True)
+    counts = {status: sum(row["status"] == status for row in trials) for status in ROW_STATUSES}
+    others = [row["score"] for row in search.of_seed(own=False) if row["status"] == "completed"]
+    return [
+        _search_link(search),
+        f"`{search.config(search.best).model.layer}`",
+        task_name(base),
+        search.settings.tuner,
+        base.train.seed,
+        f"{len(trials)} ({', '.join(f'{count} {status}' for status, count in counts.items() if count)})",
+        base.train.n_epochs,
+        f"{base.task.validation_size:,}",
+        f"**{in_percent(search.best['score'])}**",
+        f"{in_percent(statistics.mean(others))} ({len(others)})" if others else "",
+        f"{sum(row['seconds'] for row in search.ended) / 3600:.1f}",
+        f"`{code_of(search.environment(search.best))}`",
+        replay_text(search),
+    ]
+
+
+def _best_values(search: Search) -> str:
+    """Return the values of the best trial, and which of them lie at the edge of what was explored."""
+    values, texts = search.best["values"], []
+    for row in search.settings.space:
+        if row.applies(values):
+            value = values[row.name]
+            edge = f" (at the {edge} edge of {row.allowed})" if (edge := row.at_edge(value)) else f" of {row.allowed}"
+            texts.append(f"`{row.name}` {value if row.choices else format(value, '.3g')}{edge}")
+    return "; ".join(texts)
+
+
+def trials_text(board: Board) -> str:
+    """One row per trial; of those with one pixel order and as many epochs, the best first. Then how far they differ."""
+    if not board.trials:
+        return "No trial is published yet."
+    head = ["recipe", ">seed", ">epochs", ">images held out", ">accuracy on them, %", ">training accuracy, %"]
+    head += ["commit", "configuration", "trained anew"]
+    trials = sorted(board.trials, key=_order_of_trials)
+    table = markdown_table(head, [_trial_row(trial) for trial in trials])
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for trial in trials:
+        groups.setdefault((task_name(trial.config), trial.config.task.validation_size), []).append(trial)
+    spreads = [_near_the_best(task, images, same) for (task, images), same in groups.items() if len(same) > 1]
+    return "\n\n".join([table, *spreads])
+
+
+def _near_the_best(task: str, images: int, trials: Sequence[Record]) -> str:
+    """Return how many trials of one task are as good as the best of them, for all that chance alone does to it."""
+    accuracies = [_held_out_accuracy(trial) for trial in trials]
+    best = max(accuracies)
+    error = math.sqrt(best * (1 - best) / images)
+    near = sum(accuracy >= best - 2 * error for accuracy in accuracies)
+    among = f"{near} of the {len(trials)} trials on {task}, the best included, are"
+    subject = among if near > 1 else f"No other trial on {task} is"
+    return wrap_text(
+        f"{subject} within two standard errors ({round(2 * error * images):,} of {images:,} images) of the best."
+    )
+
+
+def _order_of_trials(trial: Record) -> tuple[Any, ...]:
+    config = trial.config
+    return config.task.permutation, config.train.n_epochs, -_held_out_accuracy(trial), trial.name, trial.seed
+
+
+def _held_out_accuracy(trial: Record) -> float:
+    return trial.summary["final"]["val_accuracy"]
+
+
+def _trial_row(trial: Record) -> list[Any]:
+    return [
+        f"{_recipe(trial)} ([record]({record_link(trial)}))",
+        trial.seed,
+        trial.config.train.n_epochs,
+        f"{trial.config.task.validation_size:,}",
+        f"**{in_percent(_held_out_accuracy(trial))}**",
+        in_percent(trial.history[-1]["train_accuracy"]),
+        f"`{code_of(trial.environment)}`",
+        f"`{trial.run.config_id}`",
+        replay_text(trial),
+    ]
+
+
+def _recipe(trial: Record) -> str:
+    """Return the preset of a trial, and the keys in which it differs from it."""
+    name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else "baseline"
+    changed = differences(trial.config, PRESETS[name].config)
+    if trial.config.model.match_parameters is not None:
+        changed.pop("model.hidden_size", None)  # they were found
+    shown = [key for key in changed if of_the_experiment(key) and key not in OWN_COLUMNS]
+    return ", ".join([f"`{name}`", *(f"`{key} {value_text(changed[key])}`" for key in shown)])
