@@ -7,6 +7,7 @@ python -m seqmnist_tf.results add RUN_DIR|SEARCH_DIR [--name NAME] [--allow-code
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from .. import system
@@ -18,6 +19,7 @@ from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name, require_na
 
 def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
     return _add(argv[1:]) if argv[:1] == ["add"] else _write_or_check(argv)
 
 
