@@ -42,14 +42,14 @@ class Result(NamedTuple):
     err: str
 
 
-Command = Callable[[list[str]], int]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Call a command's ``main`` as its command line does."""
 
-    def call(main: Command, *argv: str) -> Result:
+    def call(main: Callable[[list[str]], int], *argv: str) -> Result:
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             run_command(main, argv)

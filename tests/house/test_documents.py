@@ -46,7 +46,7 @@ PACKAGE = Path(seqmnist_tf.__file__).parent
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 DOCUMENTS = {
     path: (ROOT / path).read_text(encoding="utf-8")
-    for path in ("README.md", "CONTRIBUTING.md", "export/README.md", "results/README.md", *PAGES)
+    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "export/README.md", "results/README.md", *PAGES)
 }
 README = DOCUMENTS["README.md"]
 # The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md,
@@ -200,8 +200,9 @@ def test_presets_leave_their_results_to_the_records() -> None:
         assert "%" not in preset.title + preset.doc, name
 
 
-def test_speed_was_measured_on_a_clean_commit() -> None:
-    assert json.loads((ROOT / "results" / "benchmark.json").read_text())["git"]["dirty"] is False
+@pytest.mark.parametrize("name", ["benchmark", "serving"])
+def test_speed_was_measured_on_a_clean_commit(name: str) -> None:
+    assert json.loads((ROOT / "results" / f"{name}.json").read_text())["git"]["dirty"] is False
 
 
 def test_every_python_block_is_run_by_a_test() -> None:

@@ -96,16 +96,6 @@ def test_answers_are_the_models(
     assert lines[1] == f"{words[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})  unsure"
 
 
-def test_grpc_answers_as_rest_does(
-    command: Callable[..., Result], digits: list[Path], server: str, grpc_server: tuple[str, Service]
-) -> None:
-    rest, grpc_ = (
-        json.loads(command(client.main, str(digits[0]), "--json", "--server", url).out)
-        for url in (server, grpc_server[0])
-    )
-    assert rest == grpc_
-
-
 def test_no_grpc_proxy_sees_the_pictures(grpc_server: tuple[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no_grpc_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -404,14 +394,6 @@ def test_tf_serving_classifies_200_pictures_in_one_call() -> None:
     answers = classify(np.tile(images, (20, 1, 1)), TF_SERVING)
     assert len(answers) == 200
     assert [answer.class_id for answer in answers] == np.tile(labels, 20).tolist()
-
-
-@needs_tf_serving
-def test_zero_rows_never_reach_tf_serving() -> None:
-    with pytest.raises(InputError, match="n at least 1"):
-        classify(np.zeros((0, 28, 28), np.uint8), TF_SERVING)
-    images, labels = sample_digits()
-    assert [answer.class_id for answer in classify(images, TF_SERVING)] == labels.tolist()  # it still answers
 
 
 @needs_tf_serving

@@ -5,12 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +28,7 @@ from seqmnist_tf.serve.versions import DESCRIPTION_FILE, EXTRA_ASSETS, WARM_UP_F
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from tests.conftest import Result
-from tests.toy import LONG_SECONDS, ROOT, finished_run, toy_mnist
+from tests.toy import ROOT, finished_run, toy_mnist
 
 
 class Exported(NamedTuple):
@@ -99,7 +94,7 @@ def test_signatures_have_the_names_shapes_and_types_of_the_contract(exported: Ex
     }
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 9, 16, 17, 33, 63])
+@pytest.mark.parametrize("n", [1, 8, 9, 17, 33, 63])
 def test_signatures_are_the_keras_model_at_any_batch_size(exported: Exported, n: int) -> None:
     inputs = exported.inputs(n)
     expected = exported.expected(inputs)
@@ -167,27 +162,6 @@ def test_the_graph_is_stock_and_for_any_device(exported: Exported) -> None:
     used = {op.type for op in graph.get_operations()}
     used |= {node.op for f in graph.as_graph_def().library.function for node in f.node_def}
     assert "BlockLSTMV2" not in used and "MatMul" in used
-
-
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU has the operation")
-def test_cudnns_operation_loads_on_a_cpu_and_fails_at_the_first_request(tmp_path: Path) -> None:
-    """Why export forbids it: docs/serving.md, Trained on a GPU, served on a CPU."""
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec((3, 2, 1), tf.float32)])
-    def run(x: tf.Tensor) -> tf.Tensor:
-        states = tf.zeros((1, 2, 4))
-        lengths = tf.constant([3, 3])
-        outputs = tf.raw_ops.CudnnRNNV3(
-            input=x, input_h=states, input_c=states, params=tf.zeros((200,)), sequence_lengths=lengths, rnn_mode="lstm"
-        )
-        return outputs.output
-
-    module.run = run
-    tf.saved_model.save(module, str(tmp_path))
-    loaded = tf.saved_model.load(str(tmp_path))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="No OpKernel was registered to support Op 'CudnnRNNV3'"):
-        loaded.run(tf.zeros((3, 2, 1)))
 
 
 @pytest.fixture
@@ -364,7 +338,7 @@ OTHER_LAYERS = {
     "min_lstm": f"{ROOT}/examples/min_lstm.py:MinLSTM",
     "stacked_lstm": f"{ROOT}/examples/stacked_lstm.py:StackedLSTM",
 }
-SLOW_LAYERS = ("SimpleRNN", "min_lstm")  # exported as the others are
+SLOW_LAYERS = ("SimpleRNN", "min_lstm", "stacked_lstm")  # exported as the others are
 OTHER_ARGUMENTS = """
 import keras
 
@@ -448,17 +422,13 @@ FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
         lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(10, name="logits", activation="softmax")),
         "activation of its layer logits must be linear (got softmax)",
     ),
-    "half an order": (lambda run: (run.path / "pixel_order.txt").write_text("0\n1\n"), "pixel_order.txt"),
     "an order with a pixel twice": (
         lambda run: (run.path / "pixel_order.txt").write_text("0\n" * 784),
         "pixel_order.txt",
     ),
-    "an order that is no text": (lambda run: (run.path / "pixel_order.txt").write_bytes(b"\xff"), "pixel_order.txt"),
     "no order": (lambda run: (run.path / "pixel_order.txt").unlink(), "pixel_order.txt"),
     "no configuration": (lambda run: (run.path / "config.json").write_text("{"), "config.json"),
-    "a summary cut off": (lambda run: (run.path / "summary.json").write_text("{"), "summary.json"),
     "no environment": (lambda run: (run.path / "environment.json").unlink(), "environment.json"),
-    "an environment that is a list": (lambda run: (run.path / "environment.json").write_text("[]"), "environment.json"),
 }  # fmt: skip
 
 
@@ -562,76 +532,3 @@ def test_a_full_disk_is_one_line(
     assert result.err.splitlines()[-1].startswith("error: ") and FULL in result.err.splitlines()[-1]
     assert not list((in_tmp / "export" / "seqmnist").glob("[!.]*"))
     assert not list((in_tmp / "export" / "seqmnist").glob(".new-*"))
-
-
-KILLED_AFTER = ("save_signatures", "require_parity", "write_warm_up")
-EXPORTER = """
-import os, signal, sys
-from pathlib import Path
-from seqmnist_tf import load_run
-from seqmnist_tf.serve import exporter
-from tests.toy import toy_mnist
-
-exporter.load_mnist = toy_mnist
-_, run, folder, count, *killed_after = sys.argv
-for name in killed_after:
-    work = getattr(exporter, name)
-    def then_die(*args, **kwargs):
-        work(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-    setattr(exporter, name, then_die)
-for _ in range(int(count)):
-    exporter.export_run(load_run(run), Path(folder))
-"""
-
-
-def export_elsewhere(run: Path, folder: Path, count: int, *killed_after: str) -> int:
-    """Export a run ``count`` times in another process, which kills itself after a function; return its exit status."""
-    command = [sys.executable, "-c", EXPORTER, str(run), str(folder), str(count), *killed_after]
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=LONG_SECONDS
-    ).returncode
-
-
-@pytest.mark.slow
-def test_a_watcher_of_the_folder_sees_complete_versions_only(tmp_path: Path) -> None:
-    """20 exports, of which three are killed, while a thread lists the folder all the time."""
-    run = finished_run(tmp_path / "run")
-    folder = tmp_path / "versions"
-    folder.mkdir()
-    seen: dict[int, Path] = {}
-    broken: list[str] = []
-    looks = 0
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal looks
-        while not done.is_set():
-            looks += 1
-            for number, path in exported_versions(folder).items():
-                if number not in seen:
-                    seen[number] = path
-                    if not (path / EXTRA_ASSETS / "tf_serving_warmup_requests").stat().st_size:
-                        broken.append(f"{path}: no warm-up")
-                    try:
-                        assert SavedModel.load(path)(images=images(2))["class_id"].shape == (2,)
-                    except Exception as error:
-                        broken.append(f"{path}: {error}")
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        for name in KILLED_AFTER:
-            assert export_elsewhere(run.path, folder, 5) == 0
-            assert export_elsewhere(run.path, folder, 1, name) == -signal.SIGKILL
-            assert list(folder.glob(".new-*"))
-        assert export_elsewhere(run.path, folder, 2) == 0
-    finally:
-        done.set()
-        watcher.join()
-    assert not broken
-    assert sorted(seen) == list(range(1, 18))
-    assert looks > 1000
-    assert not list(folder.glob(".new-*"))
-    assert json.loads((folder / "17" / "assets.extra" / "model.json").read_text())["version"] == 17

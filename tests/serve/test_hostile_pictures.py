@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, PngImagePlugin
+from PIL import Image
 
 from seqmnist_tf.serve import read_picture
 from seqmnist_tf.serve.picture import FORMATS, MAX_PIXELS, MAX_SIDE, prepare
@@ -73,38 +73,19 @@ HOSTILE_PICTURES: dict[str, tuple[bytes, str]] = {
     "text": (b"no picture", NOT_READABLE),
     "EPS, which Ghostscript would run": (EPS, NOT_READABLE),
     "EPS behind a PNG's name": (b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 32, len(EPS)) + bytes(20) + EPS, NOT_READABLE),
-    "PDF": (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n", NOT_READABLE),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NOT_READABLE),
-    "AVIF": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", NOT_READABLE),
-    "BLP": (b"BLP2" + bytes(200), NOT_READABLE),
-    "DDS": (b"DDS " + struct.pack("<I", 124) + bytes(120), NOT_READABLE),
     "ICO": (saved("ICO"), NOT_READABLE),
-    "ICNS": (b"icns\0\0\0\x10ic07\0\0\0\x08", NOT_READABLE),
-    "TGA": (saved("TGA"), NOT_READABLE),
     "PPM": (saved("PPM"), NOT_READABLE),
-    "PCX": (saved("PCX"), NOT_READABLE),
-    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50), NOT_READABLE),
-    "PSD": (b"8BPS\0\x01" + bytes(50), NOT_READABLE),
-    "FITS": (b"SIMPLE  =                    T" + bytes(50), NOT_READABLE),
     "69 bytes of 1 x 100,000,000": (png(1, 100_000_000), f"1x100000000 pixels ({TOO_LONG})"),
-    "100,000,000 x 1": (png(100_000_000, 1), TOO_LONG),
     "a side too long": (png(MAX_SIDE + 1, 1), f"{MAX_SIDE + 1}x1 pixels ({TOO_LONG})"),
     "pixels too many": (png(7072, 7072), f"7072x7072 pixels ({TOO_LARGE})"),
     "a bomb by Pillow's measure": (png(60_000, 60_000), f"too many pixels ({TOO_LARGE})"),
-    "2**31 - 1 on both sides": (png(2**31 - 1, 2**31 - 1), f"too many pixels ({TOO_LARGE})"),
     "no width": (png(0, 5), "digit.png"),
     "a GIF of 65,535 x 65,535": (gif(65_535, 65_535), f"too many pixels ({TOO_LARGE})"),
-    "a GIF of 30,000 x 1,000": (gif(30_000, 1000), TOO_LONG),
     "a BMP of 10,000 x 10,000": (bmp(10_000, 10_000), TOO_LARGE),
-    "a BMP of negative height": (bmp(10, -100_000), TOO_LONG),
     "a TIFF of 100,000 x 280": (wide_tiff(100_000), TOO_LONG),
     "a TIFF without tags": (tiff(), "digit.png"),
     "a TIFF that ends in its tags": (tiff((256, 4, 1, 9), (257, 4, 1, 9))[:20], "digit.png"),
     "a PNG cut off": (saved("PNG")[:200], "cannot read"),
-    "a JPEG cut off": (saved("JPEG")[:300], "digit.png"),
-    "a WebP cut off": (saved("WEBP")[:100], "digit.png"),
-    "a GIF cut off": (saved("GIF")[:100], "digit.png"),
-    "a TIFF cut off": (saved("TIFF", compression="tiff_lzw")[:300], "digit.png"),
     "a PNG with pixels missing": (png(30, 30, bytes(100)), "cannot read"),
     "a PNG whose comment unpacks to 200 MB": (
         png(30, 30, bytes(31 * 30), extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000)))),
@@ -114,7 +95,6 @@ HOSTILE_PICTURES: dict[str, tuple[bytes, str]] = {
     "Exif that is none": (saved("JPEG", exif=b"Exif\0\0II*\0" + b"\xff" * 40)[:400], "digit.png"),
     "one colour": (saved("PNG", Image.new("L", (50, 50), 99)), "digit.png: no digit was found"),
     "not a number": (floats(np.nan), "pixels that are not finite numbers"),
-    "infinite": (floats(np.inf), "pixels that are not finite numbers"),
 }
 
 
@@ -138,18 +118,6 @@ def test_a_hostile_picture_is_one_line_in_little_time_and_memory(kind: str, tmp_
     assert peak_memory() - before < 150_000
 
 
-def test_ghostscript_is_never_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ghostscript(*_: Any, **__: Any) -> None:
-        raise AssertionError("Ghostscript was started")
-
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
-    Image.init()  # all formats of Pillow are known
-    for name in ("picture.eps", "picture.png"):
-        (tmp_path / name).write_bytes(EPS)
-        with pytest.raises(InputError, match="is not a readable picture"):
-            read_picture(tmp_path / name)
-
-
 def test_the_largest_pictures_are_read(tmp_path: Path) -> None:
     wanted = read_picture(io.BytesIO(saved("PNG")), "digit")
     large = DIGIT.resize((7000, 7000))
@@ -160,13 +128,12 @@ def test_the_largest_pictures_are_read(tmp_path: Path) -> None:
     assert read_picture(io.BytesIO(saved("PNG", side)), "long").any()
 
 
-@pytest.mark.parametrize("n", [40, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damaged_files_are_read_or_refused(kind: str, n: int) -> None:
+def test_damaged_files_are_read_or_refused(kind: str) -> None:
     """Files of each format, each with a few bytes changed or cut off."""
     whole = saved(kind, DIGIT.convert("RGB") if kind == "WEBP" else DIGIT)
     random = np.random.RandomState(0)
-    refused = 0
+    n, refused = 40, 0
     for _ in range(n):
         content = bytearray(whole[: random.randint(20, len(whole) + 1)] if random.rand() < 0.3 else whole)
         for _ in range(random.randint(1, 6)):
@@ -189,15 +156,6 @@ def test_names_cannot_move_the_terminals_cursor(tmp_path: Path) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_a_comment_of_a_picture_is_never_shown(tmp_path: Path) -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Comment", "\x1b[31m" * 100)
-    (tmp_path / "digit.png").write_bytes(saved("PNG", Image.new("L", (30, 30)), pnginfo=info))
-    with pytest.raises(InputError) as raised:
-        read_picture(tmp_path / "digit.png")
-    assert str(raised.value).endswith("no digit was found in the picture (give one whole digit on plain paper)")
-
-
 @pytest.mark.parametrize("error", [MemoryError(), KeyError(7), struct.error("x"), RecursionError("deep")])
 def test_whatever_pillow_raises_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Callable[[], None]:
@@ -209,7 +167,7 @@ def test_whatever_pillow_raises_is_one_line(error: Exception, monkeypatch: pytes
         read_picture(content, "digit")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03, 0.1, 0.5])
+@pytest.mark.parametrize("share", [0.03, 0.5])
 def test_thousands_of_specks_take_little_time(share: float) -> None:
     specks = np.random.RandomState(0).rand(256, 256) < share
     start = time.process_time()

@@ -33,9 +33,3 @@ def test_the_limits_are_the_servers() -> None:
 def test_the_formats_are_the_pictures() -> None:
     (sentence,) = re.findall(r"the page open ([\w, ]+) only\.", TEXT)
     assert [name.upper() for name in re.split(", | and ", sentence)] == list(picture.FORMATS)
-
-
-def test_links_lead_somewhere() -> None:
-    for target, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", TEXT):
-        headings = re.findall(r"^#+ (.*)$", (ROOT / target).read_text(encoding="utf-8"), re.MULTILINE)
-        assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

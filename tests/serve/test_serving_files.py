@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -34,6 +34,7 @@ MANIFESTS = {
     document["kind"]: document for document in map(yaml.safe_load, map(Path.read_text, (EXPORT / "k8s").glob("*.yaml")))
 }
 COMPOSE = yaml.safe_load((EXPORT / "docker-compose.yml").read_text())["services"]["serving"]
+BATCHING = (EXPORT / "config" / "batching.config").read_text()
 
 
 def test_the_model_configuration_names_existing_versions() -> None:
@@ -45,49 +46,16 @@ def test_the_model_configuration_names_existing_versions() -> None:
     assert set(config.version_labels.values()) <= served and "stable" in config.version_labels
 
 
-def message(name: str, **fields: str) -> Any:
-    """Return an empty message with the names and types of one of TF Serving's.
-
-    The package tensorflow-serving-api has the messages of models.config, but not those of the other two files
-    (servables/tensorflow/session_bundle_config.proto and config/monitoring_config.proto). A text needs no more than the
-    names and the types of the fields.
-    """
-    label = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
-    file.dependency.append("google/protobuf/wrappers.proto")
-    parts = {"Prometheus": {"enable": "bool", "path": "string"}, name: fields}
-    for message_name, types in parts.items():
-        proto = file.message_type.add(name=message_name)
-        for number, (field, kind) in enumerate(types.items(), start=1):
-            added = proto.field.add(name=field, number=number, label=label.LABEL_OPTIONAL)
-            if kind in ("bool", "string"):
-                added.type = label.TYPE_BOOL if kind == "bool" else label.TYPE_STRING
-            else:
-                added.type, added.type_name = label.TYPE_MESSAGE, kind
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tests.{name}"))()
-
-
-def batching_parameters() -> dict[str, Any]:
-    number, truth = ".google.protobuf.Int64Value", ".google.protobuf.BoolValue"
-    empty = message(
-        "BatchingParameters",
-        max_batch_size=number,
-        batch_timeout_micros=number,
-        max_enqueued_batches=number,
-        num_batch_threads=number,
-        enable_large_batch_splitting=truth,
-        max_execution_batch_size=number,
-    )
-    parsed = text_format.Parse((EXPORT / "config" / "batching.config").read_text(), empty)
-    return {field.name: value.value for field, value in parsed.ListFields()}
-
-
 def test_rows_have_one_limit() -> None:
     """The local server, the client, and TF Serving with batching take the same requests."""
-    batching = batching_parameters()
+    batching = {
+        name: json.loads(value) for name, value in re.findall(r"^(\w+) \{ value: (\w+) \}$", BATCHING, re.MULTILINE)
+    }
+    assert len(batching) == len([line for line in BATCHING.splitlines() if line and line[0] != "#"])
+    assert set(batching) == {
+        *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
+        *("enable_large_batch_splitting", "max_execution_batch_size"),  # of session_bundle_config.proto
+    }
     assert batching["max_batch_size"] == guard.MAX_REQUEST_ROWS
     assert batching["max_execution_batch_size"] == ask.CLIENT_ROWS
     assert batching["enable_large_batch_splitting"] is True
@@ -99,19 +67,17 @@ def test_rows_have_one_limit() -> None:
 
 def test_batching_is_an_option() -> None:
     assert not [word for word in COMPOSE["command"] if "batching" in word]
-    text = (EXPORT / "config" / "batching.config").read_text()
     for flag in ("--enable_batching=true", "--batching_parameters_file=/config/batching.config"):
-        assert flag in text
-    assert "--rest_api_num_threads" in text and "--rest_api_num_threads" in README
+        assert flag in BATCHING
+    assert "--rest_api_num_threads" in BATCHING and "--rest_api_num_threads" in README
 
 
 def test_the_metrics_are_where_the_page_says() -> None:
     text = (EXPORT / "config" / "monitoring.config").read_text()
-    parsed = text_format.Parse(text, message("MonitoringConfig", prometheus_config=".tests.Prometheus"))
-    assert parsed.prometheus_config.enable is True
-    assert f"`{parsed.prometheus_config.path}`" in README
+    (path,) = re.findall(r"^prometheus_config \{\n  enable: true\n  path: \"(.*)\"\n\}$", text, re.MULTILINE)
+    assert f"`{path}`" in README
     annotations = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] == parsed.prometheus_config.path
+    assert annotations["prometheus.io/path"] == path
     assert "--monitoring_config_file=/config/monitoring.config" in COMPOSE["command"]
     assert "--model_config_file_poll_wait_seconds=10" in COMPOSE["command"]  # as export/README.md says
 
@@ -185,11 +151,11 @@ def test_the_compose_file_mounts_existing_files() -> None:
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
 
 
-def asks(command: list[str], url: str) -> bool:
+def asks(command: list[str], url: str, seconds: float = 5) -> bool:
     """Return whether a probe of the container finds a server at another address well, within its time."""
     words = [word.replace("127.0.0.1/8501", f"127.0.0.1/{url.rpartition(':')[2]}") for word in command]
     try:
-        return subprocess.run(words, capture_output=True, timeout=5).returncode == 0
+        return subprocess.run(words, capture_output=True, timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
@@ -208,7 +174,7 @@ def test_the_liveness_probe_sees_rest_that_hangs(server: str) -> None:
     command = probe["exec"]["command"]
     assert asks(command, server) and not asks(command, "http://127.0.0.1:9")
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts connections and answers nothing
-        assert not asks(command, f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        assert not asks(command, f"http://127.0.0.1:{hanging.getsockname()[1]}", seconds=1)
 
 
 def test_git_ignores_exports_that_are_not_shipped() -> None:
@@ -218,14 +184,6 @@ def test_git_ignores_exports_that_are_not_shipped() -> None:
 
     shipped = committed_versions()
     assert [version for version in range(1, 20) if not is_ignored(version)] == sorted(shipped)
-
-
-def test_latencies_were_measured_on_a_commit() -> None:
-    document = json.loads((ROOT / "results" / "serving.json").read_text())
-    assert document["git"]["dirty"] is False
-    assert sum(row["errors"] for row in document["server"]) == 0
-    ratios = {row["batch"]: row["ratio"] for row in document["latency"] if not row["rest_ms"]}
-    assert ratios[1] >= 3 and min(ratios.values()) >= 1
 
 
 def test_the_grpc_lines_call(toy_models: ServedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
