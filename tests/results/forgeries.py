@@ -26,7 +26,7 @@ class Forgery(NamedTuple):
         change: changes its file.
         message: part of the line that refuses it.
         added: whether it is tried on ``results add``.
-        checked: whether it is tried on ``results --check``, with a manifest that agrees.
+        checked: whether it is tried on ``results --check`` too, as those are that are not added.
         file: the file, set by :func:`of`.
     """
 
@@ -34,7 +34,7 @@ class Forgery(NamedTuple):
     change: Callable[[Path], Any]
     message: str
     added: bool = True
-    checked: bool = True
+    checked: bool = False
     file: str = ""
 
 
@@ -188,50 +188,30 @@ FORGERIES = [
         "summary.json",
         Forgery("diverged", put("status", value="diverged"), "status must be completed"),
         Forgery("other seed", put("seed", value=7), "seed in summary.json does not match"),
-        Forgery("escape", put("escape_epoch", value=9), "escape_epoch in summary.json does not match"),
-        Forgery("parameters", put("num_params", value=1), "num_params in summary.json does not match"),
+        Forgery("parameters", put("num_params", value=1), "num_params in summary.json does not match", checked=True),
         Forgery("count", put("final", "test_correct", value=1), "is not test_correct / 10,000"),
-        Forgery(
-            "count and share",
-            lambda path: change_json(path, lambda d: d["final"].update(test_correct=5, test_accuracy=0.0005)),
-            "test_correct in summary.json does not match the last epoch",
-        ),
-        Forgery("loss", put("final", "test_loss", value=9.0), "test_loss in summary.json does not match the last"),
         Forgery("no final", drop("final"), "not in the format of a run directory (KeyError: 'final')"),
         Forgery("NaN", put("final", "test_loss", value=math.nan), "numbers must be finite (got NaN)"),
-        Forgery("nested", text('{"a":' * 99_999 + "1" + "}" * 99_999), "nested too deep"),
-        Forgery("a list", text("[1]"), "it must be a JSON object (got list)"),
-        Forgery("not UTF-8", text(b'{"a": "\xff"}'), "cannot read"),
     ),
     *of(
         "history.jsonl",
         Forgery("short", drop_last_line, "must have epochs 1 to 2"),
-        Forgery("train loss", row(0, train_loss=1.0), "train_loss of epoch 1 is not the mean"),
-        Forgery("share", row(0, test_accuracy=0.12345), "is not a whole number of 10,000 images"),
-        Forgery("rate", row(1, learning_rate=0.01), "learning_rate of epoch 2 must be 0.005"),
-        Forgery("seconds", row(1, seconds=1e4), "seconds_total in summary.json does not match"),
-        Forgery("negative seconds", row(1, seconds=-1.0), "seconds of epoch 2 must be a finite number"),
-        Forgery("last row", row(1, test_accuracy=0.3), "test_correct in summary.json does not match the last"),
-        Forgery("last loss", row(1, test_loss=0.1), "test_loss in summary.json does not match the last"),
-        Forgery("NaN", row(1, test_loss=math.nan), "numbers must be finite (got NaN)"),
+        Forgery("train loss", row(0, train_loss=1.0), "train_loss of epoch 1 is not the mean", checked=True),
         Forgery("infinite", replace('"test_loss": [0-9.]+', '"test_loss": 1e999'), "numbers must be finite"),
         Forgery("twice", replace('"epoch": 1', '"epoch": 1, "epoch": 1'), "key 'epoch' is given twice"),
         Forgery("huge", replace('"seconds": [0-9.]+', '"seconds": 1' + "0" * 400), "seconds of epoch 1|format"),
     ),
     *of(
         "steps.csv",
-        Forgery("short", drop_last_line, "must have steps 1 to 6"),
-        Forgery("changed", replace(r"\n3,.*\n", "\n3,2.5\n"), "is not the mean"),
-        Forgery("not finite", replace(r"\n3,.*\n", "\n3,nan\n"), "loss of step 3 in steps.csv is not a finite"),
-        Forgery("negative", replace(r"\n3,.*\n", "\n3,-2.5\n"), "loss of step 3 in steps.csv is not a finite"),
-        Forgery("missing", Path.unlink, "steps.csv.gz is missing", checked=False),
+        Forgery("changed", replace(r"\n3,.*\n", "\n3,2.5\n"), "is not the mean", checked=True),
+        Forgery("missing", Path.unlink, "steps.csv.gz is missing"),
         # Nothing but training it anew finds this one.
-        Forgery("first loss", first_loss, "trained anew, batch 1 has loss", checked=False),
+        Forgery("first loss", first_loss, "trained anew, batch 1 has loss"),
     ),
     *of(
         "config.json",
         Forgery("epochs", put("train", "n_epochs", value=3), "its command gives train.n_epochs 2"),
-        Forgery("beta", put("optimizer", "beta_1", value=0.8), "its command gives optimizer.beta_1 0.9"),
+        Forgery("beta", put("optimizer", "beta_1", value=0.8), "its command gives optimizer.beta_1 0.9", checked=True),
         Forgery("no test", put("test", "enabled", value=False), "tested on all 10,000"),
         Forgery("order", put("task", "permutation", value="file:/x"), "pixel order must be reproducible"),
         Forgery("unknown key", put("train", "speed", value=1), "unknown key train.speed"),
@@ -240,8 +220,9 @@ FORGERIES = [
     ),
     *of(
         "pixel_order.txt",
-        Forgery("reversed", lambda p: p.write_text("\n".join(map(str, range(783, -1, -1)))), "not the order"),
-        Forgery("not numbers", text("one"), "784 integers"),
+        Forgery(
+            "reversed", lambda p: p.write_text("\n".join(map(str, range(783, -1, -1)))), "not the order", checked=True
+        ),
         Forgery("missing", Path.unlink, "pixel_order.txt is missing"),
     ),
     *of(
@@ -249,30 +230,22 @@ FORGERIES = [
         Forgery("id", put("config_id", value="0" * 12), "config_id in environment.json does not match"),
         Forgery("seed", put("seed", value=7), "seed in environment.json does not match"),
         Forgery("dirty", put("git", "dirty", value=True), "trained from a commit"),
-        Forgery("no commit", put("git", "commit", value=None), "trained from a commit"),
         Forgery("short commit", put("git", "commit", value="c0ffee"), "40 hexadecimal digits"),
-        Forgery("markup", put("git", "commit", value="[x](javascript:x)"), "40 hexadecimal digits"),
-        Forgery("no text", put("git", "commit", value=[1]), "40 hexadecimal digits"),
         Forgery("unknown", put("git", "commit", value=UNKNOWN_COMMIT), "is not a commit of this clone"),
         Forgery("other parts", resumed(git={"commit": UNKNOWN_COMMIT, "dirty": False}), "c0ffeec"),
         Forgery("dirty part", resumed(git={"commit": "ab", "dirty": True}), "trained from a commit"),
         Forgery("part of code", resumed(sources="0" * 64), "sources in environment.json is not"),
         Forgery("part's command", resumed(command="python -m seqmnist_tf.train"), "must have --resume"),
-        Forgery("sources", put("sources", value="0" * 64), "is not the hash of the code of commit"),
-        Forgery("no sources", drop("sources"), "is not the hash of the code of commit"),
+        Forgery("sources", put("sources", value="0" * 64), "is not the hash of the code of commit", checked=True),
         Forgery("no git", put("git", value={}), "not in the format of a run directory"),
         Forgery("missing", Path.unlink, "environment.json is missing"),
         Forgery("program", command("python train.py"), "it must be python -m seqmnist_tf.train"),
-        Forgery("no command", command(""), "it must be python -m seqmnist_tf.train"),
         Forgery("quote", command("python -m seqmnist_tf.train 'x"), "its command is not one of train"),
-        Forgery("option", command("python -m seqmnist_tf.train --fast"), "not one of train: unknown"),
         Forgery("help", command("python -m seqmnist_tf.train strong -h"), "it trains nothing"),
         Forgery("preset", command("python -m seqmnist_tf.train sgd --train.seed 0"), "is of preset sgd"),
         Forgery("other seed", command("python -m seqmnist_tf.train strong --train.seed 9"), "train.seed 9"),
         Forgery("file", command("python -m seqmnist_tf.train --config /dev/zero"), "names a file that is not"),
-        Forgery("cell", put("machine", "processor", value="x |\n<!-- end -->"), "no control characters"),
-        Forgery("code", put("versions", "keras", value="`x`"), "no control characters, |, < or `"),
-        Forgery("terminal", put("kernel", value="\x1b[2J"), "no control characters"),
+        Forgery("cell", put("machine", "processor", value="x |\n<!-- end -->"), "no control characters", checked=True),
         Forgery("direction", put("device", value="a\u202eb"), "no control characters"),
         Forgery("surrogate", put("device", value="\ud800"), "no control characters"),
         Forgery("a key", put("<b>", value=1), "no control characters"),
@@ -280,9 +253,7 @@ FORGERIES = [
         Forgery("no year", put("started", value="May 2026"), "must begin with a year (got 'May 2026')"),
         Forgery("number", put("threads", value="2"), "threads is missing in environment.json"),
         Forgery("nested", put("machine", "processor", value=["x"]), "must have plain values"),
-        Forgery("no processor", put("machine", value={"cores": 2}), "must have processor, a text"),
         Forgery("no version", put("versions", value={}), "must have seqmnist_tf, a text"),
-        Forgery("no machine", drop("machine"), "machine is missing in environment.json"),
         Forgery("parts", put("resumed", value=[1]), "must be a list of objects"),
     ),
     *of(
@@ -295,41 +266,26 @@ FORGERIES = [
     ),
     *of(
         "model.keras",
-        Forgery("weights", other_weights, "is not what model.keras gives|test digits correctly"),
+        Forgery("weights", other_weights, "is not what model.keras gives|test digits correctly", checked=True),
         Forgery("units", model(lambda: keras.layers.LSTM(32, name="lstm")), "units of its layer lstm must be 16"),
-        Forgery(
-            "backwards",
-            model(lambda: keras.layers.LSTM(16, go_backwards=True, name="lstm")),
-            "go_backwards of its layer lstm must be False",
-        ),
-        Forgery(
-            "softmax",
-            model(lambda: keras.layers.LSTM(16, name="lstm"), "softmax"),
-            "activation of its layer logits must be linear",
-        ),
-        Forgery("more layers", model(lambda: keras.layers.LSTM(16), None, "ReLU"), "its layers must be"),
         Forgery("native layer", model(lambda: seqmnist_tf.LSTM(16, name="lstm")), "its layers must be"),
-        Forgery("GRU", model(lambda: keras.layers.GRU(16, name="lstm")), "its layers must be"),
         Forgery("cut", lambda path: path.write_bytes(path.read_bytes()[:1000]), "give a whole Keras model"),
-        Forgery("missing", Path.unlink, "has no model.keras|model.keras is missing"),
+        Forgery("missing", Path.unlink, "has no model.keras|model.keras is missing", checked=True),
     ),
     *of(
         "predictions.csv",
-        Forgery("table's count", other_prediction, "correct predictions (summary.json says"),
+        Forgery("table's count", other_prediction, "correct predictions (summary.json says", checked=True),
         Forgery("table's probability", other_probability(7), "is not what model.keras gives for 1 of"),
         Forgery("table's labels", other_labels, "does not have the labels of the test images"),
         Forgery("table's head", replace("index", "number"), "its first line must be"),
-        Forgery("table's order", replace(r"\n5,", "\n6,"), "in their order"),
         Forgery("table's digit", replace(r"\n5,\d,\d,", "\n5,12,12,"), "must be 0 to 9"),
         Forgery("table's NaN", replace(r"\n5,(\d),(\d),.*", "\n5,1,2,nan"), "probabilities must be 0.1 to 1"),
         # The model on all images finds these, not on the first of them alone.
-        Forgery(
-            "table's late row", other_probability(9000), "is not what model.keras gives for 1 of 10,000", checked=False
-        ),
+        Forgery("table's late row", other_probability(9000), "is not what model.keras gives for 1 of 10,000"),
     ),
     *of(
         "summary.json",
-        Forgery("a digit more", one_digit_more, "test digits correctly (summary.json says", checked=False),
+        Forgery("a digit more", one_digit_more, "test digits correctly (summary.json says"),
     ),
     *of(
         "notes.txt",
@@ -345,9 +301,8 @@ FORGERIES = [
     ),
     *of(
         "layer.py",
-        Forgery("layer", text("1"), "does not belong to a run whose layer is not from a file"),
+        Forgery("layer", text("1"), "does not belong to a run whose layer is not from a file", checked=True),
         Forgery("layer's bytes", text(b"\xff"), "layer.py must be UTF-8 text"),
-        Forgery("layer's size", text("#" * 100_001), "layer.py must have at most 100,000 bytes"),
         Forgery("layer's terminal", text("x = '\x1b[2J'"), "layer.py must have no control characters"),
         Forgery("layer's text", text("x = '<!-- end -->'"), "must not have a comment of HTML"),
     ),
@@ -372,7 +327,6 @@ FORGERIES = [
     *of(
         "environment.json",
         Forgery("path", command(f"{HONEST_COMMAND} --run-dir /home/x"), "no absolute path", added=False),
-        Forgery("home folder", command(f"{HONEST_COMMAND} --run-dir=~/x"), "no absolute path", added=False),
     ),
     *of(
         "config.json",

@@ -142,10 +142,7 @@ def interrupted(file: Path) -> None:
         ("history.jsonl", row(1, val_accuracy=0.999), "val_accuracy of epoch 2 is not a whole number of 20 images"),
         ("history.jsonl", row(1, val_accuracy=0.4), "final in summary.json does not match"),
         ("history.jsonl", row(0, test_accuracy=0.5), "test_loss and test_accuracy of epoch 1 must be null"),
-        ("history.jsonl", row(0, val_loss=-1.0), "val_loss of epoch 1 must be a finite number"),
         ("summary.json", put("final", "val_accuracy", value=1.0), "final in summary.json does not match"),
-        ("summary.json", put("final", "test_correct", value=9999), "final in summary.json does not match"),
-        ("summary.json", put("status", value="interrupted"), "its status must be completed (got interrupted)"),
         ("summary.json", interrupted, "its status must be completed (got interrupted)"),
     ],
 )

@@ -98,6 +98,7 @@ def steps(old: str, new: str) -> Callable[[Path], Any]:
         (set_final(test_loss=1.01), "test_loss in summary.json does not match the last epoch"),
         (set_final(epoch=1), "final in summary.json does not match config.json and history.jsonl"),
         (set_summary("epochs", 3), "epochs in summary.json does not match"),
+        (set_summary("escape_epoch", 1), "escape_epoch in summary.json does not match"),
         (set_summary("seconds_total", 6.01), "seconds_total in summary.json does not match"),
         (set_summary("best", {"epoch": 1}), "best in summary.json does not match"),
         (set_summary("config_id", "0" * 12), "config_id in summary.json does not match"),
