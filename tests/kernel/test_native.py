@@ -25,6 +25,7 @@ import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
+from seqmnist_tf.data import load_sequences
 from seqmnist_tf.kernel import LSTM, native
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model, make_trainable
 from seqmnist_tf.system import InputError
@@ -137,6 +138,19 @@ def test_states_and_gradients_are_those_of_a_float64_lstm(n: int, isa: str, refe
     got = both_passes(x[:n], weights, upstream[:n])
     # float32 over 784 steps: some 5e-6 were seen, a wrong term gives errors of order 1.
     assert max(relative_error(a, b) for a, b in zip(got, expected, strict=True)) < 2e-5
+
+
+@pytest.mark.network  # MNIST itself, where it is not prepared
+def test_states_of_published_models_are_near_a_float64_lstm(isa: str) -> None:
+    """The bounds that docs/speed.md gives."""
+    digits = {name: load_sequences(normalization=name, limit_test=20)[1][0] for name in ("standard", "unit")}
+    for path in sorted(ROOT.glob("results/*/seed*")):
+        run = RunDirectory(path)
+        *weights, _, _ = load_final_model(run).get_weights()
+        sequences = digits[run.config.task.normalization][:, run.pixel_order()]
+        expected, _ = numpy_lstm.forward([*weights, np.eye(128), np.zeros(128)], sequences)
+        states, _ = native.forward(sequences, weights, threads=2, keep=False)
+        assert relative_error(states, expected) < (1.5e-4 if isa == "amx" else 3e-5), path
 
 
 @pytest.mark.parametrize("n", [1, 24, 57])
