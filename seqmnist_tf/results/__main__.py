@@ -61,7 +61,7 @@ def _write_or_check(argv: list[str]) -> int:
         problems = replay.replay_records(RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code)
         return _report(problems, "no replayed record has a problem", "records part from their replay")
     changed = pages.write_documents()
-    say(f"written: {', '.join(map(str, changed))}" if changed else "all documents are up to date")
+    say(f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date")
     return system.EXIT_DONE
 
 

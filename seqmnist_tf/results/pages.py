@@ -22,6 +22,7 @@ from .store import locked, update_manifest
 from .verify import all_model_problems, folder_problems
 
 DOCS_FOLDER = Path("docs")
+OUTDATED = "does not match the records (python -m seqmnist_tf.results writes it again)"
 MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # A fence ends at one that is at least as long, or at the end of the text.
 FENCED_CODE = r"^ *(?P<fence>`{3,})[^`\n]*\n.*?(?:^ *(?P=fence)`*[ \t]*$|\Z)"
@@ -80,7 +81,7 @@ def render_document(text: str, board: Board, document: Path) -> str:
 
 
 def write_documents(root: Path = Path()) -> list[Path]:
-    """Draw outdated pictures, write outdated documents; return the documents that changed.
+    """Draw outdated pictures, write outdated documents; return the pictures and documents that changed.
 
     Raises:
         RunError: a record does not pass its checks; nothing is written.
@@ -91,14 +92,13 @@ def write_documents(root: Path = Path()) -> list[Path]:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise RunError(f"nothing was written: {problems[0]}{more}")
         board = Board.read(folder)
-        draw_pictures(board, folder)
+        changed = draw_pictures(board, folder)
         update_manifest(folder)
         documents = {path: render_document(_text(root / path) or "", board, path) for path in find_documents(root)}
-        changed = []
         for path, text in {**documents, **model_cards(board)}.items():
             if text != _text(root / path):
                 write_atomically(root / path, text.encode())
-                changed.append(path)
+                changed.append(root / path)
     return changed
 
 
@@ -133,7 +133,7 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     ]
     problems += [problem for path in find_documents(root) for problem in document_problems(root, path, board)]
     cards = model_cards(board).items()
-    problems += [f"{path} does not match the records" for path, card in cards if _text(root / path) != card]
+    problems += [f"{path} {OUTDATED}" for path, card in cards if _text(root / path) != card]
     problems += picture_problems(board, folder)
     if problems or not models:
         return problems
@@ -145,7 +145,7 @@ def document_problems(root: Path, document: Path, board: Board) -> list[str]:
     text = (root / document).read_text(encoding="utf-8")
     rendered = render_document(text, board, document)
     pairs = zip(MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(rendered), strict=True)
-    return [f"{document}: section {old[2]} does not match the records" for old, new in pairs if old[0] != new[0]]
+    return [f"{document}: section {old[2]} {OUTDATED}" for old, new in pairs if old[0] != new[0]]
 
 
 def find_documents(root: Path = Path()) -> list[Path]:

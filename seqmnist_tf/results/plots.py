@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +24,7 @@ from .records import Record
 from .store import records_digest
 
 PICTURE_FOLDER = "plots"
-DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
+DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digests of the records that it shows and of what draws it
 DPI = 110
 OVERVIEW = ("baseline", "original", "adam", "sgd", HEADLINE, PERMUTED)
 UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
@@ -85,23 +87,23 @@ class Picture(NamedTuple):
     sources: Callable[[Board], tuple[str, ...]]
 
 
-def draw_pictures(board: Board, folder: Path) -> None:
-    """Draw the pictures whose records have changed."""
+def draw_pictures(board: Board, folder: Path) -> list[Path]:
+    """Draw the pictures whose records, or whose drawing code, have changed; return their paths."""
     (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
-    outdated = outdated_pictures(board, folder)
-    if not outdated:
-        return
     shown = ShownModel(board)
-    for picture in outdated:
-        metadata = {DIGEST_KEY: records_digest(folder, picture.sources(board))}
-        write_figure(picture.draw(board, shown), folder / PICTURE_FOLDER / picture.file, DPI, metadata)
+    paths = []
+    for picture in outdated_pictures(board, folder):
+        paths.append(folder / PICTURE_FOLDER / picture.file)
+        metadata = {DIGEST_KEY: picture_digest(picture, board, folder)}
+        write_figure(picture.draw(board, shown), paths[-1], DPI, metadata)
+    return paths
 
 
 def picture_problems(board: Board, folder: Path) -> list[str]:
-    """Return the pictures that are missing or do not show the records in the folder, whose content is the board."""
+    """Return the pictures that are missing, drawn by other code, or not of the records in the folder (the board)."""
     return [
-        f"{folder / PICTURE_FOLDER / picture.file} does not show the current records (python -m seqmnist_tf.results "
-        "draws it again)"
+        f"{folder / PICTURE_FOLDER / picture.file} does not show the current records as they are drawn now (python -m "
+        "seqmnist_tf.results draws it again)"
         for picture in outdated_pictures(board, folder)
     ]
 
@@ -111,12 +113,20 @@ def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
     return [
         picture
         for picture in PICTURES
-        if shown_digest(folder / PICTURE_FOLDER / picture.file) != records_digest(folder, picture.sources(board))
+        if shown_digest(folder / PICTURE_FOLDER / picture.file) != picture_digest(picture, board, folder)
     ]
 
 
+def picture_digest(picture: Picture, board: Board, folder: Path) -> str:
+    """Return what identifies a picture: 16 hexadecimal digits for its records, and 16 for the code that draws it."""
+    code = Path(__file__).read_text(encoding="utf-8")
+    code += "".join(inspect.getsource(function) for function in (new_figure, write_figure, draw_counts))
+    drawing = hashlib.sha256(code.encode()).hexdigest()[:16]
+    return f"{records_digest(folder, picture.sources(board))} {drawing}"
+
+
 def shown_digest(path: Path) -> str | None:
-    """Return the digest of the records that a PNG shows; None if there is no such file or entry."""
+    """Return the digest that a PNG carries; None if there is no such file or entry."""
     try:
         with Image.open(path) as image:
             return image.text.get(DIGEST_KEY) if isinstance(image, PngImagePlugin.PngImageFile) else None

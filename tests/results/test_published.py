@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
 
+from seqmnist_tf.config import NUM_TEST
+from seqmnist_tf.data import Split
 from seqmnist_tf.results import HEADLINE, Record, model_check, pages, plots, read_records
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_documents
@@ -15,7 +18,7 @@ from seqmnist_tf.serve.models import read_labels
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import load_run, run_directory
 from tests.conftest import assert_fits
-from tests.toy import ROOT
+from tests.toy import ROOT, toy_mnist
 
 RECORDS = read_records(ROOT / "results")
 PUBLISHED = [record for records in RECORDS.values() for record in records]
@@ -37,12 +40,19 @@ def test_the_caption_of_the_curves_names_the_experiments() -> None:
     assert " ".join(caption.split()).endswith(f" for {', '.join(plots.OVERVIEW[:-1])} and {plots.OVERVIEW[-1]}")
 
 
-def test_the_learning_curves_fit_their_picture() -> None:
+@pytest.mark.parametrize("picture", plots.PICTURES, ids=lambda picture: picture.file)
+def test_no_text_of_a_picture_leaves_it(picture: plots.Picture) -> None:
     board = Board(RECORDS, {}, {}, {})
-    figure = plots.draw_learning_curves(board, plots.ShownModel(board))
+    shown = plots.ShownModel(board)
+    test, random = toy_mnist(splits=("test",))["test"], np.random.default_rng(0)
+    images = test.images[np.arange(NUM_TEST) % len(test.images)]
+    labels = random.integers(10, size=NUM_TEST)
+    shown.test = Split(images, images.reshape(NUM_TEST, -1, 1).astype(np.float32) / 255, labels)
+    shown.logits = random.normal(size=(NUM_TEST, 10))
+    figure = picture.draw(board, shown)
     assert_fits(figure)
-    (legend,) = figure.legends
-    assert len(legend.get_texts()) == len(plots.OVERVIEW)
+    assert len(figure.legends) == (picture.file == "learning_curves.png")
+    assert all(len(legend.get_texts()) == len(plots.OVERVIEW) for legend in figure.legends)
 
 
 def test_every_section_is_shown() -> None:
