@@ -1,13 +1,16 @@
-"""mkdocs hook: links from docs/ to files elsewhere in the repository.
+"""mkdocs hook: links from docs/ to files elsewhere in the repository, and the repository's address.
 
-On GitHub such a link is relative. In the built site, the documents and pictures of ``ADDED`` are pages and files of the
-site, and a link to any other file of the repository (a record, code, the notebook) becomes its text.
+On GitHub such a link is relative. In the built site, the documents, pictures and notebooks of ``ADDED`` are pages and
+files of the site. A link to any other file of the repository (a record, code), or to a notebook, leads to the address
+that pyproject.toml has under project.urls, Repository. Without an address a notebook is downloaded, and another link
+becomes its text.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,25 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-ADDED = ("results/README.md", "results/*/README.md", "export/README.md", "results/plots/*.png", "export/*.png")
+ADDED = (
+    *("results/README.md", "results/*/README.md", "export/README.md"),
+    *("results/plots/*.png", "export/*.png", "notebooks/*.ipynb"),
+)
 FOLDER = "repository/"  # of the added files in the site
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+
+
+def address() -> str | None:
+    """Return the address of the repository."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"].get("Repository")
+
+
+def on_config(config: Any) -> Any:
+    """Link the repository in the head of each page."""
+    config.repo_url, config.repo_name = address(), "Repository"
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -41,7 +59,11 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
             return match[0]  # mkdocs reports it
         name = path.relative_to(ROOT).as_posix()
         uri = name.removeprefix("docs/") if name.startswith("docs/") else FOLDER + name
-        if files.get_file_from_path(uri) is None:
+        file = files.get_file_from_path(uri)
+        if config.repo_url and (file is None or name.endswith(".ipynb")):
+            kind = "tree" if path.is_dir() else "blob"
+            return f"{image}[{text}]({config.repo_url.rstrip('/')}/{kind}/main/{name}{anchor or ''})"
+        if file is None:
             return text
         relative = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{image}[{text}]({relative}{anchor or ''})"

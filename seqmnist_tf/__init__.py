@@ -23,7 +23,7 @@ lists them, and each has ``--help``.
 
 from .system import open_door
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, _list_names, __all__ = open_door(
     __name__, __file__, light=("Config", "load_run", "preset"), rooms=("compare", "evaluate", "train")

@@ -6,6 +6,7 @@ pictures that take long delay only other pictures.
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import mimetypes
@@ -131,7 +132,16 @@ def _predict(models: ServedModels, number: int | None, body: bytes) -> bytes:
 
 
 def _description(models: ServedModels, number: int | None) -> bytes:
-    return json.dumps(models.get(number).description).encode()
+    return json.dumps({**models.get(number).description, "project": project_address()}).encode()
+
+
+def project_address() -> str | None:
+    """Return the address of the project's repository, as its metadata have it; None where no owner has set it."""
+    try:
+        urls = importlib.metadata.metadata("seqmnist_tf").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:  # a folder of sources that is not installed
+        return None
+    return dict(url.split(", ", 1) for url in urls).get("Repository")
 
 
 def _prepare(body: bytes) -> bytes:

@@ -94,7 +94,9 @@ def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
 
 
 def test_the_help_is_short(command: Call) -> None:
-    assert len(command(train_main, "--help").out.splitlines()) <= 110
+    entries = [*cfg.PRESETS, *(key for key, option in cfg.OPTIONS.items() if not option.meta["hidden"])]
+    lines = command(train_main, "--help").out.splitlines()
+    assert len(lines) <= 12 + 2 * len(entries), "shorten titles and docs; what is longer belongs into details"
 
 
 def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
@@ -109,8 +111,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
     [
         (
             ["nosuch"],
-            "unknown preset 'nosuch' (allowed: baseline, adam, sgd, original, strong, strong_permuted, sprint, gru, "
-            "quickstart)",
+            f"unknown preset 'nosuch' (allowed: {', '.join(cfg.PRESETS)})",
         ),
         ([""], "unknown preset '' (allowed: baseline, adam,"),
         (["--optimizer.lr", "1e39"], "optimizer.lr must be a number > 0 (got '1e39')"),  # infinite in float32

@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+import seqmnist_tf
 from tests.toy import ROOT, toy_mnist
 
 PACKAGE = ROOT / "seqmnist_tf"
@@ -92,6 +94,34 @@ def test_each_imported_package_is_declared() -> None:
 def test_development_tools_are_pinned() -> None:
     loose = [line for line in project()["optional-dependencies"]["test"] if "==" not in line]
     assert {re.split("[<>=]", line)[0] for line in loose} == {"ipykernel", "nbclient", "pyyaml", "ray"}  # libraries
+
+
+def test_version_and_address_are_everywhere_the_same() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == seqmnist_tf.__version__
+    assert citation.get("repository-code") == project()["urls"].get("Repository")
+    first = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert first in ("Unreleased", seqmnist_tf.__version__)  # until scripts/release close
+
+
+def test_a_changelog_is_closed_before_its_tag(tmp_path: Path) -> None:
+    for name in ("scripts/release", "CHANGELOG.md", "CITATION.cff", "seqmnist_tf/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    text = re.sub(r"(?m)^## \[.*", "## [Unreleased]", (tmp_path / "CHANGELOG.md").read_text(), count=1)
+    (tmp_path / "CHANGELOG.md").write_text(text)
+
+    def release(*words: str) -> tuple[int, str]:
+        done = subprocess.run([tmp_path / "scripts" / "release", *words], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    version = seqmnist_tf.__version__
+    refused = f"error: the first section of CHANGELOG.md must be [{version}] (scripts/release close)\n"
+    assert release("version", f"v{version}") == (2, refused)
+    assert release("close", "2026-12-01") == (0, "")
+    assert (tmp_path / "CHANGELOG.md").read_text() == text.replace("[Unreleased]", f"[{version}] - 2026-12-01", 1)
+    assert release("version", f"v{version}") == (0, "")
+    assert release("version", "v0.1.0")[0] == release("close")[0] == 2
 
 
 def copy_working_tree(to: Path) -> set[str]:

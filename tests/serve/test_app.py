@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import email.message
 import http.client
+import importlib.metadata
 import io
 import json
 import os
@@ -60,7 +62,16 @@ def test_status_and_metadata_are_tf_servings(server: str, toy_models: ServedMode
     assert images["dtype"] == "DT_UINT8"
     assert [axis["size"] for axis in images["tensor_shape"]["dim"]] == ["-1", "28", "28"]
     described = requests.get(f"{server}/model.json", timeout=60).json()
-    assert described == toy_models.get(2).description
+    assert described == {**toy_models.get(2).description, "project": app.project_address()}
+
+
+def test_the_page_knows_the_address_that_the_metadata_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = email.message.Message()
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda _: metadata)
+    assert app.project_address() is None
+    metadata["Project-URL"] = "The original in PyTorch, https://example.org/original"
+    metadata["Project-URL"] = "Repository, https://example.org/ours"
+    assert app.project_address() == "https://example.org/ours"
 
 
 def test_outputs_that_json_cannot_say_are_refused(server: str, toy_models: ServedModels) -> None:
