@@ -90,7 +90,7 @@ def python_block(path: str) -> str:
 def command_lines(text: str) -> list[list[str]]:
     """Return the project's own command lines of a document, split into words; the first word is the command's name."""
     lines = "\n".join(fenced_blocks("bash", text)).splitlines() + inline_code(text)
-    matches = [re.search(r"-m seqmnist_tf\.(\w+.*)", line) for line in lines]
+    matches = [re.search(r"(?:-m seqmnist_tf\.|bin/seqmnist )(\w+.*?)(?: > \S+)?$", line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in matches if match]
 
 
@@ -116,6 +116,8 @@ def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_readme_has_one_screen() -> None:
     assert 500 <= len(README.split()) <= 700
+    # What GitHub shows of a line of code beside its sidebar.
+    assert not [line for block in fenced_blocks(r"\w+", README) for line in block.splitlines() if len(line) > 97]
 
 
 def test_quick_start_is_two_command_lines() -> None:
@@ -123,8 +125,8 @@ def test_quick_start_is_two_command_lines() -> None:
     first, second = fenced_blocks("bash", section)
     for line in (first, second):
         assert "\n" not in line
-        assert line.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -e ")
-    assert first.endswith("-m seqmnist_tf.train quickstart")
+        assert line.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
+    assert first.endswith(".venv/bin/seqmnist train quickstart")
     assert second.endswith("-m pytest")
     assert fenced_blocks("bash", DOCUMENTS["docs/index.md"]) == [first]
 
@@ -132,7 +134,13 @@ def test_quick_start_is_two_command_lines() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_every_command_is_understood(path: str, command: Command, in_tmp: Path) -> None:
     (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
-    for name in ("my.json", "runs/search/best.json", "runs/mine/config.json", "runs/mine/environment.json"):
+    for name in (
+        "my.json",
+        "small.json",
+        "runs/search/best.json",
+        "runs/mine/config.json",
+        "runs/mine/environment.json",
+    ):
         (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
         (in_tmp / name).write_text("{}")
     for name, *words in command_lines(DOCUMENTS[path]):
@@ -190,8 +198,9 @@ def test_keys_exist(path: str) -> None:
 def test_training_page_lists_presets_and_keys() -> None:
     text = DOCUMENTS["docs/training.md"]
     section = text.split("<!-- results: presets -->")[1].split("<!-- end -->")[0]
-    assert set(re.findall(r"^(?:- |\| )`(\w+)`", section, re.MULTILINE)) == set(cfg.PRESETS)
-    assert [row[0].strip("`") for row in table_rows("docs/training.md", "key")] == list(cfg.OPTIONS)
+    cure = "write the page anew: python -m seqmnist_tf.results"
+    assert set(re.findall(r"^(?:- |\| )`(\w+)`", section, re.MULTILINE)) == set(cfg.PRESETS), cure
+    assert [row[0].strip("`") for row in table_rows("docs/training.md", "key")] == list(cfg.OPTIONS), cure
     assert flags.DOCS == "docs/training.md"  # --help refers to it
 
 
@@ -419,6 +428,8 @@ def test_named_files_exist(path: str) -> None:
     for code in inline_code(DOCUMENTS[path]):
         if re.fullmatch(r"(scripts|tests|docs|notebooks|\.ci)/[\w./-]+", code):
             assert (ROOT / code).exists(), code
+        if re.fullmatch(r"\w+/\w+\.py", code):  # in the package, or beside it
+            assert (PACKAGE / code).exists() or (ROOT / code).exists(), code
 
 
 @pytest.mark.parametrize("path", PAGES)
