@@ -7,6 +7,7 @@ import base64
 import csv
 import html.parser
 import importlib
+import importlib.util
 import itertools
 import json
 import math
@@ -16,9 +17,11 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -479,4 +482,27 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
                 assert (page.parent / address.path).exists(), (page, target)
     home = Links(tmp_path / "index.html").targets
     assert "repository/results/plots/unfolding.png" in home
-    assert not [target for target in home if target.startswith("http") and "squidfunk" not in target]
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"].get("Repository", "none")
+    others = [target for target in home if target.startswith("http") and not target.startswith(own)]
+    assert not [target for target in others if "squidfunk" not in target]
+    index = json.loads((tmp_path / "search" / "search_index.json").read_text())
+    titles = [page["title"] for page in index["docs"] if "#" not in page["location"]]
+    assert len(set(titles)) == len(titles)  # one page called "Results"
+    texts = [re.sub("<[^>]*>", " ", page["text"]) for page in index["docs"]]
+    assert "grad_clip_norm" in {word for text in texts for word in re.split(index["config"]["separator"], text)}
+
+
+@pytest.mark.parametrize("address", [None, "https://example.org/ours/"])
+def test_links_to_files_lead_to_the_repository_where_it_has_an_address(address: str | None) -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec and spec.loader
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(ROOT / "docs" / "data.md"), src_uri="data.md"))
+    files = SimpleNamespace(get_file_from_path=lambda uri: uri if uri.endswith((".ipynb", "index.md")) else None)
+    text = "[a](../notebooks/main.ipynb) [b](../examples) [c](index.md#words)"
+    rewritten = hooks.on_page_markdown(text, page, SimpleNamespace(repo_url=address), files)
+    blob = "https://example.org/ours/blob/main/notebooks/main.ipynb"
+    tree = "https://example.org/ours/tree/main/examples"
+    a, b = (f"[a]({blob})", f"[b]({tree})") if address else ("[a](repository/notebooks/main.ipynb)", "b")
+    assert rewritten == f"{a} {b} [c](index.md#words)"
