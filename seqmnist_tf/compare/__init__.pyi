@@ -1,5 +1,6 @@
 from .arms import parse_seeds as parse_seeds
 from .comparing import compare as compare
+from .comparing import dry_run as dry_run
 from .comparison import Comparison as Comparison
 from .comparison import PairResult as PairResult
 from .comparison import SeededRuns as SeededRuns

@@ -221,7 +221,7 @@ def nearest_preset(config: Config) -> str:
 
 
 def preset_of(arm: Arm, first: Arm) -> str:
-    """Return the preset that an arm's recipe is from: its own, the nearest one, or that of the first arm for a layer."""
+    """Return the preset that an arm's recipe is from: its own or the nearest one; for a layer, the first arm's."""
     origin = first if arm.matched else arm
     return origin.word if origin.word in PRESETS else nearest_preset(origin.config)
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds
 from .comparison import Comparison, SeededRuns, pair_runs
 from .folder import ARMS_FILE, ComparisonFolder, default_directory
 from .pictures import draw_comparison
-from .plan import ComparisonRuns, PlannedRun, ReadyArm, make_ready, parameters_of, plan_runs
+from .plan import (
+    ComparisonRuns,
+    PlannedRun,
+    ReadyArm,
+    make_ready,
+    parameters_of,
+    plan_runs,
+    time_arms,
+)
 from .report import write_report
 from .runs import read_completed
 
@@ -72,6 +80,43 @@ def compare(
         print(comparison.pairs[0].mean_difference, comparison.pairs[0].sign_flip_p)
     """
     values = dict(overrides or {})
+    with _planned(arms, seeds, directory, workers, address, allow_code, values) as (ready, planned, folder):
+        data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
+        existing = _read_existing(ready, data_dir, allow_code)
+        runs = ComparisonRuns(planned, at_a_time=(workers or 1) * (address is None))
+        if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
+            config = runs.missing[0].config
+            load_splits(config, pixel_order(config.task.permutation))
+            runs.measure(ready, workers)
+        with folder.lock():
+            folder.claim(
+                [_entry(one, planned) for one in ready],
+                {
+                    one.arm.name: one.source
+                    for one in ready
+                    if one.source is not None and one.arm.name in {run.arm for run in planned}
+                },
+            )
+            if runs.missing:
+                threads = values.get("train.threads", OPTIONS["train.threads"].default)
+                run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+            return _finish(ready, runs, folder, existing, data_dir)
+
+
+@contextlib.contextmanager
+def _planned(
+    arms: Sequence[Any],
+    seeds: str | Iterable[int] | None,
+    directory: str | os.PathLike[str] | None,
+    workers: int | None,
+    address: str | None,
+    allow_code: bool,
+    values: Mapping[str, Any],
+) -> Iterator[tuple[list[ReadyArm], list[PlannedRun], ComparisonFolder]]:
+    """Yield the arms of a comparison, tried, the runs that it trains, and its folder. Nothing is written there.
+
+    Sources of layers that were defined in Python are in a temporary folder until the context ends.
+    """
     require_engine_options(workers, address)
     wanted = None if seeds is None else parse_seeds(seeds)
     with tempfile.TemporaryDirectory() as sources:
@@ -86,25 +131,51 @@ def compare(
         chosen = _choose_seeds(ready, wanted)
         planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
         ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
-        data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
-        existing = _read_existing(ready, data_dir, allow_code)
-        runs = ComparisonRuns(planned)
-        if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
-            config = runs.missing[0].config
-            load_splits(config, pixel_order(config.task.permutation))
-        with folder.lock():
-            folder.claim(
-                [_entry(one, planned) for one in ready],
+        yield ready, planned, folder
+
+
+def dry_run(
+    arms: Sequence[str | os.PathLike[str] | Config | LayerFactory],
+    *,
+    seeds: str | Iterable[int] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    allow_code: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], float]:
+    """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
+
+    Arguments as :func:`compare`. Each arm has ``name``, ``units``, ``num_params``, ``kernel``, ``reason`` (why it is
+    stock Keras's), ``seconds_per_step``, ``seconds_per_epoch``, ``runs`` to train and their ``hours``, one after the
+    other. Of an arm without runs to train, kernel and times are null.
+
+    Raises:
+        InputError: as :func:`compare`.
+    """
+    values = dict(overrides or {})
+    with _planned(arms, seeds, directory, workers, None, allow_code, values) as (ready, planned, _):
+        runs = ComparisonRuns(planned, at_a_time=workers or 1)
+        times = time_arms(ready, runs.missing, workers)
+        runs.expect(times)
+        rows = []
+        for one in ready:
+            name, config = one.arm.name, one.arm.config
+            measured, own = times.get(name), ComparisonRuns([run for run in runs.missing if run.arm == name], 1)
+            own.expect(times)
+            rows.append(
                 {
-                    one.arm.name: one.source
-                    for one in ready
-                    if one.source is not None and one.arm.name in {run.arm for run in planned}
-                },
+                    "name": name,
+                    "units": config.model.hidden_size,
+                    "num_params": measured.parameters if measured else parameters_of(one),
+                    "kernel": measured and measured.kernel.name,
+                    "reason": measured and measured.kernel.reason,
+                    "seconds_per_step": measured and measured.step,
+                    "seconds_per_epoch": measured and measured.epoch(config),
+                    "runs": len(own.missing),
+                    "hours": own.seconds_left(0.0) / 3600 if measured else None,
+                }
             )
-            if runs.missing:
-                threads = values.get("train.threads", OPTIONS["train.threads"].default)
-                run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
-            return _finish(ready, runs, folder, existing, data_dir)
+        return rows, runs.seconds_left(0.0) / 3600
 
 
 def _entry(one: ReadyArm, planned: Sequence[PlannedRun]) -> dict[str, Any]:

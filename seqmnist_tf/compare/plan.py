@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +14,16 @@ import numpy as np
 from ..config import Config, config_id, flatten, of_the_experiment, with_values
 from ..data import pixel_order
 from ..engine import Job, JobEnd, due
-from ..model import build_model, module_code, recurrent_weights
-from ..system import InputError, note
+from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
+from ..system import InputError, available_cores, note
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import Arm, preset_of, shortest_command
 from .folder import ComparisonFolder
 from .runs import count_of
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
+SHORT = 100  # steps of an arm's runs, which have ended before their time is measured
+CHANGED = 1.5  # times as much time left as was said is news
 BAR_WIDTH = 20
 
 
@@ -245,18 +249,34 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     )
 
 
+def time_arms(ready: Sequence[ReadyArm], missing: Sequence[PlannedRun], workers: int | None) -> dict[str, StepTime]:
+    """Return how long a step takes in each arm that has missing runs, by the arm's name.
+
+    Raises:
+        LayerError: a layer raises.
+    """
+    times = {}
+    for one in ready:
+        if config := next((run.config for run in missing if run.arm == one.arm.name), None):
+            threads = config.train.threads or (max(1, available_cores() // workers) if workers else 0)
+            file = next((given.run.layer_file for given in one.arm.given.values()), one.arm.file)
+            times[one.arm.name] = time_step(with_values(config, {"train.threads": threads}), file)
+    return times
+
+
 class ComparisonRuns:
     """Hands out the runs of a comparison that have not ended, in their order, and reports their epochs.
 
     Args:
         planned: all runs that are trained.
+        at_a_time: how many are trained at a time, if that is known.
 
     Attributes:
         missing: those that have not ended.
         errors: why runs failed, by run directory.
     """
 
-    def __init__(self, planned: Sequence[PlannedRun]) -> None:
+    def __init__(self, planned: Sequence[PlannedRun], at_a_time: int = 0) -> None:
         self.planned = {run.path: run for run in planned}
         self.missing = [run for run in planned if run.status not in ENDED]
         self.errors: dict[Path, str] = {}
@@ -264,7 +284,25 @@ class ComparisonRuns:
         self.left = {run.path: run.config.train.n_epochs - self.epochs[run.path] for run in self.missing}
         self.done, self.total = sum(self.epochs.values()), sum(run.config.train.n_epochs for run in planned)
         self.pace: dict[str, float] = {}  # seconds of the last epoch, by arm
-        self.taken, self.at_a_time = 0, 0
+        self.start: dict[str, float] = {}  # seconds before the first epoch of a run, by arm
+        self.taken, self.at_a_time = 0, at_a_time
+        self.expected = float("inf")  # when all runs will have ended, as it was said last
+
+    def expect(self, times: Mapping[str, StepTime]) -> None:
+        """Take note of measured steps, by arm: until its first epoch they say how long an arm takes."""
+        for run in self.missing:
+            if measured := times.get(run.arm):
+                self.pace[run.arm], self.start[run.arm] = measured.epoch(run.config), measured.first
+
+    def measure(self, ready: Sequence[ReadyArm], workers: int | None) -> None:
+        """Measure a step of the arms whose runs are not short; one that fails is left to its run."""
+        steps = {run.arm: 0 for run in self.missing}
+        for run in self.missing:
+            steps[run.arm] += self.left[run.path] * run.config.steps_per_epoch
+        for one in ready:
+            if steps.get(one.arm.name, 0) > SHORT:
+                with contextlib.suppress(LayerError):
+                    self.expect(time_arms([one], self.missing, workers))
 
     def take(self, slot: str) -> Job | None:
         """Return the next run."""
@@ -272,7 +310,10 @@ class ComparisonRuns:
             return None
         if self.taken == 0:
             present = len(self.planned) - len(self.missing)
-            note(f"{count_of(len(self.missing), 'run')} to train, {present} of {len(self.planned)} are there already")
+            known = {run.arm for run in self.missing} <= set(self.pace)
+            left = f"; about {self._say(self.seconds_left(0.0))}" if known else ""
+            runs = count_of(len(self.missing), "run")
+            note(f"{runs} to train, {present} of {len(self.planned)} are there already{left}")
         self.taken += 1
         self.at_a_time = max(self.at_a_time, self.taken + len(self.left) - len(self.missing))
         return self.missing[self.taken - 1].job
@@ -285,15 +326,23 @@ class ComparisonRuns:
         self.epochs[job.path] = len(history)
         self.left[job.path] = job.config.train.n_epochs - len(history)
         self.done += len(history) - before
-        if len(history) <= before or not due(self.done, self.total, len(history) - before):
+        left = self.seconds_left(row["seconds"])
+        expected = self.expected - time.monotonic()
+        is_news = left > CHANGED * max(expected, 60.0) or expected > CHANGED * max(left, 60.0)
+        if len(history) <= before or not (is_news or due(self.done, self.total, len(history) - before)):
             return
         filled = BAR_WIDTH * self.done // self.total
         note(
             f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy {row['test_accuracy']:.2%}, "
-            f"{_duration(self.left[job.path] * row['seconds'])} left | all runs "
+            f"{duration(self.left[job.path] * row['seconds'])} left | all runs "
             f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {self.done}/{self.total} epochs, "
-            f"{_duration(self.seconds_left(row['seconds']))} left"
+            f"{self._say(left)} left"
         )
+
+    def _say(self, seconds: float) -> str:
+        """Return the time left as text, and take note that it is said."""
+        self.expected = time.monotonic() + seconds
+        return duration(seconds)
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a run's end."""
@@ -303,12 +352,17 @@ class ComparisonRuns:
 
     def seconds_left(self, seconds: float) -> float:
         """Return the time left of all runs, at the pace of each arm's last epoch, or ``seconds`` where it has none."""
-        left = [epochs * self.pace.get(self.planned[path].arm, seconds) for path, epochs in self.left.items()]
+        left = []
+        for path, epochs in self.left.items():
+            arm = self.planned[path].arm
+            start = 0.0 if self.epochs[path] else self.start.get(arm, 0.0)
+            left.append(start + epochs * self.pace.get(arm, seconds))
         busy = min(self.at_a_time, sum(each > 0 for each in left))  # at the end, workers have nothing to do
         return max([*left, sum(left) / max(busy, 1)], default=0.0)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as text: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

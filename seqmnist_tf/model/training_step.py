@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from ..system import InputError
 from .layers import LayerError, check_layer, describe_error, recurrent_weights
 from .model import build_model
 from .optimizer import compile_model
+
+TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measurement, at most; the second only after its first step
 
 
 @dataclass(frozen=True)
@@ -219,3 +222,47 @@ def try_layer(config: Config, file: Path | None = None) -> None:
         make_trainable(model, config, kernel).fit(batch, shuffle=False, verbose=0)
     except (Exception, SystemExit) as error:
         raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from None
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """How long the training of a configuration takes here, measured on a few batches.
+
+    Attributes:
+        kernel: what computes the layer.
+        parameters: of the model.
+        first: seconds of the first step, which traces the model.
+        step: seconds of a later step, the shortest one.
+    """
+
+    kernel: Kernel
+    parameters: int
+    first: float
+    step: float
+
+    def epoch(self, config: Config) -> float:
+        """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
+        evaluated = config.task.validation_size + (config.num_test if config.test.enabled else 0)
+        return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
+
+
+def time_step(config: Config, file: Path | None = None) -> StepTime:
+    """Return how long a training step takes, on random sequences. Arguments as :func:`check_layer`.
+
+    Raises:
+        LayerError: the layer raises.
+    """
+    model = build_model(config, file)
+    kernel = choose_kernel(config, model)
+    trained, size, random = make_trainable(model, config, kernel), config.train.batch_size, np.random.RandomState(0)
+    sequences = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
+    labels = random.randint(config.model.output_size, size=size)
+    seconds: list[float] = []
+    try:
+        while len(seconds) < 2 or (len(seconds) <= TIMED_STEPS and sum(seconds[1:]) < TIMED_SECONDS):
+            start = time.perf_counter()
+            trained.train_on_batch(sequences, labels)
+            seconds.append(time.perf_counter() - start)
+    except (Exception, SystemExit) as error:
+        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from None
+    return StepTime(kernel, int(model.count_params()), seconds[0], min(seconds[1:]))

@@ -21,6 +21,7 @@ from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.folder import ComparisonFolder
 from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, plan_runs
 from seqmnist_tf.engine import Job, engine, run_jobs
+from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, Parser, RunError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
@@ -231,6 +232,57 @@ def test_the_time_left_counts_what_is_still_trained(tmp_path: Path) -> None:
     assert left(4, (40, "completed"), (10, None), (20, None)) == 30 * 60
     assert left(4, (1, "diverged"), (39, None)) == 60
     assert left(4, (1, "diverged"), (40, "completed")) == 0
+
+
+def test_a_measured_step_says_how_long_an_arm_takes_before_its_first_epoch(
+    in_tmp: Path, toy: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = cfg.with_values(cfg.Config(), {"task.limit_train": 3_000, "train.n_epochs": 2})
+    runs = [PlannedRun(arm, 0, Job(in_tmp / arm, f"{arm} seed 0", config)) for arm in "ab"]
+    source = ComparisonRuns(runs, at_a_time=1)
+    source.expect({"a": StepTime(Kernel(None), 154, first=10.0, step=1.0), "b": StepTime(Kernel(None), 154, 0.0, 3.0)})
+    epoch = 30 + 10_000 / 100 / 3
+    assert source.seconds_left(0.0) == pytest.approx(10 + 2 * epoch + 3 * 2 * epoch)
+    source.take("slot0")
+    assert "2 runs to train, 0 of 2 are there already; about 9 min\n" in capsys.readouterr().err
+    source.total = 10**9  # of so many epochs no line is due, but that it takes far longer is news
+    for run, seconds, said in ((runs[0], epoch, ""), (runs[1], 1000.0, "b seed 0: epoch 1/2")):
+        source.epoch(run.job, [{"seconds": seconds, "test_accuracy": 0.5}])
+        err = capsys.readouterr().err
+        assert err.startswith(said) and bool(err) == bool(said)
+
+
+def test_a_dry_run_measures_and_writes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
+    completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
+    (in_tmp / "own.py").write_text(GOOD)
+    words = ["mine", "own.py:Last", "--seeds=0", "--dry-run", *(word for word in TINY if "hidden" not in word)]
+    before = sorted(in_tmp.rglob("*"))
+    result = command(compare_main, *words, "--json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    mine, last = document["arms"]
+    assert (mine["name"], mine["num_params"], mine["runs"], mine["kernel"], mine["hours"]) == (
+        "mine",
+        146,
+        0,
+        None,
+        None,
+    )
+    assert (last["name"], last["units"], last["num_params"], last["runs"], last["kernel"]) == (
+        "Last",
+        12,
+        142,
+        1,
+        "keras",
+    )
+    assert 0 < last["seconds_per_step"] < last["seconds_per_epoch"] and 0 < document["hours"] == last["hours"]
+    table = command(compare_main, *words).out.splitlines()
+    assert table[0].split()[:3] == ["arm", "units", "parameters"] and len(table) == 5
+    assert table[3].startswith("Last: on stock Keras, model.layer is own.py:Last")
+    assert table[4].startswith("1 runs to train, 1 at a time: about 0.0")
+    assert sorted(in_tmp.rglob("*")) == before
+    refused = command(compare_main, *words, "--address=localhost:1")
+    assert refused.status == 2 and "--dry-run measures on this machine: leave out --address" in refused.err
 
 
 def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
