@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +139,35 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     from ..train import require_trainable  # late: TensorFlow has started by now
 
     apart = {"train.kernel": "keras"} if on_a_cluster else {}
-    layers = [row for row in search.space if any(key.startswith("model.layer") for key in row.keys)]
-    for config in (search.base, *(one for row in layers for one in _extremes(row, search.space, search.base))):
+    for config in _layers(search):
         is_new = config is search.base and not on_a_cluster and not search.file.exists()
         require_trainable(cfg.with_values(config, apart), data=is_new)
+
+
+def _layers(search: SearchFolder) -> list[Config]:
+    """Return the base, and a configuration for each layer and for each constant that the space names."""
+    rows = [row for row in search.space if any(key.startswith("model.layer") for key in row.keys)]
+    return [search.base, *(config for row in rows for config in _extremes(row, search.space, search.base))]
+
+
+def without_idle_rows(search: SearchFolder) -> SearchFolder:
+    """Return a search without rows of recurrent noise, which a note names, where no layer has weights for it.
+
+    Searches of earlier versions that have varied it go on as they began.
+    """
+    from ..model import build_model, recurrent_weights  # late: TensorFlow has started by now
+
+    needed = {row.only_with[0] for row in search.space if row.only_with}
+    idle = [row for row in search.space if row.keys == {"train.recurrent_noise"} and row.name not in needed]
+    if not idle or len(idle) == len(search.space):
+        return search
+    if any(cfg.has_stock_layer(one) or recurrent_weights(build_model(one).layers[0]) for one in _layers(search)):
+        return search
+    names = [row.name for row in idle]
+    if search.oracle_file.exists() and any(json.dumps(name) in search.oracle_file.read_text() for name in names):
+        return search
+    note(f"the search space is without {', '.join(names)}, which has no effect: the layer names no recurrent weights")
+    return replace(search, space=tuple(row for row in search.space if row not in idle))
 
 
 def main(argv: list[str]) -> int:
@@ -165,6 +192,7 @@ def main(argv: list[str]) -> int:
         require_answer(options.address)
     system.start_tensorflow()
     require_usable(search, on_a_cluster=options.address is not None)
+    search = without_idle_rows(search)
     from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
 
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")

@@ -24,6 +24,7 @@ from seqmnist_tf.tune import parse_space, report, search, trials
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.report import search_report
 from tests.conftest import Result
+from tests.model.test_layers import GOOD
 from tests.toy import ROOT
 
 Call = Callable[..., Result]
@@ -122,6 +123,24 @@ def test_the_default_space_is_without_what_a_configuration_does_not_allow(capsys
     assert said in capsys.readouterr().err
     original = tune_command.default_space(cfg.preset("original"))
     assert "optimizer.lr" in original and "optimizer.name" not in original
+
+
+def test_noise_that_no_layer_has_weights_for_is_not_searched(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_tmp / "own.py").write_text(GOOD + "def f(units):\n    return keras.layers.GRU(units)\n")
+    noise, layer = "train.recurrent_noise", {"choices": ["own.py:Last", "own.py:f"]}
+    space: dict[str, Any] = {noise: {"choices": [0, 0.1]}, "optimizer.lr": {"low": 0.1, "high": 1}}
+
+    def searched(name: str, **more: Any) -> list[str]:
+        base = cfg.with_values(cfg.Config(), {"model.layer": name, "model.hidden_size": 4})
+        made = SearchFolder(in_tmp, "random", base, parse_space({**space, **more}), {**space, **more}, None)
+        return [row.name for row in tune_command.without_idle_rows(made).space]
+
+    assert searched("own.py:Last") == ["optimizer.lr"]
+    assert f"the search space is without {noise}, which has no effect" in capsys.readouterr().err
+    assert noise in searched("own.py:f") and noise in searched("LSTM")
+    assert noise in searched("own.py:Last", **{"model.layer": layer})
+    (in_tmp / "oracle.json").write_text(json.dumps({"trials": {"0": {"values": {noise: "0"}}}}))
+    assert noise in searched("own.py:Last") and capsys.readouterr().err == ""
 
 
 def test_the_test_set_is_never_read(
