@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -150,24 +149,34 @@ def _layers(search: SearchFolder) -> list[Config]:
     return [search.base, *(config for row in rows for config in _extremes(row, search.space, search.base))]
 
 
-def without_idle_rows(search: SearchFolder) -> SearchFolder:
-    """Return a search without rows of recurrent noise, which a note names, where no layer has weights for it.
+def without_noise(search: SearchFolder) -> SearchFolder:
+    """Return a search without its rows of recurrent noise; as it is where it would have none, or others need them."""
+    needed = {row.only_with[0] for row in search.space if row.only_with}
+    kept = tuple(row for row in search.space if row.keys != {"train.recurrent_noise"} or row.name in needed)
+    document = {row.name: search.space_document[row.name] for row in kept}
+    return replace(search, space=kept, space_document=document) if kept else search
 
-    Searches of earlier versions that have varied it go on as they began.
-    """
+
+def as_it_began(search: SearchFolder) -> SearchFolder:
+    """Return a search without recurrent noise where its folder has it so, else as it is."""
+    without = without_noise(search)
+    with contextlib.suppress(InputError):
+        return without if without.file.exists() and without.require_own() else search
+    return search
+
+
+def without_idle_rows(search: SearchFolder) -> SearchFolder:
+    """Return a new search without rows of recurrent noise, which a note names, where no layer has weights for it."""
     from ..model import build_model, recurrent_weights  # late: TensorFlow has started by now
 
-    needed = {row.only_with[0] for row in search.space if row.only_with}
-    idle = [row for row in search.space if row.keys == {"train.recurrent_noise"} and row.name not in needed]
-    if not idle or len(idle) == len(search.space):
+    without = without_noise(search)
+    if without.space == search.space or search.file.exists():
         return search
     if any(cfg.has_stock_layer(one) or recurrent_weights(build_model(one).layers[0]) for one in _layers(search)):
         return search
-    names = [row.name for row in idle]
-    if search.oracle_file.exists() and any(json.dumps(name) in search.oracle_file.read_text() for name in names):
-        return search
-    note(f"the search space is without {', '.join(names)}, which has no effect: the layer names no recurrent weights")
-    return replace(search, space=tuple(row for row in search.space if row not in idle))
+    left = ", ".join(row.name for row in search.space if row not in without.space)
+    note(f"the search space is without {left}, which has no effect: the layer names no recurrent weights")
+    return without
 
 
 def main(argv: list[str]) -> int:
@@ -187,6 +196,7 @@ def main(argv: list[str]) -> int:
     document = system.read_json(options.space) if options.space else default_space(base)
     search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
     check_space(search)
+    search = as_it_began(search)
     search.require_own()
     if options.address is not None:
         require_answer(options.address)

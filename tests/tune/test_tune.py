@@ -130,17 +130,25 @@ def test_noise_that_no_layer_has_weights_for_is_not_searched(in_tmp: Path, capsy
     noise, layer = "train.recurrent_noise", {"choices": ["own.py:Last", "own.py:f"]}
     space: dict[str, Any] = {noise: {"choices": [0, 0.1]}, "optimizer.lr": {"low": 0.1, "high": 1}}
 
-    def searched(name: str, **more: Any) -> list[str]:
+    def made(name: str, **more: Any) -> SearchFolder:
         base = cfg.with_values(cfg.Config(), {"model.layer": name, "model.hidden_size": 4})
-        made = SearchFolder(in_tmp, "random", base, parse_space({**space, **more}), {**space, **more}, None)
-        return [row.name for row in tune_command.without_idle_rows(made).space]
+        return SearchFolder(in_tmp / "search", "random", base, parse_space({**space, **more}), {**space, **more}, None)
 
-    assert searched("own.py:Last") == ["optimizer.lr"]
+    def searched(given: SearchFolder) -> list[str]:
+        taken = tune_command.without_idle_rows(tune_command.as_it_began(given))
+        assert [row.name for row in taken.space] == list(taken.space_document)
+        return list(taken.space_document)
+
+    for other in (made("own.py:f"), made("LSTM"), made("own.py:Last", **{"model.layer": layer})):
+        assert noise in searched(other) and capsys.readouterr().err == ""
+    last = made("own.py:Last")
+    assert searched(last) == ["optimizer.lr"]
     assert f"the search space is without {noise}, which has no effect" in capsys.readouterr().err
-    assert noise in searched("own.py:f") and noise in searched("LSTM")
-    assert noise in searched("own.py:Last", **{"model.layer": layer})
-    (in_tmp / "oracle.json").write_text(json.dumps({"trials": {"0": {"values": {noise: "0"}}}}))
-    assert noise in searched("own.py:Last") and capsys.readouterr().err == ""
+    for begun in (last, tune_command.without_noise(last)):  # as an earlier version began it, and as this one does
+        begun.path.mkdir(exist_ok=True)
+        begun.file.unlink(missing_ok=True)
+        begun.claim()
+        assert searched(last) == list(begun.space_document) and capsys.readouterr().err == ""
 
 
 def test_the_test_set_is_never_read(
