@@ -129,7 +129,7 @@ def runs_table(board: Board) -> str:
     """One row per run."""
     head = ["run", ">seed", f">correct of {NUM_TEST:,}", ">test accuracy, % (95 % interval)", ">test loss"]
     head += [">training accuracy, %", ">highest test accuracy, % (epoch)", ">first epoch above 50 %"]
-    head += ["commit", "configuration", "trained anew"]
+    head += ["commit", "configuration", "trained anew (its publisher's word)"]
     return markdown_table(head, [_run_row(record) for record in board.all_records])
 
 

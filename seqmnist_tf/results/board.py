@@ -97,16 +97,18 @@ def code_of(environment: dict[str, Any]) -> str:
 
 
 def replay_text(record: Record | Search) -> str:
-    """Return what of a run was trained anew, how well it agreed, and where; the longest replay, and of these the last.
+    """Return what of a run was trained anew, how well it agreed, and where, in the words of who noted it.
+
+    The longest replay counts, and of these the last.
 
     An empty string where none was.
     """
     if not record.replays:
         return ""
-    entry = max(record.replays, key=lambda entry: entry["batches"])
-    latest = [other for other in record.replays if other["batches"] == entry["batches"]][-1]
-    where = escape_markdown(f"{latest['processor']}, {latest['kernel']}, {latest['date'][:10]}")
-    return f"{latest['batches']:,} batches {agreement(latest['largest_difference'])} ({where})"
+    entry = max(record.replays, key=lambda entry: (entry["batches"], "weights" in entry, entry["date"]))
+    where = escape_markdown(f"{entry['processor']}, {entry['kernel']}, {entry['date'][:10]}")
+    weights = f", the weights {agreement(entry['weights'])}" if "weights" in entry else ""
+    return f"{entry['batches']:,} batches {agreement(entry['largest_difference'])}{weights} ({where})"
 
 
 def training_machine(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Whether ``model.keras`` is the model of its record: on all test images, or on the first of them."""
+"""Whether ``model.keras`` is the model of its record: on the test images, all or the first, or on held-out ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Data, has_stock_layer
+from ..config import NUM_TEST, Data, has_stock_layer, is_trial
 from ..data import Split, load_test, load_validation
 from ..model import match_units
 from ..train import (
@@ -50,37 +50,34 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     return problems, Predictions(split.labels, metrics.predictions, metrics.probabilities).to_csv()
 
 
-def validation_problems(run: RunDirectory, *, allow_code: bool = False) -> list[str]:
-    """Return how the model of a trial contradicts ``summary.json`` on the images that it held out.
+def validation_problems(run: RunDirectory, model: keras.Model) -> list[str]:
+    """Return how the model of a trial contradicts ``summary.json`` on the images that it held out."""
+    final = (run.summary or {})["final"]
+    return score_problems(run, model, final["val_accuracy"], final["val_loss"])
+
+
+def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
+    """Return whether a model has another accuracy (0 to 1) or loss than was recorded on the held-out images of a run.
 
     The kernel of the run scored it, so that images between two classes may differ.
     """
-    final, held_out = (run.summary or {})["final"], run.config.task.validation_size
-    split = load_validation(replace(run.config, data=Data()), run.pixel_order())
-    metrics = evaluate_model(load_final_model(run, allow_code=allow_code), split, run.config.test.batch_size)
-    correct = round(final["val_accuracy"] * held_out)
-    if abs(metrics.correct - correct) > MAX_FLIPS or not math.isclose(
-        metrics.loss, final["val_loss"], rel_tol=LOSS_AGREES, abs_tol=1e-4
-    ):
-        return [
-            f"model.keras classifies {metrics.correct:,} of {held_out:,} held-out digits correctly, with loss "
-            f"{metrics.loss:.6f} (summary.json says {correct:,} and {final['val_loss']:.6f})"
-        ]
-    return []
-
-
-def score_problems(run: RunDirectory, model: keras.Model, score: float) -> list[str]:
-    """Return whether a model classifies another number of held-out images correctly than ``score`` (0 to 1) says."""
     held_out = run.config.task.validation_size
     split = load_validation(replace(run.config, data=Data()), run.pixel_order())
     metrics, correct = evaluate_model(model, split, run.config.test.batch_size), round(score * held_out)
-    if abs(metrics.correct - correct) > MAX_FLIPS:
-        return [f"its model classifies {metrics.correct:,} of {held_out:,} held-out digits correctly (not {correct:,})"]
-    return []
+    same_loss = loss is None or math.isclose(metrics.loss, loss, rel_tol=LOSS_AGREES, abs_tol=1e-4)
+    if abs(metrics.correct - correct) <= MAX_FLIPS and same_loss:
+        return []
+    recorded = f"{correct:,}" if loss is None else f"{correct:,} and {loss:.6f}"
+    return [
+        f"its model classifies {metrics.correct:,} of {held_out:,} held-out digits correctly, with loss "
+        f"{metrics.loss:.6f} (recorded: {recorded})"
+    ]
 
 
 class ModelCheck:
     """Checks the models of records one after the other: their architecture, and the first test images.
+
+    Of trials, which were not tested, it scores all held-out images.
 
     ``allow_code`` admits, and runs, the code of ``layer.py``.
     """
@@ -97,7 +94,9 @@ class ModelCheck:
         problems, recorded = units_problems(run), (run.summary or {})["num_params"]
         if model.count_params() != recorded:
             problems.append(f"model.keras has {model.count_params():,} parameters (summary.json says {recorded:,})")
-        if (run.path / PREDICTIONS_FILE).exists():
+        if is_trial(run.config):
+            problems += validation_problems(run, model)
+        elif (run.path / PREDICTIONS_FILE).exists():
             split = self._first_images(run)
             metrics = evaluate_model(self._with_function(run, model), split, len(split))
             problems += _table_problems(run, self._labels, metrics.predictions, metrics.probabilities)

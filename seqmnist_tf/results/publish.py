@@ -121,9 +121,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     if problems := replay.problems():
         raise _refused(run, problems[0])
     files = {REPLAYS_FILE: record_json([replay.entry()])}
-    if is_trial(record.config):
-        problems = validation_problems(record.run, allow_code=allow_code)
-    else:
+    if not is_trial(record.config):
         problems, files[PREDICTIONS_FILE] = evaluation_problems(record.run, allow_code=allow_code)
     if problems:
         raise _refused(run, problems[0])
@@ -180,7 +178,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     for run in runs.values():
         problems = [*log_problems(run), *units_problems(run)]
         if not problems and (run.summary or {})["status"] == "completed":
-            problems = validation_problems(run, allow_code=allow_code)
+            problems = validation_problems(run, load_final_model(run, allow_code=allow_code))
         if not problems:
             note(f"{run.path}: training the first batches anew")
             replays.append(replay_run(run, run.step_losses(), data, allow_code=allow_code))

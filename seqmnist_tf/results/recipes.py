@@ -32,7 +32,7 @@ def searches_text(board: Board) -> str:
     if not board.searches:
         return "No search is published yet."
     head = ["search", "layer", "task", "tuner", ">seed", ">trials", ">epochs", ">images held out", ">best trial, %"]
-    head += [">its other seeds, %", ">hours", "commit", "trained anew"]
+    head += [">its other seeds, %", ">hours", "commit", "trained anew (its publisher's word)"]
     chosen = [
         wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ") for search in board.searches
     ]
@@ -76,7 +76,7 @@ def trials_text(board: Board) -> str:
     if not board.trials:
         return "No trial is published yet."
     head = ["recipe", ">seed", ">epochs", ">images held out", ">accuracy on them, %", ">training accuracy, %"]
-    head += ["commit", "configuration", "trained anew"]
+    head += ["commit", "configuration", "trained anew (its publisher's word)"]
     trials = sorted(board.trials, key=_order_of_trials)
     table = markdown_table(head, [_trial_row(trial) for trial in trials])
     groups: dict[tuple[str, int], list[Record]] = {}

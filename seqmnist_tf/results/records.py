@@ -30,6 +30,8 @@ TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
 RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
 SCHEMA = 1  # of records; records of version 0.1.0 have none
 REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
+# Of weights, times the largest difference of a loss; AMX against AVX-512 gave less than 1 (strong, 100 batches).
+WEIGHTS_TOLERANCE = 10.0
 ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
     "date": str,
     "processor": str,
@@ -197,7 +199,8 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
     """Return the replays of a record, in the order of their dates; an empty list where it has none.
 
     Each has ``date``, ``processor``, ``kernel`` (whose name ends in the instruction set), ``versions``, ``batches``,
-    and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit.
+    and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit. Where a run was trained to its
+    end, ``weights`` is the distance of the weights from those of ``model.keras``.
     """
     path = folder / REPLAYS_FILE
     if not path.exists():
@@ -228,6 +231,9 @@ def _entry_problem(entry: dict[str, Any]) -> str | None:
         return f"date of a replay must be ISO 8601 (got {entry['date'][:40]!a})"
     if entry["batches"] < 1 or not 0 <= entry["largest_difference"] <= REPLAY_TOLERANCE:
         return f"batches of a replay must be at least 1, and largest_difference 0 to {REPLAY_TOLERANCE:g}"
+    weights = entry.get("weights", 0)
+    if type(weights) not in (int, float) or not 0 <= weights <= WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:
+        return f"weights of a replay must be 0 to {WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:g}"
     return None
 
 

@@ -1,6 +1,7 @@
 """Replay: a run trained anew from its configuration and seed, its first batches or all of them; ``results --replay``.
 
-The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights.
+The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights. Whatever
+differs is a problem, also where another machine's rounding may be the cause: then nothing is confirmed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .records import (
     REPLAY_TOLERANCE,
     REPLAYED_BATCHES,
     REPLAYS_FILE,
+    WEIGHTS_TOLERANCE,
     Record,
     agreement,
     all_records,
@@ -39,6 +41,8 @@ from .searches import Search, read_searches
 from .store import locked, set_files
 
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
+JUMP = 100.0  # times the largest difference before: rounding, which grows from batch to batch, makes no such step
+LEAST_ROUNDING = 1e-6  # relative: float32 has 6e-8, and a step adds many
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,14 @@ class Replay:
     """What came of a replay.
 
     Attributes:
-        batches: how many were trained anew and agree, up to where it parts.
+        batches: how many losses were compared and agree, up to where it parts.
         parted: the first step whose loss differs by more than is allowed; None where all agree.
         losses: this step's loss, anew and as recorded.
-        largest: the largest difference of a loss, relative to the recorded one; 0 is bit for bit.
+        largest: the largest difference of a loss that agrees, relative to the recorded one; 0 is bit for bit.
         kernel: what computed the LSTM, as in ``environment.json``.
         exact: whether it had to agree bit for bit.
         model: the trained model.
+        elsewhere: the processor and kernel of the run.
     """
 
     batches: int
@@ -62,6 +67,7 @@ class Replay:
     kernel: str
     exact: bool
     model: keras.Model
+    elsewhere: str = ""
 
     def entry(self) -> dict[str, Any]:
         """Return the entry of ``record.json``."""
@@ -76,16 +82,31 @@ class Replay:
         }
 
     def problems(self) -> list[str]:
-        """Return where the replay parts from the record.
-
-        Where it need not agree bit for bit, rounding grows with the steps: it may part after REPLAYED_BATCHES.
-        """
-        if self.parted is None or (self.parted > REPLAYED_BATCHES and not self.exact):
+        """Return where the replay parts from the record, and whether rounding on another machine may be the cause."""
+        if self.parted is None:
             return []
-        wanted = "bit for bit" if self.exact else f"within {REPLAY_TOLERANCE:g}"
+        loss, recorded = self.losses
+        text = f"trained anew, batch {self.parted:,} has loss {loss!r} (steps.csv says {recorded!r}; "
+        if self.exact or self.parted <= REPLAYED_BATCHES:
+            wanted = "bit for bit" if self.exact else f"within {REPLAY_TOLERANCE:g}"
+            return [f"{text}they must agree {wanted} on {self.kernel})"]
+        before = f"the losses before agree {agreement(self.largest)}"
+        if abs(loss - recorded) > JUMP * max(self.largest, LEAST_ROUNDING) * abs(recorded):
+            return [f"{text}{before}: rounding makes no such step)"]
         return [
-            f"trained anew, batch {self.parted:,} has loss {self.losses[0]!r} (steps.csv says {self.losses[1]!r}; they "
-            f"must agree {wanted} on {self.kernel})"
+            f"{text}{before}: rounding may be the cause, so nothing after it is confirmed; replay it with "
+            f"{self.elsewhere})"
+        ]
+
+    def weights_problems(self, distance: float) -> list[str]:
+        """Return whether weights at a :func:`weights_distance` from those of ``model.keras`` are others."""
+        allowed = 0.0 if self.exact else WEIGHTS_TOLERANCE * max(self.largest, LEAST_ROUNDING)
+        if distance <= allowed:
+            return []
+        wanted = f"must be within {allowed:.0e}, as the losses agree {agreement(self.largest)}"
+        return [
+            f"trained anew, the weights are not those of model.keras (a relative difference of {distance:.1e}; it "
+            f"{'must be 0' if self.exact else wanted})"
         ]
 
 
@@ -179,7 +200,9 @@ def replay_run(
             swap_averages(trained.optimizer)  # as train does before it saves
         except Parted:
             parted = comparison.done + 1
-    return Replay(comparison.done, parted, comparison.losses, comparison.largest, kernel.name, exact, model)
+    compared = min(comparison.done, len(recorded))
+    elsewhere = f"{parts[0]['kernel']} on {parts[0]['machine']['processor']}"
+    return Replay(compared, parted, comparison.losses, comparison.largest, kernel.name, exact, model, elsewhere)
 
 
 def _parts_of(environment: dict[str, Any], batches: int, full: bool) -> list[dict[str, Any]]:
@@ -217,10 +240,16 @@ def agrees_exactly(environment: dict[str, Any], kernel: str) -> bool:
     )
 
 
-def same_weights(run: RunDirectory, model: keras.Model, *, allow_code: bool = False) -> bool:
-    """Return whether a model has the weights of a run's ``model.keras``, to the last bit."""
+def weights_distance(run: RunDirectory, model: keras.Model, *, allow_code: bool = False) -> float:
+    """Return how far the weights of a model are from those of a run's ``model.keras``: 0 is bit for bit.
+
+    It is the largest ratio, over the arrays of weights, of the norm of the difference to the norm of the array.
+    """
     published = load_final_model(run, allow_code=allow_code).get_weights()
-    return all(np.array_equal(a, b) for a, b in zip(published, model.get_weights(), strict=True))
+    return max(
+        0.0 if np.array_equal(a, b) else float(np.linalg.norm(a - b) / (np.linalg.norm(a) or 1.0))
+        for a, b in zip(published, model.get_weights(), strict=True)
+    )
 
 
 @contextlib.contextmanager
@@ -286,14 +315,17 @@ def _record_anew(
     steps = len(losses) if full else None
     note(f"{record.run.path}: training {steps or min(REPLAYED_BATCHES, len(losses)):,} batches anew")
     replay = replay_run(record.run, losses, data, steps=steps, allow_code=allow_code)
-    same = None
-    if full and replay.parted is None:
-        same = same_weights(record.run, replay.model, allow_code=allow_code)
-    say(f"{record.run.path}: {_outcome(record, replay, same)}")
-    problems = replay.problems()
-    if replay.exact and same is False:
-        problems.append("trained anew, the weights are not those of model.keras")
-    return problems, None if problems or replay.parted is not None else replay.entry()
+    problems, entry = replay.problems(), replay.entry()
+    if replay.parted:
+        text = f"parts at batch {replay.parted:,}, in epoch {(replay.parted - 1) // record.config.steps_per_epoch + 1}"
+    else:
+        text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
+    if full and not problems:
+        entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
+        problems = replay.weights_problems(entry["weights"])
+        text += ", but the weights do not" if problems else f", and the weights {agreement(entry['weights'])}"
+    say(f"{record.run.path}: {text}, on {replay.kernel}")
+    return problems, None if problems else entry
 
 
 def _search_anew(
@@ -318,25 +350,12 @@ def _search_anew(
     if problems:
         return problems, None
     entry = merged_entry(replays)
-    scores = ", and the scores are those of the search" if full else ""
+    scores = ", and each, trained to its end, has the score of the search" if full else ""
     say(
         f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "
         f"{agreement(entry['largest_difference'])}, on {entry['kernel']}{scores}"
     )
     return [], entry
-
-
-def _outcome(record: Record, replay: Replay, same: bool | None) -> str:
-    """Return what came of a replay in words; ``same`` is whether the weights agree, None if they were not compared."""
-    where = f"on {replay.kernel}"
-    if replay.parted is not None:
-        epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
-        text = f"parts at batch {replay.parted:,}, in epoch {epoch}, {where}"
-        return text if replay.problems() else text + ", which rounding may cause on another machine"
-    text = f"{replay.batches:,} batches agree {agreement(replay.largest)}, {where}"
-    if same is not None:
-        text += ", and the weights are those of model.keras" if same else ", and the weights differ from model.keras"
-    return text
 
 
 def _is_named(one: Record | Search, name: str) -> bool:

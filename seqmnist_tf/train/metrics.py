@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -18,6 +19,8 @@ from ..data import Split, in_batches, load_test
 from ..model import architecture_problems, custom_objects
 from ..system import InputError, first_line, note
 from .run_directory import RunDirectory
+
+MEMBERS = ("metadata.json", "config.json", "model.weights.h5")  # of a model.keras
 
 
 @dataclass(frozen=True)
@@ -211,8 +214,11 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
     run.require_code_allowed(allow_code)
     objects = custom_objects(config, run.layer_file)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sorted(names := archive.namelist()) != sorted(MEMBERS):
+                raise InputError(f"{path} must hold {', '.join(MEMBERS)}, as Keras writes them (got {names[:9]!a})")
         model = keras.saving.load_model(path, custom_objects=objects, compile=False)
-    except MemoryError:
+    except (MemoryError, InputError):
         raise
     except Exception as error:
         # Zip, JSON and HDF5 readers each have their own exceptions for a broken file.

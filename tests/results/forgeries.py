@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ class Forgery(NamedTuple):
         message: part of the line that refuses it.
         added: whether it is tried on ``results add``.
         checked: whether it is tried on ``results --check`` too, as those are that are not added.
+        replayed: whether it is tried on ``results --replay full``, which alone finds it; then not on ``--check``.
         file: the file, set by :func:`of`.
     """
 
@@ -35,6 +37,7 @@ class Forgery(NamedTuple):
     message: str
     added: bool = True
     checked: bool = False
+    replayed: bool = False
     file: str = ""
 
 
@@ -121,6 +124,39 @@ def other_weights(path: Path) -> None:
     model.save(path)
 
 
+def elsewhere(path: Path) -> None:
+    """Name another processor, on which losses need not agree bit for bit."""
+    change_json(path, lambda d: d.update(machine={"processor": "another (family 1, model 1)"}))
+
+
+def tuned(path: Path) -> None:
+    """Change the weights of the logits a little, as one who tunes them on the test set, on another processor."""
+    model = keras.saving.load_model(path, compile=False)
+    model.layers[-1].set_weights([0.999 * weights for weights in model.layers[-1].get_weights()])
+    model.save(path)
+    elsewhere(path.with_name("environment.json"))
+
+
+def with_member(path: Path) -> None:
+    """Add a file to the archive of a model."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "x")
+
+
+def late_losses(factor: float) -> Callable[[Path], None]:
+    """Return a change of the losses from batch 4 on, on another processor; no file contradicts another."""
+
+    def change(path: Path) -> None:
+        head, *rows = (line.split(",") for line in path.read_text().splitlines())
+        for cells in rows[3:]:
+            cells[1] = repr(factor * float(cells[1]))
+        path.write_text("".join(",".join(cells) + "\n" for cells in [head, *rows]))
+        row(1, train_loss=math.fsum(float(cells[1]) for cells in rows[3:]) / 3)(path.with_name("history.jsonl"))
+        elsewhere(path.with_name("environment.json"))
+
+    return change
+
+
 def model(lstm: Callable[[], keras.Layer], activation: str | None = None, *between: str) -> Callable[[Path], Any]:
     """Return a change to another model; ``between`` are names of layers between its two."""
 
@@ -205,8 +241,16 @@ FORGERIES = [
         "steps.csv",
         Forgery("changed", replace(r"\n3,.*\n", "\n3,2.5\n"), "is not the mean", checked=True),
         Forgery("missing", Path.unlink, "steps.csv.gz is missing"),
-        # Nothing but training it anew finds this one.
-        Forgery("first loss", first_loss, "trained anew, batch 1 has loss"),
+        # Nothing but training it anew finds these; two differ after the batches that are always trained.
+        Forgery("first loss", first_loss, "trained anew, batch 1 has loss", replayed=True),
+        Forgery("late losses", late_losses(0.2), "rounding makes no such step", added=False, replayed=True),
+        Forgery(
+            "losses that drift",
+            late_losses(1.00008),
+            "rounding may be the cause, so nothing after it is confirmed",
+            added=False,
+            replayed=True,
+        ),
     ),
     *of(
         "config.json",
@@ -269,6 +313,8 @@ FORGERIES = [
         Forgery("weights", other_weights, "is not what model.keras gives|test digits correctly", checked=True),
         Forgery("units", model(lambda: keras.layers.LSTM(32, name="lstm")), "units of its layer lstm must be 16"),
         Forgery("native layer", model(lambda: seqmnist_tf.LSTM(16, name="lstm")), "its layers must be"),
+        Forgery("a member", with_member, "model.weights.h5, as Keras writes them (got ["),
+        Forgery("tuned", tuned, "the weights are not those of model.keras", added=False, replayed=True),
         Forgery("cut", lambda path: path.write_bytes(path.read_bytes()[:1000]), "give a whole Keras model"),
         Forgery("missing", Path.unlink, "has no model.keras|model.keras is missing", checked=True),
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.results import model_check, verify
+from seqmnist_tf.results import model_check, replay, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.results.store import read_manifest, write_manifest
@@ -46,14 +46,36 @@ def test_a_forged_run_is_not_published(
     assert content(clone) == before
 
 
-@pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.checked or not case.added], ids=name)
-def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, published: Path) -> None:
-    record = RESULTS / "strong" / "seed1"
+def forge(record: Path, forgery: Forgery) -> None:
+    """Change a file of a published record, which has ``steps.csv`` compressed."""
     packed, steps = record / "steps.csv.gz", record / "steps.csv"
     steps.write_bytes(gzip.decompress(packed.read_bytes()))
     forgery.change(record / forgery.file)
     packed.write_bytes(gzip.compress(steps.read_bytes(), mtime=0))
     steps.unlink()
+
+
+@pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.replayed], ids=name)
+def test_a_forgery_that_nothing_else_finds_is_found_by_a_whole_replay(
+    forgery: Forgery, command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "REPLAYED_BATCHES", 2)
+    record = RESULTS / "strong" / "seed1"
+    forge(record, forgery)
+    list_record(record)
+    before = (record / "record.json").read_bytes()
+    answer = command(main, "--replay", "full", "strong/seed1", "--write")
+    assert answer.status == 1 and says(answer.out, forgery), answer
+    assert (record / "record.json").read_bytes() == before
+
+
+CHECKED = [case for case in FORGERIES if (case.checked or not case.added) and not case.replayed]
+
+
+@pytest.mark.parametrize("forgery", CHECKED, ids=name)
+def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, published: Path) -> None:
+    record = RESULTS / "strong" / "seed1"
+    forge(record, forgery)
     link = next((path for path in record.iterdir() if path.is_symlink()), None)
     if link is None:
         list_record(record)

@@ -87,13 +87,13 @@ def test_a_search_is_trained_anew(command: Callable[..., Result], mine: Search) 
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 36 batches of 6 runs agree bit for bit, on ")
-    assert ", and the scores are those of the search\n" in answer.out
+    assert ", and each, trained to its end, has the score of the search\n" in answer.out
     assert manifest_problems(RESULTS) == [] and len(Search.read(FILE).replays) == 1
     change_json(FILE, lambda d: d["trials"][1].update(score=1.0))
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
     answer = command(main, "--replay", "full", "searches", "--write")
     assert answer.status == 1
-    assert "trial 1 with seed 0: its model classifies " in answer.out and "(not 20)" in answer.out
+    assert "trial 1 with seed 0: its model classifies " in answer.out and "(recorded: 20)" in answer.out
     assert "trial 2 with seed 0: trained anew, batch 5 has loss " in answer.out
     assert command(main, "--replay", "search").status == 2
 
