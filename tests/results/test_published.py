@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from seqmnist_tf.config import NUM_TEST
 from seqmnist_tf.data import Split
@@ -16,7 +17,8 @@ from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_do
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.models import read_labels
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import load_run, run_directory
+from seqmnist_tf.train import load_run, run_directory, score
+from seqmnist_tf.train.page import draw_overview
 from tests.conftest import assert_fits
 from tests.toy import ROOT, toy_mnist
 
@@ -40,7 +42,15 @@ def test_the_caption_of_the_curves_names_the_experiments() -> None:
     assert " ".join(caption.split()).endswith(f" for {', '.join(plots.OVERVIEW[:-1])} and {plots.OVERVIEW[-1]}")
 
 
-@pytest.mark.parametrize("picture", plots.PICTURES, ids=lambda picture: picture.file)
+def overview(board: Board, shown: plots.ShownModel) -> Figure:
+    return draw_overview(board.records[HEADLINE][0].run, shown.test, score(shown.logits, shown.test.labels))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [*plots.PICTURES, plots.Picture("overview.png", overview, lambda _: ())],
+    ids=lambda picture: picture.file,
+)
 def test_no_text_of_a_picture_leaves_it(picture: plots.Picture) -> None:
     board = Board(RECORDS, {}, {}, {})
     shown = plots.ShownModel(board)
