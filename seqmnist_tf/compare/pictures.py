@@ -50,7 +50,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         )
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ticks = error_ticks(*axes.get_ylim())
     axes.set_yticks(ticks, [f"{error:g}" for error in ticks])
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -94,11 +94,12 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
             values = [100 * row[f"{name}_accuracy"] for row in rows]
             accuracies.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
     accuracies.set(title="accuracy, %", xlabel="epoch")
-    rates.plot([row["epoch"] for row in history], [row["learning_rate"] for row in history], color="0.3")
+    numbers = [row["epoch"] for row in history]
+    rates.plot(numbers, [row["learning_rate"] for row in history], color="0.3", marker=_marker(history))
     rates.set(title="learning rate", xlabel="epoch")
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if accuracies.get_legend_handles_labels()[1]:
         accuracies.legend()
     if split is not None and metrics is not None:

@@ -245,6 +245,11 @@ def test_the_axes_of_the_curves_have_numbers(correct: dict[int, int], errors: in
     shown = [float(tick.get_text()) for tick in axes.get_yticklabels()]
     assert len(shown) >= errors and all(low <= error <= high for error in shown)
     assert [epoch for epoch in axes.get_xticks() if 0.9 < epoch < 2.1] == [1, 2]
+    short = seeded("a", correct, train__n_epochs=1)
+    for run in short.runs:
+        del run.history[1:]
+    (axes,) = draw_curves(compared(short)).axes
+    assert [epoch for epoch in axes.get_xticks() if 0.9 < epoch < 1.1] == [1]
 
 
 def test_every_reference_can_be_needed_and_is_whole() -> None:

@@ -16,8 +16,9 @@ from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import build_model
 from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
 from seqmnist_tf.train.__main__ import main as train_main
+from seqmnist_tf.train.page import draw_overview
 from tests.conftest import Result
-from tests.toy import SMALL
+from tests.toy import SMALL, write_logs
 
 
 def test_scores_are_counts() -> None:
@@ -55,6 +56,18 @@ def test_no_example_is_left_out(toy: None) -> None:
     assert ragged.total == whole.total == 60
     assert ragged.correct == whole.correct
     assert ragged.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path) -> None:
+    config = cfg.with_values(cfg.Config(), {"task.limit_train": 200, "task.limit_test": 30, "train.n_epochs": epochs})
+    run = RunDirectory.create(tmp_path / "run", config, {}, data.pixel_order("none"))
+    write_logs(run, [0.1, 0.2][:epochs])
+    losses, accuracies, rates = draw_overview(run, None, None).axes
+    for axes in (losses, accuracies, rates):
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if max(low, 0.5) < tick < high] == [1, 2][:epochs]
+    assert [line.get_marker() for line in (*accuracies.lines, *rates.lines)] == ["o" if epochs == 1 else ""] * 3
 
 
 def test_the_command_recounts_a_run(command: Callable[..., Result], in_tmp: Path, toy: None) -> None:
