@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import config as cfg
-from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config
+from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config, LayerFile
 from ..data import pixel_order
 from ..system import InputError, is_there
 from ..train import train_command
@@ -26,10 +26,10 @@ KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
 class OwnLayer(NamedTuple):
-    """A layer that was defined in Python: its ``layer.py:NAME``, the file with its source, and its constants."""
+    """A layer that was defined in Python: its ``layer.py:NAME``, the file that its source makes, and its constants."""
 
     spec: str
-    file: Path
+    file: LayerFile
     constants: Mapping[str, Any]
 
 
@@ -45,7 +45,7 @@ class Arm:
         word: as it was given.
         config: its experiment, without a seed.
         matched: whether its units are chosen to match the first arm's number of parameters.
-        file: the file of its layer, None where its layer is not from a file.
+        file: the file of a layer that was defined in Python; None of others.
         given: its completed runs by seed; empty for an arm that is trained.
         notes: sentences for the report.
     """
@@ -54,7 +54,7 @@ class Arm:
     word: str
     config: Config
     matched: bool = False
-    file: Path | None = None
+    file: LayerFile | None = None
     given: Mapping[int, CompletedRun] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -128,10 +128,10 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
 
 def _trained_arm(name: str, word: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
     config = _with_overrides(config, overrides)
-    return Arm(name, word, config, file=cfg.layer_file(config))
+    return Arm(name, word, config)
 
 
-def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
+def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
     """Return the arm of a layer: the first arm's recipe, without the keys that it does not have."""
     if first is None or first.matched:
         raise InputError(
@@ -159,7 +159,7 @@ def _layer_arm(word: str, file: Path | None, first: Arm | None, overrides: Mappi
                 f"({first.name} has {json.dumps(recipe[key])})."
             )
     config = _with_overrides(cfg.with_values(first.recipe, values), overrides)
-    return Arm(name, word, config, matched=True, file=file or cfg.layer_file(config), notes=tuple(notes))
+    return Arm(name, word, config, matched=True, file=file, notes=tuple(notes))
 
 
 def _with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:

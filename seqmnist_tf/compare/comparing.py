@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,8 @@ def compare(
     Raises:
         InputError: an arm is unknown, arms have different tasks or one configuration, a run is not completed, a layer
             cannot be used, or the cluster does not answer; no run is lost.
-        RunError: a run failed or diverged. The others are trained, and the report is written without it, unless its arm
-            has no other; or the machine failed, such as a full disk, and the same call resumes the comparison.
+        RunError: a run failed or diverged. The others are trained, and the report is written without it; or the machine
+            failed, such as a full disk, and the same call resumes the comparison.
 
     Example::
 
@@ -80,30 +79,22 @@ def compare(
         print(comparison.pairs[0].mean_difference, comparison.pairs[0].sign_flip_p)
     """
     values = dict(overrides or {})
-    with _planned(arms, seeds, directory, workers, address, allow_code, values) as (ready, planned, folder):
-        data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
-        existing = _read_existing(ready, data_dir, allow_code)
-        runs = ComparisonRuns(planned, at_a_time=(workers or 1) * (address is None))
-        if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
-            config = runs.missing[0].config
-            load_splits(config, pixel_order(config.task.permutation))
-            runs.measure(ready, workers)
-        with folder.lock():
-            folder.claim(
-                [_entry(one, planned) for one in ready],
-                {
-                    one.arm.name: one.source
-                    for one in ready
-                    if one.source is not None and one.arm.name in {run.arm for run in planned}
-                },
-            )
-            if runs.missing:
-                threads = values.get("train.threads", OPTIONS["train.threads"].default)
-                run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
-            return _finish(ready, runs, folder, existing, data_dir)
+    ready, planned, folder = _planned(arms, seeds, directory, workers, address, allow_code, values)
+    data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
+    existing = _read_existing(ready, data_dir, allow_code)
+    runs = ComparisonRuns(planned, at_a_time=(workers or 1) * (address is None))
+    if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
+        config = runs.missing[0].config
+        load_splits(config, pixel_order(config.task.permutation))
+        runs.measure(ready, workers)
+    with folder.lock():
+        folder.claim([_entry(one, planned) for one in ready])
+        if runs.missing:
+            threads = values.get("train.threads", OPTIONS["train.threads"].default)
+            run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+        return _finish(ready, runs, folder, existing, data_dir)
 
 
-@contextlib.contextmanager
 def _planned(
     arms: Sequence[Any],
     seeds: str | Iterable[int] | None,
@@ -112,26 +103,22 @@ def _planned(
     address: str | None,
     allow_code: bool,
     values: Mapping[str, Any],
-) -> Iterator[tuple[list[ReadyArm], list[PlannedRun], ComparisonFolder]]:
-    """Yield the arms of a comparison, tried, the runs that it trains, and its folder. Nothing is written there.
-
-    Sources of layers that were defined in Python are in a temporary folder until the context ends.
-    """
+) -> tuple[list[ReadyArm], list[PlannedRun], ComparisonFolder]:
+    """Return the arms of a comparison, tried, the runs that it trains, and its folder. Nothing is written there."""
     require_engine_options(workers, address)
     wanted = None if seeds is None else parse_seeds(seeds)
-    with tempfile.TemporaryDirectory() as sources:
-        parsed = parse_arms(_words(arms, Path(sources)), values, allow_code=allow_code)
-        folder = ComparisonFolder(Path(directory or default_directory([arm.name for arm in parsed])))
-        folder.require_usable()
-        require_one_task(parsed)
-        if address is not None:
-            require_answer(address)
-        _start_tensorflow([arm for arm in parsed if arm.is_trained or wanted], values)
-        ready = make_ready(parsed)
-        chosen = _choose_seeds(ready, wanted)
-        planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
-        ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
-        yield ready, planned, folder
+    parsed = parse_arms(_words(arms), values, allow_code=allow_code)
+    folder = ComparisonFolder(Path(directory or default_directory([arm.name for arm in parsed])))
+    folder.require_usable()
+    require_one_task(parsed)
+    if address is not None:
+        require_answer(address)
+    _start_tensorflow([arm for arm in parsed if arm.is_trained or wanted], values)
+    ready = make_ready(parsed)
+    chosen = _choose_seeds(ready, wanted)
+    planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
+    ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
+    return ready, planned, folder
 
 
 def dry_run(
@@ -153,29 +140,29 @@ def dry_run(
         InputError: as :func:`compare`.
     """
     values = dict(overrides or {})
-    with _planned(arms, seeds, directory, workers, None, allow_code, values) as (ready, planned, _):
-        runs = ComparisonRuns(planned, at_a_time=workers or 1)
-        times = time_arms(ready, runs.missing, workers)
-        runs.expect(times)
-        rows = []
-        for one in ready:
-            name, config = one.arm.name, one.arm.config
-            measured, own = times.get(name), ComparisonRuns([run for run in runs.missing if run.arm == name], 1)
-            own.expect(times)
-            rows.append(
-                {
-                    "name": name,
-                    "units": config.model.hidden_size,
-                    "num_params": measured.parameters if measured else parameters_of(one),
-                    "kernel": measured and measured.kernel.name,
-                    "reason": measured and measured.kernel.reason,
-                    "seconds_per_step": measured and measured.step,
-                    "seconds_per_epoch": measured and measured.epoch(config),
-                    "runs": len(own.missing),
-                    "hours": own.seconds_left(0.0) / 3600 if measured else None,
-                }
-            )
-        return rows, runs.seconds_left(0.0) / 3600
+    ready, planned, _ = _planned(arms, seeds, directory, workers, None, allow_code, values)
+    runs = ComparisonRuns(planned, at_a_time=workers or 1)
+    times = time_arms(ready, runs.missing, workers)
+    runs.expect(times)
+    rows = []
+    for one in ready:
+        name, config = one.arm.name, one.arm.config
+        measured, own = times.get(name), ComparisonRuns([run for run in runs.missing if run.arm == name], 1)
+        own.expect(times)
+        rows.append(
+            {
+                "name": name,
+                "units": config.model.hidden_size,
+                "num_params": measured.parameters if measured else parameters_of(one),
+                "kernel": measured and measured.kernel.name,
+                "reason": measured and measured.kernel.reason,
+                "seconds_per_step": measured and measured.step,
+                "seconds_per_epoch": measured and measured.epoch(config),
+                "runs": len(own.missing),
+                "hours": own.seconds_left(0.0) / 3600 if measured else None,
+            }
+        )
+    return rows, runs.seconds_left(0.0) / 3600
 
 
 def _entry(one: ReadyArm, planned: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -185,16 +172,14 @@ def _entry(one: ReadyArm, planned: Sequence[PlannedRun]) -> dict[str, Any]:
     return {"name": name, "given": one.arm.word, "config_id": one.config_id, "seeds": seeds}
 
 
-def _words(arms: Sequence[Any], folder: Path) -> list[ArmWord]:
-    """Return the arms with the source of each layer that was defined in Python written to a file."""
+def _words(arms: Sequence[Any]) -> list[ArmWord]:
+    """Return the arms, each layer that was defined in Python with the file that its source makes."""
     words: list[ArmWord] = []
-    for number, arm in enumerate(arms):
+    for arm in arms:
         if isinstance(arm, str | os.PathLike | Config):
             words.append(arm)
         elif callable(arm):
-            place = folder / str(number)
-            place.mkdir()
-            config, file = with_layer(Config(), arm, place)
+            config, file = with_layer(Config(), arm)
             constants = config.model.layer_options
             words.append(OwnLayer(config.model.layer, file, constants) if file else validate(config).model.layer)
         else:
@@ -261,7 +246,7 @@ def _finish(
     """Write the report from the completed runs, and return it.
 
     Raises:
-        RunError: a run has no result; the report names it, unless its arm has no other run.
+        RunError: a run has no result; the report names it.
     """
     completed = [run for run in runs.planned.values() if run.status == "completed"]
     lost = [run for run in runs.planned.values() if run.status != "completed"]
@@ -270,19 +255,37 @@ def _finish(
         f"(see {run.job.log})"
         for run in lost[:MOST_NAMED]
     ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
-    noted = []
+    noted: list[ReadyArm] = []
+    without: list[str] = []  # notes on arms of which no run is completed
     for one in ready:
         name = one.arm.name
-        if not one.arm.given and name not in {run.arm for run in completed}:
-            raise RunError(f"{name} has no completed run, and there is no report: {'; '.join(said)}")
-        failed = [run for run in lost if run.arm == name and run.path in runs.errors]
-        notes = [f"{name}: seed {run.seed} failed and is left out: {runs.errors[run.path]}" for run in failed]
-        noted.append(replace(one, notes=(*one.notes, *notes)))
+        is_there = bool(one.arm.given) or name in {run.arm for run in completed}
+        notes = [
+            f"{name}: seed {run.seed} "
+            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else "diverged.")
+            for run in lost
+            if run.arm == name and (run.path in runs.errors or not is_there)
+        ]
+        if is_there:
+            noted.append(replace(one, notes=(*one.notes, *notes)))
+        else:
+            without += [f"{name} is left out: none of its runs is completed.", *notes]
+    if not noted:
+        raise _with_traces(f"no run is completed, and there is no report: {'; '.join(said)}", runs)
+    noted[0] = replace(noted[0], notes=(*noted[0].notes, *without))
     comparison = _read(noted, completed, folder, existing, data_dir)
     comparison = write_report(comparison, draw_comparison(comparison, data_dir), folder)
     if lost:
-        raise RunError(f"{folder.path / 'report.md'} is without {'; '.join(said)}")
+        raise _with_traces(f"{folder.path / 'report.md'} is without {'; '.join(said)}", runs)
     return comparison
+
+
+def _with_traces(text: str, runs: ComparisonRuns) -> RunError:
+    """Return an error whose traceback shows those of the runs that failed."""
+    error = RunError(text)
+    for trace in runs.traces:
+        error.add_note(trace)
+    return error
 
 
 def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:

@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 
 from ..system import InputError, is_there, json_bytes, make_folder, note, read_json_object, unwritable, write_atomically
-from ..train import LAYER_FILE, lock_folder
+from ..train import lock_folder
 
 ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
 LOGS = "logs"
@@ -50,10 +50,6 @@ class ComparisonFolder:
         paths = {path.name.removeprefix("seed"): path for path in (self.path / arm).glob("seed*")}
         return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
 
-    def layer_path(self, arm: str) -> Path:
-        """Return the copy of the file of an arm's layer, which all nodes of a cluster can read."""
-        return self.path / arm / LAYER_FILE
-
     def log_path(self, name: str) -> Path:
         """Return the file of what a run prints."""
         return self.path / LOGS / f"{name}.log"
@@ -78,8 +74,8 @@ class ComparisonFolder:
         make_folder(self.path)
         return lock_folder(self.path, f"comparison {self.path}")
 
-    def claim(self, arms: Sequence[Mapping[str, Any]], layers: Mapping[str, bytes]) -> None:
-        """Write which arms are compared, and the files of their layers by arm.
+    def claim(self, arms: Sequence[Mapping[str, Any]]) -> None:
+        """Write which arms are compared.
 
         A note names what the report that is there has more: arms, and seeds.
         """
@@ -92,11 +88,6 @@ class ComparisonFolder:
         if more:
             note(f"the report in {self.path} is replaced; it had {'; '.join(more)} (their runs stay)")
         self.write_json(ARMS_FILE, {"arms": list(arms)})
-        for name, source in layers.items():
-            path = self.layer_path(name)
-            path.parent.mkdir(exist_ok=True)
-            if not path.is_file() or path.read_bytes() != source:
-                write_atomically(path, source)
 
     def _reported_seeds(self) -> dict[tuple[str, str], list[int]]:
         """Return the seeds of the report that is there, by the name and the id of their arm."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config, config_id, flatten, of_the_experiment, with_values
+from ..config import Config, LayerFile, config_id, flatten, of_the_experiment, read_layer, with_values
 from ..data import pixel_order
 from ..engine import Job, JobEnd, due
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
@@ -34,14 +34,14 @@ class ReadyArm:
     Attributes:
         arm: the arm; its configuration has its final units.
         config_id: of its runs.
-        source: the content of its layer's file, where its layer is from a file.
+        file: of its layer, with the modules that it imports; None of layers of Keras and of installed packages.
         noise: ``train.recurrent_noise``, 0 where its layer names no weights for it.
         notes: sentences for the report.
     """
 
     arm: Arm
     config_id: str
-    source: bytes | None
+    file: LayerFile | None
     noise: float
     notes: tuple[str, ...]
 
@@ -96,37 +96,26 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     if not arm.is_trained:
         outcome = next(iter(arm.given.values()))
         file = outcome.run.layer_file
-        source = file.read_bytes() if file else None
         try:
-            return _with_noise(arm, outcome.config_id, source, file)
+            return _with_noise(arm, outcome.config_id, file)
         except InputError as error:  # its runs are there, and count without the layer
             note = f"{arm.name}: whether `train.recurrent_noise` acts on its layer cannot be seen ({error})."
-            return ReadyArm(arm, outcome.config_id, source, arm.config.train.recurrent_noise, (*arm.notes, note))
-    config, file = arm.config, arm.file
+            return ReadyArm(arm, outcome.config_id, file, arm.config.train.recurrent_noise, (*arm.notes, note))
+    config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
-    source = _read_layer(config, file)
     config = require_trainable(config, file)
-    return _with_noise(replace(arm, config=config), config_id(config, source), source, file)
+    return _with_noise(replace(arm, config=config), config_id(config, file.content if file else None), file)
 
 
 def parameters_of(ready: ReadyArm) -> int:
     """Return the number of parameters of an arm's model."""
     if ready.arm.given:
         return next(iter(ready.arm.given.values())).num_params
-    return int(build_model(ready.arm.config, ready.arm.file).count_params())
+    return int(build_model(ready.arm.config, ready.file).count_params())
 
 
-def _read_layer(config: Config, file: Path | None) -> bytes | None:
-    try:
-        return file.read_bytes() if file else None
-    except OSError as error:
-        raise InputError(
-            f"model.layer must name a file that can be read (got {config.model.layer!r}: {error.strerror})"
-        ) from None
-
-
-def _with_noise(arm: Arm, experiment: str, source: bytes | None, file: Path | None) -> ReadyArm:
+def _with_noise(arm: Arm, experiment: str, file: LayerFile | None) -> ReadyArm:
     """Return a ready arm, with a note where the recipe's recurrent noise has no weights to act on."""
     noise, notes = arm.config.train.recurrent_noise, arm.notes
     if noise and not recurrent_weights(build_model(arm.config, file).layers[0]):
@@ -134,7 +123,7 @@ def _with_noise(arm: Arm, experiment: str, source: bytes | None, file: Path | No
             f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect, its layer names no recurrent weights.",
         )
         noise = 0.0
-    return ReadyArm(arm, experiment, source, noise, notes)
+    return ReadyArm(arm, experiment, file, noise, notes)
 
 
 def _require_different(one: ReadyArm, other: ReadyArm) -> None:
@@ -153,7 +142,10 @@ def _require_different(one: ReadyArm, other: ReadyArm) -> None:
 def _same_model(one: ReadyArm, other: ReadyArm) -> bool:
     """Return whether two arms differ in how their units were chosen alone."""
     configs = [with_values(ready.arm.config, {"model.match_parameters": None}) for ready in (one, other)]
-    ids = {config_id(config, ready.source) for config, ready in zip(configs, (one, other), strict=True)}
+    ids = {
+        config_id(config, ready.file.content if ready.file else None)
+        for config, ready in zip(configs, (one, other), strict=True)
+    }
     return len(ids) == 1
 
 
@@ -196,10 +188,10 @@ def plan_runs(
                 preset=preset,
                 command=shortest_command(config, path, preset),
                 resume_command=train_command(run_dir=path, resume="required"),
-                layer=folder.layer_path(name) if one.source is not None else None,
+                layer=one.file,
                 log=folder.log_path(f"{name}-seed{seed}"),
                 group=folder.path.resolve().name,
-                code=module_code(one.arm.config),
+                code=module_code(one.arm.config, one.file),
             )
             run = PlannedRun(name, seed, job)
             _require_own(run, one.config_id)
@@ -217,7 +209,7 @@ def _require_trainable(one: ReadyArm, config: Config) -> None:
         )
     require_trainable(config, run.layer_file)
     for outcome in one.arm.given.values():
-        _require_same_code(outcome.run, module_code(config), "give --seeds that it has")
+        _require_same_code(outcome.run, module_code(config, run.layer_file), "give --seeds that it has")
 
 
 def _require_same_code(run: RunDirectory, code: str | None, advice: str) -> None:
@@ -241,7 +233,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     difference = (
         f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here"
         if keys
-        else "the file of its layer or pixel order has changed"
+        else "the file of its layer, a module that it imports, or the file of the pixel order has changed"
     )
     raise InputError(
         f"{planned.path} is a run of another configuration: {difference} (give a new --dir; runs that are there can be "
@@ -259,8 +251,7 @@ def time_arms(ready: Sequence[ReadyArm], missing: Sequence[PlannedRun], workers:
     for one in ready:
         if config := next((run.config for run in missing if run.arm == one.arm.name), None):
             threads = config.train.threads or (max(1, available_cores() // workers) if workers else 0)
-            file = next((given.run.layer_file for given in one.arm.given.values()), one.arm.file)
-            times[one.arm.name] = time_step(with_values(config, {"train.threads": threads}), file)
+            times[one.arm.name] = time_step(with_values(config, {"train.threads": threads}), one.file)
     return times
 
 
@@ -274,12 +265,14 @@ class ComparisonRuns:
     Attributes:
         missing: those that have not ended.
         errors: why runs failed, by run directory.
+        traces: the tracebacks of these failures.
     """
 
     def __init__(self, planned: Sequence[PlannedRun], at_a_time: int = 0) -> None:
         self.planned = {run.path: run for run in planned}
         self.missing = [run for run in planned if run.status not in ENDED]
         self.errors: dict[Path, str] = {}
+        self.traces: list[str] = []
         self.epochs = {run.path: len(run.run.history()) for run in planned}
         self.left = {run.path: run.config.train.n_epochs - self.epochs[run.path] for run in self.missing}
         self.done, self.total = sum(self.epochs.values()), sum(run.config.train.n_epochs for run in planned)
@@ -349,6 +342,7 @@ class ComparisonRuns:
         del self.left[job.path]  # one that diverged has epochs that nobody will train
         if end.status == "failed":
             self.errors[job.path] = end.error or ""
+            self.traces.append(f"{job.name}:\n{end.trace}")
 
     def seconds_left(self, seconds: float) -> float:
         """Return the time left of all runs, at the pace of each arm's last epoch, or ``seconds`` where it has none."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import train
-from ..config import Config
+from ..config import Config, layer_file
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, log_problems
 
@@ -106,10 +106,10 @@ class CompletedRun:
 
     @cached_property
     def layer_code(self) -> str | None:
-        """The SHA-256 of the file or module of a layer of its own; None of a module in older runs."""
+        """The SHA-256 of the file or module of a layer of its own, with its imports; None of a module in older runs."""
         file, recorded = self.run.layer_file, self.environment.get("layer_code")
-        if file:
-            return hashlib.sha256(file.read_bytes()).hexdigest()
+        if file and layer_file(self.config):
+            return hashlib.sha256(file.content).hexdigest()
         return recorded if isinstance(recorded, str) else None
 
     def predictions(self, data_dir: str | None = None, *, allow_code: bool = False) -> Predictions:

@@ -7,15 +7,25 @@ from .experiment import (
     config_id,
     constants_text,
     effective,
-    has_stock_layer,
     is_trial,
-    layer_file,
     num_params,
     of_the_experiment,
     permutation_sha256,
     publication_problems,
 )
 from .flags import Arguments, add_config_arguments, parse_arguments, read_flag, unknown_word
+from .layer_file import (
+    IMPORTS_FOLDER,
+    LAYER_FILE,
+    LayerFile,
+    Source,
+    has_stock_layer,
+    layer_file,
+    own_modules,
+    read_copy,
+    read_layer,
+    with_imports,
+)
 from .presets import PRESETS, Preset, preset
 from .sections import (
     NOISY_PARTS,
@@ -50,7 +60,9 @@ from .values import (
 )
 
 __all__ = [
+    "IMPORTS_FOLDER",
     "KEYS_OF_LAYERS",
+    "LAYER_FILE",
     "NOISY_PARTS",
     "NUM_CLASSES",
     "NUM_TEST",
@@ -62,9 +74,11 @@ __all__ = [
     "Arguments",
     "Config",
     "Data",
+    "LayerFile",
     "Model",
     "Optimizer",
     "Preset",
+    "Source",
     "Task",
     "Train",
     "add_config_arguments",
@@ -84,15 +98,19 @@ __all__ = [
     "layer_file",
     "num_params",
     "of_the_experiment",
+    "own_modules",
     "parse_arguments",
     "permutation_sha256",
     "preset",
     "publication_problems",
     "read_config",
+    "read_copy",
     "read_flag",
+    "read_layer",
     "read_values",
     "unknown_word",
     "validate",
     "value_text",
+    "with_imports",
     "with_values",
 ]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..system import InputError
+from .layer_file import has_stock_layer, layer_file, read_layer, read_source
 from .sections import NUM_TEST, NUM_TRAIN, OPTIONS, Config
 from .values import flatten, value_text, with_values
 
@@ -20,17 +20,6 @@ OWN_KEYS = {  # of section optimizer, that not every optimizer uses
     "SGD": ("momentum",),
     "Adam": ("beta_1", "beta_2", "epsilon"),
 }
-
-
-def layer_file(config: Config) -> Path | None:
-    """Return the file of ``model.layer``, or None where the layer is not from a file."""
-    path, _, _ = config.model.layer.rpartition(":")
-    return Path(path) if path.endswith(".py") else None
-
-
-def has_stock_layer(config: Config) -> bool:
-    """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
-    return config.model.layer in OPTIONS["model.layer"].meta["choices"]
 
 
 def constants_text(config: Config) -> str:
@@ -57,8 +46,11 @@ def is_trial(config: Config) -> bool:
 
 def publication_problems(config: Config) -> list[str]:
     """Return the values of a configuration that keep its runs from being published, as records or as trials."""
-    layer = config.model.layer
+    layer, limit = config.model.layer, config.task.limit_train
     reasons = {
+        f"it must be trained on all images that are not held out (task.limit_train 0, got {limit:,})": (
+            not is_trial(config) and 0 < limit < NUM_TRAIN - config.task.validation_size
+        ),
         "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
             config.task.permutation.startswith("file:")
         ),
@@ -88,11 +80,11 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
     id. Seed, threads, kernel, data, wandb and tensorboard are left out. For a pixel order or a layer from a file, the
-    file's content counts, not its path.
+    file's content counts, not its path; so does that of the modules of its own that a layer's file imports.
 
     Args:
         config: the experiment.
-        layer_source: the content of the layer's file; None reads it.
+        layer_source: the content of the layer's file, as :class:`LayerFile` has it; None reads it.
         order_sha256: the hash of the pixel order's file; None reads it.
 
     Raises:
@@ -103,9 +95,12 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
     }
     if config.task.permutation.startswith("file:"):
         values["task.permutation"] = f"file:{order_sha256 or permutation_sha256(config)}"
-    if path := layer_file(config):
-        content = _read_bytes("model.layer", path) if layer_source is None else layer_source
-        values["model.layer"] = f"{hashlib.sha256(content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
+    if layer_file(config):
+        if layer_source is None and (file := read_layer(config)):
+            layer_source = file.content
+        values["model.layer"] = (
+            f"{hashlib.sha256(layer_source or b'').hexdigest()}:{config.model.layer.rpartition(':')[2]}"
+        )
     if constants := config.model.layer_options:
         whole = {name: int(value) for name, value in constants.items() if isinstance(value, float) and value % 1 == 0}
         values["model.layer_options"] = {**constants, **whole}  # 1.0 and 1 are one experiment
@@ -151,14 +146,7 @@ def permutation_sha256(config: Config) -> str | None:
     """
     if not config.task.permutation.startswith("file:"):
         return None
-    return hashlib.sha256(_read_bytes("task.permutation", Path(config.task.permutation[5:]))).hexdigest()
-
-
-def _read_bytes(key: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {error.strerror})") from None
+    return hashlib.sha256(read_source("task.permutation", Path(config.task.permutation[5:])).content).hexdigest()
 
 
 def num_params(config: Config) -> int | None:

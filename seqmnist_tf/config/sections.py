@@ -41,7 +41,7 @@ class Model:
         "LSTM",
         "The recurrent layer.",
         details="A stock Keras layer, or a factory of one's own (a layer class or a function) that takes units and "
-        "returns a Keras layer from float32 (n, T, 1) to (n, units). The code of a file is copied into the run.",
+        "returns a Keras layer from float32 (n, T, 1) to (n, units). The code is copied into the run.",
         choices=("LSTM", "GRU", "SimpleRNN"),
         pattern=r"([A-Za-z]:[\\/])?[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
         forms=("MODULE:NAME", "FILE.py:NAME"),

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..config import layer_file, with_values
+from ..config import read_layer, with_values
 from ..system import InputError, RunError, available_cores, first_line, note
 from ..train import RunDirectory
 from .job import POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
@@ -124,9 +124,8 @@ def on_shared_paths(job: Job, folder: Path, cores: int) -> tuple[Job, Path]:
         values["data.dir"] = str(Path(config.data.dir).absolute())
     if (order := config.task.permutation).startswith("file:"):
         values["task.permutation"] = f"file:{Path(order.removeprefix('file:')).absolute()}"
-    layer = job.layer or layer_file(config)
     log = job.log or folder / "logs" / f"{'-'.join(job.path.absolute().relative_to(folder).parts)}.log"
-    layer, log = layer.absolute() if layer else None, log.absolute()
+    layer, log = job.layer or read_layer(config), log.absolute()
     return replace(job, path=job.path.absolute(), log=log, layer=layer, config=with_values(config, values)), log
 
 

@@ -191,13 +191,13 @@ class _Loop:
             raise RunError(f"{job.path} failed: {end.error} (the same command resumes it)")
         if end.status != "completed":
             reason = end.error or end.reason
-            self._note(f"{job.name}: {end.status}{f' ({reason})' if reason else ''}")
+            self._note(f"{job.name}: {end.status}{f' ({reason})' if reason else ''}", end.trace)
         del self.running[slot]
         self.source.ended(slot, job, end)
         return True
 
-    def _note(self, text: str) -> None:
-        """Print a line; after many of them, add it to the log alone."""
+    def _note(self, text: str, trace: str = "") -> None:
+        """Print a line; after many of them, add it to the log alone, where a traceback follows it."""
         self.notes += 1
         if self.notes <= MOST_NOTES:
             note(text)
@@ -205,7 +205,7 @@ class _Loop:
             note(f"further remarks of this kind are in {self.log} alone")
         self.log.parent.mkdir(exist_ok=True)
         with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"{text}\n")
+            file.write(f"{text}\n{trace}")
 
 
 class _Here:
@@ -253,9 +253,10 @@ def train_job(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None
         return job.stop_rule(history) if job.stop_rule else None
 
     def failed(error: BaseException, text: str, own: bool) -> JobEnd:
+        trace = "".join(traceback.format_exception(error))
         if job.log:
-            traceback.print_exception(error)
-        return JobEnd("failed", " ".join(text.split()), own, tuple(notes))
+            print(trace, file=sys.stderr)
+        return JobEnd("failed", " ".join(text.split()), own, tuple(notes), trace=trace)
 
     keras.utils.clear_session()  # names of layers, and the memory of the run before
     try:
@@ -280,9 +281,9 @@ def _train(job: Job, folder: Path, notes: list[str], rule: Callable[[list[dict[s
             return str(summary["status"])
         except NotResumableError as error:
             notes.append(_set_aside(job.path, folder, str(error)))
-    if job.code is not None and module_code(job.config) != job.code:
+    if job.code is not None and module_code(job.config, job.layer) != job.code:
         raise RunError(f"{job.config.model.layer} has changed since the first run began (restore the module)")
-    summary = train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_path=job.layer)
+    summary = train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
     return str(summary["status"])
 
 

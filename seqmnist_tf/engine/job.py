@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Config
+from ..config import Config, LayerFile
 
 POLL_SECONDS = 1.0
 HANG_SECONDS = 600.0  # without a new batch, at least
@@ -39,7 +39,7 @@ class Job:
         config: its whole configuration.
         preset: the preset that its command starts from, for its record.
         command, resume_command: the command that trains it, and the one that resumes it, for its record.
-        layer: the file to read its layer from; None reads the one that the configuration names.
+        layer: the file of its layer, with the modules that it imports; None reads what the configuration names.
         log: the file of what it prints; None is the terminal, for jobs in this process.
         group: its group in W&B.
         code: the hash of the module that its layer is from, where it must not change.
@@ -52,7 +52,7 @@ class Job:
     preset: str | None = None
     command: str = ""
     resume_command: str = ""
-    layer: Path | None = None
+    layer: LayerFile | None = None
     log: Path | None = None
     group: str | None = None
     code: str | None = None
@@ -69,6 +69,7 @@ class JobEnd:
         own: whether a failure is the job's own, of its layer or its values; otherwise it is the machine's.
         notes: what was done about a damaged run.
         reason: why a run was stopped.
+        trace: the traceback of a failure.
     """
 
     status: str
@@ -76,6 +77,7 @@ class JobEnd:
     own: bool = True
     notes: tuple[str, ...] = ()
     reason: str | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True)

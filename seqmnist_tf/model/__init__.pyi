@@ -1,8 +1,8 @@
+from .layer_import import describe_error as describe_error
 from .layers import LayerError as LayerError
 from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer
 from .layers import custom_objects as custom_objects
-from .layers import describe_error as describe_error
 from .layers import match_units as match_units
 from .layers import module_code as module_code
 from .layers import recurrent_weights as recurrent_weights

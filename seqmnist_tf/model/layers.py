@@ -6,13 +6,13 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import json
-import re
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -22,16 +22,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NUM_TIMESTEPS, OPTIONS, Config, has_stock_layer, layer_file, with_values
-from ..system import InputError, first_line
+from ..config import (
+    LAYER_FILE,
+    NUM_TIMESTEPS,
+    OPTIONS,
+    Config,
+    LayerFile,
+    Source,
+    has_stock_layer,
+    layer_file,
+    read_layer,
+    with_imports,
+    with_values,
+)
+from ..system import InputError, note
+from .layer_import import describe_error, import_layer, layer_modules
 from .layer_source import layer_source, without_constants
 
 KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")  # of Keras, in configurations
 
 LayerFactory = Callable[..., keras.Layer]  # of units, and of model.layer_options
 
+TRACE_SECONDS = 10.0  # of a layer's tracing, after which a note says that it is traced
+LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
 MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
+ADVICE = "a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once"
 STOCK_LAYERS: dict[str, LayerFactory] = {
     "LSTM": keras.layers.LSTM,
     "GRU": keras.layers.GRU,
@@ -43,35 +59,33 @@ class LayerError(InputError):
     """The layer of a configuration cannot be used."""
 
 
-def with_layer(config: Config, layer: LayerFactory, folder: Path) -> tuple[Config, Path | None]:
-    """Return ``config`` with a layer that was defined in Python, and the file of its source.
+def with_layer(config: Config, layer: LayerFactory) -> tuple[Config, LayerFile | None]:
+    """Return ``config`` with a layer that was defined in Python, and the file that its source makes.
 
     Args:
         config: the experiment.
         layer: a layer class or a function of units, or a ``functools.partial`` of one, or a lambda that calls one with
-            constants, which become ``model.layer_options``.
-        folder: where the source is written, as ``layer.py``. A stock layer needs no file.
+            constants, which become ``model.layer_options``. A stock layer needs no file.
 
     Raises:
         InputError: the source of the layer is not known, or a constant is no number, text or boolean.
     """
     layer, constants = without_constants(layer)
     config = with_values(config, {f"model.layer_options.{key}": value for key, value in constants.items()})
-    spec, file = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
+    spec, source = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
     if spec is None:
-        name, source = layer_source(layer)
-        file = folder / "layer.py"
-        file.write_bytes(source)
-        spec = f"layer.py:{name}"
-    return replace(config, model=replace(config.model, layer=spec)), file
+        name, content = layer_source(layer)
+        spec, source = f"{LAYER_FILE}:{name}", Source(Path(f"<{LAYER_FILE}>"), content)
+    config = replace(config, model=replace(config.model, layer=spec))
+    return config, with_imports(config, source) if source else None
 
 
-def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
+def layer_factory(config: Config, file: LayerFile | None = None) -> LayerFactory:
     """Return the factory of ``model.layer``. This runs the code of its module or file.
 
     Args:
         config: ``model.layer`` is used.
-        file: the file to read in place of the one that ``model.layer`` names; a run's copy of it.
+        file: the layer's file in place of the one that ``model.layer`` names; a run's copy of it.
 
     Raises:
         LayerError: the module or file cannot be imported, or has no such name.
@@ -90,8 +104,8 @@ def layer_factory(config: Config, file: Path | None = None) -> LayerFactory:
     return factory
 
 
-def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
-    """Return the Keras classes of the module of ``model.layer`` by name, for ``keras.saving.load_model``.
+def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
+    """Return the Keras classes of the modules of ``model.layer`` by name, for ``keras.saving.load_model``.
 
     Classes that are registered under a name with Keras are registered anew: of several files with one such name, as of
     two versions of a layer, the last to be imported would stand for all.
@@ -101,9 +115,11 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
     """
     if has_stock_layer(config):
         return {}
+    module = _module(config, file)
     classes = {
         name: value
-        for name, value in vars(_module(config, file)).items()
+        for part in [*layer_modules(module.__name__), module.__name__]
+        for name, value in vars(sys.modules[part]).items()
         if isinstance(value, type) and issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")
     }
     registered = {keras.saving.get_registered_name(value): value for value in classes.values()}
@@ -112,7 +128,7 @@ def custom_objects(config: Config, file: Path | None = None) -> dict[str, Any]:
     return classes
 
 
-def check_layer(config: Config, file: Path | None = None) -> None:
+def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try the layer of a configuration on two sequences: one training step's gradient, then saved and loaded again.
 
     Raises:
@@ -136,16 +152,26 @@ def check_layer(config: Config, file: Path | None = None) -> None:
     def step(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             output = model(x, training=True)
-        return output, tape.gradient(output, [weight.value for weight in weights])
+        gradients = tape.gradient(output, [weight.value for weight in weights])
+        operations.append(len(tf.compat.v1.get_default_graph().get_operations()))
+        return output, gradients
 
+    operations: list[int] = []
+    started = time.monotonic()
     try:
-        output, gradients = step(sequences)
+        with _announced(spec):
+            output, gradients = step(sequences)
+        if operations[0] > LARGE_GRAPH:
+            note(
+                f"model.layer {spec}: a training step is a graph of {operations[0]:,} operations, traced in "
+                f"{time.monotonic() - started:.0f} s here and again in each run ({ADVICE})"
+            )
         own_losses = len(model.losses) - sum(weight.regularizer is not None for weight in weights)
         for variable, state in states:
             variable.assign(state)
         again, _ = step(sequences)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: in training it raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {spec}: in training it raised {describe_error(error)}") from error
     if all(gradient is None for gradient in gradients):
         raise LayerError(f"model.layer {spec} must have a gradient for one of its trainable weights (got none)")
     if not np.allclose(output, again, rtol=1e-3, atol=1e-4, equal_nan=True):
@@ -167,7 +193,7 @@ def check_layer(config: Config, file: Path | None = None) -> None:
     except (Exception, SystemExit) as error:
         raise LayerError(
             f"model.layer {spec} must save and load as a Keras layer (got {describe_error(error)})"
-        ) from None
+        ) from error
     if not np.array_equal(before, after, equal_nan=True):
         raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
     if problems := setting_problems(loaded.layers[0], _model_of_layer(config, file).layers[0]):
@@ -237,7 +263,7 @@ def _is_policy(value: dict[str, Any]) -> bool:
     return str(value.get("class_name")).endswith("DTypePolicy")
 
 
-def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> keras.Sequential:
+def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer) -> keras.Sequential:
     """Return a model of the layer, and of other layers after it.
 
     Raises:
@@ -246,9 +272,10 @@ def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> k
     spec, units = config.model.layer, config.model.hidden_size
     layer = make_layer(config, file)
     try:
-        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
+        with _announced(spec):
+            model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from error
     if model.output_shape != (None, units):
         raise LayerError(
             f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {model.output_shape})"
@@ -258,13 +285,21 @@ def _model_of_layer(config: Config, file: Path | None, *after: keras.Layer) -> k
     return model
 
 
-def describe_error(error: BaseException) -> str:
-    """Return the class of an error and its message in one line; of Keras's messages, what the layer itself said."""
-    if isinstance(error, tf.errors.OpError):  # TensorFlow says first where it was in the graph, at length
-        return f"{type(error).__name__}: {first_line(error)}"
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return f"{type(error).__name__}: {said[0] if said else first_line(error)}"
+@contextlib.contextmanager
+def _announced(spec: str) -> Iterator[None]:
+    """Say after TRACE_SECONDS, once for each layer, that it is being traced."""
+    timer = threading.Timer(TRACE_SECONDS, _say_traced, [spec])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def _say_traced(spec: str) -> None:
+    note(f"model.layer {spec}: TensorFlow is tracing its operations, one by one, which takes long here ({ADVICE})")
 
 
 def require_float32() -> None:
@@ -277,7 +312,7 @@ def require_float32() -> None:
         )
 
 
-def make_layer(config: Config, file: Path | None = None) -> keras.Layer:
+def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
     """Return a new layer of ``model.hidden_size`` units.
 
     Raises:
@@ -291,7 +326,7 @@ def make_layer(config: Config, file: Path | None = None) -> keras.Layer:
     try:
         layer = factory(config.model.hidden_size, **config.model.layer_options)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec} raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {spec} raised {describe_error(error)}") from error
     if not isinstance(layer, keras.Layer):
         raise LayerError(f"model.layer {spec} must return a Keras layer (got {type(layer).__name__})")
     return layer
@@ -316,7 +351,7 @@ def _require_arguments(factory: LayerFactory, config: Config) -> None:
         raise LayerError(f"model.layer_options of {spec} must have {', '.join(missing)} (got {json.dumps(given)})")
 
 
-def match_units(config: Config, file: Path | None = None) -> Config:
+def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
     A search over models, so that it works for any layer whose parameters grow with its units. Of two equally near
@@ -366,40 +401,33 @@ def match_units(config: Config, file: Path | None = None) -> Config:
     return replace(config, model=replace(config.model, hidden_size=units))
 
 
-def module_code(config: Config) -> str | None:
-    """Return the SHA-256 of the module of a layer ``MODULE:NAME``. This imports the module.
+def module_code(config: Config, file: LayerFile | None = None) -> str | None:
+    """Return the SHA-256 of the code of a layer ``MODULE:NAME``.
 
-    None of other layers, and of a module without a file. Modules that it imports in turn do not count.
+    It is that of the module's file or, if further modules of its own belong to it, of all of them. Of an installed
+    module, which this imports, it is that of the module's file alone. None of other layers, and of a module without a
+    file.
 
     Raises:
         LayerError: the module cannot be imported.
     """
     if has_stock_layer(config) or layer_file(config):
         return None
+    if file := file or read_layer(config):
+        parts = [content for source in file.imports.values() if (content := source.content).strip()]
+        return hashlib.sha256(parts[0] if len(parts) == 1 else file.content).hexdigest()
     path = getattr(_module(config, None), "__file__", None)
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
 
-def _module(config: Config, file: Path | None) -> ModuleType:
-    """Import the module of ``model.layer``; a file's name in ``sys.modules`` depends on its content."""
+def _module(config: Config, file: LayerFile | None) -> ModuleType:
+    """Import the module of ``model.layer``."""
     spec = config.model.layer
-    path = file or layer_file(config)
     try:
-        if path is None:
-            return importlib.import_module(spec.rpartition(":")[0])
-        source = path.read_bytes()
-        name = f"seqmnist_layer_{hashlib.sha256(source).hexdigest()[:16]}"
-        if name not in sys.modules:
-            module = ModuleType(name)
-            module.__file__ = str(path)
-            sys.modules[name] = module
-            try:
-                exec(compile(source, str(path), "exec"), module.__dict__)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        return sys.modules[name]
-    except OSError as error:
-        raise LayerError(f"model.layer must name a file that can be read (got {spec!r}: {error.strerror})") from None
+        if file := file or read_layer(config):
+            return import_layer(spec, file)
+        return importlib.import_module(spec.rpartition(":")[0])
+    except InputError as error:
+        raise LayerError(str(error)) from None
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {spec}: importing it raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {spec}: importing it raised {describe_error(error)}") from error

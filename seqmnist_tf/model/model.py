@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, Config
-from .layers import LayerError, describe_error, make_layer, require_float32, setting_problems
+from ..config import NUM_TIMESTEPS, Config, LayerFile
+from .layer_import import describe_error
+from .layers import LayerError, make_layer, require_float32, setting_problems
 
 
-def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
+def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequential:
     """Build the model of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
 
     A plain ``keras.Sequential`` of stock layers, or of a layer of one's own and a dense layer. Keras's global random
@@ -21,7 +21,7 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
 
     Args:
         config: the experiment.
-        file: the file to read ``model.layer`` from, where it is not the one that the configuration names.
+        file: the layer's file, in place of the one that the configuration names.
 
     Raises:
         InputError: Keras is set to another type than float32, or the layer cannot be made.
@@ -35,7 +35,7 @@ def build_model(config: Config, file: Path | None = None) -> keras.Sequential:
         try:
             model = keras.Sequential([shape, layer, dense_layer])
         except (Exception, SystemExit) as error:
-            raise LayerError(f"model.layer {config.model.layer}: its layer raised {describe_error(error)}") from None
+            raise LayerError(f"model.layer {config.model.layer}: its layer raised {describe_error(error)}") from error
         if config.model.layer == "GRU":
             _set_initial_bias(config, layer.cell.bias)
         return model
@@ -92,7 +92,7 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
     return bias
 
 
-def architecture_problems(model: keras.Model, config: Config, file: Path | None = None) -> list[str]:
+def architecture_problems(model: keras.Model, config: Config, file: LayerFile | None = None) -> list[str]:
     """Return how a model differs from the model of a configuration, weights left out.
 
     The classes of its layers must be exactly the same: a subclass may compute anything. Arguments as

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, has_stock_layer
+from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
 from ..kernel import RNN, DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
-from .layers import LayerError, check_layer, describe_error, recurrent_weights
+from .layer_import import describe_error
+from .layers import LayerError, check_layer, recurrent_weights
 from .model import build_model
 from .optimizer import compile_model
 
@@ -202,7 +202,7 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     return trained
 
 
-def try_layer(config: Config, file: Path | None = None) -> None:
+def try_layer(config: Config, file: LayerFile | None = None) -> None:
     """Raise InputError where the layer of a configuration, or the kernel that it asks for, cannot be used here.
 
     A layer of one's own is also trained for a step on eight sequences, with the recipe's noise and optimizer.
@@ -221,7 +221,7 @@ def try_layer(config: Config, file: Path | None = None) -> None:
     try:
         make_trainable(model, config, kernel).fit(batch, shuffle=False, verbose=0)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class StepTime:
         return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
 
 
-def time_step(config: Config, file: Path | None = None) -> StepTime:
+def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
     """Return how long a training step takes, on random sequences. Arguments as :func:`check_layer`.
 
     Raises:
@@ -264,5 +264,5 @@ def time_step(config: Config, file: Path | None = None) -> StepTime:
             trained.train_on_batch(sequences, labels)
             seconds.append(time.perf_counter() - start)
     except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from None
+        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from error
     return StepTime(kernel, int(model.count_params()), seconds[0], min(seconds[1:]))

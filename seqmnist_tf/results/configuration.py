@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ..compare import SeededRuns
-from ..config import OPTIONS, PRESETS, value_text
+from ..config import LAYER_FILE, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import Board, epoch_range, record_link, wrap_text
 from .records import Record
@@ -48,21 +48,23 @@ def _escaped(text: str) -> str:
 
 
 def layers_text(board: Board) -> str:
-    """The text of each ``layer.py``, so that it can be read before it is allowed to run."""
-    texts: dict[str, list[str]] = {}
+    """The text of each ``layer.py`` and of what it imports, so that it can be read before it is allowed to run."""
+    texts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for record in board.all_records + board.trials:
-        if record.layer_source is not None:
-            texts.setdefault(record.layer_source, []).append(
-                f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
-            )
+        if files := record.layer_texts:
+            link = f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
+            texts.setdefault(tuple(files.items()), []).append(link)
     for search in board.searches:
         for source in search.document["layers"].values():
-            texts.setdefault(source, []).append(f"`{search.name}`")
+            texts.setdefault(((LAYER_FILE, source),), []).append(f"`{search.name}`")
     if not texts:
         return "No published run has a layer of its own."
     parts = []
-    for text, records in texts.items():
-        # A fence that no line of the text can end.
-        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-        parts.append("\n".join([f"{', '.join(records)}:", "", f"{fence}python", text.rstrip("\n"), fence]))
+    for sources, records in texts.items():
+        parts.append(f"{', '.join(records)}:")
+        for name, text in sources:
+            # A fence that no line of the text can end.
+            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+            parts += [f"`{name}`:"] * (len(sources) > 1)
+            parts.append("\n".join([f"{fence}python", text.rstrip("\n"), fence]))
     return "\n\n".join(parts)

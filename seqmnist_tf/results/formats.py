@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from ..train import LAYER_FILE
+from ..config import LAYER_FILE
 
 MAX_TEXT = 2_000  # characters of one string
 REFUSED_CHARACTERS = "|<`"  # they end a cell of a table, or begin a comment or code in it
@@ -84,14 +84,14 @@ def environment_problems(environment: dict[str, Any], without: Collection[str] =
     return problems
 
 
-def layer_problems(content: bytes) -> list[str]:
-    """Return why the text of a layer cannot be shown in a page."""
+def layer_problems(content: bytes, name: str = LAYER_FILE) -> list[str]:
+    """Return why the text of a file of a layer cannot be shown in a page."""
     if len(content) > MAX_LAYER_BYTES:
-        return [f"{LAYER_FILE} must have at most {MAX_LAYER_BYTES:,} bytes"]
+        return [f"{name} must have at most {MAX_LAYER_BYTES:,} bytes"]
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        return [f"{LAYER_FILE} must be UTF-8 text"]
+        return [f"{name} must be UTF-8 text"]
     if bad := [char for char in text if char not in "\n\r\t" and not char.isprintable()]:
-        return [f"{LAYER_FILE} must have no control characters (got {bad[0]!a})"]
-    return [f"{LAYER_FILE} must not have a comment of HTML (<!--)"] if "<!--" in text else []
+        return [f"{name} must have no control characters (got {bad[0]!a})"]
+    return [f"{name} must not have a comment of HTML (<!--)"] if "<!--" in text else []

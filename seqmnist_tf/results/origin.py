@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config, layer_file, publication_problems
+from ..config import LAYER_FILE, Config, layer_file, publication_problems
 from ..data import pixel_order
 from ..system import RunError, ask_git, hash_sources, is_source
-from ..train import LAYER_FILE, RunDirectory
+from ..train import RunDirectory
 from .commands import command_problems, path_problems
 
 HASHED_SINCE = "seqmnist_tf/system/sources.py"  # a commit that has this file records a hash of its sources

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..config import is_trial, with_values
+from ..config import LAYER_FILE, has_stock_layer, is_trial, with_values
 from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object, unwritable
-from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
+from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
 from ..tune import SearchFolder, read_search
 from .commands import public_command, public_config, public_layer
 from .formats import layer_problems
@@ -78,6 +78,7 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
         raise _refused(run, str(error)) from None
     staged.path.mkdir(parents=True)
     for file, content in files.items():
+        (staged.path / file).parent.mkdir(exist_ok=True, parents=True)
         (staged.path / file).write_bytes(content)
     if problems := record_problems(staged.path, folder.parent):
         raise _refused(run, problems[0])
@@ -133,7 +134,7 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
     parameters = record.summary["num_params"]
     for other in _others(record, folder):
         if other.summary.get("num_params") == parameters:
-            allowed = allow_code or other.layer_source is None
+            allowed = allow_code or has_stock_layer(other.config)
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
                 return [f"its model is of {other.run.path}"]
     return []
@@ -205,7 +206,11 @@ def _search_document(
         if not same_experiment(with_values(search.config(row["values"]), {"train.seed": row["seed"]}), run.config):
             raise _refused(run, "its configuration is not that of its values")
         if run.layer_file:
-            content = run.layer_file.read_bytes()
+            content = run.layer_file.main.content
+            if imports := list(run.layer_file.imports):
+                raise _refused(
+                    run, f"its layer must import no modules of its own, which a search lacks (got {imports[0]})"
+                )
             if problems := layer_problems(content):
                 raise _refused(run, problems[0])
             if layers.setdefault(public_layer(run.config.model.layer), text := content.decode()) != text:
@@ -224,7 +229,7 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
     """
     files = {}
     tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)
-    for name in (*COPIED_FILES, *tested, LAYER_FILE):
+    for name in (*COPIED_FILES, *tested, *(run.layer_file.files if run.layer_file else ())):
         try:
             if (run.path / name).is_file():
                 files[name] = (run.path / name).read_bytes()

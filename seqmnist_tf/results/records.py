@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import CompletedRun
-from ..config import PRESETS, is_trial, publication_problems
+from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, is_trial, publication_problems
 from ..system import InputError, json_bytes, read_json_object
-from ..train import LAYER_FILE, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
+from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 
 RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
@@ -66,10 +66,10 @@ class Record(CompletedRun):
         return cls(run, run.config, run.environment, summary, run.history(), record_name(path), read_replays(path))
 
     @property
-    def layer_source(self) -> str | None:
-        """The text of ``layer.py``, None where the layer is a stock one."""
-        path = self.run.path / LAYER_FILE
-        return path.read_text(encoding="utf-8") if path.exists() else None
+    def layer_texts(self) -> dict[str, str]:
+        """The text of ``layer.py`` and of the modules that it imports, by file; empty where the layer is of Keras."""
+        file = self.run.layer_file
+        return {name: content.decode() for name, content in file.files.items()} if file else {}
 
     @property
     def highest(self) -> dict[str, Any]:
@@ -183,7 +183,14 @@ def layout_problems(folder: Path) -> list[str]:
     """Return the files that a record lacks or must not have."""
     names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
     optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or not is_trial_folder(folder)]
-    allowed = (*REQUIRED_FILES, *optional)
+    imports: list[str] = []
+    place = folder / IMPORTS_FOLDER
+    if LAYER_FILE in names and place.is_dir() and not place.is_symlink():
+        del names[IMPORTS_FOLDER]
+        paths = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
+        names |= {path.relative_to(folder).as_posix(): path for path in paths}
+        imports = [name for name in names if re.fullmatch(rf"{IMPORTS_FOLDER}/[\w/]+\.py", name)]
+    allowed = (*REQUIRED_FILES, *optional, *imports)
     return [
         *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
         *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),

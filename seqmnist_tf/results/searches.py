@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..config import Config
+from ..config import Config, LayerFile, Source
 from ..data import pixel_order
 from ..model import match_units
 from ..system import InputError, json_bytes, read_json_object
@@ -120,14 +120,15 @@ class Search:
     def chose(self, record: Record) -> bool:
         """Return whether the recipe of a record is that of its best trial, whatever the epochs."""
         config, file = self.config(self.best), record.run.layer_file
-        own = recipe_id(record.config, file.read_bytes() if file else None)
+        own = recipe_id(record.config, file.content if file else None)
         return own == recipe_id(config, self.layer(config))
 
     def run(self, row: Mapping[str, Any], path: Path) -> RunDirectory:
         """Make a run directory at ``path`` from which a row can be trained anew, and return it."""
         config = self.config(row)
-        order = pixel_order(config.task.permutation)
-        return RunDirectory.create(path, config, self.environment(row), order, self.layer(config))
+        order, text = pixel_order(config.task.permutation), self.layer(config)
+        layer = None if text is None else LayerFile(Source(Path(cfg.LAYER_FILE), text))
+        return RunDirectory.create(path, config, self.environment(row), order, layer)
 
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""

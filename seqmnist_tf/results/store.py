@@ -127,13 +127,15 @@ def add_files(folder: Path, path: Path, files: Mapping[str, bytes]) -> None:
     if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run)")
     if path.exists():
-        present = {file.name for file in path.iterdir() if not file.name.startswith(".")}
+        paths = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+        present = {file.as_posix() for file in paths if not is_hidden(file)}
         compared = sorted(present - {REPLAYS_FILE})
         if present != set(files) or any((path / name).read_bytes() != files[name] for name in compared):
             raise InputError(f"{path} exists, and {folder / MANIFEST_FILE} does not list it (remove it)")
     else:
         with folder_atomically(path) as new:
             for name, content in files.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(new / name, content)
     _list_files(folder, path, files)
 

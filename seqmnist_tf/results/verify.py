@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import NUM_TEST, PRESETS, Config, config_id, effective, is_trial, preset, with_values
 from ..model import match_units
 from ..system import InputError, read_json_object
-from ..train import LAYER_FILE, PREDICTIONS_FILE, Predictions, log_problems
+from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, log_problems
 from .formats import environment_problems, layer_problems, text_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
@@ -53,6 +53,7 @@ def record_problems(path: Path, root: Path) -> list[str]:
 def _format_problems(path: Path) -> list[str]:
     """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
     config, environment, summary = (read_json_object(path / f"{name}.json") for name in DOCUMENTS)
+    layer = RunDirectory(path).layer_file
     return [
         *(
             problem
@@ -61,7 +62,7 @@ def _format_problems(path: Path) -> list[str]:
         ),
         *text_problems(REPLAYS_FILE, read_replays(path)),
         *environment_problems(environment),
-        *(layer_problems((path / LAYER_FILE).read_bytes()) if (path / LAYER_FILE).exists() else ()),
+        *(problem for name, text in (layer.files if layer else {}).items() for problem in layer_problems(text, name)),
     ]
 
 
@@ -173,8 +174,8 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
 
 
 def _experiment(record: Record) -> str:
-    source = record.run.layer_file.read_bytes() if record.run.layer_file else None
-    return config_id(effective(record.config), source)
+    file = record.run.layer_file
+    return config_id(effective(record.config), file.content if file else None)
 
 
 @functools.cache

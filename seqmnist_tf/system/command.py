@@ -7,6 +7,7 @@ import functools
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -34,6 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        self.add_argument("--traceback", action="store_true", help="print where in the code an error was raised, too")
         self.register("type", Path, _path)
         for kind in (int, float):
             self.register("type", kind, functools.partial(parse_number, kind))
@@ -52,7 +54,8 @@ class Parser(argparse.ArgumentParser):
 def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
     """Call ``main`` with the command line, then exit with the status that it returns or that its exception stands for.
 
-    SIGTERM ends a command in the same way as Ctrl-C, so that nothing half-written stays.
+    SIGTERM ends a command in the same way as Ctrl-C, so that nothing half-written stays. With ``--traceback``, the
+    traceback of an error is printed before its line.
 
     Example::
 
@@ -60,14 +63,17 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
             run_command(main)
     """
     prepare_console()
+    words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = _status_of(main, list(sys.argv[1:] if argv is None else argv))
+        status = _status_of(main, words)
         flush_stdout()
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
     except (InputError, RunError, OSError) as error:
+        if "--traceback" in words:
+            traceback.print_exception(error)
         note(f"error: {' '.join(str(error).split())}")
         abandon_stdout()
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED

@@ -9,7 +9,6 @@ __getattr__, __dir__, __all__ = open_door(
     __name__,
     __file__,
     light=(
-        "LAYER_FILE",
         "LOSS_AGREES",
         "MAX_FLIPS",
         "PACKED_STEPS_FILE",

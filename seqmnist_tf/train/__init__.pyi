@@ -13,7 +13,6 @@ from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page
 from .page import new_figure as new_figure
 from .page import write_figure as write_figure
-from .run_directory import LAYER_FILE as LAYER_FILE
 from .run_directory import PACKED_STEPS_FILE as PACKED_STEPS_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory

@@ -121,7 +121,7 @@ def require_same_code(run: RunDirectory, config: Config) -> None:
     and layers from a file have a copy in the run.
     """
     was = run.environment.get("layer_code")
-    if was is not None and was != module_code(config):
+    if was is not None and was != module_code(config, run.layer_file):
         raise InputError(
             f"{run.path} cannot be resumed: it began with another version of {config.model.layer} (restore the module, "
             "or start a new run in another folder)"

@@ -14,7 +14,7 @@ import filelock
 import numpy as np
 
 from .. import config as cfg
-from ..config import Config
+from ..config import LAYER_FILE, Config, LayerFile
 from ..data import read_pixel_order
 from ..system import (
     BusyError,
@@ -28,7 +28,7 @@ from ..system import (
     write_atomically,
 )
 
-LAYER_FILE, PREDICTIONS_FILE, PACKED_STEPS_FILE = "layer.py", "predictions.csv", "steps.csv.gz"
+PREDICTIONS_FILE, PACKED_STEPS_FILE = "predictions.csv", "steps.csv.gz"
 STEPS_HEAD, OLD_STEPS_HEAD = b"step,loss,gradient_norm", b"step,loss"  # of version 0.1.0, also where it is resumed
 MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 steps are 3 MB
 LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
@@ -68,7 +68,7 @@ class RunDirectory:
         config: Config,
         environment: dict[str, Any],
         order: np.ndarray,
-        layer_source: bytes | None = None,
+        layer: LayerFile | None = None,
     ) -> RunDirectory:
         """Make a run directory; it appears with its configuration, environment, pixel order and layer at once.
 
@@ -82,8 +82,9 @@ class RunDirectory:
             (new / "config.json").write_bytes(json_bytes(cfg.config_to_dict(config)))
             (new / "environment.json").write_bytes(json_bytes(environment))
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
-            if layer_source is not None:
-                (new / LAYER_FILE).write_bytes(layer_source)
+            for name, content in layer.files.items() if layer else ():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(content)
         return cls(path)
 
     @classmethod
@@ -121,13 +122,13 @@ class RunDirectory:
             order_sha256 = record.get("permutation_sha256")
             if order_sha256 is None:
                 return str(record.get("config_id"))
-        layer = self.layer_file.read_bytes() if self.layer_file else None
-        return cfg.config_id(config, layer, order_sha256=order_sha256)
+        layer = self.layer_file
+        return cfg.config_id(config, layer.content if layer else None, order_sha256=order_sha256)
 
     @property
-    def layer_file(self) -> Path | None:
-        """The run's own copy of the file of ``model.layer``, or None where its layer is not from a file."""
-        return self.path / LAYER_FILE if (self.path / LAYER_FILE).is_file() else None
+    def layer_file(self) -> LayerFile | None:
+        """The run's own copy of the file of ``model.layer``, with the modules that it imports; None without one."""
+        return cfg.read_copy(self.path)
 
     def require_code_allowed(self, allow_code: bool) -> None:
         """Raise InputError where the layer is code of the run's own and ``allow_code`` is false.

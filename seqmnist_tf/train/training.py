@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ..config import Config, config_id, has_stock_layer, layer_file, permutation_sha256, validate
+from ..config import Config, LayerFile, config_id, has_stock_layer, permutation_sha256, read_layer, validate
 from ..data import Splits, batches, load_splits, pixel_order
 from ..model import (
     Kernel,
@@ -58,7 +57,7 @@ def train(
     command: str = "",
     stop_rule: OnEpoch | None = None,
     layer: LayerFactory | None = None,
-    layer_path: Path | None = None,
+    layer_file: LayerFile | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
 
@@ -72,7 +71,7 @@ def train(
         stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
         layer: the recurrent layer, in place of ``model.layer``: a layer class or a function of units, from a notebook
             for example. The run keeps its source.
-        layer_path: the file to read ``model.layer`` from, where it is not the one that the configuration names.
+        layer_file: the layer's file, in place of the one that ``model.layer`` names.
 
     Returns:
         The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged``, ``stopped`` or ``interrupted``.
@@ -89,47 +88,45 @@ def train(
         train(preset("baseline"), "runs/own", layer=MyLayer)
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory() as folder:
-        config, file = with_layer(config, layer, Path(folder)) if layer else (config, layer_path or layer_file(config))
-        config = validate(config)
-        order = pixel_order(config.task.permutation)
-        RunDirectory.refuse_existing(path)
-        _start_tensorflow(config)
-        config = match_units(config, file)
-        check_layer(config, file)
-        source = file.read_bytes() if file else None
-        model = build_model(config, file)
-        kernel = choose_kernel(config, model)
-        announce_kernel(kernel, config)
-        announce_model(config, model)
-        splits = load_splits(config, order)
-        record = describe_environment(command, config.train.threads, kernel.name)
-        order_file_sha256 = permutation_sha256(config)
-        record.update(
-            preset=preset,
-            config_id=config_id(config, source, order_sha256=order_file_sha256),
-            seed=config.train.seed,
-            pixel_order_sha256=order_hash(order),
-            **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
-            **({"layer_code": code} if (code := module_code(config)) else {}),
-            wandb_run_id=uuid.uuid4().hex[:8],
-            resumed=[],
-        )
-        run = RunDirectory.create(path, config, record, order, source)
+    config, file = with_layer(config, layer) if layer else (config, layer_file or read_layer(config))
+    config = validate(config)
+    order = pixel_order(config.task.permutation)
+    RunDirectory.refuse_existing(path)
+    _start_tensorflow(config)
+    config = match_units(config, file)
+    check_layer(config, file)
+    model = build_model(config, file)
+    kernel = choose_kernel(config, model)
+    announce_kernel(kernel, config)
+    announce_model(config, model)
+    splits = load_splits(config, order)
+    record = describe_environment(command, config.train.threads, kernel.name)
+    order_file_sha256 = permutation_sha256(config)
+    record.update(
+        preset=preset,
+        config_id=config_id(config, file.content if file else None, order_sha256=order_file_sha256),
+        seed=config.train.seed,
+        pixel_order_sha256=order_hash(order),
+        **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
+        **({"layer_code": code} if (code := module_code(config, file)) else {}),
+        wandb_run_id=uuid.uuid4().hex[:8],
+        resumed=[],
+    )
+    run = RunDirectory.create(path, config, record, order, file)
     announce_run(run, config, preset, splits)
     announce_origin(record, config)
     with run.lock():
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule)
 
 
-def require_trainable(config: Config, file: Path | None = None, *, data: bool = False) -> Config:
+def require_trainable(config: Config, file: LayerFile | None = None, *, data: bool = False) -> Config:
     """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
 
     This runs the code of ``model.layer``, where it is not a stock layer.
 
     Args:
         config: the experiment.
-        file: the file to read ``model.layer`` from, where it is not the one that the configuration names.
+        file: the layer's file, in place of the one that ``model.layer`` names.
         data: read the images, too.
 
     Raises:
@@ -142,7 +139,7 @@ def require_trainable(config: Config, file: Path | None = None, *, data: bool = 
         config = require_trainable(preset("gru"), data=True)
         print(config.model.hidden_size)  # 147
     """
-    order, file = pixel_order(config.task.permutation), file or layer_file(config)
+    order, file = pixel_order(config.task.permutation), file or read_layer(config)
     _start_tensorflow(config)
     config = match_units(config, file)
     try_layer(config, file)

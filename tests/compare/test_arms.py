@@ -87,9 +87,8 @@ def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
 
 def test_constants_are_those_of_layers_of_ones_own() -> None:
     values = {"model.layer_options.dt": 0.5}
-    arms = parse_arms(
-        ["strong", "GRU", "m:Layer", OwnLayer("layer.py:A", Path("layer.py"), {"dt": 1, "on": True})], values
-    )
+    file = cfg.LayerFile(cfg.Source(Path("layer.py"), b""))
+    arms = parse_arms(["strong", "GRU", "m:Layer", OwnLayer("layer.py:A", file, {"dt": 1, "on": True})], values)
     assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}, {"dt": 0.5, "on": True}]
     first, other = parse_arms([arms[2].config, "m:Other"], {})
     assert (first.config, other.config.model.layer_options) == (arms[2].config, {})

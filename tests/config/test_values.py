@@ -270,6 +270,7 @@ NOT_TESTED = (
     "it must be tested on all 10,000 images (test.enabled true, task.limit_test 0), or be a trial (test.enabled false, "
     "task.validation_size above 0)"
 )
+NOT_TRAINED = "it must be trained on all images that are not held out (task.limit_train 0, got 600)"
 
 
 @pytest.mark.parametrize(
@@ -280,6 +281,8 @@ NOT_TESTED = (
         ({"model.layer": "cells.py:Cell"}, None),
         ({"model.layer": "cells:Cell"}, "its layer must be a stock layer or come from a file (got cells:Cell)"),
         ({"task.limit_test": 9_999}, NOT_TESTED),
+        ({"task.limit_train": 600}, NOT_TRAINED),
+        ({"task.limit_train": 50_000, "task.validation_size": 10_000}, None),
         ({"test.enabled": False}, NOT_TESTED),
         ({"test.enabled": False, "task.validation_size": 10_000}, None),
         ({"task.permutation": "seed:1"}, None),

@@ -196,14 +196,13 @@ def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     values = {"data.dir": "mnist", "task.permutation": "file:orders/a.txt", "model.layer": "own.py:Layer"}
     config = cfg.with_values(cfg.Config(), values)
-    for layer, log, expected in (
-        (Path("out/a/layer.py"), Path("out/logs/a.log"), ("out/a/layer.py", "out/logs/a.log")),
-        (None, None, ("own.py", "out/logs/a-seed0.log")),
-    ):
+    Path("own.py").write_text("")
+    read, given = cfg.read_layer(config), cfg.LayerFile(cfg.Source(Path("layer.py"), b""))
+    for layer, log, expected in ((given, Path("out/logs/a.log"), given), (None, None, read)):
         one = Job(path=Path("out/a/seed0"), name="a seed 0", config=config, layer=layer, log=log)
         one, place = ray_cluster.on_shared_paths(one, tmp_path / "out", 3)
         assert (one.path, one.log) == (tmp_path / "out/a/seed0", place)
-        assert (one.layer, one.log) == tuple(tmp_path / name for name in expected)
+        assert (one.layer, one.log) == (expected, tmp_path / "out/logs" / ("a.log" if log else "a-seed0.log"))
         assert (one.config.data.dir, one.config.train.threads) == (str(tmp_path / "mnist"), 3)
         assert one.config.task.permutation == f"file:{tmp_path}/orders/a.txt"
 

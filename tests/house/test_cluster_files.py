@@ -21,6 +21,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from seqmnist_tf import config as cfg
 from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.engine import require_engine_options
@@ -233,7 +234,7 @@ def test_the_manifests_command_is_understood_and_stays_on_the_shared_folder() ->
     arms, keys = read_keys(rest, "")
     assert (arms, options.address) == ([], "127.0.0.1:6379")
     first, second = parse_arms([word.replace("/home/ray/seqmnist_tf", str(ROOT)) for word in options.arms], keys)
-    assert first.name == "strong" and second.file is not None and second.file.is_file()
+    assert first.name == "strong" and cfg.read_layer(second.config) is not None
     assert options.dir.is_relative_to("/shared") and Path(keys["data.dir"]).is_relative_to("/shared")
     for group in groups(job):
         spec = group["template"]["spec"]

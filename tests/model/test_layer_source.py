@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import linecache
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -59,11 +58,11 @@ def notebook(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     names = notebook(monkeypatch, *CELLS)
-    config, file = with_layer(Config(), names["Half"], tmp_path)
-    assert config.model.layer == "layer.py:Half" and file == tmp_path / "layer.py"
-    text = file.read_text()
+    config, file = with_layer(Config(), names["Half"])
+    assert config.model.layer == "layer.py:Half" and file is not None
+    text = file.main.content.decode()
     for line in ("import numpy as np", "import keras", "SCALE = 0.5", "def halve(x):", "@keras.saving.register"):
         assert line in text
     assert "data" not in text and "Uses" not in text
@@ -96,22 +95,23 @@ def Own(units):
 """
 
 
-def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config, file = with_layer(Config(), notebook(monkeypatch, LOCALS)["Own"], tmp_path)
-    text = (file or tmp_path).read_text()
+def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, file = with_layer(Config(), notebook(monkeypatch, LOCALS)["Own"])
+    assert file is not None
+    text = file.main.content.decode()
     assert "Cell = Base" in text and "history = None" not in text and text.index("class Base") < text.index("Cell = ")
     assert build_model(config, file).count_params() == 128 * (1 + 128 + 1) + 1290
 
 
-def test_a_function_of_a_file_brings_its_cell(tmp_path: Path) -> None:
-    config, file = with_layer(Config(), MinLSTM, tmp_path)
-    assert file is not None and "class MinLSTMCell" in file.read_text()
+def test_a_function_of_a_file_brings_its_cell() -> None:
+    config, file = with_layer(Config(), MinLSTM)
+    assert file is not None and b"class MinLSTMCell" in file.main.content
     assert build_model(config, file).count_params() == 128 * 3 * (1 + 128 + 2) + 1290
 
 
-def test_a_stock_layer_needs_no_file(tmp_path: Path) -> None:
-    config, file = with_layer(Config(), keras.layers.GRU, tmp_path)
-    assert (config.model.layer, file, list(tmp_path.iterdir())) == ("GRU", None, [])
+def test_a_stock_layer_needs_no_file() -> None:
+    config, file = with_layer(Config(), keras.layers.GRU)
+    assert (config.model.layer, file) == ("GRU", None)
 
 
 THIRD = 1 / 3
@@ -133,8 +133,8 @@ def of_dt(dt: float) -> Any:
         (lambda units: functools.partial(LEM, dt=0.5)(units), {"dt": 0.5}),
     ],
 )
-def test_constants_of_partials_and_lambdas(layer: Any, constants: dict[str, float], tmp_path: Path) -> None:
-    config, file = with_layer(Config(), layer, tmp_path)
+def test_constants_of_partials_and_lambdas(layer: Any, constants: dict[str, float]) -> None:
+    config, file = with_layer(Config(), layer)
     assert (config.model.layer, config.model.layer_options) == ("layer.py:LEM", constants)
     if constants:
         assert build_model(config, file).layers[0].cell.dt == constants["dt"]
@@ -158,9 +158,9 @@ def local_layer() -> Any:
         (local_layer(), "a functools.partial (got local_layer.<locals>.Local)"),
     ],
 )
-def test_what_has_no_source_is_refused(layer: Any, message: str, tmp_path: Path) -> None:
+def test_what_has_no_source_is_refused(layer: Any, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        with_layer(Config(), layer, tmp_path)
+        with_layer(Config(), layer)
     assert message in str(raised.value)
 
 

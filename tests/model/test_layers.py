@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from seqmnist_tf.model import (
     check_layer,
     compile_model,
     custom_objects,
+    layers,
     make_trainable,
     match_units,
     module_code,
@@ -218,6 +220,46 @@ def test_a_layer_is_its_configurations_after_it_was_saved(text: str, name: str, 
     assert architecture_problems(loaded, config) == []
     wider = with_units(config, 8)
     assert architecture_problems(loaded, wider) != []
+
+
+def test_a_large_graph_is_said_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(f"{write(tmp_path, CELL)}:f")
+    check_layer(config)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(layers, "TRACE_SECONDS", 0.0)
+    monkeypatch.setattr(layers, "LARGE_GRAPH", 20)
+    check_layer(config)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "is tracing its operations, one by one" in first and "keras.layers.RNN and keras.ops.scan" in first
+    assert re.search(r"a training step is a graph of \d+ operations, traced in \d+ s here and again in each run", last)
+
+
+CAUSES = {
+    "a weight that nothing makes": (
+        "h = states[0]\n",
+        "h = self.v\n",
+        "'Cell' object has no attribute 'v'",
+        "h = self.v",
+    ),
+    "shapes in the loop": ("h @ self.w", "h @ ops.zeros((3, 3))", "Dimensions must be equal, but are 6 and 3", "zeros"),
+    "no message": ("h = states[0]\n", "h = states[0]\n        assert h is None\n", "AssertionError (", "assert h"),
+    "a lost argument": ("'units': self.units}", "}", "missing 1 required positional argument: 'units')", None),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_an_error_is_said_by_its_own_message_and_line(name: str, tmp_path: Path) -> None:
+    old, new, message, code = CAUSES[name]
+    file = write(tmp_path, CELL.replace(old, new))
+    with pytest.raises(InputError) as raised:
+        check_layer(configure(f"{file}:f"))
+    text = str(raised.value)
+    assert message in text and "encountered" not in text and "\n" not in text
+    lines = file.read_text().splitlines()
+    assert code is None or text.endswith(f" ({file}, line {next(n for n, t in enumerate(lines, 1) if code in t)})")
+    assert raised.value.__cause__ is not None  # what --traceback prints
 
 
 def with_units(config: Config, units: int) -> Config:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.config import NUM_TEST, Config
+from seqmnist_tf.config import NUM_TEST, Config, experiment
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.results import pages
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS
@@ -79,6 +79,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
+    patch.setattr(experiment, "NUM_TRAIN", SMALL["task.limit_train"])  # the images that a record is trained on
     patch.setattr(environment, "git_state", lambda: {"commit": repository.commit, "dirty": False})
     patch.setattr(environment, "package_sources", lambda: repository.sources)
     patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))

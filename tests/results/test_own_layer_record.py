@@ -21,7 +21,9 @@ WORDS = (
     "--wandb.mode=disabled",
     "--run-dir=run",
 )
-SOURCE = GOOD + "open('executed', 'w').close()\n"
+SOURCE = GOOD + "open('executed', 'w').close()\nfrom own_part import PART\n"
+PART = "PART = 1\n"
+TEXTS = {"layer.py": SOURCE, "layer_imports/own_part.py": PART}
 
 
 def was_executed() -> bool:
@@ -35,6 +37,7 @@ def was_executed() -> bool:
 
 def test_code_of_a_record_runs_only_where_it_is_allowed(command: Callable[..., Result], published: Path) -> None:
     Path("own.py").write_text(SOURCE)
+    Path("own_part.py").write_text(PART)
     assert command(train_main, *WORDS).status == 0
     assert was_executed()
     refused = command(main, "add", "run", "--name", "mine")
@@ -43,11 +46,13 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Callable[..., R
     done = command(main, "add", "run", "--name", "mine", "--allow-code")
     assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
     (record,) = read_records(Path("results"))["mine"]
-    assert record.config.model.hidden_size == 13 and record.layer_source == SOURCE
+    assert record.config.model.hidden_size == 13 and record.layer_texts == TEXTS
     assert command(main).status == 0 and not was_executed()
     page = Path("results/README.md").read_text()
-    assert f"```python\n{SOURCE}```" in page and "| Last(13) (own layer) `mine` |" in page
+    assert all(f"`{name}`:\n\n```python\n{text}```" in page for name, text in TEXTS.items())
+    assert "| Last(13) (own layer) `mine` |" in page
 
+    Path("own_part.py").unlink()
     for words in (("--check",), ("--replay", "mine")):
         refused = command(main, *words)
         assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()

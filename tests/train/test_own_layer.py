@@ -22,6 +22,7 @@ from seqmnist_tf import evaluate, train
 from seqmnist_tf.data import sequences
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.kernel import native
+from seqmnist_tf.model import module_code
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
@@ -66,6 +67,42 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
         (own.path / name).unlink()
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert own.summary == summary
+
+
+@pytest.mark.parametrize("spec", ["cells/own.py:Last", "cells.own:Last"])
+def test_a_run_keeps_the_modules_that_its_layer_imports(
+    spec: str, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    (in_tmp / "cells").mkdir()
+    part = "from keras import ops\n\ndef last(x, kernel):\n    return ops.matmul(x[:, -1], kernel)\n"
+    (in_tmp / "cells/part.py").write_text(part)
+    late = "from .part import last\n        return last(x, self.kernel)"
+    (in_tmp / "cells/own.py").write_text(GOOD.replace("return ops.matmul(x[:, -1], self.kernel)", late))
+    words = [*SMALL, f"--model.layer={spec}", "--train.n-epochs=2"]
+    assert command(train_main, *words, "--run-dir=run").status == 0
+    run = RunDirectory(in_tmp / "run")
+    summary, code, before = run.summary or {}, run.environment.get("layer_code"), run.config_id
+    (in_tmp / "cells/part.py").write_text(part.replace("matmul(", "tanh(ops.matmul(") + ")\n")
+    assert cfg.config_id(run.config) != before or module_code(run.config) != code
+    shutil.rmtree(in_tmp / "cells")
+    (run.path / "summary.json").unlink()
+    for name in [name for name in sys.modules if name.startswith(("seqmnist_layer_", "cells"))]:
+        del sys.modules[name]
+    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert run.summary == summary and evaluate("run", allow_code=True).correct == summary["final"]["test_correct"]
+
+
+def test_a_module_that_the_source_does_not_show_is_refused(
+    command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    (in_tmp / "hidden_part.py").touch()
+    (in_tmp / "own.py").write_text(f"import importlib\nimportlib.import_module('hidden_part')\n{GOOD}")
+    for words in ([], ["--model.match-parameters=150"]):
+        result = command(train_main, *SMALL, "--model.layer=own.py:Last", "--run-dir=run", *words)
+        assert (result.status, (in_tmp / "run").exists()) == (2, False)
+        assert "model.layer own.py:Last imports hidden_part" in result.err and result.err.count("\n") == 1
 
 
 def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, command: Call) -> None:
@@ -269,6 +306,8 @@ def test_a_module_that_has_changed_is_not_trained_on(in_tmp: Path, toy: None, mo
     (in_tmp / "module_of_a_run.py").write_text(GOOD)
     config = cfg.with_values(own_config(), {"model.layer": "module_of_a_run:Last", "train.n_epochs": 2})
     assert train(config, "run", stop_rule=lambda history: "enough")["status"] == "stopped"
+    shutil.rmtree("run/layer_imports")
+    Path("run/layer.py").unlink()  # as of a run of an older version, which has no copy
     (in_tmp / "module_of_a_run.py").write_text(GOOD + "# changed\n")
     with pytest.raises(InputError, match="it began with another version of module_of_a_run:Last"):
         resume("run")
@@ -285,6 +324,9 @@ def test_a_layer_that_fails_in_training_is_one_line(command: Call, in_tmp: Path,
         "error: model.layer own.py:Outer: it raised InaccessibleTensorError: "
     )
     assert (RunDirectory(Path("run")).summary or {})["status"] == "failed"
+    words[-1] = "--run-dir=again"
+    whole = command(train_main, *SMALL, *words, "--traceback").err
+    assert "Traceback (most recent call last)" in whole and 'File "own.py", line ' in whole and "error: " in whole
 
 
 def test_an_error_of_a_stop_rule_is_not_the_layers(in_tmp: Path, toy: None) -> None:
