@@ -116,7 +116,7 @@ def read_copy(folder: Path) -> LayerFile | None:
     if not (folder / LAYER_FILE).is_file():
         return None
     place = folder / IMPORTS_FOLDER
-    paths = {path.relative_to(place).as_posix(): path for path in place.rglob("*.py")}
+    paths = {path.relative_to(place).as_posix(): path for path in place.rglob("*.py") if path.is_file()}
     imports = {name: Source(path, path.read_bytes()) for name, path in sorted(paths.items())}
     return LayerFile(Source(folder / LAYER_FILE, (folder / LAYER_FILE).read_bytes()), imports)
 
