@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import NUM_TEST, Data, has_stock_layer, is_trial
 from ..data import Split, load_test, load_validation
-from ..model import match_units
+from ..model import choose_kernel, make_trainable, match_units
 from ..train import (
     LOSS_AGREES,
     MAX_FLIPS,
@@ -59,11 +59,12 @@ def validation_problems(run: RunDirectory, model: keras.Model) -> list[str]:
 def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
     """Return whether a model has another accuracy (0 to 1) or loss than was recorded on the held-out images of a run.
 
-    The kernel of the run scored it, so that images between two classes may differ.
+    The kernel of this machine computes it, as a kernel scored it; images between two classes may differ.
     """
-    held_out = run.config.task.validation_size
-    split = load_validation(replace(run.config, data=Data()), run.pixel_order())
-    metrics, correct = evaluate_model(model, split, run.config.test.batch_size), round(score * held_out)
+    config, held_out = replace(run.config, data=Data()), run.config.task.validation_size
+    trained = make_trainable(model, config, choose_kernel(config, model))
+    metrics = evaluate_model(trained, load_validation(config, run.pixel_order()), config.test.batch_size)
+    correct = round(score * held_out)
     same_loss = loss is None or math.isclose(metrics.loss, loss, rel_tol=LOSS_AGREES, abs_tol=1e-4)
     if abs(metrics.correct - correct) <= MAX_FLIPS and same_loss:
         return []
