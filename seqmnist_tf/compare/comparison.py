@@ -341,8 +341,8 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
     subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
     return (
-        f"With {seeds} {subject} of this test cannot be below {p_text(smallest)}, so that it can show no "
-        f"difference; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each pair it can."
+        f"With {seeds} {subject} of this test cannot be below {p_text(smallest)}: it decides nothing, also where the "
+        f"interval excludes 0; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each pair it can."
     )
 
 

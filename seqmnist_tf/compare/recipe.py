@@ -96,7 +96,7 @@ def _optimizer_parts(config: Config) -> list[str]:
     if opt.name == "RMSProp":
         parts += [f"rho {opt.rho:g}", f"epsilon {opt.epsilon:g} {opt.epsilon_placement} the root"]
     if opt.name == "Adam":
-        parts += [f"betas {opt.beta_1:g} and {opt.beta_2:g}", f"epsilon {opt.epsilon:g}"]
+        parts += [f"betas {opt.beta_1:g} and {opt.beta_2:g}", f"epsilon {opt.epsilon:g} outside the root"]
     if opt.momentum:
         parts.append(f"momentum {opt.momentum:g}")
     if opt.bias_rate != default.bias_rate:

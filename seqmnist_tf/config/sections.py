@@ -132,7 +132,8 @@ class Task:
         "none",
         "Pixel order.",
         details="none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Wisdom et al. 2016). "
-        "bit_reversal: as in HiPPO and S4. seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
+        "bit_reversal: 0 to 1023 with their ten bits reversed, of which those below 784 remain (HiPPO, S4). "
+        "seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
         choices=("none", "urnn92916", "bit_reversal"),
         pattern=r"seed:[0-9]{1,10}|file:.+",
         forms=("seed:N", "file:PATH"),

@@ -8,7 +8,7 @@ from ..compare import SeededRuns, describe_recipe, in_percent, latex_rows, markd
 from ..config import NUM_TEST
 from ..system import markdown_table
 from .board import LIKE_THE_ORIGINAL, Board, original_accuracy, wrap_text
-from .recipes import chosen_by
+from .recipes import choice_text
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
@@ -17,9 +17,7 @@ def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
     experiments = [SeededRuns(name, records) for name, records in board.records.items()]
     recipes = [
-        wrap_text(
-            f"`{name}`: {describe_recipe(records[0].config)}; chosen by {chosen_by(board, records[0])}.", "- ", "  "
-        )
+        wrap_text(f"`{name}`: {describe_recipe(records[0].config)}; {choice_text(board, name)}.", "- ", "  ")
         for name, records in board.records.items()
     ]
     latex = latex_rows(experiments, source="seqmnist_tf, ")
@@ -34,7 +32,7 @@ def original_table(board: Board) -> str:
     printed_percent, printed_loss = f"{printed['printed_accuracy_percent']:.2f}", printed["printed_loss"]
     rows: list[list[Any]] = [
         ["original, as printed", f"{correct:,}", printed_percent, "", printed_loss],
-        ["original, corrected", f"{correct:,}", "", f"**{in_percent(accuracy)}**", printed_loss],
+        ["original, inferred", f"{correct:,}", "", f"**{in_percent(accuracy)}**", printed_loss],
     ]
     for record in (record for name in LIKE_THE_ORIGINAL for record in board.records.get(name, [])):
         shares = [in_percent(record.correct / divisor), f"**{in_percent(record.accuracy)}**"]

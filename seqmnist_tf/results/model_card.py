@@ -55,8 +55,9 @@ def model_card(name: str, records: Sequence[Record]) -> str:
             f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
-            "of the final epoch: no epoch is chosen on the test images. The recipe was chosen on held-out training "
-            "images, after first looks at test accuracies of single runs (docs/training.md of the project)."
+            "of the final epoch: no epoch is chosen on the test images. Learning rate, noise and "
+            "weight decay were chosen on held-out training images; chrono, Adam, the cosine schedule and the norm clip "
+            "followed first looks at test accuracies of single runs (docs/training.md of the project)."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
         "## Limits",

@@ -83,8 +83,8 @@ def test_five_seeds_cannot_show_a_difference() -> None:
     comparison = compared(seeded("a", five), seeded("b", dict.fromkeys(five, 3)))
     assert comparison.pairs[0].sign_flip_p == 0.0625
     assert (
-        "With 5 seeds the p of this test cannot be below 0.0625, so that it can show no difference; with 6 seeds"
-        in str(comparison.statements)
+        "With 5 seeds the p of this test cannot be below 0.0625: it decides nothing, also where the "
+        "interval excludes 0; with 6 seeds" in str(comparison.statements)
     )
     report = report_of(comparison)
     assert "better" not in report and "worse" not in report
@@ -137,8 +137,8 @@ def test_pairs_that_can_show_nothing_take_nothing_from_the_others() -> None:
     assert [pair.holm_p for pair in comparison.pairs] == [0.03125, None, None, None]
     assert comparison.statements[5].endswith("sign-flip p = 0.0312. b is better than a on this task.")
     assert comparison.statements[6].endswith(
-        "sign-flip p = 0.0625. With 5 seeds the p of this test cannot be below 0.0625, so that it can show no "
-        "difference; with 8 seeds in each pair it can."  # all four pairs are then tested: 4 / 2**7 < 0.05
+        "sign-flip p = 0.0625. With 5 seeds the p of this test cannot be below 0.0625: it decides nothing, also "
+        "where the interval excludes 0; with 8 seeds in each pair it can."  # all four are tested: 4 / 2**7 < 0.05
     )
     assert "With 6 seeds, 1 of them equal, the p of this test cannot be below 0.0625" in comparison.statements[8]
     assert comparison.statements[8].endswith("with 8 unequal seeds in each pair it can.")
@@ -190,7 +190,7 @@ def test_the_methods_name_the_defaults_that_papers_leave_out() -> None:
     names = {"a": "RMSProp", "b": "Adam", "c": "SGD"}
     text = methods_paragraph(compared(*(seeded(arm, {0: 20}, optimizer__name=name) for arm, name in names.items())))
     assert "Only for a: RMSProp, learning rate 0.001, rho 0.9, epsilon 1e-07 inside the root." in text
-    assert "Only for b: Adam, learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-07." in text
+    assert "Only for b: Adam, learning rate 0.001, betas 0.9 and 0.999, epsilon 1e-07 outside the root." in text
     assert "Only for c: SGD, learning rate 0.001." in text and "initial forget bias 1." in text
 
 

@@ -241,7 +241,7 @@ def test_a_source_may_have_one_of_the_two_tasks() -> None:
     ]
     text = render_section("literature", Board({}, literature, {}, {}))
     assert "| Kiani et al. 2022 (projUNN) | 116 |  |  | 91.8 | 3 |" in text
-    assert "Of these 9 accuracies, from 8 sources" in " ".join(text.split())
+    assert "Of these 10 accuracies, from 9 sources" in " ".join(text.split())
 
 
 def test_the_quick_start_says_what_its_record_says(published: Path) -> None:
