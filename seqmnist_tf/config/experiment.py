@@ -23,13 +23,15 @@ OWN_KEYS = {  # of section optimizer, that not every optimizer uses
 
 
 def constants_text(config: Config) -> str:
-    """Return ``model.layer_options`` as arguments; empty where there are none.
+    """Return ``model.layer_options`` as arguments, with six digits; empty where there are none.
 
     Example:
-        >>> constants_text(with_values(Config(), {"model.layer_options": {"dt": 0.21, "mode": "a"}}))
-        'dt=0.21, mode=a'
+        >>> constants_text(with_values(Config(), {"model.layer_options": {"dt": 0.2123456, "mode": "a", "on": True}}))
+        'dt=0.212346, mode=a, on=true'
     """
-    return ", ".join(f"{name}={value_text(value)}" for name, value in config.model.layer_options.items())
+    constants = config.model.layer_options
+    texts = {name: f"{x:g}" if isinstance(x, float) else value_text(x) for name, x in constants.items()}
+    return ", ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def is_trial(config: Config) -> bool:
