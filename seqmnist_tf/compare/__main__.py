@@ -81,7 +81,8 @@ def _dry_table(rows: Sequence[Mapping[str, Any]], hours: float, at_a_time: int) 
             "-" if x is None else f"{x:.{digits}f}" for x, digits in zip(numbers, (3, 1, 2), strict=True)
         )
         counts = (str(row["units"]), f"{row['num_params']:,}", row["kernel"] or "-")
-        lines.append((row["name"], *counts, step, epoch, str(row["runs"]), own))
+        name = row["name"] + f" ({row['constants']})" * bool(row["constants"])
+        lines.append((name, *counts, step, epoch, str(row["runs"]), own))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     notes = [f"{row['name']}: on stock Keras, {row['reason']}" for row in rows if row["reason"]]

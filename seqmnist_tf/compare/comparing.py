@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import OPTIONS, Config, validate
+from ..config import OPTIONS, Config, constants_text, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
@@ -132,9 +132,9 @@ def dry_run(
 ) -> tuple[list[dict[str, Any]], float]:
     """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
 
-    Arguments as :func:`compare`. Each arm has ``name``, ``units``, ``num_params``, ``kernel``, ``reason`` (why it is
-    stock Keras's), ``seconds_per_step``, ``seconds_per_epoch``, ``runs`` to train and their ``hours``, one after the
-    other. Of an arm without runs to train, kernel and times are null.
+    Arguments as :func:`compare`. Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``,
+    ``reason`` (why it is stock Keras's), ``seconds_per_step``, ``seconds_per_epoch``, ``runs`` to train and their
+    ``hours``, one after the other. Of an arm without runs to train, kernel and times are null.
 
     Raises:
         InputError: as :func:`compare`.
@@ -152,6 +152,7 @@ def dry_run(
         rows.append(
             {
                 "name": name,
+                "constants": constants_text(config),
                 "units": config.model.hidden_size,
                 "num_params": measured.parameters if measured else parameters_of(one),
                 "kernel": measured and measured.kernel.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,12 @@ def as_it_began(search: SearchFolder) -> SearchFolder:
     return search
 
 
-def without_idle_rows(search: SearchFolder) -> SearchFolder:
-    """Return a new search without rows of recurrent noise, which a note names, where no layer has weights for it."""
-    from ..model import build_model, recurrent_weights  # late: TensorFlow has started by now
-
+def without_idle_rows(search: SearchFolder, noise_acts: Callable[[Config], bool]) -> SearchFolder:
+    """Return a new search without rows of recurrent noise, which a note names, where it acts on no layer."""
     without = without_noise(search)
     if without.space == search.space or search.file.exists():
         return search
-    if any(cfg.has_stock_layer(one) or recurrent_weights(build_model(one).layers[0]) for one in _layers(search)):
+    if any(map(noise_acts, _layers(search))):
         return search
     left = ", ".join(row.name for row in search.space if row not in without.space)
     note(f"the search space is without {left}, which has no effect: the layer names no recurrent weights")
@@ -202,8 +200,9 @@ def main(argv: list[str]) -> int:
         require_answer(options.address)
     system.start_tensorflow()
     require_usable(search, on_a_cluster=options.address is not None)
-    search = without_idle_rows(search)
-    from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
+    from .search import noise_acts, run_search  # late, so that --help and bad input do not wait for TensorFlow
+
+    search = without_idle_rows(search, noise_acts)
 
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
     system.make_folder(search.path)

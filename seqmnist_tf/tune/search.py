@@ -14,7 +14,7 @@ from keras_tuner.engine.trial import Trial
 from .. import config as cfg
 from ..config import Config
 from ..engine import Job, JobEnd, due, run_jobs
-from ..model import module_code
+from ..model import build_model, module_code, recurrent_weights
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
 from ..train import RunDirectory, train_command
 from .folder import SETTINGS, SearchFolder, on_all_images
@@ -35,6 +35,11 @@ from .trials import (
 )
 
 FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
+
+
+def noise_acts(config: Config) -> bool:
+    """Return whether ``train.recurrent_noise`` acts on the layer of a configuration."""
+    return cfg.has_stock_layer(config) or bool(recurrent_weights(build_model(config).layers[0]))
 
 
 def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:

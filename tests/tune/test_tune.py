@@ -135,7 +135,7 @@ def test_noise_that_no_layer_has_weights_for_is_not_searched(in_tmp: Path, capsy
         return SearchFolder(in_tmp / "search", "random", base, parse_space({**space, **more}), {**space, **more}, None)
 
     def searched(given: SearchFolder) -> list[str]:
-        taken = tune_command.without_idle_rows(tune_command.as_it_began(given))
+        taken = tune_command.without_idle_rows(tune_command.as_it_began(given), search.noise_acts)
         assert [row.name for row in taken.space] == list(taken.space_document)
         return list(taken.space_document)
 
