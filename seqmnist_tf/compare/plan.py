@@ -233,7 +233,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     difference = (
         f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here"
         if keys
-        else "the file of its layer, a module that it imports, or the file of the pixel order has changed"
+        else "the file of its layer or pixel order has changed, or a module that the layer imports"
     )
     raise InputError(
         f"{planned.path} is a run of another configuration: {difference} (give a new --dir; runs that are there can be "

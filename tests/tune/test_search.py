@@ -287,7 +287,7 @@ def test_a_layer_that_changes_during_a_search_ends_it(tmp_path: Path, monkeypatc
 def test_a_module_of_a_layer_that_changes_ends_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = ["before"]
     for module in (engine, search_module, trials_module):
-        monkeypatch.setattr(module, "module_code", lambda config: code[0] if ":" in config.model.layer else None)
+        monkeypatch.setattr(module, "module_code", lambda config, *_: code[0] if ":" in config.model.layer else None)
     search = toy_search(tmp_path / "search", values={"model.layer": "module_of_a_search:Own"})
     run_search(search, 1)
     for path in search.path.glob("*/*/environment.json"):
