@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
-from . import accuracy, configuration, literature, model_card, recipes, speed
+from . import accuracy, model_card, recipes, sections
 from .board import Board
 from .model_card import model_cards
 from .origin import commit_problems
@@ -35,23 +35,23 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "summary": accuracy.summary_table,
     "runs": accuracy.runs_table,
     "exported": accuracy.exported_text,
-    "rows_to_paste": literature.rows_to_paste,
-    "original": literature.original_table,
-    "literature": literature.literature_table,
-    "other_cells": literature.other_cells_table,
-    "cost": speed.cost_table,
-    "targets": speed.targets_table,
-    "speed": speed.speed_tables,
-    "cells": speed.cells_tables,
-    "serving": speed.serving_tables,
-    "one_image": speed.one_image_text,
+    "rows_to_paste": sections.rows_to_paste,
+    "original": sections.original_table,
+    "literature": sections.literature_table,
+    "other_cells": sections.other_cells_table,
+    "cost": sections.cost_table,
+    "targets": sections.targets_table,
+    "speed": sections.speed_tables,
+    "cells": sections.cells_tables,
+    "serving": sections.serving_tables,
+    "one_image": sections.one_image_text,
     "seeds": accuracy.seeds_text,
     "trials": recipes.trials_text,
     "searches": recipes.searches_text,
     "plateau": accuracy.plateau_text,
-    "layers": configuration.layers_text,
-    "configuration": configuration.configuration_table,
-    "presets": configuration.presets_list,
+    "layers": sections.layers_text,
+    "configuration": sections.configuration_table,
+    "presets": sections.presets_list,
     "bibtex": model_card.bibtex_text,
 }
 

@@ -12,10 +12,9 @@ from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object, unwritable
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
 from ..tune import SearchFolder, read_search
-from .commands import public_command, public_config, public_layer
 from .formats import layer_problems
 from .model_check import ModelCheck, evaluation_problems, units_problems, validation_problems, weights_digest
-from .origin import ancestor_problems
+from .origin import ancestor_problems, public_command, public_config, public_layer
 from .records import (
     COPIED_FILES,
     REPLAYED_BATCHES,
@@ -31,7 +30,7 @@ from .records import (
     require_name,
 )
 from .replay import TrainingData, merged_entry, replay_run
-from .searches import row_of, search_problems
+from .search_check import row_of, search_problems
 from .store import add_files, is_listed, locked, read_manifest, set_files
 from .verify import history_problem, name_problems, record_problems
 

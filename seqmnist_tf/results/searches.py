@@ -9,7 +9,6 @@ from a file), ``environments`` (where its runs were trained, each once), ``trial
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,32 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..config import Config, LayerFile, Source
-from ..data import pixel_order
-from ..model import match_units
+from ..config import Config
 from ..system import InputError, json_bytes, read_json_object
-from ..train import RunDirectory
-from ..tune import SearchFolder, best_of, drawn_values, on_all_images
-from .formats import environment_problems, layer_problems, text_problems
-from .origin import code_problems
-from .records import REPLAYED_BATCHES, SCHEMA, SEARCHES, Record, latest_replays, require_name, sorted_replays
+from ..tune import SearchFolder
+from .records import SCHEMA, SEARCHES, Record, latest_replays, sorted_replays
 
 WITH_SCORE = ("completed", "stopped", "diverged")
 ROW_STATUSES = (*WITH_SCORE, "failed")
-# Of environment.json: what a replay and the checks of the code need.
-ENVIRONMENT_KEYS = (
-    "git",
-    "sources",
-    "python",
-    "versions",
-    "machine",
-    "device",
-    "threads",
-    "onednn",
-    "kernel",
-    "first_step",
-)
-LEFT_OUT = ("started", "command", "preset", "config_id")
 IS_A_BUDGET = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True, "train.n_epochs": 1}
 
 
@@ -97,7 +77,8 @@ class Search:
     @cached_property
     def best(self) -> dict[str, Any]:
         """The trial that the search chose."""
-        return best_of(row for row in self.of_seed(own=True) if row["status"] in WITH_SCORE)
+        ended = [row for row in self.of_seed(own=True) if row["status"] in WITH_SCORE]
+        return max(ended, key=lambda row: (row["score"], -row["trial"]))
 
     @property
     def replays(self) -> list[dict[str, Any]]:
@@ -123,13 +104,6 @@ class Search:
         own = recipe_id(record.config, file.content if file else None)
         return own == recipe_id(config, self.layer(config))
 
-    def run(self, row: Mapping[str, Any], path: Path) -> RunDirectory:
-        """Make a run directory at ``path`` from which a row can be trained anew, and return it."""
-        config = self.config(row)
-        order, text = pixel_order(config.task.permutation), self.layer(config)
-        layer = None if text is None else LayerFile(Source(Path(cfg.LAYER_FILE), text))
-        return RunDirectory.create(path, config, self.environment(row), order, layer)
-
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""
         return json_bytes({**self.document, **latest_replays([*self.replays, entry])})
@@ -143,121 +117,3 @@ def recipe_id(config: Config, layer: bytes | None) -> str:
 def read_searches(folder: Path) -> list[Search]:
     """Return the searches of a results folder, by name."""
     return [Search.read(path) for path in sorted((folder / SEARCHES).glob("*.json")) if path.name[0] != "."]
-
-
-def public_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a published search keeps of ``environment.json``."""
-    parts = [
-        {key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (environment, *environment["resumed"])
-    ]
-    return {**parts[0], "resumed": parts[1:]}
-
-
-def row_of(row: Mapping[str, Any], run: RunDirectory, environments: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of a run, from :func:`~seqmnist_tf.tune.read_search`; a new environment joins ``environments``."""
-    summary = run.summary or {}
-    if (environment := public_environment(run.environment)) not in environments:
-        environments.append(environment)
-    return {
-        **{key: row[key] for key in ("trial", "seed", "status", "values", "score")},
-        "epochs": summary["epochs"],
-        "seconds": summary["seconds_total"],
-        "units": run.config.model.hidden_size,
-        "losses": [loss for loss in run.step_losses()[:REPLAYED_BATCHES] if math.isfinite(loss)],
-        "environment": environments.index(environment),
-    }
-
-
-def search_problems(path: Path, root: Path) -> list[str]:
-    """Return what keeps a file of ``searches/`` from being published in the clone at ``root``; nothing is trained."""
-    if path.suffix != ".json" or path.is_symlink() or not path.is_file():
-        return [f"it must be a file NAME.json, as everything in {SEARCHES}/"]
-    try:
-        require_name(path.stem)
-        search = Search.read(path)
-        space = {name: {**row, "reason": ""} for name, row in search.document["space"].items()}  # no page shows it
-        document = {**search.document, "layers": sorted(search.document["layers"]), "space": space}
-        return (
-            text_problems(path.name, document)
-            or [
-                problem
-                for environment in search.document["environments"]
-                for problem in environment_problems(environment, LEFT_OUT)
-            ]
-            or [problem for text in search.document["layers"].values() for problem in layer_problems(text.encode())]
-            or _content_problems(search, root)
-        )
-    except InputError as error:
-        return [str(error)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
-        return [f"it is not in the format of a search ({type(error).__name__}: {error})"]
-
-
-def _content_problems(search: Search, root: Path) -> list[str]:
-    """Return where a search contradicts itself, its seed or the clone."""
-    base, settings = search.settings.base, search.settings
-    problems = cfg.publication_problems(base)
-    if not cfg.is_trial(base):
-        problems.append("its trials must be scored on held-out images (task.validation_size), without the test set")
-    _ = search.replays
-    environments = search.document["environments"]
-    problems += [problem for environment in environments for problem in code_problems(environment, root)]
-    if len({environment["git"]["commit"] for environment in environments}) != 1:
-        problems.append("its trials must be trained from one commit")
-    trials, repeats = search.of_seed(own=True), search.of_seed(own=False)
-    if not trials or [row["trial"] for row in trials] != list(range(len(trials))):
-        return [*problems, "its trials must be 0, 1 and so on, each once, with the seed of its base"]
-    matched = {row["units"]: search.config(row) for row in search.ended if cfg.has_stock_layer(search.config(row))}
-    problems += [
-        f"model.match_parameters gives no {units} units" for units, one in matched.items() if match_units(one) != one
-    ]
-    drawn = drawn_values(settings, len(trials))
-    for row, values in zip(trials, drawn or [row["values"] for row in trials], strict=False):
-        problems += _row_problems(search, row)
-        if not _agree(row["values"], values):
-            problems.append(f"trial {row['trial']} must have the values that the seed gives: {values}")
-    for row in repeats:
-        if (row["trial"], row["values"]) != (search.best["trial"], search.best["values"]):
-            problems.append(f"a repeat must be of the best trial, {search.best['trial']} (got trial {row['trial']})")
-        problems += _row_problems(search, row)
-    return problems
-
-
-def _agree(values: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
-    """Return whether the values of a trial are those that were drawn; logarithms may round otherwise elsewhere."""
-    return values.keys() == drawn.keys() and all(
-        value == drawn[key] or (isinstance(value, float) and math.isclose(value, drawn[key], rel_tol=1e-9))
-        for key, value in values.items()
-    )
-
-
-def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
-    """Return where a trial or a repeat contradicts the space, the base or itself."""
-    name, dimensions = f"trial {row['trial']}", {dimension.name: dimension for dimension in search.settings.space}
-    values = {key: value for key, value in row["values"].items() if not key.startswith("tuner/")}
-    problems = [
-        f"{name} has a value for {key} that is not in the space (got {value!a})"
-        for key, value in values.items()
-        if key not in dimensions or not dimensions[key].admits(value)
-    ]
-    if row["status"] not in ROW_STATUSES:
-        problems.append(f"status of {name} must be {', '.join(ROW_STATUSES)} (got {row['status']!a})")
-    if problems or row["status"] == "failed":
-        return problems
-    config, _ = search.config(row), search.environment(row)
-    on_all_images(config)
-    if type(row["seconds"]) not in (int, float) or not 0 <= row["seconds"] < math.inf:
-        problems.append(f"seconds of {name} must be a finite number of at least 0 (got {row['seconds']!a})")
-    correct = row["score"] * config.task.validation_size
-    if abs(correct - round(correct)) > 1e-6 or not 0 <= row["score"] <= 1:
-        problems.append(f"score of {name} is not a whole number of {config.task.validation_size:,} images")
-    epochs, losses = config.train.n_epochs, row["losses"]
-    if type(row["epochs"]) is not int or not (0 <= row["epochs"] <= epochs):
-        problems.append(f"{name} must have at most {epochs} epochs (got {row['epochs']})")
-    elif row["status"] == "completed" and row["epochs"] != epochs:
-        problems.append(f"{name} must have {epochs} epochs, as it is completed (got {row['epochs']})")
-    number = min(REPLAYED_BATCHES, (epochs if row["status"] == "diverged" else row["epochs"]) * config.steps_per_epoch)
-    is_whole = len(losses) == number or (row["status"] == "diverged" and 0 < len(losses) < number)
-    if not is_whole or not all(0 <= loss < math.inf for loss in losses):
-        problems.append(f"{name} must have the losses of {number} batches, finite numbers of at least 0")
-    return problems

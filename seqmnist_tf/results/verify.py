@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
-from ..config import NUM_TEST, PRESETS, Config, config_id, effective, is_trial, preset, with_values
+from ..config import PRESETS, Config, config_id, effective, is_trial, preset, with_values
 from ..model import match_units
 from ..system import InputError, read_json_object
-from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, log_problems
+from ..train import PREDICTIONS_FILE, RunDirectory, log_problems
 from .formats import environment_problems, layer_problems, text_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
@@ -32,7 +32,7 @@ from .records import (
     read_replays,
     record_name,
 )
-from .searches import search_problems
+from .search_check import search_problems
 from .store import manifest_problems
 
 DOCUMENTS = ("config", "environment", "summary")
@@ -78,7 +78,8 @@ def _content_problems(path: Path, root: Path) -> list[str]:
         problems.append("config_id in environment.json does not match config.json")
     if environment.get("seed", seed) != seed:
         problems.append("seed in environment.json does not match config.json")
-    problems += prediction_problems(path, record.summary["final"]["test_correct"])
+    if not problems and (path / PREDICTIONS_FILE).exists():
+        record.predictions()  # raises InputError, as in compare; a run of version 0.1.0 lacks the file
     return problems + [
         f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
         for entry in record.replays
@@ -92,20 +93,6 @@ def _place_problems(path: Path, config: Config, experiment: str) -> list[str]:
     if name == f"{TRIALS}/{experiment}" if is_trial(config) else name.split("/")[0] != TRIALS:
         return []
     return [f"a trial, and nothing else, must be in {TRIALS}/<config_id> (its config_id is {experiment})"]
-
-
-def prediction_problems(folder: Path, test_correct: int) -> list[str]:
-    """Return whether ``predictions.csv`` of a record contradicts its summary; a run of version 0.1.0 lacks the file."""
-    path = folder / PREDICTIONS_FILE
-    if not path.exists():
-        return []
-    try:
-        correct = Predictions.from_csv(path, NUM_TEST).correct
-    except InputError as error:
-        return [str(error)]
-    if correct == test_correct:
-        return []
-    return [f"{PREDICTIONS_FILE} has {correct:,} correct predictions (summary.json says {test_correct:,})"]
 
 
 def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:

@@ -6,4 +6,3 @@ from .search import read_search as read_search
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
 from .space import Dimension as Dimension
 from .space import parse_space as parse_space
-from .trials import best_of as best_of

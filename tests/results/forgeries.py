@@ -320,7 +320,7 @@ FORGERIES = [
     ),
     *of(
         "predictions.csv",
-        Forgery("table's count", other_prediction, "correct predictions (summary.json says", checked=True),
+        Forgery("table's count", other_prediction, "test images correctly, but summary.json says", checked=True),
         Forgery("table's probability", other_probability(7), "is not what model.keras gives for 1 of"),
         Forgery("table's labels", other_labels, "does not have the labels of the test images"),
         Forgery("table's head", replace("index", "number"), "its first line must be"),

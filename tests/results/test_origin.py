@@ -12,7 +12,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.compare.arms import shortest_command
 from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.commands import (
+from seqmnist_tf.results.origin import (
     command_problems,
     is_absolute,
     parse_command,

@@ -1,0 +1,224 @@
+"""Generated sections: the original and papers beside the results, rows to paste, speed, keys, presets and layers."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ..benchmark import cells_report, serving_report, training_report
+from ..compare import SeededRuns, describe_recipe, in_percent, latex_rows, markdown_rows
+from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
+from ..system import markdown_table
+from .board import (
+    LIKE_THE_ORIGINAL,
+    Board,
+    epoch_range,
+    original_accuracy,
+    range_text,
+    record_link,
+    training_machine,
+    wrap_text,
+)
+from .recipes import choice_text
+from .records import Record
+
+COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
+
+
+def rows_to_paste(board: Board) -> str:
+    """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
+    experiments = [SeededRuns(name, records) for name, records in board.records.items()]
+    recipes = [
+        wrap_text(f"`{name}`: {describe_recipe(records[0].config)}; {choice_text(board, name)}.", "- ", "  ")
+        for name, records in board.records.items()
+    ]
+    latex = latex_rows(experiments, source="seqmnist_tf, ")
+    tables = ["```markdown", markdown_rows(experiments), "```", "", "```latex", latex, "```"]
+    return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
+
+
+def original_table(board: Board) -> str:
+    """The accuracy that the original project prints, the corrected one, and ours."""
+    printed = board.literature["upstream"]
+    correct, divisor, accuracy = original_accuracy(board.literature)
+    printed_percent, printed_loss = f"{printed['printed_accuracy_percent']:.2f}", printed["printed_loss"]
+    rows: list[list[Any]] = [
+        ["original, as printed", f"{correct:,}", printed_percent, "", printed_loss],
+        ["original, inferred", f"{correct:,}", "", f"**{in_percent(accuracy)}**", printed_loss],
+    ]
+    for record in (record for name in LIKE_THE_ORIGINAL for record in board.records.get(name, [])):
+        shares = [in_percent(record.correct / divisor), f"**{in_percent(record.accuracy)}**"]
+        loss = f"{record.summary['final']['test_loss']:.5f}"
+        rows.append([f"`{record.name}`, seed {record.seed}", f"{record.correct:,}", *shares, loss])
+    batches = f"{printed['batches']} batches x {printed['batch_size']:,}"
+    head = ["", ">correct", f">correct / {divisor:,} ({batches}), %", f">correct / {NUM_TEST:,}, %", ">test loss"]
+    return markdown_table(head, rows)
+
+
+def literature_table(board: Board) -> str:
+    """Published accuracies of the plain LSTM, and how far they differ."""
+    head = ["source", ">units", ">parameters", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks"]
+    head.append("figures taken from")
+    published = board.literature["plain_lstm"]
+    rows = [
+        [
+            row["source"],
+            row["units"],
+            row.get("parameters", ""),
+            f"{_or_empty(row['smnist'])} {row.get('spread', '')}".strip(),
+            _or_empty(row["psmnist"]),
+            row.get("runs", ""),
+            "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
+            row["read_in"],
+        ]
+        for row in published
+    ]
+    least, most = COMPARED_UNITS
+    similar = [
+        row
+        for row in published
+        if row["smnist"] is not None and row["units"].isdecimal() and least <= int(row["units"]) <= most
+    ]
+    accuracies, spreads = [row["smnist"] for row in similar], sum("spread" in row for row in similar)
+    text = (
+        f"The accuracies on sMNIST of a plain LSTM with one layer of {least} to {most} units range from "
+        f"{min(accuracies)} to {max(accuracies)} %. Of these {len(similar)} accuracies, from "
+        f"{len({row['source'] for row in similar})} sources, {spreads} {'has' if spreads == 1 else 'have'} a spread "
+        "over runs. They differ in training, in the images held out, and in how an epoch or a run was chosen."
+    )
+    return markdown_table(head, rows) + "\n\n" + wrap_text(text)
+
+
+def other_cells_table(board: Board) -> str:
+    """Published accuracies of other recurrent cells, which are what the LSTM can be compared with."""
+    rows = [
+        [row["source"], row["parameters"], row["smnist"], _or_empty(row["psmnist"]), row["read_in"]]
+        for row in board.literature["other_cells"]
+    ]
+    return markdown_table(["cell", ">parameters", ">sMNIST, %", ">psMNIST, %", "figures taken from"], rows)
+
+
+def _or_empty(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
+def cost_table(board: Board) -> str:
+    """How long training took: one row per experiment and machine."""
+    rows = []
+    for name, records in board.records.items():
+        by_machine: dict[str, list[Record]] = {}
+        for record in records:
+            by_machine.setdefault(training_machine(record), []).append(record)
+        for machine, same_machine in by_machine.items():
+            seconds = [row["seconds"] for record in same_machine for row in record.history]
+            minutes = statistics.mean(record.minutes_to(len(record.history)) for record in same_machine)
+            seeds = ", ".join(str(record.seed) for record in same_machine)
+            per_epoch = f"{statistics.median(seconds):.0f} ({min(seconds):.0f})"
+            rows.append([f"`{name}`", seeds, per_epoch, f"{minutes:.0f}", machine])
+    return markdown_table(
+        ["experiment", ">seeds", ">seconds per epoch: median (minimum)", ">minutes per run", "machine"], rows
+    )
+
+
+def targets_table(board: Board) -> str:
+    """Epochs and minutes of training until the original's accuracy, and until 99 %, of the experiments on sMNIST."""
+    targets = (original_accuracy(board.literature)[2], 0.99)
+    head = ["experiment", ">seeds"]
+    for target in targets:
+        head += [f">first epoch at {in_percent(target)} %", ">minutes", ">seeds that end there"]
+    rows = []
+    for name, records in board.records.items():
+        if records[0].config.task.permutation != "none":
+            continue
+        row: list[Any] = [f"`{name}`", len(records)]
+        for target in targets:
+            epochs = [record.epochs_to(target) for record in records]
+            minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
+            ends = sum(record.accuracy >= target for record in records)
+            row += [epoch_range(epochs), range_text(minutes, "{:.0f}".format), f"{ends} of {len(records)}"]
+        rows.append(row)
+    return markdown_table(head, rows)
+
+
+def speed_tables(board: Board) -> str:
+    """The native kernel compared with other implementations."""
+    return training_report(board.speed)
+
+
+def cells_tables(board: Board) -> str:
+    """The native kernel and stock Keras by cell, for each instruction set that was measured."""
+    return "\n\n".join(cells_report(document) for document in board.speed["cells"])
+
+
+def serving_tables(board: Board) -> str:
+    """Latency of the exported model, and of the local server under load."""
+    return serving_report(board.serving)
+
+
+def one_image_text(board: Board) -> str:
+    """Latency of one image."""
+    row = next(row for row in board.serving["latency"] if row["batch"] == 1 and not row["rest_ms"])
+    return wrap_text(
+        f"The exported model classifies one image in {row['serving_default_ms']:.1f} ms; exported with Keras's own "
+        f"`model.export()`, the same model takes {row['stock_ms']:.1f} ms (`serving_default`, called in one process)."
+    )
+
+
+def configuration_table(_: Board) -> str:
+    """One row per key of the configuration."""
+    rows = [
+        [
+            f"`{key}`",
+            f"`{value_text(option.default)}`",
+            _escaped(option.allowed),
+            _escaped(f"{option.meta['doc']} {option.meta['details']}".strip()),
+        ]
+        for key, option in OPTIONS.items()
+    ]
+    return markdown_table(["key", "default", "allowed values", "meaning"], rows)
+
+
+def presets_list(board: Board) -> str:
+    """One list item per preset, with what its published runs reached."""
+    return "\n".join(
+        wrap_text(f"- `{name}`: {preset.doc} {_published(name, board.records.get(name, []))}", others="  ")
+        for name, preset in PRESETS.items()
+    )
+
+
+def _published(name: str, records: Sequence[Record]) -> str:
+    if not records:
+        return "No run is published yet."
+    over_seeds = SeededRuns(name, records)
+    first = epoch_range([record.summary["escape_epoch"] for record in records])
+    return f"Test accuracy: **{over_seeds.text} %** ({over_seeds.meaning}); first epoch above 50 %: {first}."
+
+
+def _escaped(text: str) -> str:
+    """Return text in which Markdown shows backslashes and which does not end a table's cell."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def layers_text(board: Board) -> str:
+    """The text of each ``layer.py`` and of what it imports, so that it can be read before it is allowed to run."""
+    texts: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for record in board.all_records + board.trials:
+        if files := record.layer_texts:
+            link = f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
+            texts.setdefault(tuple(files.items()), []).append(link)
+    for search in board.searches:
+        for source in search.document["layers"].values():
+            texts.setdefault(((LAYER_FILE, source),), []).append(f"`{search.name}`")
+    if not texts:
+        return "No published run has a layer of its own."
+    parts = []
+    for sources, records in texts.items():
+        parts.append(f"{', '.join(records)}:")
+        for name, text in sources:
+            # A fence that no line of the text can end.
+            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+            parts += [f"`{name}`:"] * (len(sources) > 1)
+            parts.append("\n".join([f"{fence}python", text.rstrip("\n"), fence]))
+    return "\n\n".join(parts)
