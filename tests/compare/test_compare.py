@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.model.test_layers import GOOD
 
-Call = Callable[..., Result]
 TINY_VALUES: dict[str, Any] = {
     "model.hidden_size": 4,
     "task.limit_train": 40,
@@ -62,7 +60,7 @@ def parsed(command: str) -> cfg.Config:
     return cfg.parse_arguments(parser, shlex.split(command)[3:]).config
 
 
-def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> None:
+def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own_layer.py").write_text(GOOD)
     (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "0,1", "--dir", "out", *TINY, "--train.n-epochs=1")
@@ -112,7 +110,7 @@ def test_from_nothing_to_the_report(command: Call, in_tmp: Path, toy: None) -> N
     assert "out/chrono/seed0 is a run of another configuration: optimizer.lr is 0.001 there and 0.5" in changed.err
 
 
-def test_a_trained_run_is_that_of_train(command: Call, in_tmp: Path, toy: None) -> None:
+def test_a_trained_run_is_that_of_train(command: Command, in_tmp: Path, toy: None) -> None:
     trained = compare(["adam"], seeds=[3], directory="out", overrides=TINY_VALUES)
     words = shlex.split(RunDirectory.open(in_tmp / "out/adam/seed3").environment["command"])[3:-1]
     assert command(train_main, *words, "again").status == 0
@@ -174,7 +172,7 @@ WRONG = "import keras\n\n\ndef make(units):\n    return keras.layers.LSTM(units,
         (None, "model.layer must name a file that can be read"),
     ],
 )
-def test_layers_that_are_refused(source: str | None, message: str, command: Call, in_tmp: Path) -> None:
+def test_layers_that_are_refused(source: str | None, message: str, command: Command, in_tmp: Path) -> None:
     if source is not None:
         (in_tmp / "own.py").write_text(source)
     result = command(compare_main, "strong", "own.py:make", "--dir=out", *TINY)
@@ -183,7 +181,7 @@ def test_layers_that_are_refused(source: str | None, message: str, command: Call
     assert not (in_tmp / "out").exists()
 
 
-def test_a_kernel_that_a_layer_cannot_use_is_refused_before_anything_is_trained(command: Call, in_tmp: Path) -> None:
+def test_a_kernel_that_a_layer_cannot_use_is_refused_before_anything_is_trained(command: Command, in_tmp: Path) -> None:
     (in_tmp / "own_layer.py").write_text(GOOD)
     arms = ["chrono.json", "own_layer.py:Last"]
     (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
@@ -252,7 +250,7 @@ def test_a_measured_step_says_how_long_an_arm_takes_before_its_first_epoch(
         assert err.startswith(said) and bool(err) == bool(said)
 
 
-def test_a_dry_run_measures_and_writes_nothing(command: Call, in_tmp: Path, toy: None) -> None:
+def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, toy: None) -> None:
     completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
     (in_tmp / "own.py").write_text(GOOD)
     words = ["mine", "own.py:Last", "--seeds=0", "--dry-run", *(word for word in TINY if "hidden" not in word)]
@@ -370,7 +368,7 @@ class Fails(keras.layers.SimpleRNN):
 
 
 def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
-    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (in_tmp / "own.py").write_text(FAILS_ONCE)
     words = ("adam", "own.py:Fails", "--seeds=0,1,2", "--dir=out", *TINY, "--train.n-epochs=1")
@@ -450,14 +448,14 @@ def test_killed_midway_and_run_again_it_gives_the_same_report(tmp_path: Path) ->
 
 @pytest.mark.parametrize("workers", [[], ["--workers=2"]])
 def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
-    workers: list[str], command: Call, in_tmp: Path
+    workers: list[str], command: Command, in_tmp: Path
 ) -> None:
     (in_tmp / "file").write_text("no folder")
     refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out", *workers)
     assert refused.status == 2 and not (in_tmp / "out").exists()
 
 
-def test_what_a_layer_prints_is_not_in_the_json(command: Call, in_tmp: Path, toy: None) -> None:
+def test_what_a_layer_prints_is_not_in_the_json(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(GOOD + "print('read me')\n")
     result = command(compare_main, "baseline", "own.py:Last", *TINY, "--seeds=0", "--dir=out", "--json")
     assert result.status == 0 and json.loads(result.out)["arms"] and "read me" in result.err

@@ -21,10 +21,9 @@ from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.files import change_json
 
-Call = Callable[..., Result]
 ACCURACIES = {0: 20, 1: 21, 2: 19, 3: 22, 4: 20, 5: 18}
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -79,7 +78,7 @@ def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     assert "- a: seed 7 diverged and is left out, which favours a." in report.splitlines()
 
 
-def test_the_report_of_runs_that_exist(command: Call, in_tmp: Path) -> None:
+def test_the_report_of_runs_that_exist(command: Command, in_tmp: Path) -> None:
     make_arm(in_tmp / "a", ACCURACIES)
     make_arm(in_tmp / "b", {seed: number + 3 for seed, number in ACCURACIES.items()}, optimizer__lr=0.5)
     result = command(compare_main, "a", "b", "--dir=out", "--json")
@@ -311,7 +310,7 @@ def own_layer(path: Path) -> None:
     ],
 )
 def test_runs_that_are_refused(
-    damage: Callable[[Path], None], message: str, command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Callable[[Path], None], message: str, command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completed_run(in_tmp / "a/run-0", 0, some_right(20))
     completed_run(in_tmp / "b/run-0", 0, some_right(20))
@@ -324,7 +323,7 @@ def test_runs_that_are_refused(
     assert not (in_tmp / "HARMED").exists() and not (in_tmp / "out/report.md").exists()
 
 
-def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Call, in_tmp: Path) -> None:
+def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Command, in_tmp: Path) -> None:
     for arm in ("a", "b"):
         completed_run(in_tmp / arm / "run-0", 0, some_right(20))
     (in_tmp / "a/run-0/layer.py").write_text("open('HARMED', 'w')\n")
@@ -369,7 +368,7 @@ def test_the_same_runs_twice_are_refused_and_copies_are_not(in_tmp: Path) -> Non
     assert (pair.mean_difference, pair.ci_95, pair.sign_flip_p) == (0.0, (0.0, 0.0), 1.0)
 
 
-def test_folders_that_cannot_be_written_are_refused(command: Call, in_tmp: Path) -> None:
+def test_folders_that_cannot_be_written_are_refused(command: Command, in_tmp: Path) -> None:
     completed_run(in_tmp / "a", 0, some_right(20))
     (in_tmp / "file").write_text("")
     for directory, message in (
@@ -384,7 +383,7 @@ def test_folders_that_cannot_be_written_are_refused(command: Call, in_tmp: Path)
     assert not (in_tmp / "out").exists()
 
 
-def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path) -> None:
+def test_a_hostile_model_file_executes_nothing(command: Command, in_tmp: Path) -> None:
     run = completed_run(in_tmp / "a", 0, some_right(20))
     (run.path / "predictions.csv").unlink()
     harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115
@@ -413,7 +412,7 @@ def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path) -> N
         (["a", "--address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9 within 10 s"),
     ],
 )
-def test_command_lines_that_are_refused(words: list[str], message: str, command: Call, in_tmp: Path) -> None:
+def test_command_lines_that_are_refused(words: list[str], message: str, command: Command, in_tmp: Path) -> None:
     completed_run(in_tmp / "a", 0, some_right(20))
     if "--address=127.0.0.1:9" in words:
         words = ["strong", *words[1:], "--seeds=0"]

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,10 +15,8 @@ from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.config.test_values import UPSTREAM_BLOCK
-from tests.conftest import Result
+from tests.conftest import Command, Result
 from tests.toy import LONG_SECONDS, ROOT
-
-Call = Callable[..., Result]
 
 
 def printed(result: Result) -> dict[str, dict[str, object]]:
@@ -28,19 +24,19 @@ def printed(result: Result) -> dict[str, dict[str, object]]:
     return json.loads(result.out)
 
 
-def test_print_config_is_the_baseline_without_arguments(command: Call, in_tmp: Path) -> None:
+def test_print_config_is_the_baseline_without_arguments(command: Command, in_tmp: Path) -> None:
     assert printed(command(train_main, "--print-config")) == cfg.config_to_dict(cfg.preset("baseline"))
     assert not list(in_tmp.iterdir())
 
 
-def test_upstreams_block_is_read_from_a_file(command: Call, in_tmp: Path) -> None:
+def test_upstreams_block_is_read_from_a_file(command: Command, in_tmp: Path) -> None:
     (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
     assert printed(command(train_main, "--config", "upstream.json", "--print-config")) == cfg.config_to_dict(
         cfg.Config()
     )
 
 
-def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Call, in_tmp: Path) -> None:
+def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Command, in_tmp: Path) -> None:
     (in_tmp / "c.json").write_text('{"train": {"n_epochs": 7, "seed": 7}}')
     config = printed(command(train_main, "quickstart", "--config", "c.json", "--train.seed", "8", "--print-config"))
     assert (config["train"]["seed"], config["train"]["n_epochs"]) == (8, 7)
@@ -75,12 +71,12 @@ def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Call, in
         (["--model.layer=m:f", "--model.layer-options.mode", "a b"], "model.layer_options", {"mode": "a b"}),
     ],
 )
-def test_flags_are_read_in_every_spelling(words: list[str], key: str, value: object, command: Call) -> None:
+def test_flags_are_read_in_every_spelling(words: list[str], key: str, value: object, command: Command) -> None:
     section, name = key.split(".")
     assert printed(command(train_main, *words, "--print-config"))[section][name] == value
 
 
-def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
+def test_every_key_is_a_flag_and_is_in_the_help(command: Command) -> None:
     out = command(train_main, "--help").out
     for key, option in cfg.OPTIONS.items():
         assert (f"--{key} X" in out) != option.meta["hidden"]
@@ -93,13 +89,13 @@ def test_every_key_is_a_flag_and_is_in_the_help(command: Call) -> None:
         assert f"\n  {name} " in out
 
 
-def test_the_help_is_short(command: Call) -> None:
+def test_the_help_is_short(command: Command) -> None:
     entries = [*cfg.PRESETS, *(key for key, option in cfg.OPTIONS.items() if not option.meta["hidden"])]
     lines = command(train_main, "--help").out.splitlines()
     assert len(lines) <= 12 + 2 * len(entries), "shorten titles and docs; what is longer belongs into details"
 
 
-def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
+def test_keys_with_one_value_are_hidden_but_accepted(command: Command) -> None:
     hidden = {key for key, option in cfg.OPTIONS.items() if option.meta["hidden"]}
     one_value = {"criterion.name", "model.input_size", "model.output_size", "task.T", "task.name", "train.precision"}
     assert hidden == one_value
@@ -126,31 +122,16 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
             "model.layer_options.dt must be a number, true, false or text (got 'nan')",
         ),
         (["--model.layer_options", "{"], "model.layer_options must be a JSON object of numbers, texts, true and false"),
-        (["--train.n-epochs", "0"], "train.n_epochs must be an integer from 1 to 100,000 (got '0')"),
         (["--train.n-epochs", "1_0"], 'train.n_epochs must be an integer from 1 to 100,000 (got "1_0")'),
         (["--train.n-epochs", " 5"], 'train.n_epochs must be an integer from 1 to 100,000 (got " 5")'),
         (["--train.seed", "٣"], "train.seed must be an integer from 0 to 4,294,967,295 (got"),  # 3 in Arabic
-        (["--task.permutation", "seed:٣"], "or file:PATH (got"),
         (["--optimizer.grad-clip-value", "1e-46"], "must be a number > 0 or null (got '1e-46')"),  # 0 in float32
-        (["--optimizer.epsilon", "1e-46"], "optimizer.epsilon must be a number > 0 (got '1e-46')"),
         (["--optimizer.ema-momentum", "0.99999999"], "and < 1 or null (got '0.99999999')"),  # 1 in float32
         (["--wandb.project", "a\nb"], "wandb.project must be up to 128 characters"),
         (["adam", "--", "--train.seed", "3"], "unknown argument '--train.seed=3'"),
-        (["--train.n-epochs", "three"], 'train.n_epochs must be an integer from 1 to 100,000 (got "three")'),
-        (["--train.batch_size", "-5"], "train.batch_size must be an integer from 1 to 60,000 (got '-5')"),
         (["--train.shuffle", "1"], 'train.shuffle must be true or false (got "1")'),
-        (["--train.threads", "100000"], "train.threads must be an integer from 0 to 1,024 (got '100000')"),
         (["--train.n-epochs", "1" + 30 * "0"], "train.n_epochs must be an integer from 1 to 100,000 (got"),
-        (["--model.hidden-size", "20000"], "model.hidden_size must be an integer from 1 to 16,384 (got"),
-        (["--test.batch-size", "100000"], "test.batch_size must be an integer from 1 to 60,000 (got"),
-        (["--model.forget-bias", "nan"], "model.forget_bias must be a number, chrono or null (got"),
-        (["--optimizer.lr", "nan"], "optimizer.lr must be a number > 0 (got 'nan')"),
-        (["--optimizer.lr", "-1e-3"], "optimizer.lr must be a number > 0 (got '-1e-3')"),
-        (["--optimizer.grad-clip-value", "0"], "optimizer.grad_clip_value must be a number > 0 or null (got '0')"),
         (["--optimizer.grad-clip-norm", "1"], "optimizer.grad_clip_value and optimizer.grad_clip_norm exclude each"),
-        (["--train.n_epochs", "null"], 'train.n_epochs must be an integer from 1 to 100,000 (got "null")'),
-        (["--task.T", "100"], "task.T must be 784 (got '100')"),
-        (["--task.permutation", "random"], 'or file:PATH (got "random")'),
         (["--task.permutation", "file:none"], "each of 0 to 783 once (got 'none': No such file"),
         (["--task.permutation", "file:bad"], "each of 0 to 783 once (got 'bad': 3 values, 2 distinct)"),
         (["--config", "none.json"], "cannot read configuration none.json: No such file or directory"),
@@ -168,7 +149,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Call) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
-    words: list[str], message: str, command: Call, in_tmp: Path, toy: None
+    words: list[str], message: str, command: Command, in_tmp: Path, toy: None
 ) -> None:
     (in_tmp / "bad").write_text("1 1 2")
     (in_tmp / "taken").mkdir()
@@ -181,7 +162,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert sorted(in_tmp.rglob("*")) == before
 
 
-def test_evaluate_needs_a_run_with_a_model(command: Call, in_tmp: Path) -> None:
+def test_evaluate_needs_a_run_with_a_model(command: Command, in_tmp: Path) -> None:
     assert "no run at none" in command(evaluate_main, "none").err
     (in_tmp / "run").mkdir()
     (in_tmp / "run" / "config.json").write_text("{}")
@@ -196,7 +177,7 @@ def test_evaluate_needs_a_run_with_a_model(command: Call, in_tmp: Path) -> None:
     assert "error: cannot read run/model.keras: " in result.err
 
 
-def test_statuses_of_the_other_ends(command: Call) -> None:
+def test_statuses_of_the_other_ends(command: Command) -> None:
     def fail(argv: list[str]) -> int:
         raise RunError("the disk\nis full")
 
@@ -211,42 +192,6 @@ def test_statuses_of_the_other_ends(command: Call) -> None:
     assert command(full) == (1, "", "error: [Errno 28] No space left on device: '/data/x'\n")
     assert command(interrupt) == (130, "", "interrupted\n")
     assert command(lambda argv: 0) == (0, "", "")
-
-
-def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=LONG_SECONDS,
-    )
-
-
-def test_print_config_starts_nothing_heavy() -> None:
-    probe = python(
-        "-c",
-        "import sys\nfrom seqmnist_tf.system import run_command\nfrom seqmnist_tf.train.__main__ import main\n"
-        "try: run_command(main, ['--print-config'])\n"
-        "except SystemExit as stopped: assert stopped.code == 0\n"
-        "heavy = {'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner'} & set(sys.modules)\n"
-        "assert not heavy, heavy",
-    )
-    assert probe.returncode == 0, probe.stderr
-
-
-def test_print_config_answers_within_a_second() -> None:
-    times: dict[str, list[float]] = {"bare": [], "ours": []}
-    for _ in range(3):
-        for name, words in (
-            ("bare", ("-c", "import numpy, json, argparse")),
-            ("ours", ("-m", "seqmnist_tf.train", "--print-config")),
-        ):
-            started = time.monotonic()
-            assert python(*words).returncode == 0
-            times[name].append(time.monotonic() - started)
-    assert min(times["ours"]) < max(1, 5 * min(times["bare"]))
 
 
 @pytest.mark.parametrize("module", ["train", "serve"])  # a long help, and a short one that stays in Python's buffer

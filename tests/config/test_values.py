@@ -94,6 +94,9 @@ def test_configuration_is_frozen() -> None:
         ("train.n_epochs", "3", 'train.n_epochs must be an integer from 1 to 100,000 (got "3")'),
         ("train.batch_size", -5, "train.batch_size must be an integer from 1 to 60,000 (got -5)"),
         ("train.seed", 2**32, "train.seed must be an integer from 0 to 4,294,967,295 (got 4294967296)"),
+        ("train.threads", 100_000, "train.threads must be an integer from 0 to 1,024 (got 100000)"),
+        ("model.hidden_size", 20_000, "model.hidden_size must be an integer from 1 to 16,384 (got 20000)"),
+        ("optimizer.epsilon", 1e-46, "optimizer.epsilon must be a number > 0 (got 1e-46)"),  # 0 in float32
         ("train.shuffle", "yes", 'train.shuffle must be true or false (got "yes")'),
         ("train.kernel", None, "train.kernel must be auto, native or keras (got null)"),
         ("optimizer.lr", 0, "optimizer.lr must be a number > 0 (got 0)"),

@@ -15,6 +15,7 @@ from seqmnist_tf.config import Config
 from seqmnist_tf.data import sequences
 from seqmnist_tf.data.sequences import epoch_order
 from seqmnist_tf.system import InputError
+from tests.conftest import Command
 from tests.toy import toy_mnist
 
 
@@ -189,7 +190,7 @@ def test_plain_keras_reads_what_train_reads(toy: None) -> None:
 
 
 def test_the_command_prepares_the_data_and_says_where(
-    command: Any, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from seqmnist_tf.data import mnist
     from seqmnist_tf.data.__main__ import main

@@ -13,7 +13,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,35 +149,12 @@ def test_the_script_needs_a_command(arguments: tuple[str, ...], tmp_path: Path, 
     assert done.stderr == f"error: give compare or tune, and its arguments (got '{given}')\n"
 
 
-# The fields of KubeRay's API reference (ray.io/v1) that the manifest may use, with the types of their values.
-RAY_JOB = {
-    "activeDeadlineSeconds": int,
-    "backoffLimit": int,
-    "entrypoint": str,
-    "entrypointNumCpus": float,
-    "rayClusterSpec": dict,
-    "runtimeEnvYAML": str,
-    "shutdownAfterJobFinishes": bool,
-    "submissionMode": str,
-    "suspend": bool,
-    "ttlSecondsAfterFinished": int,
-}
-RAY_CLUSTER = {
-    "authOptions": dict,
-    "enableInTreeAutoscaling": bool,
-    "headGroupSpec": dict,
-    "rayVersion": str,
-    "workerGroupSpecs": list,
-}
-HEAD_GROUP = {"rayStartParams": dict, "serviceType": str, "template": dict}
-WORKER_GROUP = {
-    "groupName": str,
-    "maxReplicas": int,
-    "minReplicas": int,
-    "rayStartParams": dict,
-    "replicas": int,
-    "template": dict,
-}
+# The fields of KubeRay's API reference (ray.io/v1) that the manifest may use.
+RAY_JOB = """activeDeadlineSeconds backoffLimit entrypoint entrypointNumCpus rayClusterSpec runtimeEnvYAML
+    shutdownAfterJobFinishes submissionMode suspend ttlSecondsAfterFinished"""
+RAY_CLUSTER = "authOptions enableInTreeAutoscaling headGroupSpec rayVersion workerGroupSpecs"
+HEAD_GROUP = "rayStartParams serviceType template"
+WORKER_GROUP = "groupName maxReplicas minReplicas rayStartParams replicas template"
 
 
 def read_manifest() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -191,22 +168,16 @@ def groups(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from cluster["workerGroupSpecs"]
 
 
-def require_fields(value: Mapping[str, Any], fields: Mapping[str, type]) -> None:
-    assert set(value) <= set(fields)
-    for name, content in value.items():
-        assert type(content) is fields[name], name
-
-
 def test_the_manifest_has_the_fields_of_kuberays_reference() -> None:
     _, job = read_manifest()
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    require_fields(job["spec"], RAY_JOB)
+    assert set(job["spec"]) <= set(RAY_JOB.split())
     cluster = job["spec"]["rayClusterSpec"]
-    require_fields(cluster, RAY_CLUSTER)
+    assert set(cluster) <= set(RAY_CLUSTER.split())
     assert cluster["authOptions"] == {"mode": "token"}
-    require_fields(cluster["headGroupSpec"], HEAD_GROUP)
+    assert set(cluster["headGroupSpec"]) <= set(HEAD_GROUP.split())
     for group in cluster["workerGroupSpecs"]:
-        require_fields(group, WORKER_GROUP)
+        assert set(group) <= set(WORKER_GROUP.split())
     for group in groups(job):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from seqmnist_tf.__main__ import COMMANDS, main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.house.test_packaging import COMMANDS as MODULES
 
 
@@ -19,7 +17,7 @@ def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(f"\n  {name} " in out for name in COMMANDS)
 
 
-def test_a_command_runs_with_its_arguments(command: Callable[..., Result]) -> None:
+def test_a_command_runs_with_its_arguments(command: Command) -> None:
     assert '"hidden_size": 128' in command(main, "train", "--print-config").out
     result = command(main, "evaluate", "nowhere")
     assert (result.status, result.err.startswith("error: no run at nowhere")) == (2, True)

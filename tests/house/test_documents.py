@@ -19,7 +19,7 @@ import sys
 import textwrap
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,7 +42,7 @@ from seqmnist_tf.tune import __main__ as tune
 from seqmnist_tf.tune import parse_space, report, search, trials
 from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import ROOT
 
 PACKAGE = Path(seqmnist_tf.__file__).parent
@@ -71,8 +71,6 @@ COMMANDS = {
     **{path.parent.name: f"seqmnist_tf.{path.parent.name}.__main__" for path in PACKAGE.glob("*/__main__.py")},
 }
 FILE_SUFFIXES = {"json", "keras"}  # `model.json` is a file, not a key of the section `model`
-
-Command = Callable[..., Result]
 
 
 def fenced_blocks(language: str, text: str) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf import load_run, train
 from seqmnist_tf.train import parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.house.test_documents import DOCUMENTS, command_lines, table_rows
 from tests.toy import ROOT
 
@@ -140,7 +139,7 @@ def test_exercise_2_of_plateau_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.network  # MNIST itself, where it is not prepared
-def test_the_runs_of_exercise_3_begin_as_the_solutions_say(command: Callable[..., Result], in_tmp: Path) -> None:
+def test_the_runs_of_exercise_3_begin_as_the_solutions_say(command: Command, in_tmp: Path) -> None:
     """The first of three epochs, which has 100 of 300 steps; processors and kernels differ by a few points."""
     lines = [words for _, *words in command_lines(DOCUMENTS["docs/plateau.md"])]
     first, *runs = [words for words in lines if {"--print-config", "small.json"} & set(words)]

@@ -205,7 +205,7 @@ def test_the_rooms_that_can_be_called_are_modules_too() -> None:
         seqmnist_tf.evaluate("nowhere")
 
 
-HEAVY = "{'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner', 'matplotlib', 'torch'}"
+HEAVY = "{'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner', 'matplotlib', 'torch', 'grpc'}"
 
 
 def test_the_door_and_help_import_nothing_heavy() -> None:
@@ -213,10 +213,14 @@ def test_the_door_and_help_import_nothing_heavy() -> None:
     program = f"""
 import runpy, sys
 import seqmnist_tf
+from seqmnist_tf import serve
+from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, Board, Record, read_records
 dir(seqmnist_tf); seqmnist_tf.preset("strong"); seqmnist_tf.train; seqmnist_tf.load_run
+[getattr(serve, name) for name in set(dir(serve)) - {{"SavedModel", "export_run"}}]
 assert not (heavy := {HEAVY} & set(sys.modules)), heavy
-sys.argv = ["x", "--help"]
-for name in {("data", "train", "compare", "tune", "serve", "benchmark", "results", *COMMANDS)}:
+commands = {("data", "train", "compare", "tune", "serve", "benchmark", "results", *COMMANDS)}
+for name, word in [*((name, "--help") for name in commands), ("train", "--print-config")]:
+    sys.argv = ["x", word]
     try:
         runpy.run_module(f"seqmnist_tf.{{name}}", run_name="__main__")
     except SystemExit as stopped:

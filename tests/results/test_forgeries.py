@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.results.store import read_manifest, write_manifest
 from seqmnist_tf.train import RunDirectory
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.files import change_json, content, list_record
 from tests.results.forgeries import FORGERIES, Forgery, row
 
@@ -32,9 +31,7 @@ def says(line: str, forgery: Forgery) -> bool:
 
 
 @pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.added], ids=name)
-def test_a_forged_run_is_not_published(
-    forgery: Forgery, command: Callable[..., Result], runs: list[Path], clone: Path
-) -> None:
+def test_a_forged_run_is_not_published(forgery: Forgery, command: Command, runs: list[Path], clone: Path) -> None:
     shutil.copytree(runs[0], clone / "run")
     forgery.change(clone / "run" / forgery.file)
     before = content(clone)
@@ -57,7 +54,7 @@ def forge(record: Path, forgery: Forgery) -> None:
 
 @pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.replayed], ids=name)
 def test_a_forgery_that_nothing_else_finds_is_found_by_a_whole_replay(
-    forgery: Forgery, command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+    forgery: Forgery, command: Command, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "REPLAYED_BATCHES", 2)
     record = RESULTS / "strong" / "seed1"
@@ -111,9 +108,7 @@ def test_a_model_is_not_published_under_two_seeds(published: Path) -> None:
     ]
 
 
-def test_a_model_is_not_added_under_a_second_seed(
-    command: Callable[..., Result], runs: list[Path], published: Path
-) -> None:
+def test_a_model_is_not_added_under_a_second_seed(command: Command, runs: list[Path], published: Path) -> None:
     shutil.rmtree(RESULTS / "strong" / "seed1")
     write_manifest(RESULTS, {path: h for path, h in read_manifest(RESULTS).items() if "seed1" not in path})
     run = published / "run"
@@ -129,9 +124,7 @@ def test_a_model_is_not_added_under_a_second_seed(
     assert content(published) == before
 
 
-def test_a_history_is_not_published_under_two_seeds(
-    command: Callable[..., Result], runs: list[Path], published: Path
-) -> None:
+def test_a_history_is_not_published_under_two_seeds(command: Command, runs: list[Path], published: Path) -> None:
     run = published / "run"
     shutil.copytree(runs[0], run)
     change_json(run / "config.json", lambda d: d["train"].update(seed=5))
@@ -154,7 +147,7 @@ def test_a_history_is_not_published_under_two_seeds(
     [("optimizer", "rho", 0.5), ("model", "match_parameters", 1_400)],  # of RMSProp, and the run has Adam; 16 units
 )
 def test_a_setting_that_changes_nothing_gives_no_second_name(
-    section: str, key: str, value: float, command: Callable[..., Result], runs: list[Path], published: Path
+    section: str, key: str, value: float, command: Command, runs: list[Path], published: Path
 ) -> None:
     run = published / "run"
     shutil.copytree(runs[0], run)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.model.test_layers import GOOD
 
 WORDS = (
@@ -35,7 +34,7 @@ def was_executed() -> bool:
     return ran
 
 
-def test_code_of_a_record_runs_only_where_it_is_allowed(command: Callable[..., Result], published: Path) -> None:
+def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, published: Path) -> None:
     Path("own.py").write_text(SOURCE)
     Path("own_part.py").write_text(PART)
     assert command(train_main, *WORDS).status == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from seqmnist_tf.results.pages import find_documents, relative_links
 from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.results.store import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.system import InputError
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.files import change_json, content, flip_byte, flip_digit
 from tests.results.forgeries import UNKNOWN_COMMIT
 
@@ -31,7 +29,7 @@ def section_pattern(name: str) -> str:
     return rf"(?s)<!-- results: {name} -->.*?<!-- end -->"
 
 
-def test_everything_agrees_after_writing(command: Callable[..., Result], published: Path) -> None:
+def test_everything_agrees_after_writing(command: Command, published: Path) -> None:
     answer = command(main, "--check")
     assert (answer.status, answer.out) == (0, "records, manifest, documents, pictures and models agree\n")
     before = content(published)
@@ -59,7 +57,7 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
 
 @pytest.mark.parametrize(("name", "change"), CHANGES)
 def test_one_changed_digit_is_found(
-    name: str, change: Callable[[Path], Any], command: Callable[..., Result], published: Path
+    name: str, change: Callable[[Path], Any], command: Command, published: Path
 ) -> None:
     change(published / name)
     before = content(published)
@@ -88,9 +86,7 @@ def list_in_manifest(name: str) -> None:
     write_manifest(folder, {**read_manifest(folder), name: file_hash(folder / name)})
 
 
-def test_a_changed_record_is_found_though_its_hash_was_changed_too(
-    command: Callable[..., Result], published: Path
-) -> None:
+def test_a_changed_record_is_found_though_its_hash_was_changed_too(command: Command, published: Path) -> None:
     path = published / RECORD / "summary.json"
     change_json(path, lambda d: d.update(seconds_total=1.0))
     list_in_manifest("strong/seed1/summary.json")
@@ -100,9 +96,7 @@ def test_a_changed_record_is_found_though_its_hash_was_changed_too(
     assert command(main).status == 1  # nor is anything written from it
 
 
-def test_broken_losses_are_found_though_their_hash_was_changed_too(
-    command: Callable[..., Result], published: Path
-) -> None:
+def test_broken_losses_are_found_though_their_hash_was_changed_too(command: Command, published: Path) -> None:
     path = published / RECORD / "steps.csv.gz"
     path.write_bytes(path.read_bytes()[:40])
     list_in_manifest("strong/seed1/steps.csv.gz")
@@ -127,7 +121,7 @@ def test_the_records_of_a_name_have_their_seeds_and_one_configuration(published:
     assert problem.startswith(f"the name strong is of configuration {first.run.config_id}, but this run has ")
 
 
-def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Callable[..., Result], published: Path) -> None:
+def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Command, published: Path) -> None:
     results = published / "results"
     kept = dict(read_manifest(results))
     for name, message in (
@@ -149,7 +143,7 @@ def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Callable[
     assert answer.status == 1 and "results/best/seed1: its configuration" in answer.out
 
 
-def test_writing_refuses_a_changed_record(command: Callable[..., Result], published: Path) -> None:
+def test_writing_refuses_a_changed_record(command: Command, published: Path) -> None:
     flip_digit(published / RECORD / "history.jsonl")
     before = content(published)
     answer = command(main)
@@ -235,18 +229,8 @@ def test_an_unknown_section_is_refused() -> None:
         pages.render_document("<!-- results: headlines -->\n<!-- end -->\n", board, Path("README.md"))
 
 
-def test_it_runs_in_a_clone_only(command: Callable[..., Result], in_tmp: Path) -> None:
+def test_it_runs_in_a_clone_only(command: Command, in_tmp: Path) -> None:
     for words in ([], ["--check"], ["add", "run", "--name", "mine"]):
         answer = command(main, *words)
         assert answer.status == 2 and "run this in the root of a clone" in answer.err
     assert list(in_tmp.iterdir()) == []
-
-
-def test_reading_records_and_help_do_not_import_tensorflow() -> None:
-    code = (
-        "import sys\n"
-        "from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, Board, Record, read_records\n"
-        "import seqmnist_tf.results.__main__\n"
-        "print(sorted({'tensorflow', 'keras', 'scipy', 'matplotlib'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train import RunDirectory
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.conftest import git
 from tests.results.files import change_json, content
 
 
-def test_a_run_is_published_unchanged(command: Callable[..., Result], runs: list[Path], clone: Path) -> None:
+def test_a_run_is_published_unchanged(command: Command, runs: list[Path], clone: Path) -> None:
     assert command(main, "add", str(runs[0]), "--name", "strong").out == "results/strong/seed0\n"
     record = clone / "results" / "strong" / "seed0"
     names = {"config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json"}
@@ -61,7 +60,7 @@ def test_a_run_is_published_unchanged(command: Callable[..., Result], runs: list
     ],
 )
 def test_a_name_of_another_experiment_is_refused(
-    name: str, message: str, command: Callable[..., Result], runs: list[Path], clone: Path
+    name: str, message: str, command: Command, runs: list[Path], clone: Path
 ) -> None:
     before = content(clone)
     refused = command(main, "add", str(runs[0]), "--name", name)
@@ -69,7 +68,7 @@ def test_a_name_of_another_experiment_is_refused(
     assert content(clone) == before
 
 
-def test_a_name_stands_for_one_experiment(command: Callable[..., Result], runs: list[Path], published: Path) -> None:
+def test_a_name_stands_for_one_experiment(command: Command, runs: list[Path], published: Path) -> None:
     shutil.copytree(published / "results" / "strong", published / "results" / "mine")
     config = published / "results" / "mine" / "seed0" / "config.json"
     change_json(config, lambda d: d["optimizer"].update(lr=0.5))
@@ -78,7 +77,7 @@ def test_a_name_stands_for_one_experiment(command: Callable[..., Result], runs: 
 
 
 def test_a_name_that_is_taken_during_the_checks_is_refused(
-    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([[], ["its name was taken meanwhile"]])
     monkeypatch.setattr(publish, "name_problems", lambda *_: next(answers))
@@ -88,9 +87,7 @@ def test_a_name_that_is_taken_during_the_checks_is_refused(
     assert {name: data for name, data in content(clone).items() if name != "results/.lock"} == before
 
 
-def test_a_run_in_lower_precision_is_refused(
-    command: Callable[..., Result], runs: list[Path], clone: Path, tmp_path: Path
-) -> None:
+def test_a_run_in_lower_precision_is_refused(command: Command, runs: list[Path], clone: Path, tmp_path: Path) -> None:
     lower = shutil.copytree(runs[0], tmp_path / "lower")
     change_json(lower / "config.json", lambda d: d["train"].update(precision="tf32"))
     before = content(clone)
@@ -100,7 +97,7 @@ def test_a_run_in_lower_precision_is_refused(
     assert content(clone) == before
 
 
-def test_a_commit_that_was_amended_is_refused(command: Callable[..., Result], runs: list[Path], clone: Path) -> None:
+def test_a_commit_that_was_amended_is_refused(command: Command, runs: list[Path], clone: Path) -> None:
     amended = shutil.copytree(runs[0], clone / "run")
     commit = git(clone, "commit-tree", "-m", "before it was amended", "HEAD^{tree}")
     change_json(amended / "environment.json", lambda d: d["git"].update(commit=commit))
@@ -111,7 +108,7 @@ def test_a_commit_that_was_amended_is_refused(command: Callable[..., Result], ru
 
 
 def test_a_folder_that_cannot_be_written_is_reported_at_once(
-    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = os.access
 
@@ -125,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_reported_at_once(
 
 
 def test_a_file_that_cannot_be_read_is_reported(
-    command: Callable[..., Result], runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_bytes = Path.read_bytes
 
@@ -140,7 +137,7 @@ def test_a_file_that_cannot_be_read_is_reported(
     assert refused.err.endswith(f"is not published: cannot read {runs[0] / 'model.keras'}: Permission denied\n")
 
 
-def test_a_record_is_added_like_a_run(command: Callable[..., Result], published: Path) -> None:
+def test_a_record_is_added_like_a_run(command: Command, published: Path) -> None:
     again = command(main, "add", "results/strong/seed1", "--name", "strong")
     assert (again.status, again.err.count("already published")) == (2, 1), again.err
     record = published / "results" / "strong" / "seed1"
@@ -148,6 +145,6 @@ def test_a_record_is_added_like_a_run(command: Callable[..., Result], published:
     assert files == {name: data for name, data in content(record).items() if name != "record.json"}
 
 
-def test_a_missing_run_is_reported(command: Callable[..., Result], clone: Path) -> None:
+def test_a_missing_run_is_reported(command: Command, clone: Path) -> None:
     refused = command(main, "add", "nowhere", "--name", "mine")
     assert refused.status == 2 and "no run at nowhere" in refused.err

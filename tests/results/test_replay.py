@@ -21,7 +21,7 @@ from seqmnist_tf.results.replay import TrainingData, replay_run
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory, train
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.files import change_json, content
 from tests.results.forgeries import other_weights
 
@@ -38,7 +38,7 @@ def replayed(losses: list[float], full: bool = False) -> replay.Replay:
     return replay_run(RunDirectory.open(SEED1), losses, TrainingData(), steps=len(losses) if full else None)
 
 
-def test_records_are_trained_anew_and_agree(command: Callable[..., Result], published: Path) -> None:
+def test_records_are_trained_anew_and_agree(command: Command, published: Path) -> None:
     before = content(published)
     answer = command(main, "--replay", "full", "strong/seed1")
     assert answer.status == 0
@@ -95,9 +95,7 @@ def forge_the_fifth_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunDirectory, "steps_csv", lambda run: re.sub(rb"(?m)^5,.*$", b"5,2.25", honest(run)))
 
 
-def test_where_a_record_parts_is_said(
-    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_a_record_parts_is_said(command: Command, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forge_the_fifth_loss(monkeypatch)
     answer = command(main, "--replay", "full", "strong/seed1")
     assert answer.status == 1
@@ -106,7 +104,7 @@ def test_where_a_record_parts_is_said(
     assert answer.err.splitlines()[-1] == "error: 1 records part from their replay"
 
 
-def test_other_weights_are_found_by_a_whole_replay(command: Callable[..., Result], published: Path) -> None:
+def test_other_weights_are_found_by_a_whole_replay(command: Command, published: Path) -> None:
     other_weights(SEED1 / "model.keras")
     answer = command(main, "--replay", "full", "strong/seed1", "--write")
     assert answer.status == 1
@@ -206,7 +204,7 @@ def only(isa: str) -> Callable[[str], str]:
     return instruction_set
 
 
-def test_what_was_replayed_is_noted_and_shown(command: Callable[..., Result], published: Path) -> None:
+def test_what_was_replayed_is_noted_and_shown(command: Command, published: Path) -> None:
     old = {
         "date": "2020-01-01T00:00:00+00:00",
         "processor": "x86 [a](b)",
@@ -236,9 +234,7 @@ def test_what_was_replayed_is_noted_and_shown(command: Callable[..., Result], pu
         (("--check", "--replay"), "not allowed with argument"),
     ],
 )
-def test_other_words_are_refused(
-    words: tuple[str, ...], message: str, command: Callable[..., Result], published: Path
-) -> None:
+def test_other_words_are_refused(words: tuple[str, ...], message: str, command: Command, published: Path) -> None:
     answer = command(main, *words)
     assert answer.status == 2 and message in answer.err and answer.err.startswith("error: ")
 
@@ -250,7 +246,7 @@ def test_of_replays_on_one_machine_the_last_is_kept() -> None:
 
 
 def test_a_replay_that_was_noted_meanwhile_is_kept(
-    command: Callable[..., Result], published: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(run: RunDirectory, losses: list[float], *args: Any, **kwargs: Any) -> replay.Replay:
         (SEED1 / "record.json").write_bytes(record_json([{**done.entry(), "batches": 6, "processor": "another"}]))

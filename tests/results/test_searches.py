@@ -24,7 +24,7 @@ from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import make_folder
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.conftest import Repository, patch_small
 from tests.results.files import change_json, content, list_record
 from tests.results.forgeries import put
@@ -83,7 +83,7 @@ def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -
     assert (replayed["batches"], replayed["largest_difference"]) == (36, 0)
 
 
-def test_a_search_is_trained_anew(command: Callable[..., Result], mine: Search) -> None:
+def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 36 batches of 6 runs agree bit for bit, on ")
@@ -98,7 +98,7 @@ def test_a_search_is_trained_anew(command: Callable[..., Result], mine: Search) 
     assert command(main, "--replay", "search").status == 2
 
 
-def test_the_board_names_the_search_that_chose_a_recipe(command: Callable[..., Result], mine: Search) -> None:
+def test_the_board_names_the_search_that_chose_a_recipe(command: Command, mine: Search) -> None:
     assert command(main).status == 0 and command(main, "--check").status == 0
     board = Board.read(RESULTS)
     (record, *_) = board.records["strong"]
@@ -157,7 +157,7 @@ def test_a_forged_search_is_found(change: Callable[[Path], Any], message: str, m
     ],
 )
 def test_a_search_that_cannot_be_published_is_refused(
-    file: str, change: Callable[[Path], Any], message: str, command: Callable[..., Result], search: Path, clone: Path
+    file: str, change: Callable[[Path], Any], message: str, command: Command, search: Path, clone: Path
 ) -> None:
     shutil.copytree(search, clone / "search")
     change(clone / "search" / file)
@@ -168,7 +168,7 @@ def test_a_search_that_cannot_be_published_is_refused(
     assert content(clone) == before
 
 
-def test_a_search_has_a_name_of_its_own(command: Callable[..., Result], mine: Search, search: Path) -> None:
+def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: Path) -> None:
     again = command(main, "add", str(search), "--name", "mine")
     assert (again.status, again.err) == (2, f"error: {FILE} is already published (give another --name)\n")
     assert command(main, "add", str(search)).status == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -15,7 +14,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.store import manifest_problems, read_manifest, write_manifest
 from seqmnist_tf.system import InputError, RunError
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.files import content
 from tests.toy import LONG_SECONDS, ROOT
 
@@ -72,7 +71,7 @@ def test_what_only_looks_unfinished_stays(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_renamed_and_not_listed_is_published_by_the_same_command(
-    command: Callable[..., Result], runs: list[Path], published: Path
+    command: Command, runs: list[Path], published: Path
 ) -> None:
     whole = read_manifest(Path("results"))
     write_manifest(Path("results"), {name: h for name, h in whole.items() if "seed1" not in name})

@@ -19,7 +19,7 @@ from seqmnist_tf.results.pages import render_section, write_documents
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import all_trials, read_records
 from seqmnist_tf.train import RunDirectory, load_final_model, train
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.results.conftest import Repository, patch_small
 from tests.results.files import change_json, content, list_record
 from tests.results.forgeries import put, row
@@ -71,9 +71,7 @@ def test_a_trial_is_published_unchanged(trial: Path, finished: Path) -> None:
     assert (replayed["batches"], replayed["largest_difference"]) == (6, 0)
 
 
-def test_a_trial_stands_in_its_table_and_nowhere_else(
-    command: Callable[..., Result], trial: Path, published: Path
-) -> None:
+def test_a_trial_stands_in_its_table_and_nowhere_else(command: Command, trial: Path, published: Path) -> None:
     assert list(read_records(RESULTS)) == ["strong"]
     assert [record.run.path for record in all_trials(RESULTS)] == [trial]
     assert command(main).out == "written: results/README.md, docs/more/page.md\n"
@@ -102,7 +100,7 @@ def test_how_many_trials_are_as_good_as_the_best(trial: Path) -> None:
     )
 
 
-def test_a_trial_is_trained_anew(command: Callable[..., Result], trial: Path) -> None:
+def test_a_trial_is_trained_anew(command: Command, trial: Path) -> None:
     for name in ("trials", f"trials/{trial.parent.name}", f"trials/{trial.parent.name}/seed0"):
         answer = command(main, "--replay", "full", name)
         assert answer.status == 0
@@ -110,9 +108,7 @@ def test_a_trial_is_trained_anew(command: Callable[..., Result], trial: Path) ->
     assert command(main, "--replay", "trial").status == 2
 
 
-def test_a_trial_has_no_name_and_a_run_has_one(
-    command: Callable[..., Result], finished: Path, runs: list[Path], clone: Path
-) -> None:
+def test_a_trial_has_no_name_and_a_run_has_one(command: Command, finished: Path, runs: list[Path], clone: Path) -> None:
     before = content(clone)
     named = command(main, "add", str(finished), "--name", "mine")
     assert (named.status, named.err) == (2, "error: a trial has no name: leave out --name (got 'mine')\n")
@@ -121,9 +117,7 @@ def test_a_trial_has_no_name_and_a_run_has_one(
     assert content(clone) == before
 
 
-def test_a_trial_is_published_once(
-    command: Callable[..., Result], trial: Path, finished: Path, published: Path
-) -> None:
+def test_a_trial_is_published_once(command: Command, trial: Path, finished: Path, published: Path) -> None:
     before = content(published)
     again = command(main, "add", str(finished))
     assert (again.status, again.err.count("already published")) == (2, 1)
@@ -149,7 +143,7 @@ def test_a_forged_trial_is_refused_and_found(
     file: str,
     change: Callable[[Path], Any],
     message: str,
-    command: Callable[..., Result],
+    command: Command,
     finished: Path,
     trial: Path,
     tmp_path: Path,
@@ -173,9 +167,7 @@ def raise_score(run: Path) -> None:
     change_json(run / "summary.json", lambda document: document.update(escape_epoch=2))
 
 
-def test_the_held_out_images_are_classified_anew(
-    command: Callable[..., Result], finished: Path, trial: Path, tmp_path: Path
-) -> None:
+def test_the_held_out_images_are_classified_anew(command: Command, finished: Path, trial: Path, tmp_path: Path) -> None:
     raise_score(trial)
     list_record(trial)
     assert verify.folder_problems(RESULTS) == []
@@ -227,7 +219,7 @@ def test_a_record_does_not_hide_among_trials(published: Path) -> None:
 
 
 def test_a_trial_with_an_order_from_a_file_is_refused(
-    command: Callable[..., Result], finished: Path, clone: Path, tmp_path: Path
+    command: Command, finished: Path, clone: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     change_json(run / "config.json", lambda document: document["task"].update(permutation="file:order.txt"))
@@ -237,7 +229,7 @@ def test_a_trial_with_an_order_from_a_file_is_refused(
 
 
 def test_units_are_those_that_the_parameters_give(
-    command: Callable[..., Result], finished: Path, clone: Path, tmp_path: Path
+    command: Command, finished: Path, clone: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     change_json(run / "config.json", lambda document: document["model"].update(match_parameters=100))
@@ -249,7 +241,7 @@ def test_units_are_those_that_the_parameters_give(
     assert refused.status == 2 and "model.match_parameters gives" in refused.err
 
 
-def test_trials_of_two_seeds_share_no_epoch(command: Callable[..., Result], finished: Path, trial: Path) -> None:
+def test_trials_of_two_seeds_share_no_epoch(command: Command, finished: Path, trial: Path) -> None:
     second = Path("second")
     shutil.copytree(finished, second)
     for name in ("environment", "summary"):

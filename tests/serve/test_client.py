@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from seqmnist_tf.serve import (
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.models import ServedModels, read_labels
 from seqmnist_tf.system import InputError, RunError
-from tests.conftest import Result, serving, with_labels
+from tests.conftest import Command, Result, serving, with_labels
 from tests.serve.conftest import Start, grpc_serving
 from tests.serve.test_picture import DIGIT, beside, to_mnist
 from tests.toy import ROOT, toy_mnist
@@ -81,9 +81,7 @@ def grpc_server(toy_models: ServedModels) -> Iterator[tuple[str, Service]]:
         yield url, service
 
 
-def test_answers_are_the_models(
-    command: Callable[..., Result], digits: list[Path], server: str, toy_models: ServedModels
-) -> None:
+def test_answers_are_the_models(command: Command, digits: list[Path], server: str, toy_models: ServedModels) -> None:
     words = [str(path) for path in digits]
     result = command(client.main, *words, "--server", server, "--json")
     assert result.status == 0, result.err
@@ -105,7 +103,7 @@ def test_no_grpc_proxy_sees_the_pictures(grpc_server: tuple[str, Service], monke
 
 
 def test_a_label_chooses_the_version(
-    command: Callable[..., Result], digits: list[Path], toy_models: ServedModels, grpc_server: tuple[str, Service]
+    command: Command, digits: list[Path], toy_models: ServedModels, grpc_server: tuple[str, Service]
 ) -> None:
     words = [str(digits[0]), "--json", "--label", "old"]
     expected = toy_models.get(1)(images=read_picture(digits[0])[None])
@@ -121,7 +119,7 @@ def test_a_label_chooses_the_version(
 
 
 def test_200_pictures_in_one_call(
-    command: Callable[..., Result],
+    command: Command,
     server: str,
     grpc_server: tuple[str, Service],
     in_tmp: Path,
@@ -150,7 +148,7 @@ def test_200_pictures_in_one_call(
     assert sent == grpc_server[1].rows == [64, 64, 64, 8]
 
 
-def test_show_prints_the_models_input(command: Callable[..., Result], digits: list[Path], server: str) -> None:
+def test_show_prints_the_models_input(command: Command, digits: list[Path], server: str) -> None:
     shown = command(client.main, str(digits[0]), "--server", server, "--show")
     assert "@@" in shown.out and len(shown.out.splitlines()) == 30
     as_json = command(client.main, str(digits[0]), "--server", server, "--show", "--json")
@@ -158,7 +156,7 @@ def test_show_prints_the_models_input(command: Callable[..., Result], digits: li
 
 
 def test_each_answer_has_a_verdict(
-    command: Callable[..., Result], in_tmp: Path, server: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside(DIGIT, DIGIT.resize((200, 200))).save("two.png")
     DIGIT.save("one.png")
@@ -181,7 +179,7 @@ def test_each_answer_has_a_verdict(
 
 
 def test_folders_stdin_and_unreadable_pictures(
-    command: Callable[..., Result], digits: list[Path], server: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, digits: list[Path], server: str, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One picture of many that cannot be read is a line of its own, and the exit status is 1."""
     (in_tmp / "folder" / "deeper").mkdir(parents=True)
@@ -215,7 +213,7 @@ def test_folders_stdin_and_unreadable_pictures(
 
 
 def test_a_servers_error_reaches_the_user(
-    command: Callable[..., Result],
+    command: Command,
     digits: list[Path],
     grpc_server: tuple[str, Service],
     answering: Start,
@@ -265,9 +263,7 @@ def test_only_connecting_is_tried_again(answering: Start, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9", "http://no.such.host.invalid:1"])
-def test_no_server_is_one_line(
-    command: Callable[..., Result], digits: list[Path], url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_server_is_one_line(command: Command, digits: list[Path], url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask, "CONNECT_SECONDS", 0.5)
     monkeypatch.setattr(ask, "BACKOFF_SECONDS", 0.01)
     result = command(client.main, str(digits[0]), "--server", url)
@@ -278,7 +274,7 @@ def test_no_server_is_one_line(
     assert result.err.endswith(f"({start}, or give another address with --server)\n")
 
 
-def test_bad_input_is_one_line(command: Callable[..., Result], digits: list[Path], in_tmp: Path) -> None:
+def test_bad_input_is_one_line(command: Command, digits: list[Path], in_tmp: Path) -> None:
     (in_tmp / "no.png").write_text("no picture")
     (in_tmp / "empty").mkdir()
     (in_tmp / "empty" / "notes.txt").write_text("")
@@ -350,7 +346,7 @@ def test_images_of_another_kind_are_never_sent(images: np.ndarray, monkeypatch: 
 
 
 def test_who_is_waited_for_is_said_within_3_seconds(
-    command: Callable[..., Result], digits: list[Path], monkeypatch: pytest.MonkeyPatch
+    command: Command, digits: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unanswered(*_: object) -> None:
         time.sleep(0.6)

@@ -19,7 +19,6 @@ from seqmnist_tf import serve
 from seqmnist_tf.serve import exporter
 from tests.toy import ROOT, finished_run, toy_mnist
 
-HEAVY = {"tensorflow", "keras", "grpc"}
 RUN = """
 import json, runpy, sys
 for module, *sys.argv[1:] in json.loads(sys.argv[1]):
@@ -52,14 +51,6 @@ def test_neither_help_nor_bad_input_nor_rest_waits_for_tensorflow(server: str, t
     assert said[: len(good)] == ["ended 0"] * len(good)
     for (_, message), error, ended in zip(bad, said[len(good) :: 2], said[len(good) + 1 :: 2], strict=True):
         assert error.startswith(message) and ended == "ended 2"
-
-
-def test_light_names_need_no_tensorflow() -> None:
-    light = sorted(set(dir(serve)) - {"SavedModel", "export_run"})
-    code = "import sys; from seqmnist_tf import serve; [getattr(serve, name) for name in sys.argv[1:]]\n"
-    code += "print(*sys.modules)"
-    imported = subprocess.check_output([sys.executable, "-c", code, *light], cwd=ROOT, text=True, timeout=60).split()
-    assert "classify" in light and not HEAVY & set(imported)
 
 
 def example(function: Any) -> str:

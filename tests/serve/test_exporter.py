@@ -27,7 +27,7 @@ from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporte
 from seqmnist_tf.serve.versions import DESCRIPTION_FILE, EXTRA_ASSETS, WARM_UP_FILE
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, load_final_model
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import ROOT, finished_run, toy_mnist
 
 
@@ -219,7 +219,7 @@ def test_the_warm_up_requests_replay(exported: Exported) -> None:
         assert request.model_spec.name == "seqmnist"
 
 
-def test_versions_count_up_and_are_never_overwritten(command: Callable[..., Result], in_tmp: Path, quick: None) -> None:
+def test_versions_count_up_and_are_never_overwritten(command: Command, in_tmp: Path, quick: None) -> None:
     run = finished_run(in_tmp / "run")
     folder = in_tmp / "export" / "seqmnist"
     assert command(main, "run").out.splitlines()[-1] == "export/seqmnist/1"
@@ -235,9 +235,7 @@ def test_versions_count_up_and_are_never_overwritten(command: Callable[..., Resu
     assert run.summary is not None
 
 
-def test_a_model_that_differs_does_not_appear(
-    command: Callable[..., Result], in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_differs_does_not_appear(command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished_run(in_tmp / "run")
 
     class Other(SavedModel):
@@ -267,7 +265,7 @@ def test_a_difference_is_noticed() -> None:
         parity.require_parity(lambda name: nan, {"logits": {}}, {"logits": off})  # type: ignore[arg-type]
 
 
-def test_bad_input_is_one_line(command: Callable[..., Result], in_tmp: Path) -> None:
+def test_bad_input_is_one_line(command: Command, in_tmp: Path) -> None:
     run = finished_run(in_tmp / "run")
     (in_tmp / "file").write_text("")
     for words, message in (
@@ -313,7 +311,7 @@ def test_export_says_what_it_does_and_what_it_exported(toy_versions: Path) -> No
         ]
 
 
-def test_export_says_what_the_new_version_replaces(command: Callable[..., Result], in_tmp: Path, quick: None) -> None:
+def test_export_says_what_the_new_version_replaces(command: Command, in_tmp: Path, quick: None) -> None:
     run = finished_run(in_tmp / "run")
     assert "replace" not in command(main, "run").err
     final = {"epoch": 1, "test_loss": 2.3, "test_accuracy": 0.1135, "test_correct": 1135, "test_total": 10000}
@@ -351,7 +349,7 @@ def Softsign(units):
     "layer", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_LAYERS)) for name in OTHER_LAYERS]
 )
 def test_another_layer_has_the_signatures_that_mean_something_for_it(
-    command: Callable[..., Result], in_tmp: Path, layer: str
+    command: Command, in_tmp: Path, layer: str
 ) -> None:
     (in_tmp / "other_arguments.py").write_text(OTHER_ARGUMENTS)
     run = finished_run(in_tmp / "run", model__layer=OTHER_LAYERS[layer])
@@ -392,7 +390,7 @@ class Python(keras.layers.Layer):
 """
 
 
-def test_a_layer_that_needs_python_is_refused(command: Callable[..., Result], in_tmp: Path) -> None:
+def test_a_layer_that_needs_python_is_refused(command: Command, in_tmp: Path) -> None:
     (in_tmp / "mine.py").write_text(PYTHON_LAYER)
     run = finished_run(in_tmp / "run", model__layer="mine.py:Python")
     (run.path / "layer.py").write_text(PYTHON_LAYER)
@@ -433,7 +431,7 @@ FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN_RUNS)
-def test_a_run_that_does_not_fit_is_one_line(command: Callable[..., Result], in_tmp: Path, kind: str) -> None:
+def test_a_run_that_does_not_fit_is_one_line(command: Command, in_tmp: Path, kind: str) -> None:
     spoil, message = FOREIGN_RUNS[kind]
     spoil(finished_run(in_tmp / "run"))
     result = command(main, "run")
@@ -442,7 +440,7 @@ def test_a_run_that_does_not_fit_is_one_line(command: Callable[..., Result], in_
     assert not list(in_tmp.glob("export/seqmnist/[!.]*"))
 
 
-def test_a_run_from_elsewhere(command: Callable[..., Result], in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder of data is ignored, its own pixel order counts, and odd values of its records are left out."""
     order = np.random.RandomState(3).permutation(784)
     (in_tmp / "order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
@@ -510,7 +508,7 @@ FULL_DISKS: dict[str, tuple[str, Exception]] = {
 
 @pytest.mark.parametrize("kind", FULL_DISKS)
 def test_a_full_disk_is_one_line(
-    command: Callable[..., Result], in_tmp: Path, kind: str, toy_versions: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, kind: str, toy_versions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     function, error = FULL_DISKS[kind]
     finished_run(in_tmp / "run")

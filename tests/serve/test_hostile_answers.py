@@ -6,7 +6,6 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from seqmnist_tf import client
 from seqmnist_tf.serve import ask, classify
 from seqmnist_tf.system import RunError
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.serve.conftest import Start, grpc_serving
 from tests.serve.test_picture import DIGIT
 
@@ -90,9 +89,7 @@ MALFORMED_ANSWERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", MALFORMED_ANSWERS)
-def test_a_malformed_answer_is_one_line(
-    answering: Start, kind: str, command: Callable[..., Result], in_tmp: Path
-) -> None:
+def test_a_malformed_answer_is_one_line(answering: Start, kind: str, command: Command, in_tmp: Path) -> None:
     content, message = MALFORMED_ANSWERS[kind]
     DIGIT.save("digit.png")
     for words in ([], ["--json"]):
@@ -169,9 +166,7 @@ def test_https_demands_a_certificate_of_the_servers_name(answering: Start, monke
     assert set(demands) == {(ssl.CERT_REQUIRED, True, "127.0.0.1")}
 
 
-def test_names_of_files_cannot_move_the_terminals_cursor(
-    answering: Start, command: Callable[..., Result], in_tmp: Path
-) -> None:
+def test_names_of_files_cannot_move_the_terminals_cursor(answering: Start, command: Command, in_tmp: Path) -> None:
     name = "a\x1b[2Jb\nc.png"
     with open(name, "wb") as file:
         Image.Image.save(DIGIT, file, "PNG")

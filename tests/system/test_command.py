@@ -125,7 +125,8 @@ run_command(main, [])
     assert (tmp_path / "said").exists()
 
 
-@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_run_whose_output_nobody_reads_completes(tmp_path: Path, unbuffered: str) -> None:
     run_dir = tmp_path / "Zürich"
     words = " ".join(

@@ -17,7 +17,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.checkpoint import require_own_files, restore
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import SMALL, killed_run
 
 WORDS = (*SMALL, "--train.n-epochs=4", "--train.shuffle=true")
@@ -94,27 +94,6 @@ def write(name: str, text: str) -> Callable[[Path, Path], None]:
     return damage
 
 
-def row(key: str, value: object) -> Callable[[Path, Path], None]:
-    """Return damage that changes a number of the first row of the history; None takes it out."""
-
-    def damage(run: Path, other: Path) -> None:
-        rows = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
-        rows[0] = {**rows[0], key: value} if value is not None else {k: v for k, v in rows[0].items() if k != key}
-        (run / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    return damage
-
-
-def folder(name: str) -> Callable[[Path, Path], None]:
-    """Return damage that puts a folder in the place of a file."""
-
-    def damage(run: Path, other: Path) -> None:
-        (run / name).unlink()
-        (run / name).mkdir()
-
-    return damage
-
-
 def delete(*names: str) -> Callable[[Path, Path], None]:
     """Return damage that deletes files."""
 
@@ -123,12 +102,6 @@ def delete(*names: str) -> Callable[[Path, Path], None]:
             (run / name).unlink()
 
     return damage
-
-
-def loss_in_words(run: Path, other: Path) -> None:
-    """Replace the first loss in ``steps.csv`` by a word."""
-    path = run / "steps.csv"
-    path.write_text(path.read_text().replace("1,", "1,x", 1))
 
 
 def elsewhere(run: Path, other: Path) -> None:
@@ -141,28 +114,12 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "history deleted": (delete("history.jsonl"), "history.jsonl must have epochs 1 to 2"),
     "history cut": (cut("history.jsonl", 1), "history.jsonl must have epochs 1 to 2"),
     "history corrupt": (write("history.jsonl", '{"epoch": 1\n'), "history.jsonl: line 1: "),
-    "history of numbers": (write("history.jsonl", "3\n"), "history.jsonl: line 1 is not a JSON object"),
-    "history a folder": (folder("history.jsonl"), "history.jsonl: Is a directory"),
-    "no seconds": (row("seconds", None), "seconds of epoch 1 must be a finite number of at least 0 (got None)"),
-    "no learning rate": (
-        row("learning_rate", None),
-        "learning_rate of epoch 1 must be a finite number of at least 0 (got None)",
-    ),
-    "mean": (row("train_loss", 0.5), "train_loss of epoch 1 is not the mean of its losses in steps.csv"),
-    "not a number": (row("train_loss", float("nan")), "history.jsonl: line 1: numbers must be finite (got NaN)"),
-    "accuracy in words": (
-        row("test_accuracy", "0.5"),
-        "test_accuracy of epoch 1 must be a finite number of at least 0 (got '0.5')",
-    ),
     "steps deleted": (delete("steps.csv"), "steps.csv: No such file or directory"),
     "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
-    "steps corrupt": (write("steps.csv", "step,loss\nx,1\n"), "steps.csv: invalid literal"),
     "steps of another format": (
         write("steps.csv", "loss,step\n1,1\n"),
         "steps.csv: its first line must be step,loss,gra",
     ),
-    "steps a folder": (folder("steps.csv"), "steps.csv: Is a directory"),
-    "a loss in words": (loss_in_words, "steps.csv: could not convert"),
     "checkpoint deleted": (
         delete("checkpoints/resume.keras"),
         "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing",
@@ -184,15 +141,11 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     ),
     "seed": (section("train.seed", 5), "it began with seed 0, and its files now have 5"),
     "optimizer": (section("optimizer.name", "Adam"), "it began with config_id "),
-    "batch size": (section("train.batch_size", 20), "it began with config_id "),
-    "epochs": (section("train.n_epochs", 9), "it began with config_id "),
-    "learning rate": (section("optimizer.lr", 0.5), "it began with config_id "),
     "pixel order": (
         write("pixel_order.txt", "\n".join(map(str, reversed(range(784)))) + "\n"),
         "it began with pixel order ",
     ),
     "environment cut": (write("environment.json", '{"config_id"'), "cannot read "),
-    "environment a list": (write("environment.json", "[]"), "it must be a JSON object (got list)"),
 }
 
 
@@ -224,9 +177,9 @@ def test_a_damaged_run_is_refused(
     assert content(run.path) == before
 
 
-@pytest.mark.parametrize("name", ["history cut", "environment cut", "optimizer", "older epoch file"])
+@pytest.mark.parametrize("name", ["history cut", "older epoch file"])
 def test_a_damaged_run_is_not_resumed(
-    name: str, killed: Path, other: Path, command: Callable[..., Result], in_tmp: Path, toy: None
+    name: str, killed: Path, other: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     damage, message = DAMAGE[name]
     shutil.copytree(killed, in_tmp / "run")
@@ -239,7 +192,7 @@ def test_a_damaged_run_is_not_resumed(
 
 
 def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(
-    killed: Path, command: Callable[..., Result], in_tmp: Path, toy: None
+    killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
     change(
@@ -264,7 +217,7 @@ def test_another_machines_kernel_may_go_on_with_a_run(
 
 
 def test_an_older_records_pixel_order_must_be_that_of_its_configuration(
-    killed: Path, command: Callable[..., Result], in_tmp: Path, toy: None
+    killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
     change("environment.json", lambda document: document.pop("pixel_order_sha256"))(in_tmp / "run", in_tmp)
@@ -274,7 +227,7 @@ def test_an_older_records_pixel_order_must_be_that_of_its_configuration(
 
 
 def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
-    command: Callable[..., Result], in_tmp: Path, toy: None
+    command: Command, in_tmp: Path, toy: None
 ) -> None:
     order = "".join(f"{pixel}\n" for pixel in reversed(range(784)))
     (in_tmp / "order.txt").write_text(order)
@@ -297,7 +250,7 @@ def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
 
 
 def test_a_commit_that_changed_between_parts_is_warned_of(
-    killed: Path, command: Callable[..., Result], in_tmp: Path, toy: None
+    killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
     change("environment.json", lambda document: document["git"].__setitem__("commit", "c0ffee"))(in_tmp / "run", in_tmp)

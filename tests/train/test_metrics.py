@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from seqmnist_tf.model import build_model
 from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.page import draw_overview
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import SMALL, write_logs
 
 
@@ -70,7 +69,7 @@ def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path
     assert [line.get_marker() for line in (*accuracies.lines, *rates.lines)] == ["o" if epochs == 1 else ""] * 3
 
 
-def test_the_command_recounts_a_run(command: Callable[..., Result], in_tmp: Path, toy: None) -> None:
+def test_the_command_recounts_a_run(command: Command, in_tmp: Path, toy: None) -> None:
     # In an order of its own, which the evaluation takes from the run.
     assert command(train_main, *SMALL, "--train.n-epochs=1", "--task.permutation=seed:1", "--run-dir=run").status == 0
     result = command(evaluate_main, "run", "--json")
@@ -90,7 +89,7 @@ def test_the_command_recounts_a_run(command: Callable[..., Result], in_tmp: Path
     assert len(table.splitlines()) == 14
 
 
-def test_metrics_are_told_whatever_the_logs_hold(command: Callable[..., Result], in_tmp: Path, finished: Path) -> None:
+def test_metrics_are_told_whatever_the_logs_hold(command: Command, in_tmp: Path, finished: Path) -> None:
     table = command(evaluate_main, "run").out
     for name, text in (
         ("history.jsonl", '{"train_loss": 1.0}\n'),

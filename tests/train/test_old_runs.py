@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,14 @@ from seqmnist_tf.export import main as export_main
 from seqmnist_tf.serve import SavedModel, exporter
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import toy_mnist
 
 OLD = Path(__file__).parent / "run_of_0.1.0"
 
 
 def test_a_run_of_version_0_1_0_resumes_evaluates_and_exports(
-    command: Callable[..., Result], in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(OLD, in_tmp / "run")
     run = RunDirectory(in_tmp / "run")

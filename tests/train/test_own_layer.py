@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,11 @@ from seqmnist_tf.model import module_code
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.kernel.test_native import isas
 from tests.kernel.test_rnn import there_is_a_machine
 from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.toy import ROOT, SMALL, killed_run, toy_mnist
-
-Call = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +55,7 @@ def own(own_run: Path, in_tmp: Path, toy: None) -> RunDirectory:
     return RunDirectory(Path(shutil.copytree(own_run / "run", in_tmp / "run")))
 
 
-def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, command: Call) -> None:
+def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, command: Command) -> None:
     assert (own.path / "layer.py").read_text() == GOOD
     assert own.config.model.hidden_size == 13
     summary = own.summary or {}
@@ -71,7 +68,7 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
 
 @pytest.mark.parametrize("spec", ["cells/own.py:Last", "cells.own:Last"])
 def test_a_run_keeps_the_modules_that_its_layer_imports(
-    spec: str, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    spec: str, command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(in_tmp)
     (in_tmp / "cells").mkdir()
@@ -94,7 +91,7 @@ def test_a_run_keeps_the_modules_that_its_layer_imports(
 
 
 def test_a_module_that_the_source_does_not_show_is_refused(
-    command: Call, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(in_tmp)
     (in_tmp / "hidden_part.py").touch()
@@ -105,7 +102,7 @@ def test_a_module_that_the_source_does_not_show_is_refused(
         assert "model.layer own.py:Last imports hidden_part" in result.err and result.err.count("\n") == 1
 
 
-def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, command: Call) -> None:
+def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, command: Command) -> None:
     (own.path / "layer.py").write_text(f"{GOOD}\nprint('imported')\n")
     result = command(evaluate_main, "run", "--json", "--allow-code")
     assert json.loads(result.out)["test_total"] == 30 and "imported\n" in result.err
@@ -125,7 +122,7 @@ def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, comm
     ],
 )
 def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
-    layer: str, kernel: str, parameters: int, command: Call, in_tmp: Path, toy: None
+    layer: str, kernel: str, parameters: int, command: Command, in_tmp: Path, toy: None
 ) -> None:
     factory = f"--model.layer={ROOT}/examples/{layer}"
     words = [*SMALL, factory, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
@@ -148,7 +145,7 @@ def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not isas(), reason="no native kernel")
-def test_stacked_lstms_on_the_kernel_resume_to_the_same_end(command: Call, in_tmp: Path, toy: None) -> None:
+def test_stacked_lstms_on_the_kernel_resume_to_the_same_end(command: Command, in_tmp: Path, toy: None) -> None:
     layer = f"--model.layer={ROOT}/examples/stacked_lstm.py:StackedLSTM"
     words = [*SMALL, layer, "--train.n-epochs=2", "--train.recurrent-noise=0.1", "--train.kernel=native"]
     assert command(train_main, *words, "--run-dir=whole").status == 0
@@ -170,7 +167,7 @@ def test_stacked_lstms_on_the_kernel_resume_to_the_same_end(command: Call, in_tm
     ],
 )
 def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
-    source: str, reason: str, command: Call, in_tmp: Path, toy: None
+    source: str, reason: str, command: Command, in_tmp: Path, toy: None
 ) -> None:
     (in_tmp / "own.py").write_text(source)
     words = [*SMALL, "--model.layer=own.py:Last", "--train.n-epochs=1"]
@@ -205,7 +202,7 @@ def own_config() -> cfg.Config:
     )
 
 
-def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call) -> None:
+def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Command) -> None:
     with (own.path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["index"]) for row in rows] == list(range(30))
@@ -224,7 +221,7 @@ def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Call)
     assert (own.path / "predictions.csv").read_text() == "of another machine"
 
 
-def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, finished: Path) -> None:
+def test_evaluate_leaves_a_record_as_it_is(command: Command, in_tmp: Path, finished: Path) -> None:
     shutil.rmtree(in_tmp / "run" / "checkpoints")  # as in a published record
     (in_tmp / "run" / "overview.png").unlink()
     assert command(evaluate_main, "run").status == 0
@@ -234,7 +231,7 @@ def test_evaluate_leaves_a_record_as_it_is(command: Call, in_tmp: Path, finished
 HOSTILE = f"open({'HARMED'!r}, 'w').close()\n"
 
 
-def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, command: Call, in_tmp: Path) -> None:
+def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, command: Command, in_tmp: Path) -> None:
     (own.path / "layer.py").write_text(HOSTILE + GOOD)
     for main, words in ((evaluate_main, ["run"]), (evaluate_main, ["run", "--json"])):
         result = command(main, *words)
@@ -257,7 +254,7 @@ def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, comma
 
 
 def test_the_path_of_a_strangers_layer_is_not_run_in_the_place_of_its_copy(
-    own: RunDirectory, command: Call, in_tmp: Path
+    own: RunDirectory, command: Command, in_tmp: Path
 ) -> None:
     (own.path / "layer.py").unlink()
     (in_tmp / "own.py").write_text(HOSTILE + GOOD)
@@ -268,7 +265,7 @@ def test_the_path_of_a_strangers_layer_is_not_run_in_the_place_of_its_copy(
     assert not (in_tmp / "HARMED").exists()
 
 
-def test_a_hostile_model_file_executes_nothing(command: Call, in_tmp: Path, finished: Path) -> None:
+def test_a_hostile_model_file_executes_nothing(command: Command, in_tmp: Path, finished: Path) -> None:
     harm = keras.layers.Lambda(lambda x: (open("HARMED", "w"), x)[1], output_shape=(784, 1))  # noqa: SIM115
     model = keras.Sequential([keras.Input((784, 1)), harm, keras.layers.LSTM(4), keras.layers.Dense(10)])
     (in_tmp / "HARMED").unlink(missing_ok=True)
@@ -288,7 +285,7 @@ def Dropped(units):
 """
 
 
-def test_masks_of_dropout_go_on_after_a_resume(command: Call, in_tmp: Path, toy: None) -> None:
+def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(DROPOUT)
     words = [*SMALL, "--model.layer=own.py:Dropped", "--train.n-epochs=2"]
     assert command(train_main, *words, "--run-dir=whole").status == 0
@@ -315,7 +312,7 @@ def test_a_module_that_has_changed_is_not_trained_on(in_tmp: Path, toy: None, mo
     assert resume("run")["status"] == "completed"
 
 
-def test_a_layer_that_fails_in_training_is_one_line(command: Call, in_tmp: Path, toy: None) -> None:
+def test_a_layer_that_fails_in_training_is_one_line(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(FAILS_WITH_NOISE)
     words = ["--model.layer=own.py:Outer", "--train.recurrent-noise=0.1", "--run-dir=run"]
     result = command(train_main, *SMALL, *words)

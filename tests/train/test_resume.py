@@ -17,7 +17,7 @@ from seqmnist_tf.data import sequences
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command, Result
 from tests.toy import SMALL, killed_run, run_train, start_train, toy_mnist
 
 EPOCHS, STEPS = 6, 3
@@ -77,38 +77,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 
 def test_a_run_killed_before_its_first_checkpoint_in_an_epoch_and_in_a_write_ends_the_same(
-    whole: RunDirectory, tmp_path: Path, command: Any, toy: None
+    whole: RunDirectory, tmp_path: Path, command: Command, toy: None
 ) -> None:
     path = tmp_path / "run"
     run = RunDirectory(path)
     killed_run(path, *WORDS, step=2)
     assert not run.resume_file.exists()
 
-    done = run_train(*resume_words(path), KILL=f"step:{2 * STEPS + 1}")
-    assert done.returncode == -signal.SIGKILL
+    killed_run(path, "--resume", step=2 * STEPS + 1)
     assert len(run.history()) == 2
     assert len((path / "steps.csv").read_text().splitlines()) == 1 + 2 * STEPS + 1
 
-    # The third and fourth writes of this process are the model after epoch 4 and what resumes from it.
-    done = run_train(*resume_words(path), KILL="write:3")
-    assert done.returncode == -signal.SIGKILL
-    assert not run.epoch_file(4).exists() and run.epoch_file(3).exists()
+    # The fourth write of this process is what resumes from epoch 4.
     done = run_train(*resume_words(path), KILL="write:4")
     assert done.returncode == -signal.SIGKILL
-    assert len(run.history()) == 5 and run.epoch_file(5).exists()
+    assert len(run.history()) == 4 and run.epoch_file(4).exists()
     assert (path / "checkpoints" / ".new-resume.keras").exists()
 
     assert command(train_main, *resume_words(path)).status == 0
     assert_same(run, whole)
     environment = json.loads((path / "environment.json").read_text())
-    assert [entry["command"].split()[-2:] for entry in environment["resumed"]] == [resume_words(path)] * 4
-    assert [entry["first_step"] for entry in environment["resumed"]] == [0, 2 * STEPS, 3 * STEPS, 4 * STEPS]
+    assert environment["resumed"][-1]["command"].split()[-2:] == resume_words(path)
+    assert [entry["first_step"] for entry in environment["resumed"]] == [0, 2 * STEPS, 3 * STEPS]
     assert (whole.environment["resumed"], whole.summary["epochs"] if whole.summary else 0) == ([], EPOCHS)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_the_same(
-    whole: RunDirectory, tmp_path: Path, command: Any, toy: None
+    whole: RunDirectory, tmp_path: Path, command: Command, toy: None
 ) -> None:
     path = tmp_path / "run"
     words: list[str] = [*WORDS, f"--run-dir={path}"]
@@ -148,7 +144,7 @@ def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     assert (tmp_path / "steps.csv").read_text() == "step,loss\n1,2.5\n2,2.25\n"
 
 
-def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: Path) -> None:
+def test_resuming_takes_flags_that_agree_and_no_others(command: Command, finished: Path) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
 
     def resume(*words: str) -> Result:
@@ -168,7 +164,7 @@ def test_resuming_takes_flags_that_agree_and_no_others(command: Any, finished: P
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
 
 
-def test_repeated_flags_need_not_make_a_whole_configuration(command: Any, finished: Path) -> None:
+def test_repeated_flags_need_not_make_a_whole_configuration(command: Command, finished: Path) -> None:
     norm = ["--optimizer.grad-clip-norm=0.1"]  # excludes the clip by value that is the default
     values = {"optimizer.grad_clip_norm": 0.1, "optimizer.grad_clip_value": None}
     stored = cfg.with_values(RunDirectory(finished).config, values)
@@ -178,7 +174,7 @@ def test_repeated_flags_need_not_make_a_whole_configuration(command: Any, finish
     assert "grad_clip_value is null in the run at run and cannot be changed (got 1.0)" in other.err
 
 
-def test_a_run_in_use_is_refused(command: Any, finished: Path) -> None:
+def test_a_run_in_use_is_refused(command: Command, finished: Path) -> None:
     (finished / "summary.json").unlink()
     with RunDirectory(finished).lock():
         result = command(train_main, "--run-dir=run", "--resume")
@@ -186,7 +182,7 @@ def test_a_run_in_use_is_refused(command: Any, finished: Path) -> None:
     assert result.err == "error: run directory run is in use by another process (wait for it to end)\n"
 
 
-def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Any, finished: Path) -> None:
+def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Command, finished: Path) -> None:
     history = (finished / "history.jsonl").read_text()
     summary = json.loads((finished / "summary.json").read_text())
     (finished / "summary.json").unlink()
@@ -196,7 +192,7 @@ def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Any, fini
     assert json.loads((finished / "summary.json").read_text()) == summary
 
 
-def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
+def test_a_broken_checkpoint_is_an_error(command: Command, finished: Path) -> None:
     (finished / "summary.json").unlink()
     (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")
     result = command(train_main, "--run-dir=run", "--resume")
@@ -205,7 +201,7 @@ def test_a_broken_checkpoint_is_an_error(command: Any, finished: Path) -> None:
     assert "(restore it, or start a new run in another folder)" in result.err
 
 
-def test_resume_auto_starts_and_continues_with_one_command_line(command: Any, in_tmp: Path, toy: None) -> None:
+def test_resume_auto_starts_and_continues_with_one_command_line(command: Command, in_tmp: Path, toy: None) -> None:
     words = ["sgd", *SMALL, "--train.n-epochs=1", "--run-dir=run", "--resume", "auto"]
     first = command(train_main, *words)
     assert (first.status, "run run (completed, 1 epochs" in first.out) == (0, True)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +17,9 @@ from wandb.sdk import wandb_setup
 
 from seqmnist_tf.train import RunDirectory, wandb_run
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.toy import LONG_SECONDS, SMALL, run_train
 
-Call = Callable[..., Result]
 OFFLINE = (*SMALL[:-1], "--wandb.mode=offline", "--train.n-epochs=2", "--optimizer.schedule=cosine")
 
 
@@ -47,7 +45,7 @@ def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
 
 
 def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(
-    command: Call, tmp_path: Path, toy: None
+    command: Command, tmp_path: Path, toy: None
 ) -> None:
     run = RunDirectory(tmp_path / "run")
     words = (*OFFLINE, f"--run-dir={run.path}", "--wandb.histograms=true", "--wandb.project=mine", "--wandb.entity=us")
@@ -91,7 +89,7 @@ def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(
 
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
 def test_a_failure_of_wandb_is_one_warning(
-    where: str, command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    where: str, command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise wandb.Error("W&B is\nbroken")
@@ -182,7 +180,7 @@ def test_what_the_user_told_wandb_counts(
     assert wandb_run.resolve_mode("disabled") == "disabled"
 
 
-def test_a_run_of_the_user_is_left_alone(command: Call, in_tmp: Path, toy: None) -> None:
+def test_a_run_of_the_user_is_left_alone(command: Command, in_tmp: Path, toy: None) -> None:
     theirs = wandb.init(mode="offline", dir=in_tmp, name="theirs", settings=wandb.Settings(silent=True))
     before = {name: os.environ.get(name) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR")}
     result = command(train_main, *OFFLINE, "--run-dir=run")
@@ -194,25 +192,8 @@ def test_a_run_of_the_user_is_left_alone(command: Call, in_tmp: Path, toy: None)
     assert not list((in_tmp / "run").glob("wandb/offline-run-*"))
 
 
-def test_the_folders_of_wandbs_files_are_set_for_the_run_alone(
-    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(in_tmp / "theirs"))
-    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
-    seen, init = [], wandb.init
-
-    def record(**settings: Any) -> Any:
-        seen.append(os.environ["WANDB_DATA_DIR"])
-        return init(**settings)
-
-    monkeypatch.setattr(wandb, "init", record)
-    assert command(train_main, *OFFLINE, "--run-dir=run").status == 0
-    assert seen == ["run/wandb"] and "WANDB_DATA_DIR" not in os.environ
-    assert os.environ["WANDB_CACHE_DIR"] == str(in_tmp / "theirs")
-
-
 def test_a_server_that_refuses_costs_seconds_and_no_run(
-    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -225,11 +206,12 @@ def test_a_server_that_refuses_costs_seconds_and_no_run(
 
 
 def test_a_server_that_answers_and_fails_makes_the_run_offline(
-    command: Call, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    init = wandb.init
+    seen, init = [], wandb.init
 
     def refuse(**settings: Any) -> Any:
+        seen.append(os.environ["WANDB_DATA_DIR"])
         if settings["mode"] == "online":
             raise wandb.errors.CommError("the key was refused")
         return init(**settings)
@@ -237,9 +219,14 @@ def test_a_server_that_answers_and_fails_makes_the_run_offline(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
     monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(in_tmp / "theirs"))
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     result = command(train_main, *SMALL[:-1], "--train.n-epochs=1", "--run-dir=run", "--wandb.mode=online")
     assert result.status == 0
     assert "warning: W&B online failed, tracking offline: the key was refused\n" in result.err
+    # The folders of W&B's files are set for the run alone.
+    assert seen == ["run/wandb"] * 2 and "WANDB_DATA_DIR" not in os.environ
+    assert os.environ["WANDB_CACHE_DIR"] == str(in_tmp / "theirs")
     (folder,) = (in_tmp / "run" / "wandb").glob("offline-run-*")
     assert (
         f"W&B: offline, in {folder.relative_to(in_tmp)} (upload it: wandb sync {folder.relative_to(in_tmp)})"

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,10 @@ from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report, search, trials
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.report import search_report
-from tests.conftest import Result
+from tests.conftest import Command
 from tests.model.test_layers import GOOD
 from tests.toy import ROOT
 
-Call = Callable[..., Result]
 SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
 SPACE = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"},
@@ -55,9 +53,11 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "trials.json").read_text())
 
 
-@pytest.mark.parametrize("tuner", tune_command.TUNERS)
+@pytest.mark.parametrize(
+    "tuner", [pytest.param(tuner, marks=[pytest.mark.slow] * (tuner != "hyperband")) for tuner in tune_command.TUNERS]
+)
 def test_each_tuner_yields_a_configuration_that_trains(
-    command: Call, toy: None, tmp_path: Path, space_file: str, tuner: str
+    command: Command, toy: None, tmp_path: Path, space_file: str, tuner: str
 ) -> None:
     folder = tmp_path / "search"
     answer = command(tune_command.main, *words(tuner, 3, folder, space_file, "--epochs=3"))
@@ -100,7 +100,7 @@ def test_each_tuner_yields_a_configuration_that_trains(
     ],
 )
 def test_what_cannot_be_trained_is_bad_input_and_nothing_is_written(
-    command: Call, toy: None, in_tmp: Path, space_file: str, words: list[str], message: str
+    command: Command, toy: None, in_tmp: Path, space_file: str, words: list[str], message: str
 ) -> None:
     (in_tmp / "broken.py").write_text("def Own(units):\n    raise ValueError('no')\n")
     (in_tmp / "short.txt").write_text("1 2 3")
@@ -152,7 +152,7 @@ def test_noise_that_no_layer_has_weights_for_is_not_searched(in_tmp: Path, capsy
 
 
 def test_the_test_set_is_never_read(
-    command: Call, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     load = sequences.load_mnist
@@ -167,7 +167,7 @@ def test_the_test_set_is_never_read(
 
 
 def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
-    command: Call, toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "wild.json").write_text(json.dumps({"optimizer.lr": {"choices": [1e-9, 3e38]}}))
     wild = ["--optimizer.grad-clip-value=null", "--optimizer.name=SGD", "--train.batch-size=10"]
@@ -200,7 +200,7 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
 
 
 def test_a_trial_whose_checkpoint_cannot_be_read_is_trained_anew(
-    command: Call, toy: None, tmp_path: Path, space_file: str
+    command: Command, toy: None, tmp_path: Path, space_file: str
 ) -> None:
     folder = tmp_path / "search"
     argv = words("random", 1, folder, space_file, "--epochs=2")
@@ -258,7 +258,7 @@ def test_the_report(tmp_path: Path) -> None:
 
 
 def test_a_search_that_ended_is_resumed_when_more_trials_are_allowed(
-    command: Call, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "search"
     assert command(tune_command.main, *words("random", 2, folder, space_file, "--epochs=1")).status == 0
@@ -291,7 +291,7 @@ def test_a_trial_is_a_run_of_the_searchs_group_at_wandb(tmp_path: Path, space_fi
 
 
 def test_bad_input_is_one_line(
-    command: Call, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
@@ -349,7 +349,7 @@ def test_bad_input_is_one_line(
         assert answer.status == 2 and "holds another search" in answer.err
 
 
-def test_a_layer_that_refuses_a_value_fails_its_trial_alone(command: Call, toy: None, in_tmp: Path) -> None:
+def test_a_layer_that_refuses_a_value_fails_its_trial_alone(command: Command, toy: None, in_tmp: Path) -> None:
     (in_tmp / "even.py").write_text(
         "import keras\n\ndef Even(units):\n    return keras.layers.Bidirectional(keras.layers.SimpleRNN(units // 2))\n"
     )
@@ -361,7 +361,7 @@ def test_a_layer_that_refuses_a_value_fails_its_trial_alone(command: Call, toy: 
     assert answer.err.count("failed: model.layer even.py:Even must turn (n, 784, 1) into (n, 3)") == 1
 
 
-def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Call) -> None:
+def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Command) -> None:
     for given, validation_size in (([], 10_000), (["--task.validation-size=60"], 60)):
         answer = command(tune_command.main, "--tuner=random", "--max-trials=1", "--dir=x", *given, "--print-config")
         printed = json.loads(answer.out)
@@ -370,7 +370,7 @@ def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: C
 
 @pytest.mark.parametrize(("given", "threads"), [([], 0), (["--train.threads=5"], 5)])
 def test_the_engine_gets_what_the_command_line_says(
-    given: list[str], threads: int, command: Call, toy: None, tmp_path: Path, space_file: str,
+    given: list[str], threads: int, command: Command, toy: None, tmp_path: Path, space_file: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     asked: list[Any] = []
@@ -415,7 +415,7 @@ def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
     assert not (tmp_path / "search").exists()
 
 
-def test_the_help_lists_the_search_space_with_its_reasons(command: Call) -> None:
+def test_the_help_lists_the_search_space_with_its_reasons(command: Command) -> None:
     shown = " ".join(command(tune_command.main, "--help").out.split())
     assert len(tune_command.DEFAULT_SPACE) > 5 and "--patience" not in shown
     for name, row in tune_command.DEFAULT_SPACE.items():
