@@ -97,10 +97,10 @@ class Listed:
 
 
 class ManySlots:
-    """A place of so many slots in this process, whose jobs end at once, the last started first."""
+    """A place of so many slots in this process, whose jobs end at once, the last started first, or the first."""
 
-    def __init__(self, number: int, folder: Path) -> None:
-        self.number, self.folder = number, folder
+    def __init__(self, number: int, folder: Path, last: bool = True) -> None:
+        self.number, self.folder, self.last = number, folder, last
         self.running: dict[str, Job] = {}
 
     def slots(self) -> int:
@@ -111,5 +111,8 @@ class ManySlots:
         self.running[slot] = job
 
     def wait(self) -> list[tuple[str, JobEnd | Death]]:
-        slot, job = self.running.popitem()
-        return [(slot, train(job, self.folder))]
+        slot = list(self.running)[-1 if self.last else 0]
+        return [(slot, self.train(self.running.pop(slot)))]
+
+    def train(self, job: Job) -> JobEnd:
+        return train(job, self.folder)

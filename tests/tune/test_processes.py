@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf.data import sequences
-from seqmnist_tf.engine import Job, JobEnd, job, train_job
+from seqmnist_tf.engine import job
 from seqmnist_tf.system import run_command
 from tests.engine.nodes import Node, descendants
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
@@ -26,12 +26,6 @@ from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SPACE = {"optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"}, "optimizer.name": {"choices": ["SGD", "Adam"]}}
 TRIALS = 5
-
-
-def train_on_toys(run: Job, folder: Path) -> JobEnd:
-    """Stand in for the engine's ``train_job``, on toy data."""
-    sequences.load_mnist = toy_mnist
-    return train_job(run, folder)
 
 
 def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]:
@@ -139,5 +133,5 @@ if __name__ == "__main__":
     from seqmnist_tf.tune.__main__ import main
 
     sequences.load_mnist, trials.REPEATS = toy_mnist, 1
-    job.TRAINER = "tests.tune.test_processes:train_on_toys"
+    job.TRAINER = "tests.compare.commands:train_on_toy_data"
     run_command(main)

@@ -35,8 +35,8 @@ SPACE = {
 
 
 @pytest.fixture(autouse=True)
-def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "REPEATS", 2)
+def no_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "REPEATS", 0)
 
 
 @pytest.fixture
@@ -57,8 +57,9 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     "tuner", [pytest.param(tuner, marks=[pytest.mark.slow] * (tuner != "hyperband")) for tuner in tune_command.TUNERS]
 )
 def test_each_tuner_yields_a_configuration_that_trains(
-    command: Command, toy: None, tmp_path: Path, space_file: str, tuner: str
+    command: Command, toy: None, tmp_path: Path, space_file: str, tuner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trials, "REPEATS", 2)
     folder = tmp_path / "search"
     answer = command(tune_command.main, *words(tuner, 3, folder, space_file, "--epochs=3"))
     assert answer.status == 0, answer.err

@@ -15,6 +15,7 @@ from seqmnist_tf.engine import Job, JobEnd, engine, train_job
 from seqmnist_tf.train import RunDirectory, summarize
 from seqmnist_tf.tune import parse_space, search
 from seqmnist_tf.tune.folder import SearchFolder
+from tests.engine.stand_in import ManySlots
 
 SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"},
@@ -83,22 +84,14 @@ def _run_epochs(run: RunDirectory, config: Config, rule: Callable[[list[Any]], s
     return summary
 
 
-class ToySlots:
-    """A place of several slots in this process; the job that began first ends first, or with ``last`` the last one."""
+class ToySlots(ManySlots):
+    """Slots in this process that train on the stand-ins; by default, the job that began first ends first."""
 
     def __init__(self, number: int, folder: Path, last: bool = False) -> None:
-        self.number, self.folder, self.last = number, folder, last
-        self.running: dict[str, Job] = {}
+        super().__init__(number, folder, last)
 
-    def slots(self) -> int:
-        return self.number
-
-    def start(self, slot: str, job: Job) -> None:
-        self.running[slot] = job
-
-    def wait(self) -> list[tuple[str, JobEnd]]:
-        slot = list(self.running)[-1 if self.last else 0]
-        return [(slot, train_job(self.running.pop(slot), self.folder))]
+    def train(self, job: Job) -> JobEnd:
+        return train_job(job, self.folder)
 
 
 def use_toys(patch: Callable[..., None] = setattr) -> None:
