@@ -371,7 +371,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (in_tmp / "own.py").write_text(FAILS_ONCE)
-    words = ("adam", "own.py:Fails", "--seeds=0,1,2", "--dir=out", *TINY, "--train.n-epochs=1")
+    words = ("adam", "own.py:Fails", "--seeds=0,1", "--dir=out", *TINY, "--train.n-epochs=1")
     train_one = engine.train
 
     def fail(config: cfg.Config, *args: Any, **settings: Any) -> dict[str, Any]:
@@ -391,7 +391,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     assert (
         "Fails: seed 1 failed and is left out: model.layer own.py:Fails: in training it raised RuntimeError: " in report
     )
-    assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1, 2], [0, 2]]
+    assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1], [0]]
     assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
+from tests.changes import Change, change_json, first_lines, put, replace, text
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
 from tests.conftest import Command
-from tests.results.files import change_json
 
 ACCURACIES = {0: 20, 1: 21, 2: 19, 3: 22, 4: 20, 5: 18}
 pytestmark = pytest.mark.usefixtures("toy")
@@ -203,120 +201,52 @@ def test_versions_of_a_layer_are_not_mixed_and_are_shown(in_tmp: Path) -> None:
         compare(["a", "c"], directory="out", allow_code=True)
 
 
-def break_summary(path: Path) -> None:
-    (path / "summary.json").unlink()
-
-
-def break_status(path: Path) -> None:
-    (path / "summary.json").write_text('{"status": "diverged"}')
-
-
-def break_final(path: Path) -> None:
-    (path / "summary.json").write_text('{"status": "completed", "final": [1], "num_params": 1}')
-
-
-def claim(correct: int) -> Callable[[Path], None]:
+def claim(correct: int) -> Change:
     """Return a change of the final result alone; history and predictions say 20."""
-
-    def change(path: Path) -> None:
-        final = {"test_correct": correct, "test_accuracy": correct / TOTAL}
-        change_json(path / "summary.json", lambda document: document["final"].update(final))
-
-    return change
-
-
-def break_parameters(path: Path) -> None:
-    change_json(path / "summary.json", lambda document: document.update(num_params="146"))
-
-
-def break_total(path: Path) -> None:
-    change_json(path / "summary.json", lambda document: document["final"].update(test_total=10_000))
-
-
-def break_environment(path: Path) -> None:
-    change_json(path / "environment.json", lambda document: document.update(machine="toy"))
-
-
-def break_history(path: Path) -> None:
-    (path / "history.jsonl").write_text('{"epoch": 1, "test_accuracy": "NaN", "seconds": 1}\n')
-
-
-def give_no_number(path: Path) -> None:
-    text = (path / "history.jsonl").read_text()
-    (path / "history.jsonl").write_text("NaN".join(text.rsplit("3.0", 1)))
-
-
-def break_predictions(path: Path) -> None:
-    (path / "predictions.csv").write_text("index,label,prediction,probability\n0,0,11,x\n")
-
-
-def break_numbers(path: Path) -> None:
-    text = (path / "predictions.csv").read_text()
-    (path / "predictions.csv").write_text(re.sub(r"\n3,\d,", f"\n3,1{'0' * 30},", text))
+    final = {"test_correct": correct, "test_accuracy": correct / TOTAL}
+    return lambda path: change_json(path, lambda document: document["final"].update(final))
 
 
 def shorten_rows(path: Path) -> None:
-    rows = (path / "predictions.csv").read_text().splitlines()
-    (path / "predictions.csv").write_text("\n".join([rows[0], *(row.partition(",")[0] for row in rows[1:])]))
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(row.partition(",")[0] for row in rows)]))
 
 
-def break_order(path: Path) -> None:
-    rows = (path / "predictions.csv").read_text().splitlines()
-    (path / "predictions.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]))
-
-
-def remove_predictions(path: Path) -> None:
-    (path / "predictions.csv").unlink()
-
-
-def use_other_order(path: Path) -> None:
-    (path / "pixel_order.txt").write_text("".join(f"{783 - pixel}\n" for pixel in range(784)))
-
-
-def own_layer(path: Path) -> None:
-    text = (path / "config.json").read_text()
-    (path / "config.json").write_text(text.replace('"LSTM"', '"harmful_module:Own"'))
+SUMMARY, PREDICTIONS = "summary.json", "predictions.csv"
+NOT_COMPARED = "a/run-0 cannot be compared: "
+UNREADABLE = f"cannot read a/run-0/{PREDICTIONS}"
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("file", "damage", "message"),
     [
-        (break_summary, "a/run-0 is not finished: only completed runs can be compared"),
-        (break_status, "a/run-0 is diverged: only completed runs can be compared"),
-        (break_final, "a/run-0 cannot be compared: its files are not in the format of a run directory"),
-        (break_parameters, "a/run-0 cannot be compared: num_params in summary.json does not match config.json and h"),
-        (claim(21), "a/run-0/predictions.csv classifies 20 of 30 test images correctly, but summary.json says 21"),
-        (break_total, "a/run-0 cannot be compared: test_accuracy in summary.json is not test_correct / 30"),
-        (break_history, "a/run-0 cannot be compared: history.jsonl must have epochs 1 to 2 (got 1 rows)"),
-        (give_no_number, "cannot read a/run-0/history.jsonl: line 2: numbers must be finite (got NaN)"),
-        (break_environment, "a/run-0 cannot be compared: environment.json is not in the format of a run ("),
+        (SUMMARY, Path.unlink, "a/run-0 is not finished: only completed runs can be compared"),
+        (SUMMARY, text('{"status": "diverged"}'), "a/run-0 is diverged: only completed runs can be compared"),
+        (SUMMARY, put("final", value=[1]), f"{NOT_COMPARED}its files are not in the format of a run directory"),
+        (SUMMARY, put("num_params", value="146"), f"{NOT_COMPARED}num_params in summary.json does not match"),
+        (SUMMARY, claim(30), f"{NOT_COMPARED}test_correct in summary.json does not match the last epoch in history"),
+        (SUMMARY, claim(21), "a/run-0/predictions.csv classifies 20 of 30 test images correctly, but summary"),
+        ("history.jsonl", first_lines(1), f"{NOT_COMPARED}history.jsonl must have epochs 1 to 2 (got 1 rows)"),
+        ("environment.json", put("machine", value="toy"), f"{NOT_COMPARED}environment.json is not in the format"),
+        (PREDICTIONS, replace(r"\n3,\d,", f"\n3,1{'0' * 30},"), f"{UNREADABLE}: Python int too large"),
+        (PREDICTIONS, shorten_rows, f"{UNREADABLE}: each row must have 4 fields"),
+        (PREDICTIONS, replace(r"\n3,", "\n4,"), f"{UNREADABLE}: it must have a row for each of the images 0 to 29, in"),
+        (PREDICTIONS, Path.unlink, "a/run-0 has no model.keras"),
+        ("pixel_order.txt", text("".join(f"{783 - n}\n" for n in range(784))), "arms must agree in their task, but"),
         (
-            claim(30),
-            "a/run-0 cannot be compared: test_correct in summary.json does not match the last epoch in history",
+            "config.json", put("model", "layer", value="harmful_module:Own"),
+            "a/run-0 has a layer of its own (harmful_module:Own): reading its model would run that code",
         ),
-        (
-            break_predictions,
-            "cannot read a/run-0/predictions.csv: it must have a row for each of the images 0 to 29, in their order",
-        ),
-        (break_numbers, "cannot read a/run-0/predictions.csv: Python int too large to convert to C"),
-        (shorten_rows, "cannot read a/run-0/predictions.csv: each row must have 4 fields"),
-        (
-            break_order,
-            "cannot read a/run-0/predictions.csv: it must have a row for each of the images 0 to 29, in their order",
-        ),
-        (remove_predictions, "a/run-0 has no model.keras"),
-        (use_other_order, "arms must agree in their task, but task.permutation"),
-        (own_layer, "a/run-0 has a layer of its own (harmful_module:Own): reading its model would run that code"),
     ],
-)
+)  # fmt: skip
 def test_runs_that_are_refused(
-    damage: Callable[[Path], None], message: str, command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, damage: Change, message: str, command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completed_run(in_tmp / "a/run-0", 0, some_right(20))
     completed_run(in_tmp / "b/run-0", 0, some_right(20))
     monkeypatch.syspath_prepend(in_tmp)
     (in_tmp / "harmful_module.py").write_text("open('HARMED', 'w')\n")
-    damage(in_tmp / "a/run-0")
+    damage(in_tmp / "a/run-0" / file)
     result = command(compare_main, "a", "b", "--dir=out")
     assert result.status == 2
     assert f"error: {message}" in result.err and "Traceback" not in result.err

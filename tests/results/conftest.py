@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
 from seqmnist_tf.system import environment, package_sources
 from seqmnist_tf.train import RunDirectory, train
-from tests.toy import ROOT, toy_mnist
+from tests.toy import ROOT, git, toy_mnist
 
 SMALL = {
     "model.hidden_size": 16,
@@ -55,12 +54,6 @@ class Repository(NamedTuple):
     def at(self, root: Path) -> None:
         """Make ``root`` a clone of it."""
         (root / ".git").write_text(f"gitdir: {self.git_folder}\n")
-
-
-def git(root: Path, *words: str) -> str:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(root), *identity, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,11 @@
-"""Changes of files, large and small, for the tests of the checks."""
+"""Changes of published files, large and small, for the tests of the checks."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file of a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def change_json(path: Path, change: Callable[[Any], Any]) -> None:
-    """Change a JSON document."""
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_text(json.dumps(document))
 
 
 def list_record(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 import seqmnist_tf
-from tests.results.files import change_json
+from tests.changes import change_json, drop, put, replace, row, text
 
 HONEST_COMMAND = "python -m seqmnist_tf.train strong --train.seed 1"
 UNKNOWN_COMMIT = "c0ffee" * 6 + "c0ff"
@@ -44,50 +43,6 @@ class Forgery(NamedTuple):
 def of(file: str, *cases: Forgery) -> list[Forgery]:
     """Return cases of a file of the run; a published record has ``steps.csv`` compressed."""
     return [case._replace(file=file) for case in cases]
-
-
-def put(*keys: str | int, value: Any) -> Callable[[Path], None]:
-    """Return a change that sets a value, at some depth of a JSON object."""
-
-    def change(path: Path) -> None:
-        def set_value(document: Any) -> None:
-            for key in keys[:-1]:
-                document = document[key]
-            document[keys[-1]] = value
-
-        change_json(path, set_value)
-
-    return change
-
-
-def drop(key: str) -> Callable[[Path], None]:
-    return lambda path: change_json(path, lambda document: document.pop(key))
-
-
-def row(number: int, **values: Any) -> Callable[[Path], None]:
-    """Return a change of one row of JSON Lines."""
-
-    def change(path: Path) -> None:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        rows[number].update(values)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    return change
-
-
-def replace(pattern: str, text: str) -> Callable[[Path], None]:
-    """Return a change of the first match of a pattern."""
-
-    def change(path: Path) -> None:
-        old = path.read_text()
-        assert re.search(pattern, old), pattern
-        path.write_text(re.sub(pattern, lambda _: text, old, count=1))
-
-    return change
-
-
-def text(content: str | bytes) -> Callable[[Path], Any]:
-    return lambda path: path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def resumed(**values: Any) -> Callable[[Path], None]:

@@ -24,8 +24,9 @@ from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, RunError, hash_sources
 from seqmnist_tf.train import RunDirectory, train_command
-from tests.results.conftest import Repository, git
-from tests.results.files import change_json, content
+from tests.changes import change_json, content
+from tests.results.conftest import Repository
+from tests.toy import git
 
 SEED1 = Path("results/strong/seed1")
 

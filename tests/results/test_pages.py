@@ -17,8 +17,9 @@ from seqmnist_tf.results.pages import find_documents, relative_links
 from seqmnist_tf.results.records import Record, read_records
 from seqmnist_tf.results.store import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.system import InputError
+from tests.changes import change_json, content
 from tests.conftest import Command
-from tests.results.files import change_json, content, flip_byte, flip_digit
+from tests.results.files import flip_byte, flip_digit
 from tests.results.forgeries import UNKNOWN_COMMIT
 
 RECORD = "results/strong/seed1"

@@ -17,9 +17,9 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train import RunDirectory
+from tests.changes import change_json, content
 from tests.conftest import Command
-from tests.results.conftest import git
-from tests.results.files import change_json, content
+from tests.toy import git
 
 
 def test_a_run_is_published_unchanged(command: Command, runs: list[Path], clone: Path) -> None:

@@ -21,8 +21,8 @@ from seqmnist_tf.results.replay import TrainingData, replay_run
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory, train
+from tests.changes import change_json, content
 from tests.conftest import Command
-from tests.results.files import change_json, content
 from tests.results.forgeries import other_weights
 
 SEED1 = Path("results/strong/seed1")

@@ -24,10 +24,10 @@ from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import make_folder
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
+from tests.changes import change_json, content, put
 from tests.conftest import Command
 from tests.results.conftest import Repository, patch_small
-from tests.results.files import change_json, content, list_record
-from tests.results.forgeries import put
+from tests.results.files import list_record
 
 RESULTS, FILE = Path("results"), Path("results/searches/mine.json")
 SPACE: dict[str, Any] = {

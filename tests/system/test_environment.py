@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from seqmnist_tf.system import environment, git_state, hash_sources, is_source, package_sources, sources
-from tests.toy import ROOT
-
-
-def git(root: Path, *words: str) -> str:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", "-C", root, *identity, *words], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+from tests.toy import ROOT, git
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import pytest
@@ -17,6 +14,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.checkpoint import require_own_files, restore
+from tests.changes import Change, change_json, content, drop, first_lines, put, text
 from tests.conftest import Command
 from tests.toy import SMALL, killed_run
 
@@ -49,108 +47,46 @@ def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
     assert content(run) == before
 
 
-def change(name: str, edit: Callable[[Any], object]) -> Callable[[Path, Path], None]:
-    """Return damage that edits a JSON file of the run."""
-
-    def damage(run: Path, other: Path) -> None:
-        document = json.loads((run / name).read_text())
-        edit(document)
-        (run / name).write_text(json.dumps(document))
-
-    return damage
-
-
-def section(key: str, value: object) -> Callable[[Path, Path], None]:
-    """Return damage that changes a key of the configuration."""
-    first, _, second = key.partition(".")
-    return change("config.json", lambda document: document[first].__setitem__(second, value))
-
-
-def cut(name: str, lines: int) -> Callable[[Path, Path], None]:
-    """Return damage that leaves the first lines of a file."""
-
-    def damage(run: Path, other: Path) -> None:
-        kept = (run / name).read_text().splitlines(keepends=True)[:lines]
-        (run / name).write_text("".join(kept))
-
-    return damage
-
-
-def put(name: str, source: str, own: bool = True) -> Callable[[Path, Path], None]:
-    """Return damage that replaces a file by another one of the same run, or of another."""
-
-    def damage(run: Path, other: Path) -> None:
-        shutil.copy((run if own else other) / source, run / name)
-
-    return damage
-
-
-def write(name: str, text: str) -> Callable[[Path, Path], None]:
-    """Return damage that replaces the text of a file."""
-
-    def damage(run: Path, other: Path) -> None:
-        (run / name).write_text(text)
-
-    return damage
-
-
-def delete(*names: str) -> Callable[[Path, Path], None]:
-    """Return damage that deletes files."""
-
-    def damage(run: Path, other: Path) -> None:
-        for name in names:
-            (run / name).unlink()
-
-    return damage
-
-
-def elsewhere(run: Path, other: Path) -> None:
+def elsewhere(checkpoints: Path) -> None:
     """Put the checkpoints where they cannot be seen, as on a disk that is not mounted."""
-    shutil.rmtree(run / "checkpoints")
-    (run / "checkpoints").symlink_to("/no/such/disk")
+    shutil.rmtree(checkpoints)
+    checkpoints.symlink_to("/no/such/disk")
 
 
-DAMAGE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
-    "history deleted": (delete("history.jsonl"), "history.jsonl must have epochs 1 to 2"),
-    "history cut": (cut("history.jsonl", 1), "history.jsonl must have epochs 1 to 2"),
-    "history corrupt": (write("history.jsonl", '{"epoch": 1\n'), "history.jsonl: line 1: "),
-    "steps deleted": (delete("steps.csv"), "steps.csv: No such file or directory"),
-    "steps cut": (cut("steps.csv", 4), "steps.csv must have steps 1 to 6"),
-    "steps of another format": (
-        write("steps.csv", "loss,step\n1,1\n"),
-        "steps.csv: its first line must be step,loss,gra",
-    ),
-    "checkpoint deleted": (
-        delete("checkpoints/resume.keras"),
-        "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing",
-    ),
-    "checkpoints elsewhere": (elsewhere, "history.jsonl has 2 epochs, and run/checkpoints/resume.keras is missing"),
-    "history and checkpoint deleted": (
-        delete("history.jsonl", "checkpoints/resume.keras"),
-        "history.jsonl has 0 epochs, and run/checkpoints/resume.keras is missing",
-    ),
-    "epoch file as checkpoint": (
-        put("checkpoints/resume.keras", "checkpoints/epoch-0002.keras"),
-        "run/checkpoints/resume.keras has no state of the optimizer",
-    ),
-    "no epoch file": (put("checkpoints/epoch-0002.keras", "config.json"), "cannot read run/checkpoints/epoch-0002"),
-    "older epoch file": (put("checkpoints/epoch-0002.keras", "checkpoints/epoch-0001.keras"), "have different weights"),
-    "checkpoint of another run": (
-        put("checkpoints/resume.keras", "checkpoints/resume.keras", own=False),
-        "have different weights",
-    ),
-    "seed": (section("train.seed", 5), "it began with seed 0, and its files now have 5"),
-    "optimizer": (section("optimizer.name", "Adam"), "it began with config_id "),
-    "pixel order": (
-        write("pixel_order.txt", "\n".join(map(str, reversed(range(784)))) + "\n"),
-        "it began with pixel order ",
-    ),
-    "environment cut": (write("environment.json", '{"config_id"'), "cannot read "),
-}
+def delete_with_checkpoint(history: Path) -> None:
+    history.unlink()
+    (history.parent / RESUME).unlink()
 
 
-def content(run: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def copy_of(source: str) -> Change:
+    """Return a change that puts another file in the place of one."""
+    return lambda path: shutil.copy(source, path)
+
+
+HISTORY, STEPS, RESUME = "history.jsonl", "steps.csv", "checkpoints/resume.keras"
+LAST = "checkpoints/epoch-0002.keras"
+MISSING = "epochs, and run/checkpoints/resume.keras is missing"
+REVERSED = "\n".join(map(str, reversed(range(784)))) + "\n"
+# The file that is damaged, how, and part of the error. The run is at run, one with another seed at other.
+DAMAGE: dict[str, tuple[str, Change, str]] = {
+    "history deleted": (HISTORY, Path.unlink, "history.jsonl must have epochs 1 to 2"),
+    "history cut": (HISTORY, first_lines(1), "history.jsonl must have epochs 1 to 2"),
+    "history corrupt": (HISTORY, text('{"epoch": 1\n'), "history.jsonl: line 1: "),
+    "steps deleted": (STEPS, Path.unlink, "steps.csv: No such file or directory"),
+    "steps cut": (STEPS, first_lines(4), "steps.csv must have steps 1 to 6"),
+    "steps of another format": (STEPS, text("loss,step\n1,1\n"), "steps.csv: its first line must be step,loss,gra"),
+    "checkpoint deleted": (RESUME, Path.unlink, f"history.jsonl has 2 {MISSING}"),
+    "checkpoints elsewhere": ("checkpoints", elsewhere, f"history.jsonl has 2 {MISSING}"),
+    "history and checkpoint deleted": (HISTORY, delete_with_checkpoint, f"history.jsonl has 0 {MISSING}"),
+    "epoch file as checkpoint": (RESUME, copy_of(f"run/{LAST}"), f"run/{RESUME} has no state of the optimizer"),
+    "no epoch file": (LAST, copy_of("run/config.json"), "cannot read run/checkpoints/epoch-0002"),
+    "older epoch file": (LAST, copy_of("run/checkpoints/epoch-0001.keras"), "have different weights"),
+    "checkpoint of another run": (RESUME, copy_of(f"other/{RESUME}"), "have different weights"),
+    "seed": ("config.json", put("train", "seed", value=5), "it began with seed 0, and its files now have 5"),
+    "optimizer": ("config.json", put("optimizer", "name", value="Adam"), "it began with config_id "),
+    "pixel order": ("pixel_order.txt", text(REVERSED), "it began with pixel order "),
+    "environment cut": ("environment.json", text('{"config_id"'), "cannot read "),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +101,11 @@ def models(killed: Path) -> tuple[keras.Sequential, MeasuredSequential]:
 def test_a_damaged_run_is_refused(
     name: str, killed: Path, other: Path, models: tuple[keras.Sequential, MeasuredSequential], in_tmp: Path
 ) -> None:
-    damage, message = DAMAGE[name]
+    file, damage, message = DAMAGE[name]
     run = RunDirectory(Path("run"))
     shutil.copytree(killed, run.path)
-    damage(run.path, other)
+    shutil.copytree(other, "other")
+    damage(run.path / file)
     before = content(run.path)
     with pytest.raises(InputError) as refused:  # as resume asks
         require_own_files(run, run.config)
@@ -178,12 +115,10 @@ def test_a_damaged_run_is_refused(
 
 
 @pytest.mark.parametrize("name", ["history cut", "older epoch file"])
-def test_a_damaged_run_is_not_resumed(
-    name: str, killed: Path, other: Path, command: Command, in_tmp: Path, toy: None
-) -> None:
-    damage, message = DAMAGE[name]
+def test_a_damaged_run_is_not_resumed(name: str, killed: Path, command: Command, in_tmp: Path, toy: None) -> None:
+    file, damage, message = DAMAGE[name]
     shutil.copytree(killed, in_tmp / "run")
-    damage(in_tmp / "run", other)
+    damage(in_tmp / "run" / file)
     before = content(in_tmp / "run")
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2, result
@@ -195,10 +130,9 @@ def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(
     killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
-    change(
-        "environment.json", lambda document: [document.pop(key) for key in ("seed", "pixel_order_sha256", "resumed")]
-    )(in_tmp / "run", in_tmp)
-    change("environment.json", lambda document: document.update(git=None, resumed=None))(in_tmp / "run", in_tmp)
+    for key in ("seed", "pixel_order_sha256"):
+        drop(key)(in_tmp / "run/environment.json")
+    change_json(in_tmp / "run/environment.json", lambda document: document.update(git=None, resumed=None))
     assert command(train_main, "--run-dir=run", "--resume").status == 0
 
 
@@ -220,8 +154,8 @@ def test_an_older_records_pixel_order_must_be_that_of_its_configuration(
     killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
-    change("environment.json", lambda document: document.pop("pixel_order_sha256"))(in_tmp / "run", in_tmp)
-    write("pixel_order.txt", "\n".join(map(str, reversed(range(784)))) + "\n")(in_tmp / "run", in_tmp)
+    change_json(in_tmp / "run/environment.json", lambda document: document.pop("pixel_order_sha256"))
+    (in_tmp / "run/pixel_order.txt").write_text(REVERSED)
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2 and "pixel_order.txt is not the order of task.permutation none" in result.err
 
@@ -229,22 +163,21 @@ def test_an_older_records_pixel_order_must_be_that_of_its_configuration(
 def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
     command: Command, in_tmp: Path, toy: None
 ) -> None:
-    order = "".join(f"{pixel}\n" for pixel in reversed(range(784)))
-    (in_tmp / "order.txt").write_text(order)
+    (in_tmp / "order.txt").write_text(REVERSED)
     killed_run(in_tmp / "run", *WORDS, f"--task.permutation=file:{in_tmp / 'order.txt'}", step=7)
     began = RunDirectory(in_tmp / "run").config_id
     shutil.copytree("run", "edited")
-    section("optimizer.lr", 0.5)(in_tmp / "edited", in_tmp)
-    for text in (order + "\n", "0\n", None):
-        if text is None:
+    put("optimizer", "lr", value=0.5)(in_tmp / "edited/config.json")
+    for order in (REVERSED + "\n", "0\n", None):
+        if order is None:
             (in_tmp / "order.txt").unlink()
         else:
-            (in_tmp / "order.txt").write_text(text)
+            (in_tmp / "order.txt").write_text(order)
         result = command(train_main, "--run-dir=edited", "--resume")
         assert result.status == 2 and f"it began with config_id {began}" in result.err
     assert command(train_main, "--run-dir=run", "--resume").status == 0
     assert (RunDirectory(in_tmp / "run").summary or {})["config_id"] == began
-    change("environment.json", lambda document: document.pop("permutation_sha256"))(in_tmp / "run", in_tmp)
+    change_json(in_tmp / "run/environment.json", lambda document: document.pop("permutation_sha256"))
     (in_tmp / "order.txt").mkdir()
     assert RunDirectory(in_tmp / "run").config_id == began  # of an older version, whose file need not be there
 
@@ -253,7 +186,7 @@ def test_a_commit_that_changed_between_parts_is_warned_of(
     killed: Path, command: Command, in_tmp: Path, toy: None
 ) -> None:
     shutil.copytree(killed, in_tmp / "run")
-    change("environment.json", lambda document: document["git"].__setitem__("commit", "c0ffee"))(in_tmp / "run", in_tmp)
+    change_json(in_tmp / "run/environment.json", lambda document: document["git"].__setitem__("commit", "c0ffee"))
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 0
     assert "warning: the commit was c0ffee and is " in result.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.train import RunDirectory, log_problems
+from tests.changes import Change, change_json, put, replace, row
 from tests.toy import ROOT, write_logs
 
 VALUES: dict[str, Any] = {"task.limit_train": 40, "task.limit_test": 30, "train.batch_size": 16, "train.n_epochs": 2}
@@ -31,20 +31,6 @@ def problems(path: Path, epochs: int | None = None) -> list[str]:
     return log_problems(RunDirectory(path), epochs=epochs)
 
 
-def change(path: Path, *keys: str, value: Any) -> None:
-    document = whole = json.loads(path.read_text())
-    for key in keys[:-1]:
-        document = document[key]
-    document[keys[-1]] = value
-    path.write_text(json.dumps(whole))
-
-
-def change_row(path: Path, number: int, **values: Any) -> None:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows[number].update(values)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def test_the_files_of_a_run_agree_however_it_ended(tmp_path: Path) -> None:
     assert problems(logged(tmp_path / "completed")) == []
     assert problems(logged(tmp_path / "trial", **TRIAL)) == []
@@ -55,7 +41,7 @@ def test_the_files_of_a_run_agree_however_it_ended(tmp_path: Path) -> None:
         file.write("4,1.5\n5,nan\n")
     assert problems(diverged) == []
     for status in ("interrupted", "failed"):
-        change(diverged / "summary.json", "status", value=status)
+        put("status", value=status)(diverged / "summary.json")
         assert problems(diverged) == []
     (diverged / "summary.json").unlink()  # it was killed, or is being trained
     assert problems(diverged) == []
@@ -68,67 +54,68 @@ def test_the_files_of_an_older_run_agree() -> None:
     assert problems(ROOT / "results" / "quickstart" / "seed0") == []
 
 
-def set_final(**values: Any) -> Callable[[Path], None]:
-    def edit(run: Path) -> None:
-        for key, value in values.items():
-            change(run / "summary.json", "final", key, value=value)
-
-    return edit
+def final(**values: Any) -> tuple[str, Change]:
+    return "summary.json", lambda path: change_json(path, lambda document: document["final"].update(values))
 
 
-def set_summary(key: str, value: Any) -> Callable[[Path], None]:
-    return lambda run: change(run / "summary.json", key, value=value)
+def summary(key: str, value: Any) -> tuple[str, Change]:
+    return "summary.json", put(key, value=value)
 
 
-def set_row(number: int, **values: Any) -> Callable[[Path], None]:
-    return lambda run: change_row(run / "history.jsonl", number, **values)
+def epoch(number: int, **values: Any) -> tuple[str, Change]:
+    return "history.jsonl", row(number - 1, **values)
 
 
-def steps(old: str, new: str) -> Callable[[Path], Any]:
-    return lambda run: (run / "steps.csv").write_text((run / "steps.csv").read_text().replace(old, new))
+def steps(old: str, new: str) -> tuple[str, Change]:
+    return "steps.csv", replace(old, new)
 
 
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (set_final(test_correct=30, test_accuracy=1.0), "test_correct in summary.json does not match the last"),
-        (set_final(test_accuracy=1.0), "test_accuracy in summary.json is not test_correct / 30"),
-        (set_final(test_total=31), "is not test_correct / 30"),
-        (set_final(test_correct=15.0), "is not test_correct / 30"),
-        (set_final(test_loss=1.01), "test_loss in summary.json does not match the last epoch"),
-        (set_final(epoch=1), "final in summary.json does not match config.json and history.jsonl"),
-        (set_summary("epochs", 3), "epochs in summary.json does not match"),
-        (set_summary("escape_epoch", 1), "escape_epoch in summary.json does not match"),
-        (set_summary("seconds_total", 6.01), "seconds_total in summary.json does not match"),
-        (set_summary("best", {"epoch": 1}), "best in summary.json does not match"),
-        (set_summary("config_id", "0" * 12), "config_id in summary.json does not match"),
-        (set_summary("status", "stopped"), "final in summary.json does not match"),
-        (set_summary("status", "well"), "diverged, interrupted, stopped or failed (got 'well')"),
-        (set_summary("final", None), "not in the format of a run directory (TypeError: "),
-        (set_row(0, epoch=2), "history.jsonl must have epochs 1 to 2 (got 2 rows)"),
-        (set_row(0, train_loss=1.0), "train_loss of epoch 1 is not the mean of its losses in steps.csv"),
-        (set_row(0, train_accuracy=0.33), "train_accuracy of epoch 1 is not a whole number of 40 images"),
-        (set_row(0, test_accuracy=31 / 30), "test_accuracy of epoch 1 is not a whole number of 30 images"),
-        (set_row(0, val_loss=1.0), "val_loss and val_accuracy of epoch 1 must be null, without such images"),
-        (set_row(1, test_loss="1"), "test_loss of epoch 2 must be a finite number of at least 0 (got '1')"),
-        (set_row(1, seconds=True), "seconds of epoch 2 must be a finite number of at least 0 (got True)"),
-        (set_row(1, learning_rate=0.01), "learning_rate of epoch 2 must be 0.001 (got 0.01)"),
+        (final(test_correct=30, test_accuracy=1.0), "test_correct in summary.json does not match the last"),
+        (final(test_accuracy=1.0), "test_accuracy in summary.json is not test_correct / 30"),
+        (final(test_total=31), "is not test_correct / 30"),
+        (final(test_correct=15.0), "is not test_correct / 30"),
+        (final(test_loss=1.01), "test_loss in summary.json does not match the last epoch"),
+        (final(epoch=1), "final in summary.json does not match config.json and history.jsonl"),
+        (summary("epochs", 3), "epochs in summary.json does not match"),
+        (summary("escape_epoch", 1), "escape_epoch in summary.json does not match"),
+        (summary("seconds_total", 6.01), "seconds_total in summary.json does not match"),
+        (summary("best", {"epoch": 1}), "best in summary.json does not match"),
+        (summary("config_id", "0" * 12), "config_id in summary.json does not match"),
+        (summary("status", "stopped"), "final in summary.json does not match"),
+        (summary("status", "well"), "diverged, interrupted, stopped or failed (got 'well')"),
+        (summary("final", None), "not in the format of a run directory (TypeError: "),
+        (epoch(1, epoch=2), "history.jsonl must have epochs 1 to 2 (got 2 rows)"),
+        (epoch(1, train_loss=1.0), "train_loss of epoch 1 is not the mean of its losses in steps.csv"),
+        (epoch(1, train_accuracy=0.33), "train_accuracy of epoch 1 is not a whole number of 40 images"),
+        (epoch(1, test_accuracy=31 / 30), "test_accuracy of epoch 1 is not a whole number of 30 images"),
+        (epoch(1, val_loss=1.0), "val_loss and val_accuracy of epoch 1 must be null, without such images"),
+        (epoch(2, test_loss="1"), "test_loss of epoch 2 must be a finite number of at least 0 (got '1')"),
+        (epoch(2, seconds=True), "seconds of epoch 2 must be a finite number of at least 0 (got True)"),
+        (epoch(2, learning_rate=0.01), "learning_rate of epoch 2 must be 0.001 (got 0.01)"),
         (steps("\n6,", "\n7,"), "steps.csv must have steps 1 to 6 (got 6 rows)"),
         (steps("\n2,1.0", ""), "steps.csv must have steps 1 to 6 (got 5 rows)"),
         (steps("2,1.0\n", "2,nan\n"), "the loss of step 2 in steps.csv is not a finite number of at least 0"),
         (steps("2,1.0\n", "2,-1.0\n"), "the loss of step 2 in steps.csv is not a finite number"),
     ],
 )
-def test_a_contradiction_is_one_sentence(edit: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+def test_a_contradiction_is_one_sentence(edit: tuple[str, Change], words: str, tmp_path: Path) -> None:
     run = logged(tmp_path / "run")
-    edit(run)
+    apply(run, edit)
     assert [words in problem for problem in problems(run)] == [True], problems(run)
+
+
+def apply(run: Path, *edits: tuple[str, Change]) -> None:
+    for file, change in edits:
+        change(run / file)
 
 
 def test_rounding_and_near_ties_are_no_contradiction(tmp_path: Path) -> None:
     run = logged(tmp_path / "run")
-    set_final(test_correct=17, test_accuracy=17 / 30, test_loss=1.0005)(run)  # stock Keras and the run's kernel
-    set_summary("seconds_total", 6.001)(run)
+    apply(run, final(test_correct=17, test_accuracy=17 / 30, test_loss=1.0005))  # stock Keras and the run's kernel
+    apply(run, summary("seconds_total", 6.001))
     assert problems(run) == []
 
 
@@ -136,7 +123,7 @@ def test_the_end_of_a_long_cosine_schedule_is_no_contradiction(tmp_path: Path) -
     keys: dict[str, Any] = {"train__n_epochs": 400, "optimizer__schedule": "cosine", "task__limit_train": 10}
     run = logged(tmp_path / "run", (0.1,) * 400, **keys)
     rate = json.loads((run / "history.jsonl").read_text().splitlines()[398])["learning_rate"]
-    set_row(398, learning_rate=rate + 5e-10)(run)  # in float32
+    apply(run, epoch(399, learning_rate=rate + 5e-10))  # in float32
     assert problems(run) == []
-    set_row(300, learning_rate=1.001 * rate)(run)
+    apply(run, epoch(301, learning_rate=1.001 * rate))
     assert len(problems(run)) == 1

@@ -12,7 +12,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from seqmnist_tf.train import (
 )
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.terminal import Interruption, announce_kernel, announce_origin
+from tests.changes import change_json
 from tests.conftest import Command
 from tests.toy import LONG_SECONDS, SMALL, finished_run, toy_mnist
 
@@ -57,12 +58,6 @@ def read_losses(run: Path) -> list[float]:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-def change_json(path: Path, change: Callable[[Any], object]) -> None:
-    document = read_json(path)
-    change(document)
-    path.write_text(json.dumps(document))
 
 
 def test_a_run_leaves_all_that_the_contract_names(command: Command, in_tmp: Path, toy: None) -> None:
