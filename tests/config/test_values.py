@@ -289,6 +289,10 @@ NOT_TRAINED = "it must be trained on all images that are not held out (task.limi
         ({"test.enabled": False}, NOT_TESTED),
         ({"test.enabled": False, "task.validation_size": 10_000}, None),
         ({"task.permutation": "seed:1"}, None),
+        (
+            {"task.permutation": "file:order.txt"},
+            "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)",
+        ),
     ],
 )
 def test_what_keeps_runs_from_being_published(values: dict[str, Any], problem: str | None) -> None:
