@@ -153,10 +153,10 @@ def test_a_contender_that_cannot_start_is_left_out(
 
 
 def test_a_contender_that_dies_is_named(workload: Workload) -> None:
-    contender = ContenderProcess("kernel", workload)
+    contender = ContenderProcess("keras", workload)
     contender.process.kill()
     contender.process.join()
-    with pytest.raises(RunError, match="contender kernel ended without an answer"):
+    with pytest.raises(RunError, match="contender keras ended without an answer"):
         contender.do("train")
     contender.close()
 

@@ -259,4 +259,4 @@ def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.Mo
         options, rest = make_compare_parser().parse_known_args(words)
         assert (rest, parse_seeds(options.seeds)) == ([], tuple(range(6)))
         first, second = parse_arms(options.arms, {})
-        assert second.matched and second.file == Path("examples") / path.name and first.name == "strong"
+        assert second.matched and second.config.model.layer.startswith(words[1]) and first.name == "strong"

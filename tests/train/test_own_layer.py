@@ -43,8 +43,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
         assert train_main([*[word for word in SMALL if "hidden" not in word], *words]) == 0
     assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in out.getvalue()
-    slow = "on stock Keras, which takes several times as long as the native kernel: model.layer is own.py:Last"
-    assert slow in out.getvalue()
+    assert "on stock Keras, which takes several times as long as the native kernel: " in out.getvalue()
     return folder
 
 
@@ -323,7 +322,7 @@ def test_a_layer_that_fails_in_training_is_one_line(command: Command, in_tmp: Pa
     assert (RunDirectory(Path("run")).summary or {})["status"] == "failed"
     words[-1] = "--run-dir=again"
     whole = command(train_main, *SMALL, *words, "--traceback").err
-    assert "Traceback (most recent call last)" in whole and 'File "own.py", line ' in whole and "error: " in whole
+    assert "Traceback (most recent call last)" in whole and 'own.py", line ' in whole and "error: " in whole
 
 
 def test_an_error_of_a_stop_rule_is_not_the_layers(in_tmp: Path, toy: None) -> None:
