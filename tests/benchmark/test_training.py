@@ -143,6 +143,7 @@ def test_contenders_take_turns() -> None:
     assert turns == ["keras"]
 
 
+@pytest.mark.slow
 def test_a_contender_that_cannot_start_is_left_out(
     workload: Workload, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,6 +283,7 @@ def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, t
     assert refused.status == 2 and "--dry-run measures on this machine: leave out --address" in refused.err
 
 
+@pytest.mark.slow
 def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
     source = GOOD.replace("class Last", "@keras.saving.register_keras_serializable('versions')\nclass Last")
     (in_tmp / "a.py").write_text(source)
@@ -293,6 +294,7 @@ def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
     assert [arm.n for arm in comparison.arms] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_module_that_changed_between_two_starts_is_refused(
     in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +369,7 @@ class Fails(keras.layers.SimpleRNN):
 """
 
 
+@pytest.mark.slow
 def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +458,7 @@ def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
     assert refused.status == 2 and not (in_tmp / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_a_layer_prints_is_not_in_the_json(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(GOOD + "print('read me')\n")
     result = command(compare_main, "baseline", "own.py:Last", *TINY, "--seeds=0", "--dir=out", "--json")

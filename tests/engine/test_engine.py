@@ -123,6 +123,7 @@ def toy_job(path: Path, **values: Any) -> Job:
     return make_job(path, **more)
 
 
+@pytest.mark.slow
 def test_jobs_in_this_process_print_to_their_logs(
     tmp_path: Path, toy: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_run_that_diverged_is_not_trained_again(tmp_path: Path, toy: None) -> 
     assert RunDirectory(job.path).environment["resumed"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["checkpoint", "configuration", "other", "other, ended"])
 def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path, toy: None) -> None:
     path = tmp_path / "arm" / "seed0"

@@ -77,6 +77,7 @@ def test_how_a_process_ends(plan: str, first: JobEnd | Death, tmp_path: Path, st
         assert [row["epoch"] for row in RunDirectory(tmp_path / "run").history()] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_or_is_stopped_is_ended(tmp_path: Path, stand_in: None) -> None:
     for plan in ("hang", "stop"):
         watch = Watch(600, 1)

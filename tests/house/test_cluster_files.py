@@ -134,6 +134,7 @@ def test_the_script_ends_with_the_status_of_the_command(tmp_path: Path, port: in
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_script_gives_up_where_ray_does_not_answer(tmp_path: Path, port: int) -> None:
     done, calls = run_script(tmp_path, port, *ARGUMENTS, HEAD_FAILS="1")
     assert done.returncode == 1

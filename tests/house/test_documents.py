@@ -219,6 +219,7 @@ def test_every_python_block_is_run_by_a_test() -> None:
     assert {path for path, text in DOCUMENTS.items() if fenced_blocks("python", text)} == WITH_PYTHON
 
 
+@pytest.mark.slow
 def test_the_plain_keras_lines_train_the_baseline(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,6 +253,7 @@ class GeneratedCell(keras.layers.Layer):
         return (new[0] if self.choices[0] % 2 else ops.tanh(pool[-1])), new
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     choices=st.lists(st.integers(0, 1000), min_size=3, max_size=24),

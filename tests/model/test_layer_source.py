@@ -58,6 +58,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Any]:
     return module.__dict__
 
 
+@pytest.mark.slow
 def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     names = notebook(monkeypatch, *CELLS)
     config, file = with_layer(Config(), names["Half"])

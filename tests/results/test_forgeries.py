@@ -53,6 +53,7 @@ def forge(record: Path, forgery: Forgery) -> None:
     steps.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgery", [case for case in FORGERIES if case.replayed], ids=name)
 def test_a_forgery_that_nothing_else_finds_is_found_by_a_whole_replay(
     forgery: Forgery, command: Command, published: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train.__main__ import main as train_main
@@ -34,6 +36,7 @@ def was_executed() -> bool:
     return ran
 
 
+@pytest.mark.slow
 def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, published: Path) -> None:
     Path("own.py").write_text(SOURCE)
     Path("own_part.py").write_text(PART)

@@ -72,6 +72,7 @@ def test_a_run_that_started_over_is_replayed_on_the_kernel_of_its_resumed_part(l
     ]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_those_of_a_whole_replay(published: Path, tmp_path: Path) -> None:
     config = cfg.with_values(cfg.preset("strong"), {"optimizer.ema_momentum": 0.7})
     assert train(config, tmp_path / "run")["status"] == "completed"

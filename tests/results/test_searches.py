@@ -83,6 +83,7 @@ def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -
     assert (replayed["batches"], replayed["largest_difference"]) == (36, 0)
 
 
+@pytest.mark.slow
 def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0

@@ -70,6 +70,7 @@ def test_what_only_looks_unfinished_stays(tmp_path: Path) -> None:
     assert all(path.read_text() == "mine" for path in mine)
 
 
+@pytest.mark.slow
 def test_a_record_that_was_renamed_and_not_listed_is_published_by_the_same_command(
     command: Command, runs: list[Path], published: Path
 ) -> None:

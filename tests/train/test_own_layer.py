@@ -178,6 +178,7 @@ def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
     assert RunDirectory(Path("run")).environment["kernel"] == "keras" and "warning" not in result.err.lower()
 
 
+@pytest.mark.slow
 def test_a_layer_of_a_notebook_is_kept_with_its_run(in_tmp: Path, toy: None) -> None:
     config = cfg.with_values(own_config(), {"model.layer": "LSTM"})
     with pytest.raises(InputError, match=r"must turn \(n, 784, 1\) into \(n, 4\)"):
@@ -284,6 +285,7 @@ def Dropped(units):
 """
 
 
+@pytest.mark.slow
 def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(DROPOUT)
     words = [*SMALL, "--model.layer=own.py:Dropped", "--train.n-epochs=2"]

@@ -44,6 +44,7 @@ def logged(folder: Path) -> tuple[dict[str, list[Any]], str]:
     return values, done.stdout
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_what_was_measured_and_goes_on_after_a_kill(
     command: Command, tmp_path: Path, toy: None
 ) -> None:

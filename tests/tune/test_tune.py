@@ -53,9 +53,8 @@ def trials_of(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "trials.json").read_text())
 
 
-@pytest.mark.parametrize(
-    "tuner", [pytest.param(tuner, marks=[pytest.mark.slow] * (tuner != "hyperband")) for tuner in tune_command.TUNERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tuner", tune_command.TUNERS)
 def test_each_tuner_yields_a_configuration_that_trains(
     command: Command, toy: None, tmp_path: Path, space_file: str, tuner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +199,7 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     assert {row["values"]["optimizer.lr"]: row for row in trials_of(folder)} == rows
 
 
+@pytest.mark.slow
 def test_a_trial_whose_checkpoint_cannot_be_read_is_trained_anew(
     command: Command, toy: None, tmp_path: Path, space_file: str
 ) -> None:
@@ -276,6 +276,7 @@ def test_a_search_that_ended_is_resumed_when_more_trials_are_allowed(
     assert len([path for path in trained if path.parent.name == "trials"]) == 2
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_run_of_the_searchs_group_at_wandb(tmp_path: Path, space_file: str) -> None:
     argv = words("random", 1, tmp_path / "mine", space_file, "--epochs=1", "--wandb.mode=offline")
     code = (
@@ -350,6 +351,7 @@ def test_bad_input_is_one_line(
         assert answer.status == 2 and "holds another search" in answer.err
 
 
+@pytest.mark.slow
 def test_a_layer_that_refuses_a_value_fails_its_trial_alone(command: Command, toy: None, in_tmp: Path) -> None:
     (in_tmp / "even.py").write_text(
         "import keras\n\ndef Even(units):\n    return keras.layers.Bidirectional(keras.layers.SimpleRNN(units // 2))\n"
