@@ -64,15 +64,16 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, 
     nodes = [Node(log, environment, "--head", f"--port={port}", "--include-dashboard=false")]
     try:
         started = time.monotonic()
-        while not (match := re.search(r"ray start --address='([\d.]+:\d+)'", log.read_text())):
+        while not (match := re.search(r"Local node IP: ([\d.]+)[\s\S]*Ray runtime started", log.read_text())):
             assert time.monotonic() - started < 120, log.read_text()
             time.sleep(0.5)
-        nodes.append(Node(tmp_path / "other.log", environment, f"--address={match[1]}"))
+        address = f"{match[1]}:{port}"
+        nodes.append(Node(tmp_path / "other.log", environment, f"--address={address}"))
         while "Ray runtime started" not in (tmp_path / "other.log").read_text():
             running = nodes[1].process.poll() is None and time.monotonic() - started < 240
             assert running, (tmp_path / "other.log").read_text()
             time.sleep(0.5)
-        yield match[1], nodes[1]
+        yield address, nodes[1]
     finally:
         for node in reversed(nodes):
             node.kill()
