@@ -19,19 +19,12 @@ from examples.lem import LEMCell
 from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
-from tests.kernel.test_native import relative_error
+from tests.kernel.test_native import isas, relative_error
 
 UNITS, FEATURES, STEPS = 6, 3, 17
 
 
-def there_is_a_machine() -> bool:
-    """Return whether the kernel computes the simplest cell here."""
-    cell = keras.layers.SimpleRNNCell(UNITS)
-    cell.build((None, FEATURES))
-    return RNN(cell).why_stock(tf.zeros((2, STEPS, FEATURES)), None, None, True) is None
-
-
-pytestmark = pytest.mark.skipif(not there_is_a_machine(), reason="no native kernel")
+pytestmark = pytest.mark.skipif(not isas(), reason="no native kernel")
 
 
 class Cell(keras.layers.Layer):

@@ -11,11 +11,11 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.kernel import native
 from seqmnist_tf.model import Kernel, build_model, choose_kernel, make_trainable, try_layer
 from seqmnist_tf.system import InputError
-from tests.kernel.test_rnn import there_is_a_machine
+from tests.kernel.test_native import isas
 from tests.model.test_layers import CELL, HEAD, configure, write
 from tests.toy import ROOT
 
-needs_machine = pytest.mark.skipif(not there_is_a_machine(), reason="no native kernel")
+needs_machine = pytest.mark.skipif(not isas(), reason="no native kernel")
 LEM = f"{ROOT}/examples/lem.py:LEM"
 SUMMING = HEAD + (
     "class Cell(keras.layers.SimpleRNNCell):\n"

@@ -29,6 +29,8 @@ from tests.conftest import Command
 from tests.results.conftest import Repository, patch_small
 from tests.results.files import list_record
 
+pytestmark = pytest.mark.slow  # a search is trained, and each of its trials anew
+
 RESULTS, FILE = Path("results"), Path("results/searches/mine.json")
 SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log", "reason": "a | b"},
@@ -83,7 +85,6 @@ def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -
     assert (replayed["batches"], replayed["largest_difference"]) == (36, 0)
 
 
-@pytest.mark.slow
 def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0

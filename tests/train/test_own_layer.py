@@ -27,7 +27,6 @@ from seqmnist_tf.train import RunDirectory, load_final_model, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.kernel.test_native import isas
-from tests.kernel.test_rnn import there_is_a_machine
 from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
 from tests.toy import ROOT, SMALL, killed_run, toy_mnist
 
@@ -111,13 +110,13 @@ def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, comm
 @pytest.mark.parametrize(
     ("layer", "kernel", "parameters"),
     [
-        ("stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1)),
         pytest.param(
-            "lem.py:LEM",
-            "machine",
-            4 * 12 * (12 + 2),
-            marks=pytest.mark.skipif(not there_is_a_machine(), reason="no native kernel"),
+            "stacked_lstm.py:StackedLSTM",
+            "native",
+            4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1),
+            marks=pytest.mark.slow,
         ),
+        ("lem.py:LEM", "machine", 4 * 12 * (12 + 2)),
     ],
 )
 def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
