@@ -110,7 +110,7 @@ def sign_flip_p(differences: Sequence[int]) -> float | None:
         permutation_type="samples",
         vectorized=True,
         n_resamples=2**n if n <= ENUMERATED else FLIPS,
-        batch=2**16,
+        batch=max(1, 2**20 // n),  # 8 MB at a time
         rng=np.random.default_rng(0),
     )
     return float(min(1.0, result.pvalue))

@@ -25,7 +25,12 @@ def environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         token = Path(folder) / "token"
         token.write_text(64 * "0")
-        yield {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        yield {
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # lets nodes join a machine whose only address is 127.0.0.1
+        }
 
 
 def descendants(pid: int) -> list[int]:
