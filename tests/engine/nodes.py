@@ -41,6 +41,13 @@ def descendants(pid: int) -> list[int]:
     return [*children, *(other for child in children for other in descendants(child))]
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process is there, and no zombie that nobody has waited for."""
+    with contextlib.suppress(OSError):
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
+
+
 class Node:
     """A node of a Ray cluster on this machine."""
 

@@ -24,7 +24,7 @@ from seqmnist_tf.engine.cluster import folder_problem
 from seqmnist_tf.system import InputError
 from tests.compare.commands import TINY, run_compare
 from tests.compare.test_compare import masked, timeless
-from tests.engine.nodes import Node, descendants
+from tests.engine.nodes import Node, descendants, is_running
 from tests.engine.stand_in import TRAINER, Listed, make_job
 from tests.toy import LONG_SECONDS, ROOT
 
@@ -60,12 +60,6 @@ def job_processes(pid: int) -> list[int]:
     """Return the processes below a process that train jobs."""
     commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
     return [child for child, path in commands.items() if path.exists() and job.CHILD.encode() in path.read_bytes()]
-
-
-def is_running(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    return False
 
 
 @contextlib.contextmanager

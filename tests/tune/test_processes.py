@@ -20,7 +20,7 @@ import pytest
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import job
 from seqmnist_tf.system import run_command
-from tests.engine.nodes import Node, descendants
+from tests.engine.nodes import Node, descendants, is_running
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -93,7 +93,7 @@ def test_a_training_and_the_command_are_killed(whole: Path, tmp_path: Path, envi
     process.wait()
     assert "its process died (SIGKILL" in folder.with_suffix(".log").read_text()
     until = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in left):
+    while any(is_running(pid) for pid in left):
         assert time.monotonic() < until, "processes outlive the command that started them"
         time.sleep(0.2)
     ended = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/summary.json")}
