@@ -31,6 +31,9 @@ from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.__main__ import make_compare_parser
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_weights
+from seqmnist_tf.system import read_json_object
+from seqmnist_tf.tune import SearchFolder, parse_space
+from seqmnist_tf.tune.__main__ import check_space, require_usable
 from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
@@ -260,3 +263,18 @@ def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.Mo
         assert (rest, parse_seeds(options.seeds)) == ([], tuple(range(6)))
         first, second = parse_arms(options.arms, {})
         assert second.matched and second.config.model.layer.startswith(words[1]) and first.name == "strong"
+
+
+def test_the_search_spaces_of_the_board_suit_their_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    board, spaces = Path("examples/board"), read_json_object(Path("examples/board/spaces.json"))
+    layers = dict(re.findall(r"\[(\w+)\]=([\w./:]+)", Path("scripts/board").read_text()))
+    assert {*spaces} - {"shared"} < {*layers} and len(layers) == 6
+    apart = {"task.validation_size": 10_000, "test.enabled": False}
+    base = cfg.with_values(cfg.preset("adam"), {**cfg.read_values(board / "base.json"), **apart})
+    for cell, layer in layers.items():
+        document = {**spaces["shared"], **spaces.get(cell, {})}
+        config = cfg.with_values(base, {"model.layer": layer})
+        search = SearchFolder(tmp_path, "random", config, parse_space(document), document, "adam")
+        check_space(search)
+        require_usable(search, on_a_cluster=True)  # tries the layer at the ends of its constants
