@@ -13,9 +13,9 @@ import numpy as np
 
 from ..config import Config, LayerFile, config_id, flatten, of_the_experiment, read_layer, with_values
 from ..data import pixel_order
-from ..engine import Job, JobEnd, due
+from ..engine import Job, JobEnd, due, threads_here
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
-from ..system import InputError, available_cores, note
+from ..system import InputError, note
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import Arm, preset_of, shortest_command
 from .folder import ComparisonFolder
@@ -105,7 +105,7 @@ def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
     config = require_trainable(config, file)
-    return _with_noise(replace(arm, config=config), config_id(config, file.content if file else None), file)
+    return _with_noise(replace(arm, config=config), config_id(config, file), file)
 
 
 def parameters_of(ready: ReadyArm) -> int:
@@ -142,10 +142,7 @@ def _require_different(one: ReadyArm, other: ReadyArm) -> None:
 def _same_model(one: ReadyArm, other: ReadyArm) -> bool:
     """Return whether two arms differ in how their units were chosen alone."""
     configs = [with_values(ready.arm.config, {"model.match_parameters": None}) for ready in (one, other)]
-    ids = {
-        config_id(config, ready.file.content if ready.file else None)
-        for config, ready in zip(configs, (one, other), strict=True)
-    }
+    ids = {config_id(config, ready.file) for config, ready in zip(configs, (one, other), strict=True)}
     return len(ids) == 1
 
 
@@ -250,8 +247,8 @@ def time_arms(ready: Sequence[ReadyArm], missing: Sequence[PlannedRun], workers:
     times = {}
     for one in ready:
         if config := next((run.config for run in missing if run.arm == one.arm.name), None):
-            threads = config.train.threads or (max(1, available_cores() // workers) if workers else 0)
-            times[one.arm.name] = time_step(with_values(config, {"train.threads": threads}), one.file)
+            threads = {"train.threads": threads_here(workers, config.train.threads)}
+            times[one.arm.name] = time_step(with_values(config, threads), one.file)
     return times
 
 
@@ -327,7 +324,7 @@ class ComparisonRuns:
         filled = BAR_WIDTH * self.done // self.total
         note(
             f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy {row['test_accuracy']:.2%}, "
-            f"{duration(self.left[job.path] * row['seconds'])} left | all runs "
+            f"{_duration(self.left[job.path] * row['seconds'])} left | all runs "
             f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {self.done}/{self.total} epochs, "
             f"{self._say(left)} left"
         )
@@ -335,7 +332,7 @@ class ComparisonRuns:
     def _say(self, seconds: float) -> str:
         """Return the time left as text, and take note that it is said."""
         self.expected = time.monotonic() + seconds
-        return duration(seconds)
+        return _duration(seconds)
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a run's end."""
@@ -355,8 +352,7 @@ class ComparisonRuns:
         return max([*left, sum(left) / max(busy, 1)], default=0.0)
 
 
-def duration(seconds: float) -> str:
-    """Return a time as text: ``40 s``, ``12 min``, ``3.5 h``."""
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

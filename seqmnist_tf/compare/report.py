@@ -10,7 +10,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import NUM_TIMESTEPS, constants_text, flatten, has_stock_layer, of_the_experiment, value_text
+from ..config import (
+    NUM_TIMESTEPS,
+    arguments_text,
+    constants_text,
+    flatten,
+    has_stock_layer,
+    of_the_experiment,
+    value_text,
+)
 from ..system import markdown_table
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
@@ -100,8 +108,8 @@ def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
 
 def _model(one: SeededRuns) -> str:
     """Return the layer with its units and constants."""
-    arguments = ", ".join(filter(None, [str(one.units), constants_text(one.config)]))
-    return f"{layer_name(one.config)}({arguments}){' (own layer)' if ':' in one.config.model.layer else ''}"
+    own = " (own layer)" if ":" in one.config.model.layer else ""
+    return f"{layer_name(one.config)}({arguments_text(one.config)}){own}"
 
 
 def _cells(one: SeededRuns) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ Standard library only.
 """
 
 from .experiment import (
+    arguments_text,
     config_id,
     constants_text,
     effective,
@@ -82,6 +83,7 @@ __all__ = [
     "Task",
     "Train",
     "add_config_arguments",
+    "arguments_text",
     "check_permutation",
     "config_id",
     "config_to_dict",

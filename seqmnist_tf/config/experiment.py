@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .layer_file import has_stock_layer, layer_file, read_layer, read_source
+from .layer_file import LayerFile, has_stock_layer, layer_file, read_layer, read_source
 from .sections import NUM_TEST, NUM_TRAIN, OPTIONS, Config
 from .values import flatten, value_text, with_values
 
@@ -32,6 +32,11 @@ def constants_text(config: Config) -> str:
     constants = config.model.layer_options
     texts = {name: f"{x:g}" if isinstance(x, float) else value_text(x) for name, x in constants.items()}
     return ", ".join(f"{name}={text}" for name, text in texts.items())
+
+
+def arguments_text(config: Config) -> str:
+    """Return the layer's units and constants, such as ``128, dt=0.21``."""
+    return ", ".join(filter(None, [str(config.model.hidden_size), constants_text(config)]))
 
 
 def is_trial(config: Config) -> bool:
@@ -77,7 +82,7 @@ def of_the_experiment(key: str) -> bool:
     return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
 
 
-def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256: str | None = None) -> str:
+def config_id(config: Config, layer: LayerFile | None = None, *, order_sha256: str | None = None) -> str:
     """Return the id of an experiment: 12 hexadecimal digits, equal for equal experiments.
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
@@ -86,7 +91,7 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
 
     Args:
         config: the experiment.
-        layer_source: the content of the layer's file, as :class:`LayerFile` has it; None reads it.
+        layer: the layer's file; None reads it.
         order_sha256: the hash of the pixel order's file; None reads it.
 
     Raises:
@@ -97,12 +102,8 @@ def config_id(config: Config, layer_source: bytes | None = None, *, order_sha256
     }
     if config.task.permutation.startswith("file:"):
         values["task.permutation"] = f"file:{order_sha256 or permutation_sha256(config)}"
-    if layer_file(config):
-        if layer_source is None and (file := read_layer(config)):
-            layer_source = file.content
-        values["model.layer"] = (
-            f"{hashlib.sha256(layer_source or b'').hexdigest()}:{config.model.layer.rpartition(':')[2]}"
-        )
+    if layer_file(config) and (file := layer or read_layer(config)):
+        values["model.layer"] = f"{hashlib.sha256(file.content).hexdigest()}:{config.model.layer.rpartition(':')[2]}"
     if constants := config.model.layer_options:
         whole = {name: int(value) for name, value in constants.items() if isinstance(value, float) and value % 1 == 0}
         values["model.layer_options"] = {**constants, **whole}  # 1.0 and 1 are one experiment

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system import InputError, parse_json
+from .layer_file import has_stock_layer
 from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config, find_option
 
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
@@ -80,7 +81,7 @@ def validate(config: Config) -> Config:
                 f"{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
                 f"{' and '.join(layers)} only (got {json.dumps(values[key])})"
             )
-    if config.model.layer_options and config.model.layer in OPTIONS["model.layer"].meta["choices"]:
+    if config.model.layer_options and has_stock_layer(config):
         raise InputError(
             f"model.layer_options must be {{}} with model.layer {config.model.layer}: it is for layers of one's own "
             f"only (got {json.dumps(config.model.layer_options)})"

@@ -8,3 +8,4 @@ from .options import add_engine_options as add_engine_options
 from .options import due as due
 from .options import require_answer as require_answer
 from .options import require_engine_options as require_engine_options
+from .options import threads_here as threads_here

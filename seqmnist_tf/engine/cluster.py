@@ -21,9 +21,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..config import read_layer, with_values
-from ..system import InputError, RunError, available_cores, first_line, note
+from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory
 from .job import POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
+from .options import threads_here
 
 SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
 SHARED_SECONDS = 90.0  # a shared folder may show what another node has written later
@@ -131,10 +132,8 @@ def on_shared_paths(job: Job, folder: Path, cores: int) -> tuple[Job, Path]:
 
 def cores_of_a_job(workers: int | None, threads: int) -> int:
     """Return the cores of each job: those asked for, else this machine's divided, else those of the smallest node."""
-    if threads:
-        return threads
-    if workers:
-        return max(1, available_cores() // workers)
+    if here := threads_here(workers, threads):
+        return here
     cores = [count for node in _nodes() if (count := _cores(node))]
     if not cores:
         raise InputError("no node of the cluster has a core yet (give --train.threads, the cores of a run)")

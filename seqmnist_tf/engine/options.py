@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from ..system import InputError, host_answers
+from ..system import InputError, available_cores, host_answers
 
 MAX_WORKERS = 1000
 HEALTH_CHECK = "from ray.scripts.scripts import main; print(flush=True); main()"
@@ -34,6 +34,11 @@ def require_engine_options(workers: int | None, address: str | None) -> None:
     if (workers is not None or address is not None) and importlib.util.find_spec("ray") is None:
         flag = "--workers" if workers is not None else "--address"
         raise InputError(f"{flag} needs Ray, which is not installed ({INSTALL_RAY})")
+
+
+def threads_here(workers: int | None, threads: int) -> int:
+    """Return the threads of a run: those asked for, else this machine's cores divided among ``workers``, else 0."""
+    return threads or (max(1, available_cores() // workers) if workers else 0)
 
 
 def require_answer(address: str) -> None:

@@ -10,9 +10,8 @@ import inspect
 import json
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +34,7 @@ from ..config import (
     with_imports,
     with_values,
 )
-from ..system import InputError, note
+from ..system import InputError, call_when_slow, note
 from .layer_import import describe_error, import_layer, layer_modules
 from .layer_source import layer_source, without_constants
 
@@ -159,7 +158,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     operations: list[int] = []
     started = time.monotonic()
     try:
-        with _announced(spec):
+        with call_when_slow(TRACE_SECONDS, _say_traced, spec):
             output, gradients = step(sequences)
         if operations[0] > LARGE_GRAPH:
             note(
@@ -272,7 +271,7 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
     spec, units = config.model.layer, config.model.hidden_size
     layer = make_layer(config, file)
     try:
-        with _announced(spec):
+        with call_when_slow(TRACE_SECONDS, _say_traced, spec):
             model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
     except (Exception, SystemExit) as error:
         raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from error
@@ -285,19 +284,7 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
     return model
 
 
-@contextlib.contextmanager
-def _announced(spec: str) -> Iterator[None]:
-    """Say after TRACE_SECONDS, once for each layer, that it is being traced."""
-    timer = threading.Timer(TRACE_SECONDS, _say_traced, [spec])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@functools.cache
+@functools.cache  # once for each layer
 def _say_traced(spec: str) -> None:
     note(f"model.layer {spec}: TensorFlow is tracing its operations, one by one, which takes long here ({ADVICE})")
 

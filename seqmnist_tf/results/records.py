@@ -212,10 +212,15 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
     path = folder / REPLAYS_FILE
     if not path.exists():
         return []
+    return sorted_replays(path, read_document(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file that has a schema, or raise InputError."""
     document = read_json_object(path)
     if document.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
-    return sorted_replays(path, document)
+    return document
 
 
 def sorted_replays(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:

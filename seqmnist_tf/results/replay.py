@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import LAYER_FILE, Config, Data, LayerFile, Source
+from ..config import Config, Data
 from ..data import Split, batches, load_splits, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
@@ -340,10 +340,9 @@ def _search_anew(
         note(f"{search.path}: training {name} anew")
         whole = full and row["status"] != "diverged"
         with tempfile.TemporaryDirectory() as temporary:
-            config, text = search.config(row), search.layer(search.config(row))
-            layer = None if text is None else LayerFile(Source(Path(LAYER_FILE), text))
-            order = pixel_order(config.task.permutation)
-            run = RunDirectory.create(Path(temporary) / "run", config, search.environment(row), order, layer)
+            config = search.config(row)
+            place, order = Path(temporary) / "run", pixel_order(config.task.permutation)
+            run = RunDirectory.create(place, config, search.environment(row), order, search.layer(config))
             steps = row["epochs"] * run.config.steps_per_epoch if whole else None
             replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allow_code))
             found = [*units_problems(run), *replays[-1].problems()]

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..config import Config
-from ..system import InputError, json_bytes, read_json_object
-from ..tune import SearchFolder
-from .records import SCHEMA, SEARCHES, Record, latest_replays, sorted_replays
+from ..config import LAYER_FILE, Config, LayerFile, Source
+from ..system import json_bytes
+from ..tune import SearchFolder, best_of
+from .records import SEARCHES, Record, latest_replays, read_document, sorted_replays
 
 WITH_SCORE = ("completed", "stopped", "diverged")
 ROW_STATUSES = (*WITH_SCORE, "failed")
@@ -45,9 +45,7 @@ class Search:
         Raises:
             InputError: it cannot be read, or is not in the format of a search.
         """
-        document = read_json_object(path)
-        if document.get("schema") != SCHEMA:
-            raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
+        document = read_document(path)
         return cls(SearchFolder.read(path, document), document)
 
     @property
@@ -77,8 +75,7 @@ class Search:
     @cached_property
     def best(self) -> dict[str, Any]:
         """The trial that the search chose."""
-        ended = [row for row in self.of_seed(own=True) if row["status"] in WITH_SCORE]
-        return max(ended, key=lambda row: (row["score"], -row["trial"]))
+        return best_of(row for row in self.of_seed(own=True) if row["status"] in WITH_SCORE)
 
     @property
     def replays(self) -> list[dict[str, Any]]:
@@ -94,22 +91,23 @@ class Search:
         values = {"train.seed": row["seed"], **({"model.hidden_size": row["units"]} if "units" in row else {})}
         return cfg.with_values(self.settings.config(row["values"]), values)
 
-    def layer(self, config: Config) -> bytes | None:
-        """Return the text of the layer of a configuration, None of a stock layer."""
-        return self.document["layers"][config.model.layer].encode() if cfg.layer_file(config) else None
+    def layer(self, config: Config) -> LayerFile | None:
+        """Return the layer's file of a configuration, None of a stock layer."""
+        if not cfg.layer_file(config):
+            return None
+        return LayerFile(Source(Path(LAYER_FILE), self.document["layers"][config.model.layer].encode()))
 
     def chose(self, record: Record) -> bool:
         """Return whether the recipe of a record is that of its best trial, whatever the epochs."""
-        config, file = self.config(self.best), record.run.layer_file
-        own = recipe_id(record.config, file.content if file else None)
-        return own == recipe_id(config, self.layer(config))
+        config = self.config(self.best)
+        return recipe_id(record.config, record.run.layer_file) == recipe_id(config, self.layer(config))
 
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""
         return json_bytes({**self.document, **latest_replays([*self.replays, entry])})
 
 
-def recipe_id(config: Config, layer: bytes | None) -> str:
+def recipe_id(config: Config, layer: LayerFile | None) -> str:
     """Return what two configurations share that differ in epochs, in the images, or in what changes nothing."""
     return cfg.config_id(cfg.effective(cfg.with_values(config, IS_A_BUDGET)), layer)
 

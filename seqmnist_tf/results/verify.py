@@ -161,8 +161,7 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
 
 
 def _experiment(record: Record) -> str:
-    file = record.run.layer_file
-    return config_id(effective(record.config), file.content if file else None)
+    return config_id(effective(record.config), record.run.layer_file)
 
 
 @functools.cache

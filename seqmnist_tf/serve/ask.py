@@ -5,15 +5,12 @@ Of a server's answer only what the client asked for goes on; anything else is on
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -22,7 +19,7 @@ import h11
 import numpy as np
 
 from ..config import NUM_CLASSES
-from ..system import InputError, RunError, note, printable, start_tensorflow
+from ..system import InputError, RunError, call_when_slow, note, printable, start_tensorflow
 from .versions import IMAGE_SIDE, MODEL_NAME
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
@@ -142,7 +139,7 @@ def version_label(label: str | None) -> str | None:
 
 def _ask_grpc(server: str, images: np.ndarray, timeout: float, label: str | None) -> list[Classification]:
     _connect(server).close()  # first, so that nobody waits for TensorFlow to learn that there is no server
-    with _note_when_slow(f"loading TensorFlow's messages for {server}"):
+    with call_when_slow(SILENT_SECONDS, note, f"loading TensorFlow's messages for {server}"):
         start_tensorflow()
         from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
 
@@ -212,7 +209,7 @@ def _connect(server: str) -> socket.socket:
     """Return a connection to a server, after several tries."""
     parts = urlsplit(server)
     pauses = [BACKOFF_SECONDS * 2**n for n in range(CONNECTION_TRIES - 1)]
-    with _note_when_slow(f"waiting for {server}"):
+    with call_when_slow(SILENT_SECONDS, note, f"waiting for {server}"):
         while True:
             try:
                 return socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS)
@@ -220,18 +217,6 @@ def _connect(server: str) -> socket.socket:
                 if not pauses or isinstance(error, socket.gaierror):
                     raise _unreachable(server, error.strerror or str(error)) from None
             time.sleep(pauses.pop(0))
-
-
-@contextlib.contextmanager
-def _note_when_slow(text: str) -> Iterator[None]:
-    """Say on stderr what the client does if it takes more than two seconds."""
-    timer = threading.Timer(SILENT_SECONDS, note, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _unreachable(server: str, reason: str) -> RunError:

@@ -11,7 +11,7 @@ from .command import (
     parse_number,
     run_command,
 )
-from .console import escape_markdown, markdown_table, note, printable, say, say_json, warn
+from .console import call_when_slow, escape_markdown, markdown_table, note, printable, say, say_json, warn
 from .environment import (
     PROBE_SECONDS,
     ask_git,
@@ -52,6 +52,7 @@ __all__ = [
     "ask_git",
     "available_cores",
     "call_room",
+    "call_when_slow",
     "describe_environment",
     "describe_machine",
     "escape_markdown",

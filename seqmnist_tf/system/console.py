@@ -7,8 +7,9 @@ import json
 import os
 import re
 import sys
+import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .errors import RunError
@@ -143,6 +144,18 @@ def _point_at_nothing(descriptor: int) -> None:
 def note(text: str) -> None:
     """Print a line on stderr at once: progress and remarks that are no part of a command's result."""
     print(_without_control(text), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def call_when_slow(seconds: float, function: Callable[[str], None], text: str) -> Iterator[None]:
+    """Call ``function(text)``, such as :func:`note`, if the block takes more than ``seconds``."""
+    timer = threading.Timer(seconds, function, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def warn(text: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..config import NUM_CLASSES, constants_text
+from ..config import NUM_CLASSES, arguments_text
 from ..data import Split
 from ..system import InputError, first_line, replace_atomically, warn, write_atomically
 from .metrics import Metrics, evaluate_run
@@ -108,8 +108,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
         counts.set_title("confusion matrix", fontsize=10)
         _draw_misread(misread, split, metrics)
     result = f", {metrics.correct:,} of {metrics.total:,} test digits classified correctly" if metrics else ""
-    arguments = ", ".join(filter(None, [str(config.model.hidden_size), constants_text(config)]))
-    figure.suptitle(f"{config.model.layer}({arguments}), seed {config.train.seed}{result}")
+    figure.suptitle(f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}")
     return figure
 
 

@@ -122,8 +122,7 @@ class RunDirectory:
             order_sha256 = record.get("permutation_sha256")
             if order_sha256 is None:
                 return str(record.get("config_id"))
-        layer = self.layer_file
-        return cfg.config_id(config, layer.content if layer else None, order_sha256=order_sha256)
+        return cfg.config_id(config, self.layer_file, order_sha256=order_sha256)
 
     @property
     def layer_file(self) -> LayerFile | None:

@@ -104,7 +104,7 @@ def train(
     order_file_sha256 = permutation_sha256(config)
     record.update(
         preset=preset,
-        config_id=config_id(config, file.content if file else None, order_sha256=order_file_sha256),
+        config_id=config_id(config, file, order_sha256=order_file_sha256),
         seed=config.train.seed,
         pixel_order_sha256=order_hash(order),
         **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),

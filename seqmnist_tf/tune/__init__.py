@@ -3,5 +3,5 @@
 from ..system import open_door
 
 __getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, light=("DEFAULT_SPACE", "SETTINGS", "Dimension", "SearchFolder", "parse_space")
+    __name__, __file__, light=("DEFAULT_SPACE", "SETTINGS", "Dimension", "SearchFolder", "best_of", "parse_space")
 )

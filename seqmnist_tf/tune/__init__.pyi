@@ -1,5 +1,6 @@
 from .folder import SETTINGS as SETTINGS
 from .folder import SearchFolder as SearchFolder
+from .folder import best_of as best_of
 from .folder import on_all_images as on_all_images
 from .oracle import drawn_values as drawn_values
 from .search import read_search as read_search

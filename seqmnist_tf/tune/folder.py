@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,8 @@ def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
         return {**document, "base": _shared_values(cfg.with_values(cfg.Config(), values))}
     except (InputError, KeyError, AttributeError):
         return document
+
+
+def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row with the highest score, of equal ones that of the first trial."""
+    return max(rows, key=lambda row: (row["score"], -int(row["trial"])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +73,6 @@ def read_row(search: SearchFolder, trial_id: str, values: dict[str, Any], score:
         "values": {key: value for key, value in values.items() if not key.startswith("tuner/")},
         "hyperparameters": values,
     }
-
-
-def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row with the highest score, of equal ones that of the first trial."""
-    return max(rows, key=lambda row: (row["score"], -int(row["trial"])))
 
 
 def repeat_seeds(search: SearchFolder) -> list[int]:

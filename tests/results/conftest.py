@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +96,15 @@ def empty_clone(root: Path, repository: Repository) -> Path:
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
     page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in DOCUMENT_SECTIONS))
+    return root
+
+
+def copy_with(published: Path, root: Path, repository: Repository, add: Callable[[Path], Any]) -> Path:
+    """Copy a published clone to ``root``, publish one more thing in its results folder, and return ``root``."""
+    shutil.copytree(published, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch_small(patch, repository)
+        add(root / "results")
     return root
 
 

@@ -26,7 +26,7 @@ from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put
 from tests.conftest import Command
-from tests.results.conftest import Repository, patch_small
+from tests.results.conftest import Repository, copy_with, patch_small
 from tests.results.files import list_record
 
 pytestmark = pytest.mark.slow  # a search is trained, and each of its trials anew
@@ -58,11 +58,7 @@ def published_search(
     search: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     root = tmp_path_factory.mktemp("search_clone")
-    shutil.copytree(published_once, root, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch, repository)
-        add_search(search, "mine", root / "results")
-    return root
+    return copy_with(published_once, root, repository, lambda results: add_search(search, "mine", results))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from seqmnist_tf.results.records import all_trials, read_records
 from seqmnist_tf.train import RunDirectory, load_final_model, train
 from tests.changes import change_json, content, put, row
 from tests.conftest import Command
-from tests.results.conftest import Repository, patch_small
+from tests.results.conftest import Repository, copy_with, patch_small
 from tests.results.files import list_record
 
 RESULTS = Path("results")
@@ -45,12 +45,8 @@ def published_trial(
     finished: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The published clone, with the trial in it."""
-    root = tmp_path_factory.mktemp("trial_clone")
-    shutil.copytree(published_once, root, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch, repository)
-        add_record(RunDirectory.open(finished), None, root / "results")
-    return root
+    run, root = RunDirectory.open(finished), tmp_path_factory.mktemp("trial_clone")
+    return copy_with(published_once, root, repository, lambda results: add_record(run, None, results))
 
 
 @pytest.fixture

@@ -57,7 +57,10 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
     assert (own.path / "layer.py").read_text() == GOOD
     assert own.config.model.hidden_size == 13
     summary = own.summary or {}
-    assert (summary["num_params"], summary["config_id"]) == (153, cfg.config_id(own.config, GOOD.encode()))
+    assert (summary["num_params"], summary["config_id"]) == (
+        153,
+        cfg.config_id(own.config, cfg.LayerFile(cfg.Source(own.path, GOOD.encode()))),
+    )
     for name in ("summary.json", "model.keras"):
         (own.path / name).unlink()
     assert command(train_main, "--run-dir=run", "--resume").status == 0
