@@ -148,7 +148,8 @@ def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd | D
         watch: says when it hangs.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-X", "faulthandler", "-c", CHILD]  # the log has the place of a crash
+    # Unbuffered: the log has all that was printed, and the place of a crash, however the process ends.
+    command = [sys.executable, "-u", "-P", "-X", "faulthandler", "-c", CHILD]
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
     if process.stdin is None or process.stdout is None:
