@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from seqmnist_tf.engine import job
 from tests.toy import ROOT
 
 
@@ -39,6 +40,12 @@ def descendants(pid: int) -> list[int]:
     parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
     children = [child for child, parent in parents if parent == pid]
     return [*children, *(other for child in children for other in descendants(child))]
+
+
+def trainers(pid: int) -> list[int]:
+    """Return the processes below a process that train jobs."""
+    commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
+    return [child for child, path in commands.items() if path.exists() and job.CHILD.encode() in path.read_bytes()]
 
 
 def is_running(pid: int) -> bool:

@@ -24,7 +24,7 @@ from seqmnist_tf.engine.cluster import folder_problem
 from seqmnist_tf.system import InputError
 from tests.compare.commands import TINY, run_compare
 from tests.compare.test_compare import masked, timeless
-from tests.engine.nodes import Node, descendants, is_running
+from tests.engine.nodes import Node, is_running, trainers
 from tests.engine.stand_in import TRAINER, Listed, make_job
 from tests.toy import LONG_SECONDS, ROOT
 
@@ -56,12 +56,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job_processes(pid: int) -> list[int]:
-    """Return the processes below a process that train jobs."""
-    commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
-    return [child for child, path in commands.items() if path.exists() and job.CHILD.encode() in path.read_bytes()]
-
-
 @contextlib.contextmanager
 def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start a comparison on toy data, and wait until two of its runs have begun and none has ended."""
@@ -85,14 +79,14 @@ def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str)
 def test_processes_and_the_command_are_killed(whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     folder, log = tmp_path / "out", tmp_path / "log"
     with comparing(folder, log, environment, "--workers=2") as process:
-        first, second = job_processes(process.pid)
+        first, second = trainers(process.pid)
         os.kill(first, 35)
         os.kill(second, signal.SIGKILL)
         started = time.monotonic()
-        while log.read_text().count("it is started again") < 2 or len(job_processes(process.pid)) < 2:
+        while log.read_text().count("it is started again") < 2 or len(trainers(process.pid)) < 2:
             assert process.poll() is None and time.monotonic() - started < LONG_SECONDS, log.read_text()
             time.sleep(0.1)
-        left = job_processes(process.pid)
+        left = trainers(process.pid)
         process.kill()
         killed = time.monotonic()
     while any(is_running(pid) for pid in left):
@@ -116,7 +110,7 @@ def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
 ) -> None:
     folder, log = tmp_path / "out", tmp_path / "log"
     with comparing(folder, log, environment, "--workers=2") as process:
-        left = job_processes(process.pid)
+        left = trainers(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=LONG_SECONDS) == 130
         interrupted = time.monotonic()
