@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from seqmnist_tf.engine import Job, JobEnd, job
@@ -26,12 +27,16 @@ TINY = (
 
 
 def train_on_toy_data(job: Job, folder: Path) -> JobEnd:
-    """Train a job in a process of its own, on toy data."""
+    """Train a job in a process of its own, on toy data; after an epoch, wait while ``FOLDER.hold`` is there."""
     from seqmnist_tf.data import sequences
     from seqmnist_tf.engine import train_job
 
+    def wait() -> None:
+        while folder.with_suffix(".hold").exists():
+            time.sleep(0.1)
+
     sequences.load_mnist = toy_mnist
-    return train_job(job, folder)
+    return train_job(job, folder, wait)
 
 
 def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a comparison on toy data, and wait until two of its runs have begun and none has ended."""
+    """Start a comparison on toy data, and wait until two of its runs have begun, whose ends wait for FOLDER.hold."""
+    hold = folder.with_suffix(".hold")
+    hold.touch()
     command = [sys.executable, "-m", "tests.compare.commands", *WORDS, f"--dir={folder}", *words]
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)
@@ -71,6 +73,7 @@ def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str)
         assert not list(folder.glob("*/seed*/summary.json"))
         yield process
     finally:
+        hold.unlink(missing_ok=True)
         process.kill()
         process.wait()
 
@@ -88,6 +91,7 @@ def test_processes_and_the_command_are_killed(whole: Path, tmp_path: Path, envir
             time.sleep(0.1)
         left = trainers(process.pid)
         process.kill()
+        folder.with_suffix(".hold").unlink()
         killed = time.monotonic()
     while any(is_running(pid) for pid in left):
         assert time.monotonic() - killed < 60, "a process goes on training without its command"
@@ -112,6 +116,7 @@ def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
     with comparing(folder, log, environment, "--workers=2") as process:
         left = trainers(process.pid)
         process.send_signal(signal.SIGINT)
+        folder.with_suffix(".hold").unlink()
         assert process.wait(timeout=LONG_SECONDS) == 130
         interrupted = time.monotonic()
     assert log.read_text().splitlines()[-1] == "interrupted"
@@ -156,6 +161,7 @@ def test_a_node_is_killed_midway(
     folder, log = tmp_path / "out", tmp_path / "log"
     with comparing(folder, log, environment, f"--address={address}") as process:
         other.kill()
+        folder.with_suffix(".hold").unlink()
         assert process.wait(timeout=400) == 0, log.read_text()
     require_equal(folder, whole)
     assert [line for line in log.read_text().splitlines() if line.startswith("report: ")]

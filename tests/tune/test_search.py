@@ -17,10 +17,10 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import JobEnd, engine
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import LayerFailedError, RunDirectory
-from seqmnist_tf.tune import hparams
+from seqmnist_tf.tune import report
 from seqmnist_tf.tune import search as search_module
 from seqmnist_tf.tune import trials as trials_module
-from seqmnist_tf.tune.hparams import log_hparams
+from seqmnist_tf.tune.report import log_hparams
 from seqmnist_tf.tune.search import SearchJobs, run_search
 from seqmnist_tf.tune.trials import repeat_score
 from tests.tune.toy_search import SPACE, ToySlots, toy_search, toy_train
@@ -353,7 +353,7 @@ def test_a_trial_whose_hparams_cannot_be_written_keeps_its_score(
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("a fault of TensorBoard")
 
-    monkeypatch.setattr(hparams.api, "hparams_config", fail)
+    monkeypatch.setattr(report.api, "hparams_config", fail)
     other = toy_search(tmp_path / "two", values={"tensorboard.enabled": True})
     run_search(other, 1)
     assert capsys.readouterr().err.count("warning: trial 0 is not on TensorBoard's page HParams: ") == 2
