@@ -1,8 +1,9 @@
-"""Runs the program of a cell's step over sequences, in TensorFlow's graphs."""
+"""The program of a cell's step, and how it runs over sequences, in TensorFlow's graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,8 +13,34 @@ import tensorflow as tf
 from ..system import available_cores
 from . import native
 from .gradients import differentiable
-from .program import StepProgram
 from .tracing import first_states
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """The step of a cell, forward and backward, as the native machine runs it.
+
+    Attributes:
+        features, units: widths of the input and the output.
+        states: widths of the states.
+        numbers, constants: the program, as the library reads it.
+        parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
+        differentiable: how many of them, the first ones, have gradients.
+        kept: floats that a row keeps at a step for the backward pass.
+        zero_start: whether states begin as zeros.
+        weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
+    """
+
+    features: int
+    units: int
+    states: tuple[int, ...]
+    numbers: np.ndarray
+    constants: np.ndarray
+    parameters: tuple[tuple[int, ...], ...]
+    differentiable: int
+    kept: int
+    zero_start: bool
+    weights_to_parameters: Callable[..., list[tf.Tensor]]
 
 
 def rnn_outputs(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import tensorflow as tf
 
 from .expressions import COLUMN_SUMS, Expressions, Node, Pieces, columns_of
 from .schedule import (
@@ -40,33 +39,6 @@ OPERATIONS = (
     *("eq", "pow", "tanh_grad", "sigmoid_grad", "fma", "fnma", "select", "abs", "sqrt", "exp", "expm1", "log", "log1p"),
     *("tanh", "sigmoid", "softplus", "floor", "round", "sin", "cos", "erf", "atan"),
 )
-
-
-@dataclass(frozen=True)
-class StepProgram:
-    """The step of a cell, forward and backward, as the native machine runs it.
-
-    Attributes:
-        features, units: widths of the input and the output.
-        states: widths of the states.
-        numbers, constants: the program, as the library reads it.
-        parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
-        differentiable: how many of them, the first ones, have gradients.
-        kept: floats that a row keeps at a step for the backward pass.
-        zero_start: whether states begin as zeros.
-        weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
-    """
-
-    features: int
-    units: int
-    states: tuple[int, ...]
-    numbers: np.ndarray
-    constants: np.ndarray
-    parameters: tuple[tuple[int, ...], ...]
-    differentiable: int
-    kept: int
-    zero_start: bool
-    weights_to_parameters: Callable[..., list[tf.Tensor]]
 
 
 @dataclass

@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 
 from .layer import LSTM, NativeLayer, unsupported_argument
-from .machine import rnn_outputs
+from .machine import StepProgram, rnn_outputs
 from .tracing import Untranslatable
-from .translation import StepProgram, translate
+from .translation import translate
 
 # The recurrent layers of Keras, and what they must have in common with one of them: who defines another loop, or
 # another start, wants it computed.

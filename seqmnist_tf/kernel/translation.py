@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from . import native
 from .expressions import Expressions, Pieces
-from .machine import flattened, step_backward, step_forward
+from .machine import StepProgram, flattened, step_backward, step_forward
 from .operations import Summed, Translator
-from .program import Assembly, StepProgram
+from .program import Assembly
 from .schedule import Results, simplified
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, trace, unlike
 

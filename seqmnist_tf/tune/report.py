@@ -1,4 +1,4 @@
-"""The report and the picture of a search."""
+"""What one looks at after a search: its report, its picture, and TensorBoard's page HParams."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from matplotlib.axes import Axes
+from tensorboard.plugins.hparams import api
 
-from ..system import markdown_table
-from ..train import new_figure, write_figure
+from ..system import first_line, markdown_table, warn
+from ..train import RunDirectory, new_figure, write_figure
 from .folder import SearchFolder
 from .space import Dimension
 
 MOST_TRIALS = 50  # in the table
 MOST_FAILURES = 20
+SUFFIX = ".hparams"  # of TensorBoard's files
+METRIC = "val_accuracy"
 
 
 def search_report(
@@ -115,3 +119,51 @@ def _draw_dimension(panel: Axes, row: Dimension, trials: list[dict[str, Any]]) -
         panel.plot([trial["values"][row.name] for trial in trials], heights, "o", alpha=0.7)
         panel.set_xscale("log" if row.log else "linear")
     panel.set_xlabel(row.name)
+
+
+def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:
+    """Write the values and the score of a trial's row to its ``tensorboard/``, once, where that is switched on.
+
+    The search's ``tensorboard/`` gets the space. Repeats are left out: they have the values of their trial.
+    """
+    if not search.base.tensorboard.enabled:
+        return
+    try:
+        _write_hparams(search, row["trial"], row["hyperparameters"], row["score"])
+    except Exception as error:  # of any kind: the trial has its score
+        warn(f"trial {row['trial']} is not on TensorBoard's page HParams: {first_line(error)}")
+
+
+def _write_hparams(search: SearchFolder, trial_id: str, values: dict[str, Any], score: float) -> None:
+    hparams = {
+        _hparam(row): values[row.name] if row.choices else row.settings(values[row.name])[row.name]
+        for row in search.space
+        if row.applies(values)
+    }
+    if writer := _new_writer(search.path / "tensorboard"):
+        with writer.as_default():
+            metric = api.Metric(METRIC, display_name="validation accuracy")
+            api.hparams_config([_hparam(row) for row in search.space], [metric])
+        writer.close()
+    run = RunDirectory(search.trial_path(trial_id))
+    if writer := _new_writer(run.path / "tensorboard"):
+        callback = api.KerasCallback(writer, hparams, trial_id=trial_id)
+        callback.on_train_begin()
+        with writer.as_default():
+            tf.summary.scalar(METRIC, score, step=len(run.history()))
+        callback.on_train_end()
+        writer.close()
+
+
+def _new_writer(folder: Path) -> Any:
+    """Return a writer of a file in a folder, None where it has one of an earlier call."""
+    if any(folder.glob(f"*{SUFFIX}")):
+        return None
+    return tf.summary.create_file_writer(str(folder), filename_suffix=SUFFIX)
+
+
+def _hparam(row: Dimension) -> api.HParam:
+    if row.choices:
+        return api.HParam(row.name, api.Discrete(list(row.choices)))
+    domain, number = (api.IntInterval, int) if row.integer else (api.RealInterval, float)
+    return api.HParam(row.name, domain(number(row.low or 0), number(row.high or 0)))

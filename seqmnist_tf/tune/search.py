@@ -18,9 +18,8 @@ from ..model import build_model, module_code, recurrent_weights
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
 from ..train import RunDirectory, train_command
 from .folder import SETTINGS, SearchFolder, best_of, on_all_images
-from .hparams import log_hparams
 from .oracle import OBJECTIVE, OVER, load_oracle
-from .report import draw_search, search_report
+from .report import draw_search, log_hparams, search_report
 from .space import apply_values
 from .trials import (
     outcome,
