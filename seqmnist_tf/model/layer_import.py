@@ -75,9 +75,8 @@ def describe_error(error: BaseException) -> str:
     while (inner := errors[-1].__cause__ or errors[-1].__context__) and _repeats(errors[-1], inner):
         errors.append(inner)
     cause = errors[-1]
-    lines = [line for line in map(str.strip, re.sub(r"\x1b\[\d*m", "", str(cause)).splitlines()) if line]
-    lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    text = first_line(cause) if isinstance(cause, tf.errors.OpError) or not lines else lines[0]
+    own = re.sub(r"\x1b\[\d*m|Exception encountered when calling.*|Arguments received by (?s:.*)", "", str(cause))
+    text = first_line(cause) if isinstance(cause, tf.errors.OpError) or not own.split() else " ".join(own.split())
     name = re.sub(rf"{PREFIX}\w+\.", "", type(cause).__name__ + f": {text}" * (text != type(cause).__name__))
     place = next((place for one in reversed(errors) if (place := _place(one))), None)
     return name if place is None else f"{name} ({place[0]}, line {place[1]})"

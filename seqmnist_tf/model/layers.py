@@ -273,6 +273,8 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
     try:
         with call_when_slow(TRACE_SECONDS, _say_traced, spec):
             model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
+            if not hasattr(model, "output_shape"):  # Sequential is silent about a NotImplementedError
+                layer(keras.Input((NUM_TIMESTEPS, 1)))
     except (Exception, SystemExit) as error:
         raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from error
     if model.output_shape != (None, units):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import OwnLayer, parse_arms, preset_of, shortest_command
+from seqmnist_tf.compare.arms import OwnLayer, nearest_preset, parse_arms, preset_of, shortest_command
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
@@ -63,7 +64,9 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert (first.name, layer.name, own.name) == ("strong", "GRU", "Layer")
     assert first.config.train.n_epochs == layer.config.train.n_epochs == 3
     assert not first.matched and layer.matched and own.matched
-    assert {preset_of(arm, first) for arm in (first, layer, own)} == {"strong"}  # though `gru` is nearer to GRU's
+    sized = replace(layer, config=cfg.with_values(layer.config, {"model.match_parameters": 67_850}))  # as it is trained
+    assert nearest_preset(sized.config) == "gru"
+    assert {preset_of(arm, first) for arm in (first, sized, own)} == {"strong"}
     (adam,) = parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})
     assert preset_of(adam, first) == "adam"
     difference = {

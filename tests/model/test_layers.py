@@ -97,6 +97,11 @@ BAD = {
         "f",
         "into (n, 6) (got (None, 784, 6))",
     ),
+    "no call": (
+        HEAD + "class Last(keras.layers.Layer):\n    def __init__(self, units):\n        super().__init__()\n",
+        "Last",
+        "its layer raised NotImplementedError: Layer Last does not have a `call",
+    ),
     "no weight": (
         HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :units, 0])\n",
         "f",
@@ -245,6 +250,7 @@ CAUSES = {
     ),
     "shapes in the loop": ("h @ self.w", "h @ ops.zeros((3, 3))", "Dimensions must be equal, but are 6 and 3", "zeros"),
     "no message": ("h = states[0]\n", "h = states[0]\n        assert h is None\n", "AssertionError (", "assert h"),
+    "two lines": ("h = states[0]\n", "raise ValueError('one,\\n  two')\n", "ValueError: one, two (", "raise"),
     "a lost argument": ("'units': self.units}", "}", "missing 1 required positional argument: 'units')", None),
 }
 
