@@ -19,7 +19,7 @@ from seqmnist_tf import load_run, train
 from seqmnist_tf.train import parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
-from tests.house.test_documents import DOCUMENTS, command_lines, table_rows
+from tests.house.test_documents import DOCUMENTS, command_lines, inline_code, table_rows
 from tests.toy import ROOT
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -150,6 +150,13 @@ def test_the_runs_of_exercise_3_begin_as_the_solutions_say(command: Command, in_
         train(config, in_tmp / number, stop_rule=lambda *_: "one epoch")
         (epoch,) = load_run(in_tmp / number).history()
         assert abs(100 * epoch["test_accuracy"] - float(accuracies.split(",")[0])) < 5, words
+
+
+def test_exercise_4_of_plateau_repeats_one_experiment() -> None:
+    exercise = DOCUMENTS["docs/plateau.md"].split("**Exercise 4.**")[1].split("\n## ")[0]
+    configs = [parse_train_arguments(["quickstart", *words.split()]).config for words in inline_code(exercise)]
+    assert [config.train.seed for config in configs] == [1, 2]
+    assert {cfg.config_id(config) for config in configs} == {cfg.config_id(cfg.preset("quickstart"))}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
