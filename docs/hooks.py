@@ -1,4 +1,4 @@
-"""mkdocs hook: links from docs/ to files elsewhere in the repository, and the repository's address.
+"""mkdocs hook: links from docs/ to files elsewhere in the repository, its address, and words of code in one piece.
 
 On GitHub such a link is relative. In the built site, the documents, pictures and notebooks of ``ADDED`` are pages and
 files of the site. A link to any other file of the repository (a record, code), or to a notebook, leads to the address
@@ -24,6 +24,7 @@ ADDED = (
 )
 FOLDER = "repository/"  # of the added files in the site
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
+INLINE_CODE = re.compile(r"(<pre.*?</pre>)|(?<=<code>).*?(?=</code>)", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -70,3 +71,12 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
 
     parts = FENCED.split(markdown)
     return "".join(part if n % 2 else LINK.sub(rewrite, part) for n, part in enumerate(parts))
+
+
+def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
+    """Keep each word of inline code, such as --train.seed, on one line: browsers break lines behind hyphens."""
+
+    def keep(match: re.Match[str]) -> str:
+        return match[1] or re.sub(r"\S*-\S*", r'<span class="word">\g<0></span>', match[0])
+
+    return INLINE_CODE.sub(keep, html)

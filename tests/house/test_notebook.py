@@ -19,7 +19,7 @@ from seqmnist_tf import load_run, train
 from seqmnist_tf.train import parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
-from tests.house.test_documents import DOCUMENTS, command_lines, table_rows
+from tests.house.test_documents import DOCUMENTS, command_lines, inline_code, table_rows
 from tests.toy import ROOT
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -69,14 +69,24 @@ def table(text: str, head: str) -> dict[str, list[float]]:
     return rows
 
 
-def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, changes: str = "") -> list[Any]:
-    """Run a notebook with its small parameters, or with others, and return its code cells."""
+# What the solution of exercise 1 says of the input gate, as a last cell.
+INPUT_BIAS = """for forget_bias, input_bias in ((6, -6), ("chrono", 0)):
+    model = build_model(cfg.with_values(config, {"model.forget_bias": forget_bias}))
+    weights = model.get_weights()
+    weights[2][:units] = input_bias
+    model.set_weights(weights)
+    print("gradient, 1:", measure(model)["by_c"][0])"""
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, changes: str = "", last: str = "") -> list[Any]:
+    """Run a notebook with its small parameters, or with others, and perhaps a last cell; return its code cells."""
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     parameters.source += f"\n{changes or SMALL[name]}"
+    notebook.cells += [nbformat.v4.new_code_cell(last)] if last else []
     resources = {"metadata": {"path": str(NOTEBOOKS[name].parent)}}
     nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -122,10 +132,13 @@ def test_plateau_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.slow
 @pytest.mark.network  # MNIST itself, where it is not prepared
 def test_exercise_1_of_plateau_explodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cells = run("plateau", monkeypatch, tmp_path, "BIASES, SEEDS = (3, 6), (0,)")
+    cells = run("plateau", monkeypatch, tmp_path, "BIASES, SEEDS = (3, 6), (0,)", INPUT_BIAS)
     rows = table(printed(cells), "forget bias          seed")
     assert list(rows) == ["3", "6"] and all(row[3] > 100 * row[5] for row in rows.values())
     assert_rows_on("docs/plateau_solutions.md", rows)
+    closed, opened = map(float, re.findall(r"gradient, 1: (\S+)", printed(cells)))
+    text = " ".join(DOCUMENTS["docs/plateau_solutions.md"].split())
+    assert f"gradient after step 1 is {closed:.1f}; if chrono gets an input bias of 0, it is {opened:.0e}." in text
 
 
 @pytest.mark.slow
@@ -150,6 +163,13 @@ def test_the_runs_of_exercise_3_begin_as_the_solutions_say(command: Command, in_
         train(config, in_tmp / number, stop_rule=lambda *_: "one epoch")
         (epoch,) = load_run(in_tmp / number).history()
         assert abs(100 * epoch["test_accuracy"] - float(accuracies.split(",")[0])) < 5, words
+
+
+def test_exercise_4_of_plateau_repeats_one_experiment() -> None:
+    exercise = DOCUMENTS["docs/plateau.md"].split("**Exercise 4.**")[1].split("\n## ")[0]
+    configs = [parse_train_arguments(["quickstart", *words.split()]).config for words in inline_code(exercise)]
+    assert [config.train.seed for config in configs] == [1, 2]
+    assert {cfg.config_id(config) for config in configs} == {cfg.config_id(cfg.preset("quickstart"))}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from scipy import special
 
 from seqmnist_tf.data import encode, load_mnist
@@ -150,6 +152,14 @@ def test_serving_default_has_the_accuracy_of_its_run(version: int) -> None:
     described = saved.description
     assert int((predictions == test.labels).sum()) == described["test_correct"]
     assert described["test_total"] == 10_000
+
+
+def test_the_newest_refuses_ink_in_transparency() -> None:
+    """A 7 that is drawn in the alpha channel alone was read as a 1."""
+    file = io.BytesIO()
+    Image.new("RGBA", (28, 28), (0, 0, 0, 99)).save(file, "png")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes must have no transparent pixels"):
+        SavedModel.load(NEWEST)("encoded_images", image_bytes=[file.getvalue()])
 
 
 @pytest.mark.slow
