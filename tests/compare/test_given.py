@@ -228,6 +228,7 @@ UNREADABLE = f"cannot read a/run-0/{PREDICTIONS}"
         ("history.jsonl", first_lines(1), f"{NOT_COMPARED}history.jsonl must have epochs 1 to 2 (got 1 rows)"),
         ("environment.json", put("machine", value="toy"), f"{NOT_COMPARED}environment.json is not in the format"),
         (PREDICTIONS, replace(r"\n3,\d,", f"\n3,1{'0' * 30},"), f"{UNREADABLE}: Python int too large"),
+        (PREDICTIONS, text(1_000_001 * " "), f"{UNREADABLE}: it has more than 1,000,000 bytes"),
         (PREDICTIONS, shorten_rows, f"{UNREADABLE}: each row must have 4 fields"),
         (PREDICTIONS, replace(r"\n3,", "\n4,"), f"{UNREADABLE}: it must have a row for each of the images 0 to 29, in"),
         (PREDICTIONS, Path.unlink, "a/run-0 has no model.keras"),

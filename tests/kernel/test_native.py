@@ -194,13 +194,16 @@ def test_what_is_no_number_does_not_become_one(value: float, isa: str) -> None:
         assert np.isnan(both_passes(digits(30, 200), broken, upstream)[0]).all()
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_shapes_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights(16)
     for x, bad in ((digits(2, 10)[0], weights), (digits(2, 10), [weights[0], weights[1][:, :-1], weights[2]])):
         with pytest.raises(ValueError, match="shapes must be"):
             native.forward(x, bad, threads=1, keep=False)
     with pytest.raises(ValueError, match="belong to"):
         native.backward(digits(2, 10), weights, np.zeros(7, np.float32), np.zeros((2, 16), np.float32), threads=1)
+    monkeypatch.setattr(native, "MAX_LENGTH", 4 * 16 - 1)
+    with pytest.raises(ValueError, match="no axis may be longer than 63"):
+        native.forward(digits(2, 10), weights, threads=1, keep=False)
 
 
 def run_python(code: str) -> str:

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel, picture_to_text, read_picture
+from seqmnist_tf.serve.ink import separability
 from seqmnist_tf.serve.picture import prepare
 from seqmnist_tf.system import InputError
 from tests.serve import picture_kinds
@@ -119,6 +120,12 @@ def test_two_blots_far_apart_are_a_picture() -> None:
         ImageDraw.Draw(paper).rectangle(box, fill=0)
     image = to_mnist(paper)
     assert image[:10, :10].max() == 255 and image.max() == 255
+
+
+def test_two_levels_are_separable_and_grain_is_not() -> None:
+    assert separability(np.array([[0, 0, 0, 1, 1, 0.0]])) == pytest.approx(1)
+    grain = np.random.default_rng(0).normal(size=(200, 200))
+    assert separability(grain) == pytest.approx(2 / np.pi, abs=0.02)  # a normal distribution that is cut in its middle
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -31,6 +31,12 @@ def problems(path: Path, epochs: int | None = None) -> list[str]:
     return log_problems(RunDirectory(path), epochs=epochs)
 
 
+def test_no_number_is_written_that_json_does_not_have(tmp_path: Path) -> None:
+    run = RunDirectory(logged(tmp_path / "run"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.append_history({"epoch": 3, "train_loss": float("nan")})
+
+
 def test_the_files_of_a_run_agree_however_it_ended(tmp_path: Path) -> None:
     assert problems(logged(tmp_path / "completed")) == []
     assert problems(logged(tmp_path / "trial", **TRIAL)) == []

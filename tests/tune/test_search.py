@@ -159,6 +159,7 @@ def test_kerastuner_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     for tuner in ("random", "hyperband"):
         for _ in range(2):
             run_search(toy_search(tmp_path / tuner, tuner), 3)
+        assert {key for row in rows_of(tmp_path / tuner) for key in row["values"]} == set(SPACE)  # no "tuner/epochs"
     out, err = capfd.readouterr()
     known = ("trial ", "repeat of trial ", "# Search: ", "Best: ", "With ", "|", "train it: ", "the trials have ended")
     assert [line for line in (out + err).splitlines() if line and not line.startswith(known)] == []
