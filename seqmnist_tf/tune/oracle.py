@@ -88,6 +88,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
     else:
         oracle = RandomOracle(max_trials=max_trials, **shared)
     oracle.verbose = 0
+    oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
     oracle.file, oracle.texts = search.oracle_file, {}
     return oracle
 

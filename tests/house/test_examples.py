@@ -34,6 +34,7 @@ from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_w
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune.__main__ import check_space, require_usable
+from seqmnist_tf.tune.space import apply_values
 from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
@@ -278,3 +279,18 @@ def test_the_search_spaces_of_the_board_suit_their_cells(tmp_path: Path, monkeyp
         search = SearchFolder(tmp_path, "random", config, parse_space(document), document, "adam")
         check_space(search)
         require_usable(search, on_a_cluster=True)  # tries the layer at the ends of its constants
+
+
+def test_the_settings_of_strong_are_added_and_taken_away_one_at_a_time() -> None:
+    """``examples/board/settings.json`` follows from the two presets."""
+    plain, strong = (cfg.flatten(cfg.preset(name)) for name in ("baseline", "strong"))
+    differing = {key: value for key, value in strong.items() if value != plain[key] and key != "train.n_epochs"}
+    clip = {key for key in differing if key.startswith("optimizer.grad_clip")}  # one setting: not both may be set
+    settings = [clip, *({key} for key in differing.keys() - clip)]
+    document = read_json_object(ROOT / "examples/board/settings.json")
+    (row,) = parse_space(document)
+    made = [apply_values((row,), {row.name: label}, cfg.preset("baseline")) for label in row.choices]
+    changes = [{}, differing, *({key: strong[key] for key in setting} for setting in settings)]
+    changes += [{key: value for key, value in differing.items() if key not in setting} for setting in settings]
+    expected = [cfg.with_values(cfg.preset("baseline"), change) for change in changes]
+    assert len(settings) == 8 and sorted(map(cfg.config_id, made)) == sorted(map(cfg.config_id, expected))
