@@ -7,6 +7,7 @@ import copy
 import io
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ for name in [name for name in os.environ if name.startswith("GIT_")]:  # as in a
     del os.environ[name]
 os.environ["GIT_CONFIG_GLOBAL"] = os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # a proxy would answer for closed ports
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 start_tensorflow()  # without its notes, which a process of pytest-xdist would show after the closing line
 
 from seqmnist_tf.data import sequences  # noqa: E402

@@ -225,13 +225,17 @@ class EarlyStop(keras.callbacks.Callback):
         self.reason: str | None = None
         self.error: Exception | None = None
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def ask(self) -> str | None:
+        """Call ``on_epoch``, and return the reason to stop."""
         try:
             self.reason = self.on_epoch(self.run.history()) if self.on_epoch else None
         except Exception as error:
             self.error = error
             raise
-        if self.reason:
+        return self.reason
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.ask():
             self.model.stop_training = True
 
 

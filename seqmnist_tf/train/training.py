@@ -280,6 +280,8 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
     first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
     try:
         with callbacks.interruption:
+            if first_epoch and callbacks.early_stop.ask():  # a kill came between its checkpoint and this question
+                return Ending("stopped", callbacks.early_stop.reason)
             trained.fit(
                 batches(ready.splits.train, config, first_epoch),
                 epochs=config.train.n_epochs,

@@ -151,6 +151,8 @@ def test_a_run_that_has_ended_is_not_trained_again(tmp_path: Path, toy: None) ->
     stopped = Job(**{**job.__dict__, "stop_rule": stop_at_once})
     for _ in range(2):
         assert end_of(stopped, tmp_path) == JobEnd("stopped", reason="stopped after 1")
+    (path / "summary.json").unlink()  # as after a kill between the checkpoint and the rule
+    assert end_of(stopped, tmp_path) == JobEnd("stopped", reason="stopped after 1")
     assert len(RunDirectory(path).history()) == 1
     RunDirectory(path).write_json("summary.json", {"status": "completed", "epochs": 2})
     ended = end_of(job, tmp_path)
