@@ -59,31 +59,21 @@ class SearchFolder:
 
         ``config_id`` is of the base; with it, files that the base names are held to their content, and with ``layers``
         those that the space names.
+
+        Raises:
+            InputError: such a file cannot be read.
         """
         return {
             "tuner": self.tuner,
             "base": _shared_values(self.base),
             "space": self.space_document,
-            "config_id": self.config_id,
+            "config_id": cfg.config_id(self.base),
             "layers": self.layers,
         }
 
     @property
-    def config_id(self) -> str:
-        """The id of the base.
-
-        Raises:
-            InputError: a file that it names cannot be read.
-        """
-        return cfg.config_id(self.base)
-
-    @property
     def layers(self) -> dict[str, str]:
-        """The ids of the base with each layer from a file that the space names, by layer.
-
-        Raises:
-            InputError: such a file cannot be read.
-        """
+        """The ids of the base with each layer from a file that the space names, by layer."""
         configs = [cfg.with_values(self.base, {"model.layer": layer}) for layer in self.own_layers]
         return {config.model.layer: cfg.config_id(config) for config in configs if cfg.layer_file(config)}
 
@@ -111,11 +101,12 @@ class SearchFolder:
             InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the
                 base names cannot be read.
         """
-        held = {"config_id": self.config_id, "layers": self.layers}
+        held = {"config_id": cfg.config_id(self.base), "layers": self.layers}
         if problem := unwritable(self.path):
             raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
         if not self.file.exists():
-            if not self.oracle_file.exists() and self.path.is_dir() and not _is_empty(self.path):
+            others = [path for path in self.path.glob("*") if path.name[0] != "."]  # its lock is hidden
+            if others and not self.oracle_file.exists():
                 raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
             return False
         try:
@@ -166,14 +157,6 @@ def on_all_images(config: Config) -> Config:
     """
     values = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True}
     return cfg.validate(cfg.with_values(config, values))
-
-
-def _is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing but hidden files, such as its lock."""
-    try:
-        return all(path.name[0] == "." for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror} (give a writable --dir)") from None
 
 
 def _shared_values(config: Config) -> dict[str, dict[str, Any]]:

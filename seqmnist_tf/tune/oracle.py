@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import warnings
@@ -79,14 +80,12 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
         # Never: its error comes before the state is saved. SearchJobs counts failures.
         "max_consecutive_failed_trials": 10**9,
     }
-    oracle: OneFile
+    others: dict[str, type[OneFile]] = {"random": RandomOracle, "bayesian": BayesianOracle}
     if search.tuner == "hyperband":
-        oracle = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
+        oracle: OneFile = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
         oracle.max_trials = max_trials  # no argument of its own: Hyperband sets the number by its brackets
-    elif search.tuner == "bayesian":
-        oracle = BayesianOracle(max_trials=max_trials, **shared)
     else:
-        oracle = RandomOracle(max_trials=max_trials, **shared)
+        oracle = others[search.tuner](max_trials=max_trials, **shared)
     oracle.verbose = 0
     oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
     oracle.file, oracle.texts = search.oracle_file, {}
@@ -107,22 +106,15 @@ def drawn_values(search: SearchFolder, number: int) -> list[dict[str, Any]] | No
 def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:
     """Return a search space as KerasTuner's hyperparameters."""
     hp = keras_tuner.HyperParameters()
-
-    def declare_row(row: Dimension) -> None:
-        sampling = "log" if row.log else "linear"
-        if row.choices:
-            hp.Choice(row.name, list(row.choices))
-        elif row.integer:
-            hp.Int(row.name, int(row.low or 0), int(row.high or 0), sampling=sampling)
-        else:
-            hp.Float(row.name, row.low, row.high, sampling=sampling)
-
     for row in space:
-        if row.only_with:
-            with hp.conditional_scope(row.only_with[0], [row.only_with[1]]):
-                declare_row(row)
-        else:
-            declare_row(row)
+        sampling = "log" if row.log else "linear"
+        with hp.conditional_scope(row.only_with[0], [row.only_with[1]]) if row.only_with else contextlib.nullcontext():
+            if row.choices:
+                hp.Choice(row.name, list(row.choices))
+            elif row.integer:
+                hp.Int(row.name, int(row.low or 0), int(row.high or 0), sampling=sampling)
+            else:
+                hp.Float(row.name, row.low, row.high, sampling=sampling)
     return hp
 
 

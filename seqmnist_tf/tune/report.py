@@ -128,31 +128,28 @@ def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:
     """
     if not search.base.tensorboard.enabled:
         return
+    trial_id, values = row["trial"], row["hyperparameters"]
     try:
-        _write_hparams(search, row["trial"], row["hyperparameters"], row["score"])
+        hparams = {
+            _hparam(one): values[one.name] if one.choices else one.settings(values[one.name])[one.name]
+            for one in search.space
+            if one.applies(values)
+        }
+        if writer := _new_writer(search.path / "tensorboard"):
+            with writer.as_default():
+                metric = api.Metric(METRIC, display_name="validation accuracy")
+                api.hparams_config([_hparam(one) for one in search.space], [metric])
+            writer.close()
+        run = RunDirectory(search.trial_path(trial_id))
+        if writer := _new_writer(run.path / "tensorboard"):
+            callback = api.KerasCallback(writer, hparams, trial_id=trial_id)
+            callback.on_train_begin()
+            with writer.as_default():
+                tf.summary.scalar(METRIC, row["score"], step=len(run.history()))
+            callback.on_train_end()
+            writer.close()
     except Exception as error:  # of any kind: the trial has its score
-        warn(f"trial {row['trial']} is not on TensorBoard's page HParams: {first_line(error)}")
-
-
-def _write_hparams(search: SearchFolder, trial_id: str, values: dict[str, Any], score: float) -> None:
-    hparams = {
-        _hparam(row): values[row.name] if row.choices else row.settings(values[row.name])[row.name]
-        for row in search.space
-        if row.applies(values)
-    }
-    if writer := _new_writer(search.path / "tensorboard"):
-        with writer.as_default():
-            metric = api.Metric(METRIC, display_name="validation accuracy")
-            api.hparams_config([_hparam(row) for row in search.space], [metric])
-        writer.close()
-    run = RunDirectory(search.trial_path(trial_id))
-    if writer := _new_writer(run.path / "tensorboard"):
-        callback = api.KerasCallback(writer, hparams, trial_id=trial_id)
-        callback.on_train_begin()
-        with writer.as_default():
-            tf.summary.scalar(METRIC, score, step=len(run.history()))
-        callback.on_train_end()
-        writer.close()
+        warn(f"trial {trial_id} is not on TensorBoard's page HParams: {first_line(error)}")
 
 
 def _new_writer(folder: Path) -> Any:

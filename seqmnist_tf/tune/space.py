@@ -165,19 +165,14 @@ def _parse_rows(document: Any) -> tuple[Dimension, ...]:
     for name, row in document.items():
         rows[name] = made = _row(name, row, rows)
         for other in list(rows.values())[:-1]:
-            if (shared := made.keys & other.keys) and not _exclude(made, other):
+            one, two = made.only_with, other.only_with
+            exclude = one and two and one[0] == two[0] and one != two  # no trial has both rows
+            if (shared := made.keys & other.keys) and not exclude:
                 raise InputError(
                     f"{other.name} and {name} in the search space both set {min(shared)} (allowed: once, or in rows "
                     "with only_with different choices of one row)"
                 )
     return tuple(rows.values())
-
-
-def _exclude(one: Dimension, other: Dimension) -> bool:
-    """Return whether no trial has both rows."""
-    if one.only_with is None or other.only_with is None:
-        return False
-    return one.only_with[0] == other.only_with[0] and one.only_with != other.only_with
 
 
 def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Config) -> Config:

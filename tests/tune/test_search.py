@@ -230,7 +230,7 @@ def test_settings_of_a_version_with_fewer_keys_are_of_the_same_search(tmp_path: 
     document["base"]["data"] = {"source": "pypi", "dir": "elsewhere"}  # as version 0.1.0 wrote it
     search.file.write_text(json.dumps(document))
     toy_search(tmp_path / "search", values={"data.dir": "there"})
-    assert json.loads(search.file.read_text())["config_id"] == search.config_id
+    assert json.loads(search.file.read_text())["config_id"] == cfg.config_id(search.base)
     document["base"]["model"]["hidden_size"] = 5
     search.file.write_text(json.dumps(document))
     with pytest.raises(InputError, match="holds another search"):
