@@ -10,7 +10,17 @@ from typing import Any
 
 import filelock
 
-from ..system import InputError, is_there, json_bytes, make_folder, note, read_json_object, unwritable, write_atomically
+from ..system import (
+    InputError,
+    is_empty,
+    is_there,
+    json_bytes,
+    make_folder,
+    note,
+    read_json_object,
+    unwritable,
+    write_atomically,
+)
 from ..train import lock_folder
 
 ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
@@ -59,8 +69,7 @@ class ComparisonFolder:
         path = self.path
         if is_there(path) and not path.is_dir():
             raise InputError(f"--dir must be a folder (got {path}, which is a file)")
-        is_other = path.is_dir() and not (path / ARMS_FILE).is_file()
-        if is_other and any(child.name[0] != "." for child in path.iterdir()):
+        if path.is_dir() and not (path / ARMS_FILE).is_file() and not is_empty(path):
             raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
         if problem := unwritable(path):
             raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")

@@ -25,6 +25,7 @@ from .environment import (
 from .errors import BusyError, InputError, RunError, first_line
 from .files import (
     folder_atomically,
+    is_empty,
     is_there,
     json_bytes,
     make_folder,
@@ -61,6 +62,7 @@ __all__ = [
     "git_state",
     "hash_sources",
     "host_answers",
+    "is_empty",
     "is_source",
     "is_there",
     "json_bytes",

@@ -104,6 +104,18 @@ def json_bytes(document: Any) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing but hidden files, such as its lock.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return all(path.name[0] == "." for path in folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror} (give a writable --dir)") from None
+
+
 def unwritable(path: Path) -> str | None:
     """Return why no folder can be made or written at ``path``, which need not exist; None where one can.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, json_bytes, read_json_object, unwritable, write_atomically
+from ..system import InputError, is_empty, json_bytes, read_json_object, unwritable, write_atomically
 from .space import Dimension, apply_values, parse_space
 
 SETTINGS = "search.json"
@@ -105,8 +105,7 @@ class SearchFolder:
         if problem := unwritable(self.path):
             raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
         if not self.file.exists():
-            others = [path for path in self.path.glob("*") if path.name[0] != "."]  # its lock is hidden
-            if others and not self.oracle_file.exists():
+            if not self.oracle_file.exists() and self.path.is_dir() and not is_empty(self.path):
                 raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
             return False
         try:

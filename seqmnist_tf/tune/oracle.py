@@ -80,12 +80,12 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
         # Never: its error comes before the state is saved. SearchJobs counts failures.
         "max_consecutive_failed_trials": 10**9,
     }
-    others: dict[str, type[OneFile]] = {"random": RandomOracle, "bayesian": BayesianOracle}
     if search.tuner == "hyperband":
         oracle: OneFile = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
         oracle.max_trials = max_trials  # no argument of its own: Hyperband sets the number by its brackets
     else:
-        oracle = others[search.tuner](max_trials=max_trials, **shared)
+        kind = BayesianOracle if search.tuner == "bayesian" else RandomOracle
+        oracle = kind(max_trials=max_trials, **shared)
     oracle.verbose = 0
     oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
     oracle.file, oracle.texts = search.oracle_file, {}
