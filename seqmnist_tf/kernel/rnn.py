@@ -130,7 +130,7 @@ def drop_ins(layer: keras.Layer, threads: int = 0) -> list[DropIn]:
 
     Args:
         layer: it stays as it is.
-        threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows, or two.
+        threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows.
     """
     found: dict[int, DropIn] = {}
 

@@ -14,7 +14,7 @@ from .expressions import COLUMN_SUMS, Expressions, Node, Pieces
 STRIP, BLOCK, FIXED, KEPT, STATE, NEXT, SAMPLES = range(7)  # where numbers lie, as in cpp/machine.h
 ALWAYS, IF_KEPT, IF_FEATURES = range(3)  # when an instruction runs
 LINE = 16  # floats of a cache line, to which rows are padded
-STRIP_ROWS, BLOCK_ROWS, SAMPLE_ROWS = 5, 25, 100
+STRIP_ROWS, BLOCK_ROWS, SAMPLE_ROWS = 5, 25, 125
 
 Operand = tuple[int, int, int]  # region, offset, floats from row to row
 NOTHING: Operand = (-1, 0, 0)

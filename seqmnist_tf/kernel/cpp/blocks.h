@@ -27,8 +27,9 @@ struct Plan {
   std::vector<Block> blocks;  // in the order in which they leave the chain
 };
 
-// x: (batch, steps, features); record: floats that a row keeps at a step; shared: whether rows may share states.
-inline Plan make_plan(int batch, int steps, int features, const float* x, size_t record, bool shared) {
+// x: (batch, steps, features); record: floats that a row keeps at a step; shared: whether rows may share states;
+// even_from: batches of as many rows have an even number of blocks, for two threads.
+inline Plan make_plan(int batch, int steps, int features, const float* x, size_t record, bool shared, int even_from) {
   std::vector<int> leaves(batch);
   for (int row = 0; row < batch && shared; ++row) {
     const float* own = x + size_t(row) * steps * features;
@@ -39,7 +40,7 @@ inline Plan make_plan(int batch, int steps, int features, const float* x, size_t
   for (int row = 0; row < batch; ++row) plan.order[row] = row;
   std::stable_sort(plan.order.begin(), plan.order.end(), [&](int a, int b) { return leaves[a] < leaves[b]; });
   int count = (batch + kBlockRows - 1) / kBlockRows;
-  if (batch >= 8) count = (count + 1) / 2 * 2;
+  if (batch >= even_from) count = (count + 1) / 2 * 2;
   for (int i = 0, first = 0; i < count; ++i) {
     Block block{first, batch / count + (i < batch % count), leaves[plan.order[first]], 0};
     plan.blocks.push_back(block);

@@ -18,7 +18,7 @@ namespace lstm {
 namespace {
 
 Plan plan_of(const Problem& problem) {
-  return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, true);
+  return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, true, 8);
 }
 
 // Weights that are not finite make every result NaN, through the bias.

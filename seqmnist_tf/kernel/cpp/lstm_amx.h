@@ -169,9 +169,9 @@ class Chunk {
     float* to = dz_ + tiles_.at[r] + size_t(2 * p) * tiles_.height * 16;
     LSTM_UNROLL
     for (int half = 0; half < 2; ++half, to += tiles_.height * 16) {
-      const V a = dz[2 * half], b = dz[2 * half + 1];
-      save(to, narrow(a, b));
-      save(to + low(), narrow(tail(a), tail(b)));
+      V a = dz[2 * half], b = dz[2 * half + 1];
+      save(to, take(a, b));
+      save(to + low(), narrow(a, b));
     }
   }
 

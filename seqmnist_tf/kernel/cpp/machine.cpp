@@ -39,6 +39,11 @@ struct Batch {
   const float* x;  // (rows, steps, features)
 };
 
+// What fits into one block is one: the parts of a noisy batch, 25 rows each, run side by side, and fill tiles better.
+Plan plan_of(const Program& program, const Batch& batch, bool shared) {
+  return make_plan(batch.rows, batch.steps, program.features, batch.x, program.kept, shared, kBlockRows + 1);
+}
+
 // Weights as the program reads them.
 struct Weights {
   Buffer fixed, memory;
@@ -156,8 +161,7 @@ void forward_steps(const Kernels& kernels, const Program& program, const Batch& 
 
 void forward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
              const float* parameters, const float* initial, float* out, float* kept) {
-  const Plan plan =
-      make_plan(batch.rows, batch.steps, program.features, batch.x, program.kept, program.shared && !initial);
+  const Plan plan = plan_of(program, batch, program.shared && !initial);
   const Weights weights = prepare(kernels, program, program.forward, constants, parameters);
   const int blocks = plan.blocks.size(), states = program.states;
   threads = std::min(threads, blocks);
@@ -274,6 +278,8 @@ void backward_steps(const Kernels& kernels, const Program& program, const Batch&
       else if (given)
         add(program.upstream, frame, r, from);
     }
+    frame.ahead_lines = t > segment.begin ? record / 16 : 0;
+    if (frame.ahead_lines) frame.ahead = frame.base[kKept] - record;
     kernels.run(program.backward.groups, frame);
     for (int r = 0; r < segment.rows && dx; ++r)
       collect(program.dx, frame, r, dx + (size_t(segment.order[r]) * batch.steps + t) * program.features);
@@ -301,8 +307,7 @@ Buffer sum_over_chain(const Program& program, const Batch& batch, const Plan& pl
 void backward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
               const float* parameters, const float* kept, const float* upstream, float* dx, float* dparameters,
               float* dinitial) {
-  const Plan plan =
-      make_plan(batch.rows, batch.steps, program.features, batch.x, program.kept, program.shared && !dinitial);
+  const Plan plan = plan_of(program, batch, program.shared && !dinitial);
   const Weights weights = prepare(kernels, program, program.backward, constants, parameters);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes), states = program.states;
   threads = std::min(threads, lanes);

@@ -60,7 +60,7 @@ enum Condition { kAlways, kIfKept, kIfFeatures };
 
 constexpr int kStripRows = 5;     // of a run of elementwise operations: what they
                                   // hand on stays in the nearest cache
-constexpr int kSampleRows = 100;  // rows x steps that a product for the
+constexpr int kSampleRows = 125;  // rows x steps that a product for the
                                   // gradients of weights sums over, about
 
 struct Operand {
@@ -108,7 +108,9 @@ struct Frame {
   int rows;
   bool keep, features;  // which conditions hold
   const float* const* packed;
-  float* scratch;  // for products
+  float* scratch;      // for products
+  const float* ahead;  // what the next step reads, to be fetched from memory meanwhile
+  size_t ahead_lines;  // of 16 floats
 
   float* at(const Operand& operand, int row) const {
     const int place = row + (operand.region == kSamples ? sample : 0);

@@ -34,9 +34,9 @@ inline void put_left(const float* from, int k, float* to, size_t step, size_t lo
       const int count = k - first - begin;
       return count >= 16 ? load(from + begin) : _mm512_maskz_loadu_ps(count > 0 ? (1u << count) - 1 : 0, from + begin);
     };
-    const V a = some(0), b = some(16);
-    save(to, narrow(a, b));
-    save(to + low, narrow(tail(a), tail(b)));
+    V a = some(0), b = some(16);
+    save(to, take(a, b));
+    save(to + low, narrow(a, b));
   }
 }
 
@@ -103,24 +103,25 @@ void put_right(const Product& product, float* to) {
           return r < product.samples && column < product.n ? load(product.right + r * product.right_stride + column)
                                                            : set(0);
         };
-        const V a = row(sample), b = row(sample + 1);
-        save(at, interleave(narrow(a, a), narrow(b, b), true));
-        save(at + 4 * kTile, interleave(narrow(tail(a), a), narrow(tail(b), b), true));
+        V a = row(sample), b = row(sample + 1);
+        save(at, take_pairs(a, b));
+        save(at + 4 * kTile, take_pairs(a, b));
       }
 }
 
-// Samples of 16 columns of a left operand as left tiles.
+// Samples of a left operand as left tiles of 16 columns. What fills up its rows gives rows of sums that nobody reads.
 void put_samples(const Product& product, float* copy, float* to) {
-  const size_t width = aligned(product.k);
-  std::fill(copy, copy + 32 * kSampleTiles * 16, 0.0f);
-  for (size_t first = 0; first < width; first += 16, to += kSampleTiles * 2 * kTile) {
-    const int count = std::min<int>(16, product.k - first);
-    for (int r = 0; r < product.samples; ++r)
-      for (int j = 0; j < count; ++j) copy[r * 16 + j] = product.left[r * product.left_stride + first + j];
-    if (count < 16)
-      for (int r = 0; r < product.samples; ++r) std::fill(copy + r * 16 + count, copy + (r + 1) * 16, 0.0f);
-    for (int k = 0; k < kSampleTiles; ++k) transpose_samples(copy + 32 * k * 16, 16, to + k * 2 * kTile);
-  }
+  for (int first = 0; first < product.k; first += 16, to += kSampleTiles * 2 * kTile)
+    for (int k = 0; 32 * k < product.samples; ++k) {
+      const float* from = product.left + 32 * k * product.left_stride + first;
+      size_t stride = product.left_stride;
+      if (32 * (k + 1) > product.samples) {  // zeros follow
+        std::fill(copy, copy + 32 * 16, 0.0f);
+        for (int r = 32 * k; r < product.samples; ++r, from += stride) store(copy + (r - 32 * k) * 16, load(from));
+        from = copy, stride = 16;
+      }
+      transpose_samples(from, stride, to + k * 2 * kTile);
+    }
 }
 
 inline size_t right_size(int n) { return size_t(panels64(n)) * kSampleTiles * 8 * kTile; }
@@ -132,7 +133,7 @@ void add_products(const std::vector<Product>& products, float* scratch) {
     float* at;
   };
   std::vector<Entry> lefts, rights;
-  float *sums = scratch, *copy = sums + 32 * 64, *next = copy + 32 * kSampleTiles * 16;
+  float *sums = scratch, *copy = sums + 32 * 64, *next = copy + 32 * 16;
   const auto find = [](const std::vector<Entry>& entries, const float* from) -> float* {
     for (const Entry& entry : entries)
       if (entry.from == from) return entry.at;
@@ -159,14 +160,17 @@ void add_products(const std::vector<Product>& products, float* scratch) {
     const int columns = aligned(product.n), used = (product.samples + 31) / 32;
     for (int panel = 0; panel * 64 < product.n; ++panel)
       for (int first = 0; first < product.k; first += 32) {
-        const size_t second = first + 16 < product.k ? size_t(kSampleTiles) * 2 * kTile : 0;
-        multiply<2>(used, {left + first / 16 * size_t(kSampleTiles) * 2 * kTile, kTile, 2 * kTile, second},
-                    right + size_t(panel) * kSampleTiles * 8 * kTile, {sums, 64, 16 * 64}, false);
         const int height = std::min(32, product.k - first), width = std::min(64, columns - panel * 64);
-        for (int r = 0; r < height; ++r)
+        float* const to = product.sums + size_t(first) * columns + panel * 64;
+        const bool whole = height == 32 && width == 64;
+        const size_t step = size_t(kSampleTiles) * 2 * kTile;
+        multiply<2>(used, {left + first / 16 * step, kTile, 2 * kTile, height > 16 ? step : 0},
+                    right + panel * 4 * step,
+                    whole ? Sums{to, columns, size_t(16) * columns} : Sums{sums, 64, 16 * 64}, whole);
+        for (int r = 0; r < height && !whole; ++r)
           for (int j = 0; j < width; j += W) {
-            float* to = product.sums + size_t(first + r) * columns + panel * 64 + j;
-            store(to, load(to) + load(sums + r * 64 + j));
+            float* const at = to + size_t(r) * columns + j;
+            store(at, load(at) + load(sums + r * 64 + j));
           }
       }
   }
@@ -182,7 +186,7 @@ size_t scratch_size(const std::vector<Group>& groups, const std::vector<Product>
     }
     most = std::max(most, size);
   }
-  size_t samples = 32 * 64 + 32 * kSampleTiles * 16;
+  size_t samples = 32 * 64 + 32 * 16;
   for (const Product& product : products) samples += left_size(product.k) + right_size(product.n);
   return std::max(most, samples) + widest * Rows(kBlockRows, 1).padded();
 }

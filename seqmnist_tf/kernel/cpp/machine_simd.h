@@ -216,12 +216,18 @@ void execute(const Instruction& i, const Frame& f, int first, int rows) {
 // ---- a step ----
 
 void run(const std::vector<Group>& groups, const Frame& frame) {
+  size_t left = 0, fetched = 0;  // instructions; lines of what the next step reads
+  for (const Group& group : groups) left += group.elementwise.size();
+  left *= (frame.rows + kStripRows - 1) / kStripRows;
   for (const Group& group : groups) {
     if (!group.dots.empty()) LSTM_PRODUCTS::compute(group.dots, frame);
     for (int first = 0; first < frame.rows; first += kStripRows) {
       const int rows = frame.rows - first < kStripRows ? frame.rows - first : kStripRows;
-      for (const Instruction& i : group.elementwise)
+      for (const Instruction& i : group.elementwise) {
+        const size_t end = fetched + (frame.ahead_lines - fetched) / left--;
+        for (; fetched < end; ++fetched) __builtin_prefetch(frame.ahead + 16 * fetched, 0, 2);
         if (!frame.skips(i.condition)) execute(i, frame, first, rows);
+      }
     }
   }
 }

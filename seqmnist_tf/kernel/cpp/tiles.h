@@ -25,6 +25,25 @@ LSTM_INLINE Halves interleave(Halves a, Halves b, bool low) {
   return _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kIndex[!low]), b);
 }
 
+// The high parts of a, then of b, as narrow(); their low parts are left in a and b.
+LSTM_INLINE Halves take(V& a, V& b) {
+  const Halves high = narrow(a, b);
+  const auto as_floats = [](__m256i half) { return (V)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16); };
+  a -= as_floats(_mm512_castsi512_si256(high));
+  b -= as_floats(_mm512_extracti64x4_epi64(high, 1));
+  return high;
+}
+
+// The same by pairs, an element of a and one of b.
+LSTM_INLINE Halves take_pairs(V& a, V& b) {
+  static const uint16_t kIndex[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const Halves high = _mm512_permutexvar_epi16(_mm512_loadu_si512(kIndex), narrow(a, b));
+  a -= (V)_mm512_slli_epi32(high, 16);
+  b -= (V)_mm512_and_si512(high, _mm512_set1_epi32(int(0xffff0000)));
+  return high;
+}
+
 // Tiles 0 to 3 are sums and 4 and 5 left operands, of `rows` rows; 6 and 7 are right operands.
 void configure(int rows) {
   alignas(64) uint8_t config[64] = {1};
@@ -207,8 +226,7 @@ float* pack_right(int tiles, const Value& value, float* out) {
         }
         V a = load(even), b = load(odd);
         float* to = out + column * 16 + j * 16;
-        for (int part = 0; part < 3; ++part, to += 4 * kTile, a = tail(a), b = tail(b))
-          save(to, interleave(narrow(a, a), narrow(b, b), true));
+        for (int part = 0; part < 3; ++part, to += 4 * kTile) save(to, take_pairs(a, b));
       }
   return out;
 }
@@ -251,9 +269,9 @@ LSTM_INLINE void transpose(Halves (&m)[16]) {
 inline void transpose_samples(const float* from, size_t stride, float* to) {
   Halves high[16], low[16];
   for (int j = 0; j < 16; ++j, from += 2 * stride) {
-    const V a = load(from), b = load(from + stride);
-    high[j] = interleave(narrow(a, a), narrow(b, b), true);
-    low[j] = interleave(narrow(tail(a), a), narrow(tail(b), b), true);
+    V a = load(from), b = load(from + stride);
+    high[j] = take_pairs(a, b);
+    low[j] = take_pairs(a, b);
   }
   transpose(high);
   transpose(low);
