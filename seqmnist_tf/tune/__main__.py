@@ -1,7 +1,7 @@
 """Search for hyperparameters with KerasTuner; the result is a configuration.
 
 python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-trials N --dir DIR [--epochs E]
-    [--workers N | --address HOST:PORT] [--space FILE] [--SECTION.KEY VALUE ...]
+    [--no-stop] [--workers N | --address HOST:PORT] [--space FILE] [--SECTION.KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def make_parser() -> system.Parser:
     parser.add_argument("--dir", type=Path, required=True, help="folder of the search; an existing search is resumed")
     parser.add_argument("--epochs", type=int, metavar="E", help="epochs of a trial (hyperband: at most)")
     parser.add_argument("--space", type=Path, metavar="FILE", help="JSON file that replaces the search space")
+    parser.add_argument("--no-stop", action="store_true", help="train trials at chance to their end, too")
     add_engine_options(parser)
     for name in FORMER_OPTIONS:
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
@@ -192,7 +193,8 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     on_all_images(base)
     document = system.read_json(options.space) if options.space else default_space(base)
-    search = SearchFolder(options.dir, options.tuner, base, parse_space(document), document, parsed.preset)
+    space = parse_space(document)
+    search = SearchFolder(options.dir, options.tuner, base, space, document, parsed.preset, not options.no_stop)
     check_space(search)
     search = as_it_began(search)
     search.require_own()

@@ -27,6 +27,7 @@ class SearchFolder:
         space: the keys that trials change.
         space_document: the space in its JSON form.
         preset: the preset that ``base`` started from, for the record.
+        stops: whether trials at chance after half of their epochs are stopped.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class SearchFolder:
     space: tuple[Dimension, ...]
     space_document: dict[str, Any]
     preset: str | None
+    stops: bool = True
 
     @classmethod
     def read(cls, path: Path, document: dict[str, Any] | None = None) -> SearchFolder:
@@ -49,7 +51,8 @@ class SearchFolder:
         try:
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
             space = parse_space(document["space"])
-            return cls(path, document["tuner"], base, space, document["space"], document.get("preset"))
+            stops = bool(document.get("stops", True))
+            return cls(path, document["tuner"], base, space, document["space"], document.get("preset"), stops)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} has no settings of a search ({type(error).__name__}: {error})") from None
 
@@ -69,6 +72,7 @@ class SearchFolder:
             "space": self.space_document,
             "config_id": cfg.config_id(self.base),
             "layers": self.layers,
+            **({} if self.stops else {"stops": False}),
         }
 
     @property

@@ -230,7 +230,7 @@ class SearchJobs:
             resume_command=self.command,
             group=f"search-{self.search.path.resolve().name}",
             code=module_code(config),
-            stop_rule=functools.partial(stop_at_chance, config.train.n_epochs),
+            stop_rule=functools.partial(stop_at_chance, config.train.n_epochs) if self.search.stops else None,
         )
 
     def _take_repeat(self, slot: str, best: dict[str, Any]) -> Job | None:

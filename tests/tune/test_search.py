@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import JobEnd, engine
-from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.system import InputError, RunError, make_folder
 from seqmnist_tf.train import LayerFailedError, RunDirectory
-from seqmnist_tf.tune import report
+from seqmnist_tf.tune import SearchFolder, report
 from seqmnist_tf.tune import search as search_module
 from seqmnist_tf.tune import trials as trials_module
 from seqmnist_tf.tune.report import log_hparams
@@ -91,6 +92,16 @@ def test_the_jobs_of_a_search(tmp_path: Path) -> None:
     assert [job.config.train.seed for job in repeats if job] == [1, 2, 3] and not jobs.left()
     jobs.ended("slot1", repeats[1], JobEnd("failed", "no"))  # type: ignore[arg-type]
     assert jobs.take("slot1") is None
+
+
+def test_a_search_may_train_trials_at_chance_to_their_end(tmp_path: Path) -> None:
+    search = replace(toy_search(tmp_path / "mine"), path=tmp_path / "endless", stops=False)
+    make_folder(search.path)
+    search.claim()
+    job = SearchJobs(SearchFolder.read(search.path), 1).take("slot0")
+    assert job is not None and job.stop_rule is None
+    with pytest.raises(InputError, match="holds another search"):
+        replace(search, stops=True).claim()
 
 
 def test_a_trial_is_at_chance_on_training_and_held_out_images() -> None:
