@@ -15,4 +15,5 @@ from .runs import CompletedRun as CompletedRun
 from .runs import count_of as count_of
 from .statistics import McNemarResult as McNemarResult
 from .statistics import in_percent as in_percent
+from .statistics import p_text as p_text
 from .statistics import percent_range as percent_range

@@ -11,6 +11,7 @@ from ..system import markdown_table
 from ..train import wilson_interval
 from .board import (
     BASELINE,
+    BOARD_CELLS,
     HEADLINE,
     LIKE_THE_ORIGINAL,
     PERMUTED,
@@ -243,7 +244,11 @@ def _paired_tests(board: Board) -> list[str]:
     if HEADLINE not in board.records:
         return []
     task = board.records[HEADLINE][0].config.task
-    same = {name: records for name, records in board.records.items() if records[0].config.task == task}
+    same = {
+        name: records
+        for name, records in board.records.items()
+        if records[0].config.task == task and name not in BOARD_CELLS  # which are held against their LSTM
+    }
     names = [HEADLINE, *(name for name in same if name != HEADLINE)]
     experiments = [SeededRuns(f"`{name}`", same[name], [run.predictions() for run in same[name]]) for name in names]
     pairs = pair_runs(experiments)

@@ -20,6 +20,8 @@ PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that s
 BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
 LIKE_THE_ORIGINAL = ("original", BASELINE)  # names of the experiments that the original's accuracy is held against
 QUICK_START = "quickstart"  # name of the experiment that the README's first command runs
+# Names of the experiments of the board of cells, in the order of docs/board.md; the first is what others are held to.
+BOARD_CELLS = ("board_lstm", "board_gru", "board_ur_lstm", "board_lem", "board_cornn", "board_min_lstm")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..system import InputError, RunError, write_atomically
-from . import accuracy, model_card, recipes, sections
+from . import accuracy, cells, model_card, recipes, sections
 from .board import Board
 from .model_card import model_cards
 from .origin import commit_problems
@@ -32,6 +32,9 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "headline": accuracy.headline_text,
     "quick_start": accuracy.quick_start_text,
     "main": accuracy.main_table,
+    "board": cells.board_table,
+    "board_cells": cells.board_text,
+    "settings": cells.settings_text,
     "summary": accuracy.summary_table,
     "runs": accuracy.runs_table,
     "exported": accuracy.exported_text,

@@ -19,7 +19,7 @@ from scipy.special import softmax
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
-from .board import HEADLINE, PERMUTED, Board, headline_record
+from .board import BOARD_CELLS, HEADLINE, PERMUTED, Board, headline_record
 from .records import Record
 from .store import records_digest
 
@@ -148,11 +148,35 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
             axes.set_yscale(scale)
             axes.yaxis.set_minor_formatter("")
             axes.yaxis.set_major_formatter("{x:g}")
-        panels[1, column].set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
-        panels[1, column].set_xlabel("epoch")
-    lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
+        _finish_accuracy(panels[1, column])
+    _add_legend(figure, panels[0, 0])
     return figure
+
+
+def draw_cells(board: Board, _: ShownModel) -> Figure:
+    """Draw the test accuracy by epoch of the board's cells: of each the mean, and a band over its seeds."""
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
+    for number, name in enumerate(BOARD_CELLS):
+        if name in board.records:
+            _draw_curves(axes, board.records[name], "test_accuracy", name, f"C{number}")
+    axes.grid(alpha=0.3)
+    axes.set_yscale("logit")
+    axes.yaxis.set_minor_formatter("")
+    axes.set_ylabel("test accuracy, %")
+    _finish_accuracy(axes)
+    _add_legend(figure, axes)
+    return figure
+
+
+def _finish_accuracy(axes: Axes) -> None:
+    axes.set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
+    axes.set_xlabel("epoch")
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
 
 
 def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
@@ -222,6 +246,11 @@ def _overview_files(_: Board) -> tuple[str, ...]:
     return tuple(f"{name}/" for name in OVERVIEW)
 
 
+def _cell_files(_: Board) -> tuple[str, ...]:
+    """Return the folders of the board's cells."""
+    return tuple(f"{name}/" for name in BOARD_CELLS)
+
+
 def _model_files(board: Board) -> tuple[str, ...]:
     """Return the folder of the record whose model is shown."""
     record = headline_record(board)
@@ -230,6 +259,7 @@ def _model_files(board: Board) -> tuple[str, ...]:
 
 PICTURES = (
     Picture("learning_curves.png", draw_learning_curves, _overview_files),
+    Picture("cells.png", draw_cells, _cell_files),
     Picture("confusion.png", draw_confusion, _model_files),
     Picture("hardest.png", draw_hardest, _model_files),
     Picture("unfolding.png", draw_unfolding, _model_files),

@@ -1,0 +1,122 @@
+"""Generated sections of the board of cells (docs/board.md), and of what makes the LSTM strong."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ..compare import PairResult, SeededRuns, in_percent, p_text, pair_runs, pair_statement, percent_range
+from ..config import constants_text, differences, of_the_experiment, preset, value_text
+from ..system import markdown_table
+from .board import BASELINE, BOARD_CELLS, Board, wrap_text
+from .recipes import chosen_by
+from .searches import Search
+
+NO_CELL = "No cell of the board has its seeds published yet."
+
+
+def board_table(board: Board) -> str:
+    """One short row per cell, for the README."""
+    cells, pairs = _compared(board)
+    head = ["cell", ">parameters", ">seeds", ">test accuracy, %", ">against the LSTM, points", ">p after Holm"]
+    rows = [
+        [_layer(cell), f"{cell.num_params:,}", cell.n, f"**{cell.text}**", *_against(cell, pairs)]
+        for cell in cells.values()
+    ]
+    return markdown_table(head, rows) if rows else NO_CELL
+
+
+def board_text(board: Board) -> str:
+    """One row per cell with what its authors print, then what the tests say."""
+    cells, pairs = _compared(board)
+    if not cells:
+        return NO_CELL
+    head = ["cell", ">units", "constants", ">parameters", ">seeds", ">test accuracy, %", ">lowest to highest, %"]
+    head += [">95 % interval, %", ">against the LSTM, points", ">p after Holm", "chosen by", "printed elsewhere, %"]
+    rows = [
+        [
+            f"{_layer(cell)} {cell.name}",
+            cell.units,
+            constants_text(cell.config),
+            f"{cell.num_params:,}",
+            cell.n,
+            f"**{cell.text}**",
+            percent_range(cell.range if cell.n > 1 else None),
+            percent_range(cell.ci_95),
+            *_against(cell, pairs),
+            chosen_by(board, board.records[name][0]),
+            _printed(board, name),
+        ]
+        for name, cell in cells.items()
+    ]
+    said = [wrap_text(pair_statement(pair, pairs), "- ", "  ") for pair in pairs]
+    return "\n\n".join([markdown_table(head, rows), *(["\n".join(said)] if said else [])])
+
+
+def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ...]]:
+    """Return the cells whose seeds are published, by name of the experiment, and each other one against the LSTM."""
+    published = {name: board.records[name] for name in BOARD_CELLS if name in board.records}
+    cells = {
+        name: SeededRuns(f"`{name}`", runs, [run.predictions() for run in runs]) for name, runs in published.items()
+    }
+    return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in published else ()
+
+
+def _layer(cell: SeededRuns) -> str:
+    return cell.config.model.layer.rpartition(":")[2]
+
+
+def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:
+    """Return the difference from the LSTM and its corrected p; empty of the LSTM itself."""
+    pair = next((pair for pair in pairs if pair.b == cell.name), None)
+    return (in_percent(pair.mean_difference, sign=True), p_text(pair.holm_p)) if pair else ("", "")
+
+
+def _printed(board: Board, name: str) -> str:
+    """Return the accuracies of other sources that stand beside a cell's."""
+    texts = []
+    for row in board.literature["other_cells"]:
+        if row.get("board") == name:
+            size = f", {row['parameters']} parameters" if row["parameters"] else ""
+            texts.append(f"{row['smnist']} ({row['source']}{size})")
+    return "; ".join(texts)
+
+
+def settings_text(board: Board) -> str:
+    """One row per setting: added to the baseline alone, and taken away from all settings alone."""
+    searches = [search for search in board.searches if [row.name for row in search.settings.space] == ["settings"]]
+    if not searches:
+        return "No search of the settings is published yet."
+    scores: dict[frozenset[str], list[float]] = {}
+    values: dict[str, Any] = {}
+    for search in searches:
+        for row in search.of_seed(own=True):
+            changed = _changed(search, row)
+            values |= changed
+            scores.setdefault(frozenset(changed), []).append(row["score"])
+    every = max(scores, key=len)
+    head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
+    rows = [["none, or all", _percents(scores[frozenset()]), "", _percents(scores[every]), ""]]
+    for keys in scores:
+        if keys and every - keys in scores and len(keys) <= len(every - keys):
+            name = ", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys))
+            added, taken = scores[keys], scores[every - keys]
+            changes = [_change(added, scores[frozenset()]), _change(taken, scores[every])]
+            rows.append([name, _percents(added), changes[0], _percents(taken), changes[1]])
+    return markdown_table(head, rows)
+
+
+def _changed(search: Search, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of the experiment in which a trial differs from the baseline, and their values."""
+    changed = differences(search.config(row), preset(BASELINE))
+    own = ("task.validation_size", "test.enabled", "train.n_epochs", "train.seed")
+    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in own}
+
+
+def _percents(shares: Sequence[float]) -> str:
+    return ", ".join(map(in_percent, shares))
+
+
+def _change(after: Sequence[float], before: Sequence[float]) -> str:
+    return in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True)

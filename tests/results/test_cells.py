@@ -1,0 +1,54 @@
+"""The board of cells, and the table of settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.searches import Search
+from seqmnist_tf.system import read_json_object
+from seqmnist_tf.tune import SearchFolder, parse_space
+from tests.toy import ROOT
+
+
+def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None:
+    board = Board.read(Path("results"))
+    first, second = board.records["strong"]
+    assert render_section("board", board) == render_section("board_cells", board)
+    assert render_section("board", board) == "No cell of the board has its seeds published yet."
+    swapped = [(first, second.config), (second, first.config)]  # each seed has the other's results
+    board.records["board_gru"] = [dataclasses.replace(r, name="board_gru", config=config) for r, config in swapped]
+    assert "points" not in render_section("board_cells", board).splitlines()[2]  # no LSTM to be held against
+    board.records["board_lstm"] = [dataclasses.replace(r, name="board_lstm") for r in (first, second)]
+    lstm, gru = render_section("board", board).splitlines()[2:]
+    assert lstm.startswith("| LSTM | 1,322 | 2 | **") and lstm.endswith("** |  |  |")
+    assert gru.endswith("** | 0.00 |  |")  # two seeds can show nothing
+    said = render_section("board_cells", board)
+    assert "| LSTM `board_lstm` | 16 |  | 1,322 | 2 |" in said and "| 99.1 (GRU, 256 units) |" in said
+    assert "- `board_gru` against `board_lstm`, 2 pairs: 0.00 points" in said
+    assert " against " not in render_section("seeds", board)
+
+
+def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
+    document = read_json_object(ROOT / "examples/board/settings.json")
+    space = parse_space(document)
+    searches = []
+    for seed in (0, 1):
+        apart = {"train.seed": seed, "task.validation_size": 10_000, "test.enabled": False, "train.n_epochs": 15}
+        base = cfg.with_values(cfg.preset("baseline"), apart)
+        search = Search(SearchFolder(Path("settings"), "random", base, space, document, "baseline"), {})
+        trials = []
+        for label in reversed(space[0].choices):
+            changed = cfg.differences(search.config({"values": {"settings": label}, "seed": seed}), base)
+            score = len(changed) / 100 + seed / 1000
+            trials.append({"values": {"settings": label}, "seed": seed, "status": "completed", "score": score})
+        searches.append(dataclasses.replace(search, document={"trials": trials}))
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches)).splitlines()
+    assert none == "| none, or all | 0.00, 0.10 |  | 9.00, 9.10 |  |"
+    assert len(rows) == 8 and "| `optimizer.lr 0.01` | 1.00, 1.10 | +1.00 | 8.00, 8.10 | -1.00 |" in rows
+    clip = "| `optimizer.grad_clip_norm 0.1`, `optimizer.grad_clip_value null` |"
+    assert f"{clip} 2.00, 2.10 | +2.00 | 7.00, 7.10 | -2.00 |" in rows
+    assert render_section("settings", Board({}, {}, {}, {})) == "No search of the settings is published yet."
