@@ -151,6 +151,7 @@ def test_places_of_the_machine_are_not_published(runs: list[Path], clone: Path) 
     command = f"python -m seqmnist_tf.train strong --train.seed 0 {words}"
     again = "python -m seqmnist_tf.train --run-dir=/home/me/runs/x --resume"
     change_json(run.path / "config.json", lambda d: d["data"].update(dir="/home/me/data"))
+    change_json(run.path / "config.json", lambda d: d["train"].update(threads=1))  # its share of the cores
     change_json(
         run.path / "environment.json",
         lambda d: d.update(command=command, resumed=[{**d, "command": again}]),
