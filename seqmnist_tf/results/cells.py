@@ -19,11 +19,8 @@ NO_CELL = "No cell of the board has its seeds published yet."
 def board_table(board: Board) -> str:
     """One short row per cell, for the README."""
     cells, pairs = _compared(board)
-    head = ["cell", ">parameters", ">seeds", ">test accuracy, %", ">against the LSTM, points", ">p after Holm"]
-    rows = [
-        [_layer(cell), f"{cell.num_params:,}", cell.n, f"**{cell.text}**", *_against(cell, pairs)]
-        for cell in cells.values()
-    ]
+    head = ["cell", ">test accuracy, %", ">against the LSTM, points", ">p after Holm"]
+    rows = [[_layer(cell), f"**{cell.text}**", *_against(cell, pairs)] for cell in cells.values()]
     return markdown_table(head, rows) if rows else NO_CELL
 
 
