@@ -165,8 +165,8 @@ void add_products(const std::vector<Product>& products, float* scratch) {
         const bool whole = height == 32 && width == 64;
         const size_t step = size_t(kSampleTiles) * 2 * kTile;
         multiply<2>(used, {left + first / 16 * step, kTile, 2 * kTile, height > 16 ? step : 0},
-                    right + panel * 4 * step,
-                    whole ? Sums{to, columns, size_t(16) * columns} : Sums{sums, 64, 16 * 64}, whole);
+                    right + panel * 4 * step, whole ? Sums{to, columns, size_t(16) * columns} : Sums{sums, 64, 16 * 64},
+                    whole);
         for (int r = 0; r < height && !whole; ++r)
           for (int j = 0; j < width; j += W) {
             float* const at = to + size_t(r) * columns + j;
