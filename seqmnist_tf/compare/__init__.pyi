@@ -8,6 +8,7 @@ from .comparison import pair_runs as pair_runs
 from .comparison import pair_statement as pair_statement
 from .recipe import describe_recipe as describe_recipe
 from .recipe import escape_latex as escape_latex
+from .recipe import layer_name as layer_name
 from .recipe import task_name as task_name
 from .report import latex_rows as latex_rows
 from .report import markdown_rows as markdown_rows

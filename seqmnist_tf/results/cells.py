@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import PairResult, SeededRuns, in_percent, p_text, pair_runs, pair_statement, percent_range
+from ..compare import PairResult, SeededRuns, in_percent, layer_name, p_text, pair_runs, pair_statement, percent_range
 from ..config import constants_text, differences, of_the_experiment, preset, value_text
 from ..system import markdown_table
 from .board import BASELINE, BOARD_CELLS, Board, wrap_text
-from .recipes import chosen_by
+from .recipes import OWN_COLUMNS, chosen_by
 from .searches import Search
 
 NO_CELL = "No cell of the board has its seeds published yet."
@@ -19,8 +19,8 @@ NO_CELL = "No cell of the board has its seeds published yet."
 def board_table(board: Board) -> str:
     """One short row per cell, for the README."""
     cells, pairs = _compared(board)
-    head = ["cell", ">test accuracy, %", ">against the LSTM, points", ">p after Holm"]
-    rows = [[_layer(cell), f"**{cell.text}**", *_against(cell, pairs)] for cell in cells.values()]
+    head = ["cell", ">test accuracy, %", ">difference, points", ">p (Holm)"]
+    rows = [[layer_name(cell.config), f"**{cell.text}**", *_against(cell, pairs)] for cell in cells.values()]
     return markdown_table(head, rows) if rows else NO_CELL
 
 
@@ -33,7 +33,7 @@ def board_text(board: Board) -> str:
     head += [">95 % interval, %", ">against the LSTM, points", ">p after Holm", "chosen by", "printed elsewhere, %"]
     rows = [
         [
-            f"{_layer(cell)} {cell.name}",
+            f"{layer_name(cell.config)} {cell.name}",
             cell.units,
             constants_text(cell.config),
             f"{cell.num_params:,}",
@@ -58,10 +58,6 @@ def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ..
         name: SeededRuns(f"`{name}`", runs, [run.predictions() for run in runs]) for name, runs in published.items()
     }
     return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in published else ()
-
-
-def _layer(cell: SeededRuns) -> str:
-    return cell.config.model.layer.rpartition(":")[2]
 
 
 def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:
@@ -107,8 +103,7 @@ def settings_text(board: Board) -> str:
 def _changed(search: Search, row: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of the experiment in which a trial differs from the baseline, and their values."""
     changed = differences(search.config(row), preset(BASELINE))
-    own = ("task.validation_size", "test.enabled", "train.n_epochs", "train.seed")
-    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in own}
+    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in OWN_COLUMNS}
 
 
 def _percents(shares: Sequence[float]) -> str:

@@ -144,11 +144,7 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
             for number, name in enumerate(names):
                 _draw_curves(axes, board.records[name], f"{split}_{metric}", name, f"C{number}")
             axes.set_title(f"{title} {metric}{', %' if metric == 'accuracy' else ''}", fontsize=11)
-            axes.grid(alpha=0.3)
-            axes.set_yscale(scale)
-            axes.yaxis.set_minor_formatter("")
-            axes.yaxis.set_major_formatter("{x:g}")
-        _finish_accuracy(panels[1, column])
+            _finish_curves(axes, scale)
     _add_legend(figure, panels[0, 0])
     return figure
 
@@ -160,18 +156,21 @@ def draw_cells(board: Board, _: ShownModel) -> Figure:
     for number, name in enumerate(BOARD_CELLS):
         if name in board.records:
             _draw_curves(axes, board.records[name], "test_accuracy", name, f"C{number}")
-    axes.grid(alpha=0.3)
-    axes.set_yscale("logit")
-    axes.yaxis.set_minor_formatter("")
     axes.set_ylabel("test accuracy, %")
-    _finish_accuracy(axes)
+    _finish_curves(axes, "logit")
     _add_legend(figure, axes)
     return figure
 
 
-def _finish_accuracy(axes: Axes) -> None:
-    axes.set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
-    axes.set_xlabel("epoch")
+def _finish_curves(axes: Axes, scale: str) -> None:
+    """Set grid, scale and ticks; of accuracies (``logit``), which are the lower panels, the label of epochs too."""
+    axes.grid(alpha=0.3)
+    axes.set_yscale(scale)
+    axes.yaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
+    if scale == "logit":
+        axes.set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
+        axes.set_xlabel("epoch")
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
