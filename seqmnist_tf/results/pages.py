@@ -46,6 +46,7 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "targets": sections.targets_table,
     "speed": sections.speed_tables,
     "cells": sections.cells_tables,
+    "stock_keras": sections.stock_keras_text,
     "serving": sections.serving_tables,
     "one_image": sections.one_image_text,
     "seeds": accuracy.seeds_text,

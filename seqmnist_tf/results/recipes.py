@@ -15,7 +15,7 @@ from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
 # Of these, chrono, Adam, the schedule and the clip were chosen by hand, for the first of them (docs/training.md).
-AFTER_FIRST_LOOKS = ("strong", "strong_permuted", "sprint", "sprint_15", "strong_bit_reversal")
+AFTER_FIRST_LOOKS = ("strong", "strong_permuted", "sprint", "sprint_15", "sprint_15_keras", "strong_bit_reversal")
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 

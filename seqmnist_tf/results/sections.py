@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 from ..benchmark import cells_report, serving_report, training_report
-from ..compare import SeededRuns, describe_recipe, in_percent, latex_rows, markdown_rows
+from ..compare import SeededRuns, count_of, describe_recipe, in_percent, latex_rows, markdown_rows, percent_range
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import (
@@ -22,9 +23,10 @@ from .board import (
     wrap_text,
 )
 from .recipes import choice_text
-from .records import Record
+from .records import REPLAYED_BATCHES, Record
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
+PARTED = (0.01, 0.1)  # relative differences of a loss
 
 
 def rows_to_paste(board: Board) -> str:
@@ -150,6 +152,37 @@ def speed_tables(board: Board) -> str:
 def cells_tables(board: Board) -> str:
     """The native kernel and stock Keras by cell, for each instruction set that was measured."""
     return "\n\n".join(cells_report(document) for document in board.speed["cells"])
+
+
+def stock_keras_text(board: Board) -> str:
+    """How runs on stock Keras part from those on the native kernel that have the same configuration and seed."""
+    pairs = [
+        (stock, native)
+        for stock, native in permutations(board.all_records, 2)
+        if (stock.config_id, stock.seed) == (native.config_id, native.seed) and stock.environment["kernel"] == "keras"
+    ]
+    texts = [_how_they_part(stock, native, board.records[native.name]) for stock, native in pairs]
+    return "\n\n".join(map(wrap_text, texts)) or "No run on stock Keras is published yet."
+
+
+def _how_they_part(stock: Record, native: Record, same: Sequence[Record]) -> str:
+    losses = zip(stock.run.step_losses(), native.run.step_losses(), strict=True)
+    apart = [abs(one - other) / other for one, other in losses]
+    places = [
+        f"by more than {share * 100:.0f} % in batch {batch:,}"
+        for share in PARTED
+        if (batch := next((number for number, value in enumerate(apart, 1) if value > share), None))
+    ]
+    unlike = int((stock.predictions().classes != native.predictions().classes).sum())
+    return (
+        f"[`{stock.name}`, seed {stock.seed}]({record_link(stock)}), was trained on stock Keras from its first batch "
+        f"to its last of {len(apart):,}, [`{native.name}`, seed {native.seed}]({record_link(native)}), on "
+        f"{native.environment['kernel']}. Over the first {REPLAYED_BATCHES} batches their losses differ by at most "
+        f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size; {', '.join(places)} for the first time. At the end they "
+        f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
+        f"{NUM_TEST:,} test digits. The {count_of(len(same), 'seed')} of `{native.name}` have "
+        f"{percent_range(SeededRuns(native.name, same).range)} %."
+    )
 
 
 def serving_tables(board: Board) -> str:

@@ -138,7 +138,8 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
     """Return whether a record's name belongs to another experiment, or its experiment to another name.
 
     A name of a preset is for runs of that preset, and one experiment has one name: else its best seeds could stand
-    apart from the others, which are published. Settings that change nothing make no other experiment.
+    apart from the others, which are published. Settings that change nothing make no other experiment, but runs that
+    were told to train on stock Keras may have a name of their own.
     """
     own = record.config_id
     names = [(other.name, other.config_id) for other in others]
@@ -161,7 +162,8 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
 
 
 def _experiment(record: Record) -> str:
-    return config_id(effective(record.config), record.run.layer_file)
+    on_stock_keras = " on stock Keras" * (record.config.train.kernel == "keras")
+    return config_id(effective(record.config), record.run.layer_file) + on_stock_keras
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import SeededRuns, describe_recipe
+from seqmnist_tf.compare import SeededRuns, describe_recipe, in_percent
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.results.board import (
     PERMUTED,
@@ -25,6 +25,7 @@ from seqmnist_tf.results.board import (
 )
 from seqmnist_tf.results.model_card import bibtex
 from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.verify import name_problems
 from tests.toy import ROOT
 
 EMPTY = Board({}, {}, {}, {})
@@ -51,6 +52,26 @@ def test_the_summary_of_seeds(correct: list[int], cells: str, published: Path) -
     results = [{**one.summary, "final": {"test_correct": number, "test_total": NUM_TEST}} for number in correct]
     board.records["strong"] = [dataclasses.replace(one, summary=summary) for summary in results]
     assert f"| `strong` | sMNIST, 40 training images | {cells}" in render_section("summary", board)
+
+
+def test_a_run_on_stock_keras_stands_beside_the_native_one(published: Path) -> None:
+    board = Board.read(Path("results"))
+    first, second = board.records["strong"]
+    first.environment["kernel"] = second.environment["kernel"] = "native-avx512"
+    assert render_section("stock_keras", board) == "No run on stock Keras is published yet."
+    config = cfg.with_values(first.config, {"train.kernel": "keras"})
+    environment = {**second.environment, "kernel": "keras"}
+    stock = dataclasses.replace(second, name="slow", config=config, environment=environment)  # with another's losses
+    assert name_problems(stock, [first, second]) == []
+    assert "is that of slow" in name_problems(dataclasses.replace(stock, name="best"), [stock])[0]
+    board.records["slow"] = [stock]
+    text = " ".join(render_section("stock_keras", board).split())
+    unlike = int((first.predictions().classes != second.predictions().classes).sum())
+    assert f"{in_percent(first.accuracy)} % and disagree on {unlike:,} of the 10,000 test digits" in text
+    apart = [abs(a / b - 1) for a, b in zip(second.run.step_losses(), first.run.step_losses(), strict=True)]
+    assert "to its last of 6, [`strong`, seed 0](results/strong/seed0), on native-avx512. " in text
+    assert f"differ by at most {max(apart):.0e} of their size" in text
+    assert ("by more than 10 % in batch" in text) == (max(apart) > 0.1)
 
 
 def test_sections_say_what_records_say(published: Path) -> None:
