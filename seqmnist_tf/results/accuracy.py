@@ -96,6 +96,8 @@ def summary_table(board: Board) -> str:
     rows = [
         [*_summary_row(name, records, target), chosen_by(board, records[0])] for name, records in board.records.items()
     ]
+    for row, name in zip(rows, board.records, strict=True):
+        row[2] = board.seeds_text(name)
     return markdown_table(head, rows)
 
 
@@ -131,7 +133,15 @@ def runs_table(board: Board) -> str:
     head = ["run", ">seed", f">correct of {NUM_TEST:,}", ">test accuracy, % (95 % interval)", ">test loss"]
     head += [">training accuracy, %", ">highest test accuracy, % (epoch)", ">first epoch above 50 %"]
     head += ["commit", "configuration", "trained anew (its publisher's word)"]
-    return markdown_table(head, [_run_row(record) for record in board.all_records])
+    return markdown_table(
+        head, [*map(_run_row, board.all_records), *(_diverged_row(record, len(head)) for record in board.diverged)]
+    )
+
+
+def _diverged_row(record: Record, columns: int) -> list[Any]:
+    own = [f"[`{record.name}`]({record_link(record)})", record.seed, "", f"diverged: {record.summary['reason']}"]
+    last = [f"`{code_of(record.environment)}`", f"`{record.summary['config_id']}`", replay_text(record)]
+    return [*own, *[""] * (columns - len(own) - len(last)), *last]
 
 
 def _run_row(record: Record) -> list[Any]:
@@ -171,6 +181,11 @@ def seeds_text(board: Board) -> str:
         lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
     lines += [_collapse(r) for r in board.all_records if r.highest["test_accuracy"] - r.accuracy > COLLAPSE]
+    lines += [
+        f"`{record.name}`, seed {record.seed}, diverged ({record.summary['reason']}): it is in no mean and no test, "
+        f"which favours `{record.name}`."
+        for record in board.diverged
+    ]
     lines += _paired_tests(board)
     return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..compare import count_of
 from ..config import NUM_TEST
 from ..system import InputError, escape_markdown, read_json_object
-from .records import RESULTS_FOLDER, Record, agreement, all_trials, read_records
+from .records import RESULTS_FOLDER, Record, agreement, all_trials, diverged_records, read_records
 from .searches import Search, read_searches
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
@@ -35,6 +35,7 @@ class Board:
         serving: ``serving.json``.
         trials: the trials.
         searches: the searches.
+        diverged: the records of seeds that diverged.
     """
 
     records: dict[str, list[Record]]
@@ -43,10 +44,11 @@ class Board:
     serving: dict[str, Any]
     trials: list[Record] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
+    diverged: list[Record] = field(default_factory=list)
 
     @property
     def all_records(self) -> list[Record]:
-        """The records of all names."""
+        """The completed records of all names."""
         return [record for same in self.records.values() for record in same]
 
     @classmethod
@@ -58,7 +60,13 @@ class Board:
         """
         names = ("literature", "benchmark", "serving")
         literature, speed, serving = (read_json_object(folder / f"{name}.json") for name in names)
-        return cls(read_records(folder), literature, speed, serving, all_trials(folder), read_searches(folder))
+        others = all_trials(folder), read_searches(folder), diverged_records(folder)
+        return cls(read_records(folder), literature, speed, serving, *others)
+
+    def seeds_text(self, name: str) -> str:
+        """Return the number of seeds of an experiment that have results, and of how many if some diverged."""
+        completed, diverged = len(self.records[name]), sum(record.name == name for record in self.diverged)
+        return f"{completed} of {completed + diverged}" if diverged else str(completed)
 
 
 def headline_record(board: Board) -> Record:

@@ -20,7 +20,10 @@ def board_table(board: Board) -> str:
     """One short row per cell, for the README."""
     cells, pairs = _compared(board)
     head = ["cell", ">test accuracy, %", ">difference, points", ">p (Holm)"]
-    rows = [[layer_name(cell.config), f"**{cell.text}**", *_against(cell, pairs)] for cell in cells.values()]
+    rows = [
+        [layer_name(cell.config), f"**{cell.text}**{_left_out(board, name)}", *_against(cell, pairs)]
+        for name, cell in cells.items()
+    ]
     return markdown_table(head, rows) if rows else NO_CELL
 
 
@@ -37,7 +40,7 @@ def board_text(board: Board) -> str:
             cell.units,
             constants_text(cell.config),
             f"{cell.num_params:,}",
-            cell.n,
+            board.seeds_text(name),
             f"**{cell.text}**",
             percent_range(cell.range if cell.n > 1 else None),
             percent_range(cell.ci_95),
@@ -58,6 +61,12 @@ def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ..
         name: SeededRuns(f"`{name}`", runs, [run.predictions() for run in runs]) for name, runs in published.items()
     }
     return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in published else ()
+
+
+def _left_out(board: Board, name: str) -> str:
+    """Return how many seeds an accuracy is of, where some of a cell diverged."""
+    seeds = board.seeds_text(name)
+    return f" ({seeds} seeds)" if " of " in seeds else ""
 
 
 def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:

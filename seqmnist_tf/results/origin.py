@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import LAYER_FILE, Arguments, Config, contradictions, flatten, layer_file, publication_problems
+from ..config import LAYER_FILE, Arguments, Config, contradictions, flatten, is_trial, layer_file, publication_problems
 from ..data import pixel_order
 from ..system import InputError, RunError, ask_git, hash_sources, is_source
 from ..train import TRAIN_COMMAND, RunDirectory, parse_train_arguments, train_command
@@ -31,8 +31,9 @@ def origin_problems(run: RunDirectory, environment: dict[str, Any], summary: dic
     problems = publication_problems(config)
     if config.task.permutation.startswith("file:"):
         return problems  # the file is not in the record
-    if summary.get("status") != "completed":
-        problems.append(f"its status must be completed (got {summary.get('status')})")
+    allowed = ("completed",) if is_trial(config) else ("completed", "diverged")
+    if summary.get("status") not in allowed:
+        problems.append(f"its status must be {' or '.join(allowed)} (got {summary.get('status')})")
     return [
         *problems,
         *code_problems(environment, root),

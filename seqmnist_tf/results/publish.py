@@ -59,7 +59,8 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     """
     if problem := unwritable(folder):
         raise InputError(f"nothing can be published in {folder}: {problem}")
-    run.require_model()
+    if (run.summary or {}).get("status") != "diverged":
+        run.require_model()
     with tempfile.TemporaryDirectory() as temporary:
         staged = RunDirectory(Path(temporary) / choose_name(run, name) / "run")
         try:
@@ -112,8 +113,12 @@ def _others(record: Record, folder: Path) -> list[Record]:
 
 def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
     """Train the first batches anew and evaluate the model; return the files that a record has beside the run's."""
-    problems, digest = ModelCheck(allow_code).check(record.run)
-    if problems := problems or _weight_doubles(record, digest, folder, allow_code):
+    if record.diverged:
+        problems = units_problems(record.run)
+    else:
+        problems, digest = ModelCheck(allow_code).check(record.run)
+        problems = problems or _weight_doubles(record, digest, folder, allow_code)
+    if problems:
         raise _refused(run, problems[0])
     losses = record.run.step_losses()
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
@@ -121,7 +126,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     if problems := replay.problems():
         raise _refused(run, problems[0])
     files = {REPLAYS_FILE: record_json([replay.entry()])}
-    if not is_trial(record.config):
+    if not is_trial(record.config) and not record.diverged:
         problems, files[PREDICTIONS_FILE] = evaluation_problems(record.run, allow_code=allow_code)
     if problems:
         raise _refused(run, problems[0])
@@ -132,7 +137,7 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
     """Return whether the model is that of a published record; ``digest`` is of its weights."""
     parameters = record.summary["num_params"]
     for other in _others(record, folder):
-        if other.summary.get("num_params") == parameters:
+        if other.summary.get("num_params") == parameters and not other.diverged:
             allowed = allow_code or has_stock_layer(other.config)
             if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
                 return [f"its model is of {other.run.path}"]

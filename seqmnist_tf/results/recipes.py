@@ -28,7 +28,9 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
-    return f"chosen by {chosen_by(board, board.records[name][0])}{looks * (name in AFTER_FIRST_LOOKS)}"
+    diverged = sum(record.name == name for record in board.diverged)
+    left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
+    return f"chosen by {chosen_by(board, board.records[name][0])}{looks * (name in AFTER_FIRST_LOOKS)}{left_out}"
 
 
 def _search_link(search: Search) -> str:

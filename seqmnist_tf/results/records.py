@@ -21,8 +21,9 @@ RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
 REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
-REQUIRED_FILES = (*COPIED_FILES, PACKED_STEPS_FILE)
-OPTIONAL_FILES = (PREDICTIONS_FILE, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has none of them
+OF_COMPLETED_RUNS = ("model.keras", PREDICTIONS_FILE)  # a run that diverged has no results
+REQUIRED_FILES = (*(name for name in COPIED_FILES if name not in OF_COMPLETED_RUNS), PACKED_STEPS_FILE)
+OPTIONAL_FILES = (*OF_COMPLETED_RUNS, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has the first of them
 REPLAYED_BATCHES = 20  # unless all are asked for
 TRIALS, SEARCHES = "trials", "searches"
 RECORD_FOLDERS = "*/seed*"
@@ -66,6 +67,11 @@ class Record(CompletedRun):
         return cls(run, run.config, run.environment, summary, run.history(), record_name(path), read_replays(path))
 
     @property
+    def diverged(self) -> bool:
+        """Whether it has no results: its loss, or a weight, was not a finite number."""
+        return self.summary.get("status") == "diverged"
+
+    @property
     def layer_texts(self) -> dict[str, str]:
         """The text of ``layer.py`` and of the modules that it imports, by file; empty where the layer is of Keras."""
         file = self.run.layer_file
@@ -107,7 +113,7 @@ class Record(CompletedRun):
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
-    """Return the records of a results folder by name, sorted by seed; presets come first, in their own order.
+    """Return the completed records of a results folder by name, sorted by seed; presets come first, in their order.
 
     Raises:
         InputError: a record cannot be read.
@@ -120,15 +126,21 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
     records: dict[str, list[Record]] = {}
     for path in folders_of(folder, RECORD_FOLDERS):
         record = Record.read(path)
-        records.setdefault(record.name, []).append(record)
+        if not record.diverged:
+            records.setdefault(record.name, []).append(record)
     presets = list(PRESETS)
     names = sorted(records, key=lambda name: (presets.index(name) if name in presets else len(presets), name))
     return {name: sorted(records[name], key=lambda record: record.seed) for name in names}
 
 
 def all_records(folder: Path) -> list[Record]:
-    """Return the records of a results folder, of all names, in the order of :func:`read_records`."""
-    return [record for same in read_records(folder).values() for record in same]
+    """Return the records of a results folder in the order of :func:`read_records`, then those that diverged."""
+    return [record for same in read_records(folder).values() for record in same] + diverged_records(folder)
+
+
+def diverged_records(folder: Path) -> list[Record]:
+    """Return the records of runs that diverged: their seeds belong to an experiment, and have no results."""
+    return [record for path in folders_of(folder, RECORD_FOLDERS) if (record := Record.read(path)).diverged]
 
 
 def all_trials(folder: Path) -> list[Record]:

@@ -132,7 +132,8 @@ class LossComparison(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {})["loss"])
         recorded = self.recorded[self.done] if self.done < len(self.recorded) else loss
-        difference = abs(loss - recorded) / (abs(recorded) or 1.0)
+        same = np.array_equal(loss, recorded, equal_nan=True)  # NaN is where a run diverged
+        difference = 0.0 if same else abs(loss - recorded) / (abs(recorded) or 1.0)
         if not difference <= self.tolerance:
             self.losses = (loss, recorded)
             raise Parted
@@ -320,7 +321,10 @@ def _record_anew(
         text = f"parts at batch {replay.parted:,}, in epoch {(replay.parted - 1) // record.config.steps_per_epoch + 1}"
     else:
         text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
-    if full and not problems:
+    if full and record.diverged:
+        if not problems and all(np.isfinite(a).all() for a in (losses, *replay.model.get_weights())):
+            problems = ["trained anew, it does not diverge (summary.json says diverged)"]
+    elif full and not problems:
         entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
         problems = replay.weights_problems(entry["weights"])
         text += ", but the weights do not" if problems else f", and the weights {agreement(entry['weights'])}"

@@ -237,7 +237,7 @@ def _escaped(text: str) -> str:
 def layers_text(board: Board) -> str:
     """The text of each ``layer.py`` and of what it imports, so that it can be read before it is allowed to run."""
     texts: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for record in board.all_records + board.trials:
+    for record in board.all_records + board.diverged + board.trials:
         if files := record.layer_texts:
             link = f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
             texts.setdefault(tuple(files.items()), []).append(link)

@@ -19,16 +19,17 @@ from .formats import environment_problems, layer_problems, text_problems
 from .model_check import ModelCheck
 from .origin import origin_problems
 from .records import (
+    OF_COMPLETED_RUNS,
     RECORD_FOLDERS,
     REPLAYS_FILE,
     SEARCHES,
     TRIAL_FOLDERS,
     TRIALS,
     Record,
+    all_records,
     all_trials,
     folders_of,
     layout_problems,
-    read_records,
     read_replays,
     record_name,
 )
@@ -71,19 +72,24 @@ def _content_problems(path: Path, root: Path) -> list[str]:
     record = Record.read(path)
     environment, seed = record.environment, record.seed
     origin = origin_problems(record.run, environment, record.summary, root)
-    if record.summary.get("status") != "completed":
+    if record.summary.get("status") not in ("completed", "diverged"):
         return origin  # its results have another form
     problems = [*_place_problems(path, record.config, record.config_id), *origin, *log_problems(record.run)]
     if environment["config_id"] != record.config_id:
         problems.append("config_id in environment.json does not match config.json")
     if environment.get("seed", seed) != seed:
         problems.append("seed in environment.json does not match config.json")
+    if record.diverged:
+        problems += [f"{name} is of a run that diverged" for name in OF_COMPLETED_RUNS if (path / name).exists()]
+    elif not (path / "model.keras").exists():
+        problems.append("model.keras is missing")
     if not problems and (path / PREDICTIONS_FILE).exists():
         record.predictions()  # raises InputError, as in compare; a run of version 0.1.0 lacks the file
+    steps = len(record.run.step_losses()) if record.replays else 0
     return problems + [
         f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
         for entry in record.replays
-        if entry["batches"] > len(record.history) * record.config.steps_per_epoch
+        if entry["batches"] > steps
     ]
 
 
@@ -108,8 +114,8 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     problems += [f"{path}: {problem}" for path in files for problem in search_problems(path, folder.parent)]
     if problems:
         return problems
-    by_name, trials = read_records(folder), all_trials(folder)
-    records = [record for same in by_name.values() for record in same]
+    records, trials = all_records(folder), all_trials(folder)
+    by_name = {record.name: record for record in reversed(records)}
     return [
         *(
             f"{record.run.path}: its folder must be seed{record.seed}, the seed in config.json"
@@ -119,12 +125,12 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
         *(
             f"{record.run.path}: {PREDICTIONS_FILE} is missing"  # which add writes
             for record in records
-            if not (record.run.path / PREDICTIONS_FILE).exists()
+            if not record.diverged and not (record.run.path / PREDICTIONS_FILE).exists()
         ),
         *(
-            f"{same[0].run.path}: {problem}"
-            for same in by_name.values()
-            for problem in name_problems(same[0], [other for other in records if other is not same[0]])
+            f"{record.run.path}: {problem}"
+            for record in by_name.values()
+            for problem in name_problems(record, [other for other in records if other is not record])
         ),
         *(
             f"{record.run.path}: {problem}"
@@ -181,7 +187,7 @@ def history_problem(record: Record, other: Record) -> list[str]:
     if record.seed == other.seed:
         keys.append("val_loss")  # averaged weights have the training losses of the others
     losses = [[tuple(row.get(key) for key in keys) for row in one.history] for one in (record, other)]
-    if losses[0] == losses[1] or (record.seed != other.seed and set(losses[0]) & set(losses[1])):
+    if (losses[0] == losses[1] and losses[0]) or (record.seed != other.seed and set(losses[0]) & set(losses[1])):
         return [f"its history is of {other.run.path}"]
     return []
 

@@ -177,7 +177,7 @@ def command(words: str) -> Callable[[Path], None]:
 FORGERIES = [
     *of(
         "summary.json",
-        Forgery("diverged", put("status", value="diverged"), "status must be completed"),
+        Forgery("diverged", put("status", value="diverged"), "final in summary.json does not match"),
         Forgery("other seed", put("seed", value=7), "seed in summary.json does not match"),
         Forgery("parameters", put("num_params", value=1), "num_params in summary.json does not match", checked=True),
         Forgery("count", put("final", "test_correct", value=1), "is not test_correct / 10,000"),

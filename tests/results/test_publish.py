@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -12,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from seqmnist_tf.results import publish
+from seqmnist_tf import config as cfg
+from seqmnist_tf.results import publish, verify
 from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.records import read_records
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, train, train_command
 from tests.changes import change_json, content
 from tests.conftest import Command
 from tests.toy import git
@@ -74,6 +78,33 @@ def test_a_name_stands_for_one_experiment(command: Command, runs: list[Path], pu
     change_json(config, lambda d: d["optimizer"].update(lr=0.5))
     refused = command(main, "add", str(runs[1]), "--name", "mine")
     assert refused.status == 2 and "the name mine is of configuration" in refused.err
+
+
+def test_a_seed_that_diverged_is_published_and_shown(command: Command, published: Path) -> None:
+    values = {"optimizer.name": "SGD", "optimizer.lr": 1e38, "optimizer.grad_clip_norm": None}
+    values["optimizer.grad_clip_value"] = None
+    config = cfg.with_values(cfg.preset("strong"), values)
+    summary = train(config, Path("run"), preset="strong", command=train_command("strong", values))
+    assert summary["status"] == "diverged"
+    added = command(main, "add", "run", "--name", "wild")
+    assert (added.out, added.status) == ("results/wild/seed0\n", 0), added.err
+    record, (first, *_) = published / "results" / "wild" / "seed0", read_records(Path("results"))["strong"]
+    assert not (record / "model.keras").exists() and not (record / "predictions.csv").exists()
+    assert verify.folder_problems(Path("results")) == []
+    replayed = command(main, "--replay", "full", "wild")
+    assert replayed.status == 0 and "bit for bit" in replayed.out
+    board = Board.read(Path("results"))
+    assert list(board.records) == ["strong"]
+    assert f"| diverged: {summary['reason']} |  |  |  |  | `" in render_section("runs", board)
+    assert "`wild`, seed 0, diverged (" in render_section("seeds", board)
+    board.diverged[0] = dataclasses.replace(board.diverged[0], name="strong")
+    assert "| `strong` | sMNIST, 40 training images | 2 of 3 | **" in render_section("summary", board)
+    assert "1 of its seeds diverged and are left out" in " ".join(render_section("rows_to_paste", board).split())
+    shutil.copy(first.run.path / "model.keras", record)
+    assert "model.keras is of a run that diverged" in verify.record_problems(record, published)
+    change_json(first.run.path / "summary.json", lambda d: d.update(status="diverged"))  # a bad seed, hidden
+    hidden = command(main, "--replay", "full", "strong/seed0")
+    assert hidden.status == 1 and "trained anew, it does not diverge" in hidden.out
 
 
 def test_a_name_that_is_taken_during_the_checks_is_refused(
