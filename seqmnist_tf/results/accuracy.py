@@ -78,7 +78,7 @@ def main_table(board: Board) -> str:
     rows = []
     for name in MAIN_EXPERIMENTS:
         if name in board.records:
-            title, task, seeds, accuracy, _, interval, epochs, *_ = _summary_row(name, board.records[name], 1.0)
+            title, task, seeds, accuracy, _, interval, epochs, *_ = _summary_row(board, name, 1.0)
             rows.append((title, task, seeds, accuracy, interval, epochs))
     return markdown_table(head, rows)
 
@@ -94,20 +94,19 @@ def summary_table(board: Board) -> str:
         "chosen by",
     ]
     rows = [
-        [*_summary_row(name, records, target), chosen_by(board, records[0])] for name, records in board.records.items()
+        [*_summary_row(board, name, target), chosen_by(board, records[0])] for name, records in board.records.items()
     ]
-    for row, name in zip(rows, board.records, strict=True):
-        row[2] = board.seeds_text(name)
     return markdown_table(head, rows)
 
 
-def _summary_row(name: str, records: Sequence[Record], target: float) -> list[Any]:
+def _summary_row(board: Board, name: str, target: float) -> list[Any]:
+    records = board.records[name]
     over_seeds = SeededRuns(name, records)
     permutation = over_seeds.config.task.permutation
     return [
         f"`{name}`",
         task_name(over_seeds.config),
-        over_seeds.n,
+        board.seeds_text(name),
         f"**{over_seeds.text}**",
         percent_range(over_seeds.range if over_seeds.n > 1 else None),
         f"{_interval_text(over_seeds)}{' (images)' * (over_seeds.n == 1)}",

@@ -81,6 +81,7 @@ def _content_problems(path: Path, root: Path) -> list[str]:
         problems.append("seed in environment.json does not match config.json")
     if record.diverged:
         problems += [f"{name} is of a run that diverged" for name in OF_COMPLETED_RUNS if (path / name).exists()]
+        problems += ["summary.json has no reason"] * (type(record.summary.get("reason")) is not str)
     elif not (path / "model.keras").exists():
         problems.append("model.keras is missing")
     if not problems and (path / PREDICTIONS_FILE).exists():

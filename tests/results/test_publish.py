@@ -102,6 +102,8 @@ def test_a_seed_that_diverged_is_published_and_shown(command: Command, published
     assert "1 of its seeds diverged and are left out" in " ".join(render_section("rows_to_paste", board).split())
     shutil.copy(first.run.path / "model.keras", record)
     assert "model.keras is of a run that diverged" in verify.record_problems(record, published)
+    change_json(record / "summary.json", lambda d: d.pop("reason"))
+    assert "summary.json has no reason" in verify.record_problems(record, published)
     change_json(first.run.path / "summary.json", lambda d: d.update(status="diverged"))  # a bad seed, hidden
     hidden = command(main, "--replay", "full", "strong/seed0")
     assert hidden.status == 1 and "trained anew, it does not diverge" in hidden.out
