@@ -124,23 +124,25 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
         print(best.accuracy, best.config.optimizer.lr)
     """
     records: dict[str, list[Record]] = {}
-    for path in folders_of(folder, RECORD_FOLDERS):
-        record = Record.read(path)
+    for record in all_records(folder):
         if not record.diverged:
             records.setdefault(record.name, []).append(record)
-    presets = list(PRESETS)
-    names = sorted(records, key=lambda name: (presets.index(name) if name in presets else len(presets), name))
-    return {name: sorted(records[name], key=lambda record: record.seed) for name in names}
+    return records
 
 
 def all_records(folder: Path) -> list[Record]:
-    """Return the records of a results folder in the order of :func:`read_records`, then those that diverged."""
-    return [record for same in read_records(folder).values() for record in same] + diverged_records(folder)
+    """Return the records of a results folder in the order of :func:`read_records`, with those that diverged."""
+    presets = list(PRESETS)
+
+    def place(record: Record) -> tuple[int, str, int]:
+        return presets.index(record.name) if record.name in presets else len(presets), record.name, record.seed
+
+    return sorted((Record.read(path) for path in folders_of(folder, RECORD_FOLDERS)), key=place)
 
 
 def diverged_records(folder: Path) -> list[Record]:
     """Return the records of runs that diverged: their seeds belong to an experiment, and have no results."""
-    return [record for path in folders_of(folder, RECORD_FOLDERS) if (record := Record.read(path)).diverged]
+    return [record for record in all_records(folder) if record.diverged]
 
 
 def all_trials(folder: Path) -> list[Record]:

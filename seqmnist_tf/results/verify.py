@@ -86,7 +86,8 @@ def _content_problems(path: Path, root: Path) -> list[str]:
         problems.append("model.keras is missing")
     if not problems and (path / PREDICTIONS_FILE).exists():
         record.predictions()  # raises InputError, as in compare; a run of version 0.1.0 lacks the file
-    steps = len(record.run.step_losses()) if record.replays else 0
+    whole = len(record.history) * record.config.steps_per_epoch
+    steps = len(record.run.step_losses()) if record.diverged else whole
     return problems + [
         f"record.json has a replay of {entry['batches']:,} batches, more than steps.csv"
         for entry in record.replays
