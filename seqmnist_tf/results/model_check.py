@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Data, has_stock_layer, is_trial
+from ..config import NUM_TEST, Data, LayerFile, has_stock_layer, is_trial
 from ..data import Split, load_test, load_validation
 from ..model import choose_kernel, make_trainable, match_units
 from ..train import (
@@ -26,6 +27,7 @@ from ..train import (
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
 MAX_OTHER_CLASSES = 0.01  # share of images whose two highest logits are so near that another machine swaps them
+EXAMPLES = Path(__file__).parents[2] / "examples"  # of a clone; a wheel has none
 FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probability of six digits
 
 
@@ -80,7 +82,7 @@ class ModelCheck:
 
     Of trials, which were not tested, it scores all held-out images.
 
-    ``allow_code`` admits, and runs, the code of ``layer.py``.
+    ``allow_code`` admits, and runs, the code of ``layer.py``; that of examples is always admitted.
     """
 
     def __init__(self, allow_code: bool = False) -> None:
@@ -91,7 +93,7 @@ class ModelCheck:
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
         """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it."""
-        model = load_final_model(run, allow_code=self.allow_code)
+        model = load_final_model(run, allow_code=self.allow_code or is_example(run.layer_file))
         problems, recorded = units_problems(run), (run.summary or {})["num_params"]
         if model.count_params() != recorded:
             problems.append(f"model.keras has {model.count_params():,} parameters (summary.json says {recorded:,})")
@@ -123,6 +125,11 @@ class ModelCheck:
             first = slice(FIRST_IMAGES)
             self._images[key] = Split(split.images[first], split.sequences[first], split.labels[first])
         return self._images[key]
+
+
+def is_example(layer: LayerFile | None) -> bool:
+    """Return whether a layer's code is a file of this package's clone in ``examples/``: no stranger's code."""
+    return layer is not None and any(layer.content == path.read_bytes() for path in EXAMPLES.glob("*.py"))
 
 
 def units_problems(run: RunDirectory) -> list[str]:

@@ -113,6 +113,7 @@ def _others(record: Record, folder: Path) -> list[Record]:
 
 def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
     """Train the first batches anew and evaluate the model; return the files that a record has beside the run's."""
+    record.run.require_code_allowed(allow_code)
     if record.diverged:
         problems = units_problems(record.run)
     else:

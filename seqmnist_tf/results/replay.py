@@ -24,7 +24,7 @@ from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model
-from .model_check import score_problems, units_problems
+from .model_check import is_example, score_problems, units_problems
 from .records import (
     REPLAY_TOLERANCE,
     REPLAYED_BATCHES,
@@ -284,7 +284,7 @@ def replay_records(
             beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all.
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
-        allow_code: run the code of ``layer.py`` of records.
+        allow_code: run the code of ``layer.py`` of records; that of examples is always run.
     """
     everything: list[Record | Search] = [*all_records(folder), *all_trials(folder), *read_searches(folder)]
     selected = [one for one in everything if not names or any(_is_named(one, name) for name in names)]
@@ -297,7 +297,8 @@ def replay_records(
         if isinstance(one, Search):
             path, (found, entry) = one.path, _search_anew(one, data, full, allow_code)
         else:
-            path, (found, entry) = one.run.path, _record_anew(one, data, full, allow_code)
+            allowed = allow_code or is_example(one.run.layer_file)
+            path, (found, entry) = one.run.path, _record_anew(one, data, full, allowed)
         problems += [f"{path}: {problem}" for problem in found]
         if write and entry:
             with locked(folder):
@@ -336,19 +337,23 @@ def _search_anew(
     search: Search, data: TrainingData, full: bool, allow_code: bool
 ) -> tuple[list[str], dict[str, Any] | None]:
     """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
-    if search.document["layers"] and not allow_code:
-        raise InputError(f"{search.path} has layers of its own, whose code would run (read it, then give --allow-code)")
     problems, replays = [], []
     for row in search.ended:
+        config = search.config(row)
+        layer = search.layer(config)
+        allowed = allow_code or is_example(layer)
+        if layer and not allowed:
+            raise InputError(
+                f"{search.path} has layers of its own, whose code would run (read it, then give --allow-code)"
+            )
         name = f"trial {row['trial']} with seed {row['seed']}"
         note(f"{search.path}: training {name} anew")
         whole = full and row["status"] != "diverged"
         with tempfile.TemporaryDirectory() as temporary:
-            config = search.config(row)
             place, order = Path(temporary) / "run", pixel_order(config.task.permutation)
-            run = RunDirectory.create(place, config, search.environment(row), order, search.layer(config))
+            run = RunDirectory.create(place, config, search.environment(row), order, layer)
             steps = row["epochs"] * run.config.steps_per_epoch if whole else None
-            replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allow_code))
+            replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allowed))
             found = [*units_problems(run), *replays[-1].problems()]
             if whole and not found:
                 found = score_problems(run, replays[-1].model, row["score"])

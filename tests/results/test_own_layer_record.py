@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from seqmnist_tf.config import LayerFile, Source
 from seqmnist_tf.results.__main__ import main
+from seqmnist_tf.results.model_check import is_example
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
+from tests.toy import ROOT
 
 WORDS = (
     "--model.layer=own.py:Last",
@@ -45,6 +48,11 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     refused = command(main, "add", "run", "--name", "mine")
     assert refused.status == 2 and "run has a layer of its own (own.py:Last)" in refused.err
     assert "give --allow-code" in refused.err and not was_executed()
+    wild = ("--optimizer.name=SGD", "--optimizer.lr=1e38", "--optimizer.grad-clip-norm=null", "--run-dir=wild")
+    assert command(train_main, *WORDS, *wild, "--optimizer.grad-clip-value=null").status == 1  # it diverges
+    assert was_executed()
+    refused = command(main, "add", "wild", "--name", "wild")
+    assert refused.status == 2 and "give --allow-code" in refused.err and not was_executed()
     done = command(main, "add", "run", "--name", "mine", "--allow-code")
     assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
     (record,) = read_records(Path("results"))["mine"]
@@ -60,3 +68,10 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
         assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()
         allowed = command(main, *words, "--allow-code")
         assert allowed.status == 0 and was_executed(), allowed
+
+
+def test_the_code_of_an_unchanged_example_is_no_strangers() -> None:
+    path = ROOT / "examples/lem.py"
+    example, other = Source(path, path.read_bytes()), Source(path, path.read_bytes() + b"\n")
+    assert is_example(LayerFile(example))
+    assert not any(is_example(layer) for layer in (None, LayerFile(other), LayerFile(example, {"own.py": example})))
