@@ -52,7 +52,9 @@ def searches_text(board: Board) -> str:
 def _search_row(search: Search) -> list[Any]:
     base, trials = search.settings.base, search.of_seed(own=True)
     counts = {status: sum(row["status"] == status for row in trials) for status in ROW_STATUSES}
-    others = [row["score"] for row in search.of_seed(own=False) if row["status"] == "completed"]
+    repeats = search.of_seed(own=False)
+    others = [row["score"] for row in repeats if row["status"] == "completed"]
+    left_out = f" of {len(repeats)}" * (len(others) < len(repeats))
     return [
         _search_link(search),
         f"`{search.config(search.best).model.layer}`",
@@ -63,7 +65,7 @@ def _search_row(search: Search) -> list[Any]:
         base.train.n_epochs,
         f"{base.task.validation_size:,}",
         f"**{in_percent(search.best['score'])}**",
-        f"{in_percent(statistics.mean(others))} ({len(others)})" if others else "",
+        f"{in_percent(statistics.mean(others))} ({len(others)}{left_out})" if others else "",
         f"{sum(row['seconds'] for row in search.ended) / 3600:.1f}",
         f"`{code_of(search.environment(search.best))}`",
         replay_text(search),

@@ -15,6 +15,7 @@ from ..system import first_line, markdown_table, warn
 from ..train import RunDirectory, new_figure, write_figure
 from .folder import SearchFolder
 from .space import Dimension
+from .trials import WORST
 
 MOST_TRIALS = 50  # in the table
 MOST_FAILURES = 20
@@ -47,9 +48,11 @@ def search_report(
         f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
     ]
     if repeats:
-        spread = f" ± {statistics.stdev(repeats):.2%}" if len(repeats) > 1 else ""
-        each = ", ".join(f"{score:.2%}" for score in repeats)
-        lines.append(f"With {len(repeats)} other seeds: {statistics.mean(repeats):.2%}{spread} ({each}).")
+        trained = [score for score in repeats if score > WORST]
+        mean = f"{statistics.mean(trained):.2%}" if trained else "no mean"
+        spread = f" ± {statistics.stdev(trained):.2%}" if len(trained) > 1 else ""
+        each = ", ".join(f"{score:.2%}" if score > WORST else "diverged" for score in repeats)
+        lines.append(f"With {len(repeats)} other seeds: {mean}{spread} ({each}).")
     lines += ["", _best_table(search, best["values"]), ""]
     if len(rows) > MOST_TRIALS:
         lines += [f"The best {MOST_TRIALS} of {len(rows):,} trials with a score; `trials.json` has all:", ""]

@@ -232,11 +232,11 @@ def test_the_report(tmp_path: Path) -> None:
     row = {"trial": "0", "status": "completed", "epochs": 4, "escape_epoch": 2, "seconds": 12.6, "values": values}
     best = {**row, "score": 0.95}
     rows = [{**row, "trial": "7", "score": 0.1, "status": "stopped", "epochs": 2, "escape_epoch": None}, best]
-    assert search_report(search, rows, best, [0.94, 0.96], {}) == (
+    assert search_report(search, rows, best, [0.94, 0.0, 0.96], {}) == (
         "# Search: random, 2 trials (1 completed, 1 stopped, 0 diverged)\n"
         "\n"
         "Best: trial 0, validation accuracy 95.00% after 4 epochs.\n"
-        "With 2 other seeds: 95.00% ± 1.41% (94.00%, 96.00%).\n"
+        "With 3 other seeds: 95.00% ± 1.41% (94.00%, diverged, 96.00%).\n"
         "\n"
         "| hyperparameter | best | explored | at the edge |\n"
         "|---|---|---|---|\n"
