@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..config import LAYER_FILE, has_stock_layer, is_trial, with_values
 from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object, unwritable
-from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
+from ..train import LOSS_AGREES, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
 from ..tune import SearchFolder, read_search
 from .formats import layer_problems
 from .model_check import ModelCheck, evaluation_problems, units_problems, validation_problems, weights_digest
@@ -25,7 +26,6 @@ from .records import (
     all_records,
     all_trials,
     choose_name,
-    latest_replays,
     record_json,
     require_name,
 )
@@ -135,13 +135,15 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
 
 
 def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
-    """Return whether the model is that of a published record; ``digest`` is of its weights."""
-    parameters = record.summary["num_params"]
+    """Return whether the model is that of a published record; ``digest`` is of its weights, which have one loss."""
+    key = "val_loss" if is_trial(record.config) else "test_loss"
+    loss = record.summary["final"][key]
     for other in _others(record, folder):
-        if other.summary.get("num_params") == parameters and not other.diverged:
-            allowed = allow_code or has_stock_layer(other.config)
-            if allowed and weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
-                return [f"its model is of {other.run.path}"]
+        same_loss = not other.diverged and math.isclose(other.summary["final"].get(key, 0), loss, rel_tol=LOSS_AGREES)
+        if not same_loss or not (allow_code or has_stock_layer(other.config)):
+            continue
+        if weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
+            return [f"its model is of {other.run.path}"]
     return []
 
 
@@ -182,6 +184,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         raise InputError(f"{path} is not published: {problems[0]}")
     data, replays = TrainingData(), []
     for run in runs.values():
+        run.require_code_allowed(allow_code)
         problems = [*log_problems(run), *units_problems(run)]
         if not problems and (run.summary or {})["status"] == "completed":
             problems = validation_problems(run, load_final_model(run, allow_code=allow_code))
@@ -192,7 +195,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         if problems:
             raise _refused(run, problems[0])
     with locked(folder):
-        content = json_bytes({**document, **latest_replays([merged_entry(replays)])})
+        content = json_bytes({**document, "replayed": [merged_entry(replays)]})
         set_files(folder, target.parent, {target.name: content})
     return target
 

@@ -336,7 +336,10 @@ def _record_anew(
 def _search_anew(
     search: Search, data: TrainingData, full: bool, allow_code: bool
 ) -> tuple[list[str], dict[str, Any] | None]:
-    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
+    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them.
+
+    Of those that diverged, the first batches are trained.
+    """
     problems, replays = [], []
     for row in search.ended:
         config = search.config(row)
@@ -361,7 +364,7 @@ def _search_anew(
     if problems:
         return problems, None
     entry = merged_entry(replays)
-    scores = ", and each, trained to its end, has the score of the search" if full else ""
+    scores = ", and each that did not diverge, trained to its end, has the score of the search" if full else ""
     say(
         f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "
         f"{agreement(entry['largest_difference'])}, on {entry['kernel']}{scores}"

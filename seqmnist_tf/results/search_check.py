@@ -13,25 +13,14 @@ from ..model import match_units
 from ..system import InputError
 from ..train import RunDirectory
 from ..tune import drawn_values, on_all_images
-from .formats import environment_problems, layer_problems, text_problems
+from .formats import SHOWN_TYPES, environment_problems, layer_problems, text_problems
 from .origin import code_problems
 from .records import REPLAYED_BATCHES, SEARCHES, require_name
 from .searches import ROW_STATUSES, Search
 
 # Of environment.json: what a replay and the checks of the code need.
-ENVIRONMENT_KEYS = (
-    "git",
-    "sources",
-    "python",
-    "versions",
-    "machine",
-    "device",
-    "threads",
-    "onednn",
-    "kernel",
-    "first_step",
-)
 LEFT_OUT = ("started", "command", "preset", "config_id")
+ENVIRONMENT_KEYS = (*(key for key in SHOWN_TYPES if key not in (*LEFT_OUT, "resumed")), "sources", "first_step")
 
 
 def public_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +84,12 @@ def _content_problems(search: Search, root: Path) -> list[str]:
     trials, repeats = search.of_seed(own=True), search.of_seed(own=False)
     if not trials or [row["trial"] for row in trials] != list(range(len(trials))):
         return [*problems, "its trials must be 0, 1 and so on, each once, with the seed of its base"]
-    matched = {row["units"]: search.config(row) for row in search.ended if cfg.has_stock_layer(search.config(row))}
+    best = search.best
+    sizes = {config.model: config for config in map(search.config, search.ended) if cfg.has_stock_layer(config)}
     problems += [
-        f"model.match_parameters gives no {units} units" for units, one in matched.items() if match_units(one) != one
+        f"model.match_parameters gives no {one.model.hidden_size} units"
+        for one in sizes.values()
+        if match_units(one) != one
     ]
     problems += [problem for row in search.rows for problem in _row_problems(search, row)]
     problems += [
@@ -108,9 +100,9 @@ def _content_problems(search: Search, root: Path) -> list[str]:
         if drawn is None or not _agree(row["values"], drawn)
     ]
     return problems + [
-        f"a repeat must be of the best trial, {search.best['trial']} (got trial {row['trial']})"
+        f"a repeat must be of the best trial, {best['trial']} (got trial {row['trial']})"
         for row in repeats
-        if (row["trial"], row["values"]) != (search.best["trial"], search.best["values"])
+        if (row["trial"], row["values"]) != (best["trial"], best["values"])
     ]
 
 
@@ -135,7 +127,8 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
         problems.append(f"status of {name} must be {', '.join(ROW_STATUSES)} (got {row['status']!a})")
     if problems or row["status"] == "failed":
         return problems
-    config, _ = search.config(row), search.environment(row)
+    config = search.config(row)
+    _ = search.environment(row), search.layer(config)
     on_all_images(config)
     if type(row["seconds"]) not in (int, float) or not 0 <= row["seconds"] < math.inf:
         problems.append(f"seconds of {name} must be a finite number of at least 0 (got {row['seconds']!a})")

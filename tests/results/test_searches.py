@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import verify
+from seqmnist_tf.results import publish, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
@@ -21,7 +21,7 @@ from seqmnist_tf.results.recipes import chosen_by
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.searches import Search
 from seqmnist_tf.results.store import manifest_problems
-from seqmnist_tf.system import make_folder
+from seqmnist_tf.system import InputError, make_folder
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put
@@ -36,6 +36,9 @@ SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log", "reason": "a | b"},
     "optimizer.weight_decay": {"choices": [0, 0.1]},
 }
+
+
+OWN = {"layer": "own.py:Last", "forget_bias": None, "match_parameters": 150}
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +88,7 @@ def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 36 batches of 6 runs agree bit for bit, on ")
-    assert ", and each, trained to its end, has the score of the search\n" in answer.out
+    assert ", and each that did not diverge, trained to its end, has the score of the search\n" in answer.out
     assert manifest_problems(RESULTS) == [] and len(Search.read(FILE).replays) == 1
     change_json(FILE, lambda d: d["trials"][1].update(score=1.0))
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
@@ -109,6 +112,10 @@ def test_the_board_names_the_search_that_chose_a_recipe(command: Command, mine: 
     assert "| no published search |" in render_section("summary", board)
 
 
+def fail_all_trials(document: dict[str, Any]) -> None:
+    document["trials"] = [{**row, "status": "failed"} for row in document["trials"] if row["seed"] == 0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,6 +133,11 @@ def test_the_board_names_the_search_that_chose_a_recipe(command: Command, mine: 
         (put("trials", 0, "environment", value=9), "not in the format of a search (IndexError"),
         (put("base", "test", "enabled", value=True), "without the test set"),
         (put("base", "train", "seed", value=9), "with the seed of its base"),
+        (lambda path: change_json(path, fail_all_trials), "not in the format of a search (ValueError"),
+        (
+            lambda path: change_json(path, lambda d: d["base"]["model"].update(OWN)),
+            "not in the format of a search (KeyError: 'own.py:Last'",
+        ),
         (put("environments", 0, "git", "commit", value="c0ffee" * 6 + "c0ff"), "is not a commit of this clone"),
         (put("environments", 0, "git", "dirty", value=True), "trained from a commit"),
         (put("environments", 0, "sources", value="0" * 64), "is not the hash of the code of commit"),
@@ -164,6 +176,21 @@ def test_a_search_that_cannot_be_published_is_refused(
     assert refused.status == 2 and refused.err.splitlines()[-1].startswith("error: ")
     assert any(words in refused.err for words in message.split("|")), refused.err
     assert content(clone) == before
+
+
+def test_the_layer_of_a_search_is_not_run_unasked(search: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(search, clone / "search")
+    Path("own.py").write_text(harmful := "open('executed', 'w')\n")
+    for config in (clone / "search").rglob("config.json"):
+        change_json(config, lambda document: document["model"].update(OWN))
+        config.with_name("layer.py").write_text(harmful)
+    read, rows = tune_search.read_search(search)
+    base = cfg.with_values(read.base, {f"model.{key}": value for key, value in OWN.items()})
+    rows = [{**row, "path": clone / "search" / row["path"].relative_to(search)} for row in rows]
+    monkeypatch.setattr(publish, "read_search", lambda _: (dataclasses.replace(read, base=base), rows))
+    with pytest.raises(InputError, match=r"has a layer of its own \(own\.py:Last\).*give --allow-code"):
+        add_search(clone / "search", "mine", RESULTS)
+    assert not (clone / "executed").exists()
 
 
 def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: Path) -> None:
