@@ -47,6 +47,7 @@ class Arm:
         matched: whether its units are chosen to match the first arm's number of parameters.
         file: the file of a layer that was defined in Python; None of others.
         given: its completed runs by seed; empty for an arm that is trained.
+        diverged: seeds of its existing runs that diverged: they are in no mean, and are not trained again.
         notes: sentences for the report.
     """
 
@@ -56,6 +57,7 @@ class Arm:
     matched: bool = False
     file: LayerFile | None = None
     given: Mapping[int, CompletedRun] = field(default_factory=dict)
+    diverged: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -119,8 +121,9 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     if layer_spec(word):
         return _layer_arm(word, None, first, overrides)
     if is_there(path) and path.is_dir():
-        given_runs = read_given_runs(path, allow_code=allow_code)
-        return Arm(name_of_folder(path), word, next(iter(given_runs.values())).config, given=given_runs)
+        given_runs, diverged = read_given_runs(path, allow_code=allow_code)
+        config = next(iter(given_runs.values())).config
+        return Arm(name_of_folder(path), word, config, given=given_runs, diverged=diverged)
     if path.suffix == ".json":
         return _trained_arm(path.stem, word, cfg.with_values(Config(), cfg.read_values(path)), overrides)
     raise InputError(f"unknown arm {word!r} (allowed: {_allowed()})")

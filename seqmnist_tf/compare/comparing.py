@@ -223,10 +223,11 @@ def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[in
     if arm.given and seeds is not None:
         if trained:
             notes.append(f"{arm.name}: seed {', '.join(map(str, trained))} trained by this comparison; others existed.")
-        missing = [str(seed) for seed in seeds if seed not in (*arm.given, *trained)]
+        missing = [str(seed) for seed in seeds if seed not in (*arm.given, *arm.diverged, *trained)]
         if missing:
             notes.append(f"{arm.name}: there is no run of seed {', '.join(missing)}.")
-        arm = replace(arm, given={seed: arm.given[seed] for seed in seeds if seed in arm.given})
+        given = {seed: arm.given[seed] for seed in seeds if seed in arm.given}
+        arm = replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
     target = arm.config.model.match_parameters
     if target is not None:
         parameters = parameters_of(one)
@@ -321,8 +322,11 @@ def _read(
         predictions = [  # a layer that this comparison trains is the user's own
             existing.get(completed.run.path) or completed.predictions(data_dir, allow_code=True) for completed in runs
         ]
-        left_out = _left_out(arm.name, one.config_id, folder, [completed.seed for completed in runs])
-        arms.append(SeededRuns(arm.name, runs, predictions, one.noise, (*one.notes, *left_out)))
+        diverged = _diverged_seeds(one, folder, [completed.seed for completed in runs])
+        names = ", ".join(map(str, diverged))
+        left_out = f"{arm.name} is compared without seed {names}, which diverged: this favours {arm.name}."
+        notes = (*one.notes, left_out) if diverged else one.notes
+        arms.append(SeededRuns(arm.name, runs, predictions, one.noise, notes, diverged))
     _require_one_test_set(
         [
             (f"{arm.name}, seed {seed}", made)
@@ -333,15 +337,16 @@ def _read(
     return Comparison(tuple(arms), pair_runs(arms), folder.path)
 
 
-def _left_out(name: str, config_id: str, folder: ComparisonFolder, seeds: Sequence[int]) -> list[str]:
-    """Return a note on runs of an arm that diverged and are not compared: without them the arm looks better."""
-    diverged = []
-    for seed, path in folder.run_paths(name).items():
+def _diverged_seeds(ready: ReadyArm, folder: ComparisonFolder, completed: Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds of an arm that diverged and are not compared: without them the arm looks better."""
+    diverged = [*ready.arm.diverged]
+    for seed, path in folder.run_paths(ready.arm.name).items():
         with contextlib.suppress(InputError):  # what is left of a run that is not compared
             run = RunDirectory(path)
-            if seed not in seeds and (run.summary or {}).get("status") == "diverged" and run.config_id == config_id:
-                diverged.append(str(seed))
-    return [f"{name}: seed {', '.join(diverged)} diverged and is left out, which favours {name}."] if diverged else []
+            is_diverged = (run.summary or {}).get("status") == "diverged" and run.config_id == ready.config_id
+            if is_diverged and seed not in completed:
+                diverged.append(seed)
+    return tuple(diverged)
 
 
 def _require_one_test_set(runs: Sequence[tuple[str, Predictions]]) -> None:

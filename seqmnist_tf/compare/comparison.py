@@ -47,6 +47,7 @@ class SeededRuns:
         predictions: of each final model; empty where they were not read.
         noise: standard deviation of the noise that acted on recurrent weights.
         notes: sentences for the report.
+        diverged: seeds of the experiment that have no results, since they diverged.
 
     Example::
 
@@ -59,6 +60,7 @@ class SeededRuns:
     predictions: Sequence[Predictions] = field(default=(), repr=False)
     noise: float = 0.0
     notes: tuple[str, ...] = ()
+    diverged: tuple[int, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -84,6 +86,11 @@ class SeededRuns:
     def n(self) -> int:
         """Number of seeds."""
         return len(self.runs)
+
+    @property
+    def seeds_text(self) -> str:
+        """Number of seeds and, if some diverged, of how many: ``6 of 8``."""
+        return f"{self.n} of {self.n + len(self.diverged)}" if self.diverged else str(self.n)
 
     @property
     def seeds(self) -> tuple[int, ...]:

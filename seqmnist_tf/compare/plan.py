@@ -72,8 +72,6 @@ class PlannedRun:
     @property
     def status(self) -> str | None:
         """The status of its summary; None where it has not begun or not ended."""
-        if not (self.path / "config.json").is_file():
-            return None
         return (self.run.summary or {}).get("status")
 
 
@@ -169,11 +167,11 @@ def plan_runs(
     planned = []
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
     for one in ready:
-        if complete and one.arm.given and not set(seeds) <= set(one.arm.given):
+        if complete and one.arm.given and not set(seeds) <= {*one.arm.given, *one.arm.diverged}:
             _require_trainable(one, with_values(one.arm.recipe, places))
     for seed in seeds:
         for one in ready:
-            if seed in one.arm.given or not (one.arm.is_trained or complete):
+            if seed in (*one.arm.given, *one.arm.diverged) or not (one.arm.is_trained or complete):
                 continue
             name, path = one.arm.name, folder.run_path(one.arm.name, seed)
             config = with_values(one.arm.recipe, {**places, "train.seed": seed})

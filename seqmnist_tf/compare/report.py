@@ -92,7 +92,9 @@ def report_text(comparison: Comparison, pictures: Sequence[str]) -> str:
 def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     """Return a table in Markdown: model, task, parameters, training, test accuracy, seeds."""
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
-    return markdown_table(head, [(f"{_model(one)} `{one.name}`", *_cells(one), one.text, one.n) for one in experiments])
+    return markdown_table(
+        head, [(f"{_model(one)} `{one.name}`", *_cells(one), one.text, one.seeds_text) for one in experiments]
+    )
 
 
 def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
@@ -101,7 +103,12 @@ def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
     for one in experiments:
         name = rf"({escape_latex(source)}\texttt{{{escape_latex(one.name)}}})"
         accuracy = one.text.replace("±", r"\pm")
-        cells = [f"{escape_latex(_model(one))} {name}", *map(escape_latex, _cells(one)), f"${accuracy}$", str(one.n)]
+        cells = [
+            f"{escape_latex(_model(one))} {name}",
+            *map(escape_latex, _cells(one)),
+            f"${accuracy}$",
+            one.seeds_text,
+        ]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(lines)
 
@@ -143,8 +150,8 @@ def _arm_table(arms: Sequence[SeededRuns]) -> str:
         head += [">epoch chosen on validation", ">test accuracy there, %"]
     rows = []
     for arm, own in zip(arms, constants, strict=True):
-        row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}", arm.n, arm.text]
-        row += [percent_range(arm.range if arm.n > 1 else None), percent_range(arm.ci_95)]
+        row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}"]
+        row += [arm.seeds_text, arm.text, percent_range(arm.range if arm.n > 1 else None), percent_range(arm.ci_95)]
         row += [arm.epochs, f"{arm.seconds_per_epoch:.1f}"]
         if chosen:
             row += _chosen_cells(arm)

@@ -161,9 +161,7 @@ def read_completed(run: RunDirectory) -> CompletedRun:
     """
     summary = run.summary or {"status": "not finished"}
     if (status := summary.get("status")) != "completed":
-        hint = "finish it with --resume"
-        if status == "diverged":
-            hint = "it has no results; without its folder the arm is compared without its seed, which favours the arm"
+        hint = "it has no results" if status == "diverged" else "finish it with --resume"
         raise InputError(f"{run.path} is {status}: only completed runs can be compared ({hint})")
     completed = CompletedRun(run, run.config, run.environment, summary, run.history())
     if not completed.config.test.enabled:
@@ -180,42 +178,49 @@ def read_completed(run: RunDirectory) -> CompletedRun:
     return completed
 
 
-def read_given_runs(folder: Path, *, allow_code: bool) -> dict[int, CompletedRun]:
-    """Return the completed runs of an arm by seed.
+def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, CompletedRun], tuple[int, ...]]:
+    """Return the completed runs of an arm by seed, and the seeds of those that diverged.
 
     Args:
         folder: a run directory, or a folder that holds run directories of one experiment.
         allow_code: admit runs with a layer of their own.
 
     Raises:
-        InputError: there is no run, a file cannot be read, a run is not completed or has a layer of its own, two runs
-            have one seed or different configurations.
+        InputError: there is no run, a file cannot be read, a run is not completed or has a layer of its own, all
+            diverged, two runs have one seed or different configurations.
     """
-    by_seed: dict[int, CompletedRun] = {}
+    by_seed: dict[int, RunDirectory] = {}
+    completed: dict[int, CompletedRun] = {}
+    diverged: list[int] = []
     try:
-        for run in _runs_of(folder):
+        runs = _runs_of(folder)
+        have_results = [(run.summary or {}).get("status") != "diverged" for run in runs]
+        for run, has_results in zip(runs, have_results, strict=True):
             run.require_code_allowed(allow_code)
-            completed = read_completed(run)
-            other = by_seed.setdefault(completed.seed, completed)
-            if other is not completed:
-                raise InputError(f"{folder} has two runs of seed {other.seed}: {other.run.path} and {run.path}")
+            seed = run.config.train.seed
+            if by_seed.setdefault(seed, run) is not run:
+                raise InputError(f"{folder} has two runs of seed {seed}: {by_seed[seed].path} and {run.path}")
+            if has_results or not any(have_results):
+                completed[seed] = read_completed(run)
+            else:
+                diverged.append(seed)
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
     first, *others = by_seed.values()
     for other in others:
         if other.config_id != first.config_id:
             raise InputError(
-                f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
-                f"{other.run.path} ({other.config_id}); give a folder with the seeds of one"
+                f"{folder} has runs of different configurations: {first.path} ({first.config_id}) and "
+                f"{other.path} ({other.config_id}); give a folder with the seeds of one"
             )
-    versions = {one.layer_code: one for one in by_seed.values() if one.layer_code}  # older runs: None
+    versions = {one.layer_code: one for one in completed.values() if one.layer_code}  # older runs: None
     if len(versions) > 1:
-        one, other, *_ = versions.values()
+        one, another, *_ = versions.values()
         raise InputError(
             f"{folder} has runs with different versions of {one.config.model.layer}: {one.run.path} and "
-            f"{other.run.path}; give a folder with the seeds of one"
+            f"{another.run.path}; give a folder with the seeds of one"
         )
-    return dict(sorted(by_seed.items()))
+    return dict(sorted(completed.items())), tuple(sorted(diverged))
 
 
 def name_of_folder(folder: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -405,11 +406,12 @@ def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: N
             compare(["sgd"], seeds=[0], directory="out", overrides=hot)
     assert (in_tmp / "out/logs/sgd-seed0.log").read_text().count("has diverged") == 1
     folder = ComparisonFolder(in_tmp / "out")
-    config_id = RunDirectory(in_tmp / "out/sgd/seed0").config_id
-    left_out = comparing._left_out("sgd", config_id, folder, [1, 2])
-    assert left_out == ["sgd: seed 0 diverged and is left out, which favours sgd."]
-    assert comparing._left_out("sgd", "another", folder, [1, 2]) == []
-    assert comparing._left_out("adam", config_id, folder, [1, 2]) == []
+    (ready,) = make_ready(parse_arms(["sgd"], hot))
+    assert ready.config_id == RunDirectory(in_tmp / "out/sgd/seed0").config_id
+    assert comparing._diverged_seeds(ready, folder, [1, 2]) == (0,)
+    assert comparing._diverged_seeds(replace(ready, config_id="another"), folder, [1, 2]) == ()
+    (ready,) = make_ready(parse_arms(["adam"], hot))
+    assert comparing._diverged_seeds(ready, folder, [1, 2]) == ()
 
 
 def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(

@@ -72,7 +72,26 @@ def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     (in_tmp / "out/a/seed8/summary.json").write_text('{"status": "diverged"}')
     (in_tmp / "out/a/seed7/summary.json").write_text('{"status": "diverged"}')
     report = compare(["a"], directory="out").markdown
-    assert "- a: seed 7 diverged and is left out, which favours a." in report.splitlines()
+    assert "- a is compared without seed 7, which diverged: this favours a." in report.splitlines()
+
+
+def test_the_seeds_of_a_folder_that_diverged_are_left_out_and_not_trained_again(in_tmp: Path) -> None:
+    for name in ("a", "b"):
+        make_arm(in_tmp / name, ACCURACIES, **({"optimizer__lr": 0.5} if name == "b" else {}))
+    for number in (7, 5):  # of the seeds 1 and 4
+        (in_tmp / f"b/run-{number}/summary.json").write_text('{"status": "diverged"}')
+    comparison = compare(["a", "b"], seeds="0-4", directory="out")
+    assert comparison.arms[1].diverged == (1, 4) and comparison.pairs[0].seeds == (0, 2, 3)
+    assert "- b is compared without seed 1, 4, which diverged: this favours b." in comparison.markdown.splitlines()
+    assert (in_tmp / "out/row.md").read_text().splitlines()[3].endswith("| 3 of 5 |")
+    assert (in_tmp / "out/row.tex").read_text().splitlines()[1].endswith(r"& 3 of 5 \\")
+    change_json(in_tmp / "b/run-5/config.json", lambda document: document["optimizer"].update(lr=0.25))
+    with pytest.raises(InputError, match=r"b has runs of different configurations: b/run-0 .* and b/run-5"):
+        compare(["a", "b"], directory="out")
+    for path in (in_tmp / "b").glob("*/summary.json"):
+        path.write_text('{"status": "diverged"}')
+    with pytest.raises(InputError, match=r"b/run-0 is diverged: only completed runs can be compared"):
+        compare(["a", "b"], directory="out")
 
 
 def test_the_report_of_runs_that_exist(command: Command, in_tmp: Path) -> None:
