@@ -27,6 +27,7 @@ from .board import (
     training_machine,
     wrap_text,
 )
+from .experiments import experiment, with_predictions
 from .recipes import chosen_by
 from .records import Record
 
@@ -36,7 +37,7 @@ MAIN_EXPERIMENTS = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README'
 
 def headline_text(board: Board) -> str:
     """The paragraph that the README begins with."""
-    over_seeds = SeededRuns(HEADLINE, board.records[HEADLINE])
+    over_seeds = experiment(board, HEADLINE)
     others = ""
     if PERMUTED in board.records:
         order = board.records[PERMUTED][0].config.task.permutation
@@ -53,7 +54,7 @@ def headline_text(board: Board) -> str:
 
 
 def _percent_and_seeds(board: Board, name: str) -> str:
-    over_seeds = SeededRuns(name, board.records[name])
+    over_seeds = experiment(board, name)
     seeds = count_of(over_seeds.n, "seed") if over_seeds.n > 1 else over_seeds.meaning
     return f"**{over_seeds.text} %** ({seeds})"
 
@@ -100,13 +101,12 @@ def summary_table(board: Board) -> str:
 
 
 def _summary_row(board: Board, name: str, target: float) -> list[Any]:
-    records = board.records[name]
-    over_seeds = SeededRuns(name, records)
+    records, over_seeds = board.records[name], experiment(board, name)
     permutation = over_seeds.config.task.permutation
     return [
         f"`{name}`",
         task_name(over_seeds.config),
-        board.seeds_text(name),
+        over_seeds.seeds_text,
         f"**{over_seeds.text}**",
         percent_range(over_seeds.range if over_seeds.n > 1 else None),
         f"{_interval_text(over_seeds)}{' (images)' * (over_seeds.n == 1)}",
@@ -173,9 +173,9 @@ def exported_text(board: Board) -> str:
 
 def seeds_text(board: Board) -> str:
     """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and paired tests."""
-    several = {name: records for name, records in board.records.items() if len(records) > 1}
+    several = [name for name, records in board.records.items() if len(records) > 1]
     single = [f"`{name}`" for name in board.records if name not in several]
-    lines = [_spread(name, records) for name, records in several.items()]
+    lines = [_spread(board, name) for name in several]
     if single:
         lines.append(f"One seed says nothing about the spread: {', '.join(single)}.")
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
@@ -203,11 +203,11 @@ def plateau_text(board: Board) -> str:
     return wrap_text(f"First epoch above 50 % of the published runs without chrono: {', '.join(runs)}.")
 
 
-def _spread(name: str, records: Sequence[Record]) -> str:
-    over_seeds = SeededRuns(name, records)
+def _spread(board: Board, name: str) -> str:
+    records, over_seeds = board.records[name], experiment(board, name)
     escaped = epoch_range([record.summary["escape_epoch"] for record in records])
     return (
-        f"`{name}`, {over_seeds.n} seeds: {percent_range(over_seeds.range)} %, standard deviation "
+        f"`{name}`, {over_seeds.seeds_text} seeds: {percent_range(over_seeds.range)} %, standard deviation "
         f"{in_percent(over_seeds.std or 0)} points"
         f"{_points(' (of a seed over its last ten epochs: {})', [record.late_deviation for record in records])}, "
         f"{max(over_seeds.correct) - min(over_seeds.correct):,} digits between the best and the worst seed. First "
@@ -242,7 +242,7 @@ def _place_of_the_original(board: Board, name: str) -> str:
     if len(records) == 1:
         side = "below" if below else "equal to" if equal else "above"
         return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
-    over_seeds = SeededRuns(name, records)
+    over_seeds = experiment(board, name)
     place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
     if equal:
         place = f"above {below} and equal to {equal}"
@@ -258,14 +258,12 @@ def _paired_tests(board: Board) -> list[str]:
     if HEADLINE not in board.records:
         return []
     task = board.records[HEADLINE][0].config.task
-    same = {
-        name: records
+    others = [
+        name
         for name, records in board.records.items()
-        if records[0].config.task == task and name not in BOARD_CELLS  # which are held against their LSTM
-    }
-    names = [HEADLINE, *(name for name in same if name != HEADLINE)]
-    experiments = [SeededRuns(f"`{name}`", same[name], [run.predictions() for run in same[name]]) for name in names]
-    pairs = pair_runs(experiments)
+        if records[0].config.task == task and name not in (HEADLINE, *BOARD_CELLS)  # which are held against their LSTM
+    ]
+    pairs = pair_runs([with_predictions(board, name) for name in (HEADLINE, *others)])
     tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
     untested = [f"{pair.b} {in_percent(pair.mean_difference, sign=True)}" for pair in pairs if pair.n == 1]
     if untested:

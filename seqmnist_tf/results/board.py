@@ -12,7 +12,7 @@ from typing import Any
 from ..compare import count_of
 from ..config import NUM_TEST
 from ..system import InputError, escape_markdown, read_json_object
-from .records import RESULTS_FOLDER, Record, agreement, all_trials, diverged_records, read_records
+from .records import RESULTS_FOLDER, Record, agreement, all_records, all_trials, completed_by_name
 from .searches import Search, read_searches
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
@@ -29,13 +29,13 @@ class Board:
     """The content of a results folder.
 
     Attributes:
-        records: lists of records by name, see :func:`read_records`.
+        records: lists of records by name, see :func:`completed_by_name`.
         literature: ``literature.json``: the results of the original project and of papers.
         speed: ``benchmark.json``.
         serving: ``serving.json``.
         trials: the trials.
         searches: the searches.
-        diverged: the records of seeds that diverged.
+        diverged: the records of runs that diverged: their seeds belong to an experiment, and have no results.
     """
 
     records: dict[str, list[Record]]
@@ -60,13 +60,9 @@ class Board:
         """
         names = ("literature", "benchmark", "serving")
         literature, speed, serving = (read_json_object(folder / f"{name}.json") for name in names)
-        others = all_trials(folder), read_searches(folder), diverged_records(folder)
-        return cls(read_records(folder), literature, speed, serving, *others)
-
-    def seeds_text(self, name: str) -> str:
-        """Return the number of seeds of an experiment that have results, and of how many if some diverged."""
-        completed, diverged = len(self.records[name]), sum(record.name == name for record in self.diverged)
-        return f"{completed} of {completed + diverged}" if diverged else str(completed)
+        records = all_records(folder)
+        others = all_trials(folder), read_searches(folder), [record for record in records if record.diverged]
+        return cls(completed_by_name(records), literature, speed, serving, *others)
 
 
 def headline_record(board: Board) -> Record:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compare import PairResult, SeededRuns, in_percent, layer_name, p_text, pair_runs, pair_statement, percent_range
-from ..config import constants_text, differences, of_the_experiment, preset, value_text
+from ..config import constants_text, preset, value_text
 from ..system import markdown_table
 from .board import BASELINE, BOARD_CELLS, Board, wrap_text
-from .recipes import OWN_COLUMNS, chosen_by
-from .searches import Search
+from .experiments import with_predictions
+from .recipes import changed_keys, chosen_by
 
 NO_CELL = "No cell of the board has its seeds published yet."
 
@@ -21,8 +21,12 @@ def board_table(board: Board) -> str:
     cells, pairs = _compared(board)
     head = ["cell", ">test accuracy, %", ">difference, points", ">p (Holm)"]
     rows = [
-        [layer_name(cell.config), f"**{cell.text}**{_left_out(board, name)}", *_against(cell, pairs)]
-        for name, cell in cells.items()
+        [
+            layer_name(cell.config),
+            f"**{cell.text}**" + f" ({cell.seeds_text} seeds)" * bool(cell.diverged),
+            *_against(cell, pairs),
+        ]
+        for cell in cells.values()
     ]
     return markdown_table(head, rows) if rows else NO_CELL
 
@@ -40,7 +44,7 @@ def board_text(board: Board) -> str:
             cell.units,
             constants_text(cell.config),
             f"{cell.num_params:,}",
-            board.seeds_text(name),
+            cell.seeds_text,
             f"**{cell.text}**",
             percent_range(cell.range if cell.n > 1 else None),
             percent_range(cell.ci_95),
@@ -56,17 +60,8 @@ def board_text(board: Board) -> str:
 
 def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ...]]:
     """Return the cells whose seeds are published, by name of the experiment, and each other one against the LSTM."""
-    published = {name: board.records[name] for name in BOARD_CELLS if name in board.records}
-    cells = {
-        name: SeededRuns(f"`{name}`", runs, [run.predictions() for run in runs]) for name, runs in published.items()
-    }
-    return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in published else ()
-
-
-def _left_out(board: Board, name: str) -> str:
-    """Return how many seeds an accuracy is of, where some of a cell diverged."""
-    seeds = board.seeds_text(name)
-    return f" ({seeds} seeds)" if " of " in seeds else ""
+    cells = {name: with_predictions(board, name) for name in BOARD_CELLS if name in board.records}
+    return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in cells else ()
 
 
 def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:
@@ -94,9 +89,10 @@ def settings_text(board: Board) -> str:
     values: dict[str, Any] = {}
     for search in searches:
         for row in search.of_seed(own=True):
-            changed = _changed(search, row)
-            values |= changed
-            scores.setdefault(frozenset(changed), []).append(row["score"])
+            if row["status"] != "failed":
+                changed = changed_keys(search.config(row), preset(BASELINE))
+                values |= changed
+                scores.setdefault(frozenset(changed), []).append(row["score"])
     every = max(scores, key=len)
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
     rows = [["none, or all", _percents(scores[frozenset()]), "", _percents(scores[every]), ""]]
@@ -107,12 +103,6 @@ def settings_text(board: Board) -> str:
             changes = [_change(added, scores[frozenset()]), _change(taken, scores[every])]
             rows.append([name, _percents(added), changes[0], _percents(taken), changes[1]])
     return markdown_table(head, rows)
-
-
-def _changed(search: Search, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of the experiment in which a trial differs from the baseline, and their values."""
-    changed = differences(search.config(row), preset(BASELINE))
-    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in OWN_COLUMNS}
 
 
 def _percents(shares: Sequence[float]) -> str:

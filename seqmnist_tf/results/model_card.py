@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compare import SeededRuns, escape_latex, in_percent, task_name
+from ..compare import escape_latex, in_percent, task_name
 from ..config import NUM_TEST, NUM_TRAIN
 from ..data import MEAN, STD
 from ..system import markdown_table
 from .board import HEADLINE, PERMUTED, Board, code_of, headline_record, wrap_text
+from .experiments import experiment
 from .records import RESULTS_FOLDER, Record
 
 WITH_CARD = (HEADLINE, PERMUTED)
@@ -18,16 +19,13 @@ CARD_FILE = "README.md"
 
 def model_cards(board: Board) -> dict[Path, str]:
     """Return the model cards of the published experiments that have one, by path from the root of the clone."""
-    return {
-        RESULTS_FOLDER / name / CARD_FILE: model_card(name, board.records[name])
-        for name in WITH_CARD
-        if name in board.records
-    }
+    return {RESULTS_FOLDER / name / CARD_FILE: model_card(board, name) for name in WITH_CARD if name in board.records}
 
 
-def model_card(name: str, records: Sequence[Record]) -> str:
+def model_card(board: Board, name: str) -> str:
     """Return the model card of an experiment: metadata in YAML, then Markdown. The model is that of the first seed."""
-    record, over_seeds = records[0], SeededRuns(name, records)
+    records, over_seeds = board.records[name], experiment(board, name)
+    record = records[0]
     task = task_name(record.config)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs
     scaling = "x / 255" if record.config.task.normalization == "unit" else f"(x / 255 - {MEAN}) / {STD}"

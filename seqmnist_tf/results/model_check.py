@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Data, LayerFile, has_stock_layer, is_trial
+from ..config import NUM_TEST, Data, LayerFile, Model, has_stock_layer, is_trial
 from ..data import Split, load_test, load_validation
 from ..model import choose_kernel, make_trainable, match_units
 from ..train import (
@@ -38,7 +38,7 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     ``allow_code`` admits, and runs, the code of ``layer.py``.
     """
     (split, metrics), final = evaluate_run(run, allow_code=allow_code, show_progress=True), (run.summary or {})["final"]
-    problems = units_problems(run)
+    problems: list[str] = []
     if metrics.correct != final["test_correct"]:
         problems.append(
             f"model.keras classifies {metrics.correct:,} test digits correctly (summary.json says "
@@ -132,9 +132,16 @@ def is_example(layer: LayerFile | None) -> bool:
     return layer is not None and any(layer.content == path.read_bytes() for path in EXAMPLES.glob("*.py"))
 
 
+_MATCHED: dict[tuple[Model, bytes], int] = {}  # units by layer: all seeds of an experiment share them
+
+
 def units_problems(run: RunDirectory) -> list[str]:
     """Return whether the units are not those that ``model.match_parameters`` finds; this builds the layer."""
-    units = match_units(run.config, run.layer_file).model.hidden_size
+    layer = run.layer_file
+    key = run.config.model, layer.content if layer else b""
+    if key not in _MATCHED:
+        _MATCHED[key] = match_units(run.config, layer).model.hidden_size
+    units = _MATCHED[key]
     if units == run.config.model.hidden_size:
         return []
     return [f"model.match_parameters gives {units} units (config.json has {run.config.model.hidden_size})"]

@@ -107,12 +107,12 @@ def commit_problems(root: Path, commit: object) -> list[str]:
     """Return why something is not a commit of the clone at ``root``."""
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit):
         return [f"its commit must be 40 hexadecimal digits (got {commit!a})"]
+    if ask_git(root, "cat-file", "-t", commit) == b"commit\n":
+        return []
     if ask_git(root, "rev-parse", "--git-dir") is None:
         return [
             f"its commit {commit[:7]} cannot be checked: {root.absolute()} is not a git clone (or git cannot read it)"
         ]
-    if ask_git(root, "cat-file", "-t", commit) == b"commit\n":
-        return []
     if ask_git(root, "rev-parse", "--is-shallow-repository") == b"true\n":
         return [f"its commit {commit[:7]} is not in this clone, which is shallow (git fetch --unshallow)"]
     return [f"its commit {commit[:7]} is not a commit of this clone"]
@@ -235,14 +235,13 @@ def public_command(command: str) -> str:
 
 def public_config(values: dict[str, Any]) -> dict[str, Any]:
     """Return the content of ``config.json`` without places of the machine; its ``config_id`` is the same."""
-    sections = {name: dict(fields) if isinstance(fields, dict) else fields for name, fields in values.items()}
+    sections = {name: dict(fields) for name, fields in values.items()}
     for key in PLACES:
         section, name = key.split(".")
-        if isinstance(sections.get(section), dict) and sections[section].get(name) is not None:
+        if sections.get(section, {}).get(name) is not None:
             sections[section][name] = None
-    model = sections.get("model")
-    if isinstance(model, dict) and isinstance(model.get("layer"), str):
-        model["layer"] = public_layer(model["layer"])
+    if layer := sections.get("model", {}).get("layer"):
+        sections["model"]["layer"] = public_layer(layer)
     return sections
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ..benchmark import serving_report, training_report
 from ..system import InputError, RunError, write_atomically
 from . import accuracy, cells, model_card, recipes, sections
 from .board import Board
@@ -44,10 +45,10 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "other_cells": sections.other_cells_table,
     "cost": sections.cost_table,
     "targets": sections.targets_table,
-    "speed": sections.speed_tables,
+    "speed": lambda board: training_report(board.speed),
     "cells": sections.cells_tables,
     "stock_keras": sections.stock_keras_text,
-    "serving": sections.serving_tables,
+    "serving": lambda board: serving_report(board.serving),
     "one_image": sections.one_image_text,
     "seeds": accuracy.seeds_text,
     "trials": recipes.trials_text,
@@ -129,7 +130,7 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     problems = [
         f"{folder / name}: {problem}"
         for name, documents in (
-            ("benchmark.json", [board.speed, *board.speed.get("cells", [])]),
+            ("benchmark.json", [board.speed, *board.speed["cells"]]),
             ("serving.json", [board.serving]),
         )
         for document in documents

@@ -8,14 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compare import in_percent, task_name
-from ..config import PRESETS, differences, of_the_experiment, value_text
+from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board, code_of, record_link, replay_text, wrap_text
+from .experiments import experiment
 from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
 # Of these, chrono, Adam, the schedule and the clip were chosen by hand, for the first of them (docs/training.md).
-AFTER_FIRST_LOOKS = ("strong", "strong_permuted", "sprint", "sprint_15", "sprint_15_keras", "strong_bit_reversal")
+AFTER_FIRST_LOOKS = (
+    "strong",
+    "strong_permuted",
+    "sprint",
+    "sprint_15",
+    "sprint_15_keras",
+    "strong_bit_reversal",
+    "quickstart",
+)
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
@@ -28,7 +37,7 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
-    diverged = sum(record.name == name for record in board.diverged)
+    diverged = len(experiment(board, name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
     return f"chosen by {chosen_by(board, board.records[name][0])}{looks * (name in AFTER_FIRST_LOOKS)}{left_out}"
 
@@ -79,7 +88,7 @@ def _best_values(search: Search) -> str:
         if row.applies(values):
             value = values[row.name]
             edge = f" (at the {edge} edge of {row.allowed})" if (edge := row.at_edge(value)) else f" of {row.allowed}"
-            texts.append(f"`{row.name}` {value if row.choices else format(value, '.3g')}{edge}")
+            texts.append(f"`{row.name}` {row.text(value)}{edge}")
     return "; ".join(texts)
 
 
@@ -137,8 +146,13 @@ def _trial_row(trial: Record) -> list[Any]:
 def _recipe(trial: Record) -> str:
     """Return the preset of a trial, and the keys in which it differs from it."""
     name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else "baseline"
-    changed = differences(trial.config, PRESETS[name].config)
+    changed = changed_keys(trial.config, PRESETS[name].config)
     if trial.config.model.match_parameters is not None:
         changed.pop("model.hidden_size", None)  # they were found
-    shown = [key for key in changed if of_the_experiment(key) and key not in OWN_COLUMNS]
-    return ", ".join([f"`{name}`", *(f"`{key} {value_text(changed[key])}`" for key in shown)])
+    return ", ".join([f"`{name}`", *(f"`{key} {value_text(value)}`" for key, value in changed.items())])
+
+
+def changed_keys(config: Config, base: Config) -> dict[str, Any]:
+    """Return the keys of the experiment in which a trial differs from a configuration, and the trial's values."""
+    changed = differences(config, base)
+    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in OWN_COLUMNS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import decimal
 import re
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -123,11 +124,16 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
         best = read_records(Path("results"))["strong"][0]
         print(best.accuracy, best.config.optimizer.lr)
     """
-    records: dict[str, list[Record]] = {}
-    for record in all_records(folder):
+    return completed_by_name(all_records(folder))
+
+
+def completed_by_name(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return those of some records that did not diverge, by name, in the order given."""
+    completed: dict[str, list[Record]] = {}
+    for record in records:
         if not record.diverged:
-            records.setdefault(record.name, []).append(record)
-    return records
+            completed.setdefault(record.name, []).append(record)
+    return completed
 
 
 def all_records(folder: Path) -> list[Record]:
@@ -138,11 +144,6 @@ def all_records(folder: Path) -> list[Record]:
         return presets.index(record.name) if record.name in presets else len(presets), record.name, record.seed
 
     return sorted((Record.read(path) for path in folders_of(folder, RECORD_FOLDERS)), key=place)
-
-
-def diverged_records(folder: Path) -> list[Record]:
-    """Return the records of runs that diverged: their seeds belong to an experiment, and have no results."""
-    return [record for record in all_records(folder) if record.diverged]
 
 
 def all_trials(folder: Path) -> list[Record]:

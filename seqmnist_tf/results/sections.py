@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
-from ..benchmark import cells_report, serving_report, training_report
+from ..benchmark import cells_report
 from ..compare import SeededRuns, count_of, describe_recipe, in_percent, latex_rows, markdown_rows, percent_range
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
@@ -22,6 +21,7 @@ from .board import (
     training_machine,
     wrap_text,
 )
+from .experiments import experiment
 from .recipes import choice_text
 from .records import REPLAYED_BATCHES, Record
 
@@ -31,7 +31,7 @@ PARTED = (0.01, 0.1)  # relative differences of a loss
 
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
-    experiments = [SeededRuns(name, records) for name, records in board.records.items()]
+    experiments = [experiment(board, name) for name in board.records]
     recipes = [
         wrap_text(f"`{name}`: {describe_recipe(records[0].config)}; {choice_text(board, name)}.", "- ", "  ")
         for name, records in board.records.items()
@@ -134,7 +134,7 @@ def targets_table(board: Board) -> str:
     for name, records in board.records.items():
         if records[0].config.task.permutation != "none":
             continue
-        row: list[Any] = [f"`{name}`", len(records)]
+        row: list[Any] = [f"`{name}`", experiment(board, name).seeds_text]
         for target in targets:
             epochs = [record.epochs_to(target) for record in records]
             minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
@@ -142,11 +142,6 @@ def targets_table(board: Board) -> str:
             row += [epoch_range(epochs), range_text(minutes, "{:.0f}".format), f"{ends} of {len(records)}"]
         rows.append(row)
     return markdown_table(head, rows)
-
-
-def speed_tables(board: Board) -> str:
-    """The native kernel compared with other implementations."""
-    return training_report(board.speed)
 
 
 def cells_tables(board: Board) -> str:
@@ -161,11 +156,11 @@ def stock_keras_text(board: Board) -> str:
         for stock, native in permutations(board.all_records, 2)
         if (stock.config_id, stock.seed) == (native.config_id, native.seed) and stock.environment["kernel"] == "keras"
     ]
-    texts = [_how_they_part(stock, native, board.records[native.name]) for stock, native in pairs]
+    texts = [_how_they_part(stock, native, experiment(board, native.name)) for stock, native in pairs]
     return "\n\n".join(map(wrap_text, texts)) or "No run on stock Keras is published yet."
 
 
-def _how_they_part(stock: Record, native: Record, same: Sequence[Record]) -> str:
+def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
     losses = zip(stock.run.step_losses(), native.run.step_losses(), strict=True)
     apart = [abs(one - other) / other for one, other in losses]
     places = [
@@ -180,14 +175,9 @@ def _how_they_part(stock: Record, native: Record, same: Sequence[Record]) -> str
         f"{native.environment['kernel']}. Over the first {REPLAYED_BATCHES} batches their losses differ by at most "
         f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size; {', '.join(places)} for the first time. At the end they "
         f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
-        f"{NUM_TEST:,} test digits. The {count_of(len(same), 'seed')} of `{native.name}` have "
-        f"{percent_range(SeededRuns(native.name, same).range)} %."
+        f"{NUM_TEST:,} test digits. The {count_of(same.n, 'seed')} of `{native.name}` have "
+        f"{percent_range(same.range)} %."
     )
-
-
-def serving_tables(board: Board) -> str:
-    """Latency of the exported model, and of the local server under load."""
-    return serving_report(board.serving)
 
 
 def one_image_text(board: Board) -> str:
@@ -216,16 +206,16 @@ def configuration_table(_: Board) -> str:
 def presets_list(board: Board) -> str:
     """One list item per preset, with what its published runs reached."""
     return "\n".join(
-        wrap_text(f"- `{name}`: {preset.doc} {_published(name, board.records.get(name, []))}", others="  ")
+        wrap_text(f"- `{name}`: {preset.doc} {_published(board, name)}", others="  ")
         for name, preset in PRESETS.items()
     )
 
 
-def _published(name: str, records: Sequence[Record]) -> str:
-    if not records:
+def _published(board: Board, name: str) -> str:
+    if name not in board.records:
         return "No run is published yet."
-    over_seeds = SeededRuns(name, records)
-    first = epoch_range([record.summary["escape_epoch"] for record in records])
+    over_seeds = experiment(board, name)
+    first = epoch_range([record.summary["escape_epoch"] for record in board.records[name]])
     return f"Test accuracy: **{over_seeds.text} %** ({over_seeds.meaning}); first epoch above 50 %: {first}."
 
 

@@ -43,7 +43,6 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
     """Write a manifest; ``hashes`` has the SHA-256 of each file by its path in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     write_atomically(folder / MANIFEST_FILE, text.encode())
 

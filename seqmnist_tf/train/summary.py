@@ -280,9 +280,9 @@ class Predictions:
                 raise ValueError(f"it must have a row for each of the images 0 to {total - 1:,}, in their order")
             if any(len(row) != len(TABLE_HEAD) for row in rows):
                 raise ValueError(f"each row must have {len(TABLE_HEAD)} fields")
-            columns = np.array(rows[1:]).T
-            labels, classes = columns[1].astype(np.int64), columns[2].astype(np.int64)
-            probabilities = columns[3].astype(np.float64)
+            columns = list(zip(*rows[1:], strict=True))
+            labels, classes = (np.array([int(text) for text in column], np.int64) for column in columns[1:3])
+            probabilities = np.array([float(text) for text in columns[3]])
             if not all(((column >= 0) & (column < NUM_CLASSES)).all() for column in (labels, classes)):
                 raise ValueError(f"labels and predictions must be 0 to {NUM_CLASSES - 1}")
             # The highest of ten probabilities is at least a tenth; the table has six digits.

@@ -93,9 +93,8 @@ def _best_table(search: SearchFolder, values: dict[str, Any]) -> str:
     for row in search.space:
         if row.name in values:
             value = values[row.name]
-            shown = value if row.choices else str(int(value)) if row.integer else f"{value:.3g}"
-            used = row.applies(values)
-            rows.append((f"`{row.name}`", shown if used else "-", row.allowed, row.at_edge(value) or ""))
+            shown = row.text(value) if row.applies(values) else "-"
+            rows.append((f"`{row.name}`", shown, row.allowed, row.at_edge(value) or ""))
     return markdown_table(("hyperparameter", "best", "explored", "at the edge"), rows)
 
 

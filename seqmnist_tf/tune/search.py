@@ -66,8 +66,7 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
     """Return a search that has ended, and its trials and the repeats of the best one.
 
     Their keys: ``trial`` (its number), ``seed``, ``status`` (completed, stopped, diverged, failed), ``values``
-    (KerasTuner's) and, of all but failed ones, ``score`` (held-out accuracy, 0 to 1), ``epochs`` and ``path`` (the run
-    directory).
+    (KerasTuner's) and, of all but failed ones, ``score`` (held-out accuracy, 0 to 1) and ``path`` (the run directory).
 
     Raises:
         InputError: there is no search, it has not ended, or a file of it cannot be read.
@@ -89,7 +88,7 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
     ]
     ended = [
         {
-            **{key: row[key] for key in ("status", "score", "epochs")},
+            **{key: row[key] for key in ("status", "score")},
             "trial": int(row["trial"]),
             "seed": seed,
             "values": row["hyperparameters"],

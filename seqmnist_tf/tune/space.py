@@ -101,6 +101,10 @@ class Dimension:
             return ", ".join(self.choices)
         return f"{self.low:g} to {self.high:g}{', log-uniform' if self.log else ''}"
 
+    def text(self, value: Any) -> str:
+        """Return one of its values as text."""
+        return value if self.choices else str(int(value)) if self.integer else f"{value:.3g}"
+
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Return whether this row has an effect in a trial with these values."""
         return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
@@ -152,13 +156,6 @@ def parse_space(document: Any) -> tuple[Dimension, ...]:
         InputError: an unknown or fixed key, a range or a choice that the key does not allow, a key that two rows set,
             no row.
     """
-    try:
-        return _parse_rows(document)
-    except RecursionError:
-        raise InputError("a search space must be a JSON object of rows (got one that is nested too deep)") from None
-
-
-def _parse_rows(document: Any) -> tuple[Dimension, ...]:
     if not isinstance(document, dict) or not document:
         raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
     rows: dict[str, Dimension] = {}
