@@ -139,7 +139,7 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
     key = "val_loss" if is_trial(record.config) else "test_loss"
     loss = record.summary["final"][key]
     for other in _others(record, folder):
-        same_loss = not other.diverged and math.isclose(other.summary["final"].get(key, 0), loss, rel_tol=LOSS_AGREES)
+        same_loss = not other.diverged and math.isclose(other.summary["final"].get(key) or 0, loss, rel_tol=LOSS_AGREES)
         if not same_loss or not (allow_code or has_stock_layer(other.config)):
             continue
         if weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:

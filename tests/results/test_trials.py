@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import model_check, verify
+from seqmnist_tf.results import model_check, publish, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section, write_documents
 from seqmnist_tf.results.publish import add_record
-from seqmnist_tf.results.records import all_trials, read_records
+from seqmnist_tf.results.records import Record, all_trials, read_records
 from seqmnist_tf.train import RunDirectory, load_final_model, train
 from tests.changes import change_json, content, put, row
 from tests.conftest import Command
@@ -75,6 +75,16 @@ def test_a_trial_stands_in_its_table_and_nowhere_else(command: Command, trial: P
     recipe = f"| `strong`, `optimizer.lr 0.02` ([record]({trial.as_posix()})) | 0 | 2 | 20 | **{accuracy:.2f}** |"
     assert recipe in render_section("trials", Board.read(RESULTS))
     assert command(main, "--check").status == 0
+
+
+def test_models_of_trials_are_compared_with_those_of_trials_alone(trial: Path) -> None:
+    for path in (trial, RESULTS / "strong/seed1"):
+        record = Record.read(path)
+        digest = model_check.weights_digest(load_final_model(record.run))
+        assert publish._weight_doubles(record, digest, RESULTS, False) == []
+        copy = shutil.copytree(path, path.with_name("seed7"))
+        change_json(copy / "config.json", lambda document: document["train"].update(seed=7))
+        assert publish._weight_doubles(record, digest, RESULTS, False) == [f"its model is of {copy}"]
 
 
 def test_how_many_trials_are_as_good_as_the_best(trial: Path) -> None:
