@@ -57,7 +57,8 @@ def compare(
             or a published record such as ``results/strong``. The first arm is the reference. A layer is trained by the
             first arm's recipe, with the units that match its number of parameters. Runs that exist are used as they
             are.
-        seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained. None is 0 to 5 for arms
+        seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained, those of its folder
+            that diverged are left out. None is 0 to 5 for arms
             that are trained, and all seeds of arms that exist where nothing is trained.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
             with the names of the arms.
@@ -210,7 +211,9 @@ def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> 
     for one in ready:
         if wanted is not None and one.arm.given and not set(wanted) & set(one.arm.given):
             seeds = ", ".join(map(str, one.arm.given))
-            raise InputError(f"{one.arm.word} has none of --seeds {', '.join(map(str, wanted))} (it has {seeds})")
+            raise InputError(
+                f"{one.arm.word} has no result of --seeds {', '.join(map(str, wanted))} (it has those of {seeds})"
+            )
     return wanted
 
 
@@ -226,8 +229,7 @@ def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[in
         missing = [str(seed) for seed in seeds if seed not in (*arm.given, *arm.diverged, *trained)]
         if missing:
             notes.append(f"{arm.name}: there is no run of seed {', '.join(missing)}.")
-        given = {seed: arm.given[seed] for seed in seeds if seed in arm.given}
-        arm = replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
+        arm = replace(arm, given={seed: arm.given[seed] for seed in seeds if seed in arm.given})
     target = arm.config.model.match_parameters
     if target is not None:
         parameters = parameters_of(one)
@@ -339,14 +341,13 @@ def _read(
 
 def _diverged_seeds(ready: ReadyArm, folder: ComparisonFolder, completed: Sequence[int]) -> tuple[int, ...]:
     """Return the seeds of an arm that diverged and are not compared: without them the arm looks better."""
-    diverged = [*ready.arm.diverged]
+    diverged = {*ready.arm.diverged}
     for seed, path in folder.run_paths(ready.arm.name).items():
         with contextlib.suppress(InputError):  # what is left of a run that is not compared
             run = RunDirectory(path)
-            is_diverged = (run.summary or {}).get("status") == "diverged" and run.config_id == ready.config_id
-            if is_diverged and seed not in completed:
-                diverged.append(seed)
-    return tuple(diverged)
+            if (run.summary or {}).get("status") == "diverged" and run.config_id == ready.config_id:
+                diverged.add(seed)
+    return tuple(sorted(diverged - {*completed}))
 
 
 def _require_one_test_set(runs: Sequence[tuple[str, Predictions]]) -> None:

@@ -146,7 +146,8 @@ class SeededRuns:
     def statement(self) -> str:
         """One sentence on its test accuracy."""
         spread = f", {percent_range(self.range)} %" if self.n > 1 else ""
-        return f"{self.name}: {self.text} % test accuracy ({count_of(self.n, 'seed')}{spread})."
+        seeds = f"{self.seeds_text} seeds" if self.diverged else count_of(self.n, "seed")
+        return f"{self.name}: {self.text} % test accuracy ({seeds}{spread})."
 
     @property
     def curves(self) -> np.ndarray:
@@ -205,6 +206,7 @@ class SeededRuns:
             "num_params": self.num_params,
             "units": self.units,
             "seeds": list(self.seeds),
+            "diverged": list(self.diverged),
             "test_accuracy": self.test_accuracy,
             "mean": self.mean,
             "std": self.std,

@@ -72,6 +72,8 @@ class PlannedRun:
     @property
     def status(self) -> str | None:
         """The status of its summary; None where it has not begun or not ended."""
+        if not (self.path / "config.json").is_file():
+            return None
         return (self.run.summary or {}).get("status")
 
 

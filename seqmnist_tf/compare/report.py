@@ -345,9 +345,14 @@ def _recipe(arms: Sequence[SeededRuns]) -> str:
 
 
 def _selection(arms: Sequence[SeededRuns]) -> str:
-    seeds = sorted({arm.n for arm in arms})
+    seeds = sorted({arm.n + len(arm.diverged) for arm in arms})
     several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count_of(seeds[0], "seed")
-    return f"Each model was trained with {several}; reported is the test accuracy after the final epoch, not the best."
+    diverged = ", ".join(f"{len(arm.diverged)} of {arm.name}" for arm in arms if arm.diverged)
+    lost = f", of which {diverged} diverged and have no accuracy" if diverged else ""
+    return (
+        f"Each model was trained with {several}{lost}; reported is the test accuracy after the final epoch, not the "
+        "best."
+    )
 
 
 def _tests(comparison: Comparison) -> str:

@@ -153,14 +153,15 @@ def _machine(part: Mapping[str, Any]) -> str:
     return f"{processor}{' with ' * bool(words)}{' and '.join(words)}"
 
 
-def read_completed(run: RunDirectory) -> CompletedRun:
-    """Return a run whose results can be compared.
+def read_completed(run: RunDirectory, *, or_diverged: bool = False) -> CompletedRun:
+    """Return a run whose results can be compared; with ``or_diverged``, also one that has none since it diverged.
 
     Raises:
         InputError: the run is not completed, has no test results, its files cannot be read, or contradict each other.
     """
     summary = run.summary or {"status": "not finished"}
-    if (status := summary.get("status")) != "completed":
+    status = summary.get("status")
+    if status != "completed" and not (or_diverged and status == "diverged"):
         hint = "it has no results" if status == "diverged" else "finish it with --resume"
         raise InputError(f"{run.path} is {status}: only completed runs can be compared ({hint})")
     completed = CompletedRun(run, run.config, run.environment, summary, run.history())
@@ -189,38 +190,34 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, Comple
         InputError: there is no run, a file cannot be read, a run is not completed or has a layer of its own, all
             diverged, two runs have one seed or different configurations.
     """
-    by_seed: dict[int, RunDirectory] = {}
-    completed: dict[int, CompletedRun] = {}
-    diverged: list[int] = []
+    by_seed: dict[int, CompletedRun] = {}
     try:
         runs = _runs_of(folder)
-        have_results = [(run.summary or {}).get("status") != "diverged" for run in runs]
-        for run, has_results in zip(runs, have_results, strict=True):
+        all_diverged = all((run.summary or {}).get("status") == "diverged" for run in runs)
+        for run in runs:
             run.require_code_allowed(allow_code)
-            seed = run.config.train.seed
-            if by_seed.setdefault(seed, run) is not run:
-                raise InputError(f"{folder} has two runs of seed {seed}: {by_seed[seed].path} and {run.path}")
-            if has_results or not any(have_results):
-                completed[seed] = read_completed(run)
-            else:
-                diverged.append(seed)
+            completed = read_completed(run, or_diverged=not all_diverged)
+            other = by_seed.setdefault(completed.seed, completed)
+            if other is not completed:
+                raise InputError(f"{folder} has two runs of seed {other.seed}: {other.run.path} and {run.path}")
     except OSError as error:
         raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
     first, *others = by_seed.values()
     for other in others:
         if other.config_id != first.config_id:
             raise InputError(
-                f"{folder} has runs of different configurations: {first.path} ({first.config_id}) and "
-                f"{other.path} ({other.config_id}); give a folder with the seeds of one"
+                f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
+                f"{other.run.path} ({other.config_id}); give a folder with the seeds of one"
             )
-    versions = {one.layer_code: one for one in completed.values() if one.layer_code}  # older runs: None
+    versions = {one.layer_code: one for one in by_seed.values() if one.layer_code}  # older runs: None
     if len(versions) > 1:
-        one, another, *_ = versions.values()
+        one, other, *_ = versions.values()
         raise InputError(
             f"{folder} has runs with different versions of {one.config.model.layer}: {one.run.path} and "
-            f"{another.run.path}; give a folder with the seeds of one"
+            f"{other.run.path}; give a folder with the seeds of one"
         )
-    return dict(sorted(completed.items())), tuple(sorted(diverged))
+    diverged = tuple(seed for seed in sorted(by_seed) if by_seed[seed].summary["status"] == "diverged")
+    return {seed: by_seed[seed] for seed in sorted(by_seed) if seed not in diverged}, diverged
 
 
 def name_of_folder(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from seqmnist_tf.train import RunDirectory
 from tests.changes import Change, change_json, first_lines, put, replace, text
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
 from tests.conftest import Command
+from tests.toy import write_logs
 
 ACCURACIES = {0: 20, 1: 21, 2: 19, 3: 22, 4: 20, 5: 18}
 pytestmark = pytest.mark.usefixtures("toy")
@@ -75,22 +77,57 @@ def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     assert "- a is compared without seed 7, which diverged: this favours a." in report.splitlines()
 
 
+def diverge(path: Path) -> None:
+    """Make a run one that diverged in its first batch."""
+    (path / "predictions.csv").unlink()
+    (path / "history.jsonl").write_text("")
+    write_logs(RunDirectory.open(path), [], "diverged")
+
+
+def diverge_with_another_recipe(path: Path) -> None:
+    shutil.rmtree(path)
+    completed_run(path, 4, some_right(20))
+    diverge(path)
+
+
 def test_the_seeds_of_a_folder_that_diverged_are_left_out_and_not_trained_again(in_tmp: Path) -> None:
     for name in ("a", "b"):
         make_arm(in_tmp / name, ACCURACIES, **({"optimizer__lr": 0.5} if name == "b" else {}))
     for number in (7, 5):  # of the seeds 1 and 4
-        (in_tmp / f"b/run-{number}/summary.json").write_text('{"status": "diverged"}')
-    comparison = compare(["a", "b"], seeds="0-4", directory="out")
-    assert comparison.arms[1].diverged == (1, 4) and comparison.pairs[0].seeds == (0, 2, 3)
-    assert "- b is compared without seed 1, 4, which diverged: this favours b." in comparison.markdown.splitlines()
-    assert (in_tmp / "out/row.md").read_text().splitlines()[3].endswith("| 3 of 5 |")
-    assert (in_tmp / "out/row.tex").read_text().splitlines()[1].endswith(r"& 3 of 5 \\")
-    change_json(in_tmp / "b/run-5/config.json", lambda document: document["optimizer"].update(lr=0.25))
-    with pytest.raises(InputError, match=r"b has runs of different configurations: b/run-0 .* and b/run-5"):
-        compare(["a", "b"], directory="out")
-    for path in (in_tmp / "b").glob("*/summary.json"):
-        path.write_text('{"status": "diverged"}')
-    with pytest.raises(InputError, match=r"b/run-0 is diverged: only completed runs can be compared"):
+        diverge(in_tmp / f"b/run-{number}")
+    for seeds, paired in (("0-4", (0, 2, 3)), ("0-2", (0, 2)), (None, (0, 2, 3, 5))):
+        comparison = compare(["a", "b"], seeds=seeds, directory="out")
+        assert comparison.arms[1].diverged == (1, 4) and comparison.pairs[0].seeds == paired
+        assert "- b is compared without seed 1, 4, which diverged: this favours b." in comparison.markdown.splitlines()
+    assert comparison.statements[1].endswith(" % test accuracy (4 of 6 seeds, 60.00 to 73.33 %).")
+    assert (in_tmp / "out/row.md").read_text().splitlines()[3].endswith("| 4 of 6 |")
+    assert (in_tmp / "out/row.tex").read_text().splitlines()[1].endswith(r"& 4 of 6 \\")
+    said = "Each model was trained with 6 seeds, of which 2 of b diverged and have no accuracy; reported is"
+    assert said in (in_tmp / "out/report.md").read_text()
+    with pytest.raises(InputError, match=r"b has no result of --seeds 1, 4 \(it has those of 0, 2, 3, 5\)"):
+        compare(["a", "b"], seeds="1,4", directory="out")
+    shutil.copytree(in_tmp / "b", in_tmp / "out/c")
+    shutil.move(in_tmp / "out/c/run-7", in_tmp / "out/c/seed1")
+    assert compare(["a", "out/c"], directory="out").arms[1].diverged == (1, 4)  # which is the comparison's own folder
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("run-5", diverge_with_another_recipe, "b has runs of different configurations: b/run-0"),
+        ("run-5/environment.json", put("layer_code", value="old"), "b has runs with different versions of LSTM"),
+        ("run-5/summary.json", put("epochs", value=1), "b/run-5 cannot be compared: epochs in summary.json does not"),
+        ("run-5/summary.json", put("status", value="completed"), "b/run-5 cannot be compared: history.jsonl must have"),
+        ("run-0", diverge, "b/run-0 is diverged: only completed runs can be compared (it has no results)"),
+    ],
+)
+def test_diverged_runs_are_checked(file: str, damage: Change, message: str, in_tmp: Path) -> None:
+    for name in ("a", "b"):
+        make_arm(in_tmp / name, {0: 20, 4: 21}, optimizer__lr=0.5)
+    change_json(in_tmp / "b/run-0/environment.json", lambda document: document.update(layer_code="new"))
+    diverge(in_tmp / "b/run-5")
+    damage(in_tmp / "b" / file)
+    with pytest.raises(InputError, match=re.escape(message)):
         compare(["a", "b"], directory="out")
 
 
@@ -328,7 +365,7 @@ def test_folders_that_cannot_be_written_are_refused(command: Command, in_tmp: Pa
         assert result.status == 2 and result.err.startswith(f"error: {message}")
     assert sorted(path.name for path in in_tmp.iterdir()) == ["a", "file"]
     result = command(compare_main, "a", "--dir=out", "--seeds=4-6")
-    assert (result.status, result.err) == (2, "error: a has none of --seeds 4, 5, 6 (it has 0)\n")
+    assert (result.status, result.err) == (2, "error: a has no result of --seeds 4, 5, 6 (it has those of 0)\n")
     assert not (in_tmp / "out").exists()
 
 
