@@ -89,11 +89,13 @@ def settings_text(board: Board) -> str:
     values: dict[str, Any] = {}
     for search in searches:
         for row in search.of_seed(own=True):
-            if row["status"] != "failed":
+            if row["status"] == "completed":
                 changed = changed_keys(search.config(row), preset(BASELINE))
                 values |= changed
                 scores.setdefault(frozenset(changed), []).append(row["score"])
-    every = max(scores, key=len)
+    every = frozenset(values)
+    if not {frozenset(), every} <= scores.keys():
+        return "The published searches of the settings have no result for the baseline, or for all settings."
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
     rows = [["none, or all", _percents(scores[frozenset()]), "", _percents(scores[every]), ""]]
     for keys in scores:

@@ -77,14 +77,18 @@ def test_a_trial_stands_in_its_table_and_nowhere_else(command: Command, trial: P
     assert command(main, "--check").status == 0
 
 
-def test_models_of_trials_are_compared_with_those_of_trials_alone(trial: Path) -> None:
-    for path in (trial, RESULTS / "strong/seed1"):
+def test_the_model_of_a_trial_is_no_model_of_a_run(trial: Path) -> None:
+    run = RESULTS / "strong/seed1"
+
+    def doubles(path: Path) -> list[str]:
         record = Record.read(path)
         digest = model_check.weights_digest(load_final_model(record.run))
-        assert publish._weight_doubles(record, digest, RESULTS, False) == []
-        copy = shutil.copytree(path, path.with_name("seed7"))
-        change_json(copy / "config.json", lambda document: document["train"].update(seed=7))
-        assert publish._weight_doubles(record, digest, RESULTS, False) == [f"its model is of {copy}"]
+        return publish._weight_doubles(record, digest, RESULTS, False)
+
+    assert doubles(run) == doubles(trial) == []
+    shutil.copy(trial / "model.keras", run)
+    assert doubles(run) == [f"its model is of {trial}"]
+    assert doubles(trial) == [f"its model is of {run}"]
 
 
 def test_how_many_trials_are_as_good_as_the_best(trial: Path) -> None:
