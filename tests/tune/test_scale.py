@@ -15,7 +15,7 @@ from seqmnist_tf.tune import search as search_module
 from seqmnist_tf.tune.search import SearchJobs, run_search
 from tests.tune.toy_search import ToySlots, toy_search
 
-TRIALS, SLOTS = 5000, 200
+TRIALS, SLOTS = 2000, 200
 
 
 class TimedSlots(ToySlots):
@@ -40,7 +40,7 @@ def memory() -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("toys")
-def test_a_search_of_five_thousand_trials(
+def test_a_search_of_two_thousand_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reports: list[float] = []
@@ -76,7 +76,7 @@ def test_a_search_of_five_thousand_trials(
         print(json.dumps({name: round(value, 1) for name, value in figures.items()}))
     assert len(json.loads((tmp_path / "trials.json").read_text())) == TRIALS
     assert lines < 1200 and figures["lines of the report"] < 100
-    assert figures["ms a job"] < 200 and grown < 300 and reports[0] < 60 and again < 120
+    assert figures["ms a job"] < 80 and grown < 200 and reports[0] < 30 and again < 50
 
 
 @pytest.mark.usefixtures("toys")
