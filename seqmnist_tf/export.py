@@ -74,7 +74,7 @@ def _say_what_it_replaces(new: Path) -> None:
 
 def _accuracy(described: dict[str, Any]) -> str:
     accuracy = described.get("test_accuracy")
-    return "test accuracy unknown" if accuracy is None else f"test accuracy {accuracy:.2%}"
+    return f"test accuracy {accuracy:.2%}" if isinstance(accuracy, float) else "test accuracy unknown"
 
 
 if __name__ == "__main__":

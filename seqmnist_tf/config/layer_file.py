@@ -117,8 +117,8 @@ def read_copy(folder: Path) -> LayerFile | None:
         return None
     place = folder / IMPORTS_FOLDER
     paths = {path.relative_to(place).as_posix(): path for path in place.rglob("*.py") if path.is_file()}
-    imports = {name: Source(path, path.read_bytes()) for name, path in sorted(paths.items())}
-    return LayerFile(Source(folder / LAYER_FILE, (folder / LAYER_FILE).read_bytes()), imports)
+    imports = {name: read_source("model.layer", path) for name, path in sorted(paths.items())}
+    return LayerFile(read_source("model.layer", folder / LAYER_FILE), imports)
 
 
 def read_source(key: str, path: Path) -> Source:

@@ -156,17 +156,15 @@ def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
     """Read prepared data. Raises FileNotFoundError where there is none, DamagedError where it does not match."""
     for path, read in ((_tfds_folder(folder), _read_tfds), (folder / ARRAYS_FILE, _read_arrays)):
         try:
-            there = path.exists()
+            if path.exists():
+                return {split: verify(split, read(path, split)) for split in splits}
         except PermissionError as error:
             raise InputError(f"data.dir must be a folder that can be read (got {folder}: {error.strerror})") from None
-        if there:
-            try:
-                return {split: verify(split, read(path, split)) for split in splits}
-            except MemoryError:
-                raise
-            except Exception as error:
-                # The readers of broken files raise errors of many classes.
-                raise DamagedError(f"{path}: {first_line(error)}") from None
+        except MemoryError:
+            raise
+        except Exception as error:
+            # The readers of broken files raise errors of many classes.
+            raise DamagedError(f"{path}: {first_line(error)}") from None
     raise FileNotFoundError(folder)
 
 

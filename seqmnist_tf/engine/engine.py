@@ -80,9 +80,9 @@ def run_jobs(
         place: trains the jobs, in place of this process or Ray.
 
     Raises:
-        InputError: the cluster does not answer, or a node lacks the folder.
-        RunError: a job failed for a reason that is not its own. Those that are running are ended, and resume with the
-            next call.
+        InputError: a node lacks the folder, or no node has a core.
+        RunError: Ray cannot be used, or a job failed for a reason that is not its own. Those that are running are
+            ended, and resume with the next call.
         KeyboardInterrupt: as RunError.
     """
     loop = _Loop(source, folder)
@@ -184,7 +184,7 @@ class _Loop:
                 self._note(f"{job.name}: {cause}; it is started again, {where}")
                 place.start(slot, job)
                 return False
-            end = JobEnd("failed", f"{cause}, {DEATHS} times in a row (see {job.log})")
+            end = JobEnd("failed", f"{cause}, {DEATHS} times in a row (see {job.log or self.log.parent})")
         for text in end.notes:
             self._note(text)
         if end.status == "failed" and not end.own:

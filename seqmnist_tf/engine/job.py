@@ -14,6 +14,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -150,30 +151,30 @@ def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd | D
     log.parent.mkdir(parents=True, exist_ok=True)
     # Unbuffered: the log has all that was printed, and the place of a crash, however the process ends.
     command = [sys.executable, "-u", "-P", "-X", "faulthandler", "-c", CHILD]
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
-    if process.stdin is None or process.stdout is None:
-        raise OSError("no pipe to the process of a job")
-    try:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(content)
-            process.stdin.flush()  # and stays open: the process ends when it is closed
-        while True:
-            try:
-                code = process.wait(POLL_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                if watch.hangs(last_step(path / "steps.csv")):
-                    return Death(f"its process hung: no new batch for {watch.silent:,.0f} s")
-        if (answer := process.stdout.read()).endswith(b"}"):  # whatever happened to the process after it
-            fields = json.loads(answer)
-            return JobEnd(**{**fields, "notes": tuple(fields["notes"])})
-        return Death(f"its process died ({name_exit(code)})")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+    with log.open("ab") as file, tempfile.TemporaryFile() as answer:  # no pipe: a long traceback would fill it
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=answer, stderr=file)
+        if process.stdin is None:
+            raise OSError("no pipe to the process of a job")
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(content)
+                process.stdin.flush()  # and stays open: the process ends when it is closed
+            while True:
+                try:
+                    code = process.wait(POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    if watch.hangs(last_step(path / "steps.csv")):
+                        return Death(f"its process hung: no new batch for {watch.silent:,.0f} s")
+            answer.seek(0)
+            if (text := answer.read()).endswith(b"}"):  # whatever happened to the process after it
+                fields = json.loads(text)
+                return JobEnd(**{**fields, "notes": tuple(fields["notes"])})
+            return Death(f"its process died ({name_exit(code)})")
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
 
 
 def name_exit(code: int) -> str:

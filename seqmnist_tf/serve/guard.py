@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the local server: numbers at a time, and seconds. Those of pictures are in ``picture``."""
+    """Limits of the local server: numbers at a time, and seconds. ``picture`` limits the size of pictures."""
 
     connections: int = 512
     head_seconds: float = 10.0

@@ -140,11 +140,7 @@ def make_folder(path: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either the old or the new one, whole, at every moment."""
-
-    def write(new: Path) -> None:
-        new.write_bytes(content)
-
-    replace_atomically(path, write)
+    replace_atomically(path, lambda new: new.write_bytes(content))
 
 
 def unfinished_file(path: Path) -> Path:
@@ -152,7 +148,7 @@ def unfinished_file(path: Path) -> Path:
     return path.with_name(f".new-{path.name}")
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
 
     Raises:

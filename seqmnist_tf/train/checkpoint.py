@@ -105,7 +105,7 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
         if was is not None and was != now:
             raise NotResumableError(
                 f"{run.path} cannot be resumed: it began with {name} {was}, and its files now have {now} "
-                "(restore config.json and pixel_order.txt)"
+                "(restore config.json, pixel_order.txt and what the run has of its layer)"
             )
     permutation = config.task.permutation
     if not permutation.startswith("file:") and not np.array_equal(run.pixel_order(), pixel_order(permutation)):
@@ -115,7 +115,7 @@ def require_own_files(run: RunDirectory, config: Config) -> None:
 
 
 def require_same_code(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where the module of a run's layer, which this imports, is no more the one that it began with.
+    """Raise InputError where the module of a run's layer is no more the one that it began with; this may import it.
 
     It is no NotResumableError, at which a search would train the run anew. Runs of older versions have no hash of it,
     and layers from a file have a copy in the run.

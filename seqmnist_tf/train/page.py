@@ -36,11 +36,7 @@ def write_figure(figure: Figure, path: Path, dpi: int, metadata: Mapping[str, st
     Raises:
         OSError: the disk is full; a file at ``path`` is as it was.
     """
-
-    def write(new: Path) -> None:
-        figure.savefig(new, format="png", dpi=dpi, metadata=dict(metadata or {}))
-
-    replace_atomically(path, write)
+    replace_atomically(path, lambda new: figure.savefig(new, format="png", dpi=dpi, metadata=dict(metadata or {})))
 
 
 def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
@@ -108,7 +104,8 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
         counts.set_title("confusion matrix", fontsize=10)
         _draw_misread(misread, split, metrics)
     result = f", {metrics.correct:,} of {metrics.total:,} test digits classified correctly" if metrics else ""
-    figure.suptitle(f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}")
+    title = f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}"
+    figure.suptitle(title, parse_math=False)  # a path or a constant may have $
     return figure
 
 

@@ -207,15 +207,16 @@ class RunDirectory:
         """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place.
 
         Raises:
-            InputError: the file cannot be read, or holds more than MAX_STEPS_BYTES.
+            InputError: the file cannot be read, or a packed one holds more than MAX_STEPS_BYTES.
         """
         path = self._steps_file
+        packed = path.suffix == ".gz"  # a stranger's few bytes may unpack to many
         try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                content = file.read(MAX_STEPS_BYTES + 1)
+            with gzip.open(path) if packed else path.open("rb") as file:
+                content = file.read(MAX_STEPS_BYTES + 1 if packed else -1)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-        if len(content) > MAX_STEPS_BYTES:
+        if packed and len(content) > MAX_STEPS_BYTES:
             raise InputError(f"cannot read {path}: it holds more than {MAX_STEPS_BYTES:,} bytes")
         return content
 

@@ -88,7 +88,7 @@ def train(
         train(preset("baseline"), "runs/own", layer=MyLayer)
     """
     path = Path(path)
-    config, file = with_layer(config, layer) if layer else (config, layer_file or read_layer(config))
+    config, file = with_layer(config, layer) if layer else (config, layer_file or read_layer(validate(config)))
     config = validate(config)
     order = pixel_order(config.task.permutation)
     RunDirectory.refuse_existing(path)

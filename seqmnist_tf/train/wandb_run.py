@@ -221,8 +221,9 @@ class Histograms(keras.callbacks.Callback):
         histograms: dict[str, Any] = {"epoch/epoch": epoch + 1}
         for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
             for kind, tensor in (("weights", variable), ("gradients", gradient)):
-                values = keras.ops.convert_to_numpy(tensor).tolist()
-                histograms[f"epoch/{kind}/{variable.path}"] = wandb.Histogram(values)
+                if tensor is not None:  # the gradient of a weight that the loss does not depend on
+                    values = keras.ops.convert_to_numpy(tensor).tolist()
+                    histograms[f"epoch/{kind}/{variable.path}"] = wandb.Histogram(values)
         self.tracker.run.log(histograms)
 
 

@@ -172,6 +172,18 @@ def test_a_folder_that_cannot_be_read_is_bad_input(tmp_path: Path, monkeypatch: 
         load_mnist("pypi", tmp_path)
 
 
+def test_data_that_may_not_be_read_is_not_taken_for_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path, split: str) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    others = tmp_path / "mnist" / mnist.TFDS_VERSION / "of others"
+    others.mkdir(parents=True)
+    monkeypatch.setattr(mnist, "_read_tfds", deny)
+    with pytest.raises(InputError, match=r"data.dir must be a folder that can be read \(got .*: Permission denied\)"):
+        load_mnist("pypi", tmp_path)
+    assert others.exists()
+
+
 def test_auto_goes_on_to_the_index_and_tfds_says_what_is_wrong(
     source: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,8 +46,9 @@ def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) ->
             on_epoch()
         if not begun and epoch == 1:
             _carry_out(job.command)
-            if job.command in ("fail", "full disk"):
-                return JobEnd("failed", f"{job.command} said so", own=job.command == "fail")
+            if job.command in ("fail", "full disk", "fail at length"):
+                trace = "x" * 100_000 * (job.command == "fail at length")  # more than a pipe holds
+                return JobEnd("failed", f"{job.command} said so", own=job.command != "full disk", trace=trace)
     if config.test.enabled:
         from tests.toy import toy_mnist
 

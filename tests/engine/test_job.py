@@ -62,6 +62,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("none", JobEnd("completed")),
         ("fail", JobEnd("failed", "fail said so")),
+        ("fail at length", JobEnd("failed", "fail at length said so", trace="x" * 100_000)),
         ("full disk", JobEnd("failed", "full disk said so", own=False)),
         ("interrupt", JobEnd("interrupted")),
         ("signal:9", Death("its process died (SIGKILL, as where memory ran out)")),

@@ -15,7 +15,7 @@ from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import build_model
 from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.page import draw_overview
+from seqmnist_tf.train.page import draw_overview, write_figure
 from tests.conftest import Command
 from tests.toy import SMALL, write_logs
 
@@ -67,6 +67,16 @@ def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if max(low, 0.5) < tick < high] == [1, 2][:epochs]
     assert [line.get_marker() for line in (*accuracies.lines, *rates.lines)] == ["o" if epochs == 1 else ""] * 3
+
+
+def test_the_page_draws_a_layer_of_any_path(in_tmp: Path) -> None:
+    path = Path(r"my/$\q$/own.py")
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    values = {"model.layer": f"{path}:F", "task.limit_train": 200, "train.n_epochs": 1}
+    run = RunDirectory.create(in_tmp / "run", cfg.with_values(cfg.Config(), values), {}, data.pixel_order("none"))
+    write_logs(run, [0.1])
+    write_figure(draw_overview(run, None, None), in_tmp / "page.png", 50)
 
 
 def test_the_command_recounts_a_run(command: Command, in_tmp: Path, toy: None) -> None:
