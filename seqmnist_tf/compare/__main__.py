@@ -104,16 +104,11 @@ def main(argv: list[str]) -> int:
     system.start_tensorflow()
     from .comparing import compare, dry_run  # late, so that --help and bad input do not wait for TensorFlow
 
+    arguments: dict[str, Any] = {"seeds": seeds, "directory": options.dir, "workers": options.workers}
+    arguments |= {"allow_code": options.allow_code, "overrides": overrides}
     if options.dry_run:
         with contextlib.redirect_stdout(sys.stderr):
-            rows, hours = dry_run(
-                words,
-                seeds=seeds,
-                directory=options.dir,
-                workers=options.workers,
-                allow_code=options.allow_code,
-                overrides=overrides,
-            )
+            rows, hours = dry_run(words, **arguments)
         if options.json:
             say_json({"arms": rows, "hours": hours})
         else:
@@ -121,15 +116,7 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     # What a layer's own code prints does not belong into the JSON document.
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        comparison = compare(
-            words,
-            seeds=seeds,
-            directory=options.dir,
-            workers=options.workers,
-            address=options.address,
-            allow_code=options.allow_code,
-            overrides=overrides,
-        )
+        comparison = compare(words, address=options.address, **arguments)
     if options.json:
         say_json(comparison.to_json())
         return system.EXIT_DONE

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import OPTIONS, Config, constants_text, validate
+from ..config import Config, constants_text, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
@@ -91,7 +91,7 @@ def compare(
     with folder.lock():
         folder.claim([_entry(one, planned) for one in ready])
         if runs.missing:
-            threads = values.get("train.threads", OPTIONS["train.threads"].default)
+            threads = max(run.config.train.threads for run in runs.missing)
             run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
         return _finish(ready, runs, folder, existing, data_dir)
 

@@ -43,7 +43,7 @@ def default_directory(arms: Sequence[str]) -> Path:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """The folder of a comparison. Nothing is written before :meth:`claim`.
+    """The folder of a comparison. Nothing is written before :meth:`lock`.
 
     Attributes:
         path: the folder.

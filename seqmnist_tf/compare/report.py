@@ -93,7 +93,7 @@ def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     """Return a table in Markdown: model, task, parameters, training, test accuracy, seeds."""
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
     return markdown_table(
-        head, [(f"{_model(one)} `{one.name}`", *_cells(one), one.text, one.seeds_text) for one in experiments]
+        head, [(f"{_cell(_model(one))} `{one.name}`", *_cells(one), one.text, one.seeds_text) for one in experiments]
     )
 
 
@@ -111,6 +111,11 @@ def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
         ]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Return a text, such as a constant of a layer, as it stands in a cell of a Markdown table."""
+    return text.replace("|", r"\|")
 
 
 def _model(one: SeededRuns) -> str:
@@ -142,7 +147,7 @@ def tables(comparison: Comparison) -> str:
 
 
 def _arm_table(arms: Sequence[SeededRuns]) -> str:
-    constants = [constants_text(arm.config) for arm in arms]
+    constants = [_cell(constants_text(arm.config)) for arm in arms]
     head = ["arm", *["constants"] * any(constants), ">units", ">parameters", ">seeds", ">test accuracy, %"]
     head += [">lowest to highest, %", ">95 % interval, %", ">epochs", ">s per epoch"]
     chosen = any(arm.chosen_epochs for arm in arms)
@@ -241,7 +246,7 @@ def _differing_keys(arms: Sequence[SeededRuns]) -> str:
     """
     values = [flatten(arm.config) for arm in arms]
     keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
-    rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
+    rows = [(f"`{key}`", *(f"`{_cell(value_text(v[key]))}`" for v in values)) for key in keys]
     code = [arm.layer_code or "" for arm in arms]
     named = list(zip([arm.config.model.layer for arm in arms], code, strict=True))
     if len(set(named)) > len({layer for layer, _ in named}):

@@ -219,13 +219,13 @@ def test_the_methods_claim_nothing_of_a_layer_that_they_do_not_know() -> None:
 
 
 def test_the_constants_of_a_layer_are_in_tables_rows_and_methods() -> None:
-    own: dict[str, Any] = {"model__layer": "lem.py:LEM", "model__layer_options": {"dt": 0.2, "mode": "a"}}
+    own: dict[str, Any] = {"model__layer": "lem.py:LEM", "model__layer_options": {"dt": 0.2, "mode": "a|b"}}
     comparison = compared(seeded("a", {0: 20}), seeded("b", {0: 20}, **own))
-    assert "| LEM(4, dt=0.2, mode=a) (own layer) `b` | sMNIST" in markdown_rows(comparison.arms)
-    assert "b (LEM with dt=0.2, mode=a, 4 units, 146 parameters)" in methods_paragraph(comparison)
+    assert r"| LEM(4, dt=0.2, mode=a\|b) (own layer) `b` | sMNIST" in markdown_rows(comparison.arms)
+    assert "b (LEM with dt=0.2, mode=a|b, 4 units, 146 parameters)" in methods_paragraph(comparison)
     text = tables(comparison)
-    assert "| arm | constants | units |" in text and "| `b` | dt=0.2, mode=a | 4 |" in re.sub(" +", " ", text)
-    assert '| `model.layer_options` | `{}` | `{"dt": 0.2, "mode": "a"}` |' in re.sub(" +", " ", text)
+    assert "| arm | constants | units |" in text and r"| `b` | dt=0.2, mode=a\|b | 4 |" in re.sub(" +", " ", text)
+    assert r'| `model.layer_options` | `{}` | `{"dt": 0.2, "mode": "a\|b"}` |' in re.sub(" +", " ", text)
     assert "constants" not in tables(compared(seeded("a", {0: 20})))
 
 

@@ -41,7 +41,6 @@ ONE_ROOM = {
     "wandb": "train",
     "tqdm": "train",
     "ray": "engine",
-    "statsmodels": "compare",
     "keras_tuner": "tune",
     "tensorflow_datasets": "data",
     "skimage": "serve",
