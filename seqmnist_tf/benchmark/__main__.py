@@ -36,10 +36,11 @@ def main(argv: list[str]) -> int:
         "Two minutes.",
     )
     parser.add_argument("subject", nargs="?", choices=("training", "serving"), default="training")
-    parser.add_argument(
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument(
         "--scaling", action="store_true", help="training: also by batch size, steps, features, units, layers"
     )
-    parser.add_argument(
+    more.add_argument(
         "--cells",
         nargs="*",
         metavar="LAYER",

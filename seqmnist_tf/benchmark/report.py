@@ -43,7 +43,7 @@ def cells_report(document: dict[str, Any]) -> str:
         rows.append((row["layer"].rpartition(":")[2], *figures, *(_or_dash(mb, ",.0f") for mb in memory)))
     head = ("layer", ">stock Keras, ms", ">native kernel, ms", ">speed-up", ">memory, stock Keras, MB", ">native, MB")
     origin = (
-        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa']}; "
+        f"{document['machine']['processor']}, {document['threads']} threads, instruction set {document['isa'] or '-'}; "
         f"Keras {document['versions']['keras']}; {_origin(document)}."
     )
     return "\n\n".join([origin, markdown_table(head, rows)])

@@ -21,7 +21,7 @@ from .. import config as cfg
 from ..config import Config
 from ..data import encode, load_mnist
 from ..model import build_model
-from ..serve import MODEL_NAME, SavedModel, exported_versions
+from ..serve import MODEL_NAME, SavedModel, require_versions
 from ..system import InputError, RunError, describe_machine, git_state, package_versions, start_tensorflow, utc_now
 
 TEST_IMAGES = 1000  # requests are made of these
@@ -59,14 +59,14 @@ def measure_serving(folder: Path, seconds: float, url: str | None = None) -> dic
         url: another server, TF Serving for example, that is measured beside the local one; its rows are ``other``.
 
     Raises:
-        InputError: the version cannot be read, or has no signature ``trace``.
+        InputError: the version cannot be read, has no signature ``trace``, or is not of a stock LSTM.
         RunError: the local server does not start, or a server gives no answer.
     """
     start_tensorflow(0)
-    version, path = list(exported_versions(folder).items())[-1]
+    version, path = list(require_versions(folder).items())[-1]
     saved = SavedModel.load(path)
-    if "trace" not in saved.signatures:
-        raise InputError(f"{path} has no signature trace: only versions of a stock LSTM can be measured")
+    if "trace" not in saved.signatures or saved.description["config"]["model"]["layer"] != "LSTM":
+        raise InputError(f"{path} is not of a stock LSTM with the signature trace, which alone can be measured")
     images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
     if url:
         measure_load(url.rstrip("/"), images, 1, min(seconds, 1))  # a server that does not answer is an error at once

@@ -104,7 +104,7 @@ def measure_cells(workload: Workload, layers: Sequence[str]) -> dict[str, Any]:
         note(f"{layer}: { {name: round(row['median_ms'], 1) for name, row in summarize_times(answers).items()} }")
     return {
         "cells": rows,
-        "isa": native.instruction_set(),
+        "isa": native.instruction_set() if any("native" in row for row in rows) else None,
         "threads": workload.threads,
         "versions": package_versions(),
         "machine": describe_machine(),

@@ -147,6 +147,8 @@ class SearchJobs:
                 config = self.search.config(trial.hyperparameters.values)
                 on_all_images(config)
             except InputError as error:
+                if due(len(self.oracle.end_order) + 1, self.max_trials):
+                    note(f"trial {trial.trial_id}: failed ({error})")
                 self._fail(trial, str(error))
                 continue
             return self._job(f"trial {trial.trial_id}", self.search.trial_path(trial.trial_id), config)
@@ -175,7 +177,7 @@ class SearchJobs:
         elif end.error:
             self._fail(self.oracle.ongoing_trials[slot], end.error)
         else:
-            self._score(self.oracle.ongoing_trials[slot])
+            self._score(self.oracle.ongoing_trials[slot], end.reason)
 
     def require_successes(self) -> None:
         """Raise RunError where the last trials have failed, all of them."""
@@ -207,7 +209,6 @@ class SearchJobs:
         write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(config)))
         write_atomically(search.path / "trials.json", json_bytes(rows))
         draw_search(search, rows, search.path / "search.png")
-        self._seeds_left(best)
         repeats = [score for seed in repeat_seeds(search) if (score := self.repeats.get(seed)) is not None]
         failed = {key: str(trial.message) for key, trial in self.oracle.trials.items() if trial.status == "FAILED"}
         text = search_report(search, rows, best, repeats, dict(sorted(failed.items(), key=lambda item: int(item[0]))))
@@ -254,14 +255,12 @@ class SearchJobs:
         return [seed for seed in repeat_seeds(self.search) if seed not in self.repeats]
 
     def _fail(self, trial: Trial, reason: str) -> None:
-        """Record that a trial has failed, and print why."""
+        """Record that a trial has failed."""
         trial.status, trial.message = "FAILED", reason
         self.oracle.end_trial(trial)
-        if due(len(self.oracle.end_order), self.max_trials):
-            note(f"trial {trial.trial_id} failed: {reason}")
         self.require_successes()
 
-    def _score(self, trial: Trial) -> None:
+    def _score(self, trial: Trial, reason: str | None) -> None:
         """Record the score of a trial; print it, the best so far, and the time left at the pace since the start."""
         row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
         self.rows[trial.trial_id] = row
@@ -273,7 +272,6 @@ class SearchJobs:
         ended = len(self.oracle.end_order)
         if self.best is former and not due(ended, self.max_trials):
             return
-        reason = (RunDirectory(self.search.trial_path(trial.trial_id)).summary or {}).get("reason")
         pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
         say(
             f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"

@@ -125,7 +125,7 @@ def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
     reason = "optimizer.momentum must be 0 with optimizer.name Adam (got 0.5)"
     rows, report = rows_of(search.path), (search.path / "report.md").read_text()
     failed = 8 - len(rows)
-    assert len(re.findall(rf"^trial \d failed: {re.escape(reason)}$", capsys.readouterr().err, re.M)) == failed
+    assert len(re.findall(rf"^trial \d: failed \({re.escape(reason)}\)$", capsys.readouterr().err, re.M)) == failed
     assert f"# Search: random, 8 trials ({len(rows)} completed, 0 stopped, 0 diverged, {failed} failed)" in report
     assert len(re.findall(rf"^- trial \d: {re.escape(reason)}$", report, re.M)) == failed
     assert 0 < len(rows) < 8 and json.loads((search.path / "best.json").read_text())
@@ -211,7 +211,7 @@ def test_a_layer_that_fails_in_training_fails_its_trial_alone(
     search = toy_search(tmp_path / "search")
     run_search(search, 6)
     assert {row["values"]["optimizer.name"] for row in rows_of(search.path)} == {'"Adam"'}
-    assert "failed: model.layer own.py:Own: in training it raised ValueError: not with SGD" in capsys.readouterr().err
+    assert "failed (model.layer own.py:Own: in training it raised ValueError: not with SGD" in capsys.readouterr().err
 
 
 def test_a_failure_of_the_machine_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -361,7 +361,7 @@ def test_a_layer_that_refuses_a_value_fails_its_trial_alone(command: Command, to
     answer = command(tune_command.main, *words("random", 4, in_tmp / "search", "units.json", "--epochs=1", *layer))
     assert answer.status == 0, answer.err
     assert {row["values"]["model.hidden_size"] for row in trials_of(in_tmp / "search")} == {"4", "6"}
-    assert answer.err.count("failed: model.layer even.py:Even must turn (n, 784, 1) into (n, 3)") == 1
+    assert answer.err.count("failed (model.layer even.py:Even must turn (n, 784, 1) into (n, 3)") == 1
 
 
 def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Command) -> None:
