@@ -398,7 +398,7 @@ def module_code(config: Config, file: LayerFile | None = None) -> str | None:
     file.
 
     Raises:
-        LayerError: the module cannot be imported.
+        InputError: the module cannot be found or read, or, as LayerError, not imported.
     """
     if has_stock_layer(config) or layer_file(config):
         return None

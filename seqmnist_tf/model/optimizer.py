@@ -19,16 +19,11 @@ class TorchRMSprop(keras.optimizers.RMSprop):
     Args:
         bias_rate: factor of the learning rate of an LSTM's bias. ``torch.nn.LSTM`` has two bias vectors with equal
             gradients, so that their sum, which is the one vector here, moves at twice the rate.
-        **kwargs: as ``keras.optimizers.RMSprop``, except ``centered``.
-
-    Raises:
-        ValueError: ``centered`` is true.
+        **kwargs: as ``keras.optimizers.RMSprop``, without ``centered``.
     """
 
     def __init__(self, *, bias_rate: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.centered:
-            raise ValueError("centered must be False (got True)")
         self.bias_rate = bias_rate
         self._rates: list[float] = []
 

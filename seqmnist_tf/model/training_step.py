@@ -207,7 +207,7 @@ def try_layer(config: Config, file: LayerFile | None = None) -> None:
 
     A layer of one's own is also trained for a step on eight sequences, with the recipe's noise and optimizer.
 
-    Arguments as :func:`check_layer`.
+    Arguments as :func:`build_model`.
     """
     check_layer(config, file)
     model = build_model(config, file)
@@ -247,7 +247,7 @@ class StepTime:
 
 
 def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
-    """Return how long a training step takes, on random sequences. Arguments as :func:`check_layer`.
+    """Return how long a training step takes, on random sequences. Arguments as :func:`build_model`.
 
     Raises:
         LayerError: the layer raises.

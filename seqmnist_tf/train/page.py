@@ -83,12 +83,18 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     figure = new_figure(13, 8)
     subfigures: Any = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     losses, accuracies, rates = subfigures[0].subplots(1, 3)
-    _draw_losses(losses, run, history)
+    batches, per_epoch = run.step_losses(), config.steps_per_epoch
+    places = np.arange(1, len(batches) + 1) / per_epoch
+    losses.plot(places, batches, color="C0", alpha=0.25, linewidth=0.5, label="batches")
     for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
-        rows = [row for row in history if row.get(f"{name}_accuracy") is not None]
-        if rows:
-            values = [100 * row[f"{name}_accuracy"] for row in rows]
-            accuracies.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
+        for axes, key, scale in ((losses, "loss", 1), (accuracies, "accuracy", 100)):
+            if rows := [row for row in history if row.get(f"{name}_{key}") is not None]:
+                values = [scale * row[f"{name}_{key}"] for row in rows]
+                axes.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
+    if any(loss > 0 for loss in batches):
+        losses.set_yscale("log")
+    losses.set(title="loss", xlabel="epoch")
+    losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
     numbers = [row["epoch"] for row in history]
     rates.plot(numbers, [row["learning_rate"] for row in history], color="0.3", marker=_marker(history))
@@ -111,24 +117,6 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
 
 def _marker(rows: list[dict[str, Any]]) -> str:
     return "o" if len(rows) == 1 else ""
-
-
-def _draw_losses(axes: Axes, run: RunDirectory, history: list[dict[str, Any]]) -> None:
-    """Draw the loss of every batch in the background, and the losses of the epochs."""
-    batches = run.step_losses()
-    per_epoch = run.config.steps_per_epoch
-    axes.plot(
-        np.arange(1, len(batches) + 1) / per_epoch, batches, color="C0", alpha=0.25, linewidth=0.5, label="batches"
-    )
-    for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
-        rows = [row for row in history if row.get(f"{name}_loss") is not None]
-        if rows:
-            epochs, values = [row["epoch"] for row in rows], [row[f"{name}_loss"] for row in rows]
-            axes.plot(epochs, values, color=colour, label=label, marker=_marker(rows))
-    if any(loss > 0 for loss in batches):
-        axes.set_yscale("log")
-    axes.set(title="loss", xlabel="epoch")
-    axes.legend()
 
 
 def draw_counts(axes: Axes, counts: np.ndarray, font_size: float = 7) -> None:

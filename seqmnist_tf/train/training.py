@@ -79,6 +79,7 @@ def train(
     Raises:
         InputError: the configuration is not valid, or ``path`` exists.
         RunError: no data, a full disk, no memory, a layer that fails; the run's status is ``failed`` if it had begun.
+        OSError: the disk is full before the first batch, or after the last.
         KeyboardInterrupt: it was interrupted after its last batch, and its summary is written.
 
     Example::

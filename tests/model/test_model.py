@@ -20,7 +20,6 @@ from seqmnist_tf.model import (
     learning_rate,
     swap_averages,
 )
-from seqmnist_tf.model.optimizer import TorchRMSprop
 from tests.model import numpy_lstm
 
 
@@ -251,11 +250,6 @@ def test_torch_rmsprop_over_several_steps_with_momentum() -> None:
         w = w - 0.001 * m
     np.testing.assert_allclose(np.asarray(variable), w, rtol=1e-4)
     assert w[2] != 0
-
-
-def test_torch_rmsprop_is_not_centered() -> None:
-    with pytest.raises(ValueError, match="centered must be False"):
-        TorchRMSprop(centered=True)
 
 
 @pytest.mark.parametrize(
