@@ -146,8 +146,6 @@ def can_show(n: int) -> bool:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return p values after Holm's correction (Holm 1979); those that are None stay None and do not count.
 
-    Not by statsmodels, which collects garbage at each call: half a second beside TensorFlow.
-
     Example:
         >>> holm([0.01, None, 0.04])
         [0.02, None, 0.04]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 from scipy.stats import bootstrap, norm
-from statsmodels.stats.multitest import multipletests
 
 from seqmnist_tf.compare import CompletedRun, SeededRuns
 from seqmnist_tf.compare.statistics import (
@@ -99,7 +99,9 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs() -> None:
     assert holm([]) == []
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     many = np.random.default_rng(0).random(20) / 20
-    assert holm(many.tolist()) == multipletests(many, method="holm")[1].tolist()
+    steps = [min(1.0, (20 - rank) * p) for rank, p in enumerate(sorted(many))]  # each p is the largest up to it
+    expected = dict(zip(sorted(many), accumulate(steps, max), strict=True))
+    assert holm(many.tolist()) == [expected[p] for p in many]
 
 
 def test_the_t_interval() -> None:
