@@ -242,7 +242,7 @@ def test_ten_failures_in_a_row_end_a_search_and_the_next_start_says_the_same(
         assert list(state["trials"]) == [f"{n:02}" for n in range(FAILURES)]
         assert {trial["status"] for trial in state["trials"].values()} == {"FAILED"}
     err = capsys.readouterr().err
-    assert err.count("failed: optimizer.momentum must be 0") == FAILURES
+    assert err.count("failed (optimizer.momentum must be 0") == FAILURES
     assert "cannot be read" not in err and "lost" not in err
 
 
