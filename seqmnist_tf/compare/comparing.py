@@ -58,8 +58,8 @@ def compare(
             first arm's recipe, with the units that match its number of parameters. Runs that exist are used as they
             are.
         seeds: such as ``"0-5"`` or ``range(6)``; those that an existing arm lacks are trained, those of its folder
-            that diverged are left out. None is 0 to 5 for arms
-            that are trained, and all seeds of arms that exist where nothing is trained.
+            that diverged are left out. None is 0 to 5 for arms that are trained, and all seeds of arms that exist where
+            nothing is trained.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
             with the names of the arms.
         workers: number of runs that are trained at a time on this machine, by Ray; None trains one after the other in

@@ -54,7 +54,9 @@ def test_a_version_of_another_layer_is_refused(toy_versions: Path, monkeypatch: 
     saved = SavedModel.load(toy_versions / "2")
     signatures = {name: saved.signatures[name] for name in ("serving_default", "encoded_images", "logits")}
     monkeypatch.setattr(serving.SavedModel, "load", lambda path: SavedModel(path, signatures))
-    with pytest.raises(InputError, match=r"is not of a stock LSTM with the signature trace"):
+    with pytest.raises(
+        InputError, match=r"is not of a stock LSTM with the signature trace, which alone can be measured"
+    ):
         serving.measure_serving(toy_versions, 1)
 
 

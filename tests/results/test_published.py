@@ -105,7 +105,7 @@ def test_a_published_model_scores_what_its_record_says(record: Record) -> None:
     published = record.predictions()
     assert abs(metrics.correct - record.correct) <= MAX_FLIPS
     assert (metrics.predictions != published.classes).sum() <= MAX_FLIPS
-    assert np.abs(metrics.probabilities - published.probabilities).max() < 0.02  # AMX, where a model magnifies rounding
+    assert np.abs(metrics.probabilities - published.probabilities).max() < 2e-3  # AMX: 4.2e-4, of a UR-LSTM
 
 
 def test_the_stable_exported_version_is_the_headlines() -> None:
