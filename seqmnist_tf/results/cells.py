@@ -94,22 +94,20 @@ def settings_text(board: Board) -> str:
                 values |= changed
                 scores.setdefault(frozenset(changed), []).append(row["score"])
     every = frozenset(values)
-    if not {frozenset(), every} <= scores.keys():
-        return "The published searches of the settings have no result for the baseline, or for all settings."
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
-    rows = [["none, or all", _percents(scores[frozenset()]), "", _percents(scores[every]), ""]]
-    for keys in scores:
-        if keys and every - keys in scores and len(keys) <= len(every - keys):
-            name = ", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys))
-            added, taken = scores[keys], scores[every - keys]
-            changes = [_change(added, scores[frozenset()]), _change(taken, scores[every])]
-            rows.append([name, _percents(added), changes[0], _percents(taken), changes[1]])
-    return markdown_table(head, rows)
+    rows: dict[str, list[str]] = {}
+    for found in scores:
+        keys = min((found, every - found), key=len)  # those of one setting
+        added, taken = scores.get(keys, []), scores.get(every - keys, [])
+        name = ", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys)) or "none, or all"
+        changes = [_change(added, scores.get(frozenset())), _change(taken, scores.get(every))] if keys else ["", ""]
+        rows[name] = [name, _percents(added), changes[0], _percents(taken), changes[1]]
+    return markdown_table(head, sorted(rows.values(), key=lambda row: row[0] != "none, or all"))
 
 
 def _percents(shares: Sequence[float]) -> str:
     return ", ".join(map(in_percent, shares))
 
 
-def _change(after: Sequence[float], before: Sequence[float]) -> str:
-    return in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True)
+def _change(after: Sequence[float], before: Sequence[float] | None) -> str:
+    return in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True) if after and before else ""

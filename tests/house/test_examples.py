@@ -284,15 +284,14 @@ def test_the_search_spaces_of_the_board_suit_their_cells(tmp_path: Path, monkeyp
 
 
 def test_the_settings_of_strong_are_added_and_taken_away_one_at_a_time() -> None:
-    """``examples/board/settings.json`` follows from the two presets."""
+    """``examples/board/settings_*.json`` follow from the two presets."""
     plain, strong = (cfg.flatten(cfg.preset(name)) for name in ("baseline", "strong"))
-    differing = {key: value for key, value in strong.items() if value != plain[key] and key != "train.n_epochs"}
+    differing = {key for key in strong if strong[key] != plain[key] and key != "train.n_epochs"}
     clip = {key for key in differing if key.startswith("optimizer.grad_clip")}  # one setting: not both may be set
-    settings = [clip, *({key} for key in differing.keys() - clip)]
-    document = read_json_object(ROOT / "examples/board/settings.json")
-    (row,) = parse_space(document)
-    made = [apply_values((row,), {row.name: label}, cfg.preset("baseline")) for label in row.choices]
-    changes = [{}, differing, *({key: strong[key] for key in setting} for setting in settings)]
-    changes += [{key: value for key, value in differing.items() if key not in setting} for setting in settings]
-    expected = [cfg.with_values(cfg.preset("baseline"), change) for change in changes]
-    assert len(settings) == 8 and sorted(map(cfg.config_id, made)) == sorted(map(cfg.config_id, expected))
+    settings = [clip, *({key} for key in differing - clip)]
+    for name, file, other in (("baseline", "added", strong), ("strong", "taken", plain)):
+        (row,) = parse_space(read_json_object(ROOT / f"examples/board/settings_{file}.json"))
+        base = cfg.preset(name)
+        made = [apply_values((row,), {row.name: label}, base) for label in row.choices]
+        expected = [base, *(cfg.with_values(base, {key: other[key] for key in setting}) for setting in settings)]
+        assert len(settings) == 8 and sorted(map(cfg.config_id, made)) == sorted(map(cfg.config_id, expected))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.recipes import changed_keys
 from seqmnist_tf.results.searches import Search
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder, parse_space
@@ -33,16 +35,16 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
 
 
 def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
-    document = read_json_object(ROOT / "examples/board/settings.json")
-    space = parse_space(document)
     searches = []
-    for seed in (0, 1):
+    for name, seed in itertools.product(("baseline", "strong"), (0, 1)):
+        document = read_json_object(ROOT / f"examples/board/settings_{'added' if name == 'baseline' else 'taken'}.json")
+        space = parse_space(document)
         apart = {"train.seed": seed, "task.validation_size": 10_000, "test.enabled": False, "train.n_epochs": 15}
-        base = cfg.with_values(cfg.preset("baseline"), apart)
-        search = Search(SearchFolder(Path("settings"), "random", base, space, document, "baseline"), {})
+        base = cfg.with_values(cfg.preset(name), apart)
+        search = Search(SearchFolder(Path("settings"), "random", base, space, document, name), {})
         trials = []
         for label in reversed(space[0].choices):
-            changed = cfg.differences(search.config({"values": {"settings": label}, "seed": seed}), base)
+            changed = changed_keys(search.config({"values": {"settings": label}, "seed": seed}), cfg.preset("baseline"))
             score = len(changed) / 100 + seed / 1000
             trials.append({"values": {"settings": label}, "seed": seed, "status": "completed", "score": score})
         searches.append(dataclasses.replace(search, document={"trials": trials}))
@@ -51,4 +53,9 @@ def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
     assert len(rows) == 8 and "| `optimizer.lr 0.01` | 1.00, 1.10 | +1.00 | 8.00, 8.10 | -1.00 |" in rows
     clip = "| `optimizer.grad_clip_norm 0.1`, `optimizer.grad_clip_value null` |"
     assert f"{clip} 2.00, 2.10 | +2.00 | 7.00, 7.10 | -2.00 |" in rows
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches[:2])).splitlines()
+    assert none == "| none, or all | 0.00, 0.10 |  |  |  |" and len(rows) == 8
+    assert f"{clip} 2.00, 2.10 | +2.00 |  |  |" in rows
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches[2:])).splitlines()
+    assert none == "| none, or all |  |  | 9.00, 9.10 |  |" and f"{clip}  |  | 7.00, 7.10 | -2.00 |" in rows
     assert render_section("settings", Board({}, {}, {}, {})) == "No search of the settings is published yet."
