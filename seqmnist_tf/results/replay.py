@@ -23,7 +23,7 @@ from ..data import Split, batches, load_splits, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
-from ..train import RunDirectory, load_final_model
+from ..train import RunDirectory, load_final_model, weight_problem
 from .model_check import is_example, score_problems, units_problems
 from .records import (
     REPLAY_TOLERANCE,
@@ -247,10 +247,8 @@ def weights_distance(run: RunDirectory, model: keras.Model, *, allow_code: bool 
     It is the largest ratio, over the arrays of weights, of the norm of the difference to the norm of the array.
     """
     published = load_final_model(run, allow_code=allow_code).get_weights()
-    return max(
-        0.0 if np.array_equal(a, b) else float(np.linalg.norm(a - b) / (np.linalg.norm(a) or 1.0))
-        for a, b in zip(published, model.get_weights(), strict=True)
-    )
+    pairs = [(a.astype(float), b.astype(float)) for a, b in zip(published, model.get_weights(), strict=True)]
+    return float(np.max([np.linalg.norm(a - b) / (np.linalg.norm(a) or 1.0) for a, b in pairs]))  # NaN stays NaN
 
 
 @contextlib.contextmanager
@@ -336,10 +334,7 @@ def _record_anew(
 def _search_anew(
     search: Search, data: TrainingData, full: bool, allow_code: bool
 ) -> tuple[list[str], dict[str, Any] | None]:
-    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them.
-
-    Of those that diverged, the first batches are trained.
-    """
+    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
     problems, replays = [], []
     for row in search.ended:
         config = search.config(row)
@@ -351,20 +346,22 @@ def _search_anew(
             )
         name = f"trial {row['trial']} with seed {row['seed']}"
         note(f"{search.path}: training {name} anew")
-        whole = full and row["status"] != "diverged"
+        diverged = row["status"] == "diverged"  # in the epoch after its last
         with tempfile.TemporaryDirectory() as temporary:
             place, order = Path(temporary) / "run", pixel_order(config.task.permutation)
             run = RunDirectory.create(place, config, search.environment(row), order, layer)
-            steps = row["epochs"] * run.config.steps_per_epoch if whole else None
+            steps = (row["epochs"] + diverged) * run.config.steps_per_epoch if full else None
             replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allowed))
-            found = [*units_problems(run), *replays[-1].problems()]
-            if whole and not found:
-                found = score_problems(run, replays[-1].model, row["score"])
+            found, model = [*units_problems(run), *replays[-1].problems()], replays[-1].model
+            if full and diverged and not found and not weight_problem(model):
+                found = ["trained anew, it does not diverge"]
+            elif full and not diverged and not found:
+                found = score_problems(run, model, row["score"])
         problems += [f"{name}: {problem}" for problem in found]
     if problems:
         return problems, None
     entry = merged_entry(replays)
-    scores = ", and each that did not diverge, trained to its end, has the score of the search" if full else ""
+    scores = ", and each, trained to its end, diverges or has the score as in the search" if full else ""
     say(
         f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "
         f"{agreement(entry['largest_difference'])}, on {entry['kernel']}{scores}"

@@ -12,7 +12,7 @@ from .. import config as cfg
 from ..model import match_units
 from ..system import InputError
 from ..train import RunDirectory
-from ..tune import drawn_values, on_all_images
+from ..tune import drawn_values, on_all_images, stop_at_chance
 from .formats import SHOWN_TYPES, environment_problems, layer_problems, text_problems
 from .origin import code_problems
 from .records import REPLAYED_BATCHES, SEARCHES, require_name
@@ -140,6 +140,12 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
         problems.append(f"{name} must have at most {epochs} epochs (got {row['epochs']})")
     elif row["status"] == "completed" and row["epochs"] != epochs:
         problems.append(f"{name} must have {epochs} epochs, as it is completed (got {row['epochs']})")
+    elif row["status"] == "diverged" and (row["score"] or row["epochs"] == epochs):
+        problems.append(f"{name} must have score 0 and less than {epochs} epochs, as it is diverged")
+    elif row["status"] == "stopped" and not stop_at_chance(
+        epochs, [{"val_accuracy": row["score"], "train_accuracy": 0.0}] * row["epochs"]
+    ):
+        problems.append(f"{name} must be at chance after half of its {epochs} epochs, as it is stopped")
     number = min(REPLAYED_BATCHES, (epochs if row["status"] == "diverged" else row["epochs"]) * config.steps_per_epoch)
     is_whole = len(losses) == number or (row["status"] == "diverged" and 0 < len(losses) < number)
     if not is_whole or not all(0 <= loss < math.inf for loss in losses):

@@ -8,6 +8,7 @@ from .metrics import evaluate_model as evaluate_model
 from .metrics import evaluate_run as evaluate_run
 from .metrics import load_final_model as load_final_model
 from .metrics import score as score
+from .metrics import weight_problem as weight_problem
 from .metrics import wilson_interval as wilson_interval
 from .page import draw_counts as draw_counts
 from .page import evaluate_page as evaluate_page

@@ -20,7 +20,7 @@ from seqmnist_tf.results.records import Record, record_json
 from seqmnist_tf.results.replay import TrainingData, replay_run
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores
-from seqmnist_tf.train import RunDirectory, train
+from seqmnist_tf.train import RunDirectory, load_final_model, train
 from tests.changes import change_json, content
 from tests.conftest import Command
 from tests.results.forgeries import other_weights
@@ -111,6 +111,16 @@ def test_other_weights_are_found_by_a_whole_replay(command: Command, published: 
     assert answer.status == 1
     assert "results/strong/seed1: 6 batches agree bit for bit, but the weights do not, on " in answer.out
     assert "results/strong/seed1: trained anew, the weights are not those of model.keras (a relative " in answer.out
+
+
+def test_a_weight_whose_square_is_beyond_float32_is_a_difference(published: Path) -> None:
+    run = RunDirectory.open(SEED1)
+    honest, forged = load_final_model(run), load_final_model(run)
+    kernel, bias = forged.layers[-1].get_weights()
+    kernel[0, 0] = 1e30
+    forged.layers[-1].set_weights([kernel, bias])
+    forged.save(SEED1 / "model.keras")
+    assert replay.weights_distance(run, honest) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,16 @@ def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     answer = command(main, "--replay", "full", "searches/mine", "--write")
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 36 batches of 6 runs agree bit for bit, on ")
-    assert ", and each that did not diverge, trained to its end, has the score of the search\n" in answer.out
+    assert ", and each, trained to its end, diverges or has the score as in the search\n" in answer.out
     assert manifest_problems(RESULTS) == [] and len(Search.read(FILE).replays) == 1
     change_json(FILE, lambda d: d["trials"][1].update(score=1.0))
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
+    change_json(FILE, lambda d: d["trials"][5].update(status="diverged", score=0.0, epochs=1))
     answer = command(main, "--replay", "full", "searches", "--write")
     assert answer.status == 1
     assert "trial 1 with seed 0: its model classifies " in answer.out and "(recorded: 20)" in answer.out
     assert "trial 2 with seed 0: trained anew, batch 5 has loss " in answer.out
+    assert "with seed 3: trained anew, it does not diverge\n" in answer.out
     assert command(main, "--replay", "search").status == 2
 
 
@@ -122,6 +124,8 @@ def fail_all_trials(document: dict[str, Any]) -> None:
         (put("trials", 0, "score", value=0.123), "score of trial 0 is not a whole number of 20 images"),
         (put("trials", 0, "score", value=1.5), "score of trial 0 is not a whole number of 20 images"),
         (put("trials", 0, "epochs", value=1), "trial 0 must have 2 epochs, as it is completed (got 1)"),
+        (put("trials", 0, "status", value="diverged"), "trial 0 must have score 0 and less than 2 epochs"),
+        (put("trials", 0, "status", value="stopped"), "trial 0 must be at chance after half of its 2 epochs"),
         (put("trials", 0, "status", value="best"), "status of trial 0 must be completed, stopped, diverged, failed"),
         (put("trials", 0, "values", "optimizer.lr", value=0.01), "trial 0 must have the values that the seed gives"),
         (put("trials", 0, "values", "optimizer.lr", value=1), "a value for optimizer.lr that is not in the space"),
