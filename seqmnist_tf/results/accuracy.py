@@ -11,7 +11,6 @@ from ..system import markdown_table
 from ..train import wilson_interval
 from .board import (
     BASELINE,
-    BOARD_CELLS,
     HEADLINE,
     LIKE_THE_ORIGINAL,
     PERMUTED,
@@ -27,7 +26,6 @@ from .board import (
     training_machine,
     wrap_text,
 )
-from .experiments import experiment, with_predictions
 from .recipes import chosen_by
 from .records import Record
 
@@ -37,7 +35,7 @@ MAIN_EXPERIMENTS = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README'
 
 def headline_text(board: Board) -> str:
     """The paragraph that the README begins with."""
-    over_seeds = experiment(board, HEADLINE)
+    over_seeds = board.experiment(HEADLINE)
     others = ""
     if PERMUTED in board.records:
         order = board.records[PERMUTED][0].config.task.permutation
@@ -54,7 +52,7 @@ def headline_text(board: Board) -> str:
 
 
 def _percent_and_seeds(board: Board, name: str) -> str:
-    over_seeds = experiment(board, name)
+    over_seeds = board.experiment(name)
     seeds = count_of(over_seeds.n, "seed") if over_seeds.n > 1 else over_seeds.meaning
     return f"**{over_seeds.text} %** ({seeds})"
 
@@ -101,7 +99,7 @@ def summary_table(board: Board) -> str:
 
 
 def _summary_row(board: Board, name: str, target: float) -> list[Any]:
-    records, over_seeds = board.records[name], experiment(board, name)
+    records, over_seeds = board.records[name], board.experiment(name)
     permutation = over_seeds.config.task.permutation
     return [
         f"`{name}`",
@@ -204,7 +202,7 @@ def plateau_text(board: Board) -> str:
 
 
 def _spread(board: Board, name: str) -> str:
-    records, over_seeds = board.records[name], experiment(board, name)
+    records, over_seeds = board.records[name], board.experiment(name)
     escaped = epoch_range([record.summary["escape_epoch"] for record in records])
     return (
         f"`{name}`, {over_seeds.seeds_text} seeds: {percent_range(over_seeds.range)} %, standard deviation "
@@ -238,11 +236,11 @@ def _place_of_the_original(board: Board, name: str) -> str:
     records = board.records[name]
     below = sum(record.accuracy < accuracy for record in records)
     equal = sum(record.accuracy == accuracy for record in records)
-    text = f"The original's {in_percent(accuracy)} % is one run."
+    text = f"The original's {in_percent(accuracy)} %, inferred from its printed figure, is one run."
     if len(records) == 1:
         side = "below" if below else "equal to" if equal else "above"
         return f"{text} Our one seed of `{name}` is {side} it; one seed cannot say whether it is typical."
-    over_seeds = experiment(board, name)
+    over_seeds = board.experiment(name)
     place = {0: "below all", len(records): "above all"}.get(below, f"above {below}")
     if equal:
         place = f"above {below} and equal to {equal}"
@@ -261,9 +259,9 @@ def _paired_tests(board: Board) -> list[str]:
     others = [
         name
         for name, records in board.records.items()
-        if records[0].config.task == task and name not in (HEADLINE, *BOARD_CELLS)  # which are held against their LSTM
+        if records[0].config.task == task and name not in (HEADLINE, *board.cells)  # which are held against their LSTM
     ]
-    pairs = pair_runs([with_predictions(board, name) for name in (HEADLINE, *others)])
+    pairs = pair_runs([board.with_predictions(name) for name in (HEADLINE, *others)])
     tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
     untested = [f"{pair.b} {in_percent(pair.mean_difference, sign=True)}" for pair in pairs if pair.n == 1]
     if untested:

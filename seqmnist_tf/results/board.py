@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..compare import count_of
+from ..compare import SeededRuns, count_of
 from ..config import NUM_TEST
 from ..system import InputError, escape_markdown, read_json_object
 from .records import RESULTS_FOLDER, Record, agreement, all_records, all_trials, completed_by_name
@@ -20,8 +20,8 @@ PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that s
 BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
 LIKE_THE_ORIGINAL = ("original", BASELINE)  # names of the experiments that the original's accuracy is held against
 QUICK_START = "quickstart"  # name of the experiment that the README's first command runs
-# Names of the experiments of the board of cells, in the order of docs/board.md; the first is what others are held to.
-BOARD_CELLS = ("board_lstm", "board_gru", "board_ur_lstm", "board_lem", "board_cornn", "board_min_lstm")
+OF_THE_CELLS = "board_"  # how the names of the board of cells begin, see docs/board.md
+CELLS_LSTM = "board_lstm"  # name of the experiment that the other cells are held to
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,27 @@ class Board:
     def all_records(self) -> list[Record]:
         """The completed records of all names."""
         return [record for same in self.records.values() for record in same]
+
+    @property
+    def cells(self) -> list[str]:
+        """The names of the board of cells with the task of its LSTM, which comes first, then by date."""
+        lstm = self.records.get(CELLS_LSTM, ())
+        started = {
+            name: ("" if name == CELLS_LSTM else str(same[0].environment["started"]))
+            for name, same in self.records.items()
+            if name.startswith(OF_THE_CELLS) and lstm and same[0].config.task == lstm[0].config.task
+        }
+        return sorted(started, key=started.__getitem__)
+
+    def experiment(self, name: str) -> SeededRuns:
+        """Return the completed runs of an experiment, and which of its seeds diverged."""
+        diverged = tuple(record.seed for record in self.diverged if record.name == name)
+        return SeededRuns(name, self.records[name], diverged=diverged)
+
+    def with_predictions(self, name: str) -> SeededRuns:
+        """Return an experiment with its predictions, for paired tests, and its name as code."""
+        predictions = [record.predictions() for record in self.records[name]]
+        return replace(self.experiment(name), name=f"`{name}`", predictions=predictions)
 
     @classmethod
     def read(cls, folder: Path) -> Board:

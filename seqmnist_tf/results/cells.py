@@ -9,8 +9,7 @@ from typing import Any
 from ..compare import PairResult, SeededRuns, in_percent, layer_name, p_text, pair_runs, pair_statement, percent_range
 from ..config import constants_text, preset, value_text
 from ..system import markdown_table
-from .board import BASELINE, BOARD_CELLS, Board, wrap_text
-from .experiments import with_predictions
+from .board import BASELINE, Board, wrap_text
 from .recipes import changed_keys, chosen_by
 
 NO_CELL = "No cell of the board has its seeds published yet."
@@ -60,8 +59,8 @@ def board_text(board: Board) -> str:
 
 def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ...]]:
     """Return the cells whose seeds are published, by name of the experiment, and each other one against the LSTM."""
-    cells = {name: with_predictions(board, name) for name in BOARD_CELLS if name in board.records}
-    return cells, pair_runs([*cells.values()]) if BOARD_CELLS[0] in cells else ()
+    cells = {name: board.with_predictions(name) for name in board.cells}
+    return cells, pair_runs([*cells.values()])
 
 
 def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from ..config import NUM_TEST, NUM_TRAIN
 from ..data import MEAN, STD
 from ..system import markdown_table
 from .board import HEADLINE, PERMUTED, Board, code_of, headline_record, wrap_text
-from .experiments import experiment
 from .records import RESULTS_FOLDER, Record
 
 WITH_CARD = (HEADLINE, PERMUTED)
@@ -24,7 +23,7 @@ def model_cards(board: Board) -> dict[Path, str]:
 
 def model_card(board: Board, name: str) -> str:
     """Return the model card of an experiment: metadata in YAML, then Markdown. The model is that of the first seed."""
-    records, over_seeds = board.records[name], experiment(board, name)
+    records, over_seeds = board.records[name], board.experiment(name)
     record = records[0]
     task = task_name(record.config)
     units, epochs = record.config.model.hidden_size, record.config.train.n_epochs

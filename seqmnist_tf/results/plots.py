@@ -19,7 +19,7 @@ from scipy.special import softmax
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
-from .board import BOARD_CELLS, HEADLINE, PERMUTED, Board, headline_record
+from .board import HEADLINE, PERMUTED, Board, headline_record
 from .records import Record
 from .store import records_digest
 
@@ -153,9 +153,8 @@ def draw_cells(board: Board, _: ShownModel) -> Figure:
     """Draw the test accuracy by epoch of the board's cells: of each the mean, and a band over its seeds."""
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    for number, name in enumerate(BOARD_CELLS):
-        if name in board.records:
-            _draw_curves(axes, board.records[name], "test_accuracy", name, f"C{number}")
+    for number, name in enumerate(board.cells):
+        _draw_curves(axes, board.records[name], "test_accuracy", name, f"C{number}")
     axes.set_ylabel("test accuracy, %")
     _finish_curves(axes, "logit")
     _add_legend(figure, axes)
@@ -240,16 +239,6 @@ def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
     return figure
 
 
-def _overview_files(_: Board) -> tuple[str, ...]:
-    """Return the folders of the experiments of :data:`OVERVIEW`."""
-    return tuple(f"{name}/" for name in OVERVIEW)
-
-
-def _cell_files(_: Board) -> tuple[str, ...]:
-    """Return the folders of the board's cells."""
-    return tuple(f"{name}/" for name in BOARD_CELLS)
-
-
 def _model_files(board: Board) -> tuple[str, ...]:
     """Return the folder of the record whose model is shown."""
     record = headline_record(board)
@@ -257,8 +246,8 @@ def _model_files(board: Board) -> tuple[str, ...]:
 
 
 PICTURES = (
-    Picture("learning_curves.png", draw_learning_curves, _overview_files),
-    Picture("cells.png", draw_cells, _cell_files),
+    Picture("learning_curves.png", draw_learning_curves, lambda _: tuple(f"{name}/" for name in OVERVIEW)),
+    Picture("cells.png", draw_cells, lambda board: tuple(f"{name}/" for name in board.cells)),
     Picture("confusion.png", draw_confusion, _model_files),
     Picture("hardest.png", draw_hardest, _model_files),
     Picture("unfolding.png", draw_unfolding, _model_files),

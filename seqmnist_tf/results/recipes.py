@@ -11,7 +11,6 @@ from ..compare import in_percent, task_name
 from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board, code_of, record_link, replay_text, wrap_text
-from .experiments import experiment
 from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
@@ -37,7 +36,7 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
-    diverged = len(experiment(board, name).diverged)
+    diverged = len(board.experiment(name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
     return f"chosen by {chosen_by(board, board.records[name][0])}{looks * (name in AFTER_FIRST_LOOKS)}{left_out}"
 

@@ -21,7 +21,6 @@ from .board import (
     training_machine,
     wrap_text,
 )
-from .experiments import experiment
 from .recipes import choice_text
 from .records import REPLAYED_BATCHES, Record
 
@@ -31,7 +30,7 @@ PARTED = (0.01, 0.1)  # relative differences of a loss
 
 def rows_to_paste(board: Board) -> str:
     """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
-    experiments = [experiment(board, name) for name in board.records]
+    experiments = [board.experiment(name) for name in board.records]
     recipes = [
         wrap_text(f"`{name}`: {describe_recipe(records[0].config)}; {choice_text(board, name)}.", "- ", "  ")
         for name, records in board.records.items()
@@ -134,7 +133,7 @@ def targets_table(board: Board) -> str:
     for name, records in board.records.items():
         if records[0].config.task.permutation != "none":
             continue
-        row: list[Any] = [f"`{name}`", experiment(board, name).seeds_text]
+        row: list[Any] = [f"`{name}`", board.experiment(name).seeds_text]
         for target in targets:
             epochs = [record.epochs_to(target) for record in records]
             minutes = [record.minutes_to(epoch) for record, epoch in zip(records, epochs, strict=True) if epoch]
@@ -156,7 +155,7 @@ def stock_keras_text(board: Board) -> str:
         for stock, native in permutations(board.all_records, 2)
         if (stock.config_id, stock.seed) == (native.config_id, native.seed) and stock.environment["kernel"] == "keras"
     ]
-    texts = [_how_they_part(stock, native, experiment(board, native.name)) for stock, native in pairs]
+    texts = [_how_they_part(stock, native, board.experiment(native.name)) for stock, native in pairs]
     return "\n\n".join(map(wrap_text, texts)) or "No run on stock Keras is published yet."
 
 
@@ -214,7 +213,7 @@ def presets_list(board: Board) -> str:
 def _published(board: Board, name: str) -> str:
     if name not in board.records:
         return "No run is published yet."
-    over_seeds = experiment(board, name)
+    over_seeds = board.experiment(name)
     first = epoch_range([record.summary["escape_epoch"] for record in board.records[name]])
     return f"Test accuracy: **{over_seeds.text} %** ({over_seeds.meaning}); first epoch above 50 %: {first}."
 

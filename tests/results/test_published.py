@@ -14,7 +14,7 @@ from seqmnist_tf.config import NUM_TEST, Data
 from seqmnist_tf.data import Split, load_test
 from seqmnist_tf.model import choose_kernel, make_trainable
 from seqmnist_tf.results import HEADLINE, Record, pages, plots, read_records
-from seqmnist_tf.results.board import BOARD_CELLS, Board
+from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_documents
 from seqmnist_tf.results.records import all_records
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
@@ -58,7 +58,7 @@ def test_no_text_of_a_picture_leaves_it(picture: plots.Picture) -> None:
     shown.logits = random.normal(size=(NUM_TEST, 10))
     figure = picture.draw(board, shown)
     assert_fits(figure)
-    shown_names = {"learning_curves.png": plots.OVERVIEW, "cells.png": BOARD_CELLS}.get(picture.file, ())
+    shown_names = {"learning_curves.png": plots.OVERVIEW, "cells.png": board.cells}.get(picture.file, ())
     in_legend = [len(legend.get_texts()) for legend in figure.legends]
     assert in_legend == ([sum(name in RECORDS for name in shown_names)] if shown_names else [])
 
