@@ -285,14 +285,19 @@ class ComparisonRuns:
                 self.pace[run.arm], self.start[run.arm] = measured.epoch(run.config), measured.first
 
     def measure(self, ready: Sequence[ReadyArm], workers: int | None) -> None:
-        """Measure a step of the arms whose runs are not short; one that fails is left to its run."""
+        """Measure a step of the arms whose runs are not short, and say which of them are left to stock Keras.
+
+        An arm that fails is left to its run.
+        """
         steps = {run.arm: 0 for run in self.missing}
         for run in self.missing:
             steps[run.arm] += self.left[run.path] * run.config.steps_per_epoch
         for one in ready:
             if steps.get(one.arm.name, 0) > SHORT:
                 with contextlib.suppress(LayerError):
-                    self.expect(time_arms([one], self.missing, workers))
+                    self.expect(times := time_arms([one], self.missing, workers))
+                    if reason := times[one.arm.name].kernel.reason:
+                        note(f"{one.arm.name}: on stock Keras, {reason}")
 
     def take(self, slot: str) -> Job | None:
         """Return the next run."""

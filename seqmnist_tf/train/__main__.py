@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         summary = resume(path, command=command)
     else:
         summary = train(config, path, preset=args.preset or "baseline", command=command)
-    _report(summary, path, config.data.dir)
+    _report(summary, path, config)
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
 
 
@@ -77,7 +77,7 @@ def _default_run_dir(preset: str, seed: int) -> Path:
     return path
 
 
-def _report(summary: dict[str, Any], path: Path, data_dir: str | None) -> None:
+def _report(summary: dict[str, Any], path: Path, config: cfg.Config) -> None:
     final = summary["final"]
     say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
     if summary["status"] == "interrupted":
@@ -88,7 +88,8 @@ def _report(summary: dict[str, Any], path: Path, data_dir: str | None) -> None:
             f"test accuracy {final['test_accuracy']:.2%} ({final['test_correct']:,} of {final['test_total']:,}), "
             f"test loss {final['test_loss']:.4f}"
         )
-        words = [str(path), *(["--data-dir", data_dir] if data_dir else [])]
+        words = [str(path), *(["--data-dir", config.data.dir] if config.data.dir else [])]
+        words += ["--allow-code"] * (not cfg.has_stock_layer(config))  # of the user, who has just run it
         say(f"look closer:   python -m seqmnist_tf.evaluate {shlex.join(words)}")
     say("all options:   python -m seqmnist_tf.train --help")
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import compare, comparing
+from seqmnist_tf.compare import compare, comparing, plan
 from seqmnist_tf.compare.__main__ import main as compare_main
-from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.compare.arms import Arm, parse_arms
 from seqmnist_tf.compare.folder import ComparisonFolder
-from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, plan_runs
+from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, ReadyArm, make_ready, plan_runs
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, Parser, RunError
@@ -249,6 +249,17 @@ def test_a_measured_step_says_how_long_an_arm_takes_before_its_first_epoch(
         source.epoch(run.job, [{"seconds": seconds, "test_accuracy": 0.5}])
         err = capsys.readouterr().err
         assert err.startswith(said) and bool(err) == bool(said)
+
+
+def test_an_arm_on_stock_keras_is_named_before_it_is_trained(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = cfg.Config()
+    source = ComparisonRuns([PlannedRun(arm, 0, Job(in_tmp / arm, f"{arm} seed 0", config)) for arm in "ab"])
+    kernels = iter((Kernel(None, "it has an odd operation"), Kernel("avx2")))
+    monkeypatch.setattr(plan, "time_step", lambda *_: StepTime(next(kernels), 154, 0.1, 0.1))
+    source.measure([ReadyArm(Arm(name, name, config), "", None, 0.0, ()) for name in "ab"], None)
+    assert capsys.readouterr().err == "a: on stock Keras, it has an odd operation\n"
 
 
 def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, toy: None) -> None:

@@ -272,7 +272,7 @@ def test_the_search_spaces_of_the_board_suit_their_cells(tmp_path: Path, monkeyp
     monkeypatch.setattr(training, "try_layer", build_model)  # without the gradients, which other tests have
     board, spaces = Path("examples/board"), read_json_object(Path("examples/board/spaces.json"))
     layers = dict(re.findall(r"\[(\w+)\]=([\w./:]+)", Path("scripts/board").read_text()))
-    assert {*spaces} - {"shared"} < {*layers} and len(layers) == 6
+    assert {*spaces} - {"shared"} < {*layers}
     apart = {"task.validation_size": 10_000, "test.enabled": False}
     base = cfg.with_values(cfg.preset("adam"), {**cfg.read_values(board / "base.json"), **apart})
     for cell, layer in layers.items():

@@ -241,6 +241,12 @@ def test_a_large_graph_is_said_with_what_to_do(
     assert re.search(r"a training step is a graph of \d+ operations, traced in \d+ s here and again in each run", last)
 
 
+def test_a_cell_is_refused_with_what_makes_it_a_layer(tmp_path: Path) -> None:
+    file = write(tmp_path, CELL)
+    with pytest.raises(InputError, match=r":Cell must be a layer, not a cell \(let a function of units return keras\."):
+        check_layer(configure(f"{file}:Cell"))
+
+
 CAUSES = {
     "a weight that nothing makes": (
         "h = states[0]\n",

@@ -63,8 +63,9 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
     )
     for name in ("summary.json", "model.keras"):
         (own.path / name).unlink()
-    assert command(train_main, "--run-dir=run", "--resume").status == 0
-    assert own.summary == summary
+    resumed = command(train_main, "--run-dir=run", "--resume")
+    assert resumed.status == 0 and own.summary == summary
+    assert "look closer:   python -m seqmnist_tf.evaluate run --allow-code\n" in resumed.out
 
 
 @pytest.mark.parametrize("spec", ["cells/own.py:Last", "cells.own:Last"])
