@@ -16,7 +16,6 @@ from .. import config as cfg
 from ..config import KEYS_OF_LAYERS, OPTIONS, PRESETS, Config, LayerFile
 from ..data import pixel_order
 from ..system import InputError, is_there
-from ..train import train_command
 from .runs import CompletedRun, name_of_folder, read_given_runs
 
 DEFAULT_SEEDS = "0-5"  # with six seeds the sign-flip p can reach 0.03125, with five no less than 0.0625
@@ -104,34 +103,25 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     return arms
 
 
-def layer_spec(word: str) -> bool:
-    """Return whether a word names a layer: one of Keras's, ``MODULE:NAME`` or ``FILE.py:NAME``."""
-    return word in KERAS_LAYERS or bool(re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word))
-
-
 def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:
     if isinstance(given, Config):
-        return _trained_arm("config", "config", given, overrides)
+        return Arm("config", "config", _with_overrides(given, overrides))
     if isinstance(given, OwnLayer):
         constants = {CONSTANTS: dict(given.constants)}
         return _layer_arm(given.spec, given.file, first, {**constants, **overrides})
     word, path = os.fspath(given), Path(given)
     if word in PRESETS:
-        return _trained_arm(word, word, cfg.preset(word), overrides)
-    if layer_spec(word):
+        return Arm(word, word, _with_overrides(cfg.preset(word), overrides))
+    if word in KERAS_LAYERS or re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word):
         return _layer_arm(word, None, first, overrides)
     if is_there(path) and path.is_dir():
         given_runs, diverged = read_given_runs(path, allow_code=allow_code)
         config = next(iter(given_runs.values())).config
         return Arm(name_of_folder(path), word, config, given=given_runs, diverged=diverged)
     if path.suffix == ".json":
-        return _trained_arm(path.stem, word, cfg.with_values(Config(), cfg.read_values(path)), overrides)
+        config = cfg.with_values(Config(), cfg.read_values(path))
+        return Arm(path.stem, word, _with_overrides(config, overrides))
     raise InputError(f"unknown arm {word!r} (allowed: {_allowed()})")
-
-
-def _trained_arm(name: str, word: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
-    config = _with_overrides(config, overrides)
-    return Arm(name, word, config)
 
 
 def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
@@ -227,17 +217,6 @@ def preset_of(arm: Arm, first: Arm) -> str:
     """Return the preset that an arm's recipe is from: its own or the nearest one; for a layer, the first arm's."""
     origin = first if arm.matched else arm
     return origin.word if origin.word in PRESETS else nearest_preset(origin.config)
-
-
-def shortest_command(config: Config, run_dir: Path, preset: str | None = None) -> str:
-    """Return the command that trains a configuration: a preset, by default the nearest, then each key that differs.
-
-    Example:
-        >>> shortest_command(PRESETS["adam"].config, Path("runs/a"))
-        'python -m seqmnist_tf.train adam --run-dir runs/a'
-    """
-    name = preset or nearest_preset(config)
-    return train_command(name, cfg.differences(config, PRESETS[name].config), run_dir=run_dir)
 
 
 def parse_seeds(given: str | Iterable[int]) -> tuple[int, ...]:

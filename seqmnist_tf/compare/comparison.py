@@ -23,8 +23,6 @@ from .statistics import (
     ENUMERATED,
     Interval,
     McNemarResult,
-    accuracy_interval,
-    can_show,
     difference_interval,
     holm,
     in_percent,
@@ -34,6 +32,7 @@ from .statistics import (
     seeds_needed,
     sign_flip_p,
     smallest_sign_flip_p,
+    t_interval,
 )
 
 
@@ -125,7 +124,8 @@ class SeededRuns:
     @cached_property
     def ci_95(self) -> Interval | None:
         """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""
-        return accuracy_interval(self.test_accuracy)
+        interval = t_interval(self.test_accuracy)
+        return interval and (max(0.0, interval[0]), min(1.0, interval[1]))
 
     @property
     def range(self) -> Interval:
@@ -281,7 +281,8 @@ def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:
     (Tarone 1990).
     """
     pairs = [pair for other in experiments[1:] if (pair := _pair(experiments[0], other)) is not None]
-    corrected = holm([pair.sign_flip_p if can_show(pair.unequal) else None for pair in pairs])
+    able = [smallest_sign_flip_p(pair.unequal) < ALPHA for pair in pairs]
+    corrected = holm([pair.sign_flip_p if can_show else None for pair, can_show in zip(pairs, able, strict=True)])
     return tuple(replace(pair, holm_p=p) for pair, p in zip(pairs, corrected, strict=True))
 
 

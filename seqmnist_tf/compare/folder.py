@@ -24,7 +24,6 @@ from ..system import (
 from ..train import lock_folder
 
 ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
-LOGS = "logs"
 LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 
 
@@ -51,18 +50,10 @@ class ComparisonFolder:
 
     path: Path
 
-    def run_path(self, arm: str, seed: int) -> Path:
-        """Return the run directory of a trained run."""
-        return self.path / arm / f"seed{seed}"
-
     def run_paths(self, arm: str) -> dict[int, Path]:
         """Return the run directories of an arm that are there, by seed."""
         paths = {path.name.removeprefix("seed"): path for path in (self.path / arm).glob("seed*")}
         return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
-
-    def log_path(self, name: str) -> Path:
-        """Return the file of what a run prints."""
-        return self.path / LOGS / f"{name}.log"
 
     def require_usable(self) -> None:
         """Raise InputError where the folder is a file or holds something else than a comparison."""
@@ -96,7 +87,7 @@ class ComparisonFolder:
         more += [f"seed {', '.join(map(str, seeds))} of {name}" for name, seeds in fewer.items() if seeds]
         if more:
             note(f"the report in {self.path} is replaced; it had {'; '.join(more)} (their runs stay)")
-        self.write_json(ARMS_FILE, {"arms": list(arms)})
+        write_atomically(self.path / ARMS_FILE, json_bytes({"arms": list(arms)}))
 
     def _reported_seeds(self) -> dict[tuple[str, str], list[int]]:
         """Return the seeds of the report that is there, by the name and the id of their arm."""
@@ -105,11 +96,3 @@ class ComparisonFolder:
             return {(str(arm["name"]), str(arm["config_id"])): list(arm["seeds"]) for arm in arms}
         except (InputError, KeyError, TypeError):
             return {}
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a file of the report."""
-        write_atomically(self.path / name, text.encode())
-
-    def write_json(self, name: str, document: Mapping[str, Any]) -> None:
-        """Write a JSON document of the report."""
-        write_atomically(self.path / name, json_bytes(document))

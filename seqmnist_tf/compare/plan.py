@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Config, LayerFile, config_id, flatten, of_the_experiment, read_layer, with_values
+from ..config import PRESETS, Config, LayerFile, config_id, differences, of_the_experiment, read_layer, with_values
 from ..data import pixel_order
 from ..engine import Job, JobEnd, due, threads_here
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
 from ..system import InputError, note
 from ..train import RunDirectory, require_trainable, train_command
-from .arms import Arm, preset_of, shortest_command
+from .arms import Arm, preset_of
 from .folder import ComparisonFolder
 from .runs import count_of
 
@@ -175,7 +175,8 @@ def plan_runs(
         for one in ready:
             if seed in (*one.arm.given, *one.arm.diverged) or not (one.arm.is_trained or complete):
                 continue
-            name, path = one.arm.name, folder.run_path(one.arm.name, seed)
+            name = one.arm.name
+            path = folder.path / name / f"seed{seed}"
             config = with_values(one.arm.recipe, {**places, "train.seed": seed})
             preset = preset_of(one.arm, ready[0].arm)
             job = Job(
@@ -183,10 +184,10 @@ def plan_runs(
                 name=f"{name} seed {seed}",
                 config=config,
                 preset=preset,
-                command=shortest_command(config, path, preset),
+                command=train_command(preset, differences(config, PRESETS[preset].config), run_dir=path),
                 resume_command=train_command(run_dir=path, resume="required"),
                 layer=one.file,
-                log=folder.log_path(f"{name}-seed{seed}"),
+                log=folder.path / "logs" / f"{name}-seed{seed}.log",
                 group=folder.path.resolve().name,
                 code=module_code(one.arm.config, one.file),
             )
@@ -225,8 +226,8 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
         _require_same_code(planned.run, planned.job.code, "give a new --dir")
         return
-    before, now = flatten(config), flatten(planned.config)
-    keys = [key for key in now if before[key] != now[key] and (of_the_experiment(key) or key == "train.seed")]
+    before, now = differences(config, planned.config), differences(planned.config, config)
+    keys = [key for key in now if of_the_experiment(key) or key == "train.seed"]
     difference = (
         f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here"
         if keys

@@ -19,7 +19,7 @@ from ..config import (
     of_the_experiment,
     value_text,
 )
-from ..system import markdown_table
+from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
 from .folder import REPORT_FILE, ComparisonFolder
@@ -66,10 +66,10 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
         write_figure(figure, folder.path / name, DPI_OF_PAPERS)
     for name in set(CAPTIONS) - set(pictures):  # of an earlier report
         (folder.path / name).unlink(missing_ok=True)
-    folder.write_text("row.tex", latex_rows(comparison.arms) + "\n")
-    folder.write_text("row.md", markdown_rows(comparison.arms) + "\n")
-    folder.write_json(REPORT_FILE, comparison.to_json())
-    folder.write_text("report.md", report_text(comparison, list(pictures)))
+    write_atomically(folder.path / "row.tex", (latex_rows(comparison.arms) + "\n").encode())
+    write_atomically(folder.path / "row.md", (markdown_rows(comparison.arms) + "\n").encode())
+    write_atomically(folder.path / REPORT_FILE, json_bytes(comparison.to_json()))
+    write_atomically(folder.path / "report.md", report_text(comparison, list(pictures)).encode())
     return comparison
 
 

@@ -54,12 +54,6 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return float(low), float(high)
 
 
-def accuracy_interval(accuracies: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of a mean accuracy, a share, by :func:`t_interval`, within 0 to 1."""
-    interval = t_interval(accuracies)
-    return None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
-
-
 def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, str]:
     """Return the 95 % interval of a mean paired difference, and the name of its method.
 
@@ -131,16 +125,6 @@ def seeds_needed(pairs: int) -> int:
     while pairs * smallest_sign_flip_p(n) >= ALPHA:
         n += 1
     return n
-
-
-def can_show(n: int) -> bool:
-    """Return whether the sign-flip test of ``n`` unequal pairs can have a p below 0.05, without any correction.
-
-    Example:
-        >>> can_show(5), can_show(6)
-        (False, True)
-    """
-    return smallest_sign_flip_p(n) < ALPHA
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..config import read_layer, with_values
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory
-from .job import POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
+from .job import HANG_SECONDS, POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
 from .options import threads_here
 
 SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
@@ -39,10 +39,10 @@ class RayPlace:
         RunError: a node cannot run this package.
     """
 
-    def __init__(self, folder: Path, marker: str, workers: int | None, threads: int, hang_seconds: float) -> None:
+    def __init__(self, folder: Path, marker: str, workers: int | None, threads: int) -> None:
         self.folder, self.marker = folder.absolute(), (marker, (folder / marker).read_bytes())
         require_shared(self.folder, self.marker)
-        self.workers, self.cores, self.hang_seconds = workers, cores_of_a_job(workers, threads), hang_seconds
+        self.workers, self.cores = workers, cores_of_a_job(workers, threads)
         self.task = ray.remote(num_cpus=1 if workers else self.cores, max_retries=0)(train_on_node)
         self.running: dict[ray.ObjectRef, tuple[str, Job]] = {}
         self.ended: dict[str, tuple[Job, JobEnd | Death, float]] = {}  # by slot, with the time to wait for its files
@@ -67,7 +67,7 @@ class RayPlace:
         job, log = on_shared_paths(job, self.folder, self.cores)
         config = job.config
         images = config.num_train + config.task.validation_size + (config.num_test if config.test.enabled else 0)
-        watch = Watch(self.hang_seconds, images / config.train.batch_size)
+        watch = Watch(HANG_SECONDS, images / config.train.batch_size)
         content = job_bytes(job, self.folder)
         task = self.task.remote(self.folder, self.marker, content, job.path, log, watch)
         self.running[task] = (slot, job)

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 import filelock
 import keras
 
-from ..config import Config, flatten, of_the_experiment
+from ..config import Config, differences, of_the_experiment
 from ..model import LayerError, module_code
 from ..system import InputError, RunError, first_line, note, parse_json
 from ..train import LayerFailedError, NotResumableError, RunDirectory, log_problems, resume, train
-from .job import HANG_SECONDS, Death, Job, JobEnd
+from .job import Death, Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 DEATHS = 10  # of a job's process in a row, without a new epoch
@@ -63,7 +63,6 @@ def run_jobs(
     workers: int | None = None,
     address: str | None = None,
     threads: int = 0,
-    hang_seconds: float = HANG_SECONDS,
     place: Place | None = None,
 ) -> None:
     """Train the jobs of a source until it has no more.
@@ -76,7 +75,6 @@ def run_jobs(
         address: ``HOST:PORT`` of a Ray cluster.
         threads: ``train.threads`` of jobs on Ray; 0 divides the cores: between the workers of this machine, or one job
             for each node.
-        hang_seconds: without a new batch, after which a process is ended and started again; longer for slow runs.
         place: trains the jobs, in place of this process or Ray.
 
     Raises:
@@ -96,7 +94,7 @@ def run_jobs(
         from .cluster import RayPlace, connected  # late: Ray is an extra
 
         with connected(workers, address, folder / "logs" / "ray.log"):
-            cluster = RayPlace(folder, marker, workers, threads, hang_seconds)
+            cluster = RayPlace(folder, marker, workers, threads)
             try:
                 loop.run(cluster)
             finally:
@@ -261,34 +259,32 @@ def train_job(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None
     keras.utils.clear_session()  # names of layers, and the memory of the run before
     try:
         with _grouped(job.group):
-            if (status := _prepare(job, folder, notes)) is None:
-                status = _train(job, folder, notes, rule)
-            reason = (RunDirectory(job.path).summary or {}).get("reason")
+            summary = _prepare(job, folder, notes) or _train(job, folder, notes, rule)
     except (LayerError, LayerFailedError) as error:
         return failed(error, str(error), True)
     except (InputError, RunError, OSError) as error:
         return failed(error, str(error), False)
     except Exception as error:  # the values do not suit each other or the layer
         return failed(error, f"{type(error).__name__}: {first_line(error)}", True)
-    return JobEnd(status, notes=tuple(notes), reason=reason)
+    return JobEnd(str(summary["status"]), notes=tuple(notes), reason=summary.get("reason"))
 
 
-def _train(job: Job, folder: Path, notes: list[str], rule: Callable[[list[dict[str, Any]]], str | None]) -> str:
-    """Train or resume a run to its end and return its status."""
+def _train(
+    job: Job, folder: Path, notes: list[str], rule: Callable[[list[dict[str, Any]]], str | None]
+) -> dict[str, Any]:
+    """Train or resume a run to its end and return its summary."""
     if job.path.is_dir():
         try:
-            summary = resume(job.path, command=job.resume_command, stop_rule=rule, machine=job.config)
-            return str(summary["status"])
+            return resume(job.path, command=job.resume_command, stop_rule=rule, machine=job.config)
         except NotResumableError as error:
             notes.append(_set_aside(job.path, folder, str(error)))
     if job.code is not None and module_code(job.config, job.layer) != job.code:
         raise RunError(f"{job.config.model.layer} has changed since the first run began (restore the module)")
-    summary = train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
-    return str(summary["status"])
+    return train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
 
 
-def _prepare(job: Job, folder: Path, notes: list[str]) -> str | None:
-    """Remove or set aside damaged files, so that the job is resumed or trained anew; return the status of an ended run.
+def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
+    """Remove or set aside damaged files, so that a job is resumed or trained anew; return the summary of an ended run.
 
     Waits for a process that has died and still holds the run.
     """
@@ -299,19 +295,19 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> str | None:
         filelock.FileLock(run.path / ".lock").acquire(timeout=LOCK_SECONDS).lock.release()
     except filelock.Timeout:
         raise RunError(f"{run.path} is in use by another process (wait for it to end)") from None
-    status = None
+    ended = None
     try:
         if (summary := run.summary) and summary.get("status") in FINAL:
             if problems := log_problems(run):
                 raise InputError(f"{run.path}: {problems[0]}")
-            status = str(summary["status"])
+            ended = summary
     except InputError as error:
         notes.append(f"{job.name} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
         if not same_experiment(job.config, run.config):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job.name}")
-        if status is None:
+        if ended is None:
             _ = run.environment, run.pixel_order(), run.history()
             if run.resume_file.exists():
                 with zipfile.ZipFile(run.resume_file) as file:
@@ -320,7 +316,7 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> str | None:
     except (InputError, OSError, zipfile.BadZipFile) as error:
         notes.append(_set_aside(run.path, folder, str(error)))
         return None
-    return status
+    return ended
 
 
 def same_experiment(a: Config, b: Config) -> bool:
@@ -328,10 +324,8 @@ def same_experiment(a: Config, b: Config) -> bool:
 
     Where ``a`` matches a number of parameters, ``b`` may have the units that were chosen for it.
     """
-    one, other = flatten(a), flatten(b)
-    apart = {"model.hidden_size"} if a.model.match_parameters is not None else set()
-    keys = [key for key in one if (of_the_experiment(key) or key == "train.seed") and key not in apart]
-    return all(one[key] == other[key] for key in keys)
+    changed = {key for key in differences(a, b) if of_the_experiment(key) or key == "train.seed"}
+    return changed <= ({"model.hidden_size"} if a.model.match_parameters is not None else set())
 
 
 def _set_aside(path: Path, folder: Path, reason: str) -> str:

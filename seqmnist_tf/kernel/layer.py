@@ -128,13 +128,27 @@ class LSTM(NativeLayer, keras.layers.LSTM):
         return unsupported_argument(self)
 
     def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
-        variables = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        return lstm_states(
-            sequences,
-            *[tf.convert_to_tensor(variable) for variable in variables],
-            all_steps=self.return_sequences,
-            threads=self.threads,
+        threads, all_steps = self.threads or min(available_cores(), native.MAX_THREADS), self.return_sequences
+
+        def forward(x: np.ndarray, *weights: np.ndarray, keep: bool) -> Any:
+            return native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps)
+
+        def backward(x: np.ndarray, *rest: np.ndarray, want_sequences: bool) -> Any:
+            *weights, kept, upstream = rest
+            *gradients, x_gradient = native.backward(
+                x, weights, kept, upstream, threads=threads, want_sequences=want_sequences
+            )
+            return [x_gradient, *gradients] if want_sequences else gradients
+
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        return differentiable(
+            forward,
+            backward,
+            (sequences, *map(tf.convert_to_tensor, weights)),
+            units=self.units,
+            all_steps=all_steps,
             training=training,
+            stock="LSTM",
         )
 
 
@@ -181,56 +195,3 @@ def _unsaved() -> tf.Variable:
     """
     with tf.init_scope():
         return tf.Variable(0.0, trainable=False, name="the_native_kernel_is_in_this_process_alone")
-
-
-def lstm_states(
-    sequences: tf.Tensor,
-    kernel: tf.Tensor,
-    recurrent_kernel: tf.Tensor,
-    bias: tf.Tensor,
-    *,
-    all_steps: bool = False,
-    threads: int = 0,
-    training: bool = False,
-) -> tf.Tensor:
-    """Return the hidden states of sequences float32 (n, steps, features).
-
-    Differentiable once with respect to all four tensors.
-
-    Args:
-        kernel, recurrent_kernel, bias: float32 (features, 4 units), (units, 4 units) and (4 units,), as Keras has them.
-        all_steps: return the states of all steps, float32 (n, steps, units), not the last ones, (n, units).
-        threads: CPU threads; 0 is all cores.
-        training: keep the activations for the backward pass, 2 kB for each step of a sequence with 100 units. If
-            false, a gradient computes the forward pass again.
-
-    Returns:
-        float32 (n, units) or (n, steps, units).
-
-    Raises:
-        NotImplementedError: a gradient of a gradient is taken.
-        tf.errors.ResourceExhaustedError: out of memory in a graph; MemoryError outside of one.
-    """
-    threads = threads or min(available_cores(), native.MAX_THREADS)
-
-    def forward(x: np.ndarray, *weights: np.ndarray, keep: bool) -> Any:
-        return native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps)
-
-    def backward(
-        x: np.ndarray, w: np.ndarray, u: np.ndarray, b: np.ndarray, *rest: np.ndarray, want_sequences: bool
-    ) -> Any:
-        kept, upstream = rest
-        *gradients, x_gradient = native.backward(
-            x, (w, u, b), kept, upstream, threads=threads, want_sequences=want_sequences
-        )
-        return [x_gradient, *gradients] if want_sequences else gradients
-
-    return differentiable(
-        forward,
-        backward,
-        (sequences, kernel, recurrent_kernel, bias),
-        units=recurrent_kernel.shape[0],
-        all_steps=all_steps,
-        training=training,
-        stock="LSTM",
-    )

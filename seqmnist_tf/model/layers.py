@@ -278,7 +278,7 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
     except (Exception, SystemExit) as error:
         if hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN):
             raise LayerError(
-                f"model.layer {spec} must be a layer, not a cell (let a function of units return keras.layers.RNN of it)"
+                f"model.layer {spec} must be a layer, not a cell (let a function return keras.layers.RNN of it)"
             ) from error
         raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from error
     if model.output_shape != (None, units):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..benchmark import serving_report, training_report
+from ..benchmark import cells_report, serving_report, training_report
 from ..system import InputError, RunError, write_atomically
 from . import accuracy, cells, model_card, recipes, sections
 from .board import Board
@@ -46,7 +46,7 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "cost": sections.cost_table,
     "targets": sections.targets_table,
     "speed": lambda board: training_report(board.speed),
-    "cells": sections.cells_tables,
+    "cells": lambda board: "\n\n".join(map(cells_report, board.speed["cells"])),
     "stock_keras": sections.stock_keras_text,
     "serving": lambda board: serving_report(board.serving),
     "one_image": sections.one_image_text,

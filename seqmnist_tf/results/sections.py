@@ -7,7 +7,6 @@ import statistics
 from itertools import permutations
 from typing import Any
 
-from ..benchmark import cells_report
 from ..compare import SeededRuns, count_of, describe_recipe, in_percent, latex_rows, markdown_rows, percent_range
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
@@ -141,11 +140,6 @@ def targets_table(board: Board) -> str:
             row += [epoch_range(epochs), range_text(minutes, "{:.0f}".format), f"{ends} of {len(records)}"]
         rows.append(row)
     return markdown_table(head, rows)
-
-
-def cells_tables(board: Board) -> str:
-    """The native kernel and stock Keras by cell, for each instruction set that was measured."""
-    return "\n\n".join(cells_report(document) for document in board.speed["cells"])
 
 
 def stock_keras_text(board: Board) -> str:

@@ -148,18 +148,13 @@ def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
 
 
 def _without_places(config: Config) -> Config:
-    """Return a configuration without what is nobody's business: folders of the training's computer, W&B's account."""
+    """Return a configuration without what is nobody's business: folders (of Unix or Windows), W&B's account."""
     default = Config()
     path, colon, name = config.model.layer.rpartition(":")
-    model, task = replace(config.model, layer=f"{_last_part(path)}{colon}{name}"), config.task
+    model, task = replace(config.model, layer=f"{PureWindowsPath(path).name}{colon}{name}"), config.task
     if task.permutation.startswith("file:"):
-        task = replace(task, permutation=f"file:{_last_part(task.permutation.removeprefix('file:'))}")
+        task = replace(task, permutation=f"file:{PureWindowsPath(task.permutation[5:]).name}")
     return replace(config, model=model, task=task, data=default.data, wandb=default.wandb)
-
-
-def _last_part(path: str) -> str:
-    """Return the last part of a path of Unix or Windows."""
-    return PureWindowsPath(path).name
 
 
 def _value(value: Any, kind: type) -> Any:

@@ -10,9 +10,10 @@ import numpy as np
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import Comparison, CompletedRun, SeededRuns, pair_runs
+from seqmnist_tf.compare.arms import nearest_preset
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import pixel_order
-from seqmnist_tf.train import Predictions, RunDirectory
+from seqmnist_tf.train import Predictions, RunDirectory, train_command
 from tests.toy import toy_mnist, write_logs
 
 TOTAL = 30  # toy test images
@@ -81,3 +82,9 @@ def _config(seed: int, values: Mapping[str, Any]) -> Config:
 def _predictions(right: Sequence[bool] | np.ndarray) -> Predictions:
     labels = toy_mnist()["test"].labels[:TOTAL].astype(np.int64)
     return Predictions(labels, np.where(right, labels, (labels + 1) % 10), np.full(TOTAL, 0.5))
+
+
+def command_of(config: cfg.Config, run_dir: Path) -> str:
+    """Return the command of a comparison that trains a configuration."""
+    preset = nearest_preset(config)
+    return train_command(preset, cfg.differences(config, cfg.preset(preset)), run_dir=run_dir)

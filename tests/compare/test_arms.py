@@ -12,12 +12,12 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import OwnLayer, nearest_preset, parse_arms, preset_of, shortest_command
+from seqmnist_tf.compare.arms import OwnLayer, nearest_preset, parse_arms, preset_of
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
 from seqmnist_tf.system import InputError, Parser
-from tests.compare.runs import completed_run, some_right
+from tests.compare.runs import command_of, completed_run, some_right
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ COMMANDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", COMMANDS, ids=lambda values: ",".join(values))
 def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, Any]) -> None:
     config = cfg.validate(cfg.with_values(cfg.preset("baseline"), {"train.seed": 3, **values}))
-    words = shlex.split(shortest_command(config, Path("runs/a b")))
+    words = shlex.split(command_of(config, Path("runs/a b")))
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
     parser = Parser(prog="train")
     parser.add_argument("--run-dir", type=Path)
@@ -175,7 +175,7 @@ def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, A
 @pytest.mark.parametrize("name", cfg.PRESETS)
 def test_the_command_of_a_preset_is_short(name: str) -> None:
     config = cfg.with_values(cfg.preset(name), {"train.seed": 2})
-    assert shortest_command(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
+    assert command_of(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,11 @@ def test_a_process_that_hangs_is_started_again_and_the_others_go_on(
     monkeypatch.setenv("RAY_TMPDIR", environment["RAY_TMPDIR"])
     monkeypatch.setattr(job, "TRAINER", TRAINER)
     monkeypatch.setattr(job, "FIRST_BATCH", 1)
+    monkeypatch.setattr(ray_cluster, "HANG_SECONDS", 30.0)
     (tmp_path / "marker").write_text("here")
     jobs = [make_job(tmp_path / plan, plan=plan) for plan in ("hang", "interrupt", "fail", "none")]
     source, at_sigterm = Listed(jobs), signal.getsignal(signal.SIGTERM)
-    run_jobs(source, tmp_path, marker="marker", workers=2, hang_seconds=30)
+    run_jobs(source, tmp_path, marker="marker", workers=2)
     assert source.ends == {
         "hang": JobEnd("completed"),
         "interrupt": JobEnd("completed"),
@@ -218,7 +219,7 @@ def test_slots_follow_the_nodes(
     monkeypatch.setattr(ray_cluster, "POLL_SECONDS", 0)
     monkeypatch.setattr(ray_cluster, "require_shared", lambda folder, marker: None)
     (tmp_path / "marker").touch()
-    place = ray_cluster.RayPlace(tmp_path, "marker", None, 4, 600.0)
+    place = ray_cluster.RayPlace(tmp_path, "marker", None, 4)
     assert place.slots() == 3
     nodes[1:] = [{"Resources": {"CPU": 400.0}}]
     assert place.slots() == 102 and capsys.readouterr().err == ""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare.arms import shortest_command
 from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.origin import (
@@ -25,6 +24,7 @@ from seqmnist_tf.results.verify import record_problems
 from seqmnist_tf.system import InputError, RunError, hash_sources
 from seqmnist_tf.train import RunDirectory, train_command
 from tests.changes import change_json, content
+from tests.compare.runs import command_of
 from tests.results.conftest import Repository
 from tests.toy import git
 
@@ -239,7 +239,7 @@ def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) ->
 )
 def test_the_command_of_a_comparisons_run_gives_its_configuration(values: dict[str, object]) -> None:
     config = cfg.with_values(cfg.Config(), values)
-    command = shortest_command(config, Path("out/strong/seed3"))
+    command = command_of(config, Path("out/strong/seed3"))
     preset = parse_command(command).preset
     again = {"command": train_command(run_dir="out/strong/seed3", resume="required"), "preset": preset}
     environment = {"command": command, "preset": preset, "resumed": [again]}
