@@ -96,7 +96,7 @@ class EvaluationBar(keras.callbacks.Callback):
     def __init__(self, description: str, num_batches: int) -> None:
         super().__init__()
         self.description, self.num_batches = description, num_batches
-        self.bar: tqdm.tqdm | None = None
+        self.bar = tqdm.tqdm(disable=True)  # until it begins
 
     def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
         note(self.description)
@@ -108,12 +108,10 @@ class EvaluationBar(keras.callbacks.Callback):
         )
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            self.bar.update()
+        self.bar.update()
 
     def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
 def evaluate_model(

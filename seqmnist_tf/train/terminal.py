@@ -86,7 +86,7 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self.config, self.row = config, row
         self.explained = False
-        self.bar: tqdm.tqdm | None = None
+        self.bar = tqdm.tqdm(disable=True)  # until it begins
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.bar = tqdm.tqdm(
@@ -99,17 +99,15 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            self.bar.set_description_str(f"epoch {epoch + 1}/{self.config.train.n_epochs}", refresh=False)
+        self.bar.set_description_str(f"epoch {epoch + 1}/{self.config.train.n_epochs}", refresh=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            last = batch + 1 == self.config.steps_per_epoch
-            loss = f"loss {float((logs or {})['loss']):.4f}"
-            self.bar.set_postfix_str(f"{loss}, evaluating" if last else loss, refresh=False)
-            self.bar.update()
-            if last:
-                self.bar.refresh()
+        last = batch + 1 == self.config.steps_per_epoch
+        loss = f"loss {float((logs or {})['loss']):.4f}"
+        self.bar.set_postfix_str(f"{loss}, evaluating" if last else loss, refresh=False)
+        self.bar.update()
+        if last:
+            self.bar.refresh()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = self.row()
@@ -121,13 +119,11 @@ class ProgressBar(keras.callbacks.Callback):
         accuracy = next(
             row[key] for key in ("test_accuracy", "val_accuracy", "train_accuracy") if row.get(key) is not None
         )
-        if self.bar is not None:
-            self.bar.clear()
+        self.bar.clear()
         say("  ".join(parts))
         if accuracy < AT_CHANCE:
             say(f"warning: still near chance ({accuracy:.1%}){self._explain(row['train_accuracy'])}")
-        if self.bar is not None:
-            self.bar.refresh()
+        self.bar.refresh()
 
     def _explain(self, train_accuracy: float) -> str:
         if self.config.optimizer.ema_momentum is not None and train_accuracy >= AT_CHANCE:
@@ -142,9 +138,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Remove the bar."""
-        if self.bar is not None:
-            self.bar.leave = False
-            self.bar.close()
+        self.bar.leave = False
+        self.bar.close()
 
 
 class Interruption(keras.callbacks.Callback):
