@@ -6,8 +6,18 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import PairResult, SeededRuns, in_percent, layer_name, p_text, pair_runs, pair_statement, percent_range
-from ..config import constants_text, preset, value_text
+from ..compare import (
+    PairResult,
+    SeededRuns,
+    count_of,
+    in_percent,
+    layer_name,
+    p_text,
+    pair_runs,
+    pair_statement,
+    percent_range,
+)
+from ..config import NUM_CLASSES, constants_text, preset, value_text
 from ..system import markdown_table
 from .board import BASELINE, Board, wrap_text
 from .recipes import changed_keys, chosen_by
@@ -54,7 +64,15 @@ def board_text(board: Board) -> str:
         for name, cell in cells.items()
     ]
     said = [wrap_text(pair_statement(pair, pairs), "- ", "  ") for pair in pairs]
+    said += [wrap_text(_with_diverged(cell), "- ", "  ") for cell in cells.values() if cell.diverged]
     return "\n\n".join([markdown_table(head, rows), *(["\n".join(said)] if said else [])])
+
+
+def _with_diverged(cell: SeededRuns) -> str:
+    number = len(cell.diverged)
+    mean = (cell.mean * cell.n + number / NUM_CLASSES) / (cell.n + number)
+    seeds = count_of(number, "seed")
+    return f"{cell.name}: with the {seeds} that diverged counted at chance, its mean is {in_percent(mean)} %."
 
 
 def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ...]]:
@@ -72,9 +90,9 @@ def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:
 def _printed(board: Board, name: str) -> str:
     """Return the accuracies of other sources that stand beside a cell's."""
     texts = []
-    for row in board.literature["other_cells"]:
+    for row in (*board.literature["plain_lstm"], *board.literature["other_cells"]):
         if row.get("board") == name:
-            size = f", {row['parameters']} parameters" if row["parameters"] else ""
+            size = f", {row['parameters']} parameters" if row.get("parameters") else ""
             texts.append(f"{row['smnist']} ({row['source']}{size})")
     return "; ".join(texts)
 

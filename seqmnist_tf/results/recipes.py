@@ -10,7 +10,7 @@ from typing import Any
 from ..compare import in_percent, task_name
 from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
-from .board import Board, code_of, record_link, replay_text, wrap_text
+from .board import OF_THE_CELLS, Board, code_of, record_link, replay_text, wrap_text
 from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
@@ -35,10 +35,14 @@ def chosen_by(board: Board, record: Record) -> str:
 
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
-    looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
+    looks = ""
+    if name in AFTER_FIRST_LOOKS:
+        looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
+    elif name.startswith(OF_THE_CELLS):
+        looks = "; Adam, schedule and clip by the norm, as all cells have them, followed first looks at test accuracies"
     diverged = len(board.experiment(name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
-    return f"chosen by {chosen_by(board, board.records[name][0])}{looks * (name in AFTER_FIRST_LOOKS)}{left_out}"
+    return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{left_out}"
 
 
 def _search_link(search: Search) -> str:
@@ -83,11 +87,15 @@ def _search_row(search: Search) -> list[Any]:
 def _best_values(search: Search) -> str:
     """Return the values of the best trial, and which of them lie at the edge of what was explored."""
     values, texts = search.best["values"], []
+    trials = [row["values"] for row in search.of_seed(own=True)]
     for row in search.settings.space:
         if row.applies(values):
             value = values[row.name]
-            edge = f" (at the {edge} edge of {row.allowed})" if (edge := row.at_edge(value)) else f" of {row.allowed}"
-            texts.append(f"`{row.name}` {row.text(value)}{edge}")
+            drawn = [trial[row.name] for trial in trials if row.applies(trial)]
+            text = f" (at the {edge} edge of {row.allowed})" if (edge := row.at_edge(value)) else f" of {row.allowed}"
+            if not row.choices and len(drawn) > 1 and value in (min(drawn), max(drawn)):
+                text += f", the {'highest' if value == max(drawn) else 'lowest'} that was drawn"
+            texts.append(f"`{row.name}` {row.text(value)}{text}")
     return "; ".join(texts)
 
 

@@ -112,10 +112,11 @@ def cost_table(board: Board) -> str:
         for record in records:
             by_machine.setdefault(training_machine(record), []).append(record)
         for machine, same_machine in by_machine.items():
-            seconds = [row["seconds"] for record in same_machine for row in record.history]
-            minutes = statistics.mean(record.minutes_to(len(record.history)) for record in same_machine)
+            shortest = min(row["seconds"] for record in same_machine for row in record.history)
+            epoch = statistics.median(60 * record.minutes_to(1) for record in same_machine)
+            minutes = statistics.median(record.minutes_to(len(record.history)) for record in same_machine)
             seeds = ", ".join(str(record.seed) for record in same_machine)
-            per_epoch = f"{statistics.median(seconds):.0f} ({min(seconds):.0f})"
+            per_epoch = f"{epoch:.0f} ({shortest:.0f})"
             rows.append([f"`{name}`", seeds, per_epoch, f"{minutes:.0f}", machine])
     return markdown_table(
         ["experiment", ">seeds", ">seconds per epoch: median (minimum)", ">minutes per run", "machine"], rows
