@@ -15,7 +15,6 @@ from seqmnist_tf.engine.job import Death
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, resume
 from tests.engine.stand_in import Listed, ManySlots, make_job, train
-from tests.toy import toy_mnist
 
 
 class Mortal(ManySlots):
@@ -227,7 +226,7 @@ def test_a_resumed_job_continues(tmp_path: Path, toy: None, monkeypatch: pytest.
     assert end_of(interrupted, tmp_path).status == "stopped"
     (tmp_path / "run/summary.json").unlink()
     assert end_of(job, tmp_path) == JobEnd("completed")
-    assert resume(tmp_path / "run")["epochs"] == 2 and len(toy_mnist()["test"].labels) == 60
+    assert resume(tmp_path / "run")["epochs"] == 2
     assert RunDirectory(tmp_path / "run").environment["resumed"]
 
 

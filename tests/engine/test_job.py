@@ -66,7 +66,6 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         ("full disk", JobEnd("failed", "full disk said so", own=False)),
         ("interrupt", JobEnd("interrupted")),
         ("signal:9", Death("its process died (SIGKILL, as where memory ran out)")),
-        ("signal:35", Death("its process died (signal 35)")),
         ("exit", Death("its process died (exit status 3)")),
     ],
 )

@@ -134,9 +134,8 @@ def test_the_script_ends_with_the_status_of_the_command(tmp_path: Path, port: in
     assert done.returncode == 2
 
 
-@pytest.mark.slow
 def test_the_script_gives_up_where_ray_does_not_answer(tmp_path: Path, port: int) -> None:
-    done, calls = run_script(tmp_path, port, *ARGUMENTS, HEAD_FAILS="1")
+    done, calls = run_script(tmp_path, port, *ARGUMENTS, HEAD_FAILS="1", PAUSE="0")
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: Ray does not answer at 127.0.0.1:{port}"
     assert not [line for line in calls if line.startswith("python")]

@@ -97,11 +97,6 @@ def test_the_test_loss_and_the_parameters_are_those_of_the_model(published: Path
     assert "parameters (summary.json says " in problem
 
 
-def test_honest_records_have_no_problems(published: Path) -> None:
-    assert verify.folder_problems(RESULTS) == []
-    assert verify.all_model_problems(read_records(RESULTS)["strong"]) == []
-
-
 def test_a_model_is_not_published_under_two_seeds(published: Path) -> None:
     for file in ("model.keras", "predictions.csv"):
         shutil.copy(RESULTS / "strong" / "seed0" / file, RESULTS / "strong" / "seed1" / file)

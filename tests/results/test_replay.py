@@ -227,7 +227,7 @@ def test_what_was_replayed_is_noted_and_shown(command: Command, published: Path)
     (SEED1 / "record.json").write_bytes(record_json([old]))
     row = render_section("runs", Board.read(Path("results"))).splitlines()[3]
     assert row.endswith("| 6 batches within 3e-7 (x86 \\[a\\](b), keras, 2020-01-01) |")
-    assert command(main, "--replay", "strong", "--write").status == 0
+    assert command(main, "--replay", "strong/seed1", "--write").status == 0
     assert manifest_problems(Path("results")) == []
     first, second = json.loads((SEED1 / "record.json").read_text())["replayed"]
     assert first == old and second["largest_difference"] == 0 and second["date"] > old["date"]

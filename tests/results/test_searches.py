@@ -165,7 +165,7 @@ def test_a_forged_search_is_found(change: Callable[[Path], Any], message: str, m
         ("trials/0/history.jsonl", lambda path: path.write_text(""), "has lost its result|has not ended"),
         ("trials/1/config.json", put("optimizer", "lr", value=0.01), "its configuration is not that of its values"),
         ("trials/1/environment.json", put("git", "dirty", value=True), "must be trained from a commit"),
-        ("trials/2/summary.json", put("num_params", value=1), "num_params in summary.json does not match"),
+        ("trials/0/summary.json", put("num_params", value=1), "num_params in summary.json does not match"),
         ("oracle.json", put("trials", "1", "status", value="RUNNING"), "a search that has not ended"),
         ("search.json", put("space", "optimizer.lr", "low", value=1.5e-3), "must have the values that the seed gives"),
     ],

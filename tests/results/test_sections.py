@@ -301,10 +301,6 @@ def test_ranges_of_epochs() -> None:
     assert epoch_range([None]) == "never"
 
 
-def test_parameters_are_counted() -> None:
-    assert cfg.num_params(Config()) == 67_850
-
-
 def test_every_key_is_in_the_configuration_section() -> None:
     lines = render_section("configuration", EMPTY).splitlines()
     assert lines[0] == "| key | default | allowed values | meaning |"

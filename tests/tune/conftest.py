@@ -1,10 +1,9 @@
-"""Searches whose trials are made up, and a Ray cluster of two nodes."""
+"""Searches whose trials are made up."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.engine.nodes import cluster as cluster
 from tests.engine.nodes import environment as environment
 from tests.tune.toy_search import use_toys
 

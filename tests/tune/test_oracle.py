@@ -273,7 +273,7 @@ def files_of(search: SearchFolder) -> dict[str, bytes]:
         ("hyperband", 1, 7),
         ("random", 2, 6),
         *(pytest.param(tuner, slots, 1, marks=pytest.mark.slow)
-          for tuner, slots in (("random", 1), ("random", 2), ("hyperband", 1), ("bayesian", 1))),
+          for tuner, slots in (("random", 1), ("random", 2), ("hyperband", 1))),
     ],
 )  # fmt: skip
 def test_a_search_killed_at_its_files_ends_as_if_nothing_had_happened(

@@ -1,4 +1,4 @@
-"""Searches on Ray, with real trainings of toy data, whose processes, command and nodes are killed.
+"""A search on Ray, with real trainings of toy data, whose processes and command are killed.
 
 python -m tests.tune.test_processes ARGUMENTS OF seqmnist_tf.tune
 """
@@ -19,7 +19,7 @@ import pytest
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import job
 from seqmnist_tf.system import run_command
-from tests.engine.nodes import Node, is_running, trainers
+from tests.engine.nodes import is_running, trainers
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -91,32 +91,6 @@ def test_a_training_and_the_command_are_killed(whole: Path, tmp_path: Path, envi
     assert (folder / "best.json").read_bytes() == (whole / "best.json").read_bytes()
     assert {path: path.stat().st_mtime_ns for path in ended} == ended  # not run again
     assert not (folder / "damaged").exists()
-
-
-def test_a_node_is_killed(whole: Path, tmp_path: Path, cluster: tuple[str, Node], environment: dict[str, str]) -> None:
-    address, other = cluster
-    folder = tmp_path / "search"
-    process = start(folder, f"--address={address}", **environment)
-    until = time.monotonic() + LONG_SECONDS
-    while not trainers(other.process.pid):  # the node that is killed trains
-        assert process.poll() is None and time.monotonic() < until, folder.with_suffix(".log").read_text()
-        time.sleep(0.05)
-    other.kill()
-    end(process, folder)
-    assert timeless(folder) == timeless(whole)
-    assert "it is started again" in folder.with_suffix(".log").read_text()
-
-
-@pytest.mark.parametrize("kills", [(7, 12)])
-def test_a_search_in_one_process_is_killed(whole: Path, tmp_path: Path, kills: tuple[int, ...]) -> None:
-    folder = tmp_path / "search"
-    for epochs in kills:
-        process = start(folder)
-        wait_for_epochs(process, folder, epochs)
-        process.kill()
-        process.wait()
-    end(start(folder), folder)
-    assert timeless(folder) == timeless(whole)
 
 
 if __name__ == "__main__":

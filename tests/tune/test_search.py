@@ -373,13 +373,3 @@ def test_a_trial_whose_hparams_cannot_be_written_keeps_its_score(
         assert [row["status"] for row in rows_of(folder)] == ["completed"]
         state = json.loads((folder / "oracle.json").read_text())
         assert [trial["status"] for trial in state["trials"].values()] == ["COMPLETED"]
-
-
-def test_a_toy_leaves_what_a_training_leaves_as_far_as_a_search_reads_it(tmp_path: Path) -> None:
-    toy_train(
-        toy_search(tmp_path / "search").base,
-        tmp_path / "run",
-        stop_rule=lambda history: "enough" if len(history) == 2 else None,
-    )
-    summary = RunDirectory(tmp_path / "run").summary
-    assert summary is not None and (summary["status"], summary["reason"], summary["epochs"]) == ("stopped", "enough", 2)
