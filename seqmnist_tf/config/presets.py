@@ -80,15 +80,15 @@ PRESETS: dict[str, Preset] = {
     "strong_permuted": Preset(
         replace(_FASTER, task=Task(permutation="urnn92916")),
         "strong for permuted pixels: a higher learning rate, less noise",
-        "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise: both "
-        "were chosen on the last 10,000 training images, the rest is that of `strong`. For another order: "
+        "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise. These "
+        "two were chosen on the last 10,000 training images; all else is `strong`'s. For another order: "
         "`--task.permutation bit_reversal`, on the board `strong_bit_reversal`.",
     ),
     "sprint": Preset(
         replace(_FASTER, train=replace(_FASTER.train, n_epochs=6)),
         "strong in 6 epochs: a higher learning rate, less noise",
-        "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise: both "
-        "were chosen on the last 10,000 training images, the rest is that of `strong`. (With `--train.n-epochs 15` it "
+        "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise. These "
+        "two were chosen on the last 10,000 training images; all else is `strong`'s. (With `--train.n-epochs 15` it "
         "is `sprint_15` on the board.)",
     ),
     "gru": Preset(

@@ -276,11 +276,9 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
             if not hasattr(model, "output_shape"):  # Sequential is silent about a NotImplementedError
                 layer(keras.Input((NUM_TIMESTEPS, 1)))
     except (Exception, SystemExit) as error:
-        if hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN):
-            raise LayerError(
-                f"model.layer {spec} must be a layer, not a cell (let a function return keras.layers.RNN of it)"
-            ) from error
-        raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}") from error
+        is_cell = "states" in inspect.signature(layer.call).parameters
+        cure = "; a cell needs a function that returns keras.layers.RNN of it" if is_cell else ""
+        raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}{cure}") from error
     if model.output_shape != (None, units):
         raise LayerError(
             f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {model.output_shape})"

@@ -99,7 +99,7 @@ def _printed(board: Board, name: str) -> str:
 
 def settings_text(board: Board) -> str:
     """One row per setting: added to the baseline alone, and taken away from all settings alone."""
-    searches = [search for search in board.searches if [row.name for row in search.settings.space] == ["settings"]]
+    searches = [search for search in board.searches if search.of_settings]
     if not searches:
         return "No search of the settings is published yet."
     scores: dict[frozenset[str], list[float]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 from ..compare import in_percent, task_name
 from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
-from .board import OF_THE_CELLS, Board, code_of, record_link, replay_text, wrap_text
+from .board import Board, code_of, record_link, replay_text, wrap_text
 from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
@@ -29,17 +29,17 @@ OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 def chosen_by(board: Board, record: Record) -> str:
     """Return the published searches that chose the recipe of a record, as links."""
-    links = [_search_link(search) for search in board.searches if search.chose(record)]
+    links = [_search_link(search) for search in board.searches if search.chose(record) and not search.of_settings]
     return ", ".join(links) or "no published search"
 
 
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
-    looks = ""
+    looks, own = "", board.records[name][0].config.optimizer
     if name in AFTER_FIRST_LOOKS:
         looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
-    elif name.startswith(OF_THE_CELLS):
-        looks = "; Adam, schedule and clip by the norm, as all cells have them, followed first looks at test accuracies"
+    elif name in board.cells and (own.name, own.schedule, own.grad_clip_value) == ("Adam", "cosine", None):
+        looks = "; its Adam, schedule and clip by the norm followed first looks at test accuracies"
     diverged = len(board.experiment(name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
     return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{left_out}"

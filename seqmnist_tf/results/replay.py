@@ -7,6 +7,7 @@ differs is a problem, also where another machine's rounding may be the cause: th
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import tempfile
@@ -57,6 +58,7 @@ class Replay:
         kernel: what computed the LSTM, as in ``environment.json``.
         exact: whether it had to agree bit for bit.
         model: the trained model.
+        diverged: whether a loss, or a weight in the end, is not finite.
         elsewhere: the processor and kernel of the run.
     """
 
@@ -67,6 +69,7 @@ class Replay:
     kernel: str
     exact: bool
     model: keras.Model
+    diverged: bool = False
     elsewhere: str = ""
 
     def entry(self) -> dict[str, Any]:
@@ -127,10 +130,11 @@ class LossComparison(keras.callbacks.Callback):
         super().__init__()
         self.per_epoch = per_epoch
         self.recorded, self.tolerance = recorded, 0.0 if exact else REPLAY_TOLERANCE
-        self.done, self.largest, self.losses = 0, 0.0, (0.0, 0.0)
+        self.done, self.largest, self.losses, self.finite = 0, 0.0, (0.0, 0.0), True
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {})["loss"])
+        self.finite &= math.isfinite(loss)
         recorded = self.recorded[self.done] if self.done < len(self.recorded) else loss
         same = np.array_equal(loss, recorded, equal_nan=True)  # NaN is where a run diverged
         difference = 0.0 if same else abs(loss - recorded) / (abs(recorded) or 1.0)
@@ -203,7 +207,9 @@ def replay_run(
             parted = comparison.done + 1
     compared = min(comparison.done, len(recorded))
     elsewhere = f"{parts[0]['kernel']} on {parts[0]['machine']['processor']}"
-    return Replay(compared, parted, comparison.losses, comparison.largest, kernel.name, exact, model, elsewhere)
+    diverged = not comparison.finite or weight_problem(model) is not None
+    result = (compared, parted, comparison.losses, comparison.largest, kernel.name, exact, model)
+    return Replay(*result, diverged, elsewhere)
 
 
 def _parts_of(environment: dict[str, Any], batches: int, full: bool) -> list[dict[str, Any]]:
@@ -321,7 +327,7 @@ def _record_anew(
     else:
         text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
     if full and record.diverged:
-        if not problems and all(np.isfinite(a).all() for a in (losses, *replay.model.get_weights())):
+        if not problems and not replay.diverged:
             problems = ["trained anew, it does not diverge (summary.json says diverged)"]
     elif full and not problems:
         entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
@@ -352,11 +358,11 @@ def _search_anew(
             run = RunDirectory.create(place, config, search.environment(row), order, layer)
             steps = (row["epochs"] + diverged) * run.config.steps_per_epoch if full else None
             replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allowed))
-            found, model = [*units_problems(run), *replays[-1].problems()], replays[-1].model
-            if full and diverged and not found and not weight_problem(model):
+            found = [*units_problems(run), *replays[-1].problems()]
+            if full and not found and not diverged:
+                found = score_problems(run, replays[-1].model, row["score"])
+            elif full and not found and not replays[-1].diverged:
                 found = ["trained anew, it does not diverge"]
-            elif full and not diverged and not found:
-                found = score_problems(run, model, row["score"])
         problems += [f"{name}: {problem}" for problem in found]
     if problems:
         return problems, None

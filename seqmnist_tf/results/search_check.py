@@ -142,8 +142,9 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
         problems.append(f"{name} must have {epochs} epochs, as it is completed (got {row['epochs']})")
     elif row["status"] == "diverged" and (row["score"] or row["epochs"] == epochs):
         problems.append(f"{name} must have score 0 and less than {epochs} epochs, as it is diverged")
-    elif row["status"] == "stopped" and not stop_at_chance(
-        epochs, [{"val_accuracy": row["score"], "train_accuracy": 0.0}] * row["epochs"]
+    elif row["status"] == "stopped" and not (
+        search.settings.stops
+        and stop_at_chance(epochs, [{"val_accuracy": row["score"], "train_accuracy": 0.0}] * row["epochs"])
     ):
         problems.append(f"{name} must be at chance after half of its {epochs} epochs, as it is stopped")
     number = min(REPLAYED_BATCHES, (epochs if row["status"] == "diverged" else row["epochs"]) * config.steps_per_epoch)

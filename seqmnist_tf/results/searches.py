@@ -97,6 +97,11 @@ class Search:
             return None
         return LayerFile(Source(Path(LAYER_FILE), self.document["layers"][config.model.layer].encode()))
 
+    @property
+    def of_settings(self) -> bool:
+        """Whether it has the settings of a recipe one at a time, to compare them and not to choose one."""
+        return [row.name for row in self.settings.space] == ["settings"]
+
     def chose(self, record: Record) -> bool:
         """Return whether the recipe of a record is that of its best trial, whatever the epochs."""
         config = self.config(self.best)

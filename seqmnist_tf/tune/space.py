@@ -228,10 +228,11 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
 
 
 def _label(choice: Any) -> str:
-    """Return a choice as text: its JSON, or the keys that it sets to other than null, without their sections."""
+    """Return a choice as text: its JSON, or the keys that it sets, without sections and, if others are left, nulls."""
     if not isinstance(choice, dict):
         return json.dumps(choice)
-    return ", ".join(f"{key.split('.')[-1]}={json.dumps(value)}" for key, value in choice.items() if value is not None)
+    shown = {key: value for key, value in choice.items() if value is not None} or choice
+    return ", ".join(f"{key.split('.')[-1]}={json.dumps(value)}" for key, value in shown.items())
 
 
 def _settings(name: str, choice: Any) -> dict[str, Any]:

@@ -294,4 +294,5 @@ def test_the_settings_of_strong_are_added_and_taken_away_one_at_a_time() -> None
         base = cfg.preset(name)
         made = [apply_values((row,), {row.name: label}, base) for label in row.choices]
         expected = [base, *(cfg.with_values(base, {key: other[key] for key in setting}) for setting in settings)]
+        assert all(row.choices) and len(row.choices) == 9  # each has a label
         assert len(settings) == 8 and sorted(map(cfg.config_id, made)) == sorted(map(cfg.config_id, expected))

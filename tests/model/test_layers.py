@@ -243,7 +243,7 @@ def test_a_large_graph_is_said_with_what_to_do(
 
 def test_a_cell_is_refused_with_what_makes_it_a_layer(tmp_path: Path) -> None:
     file = write(tmp_path, CELL)
-    with pytest.raises(InputError, match=r":Cell must be a layer, not a cell \(let a function return keras\."):
+    with pytest.raises(InputError, match=r"; a cell needs a function that returns keras\.layers\.RNN of it$"):
         check_layer(configure(f"{file}:Cell"))
 
 

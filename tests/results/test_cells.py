@@ -32,6 +32,21 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     assert "| LSTM `board_lstm` | 16 |  | 1,322 | 2 |" in said and "| 99.1 (GRU, 256 units) |" in said
     assert "- `board_gru` against `board_lstm`, 2 pairs: 0.00 points" in said
     assert " against " not in render_section("seeds", board)
+    caption = " ".join(render_section("rows_to_paste", board).split())
+    assert "no published search; its Adam, schedule and clip by the norm followed first looks" not in caption
+    recipe = {"optimizer.name": "Adam", "optimizer.schedule": "cosine", "optimizer.grad_clip_value": None}
+    cells = {"board_z": recipe, "board_a": {}, "board_m": {"task.permutation": "seed:1"}}
+    for day, (name, values) in enumerate(cells.items(), 1):
+        environment = {**first.environment, "started": f"2020-01-0{day}"}
+        config = cfg.with_values(first.config, values)
+        board.records[name] = [dataclasses.replace(first, name=name, config=config, environment=environment)]
+    assert board.cells == ["board_lstm", "board_z", "board_a", "board_gru"]  # by date, and no other task
+    caption = " ".join(render_section("rows_to_paste", board).split())
+    assert caption.count("its Adam, schedule and clip by the norm followed first looks at test accuracies") == 1
+    board.diverged.append(dataclasses.replace(first, name="board_a"))
+    mean = 100 * (first.accuracy + 0.1) / 2
+    said = " ".join(render_section("board_cells", board).split())
+    assert f"- `board_a`: with the 1 seed that diverged counted at chance, its mean is {mean:.2f} %." in said
 
 
 def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
