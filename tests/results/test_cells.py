@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.results.board import Board
@@ -35,7 +36,7 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     caption = " ".join(render_section("rows_to_paste", board).split())
     assert "no published search; its Adam, schedule and clip by the norm followed first looks" not in caption
     recipe = {"optimizer.name": "Adam", "optimizer.schedule": "cosine", "optimizer.grad_clip_value": None}
-    cells = {"board_z": recipe, "board_a": {}, "board_m": {"task.permutation": "seed:1"}}
+    cells: dict[str, dict[str, Any]] = {"board_z": recipe, "board_a": {}, "board_m": {"task.permutation": "seed:1"}}
     for day, (name, values) in enumerate(cells.items(), 1):
         environment = {**first.environment, "started": f"2020-01-0{day}"}
         config = cfg.with_values(first.config, values)
