@@ -98,11 +98,15 @@ class CompletedRun:
 
     @property
     def commits(self) -> set[str]:
-        """The commits of the code that trained it; ``unknown`` outside of a clone."""
-        sources = [part.get("git") or {} for part in self.parts]
-        return {
-            f"{git.get('commit') or 'unknown'}{' with uncommitted changes' * bool(git.get('dirty'))}" for git in sources
-        }
+        """The commits of the code that trained it, ``unknown`` outside of a clone; of other code its hash, too."""
+        commits = set()
+        for part in self.parts:
+            git, sources = part.get("git") or {}, f" (sources {str(part.get('sources'))[:12]})"
+            changes = " with uncommitted changes" * bool(git.get("dirty"))
+            commits.add(
+                f"{git.get('commit') or 'unknown'}{changes}{sources * (bool(changes) or not git.get('commit'))}"
+            )
+        return commits
 
     @cached_property
     def layer_code(self) -> str | None:

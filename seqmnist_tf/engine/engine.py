@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import filelock
 import keras
 
-from ..config import Config, differences, of_the_experiment
+from ..config import Config, config_id, differences, of_the_experiment, with_values
 from ..model import LayerError, module_code
 from ..system import InputError, RunError, first_line, note, parse_json
 from ..train import LayerFailedError, NotResumableError, RunDirectory, log_problems, resume, train
@@ -305,7 +305,11 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
         notes.append(f"{job.name} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
-        if not same_experiment(job.config, run.config):
+        config = job.config
+        if config.model.match_parameters is not None:
+            config = with_values(config, {"model.hidden_size": run.config.model.hidden_size})
+        # As compare and tune know their runs: by the content of the files that they name, not by the paths.
+        if (run.config_id, run.config.train.seed) != (config_id(config, job.layer), config.train.seed):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job.name}")
         if ended is None:
             _ = run.environment, run.pixel_order(), run.history()

@@ -170,8 +170,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     target = folder / SEARCHES / f"{require_name(name)}.json"
     if problem := unwritable(folder):
         raise InputError(f"nothing can be published in {folder}: {problem}")
-    if f"{SEARCHES}/{target.name}" in read_manifest(folder):
-        raise InputError(f"{target} is already published (give another --name)")
+    _require_free(folder, target)
     settings, rows = read_search(path)
     runs = {(row["trial"], row["seed"]): RunDirectory.open(row["path"]) for row in rows if row["status"] != "failed"}
     document = _search_document(settings, rows, runs)
@@ -196,9 +195,15 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         if problems:
             raise _refused(run, problems[0])
     with locked(folder):
+        _require_free(folder, target)  # again: another process may have published since
         content = json_bytes({**document, "replayed": [merged_entry(replays)]})
         set_files(folder, target.parent, {target.name: content})
     return target
+
+
+def _require_free(folder: Path, target: Path) -> None:
+    if f"{SEARCHES}/{target.name}" in read_manifest(folder):
+        raise InputError(f"{target} is already published (give another --name)")
 
 
 def _search_document(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .console import warn
 from .runtime import available_cores
 from .sources import BUILD_FILES, PACKAGE, hash_sources, package_sources
 
@@ -21,21 +22,29 @@ CLONE = PACKAGE.parent  # the root of a clone, where there is one
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 GIT_SECONDS = 60
 PROBE_SECONDS = 4.0
+IMPORTED = hash_sources(package_sources())  # of the code of this process, which stays where its files change
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
     """Return the content of ``environment.json``, ready for JSON.
+
+    The code is that which this process has imported. Where its files have changed since, a warning says so, and the
+    commit counts as having changes.
 
     Args:
         command: the command line.
         threads: ``train.threads``; 0 is all cores.
         kernel: name of the kernel that computes the LSTM.
     """
+    git = git_state()
+    if hash_sources(package_sources()) != IMPORTED:
+        warn("the code has changed since this process imported it, and runs as it was (start the process anew)")
+        git["dirty"] = True
     return {
         "started": utc_now(),
         "command": command,
-        "git": git_state(),
-        "sources": hash_sources(package_sources()),
+        "git": git,
+        "sources": IMPORTED,
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": describe_machine(),

@@ -203,9 +203,9 @@ def test_the_methods_say_which_arms_share_a_part() -> None:
 
 
 def test_the_methods_say_where_code_was_not_committed() -> None:
-    resumed = {"resumed": [{"git": {"commit": "c0ffee", "dirty": True}}]}
+    resumed = {"resumed": [{"git": {"commit": "c0ffee", "dirty": True}, "sources": 64 * "a"}]}
     text = methods_paragraph(compared(seeded("a", {0: 20}, environment=resumed)))
-    assert text.endswith("Code: seqmnist_tf, commits c0ffee, c0ffee with uncommitted changes.")
+    assert text.endswith("Code: seqmnist_tf, commits c0ffee, c0ffee with uncommitted changes (sources aaaaaaaaaaaa).")
 
 
 def test_the_methods_claim_nothing_of_a_layer_that_they_do_not_know() -> None:

@@ -15,6 +15,7 @@ from seqmnist_tf.engine.job import Death
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, resume
 from tests.engine.stand_in import Listed, ManySlots, make_job, train
+from tests.model.test_layers import GOOD
 
 
 class Mortal(ManySlots):
@@ -187,6 +188,20 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path
     assert moved.name == "arm-seed0-1" and ended.status == whole.status == "completed"
     assert ended.notes[0].startswith(f"{path} is trained again from its start, and what was there is now {moved}: ")
     assert len(RunDirectory(path).history()) == 2
+
+
+def test_a_run_is_resumed_whose_files_are_named_by_another_path(
+    tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(GOOD)
+    (tmp_path / "order.txt").write_text("\n".join(map(str, reversed(range(784)))))
+    monkeypatch.chdir(tmp_path)
+    job = toy_job(Path("run"), model__layer="own.py:Last", task__permutation="file:order.txt")
+    assert end_of(Job(**{**job.__dict__, "stop_rule": stop_at_once}), tmp_path).status == "stopped"
+    Path("run/summary.json").unlink()
+    places = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
+    assert end_of(toy_job(tmp_path / "run", **places), tmp_path) == JobEnd("completed")
+    assert RunDirectory(tmp_path / "run").environment["resumed"] and not (tmp_path / "damaged").exists()
 
 
 def test_the_same_experiment_on_another_machine() -> None:

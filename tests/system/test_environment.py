@@ -97,4 +97,14 @@ def test_which_files_count() -> None:
 
 def test_a_run_records_the_hash() -> None:
     described = environment.describe_environment("command", 1, "keras")
-    assert described["sources"] == hash_sources(package_sources())
+    assert described["sources"] == environment.IMPORTED == hash_sources(package_sources())
+
+
+def test_a_run_records_the_code_that_was_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "git_state", lambda: {"commit": "c0ffee", "dirty": False})
+    monkeypatch.setattr(environment, "package_sources", lambda: {"seqmnist_tf/a.py": b"edited"})
+    described = environment.describe_environment("command", 1, "keras")
+    assert (described["sources"], described["git"]) == (environment.IMPORTED, {"commit": "c0ffee", "dirty": True})
+    assert "warning: the code has changed since this process imported it" in capsys.readouterr().err
