@@ -29,6 +29,7 @@ class StepProgram:
         kept: floats that a row keeps at a step for the backward pass.
         zero_start: whether states begin as zeros.
         weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
+        computed: what it computes, to be compared with that of another trace.
     """
 
     features: int
@@ -41,6 +42,7 @@ class StepProgram:
     kept: int
     zero_start: bool
     weights_to_parameters: Callable[..., list[tf.Tensor]]
+    computed: list[Any]
 
 
 def rnn_outputs(
@@ -116,6 +118,8 @@ def step_forward(
     """
     sequences = native.contiguous(sequences)
     n, steps, _ = _program_shape(program, sequences)
+    if initial is not None and initial.shape != (n, sum(program.states)):
+        raise ValueError(f"first states must be {(n, sum(program.states))} (got {initial.shape})")
     native.require_threads(threads)
     isa = native.ISAS.index(native.instruction_set())
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)

@@ -146,6 +146,8 @@ class Translator:
         if kind in ("Sum", "Mean", "Max", "Min"):
             return [self._reduced(operation)]
         if kind == "BiasAddGrad":
+            if operation.inputs[0].shape.rank != 2:
+                raise ValueError("an axis besides rows and columns")
             terms = tuple((None, piece, 0, i) for i, piece in columns_of(self.value(operation.inputs[0]).pieces))
             return [Summed(terms, tuple(operation.outputs[0].shape))]
         values = [self.value(given) for given in operation.inputs] if kind not in MOVES else []

@@ -352,6 +352,8 @@ class Assembly:
             height = 1 if left is None else left.width
             left_at = NOTHING if left is None else self._sample(left)
             start = self.bases[which] + row * self.columns[which] + column
+            if start + (height - 1) * self.columns[which] + right.width > self.bases[which + 1]:
+                raise ValueError("a sum does not fit into its parameter")
             sums.append([*left_at, *self._sample(right), height, right.width, size, start, self.columns[which]])
             size += height * padded(right.width)
         return sums, size

@@ -20,8 +20,8 @@ from .translation import translate
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("call", "inner_loop", "get_initial_state")
 
-_programs: weakref.WeakKeyDictionary[keras.Layer, dict[int, StepProgram | Untranslatable]]
-_programs = weakref.WeakKeyDictionary()  # of each cell, by the number of features that it reads
+_programs: weakref.WeakKeyDictionary[keras.Layer, dict[tuple[int, ...], StepProgram | Untranslatable]]
+_programs = weakref.WeakKeyDictionary()  # of each cell, by the number of features that it reads and its variables
 
 
 @keras.saving.register_keras_serializable(package="seqmnist_tf")
@@ -68,6 +68,7 @@ class RNN(NativeLayer):
             go_backwards=stock.go_backwards,
             stateful=stock.stateful,
             unroll=stock.unroll,
+            zero_output_for_mask=stock.zero_output_for_mask,
             threads=threads,
             name=stock.name,
             dtype=stock.dtype_policy,
@@ -91,14 +92,15 @@ class RNN(NativeLayer):
 
     def _program(self, features: int) -> StepProgram | Untranslatable:
         programs = _programs.setdefault(self.cell, {})
-        if features not in programs:
+        key = (features, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
+        if key not in programs:
             try:
                 # The translation computes. A call may be traced, and its weights be other tensors for the time being.
                 with tf.init_scope(), keras.StatelessScope():
-                    programs[features] = translate(self.cell, features)
+                    programs[key] = translate(self.cell, features)
             except Untranslatable as error:
-                programs[features] = error.with_traceback(None)
-        return programs[features]
+                programs[key] = error.with_traceback(None)
+        return programs[key]
 
     def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
         if isinstance(program := self._program(sequences.shape[-1]), Untranslatable):

@@ -86,9 +86,8 @@ def simplified(make: Expressions, results: Results) -> Results:
         if dots:
             pairs = [pair for dot in dots for pair in zip(map(rewritten, dot.given), dot.detail, strict=True)]
             pairs.sort(key=lambda pair: -pair[0].width)  # long sums first: rounded while they are small
-            bias = next((p for p in others if p.fixed), None)
-            others = [p for p in others if p is not bias]
-            given = [given for given, _ in pairs] + ([bias] if bias else [])
+            bias = next((i for i, p in enumerate(others) if p.fixed), None)  # one: the same may be added twice
+            given = [given for given, _ in pairs] + ([] if bias is None else [others.pop(bias)])
             result = make.node("dot", given, node.width, tuple(detail for _, detail in pairs))
         for part in others:
             if result is None:

@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.backend.common import global_state
 
+CALL_CONTEXT = "current_call_ctx"  # where Keras keeps what layers inherit from the call that they are part of
 # What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
 CONSTANT, WEIGHTS, ROWS = 0, 1, 2
 STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
@@ -70,6 +72,28 @@ class Step:
         part = self.function.prune(list(feeds), distinct)
         return lambda *values: _by_name(part(*values), distinct, fetches)
 
+    def computed(self, ends: Sequence[tf.Tensor]) -> list[Any]:
+        """Return how tensors are computed from the weights: each operation once, without its name, in a fixed order."""
+        weights = {tensor.op.name: which for which, tensor in enumerate(self.weights)}
+        numbers: dict[str, int] = {}
+        found: list[Any] = []
+        waiting = [tensor.op for tensor in ends]
+        while waiting:
+            operation = waiting[-1]
+            missing = [given.op for given in operation.inputs if given.op.name not in numbers]
+            if missing and operation.name not in numbers:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            if operation.name not in numbers:
+                numbers[operation.name] = len(numbers)
+                attributes = sorted(
+                    (k, v.SerializeToString()) for k, v in operation.node_def.attr.items() if k[0] != "_"
+                )
+                given = [(numbers[tensor.op.name], tensor.value_index) for tensor in operation.inputs]
+                found.append((operation.type, weights.get(operation.name), attributes, given))
+        return [*found, [(numbers[tensor.op.name], tensor.value_index) for tensor in ends]]
+
 
 def _by_name(values: Any, names: Sequence[tf.Tensor], wanted: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     found = {tensor.name: value for tensor, value in zip(names, values, strict=True)}
@@ -88,9 +112,12 @@ def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         steps.append(_build(cell, features, rows, training))
         return []
 
+    context = global_state.get_global_attribute(CALL_CONTEXT)
+    global_state.set_global_attribute(CALL_CONTEXT, None)  # this call's: layers after the cell inherit from it
     try:
         function = tf.compat.v1.wrap_function(build, [])
     finally:
+        global_state.set_global_attribute(CALL_CONTEXT, context)
         for name in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):  # Keras keeps it: a tensor of this graph
             for single in [cell, *getattr(cell, "cells", [])]:
                 if hasattr(single, name):
@@ -110,14 +137,19 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     weights = [tf.compat.v1.placeholder(variable.dtype, variable.shape, "weight") for variable in variables]
     graph = tf.compat.v1.get_default_graph()
     first = len(graph.get_operations())
-    options = {"training": training} if cell._call_has_training_arg else {}
-    with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))) as scope:
-        output, new_states = cell(x, _packed(cell.state_size, states), **options)
+    with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True) as scope:
+        # Keras hands ``training`` on to the layers of a cell whose own ``call`` does not take it.
+        output, new_states = cell(x, _packed(cell.state_size, states), training=training)
         start = first_states(cell, rows)
+    if scope.losses:
+        raise Untranslatable("the step adds a loss")
     for variable, weight in zip(variables, weights, strict=True):
         if scope.get_current_value(variable) is not weight:
             drawn = variable.path.endswith("seed_generator_state")
             raise Untranslatable("random numbers are drawn in the step" if drawn else f"it assigns to {variable.path}")
+    for state, first_state in zip(states, start, strict=True):
+        if (first_state.shape, first_state.dtype) != (state.shape, state.dtype):
+            raise Untranslatable(f"a first state is {first_state.dtype.name} {first_state.shape}, not {state.shape}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
     _require_results(output, new_states, states, rows)

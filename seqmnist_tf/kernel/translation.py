@@ -38,7 +38,7 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
         if not (
             np.array_equal(program.numbers, other.numbers)
             and np.array_equal(program.constants, other.constants, equal_nan=True)
-            and program.parameters == other.parameters
+            and (program.parameters, program.computed) == (other.parameters, other.computed)
         ):
             raise Untranslatable("the step depends on the size of the batch, or is another one in training")
         _compare(cell, step, program)
@@ -142,6 +142,7 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
         kept=assembly.kept_size,
         zero_start=step.zero_start,
         weights_to_parameters=step.cut(step.weights, translator.parameters) if shapes else lambda *_: [],
+        computed=step.computed(translator.parameters),
     )
 
 

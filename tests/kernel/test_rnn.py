@@ -279,12 +279,66 @@ def printed(cell: Any, x: Any, h: Any) -> Any:
         return ops.tanh(pre(cell, x, h))
 
 
+def bias_of_heads(cell: Any, x: Any, h: Any) -> Any:
+    return ops.reshape(ops.tanh(ops.add(ops.reshape(pre(cell, x, h), (-1, 2, 3)), cell.of_head)), (-1, UNITS))
+
+
+def with_loss(cell: Any, x: Any, h: Any) -> Any:
+    cell.add_loss(ops.mean(h))
+    return ops.tanh(pre(cell, x, h))
+
+
+class TrainedOtherwise(Cell):
+    """A cell with other weights in training; its operations on rows are the same."""
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        h = ops.tanh(inputs @ self.u + states[0] @ (self.w if training else 0.25 * self.w))
+        return h, [h]
+
+
+class Dropping(Cell):
+    """A cell that leaves it to Keras to tell its dropout whether it is trained."""
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.drop = keras.layers.Dropout(0.5, seed=1)
+
+    def call(self, inputs: Any, states: Any) -> Any:  # type: ignore[override]
+        h = ops.tanh(self.drop(inputs) @ self.u + states[0] @ self.w)
+        return h, [h]
+
+
+class OneFirstState(Cell):
+    """A cell whose first state is a weight, which stock Keras repeats for each row."""
+
+    def get_initial_state(self, batch_size: Any = None) -> Any:
+        return [ops.convert_to_tensor(self.start)]
+
+
+MATRICES: Any = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS)}
+BIASED: Any = {**MATRICES, "b": (UNITS,), "start": (1, UNITS)}
+ALONE = "size of the batch, or is another one in training"
+
 # What the kernel must not compute, the operation or the word that its warning has, and whether a line is named.
 LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
     "cumulative sum": (stepping(lambda cell, x, h: ops.cumsum(pre(cell, x, h), axis=-1) / 9), "cumsum", True),
     "an assertion": (stepping(printed), "effect", True),
     "dropout": (lambda: keras.layers.GRUCell(UNITS, dropout=0.5), "dropout is 0.5, not 0", False),
     "a variable of others": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) * OTHER)), "variable", True),
+    "a loss": (stepping(with_loss), "adds a loss", False),
+    "a bias of heads": (stepping(bias_of_heads, of_head=(3,)), r"BiasAddGrad \(an axis besides", True),
+    "weights by the batch": (
+        stepping(lambda cell, x, h: ops.tanh(x @ cell.u + h @ (cell.w / ops.cast(ops.shape(x)[0], "float32")))),
+        ALONE,
+        False,
+    ),
+    "weights by training": (lambda: TrainedOtherwise(None, **MATRICES), ALONE, False),
+    "dropout that is not told": (lambda: Dropping(None, **MATRICES), "random numbers are drawn", False),
+    "one first state": (
+        lambda: OneFirstState(lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2, **BIASED),
+        r"a first state is float32 \(1, 6\), not",
+        False,
+    ),
     "half precision": (
         stepping(lambda cell, x, h: ops.cast(ops.tanh(ops.cast(pre(cell, x, h), "float16")), "float32")),
         "float16|half",
@@ -308,6 +362,25 @@ def test_what_the_kernel_cannot_compute_is_left_to_stock_keras(name: str) -> Non
         warnings.simplefilter("error")
         ours(x)  # it has said so
     np.testing.assert_array_equal(given, stock(x))
+
+
+def test_layers_after_a_cell_are_told_whether_they_are_trained() -> None:
+    rnn, drop = RNN(keras.layers.GRUCell(UNITS)), keras.layers.Dropout(0.5, seed=1)
+
+    class Both(keras.layers.Layer):
+        def call(self, x: Any, training: bool | None = None) -> Any:
+            return drop(rnn(x))
+
+    rnn.build((None, STEPS, FEATURES))
+    assert np.mean(Both()(sequences(9), training=True) == 0) > 0.2  # the first call, in which the cell is translated
+
+
+def test_a_masked_layer_is_left_to_stock_keras_with_all_its_arguments() -> None:
+    layer = keras.layers.GRU(UNITS, return_sequences=True, zero_output_for_mask=True)
+    x, mask = sequences(9), tf.constant(np.arange(STEPS) < [[7]] * 9)
+    expected = layer(x, mask=mask)
+    with on_kernel(drop_ins(layer)), pytest.warns(UserWarning, match="an initial state or a mask is given"):
+        np.testing.assert_array_equal(layer(x, mask=mask), expected)
 
 
 @pytest.mark.parametrize(
