@@ -163,6 +163,8 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
         if (batch := next((number for number, value in enumerate(apart, 1) if value > share), None))
     ]
     unlike = int((stock.predictions().classes != native.predictions().classes).sum())
+    place = "within" if same.range[0] <= stock.accuracy <= same.range[1] else "outside"
+    away = f", {abs(stock.accuracy - same.mean) / same.std:.1f} standard deviations from their mean" if same.std else ""
     return (
         f"[`{stock.name}`, seed {stock.seed}]({record_link(stock)}), was trained on stock Keras from its first batch "
         f"to its last of {len(apart):,}, [`{native.name}`, seed {native.seed}]({record_link(native)}), on "
@@ -170,7 +172,7 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
         f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size; {', '.join(places)} for the first time. At the end they "
         f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
         f"{NUM_TEST:,} test digits. The {count_of(same.n, 'seed')} of `{native.name}` have "
-        f"{percent_range(same.range)} %."
+        f"{percent_range(same.range)} %: the run on stock Keras is {place} this range{away}."
     )
 
 
