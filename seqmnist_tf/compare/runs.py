@@ -101,7 +101,8 @@ class CompletedRun:
         """The commits of the code that trained it, ``unknown`` outside of a clone; of other code its hash, too."""
         commits = set()
         for part in self.parts:
-            git, sources = part.get("git") or {}, f" (sources {str(part.get('sources'))[:12]})"
+            git = part.get("git") or {}
+            sources = f" (sources {str(part['sources'])[:12]})" if part.get("sources") else ""
             changes = " with uncommitted changes" * bool(git.get("dirty"))
             commits.add(
                 f"{git.get('commit') or 'unknown'}{changes}{sources * (bool(changes) or not git.get('commit'))}"

@@ -305,11 +305,7 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
         notes.append(f"{job.name} is finished again: {error}")
         (run.path / "summary.json").unlink(missing_ok=True)
     try:
-        config = job.config
-        if config.model.match_parameters is not None:
-            config = with_values(config, {"model.hidden_size": run.config.model.hidden_size})
-        # As compare and tune know their runs: by the content of the files that they name, not by the paths.
-        if (run.config_id, run.config.train.seed) != (config_id(config, job.layer), config.train.seed):
+        if not _is_of(run, job):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job.name}")
         if ended is None:
             _ = run.environment, run.pixel_order(), run.history()
@@ -321,6 +317,20 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
         notes.append(_set_aside(run.path, folder, str(error)))
         return None
     return ended
+
+
+def _is_of(run: RunDirectory, job: Job) -> bool:
+    """Return whether a run is the job's: by its keys, or by the content of files that have another path now."""
+    config, made = job.config, run.config
+    if same_experiment(config, made):
+        return True
+    if config.model.match_parameters is not None:
+        config = with_values(config, {"model.hidden_size": made.model.hidden_size})
+    try:
+        wanted = config_id(config, job.layer)
+    except InputError as error:  # of a file that the job names: the run has no fault
+        raise RunError(str(error)) from None
+    return (run.config_id, made.train.seed) == (wanted, config.train.seed)
 
 
 def same_experiment(a: Config, b: Config) -> bool:

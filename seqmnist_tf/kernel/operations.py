@@ -146,7 +146,7 @@ class Translator:
         if kind in ("Sum", "Mean", "Max", "Min"):
             return [self._reduced(operation)]
         if kind == "BiasAddGrad":
-            if operation.inputs[0].shape.rank != 2:
+            if np.prod(operation.inputs[0].shape[1:]) != operation.outputs[0].shape[0]:
                 raise ValueError("an axis besides rows and columns")
             terms = tuple((None, piece, 0, i) for i, piece in columns_of(self.value(operation.inputs[0]).pieces))
             return [Summed(terms, tuple(operation.outputs[0].shape))]

@@ -72,15 +72,30 @@ class Step:
         part = self.function.prune(list(feeds), distinct)
         return lambda *values: _by_name(part(*values), distinct, fetches)
 
+    def values(self, constants: Sequence[tf.Tensor]) -> list[np.ndarray]:
+        """Return the values of constants."""
+        feeds = self.placeholders()
+        zeros = [tf.zeros(feed.shape, feed.dtype) for feed in feeds]
+        return [np.asarray(value) for value in self.cut(feeds, constants)(*zeros)] if constants else []
+
     def computed(self, ends: Sequence[tf.Tensor]) -> list[Any]:
-        """Return how tensors are computed from the weights: each operation once, without its name, in a fixed order."""
+        """Return how tensors are computed from weights: each operation once, without its name; of constants the value."""
         weights = {tensor.op.name: which for which, tensor in enumerate(self.weights)}
         numbers: dict[str, int] = {}
+        constants: dict[str, tf.Tensor] = {}
         found: list[Any] = []
-        waiting = [tensor.op for tensor in ends]
+
+        def place(tensor: tf.Tensor) -> tuple[int, int]:
+            if self.kind(tensor) == CONSTANT:
+                constants.setdefault(tensor.name, tensor)
+                return -1, list(constants).index(tensor.name)
+            return numbers[tensor.op.name], tensor.value_index
+
+        waiting = [tensor.op for tensor in ends if self.kind(tensor) != CONSTANT]
         while waiting:
             operation = waiting[-1]
-            missing = [given.op for given in operation.inputs if given.op.name not in numbers]
+            given = [tensor for tensor in operation.inputs if self.kind(tensor) != CONSTANT]
+            missing = [tensor.op for tensor in given if tensor.op.name not in numbers]
             if missing and operation.name not in numbers:
                 waiting.extend(missing)
                 continue
@@ -90,9 +105,10 @@ class Step:
                 attributes = sorted(
                     (k, v.SerializeToString()) for k, v in operation.node_def.attr.items() if k[0] != "_"
                 )
-                given = [(numbers[tensor.op.name], tensor.value_index) for tensor in operation.inputs]
-                found.append((operation.type, weights.get(operation.name), attributes, given))
-        return [*found, [(numbers[tensor.op.name], tensor.value_index) for tensor in ends]]
+                found.append((operation.type, weights.get(operation.name), attributes, [*map(place, operation.inputs)]))
+        found.append([*map(place, ends)])
+        values = self.values([*constants.values()])
+        return [*found, [(value.dtype.str, value.shape, value.tobytes()) for value in values]]
 
 
 def _by_name(values: Any, names: Sequence[tf.Tensor], wanted: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -148,8 +164,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
             drawn = variable.path.endswith("seed_generator_state")
             raise Untranslatable("random numbers are drawn in the step" if drawn else f"it assigns to {variable.path}")
     for state, first_state in zip(states, start, strict=True):
-        if (first_state.shape, first_state.dtype) != (state.shape, state.dtype):
-            raise Untranslatable(f"a first state is {first_state.dtype.name} {first_state.shape}, not {state.shape}")
+        if first_state.shape != state.shape:
+            raise Untranslatable(f"a first state is {first_state.shape}, not {state.shape}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
     _require_results(output, new_states, states, rows)
@@ -196,7 +212,7 @@ def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
     start = getattr(cell, "get_initial_state", None)
     if start is None:
         return [tf.zeros((rows, size)) for size in keras.tree.flatten(cell.state_size)]
-    return [tf.convert_to_tensor(state) for state in keras.tree.flatten(start(batch_size=rows))]
+    return [tf.cast(tf.convert_to_tensor(state), tf.float32) for state in keras.tree.flatten(start(batch_size=rows))]
 
 
 def _require_results(output: tf.Tensor, new_states: list[tf.Tensor], states: list[tf.Tensor], rows: int) -> None:

@@ -74,10 +74,7 @@ def _constants(step: Step) -> dict[str, np.ndarray]:
     for tensor in (step.output, *step.new_states, *step.gradients):
         if tensor is not None and step.kind(tensor) == CONSTANT:
             found[tensor.name] = tensor
-    feeds = step.placeholders()
-    zeros = [tf.zeros(feed.shape, feed.dtype) for feed in feeds]
-    values = step.cut(feeds, list(found.values()))(*zeros) if found else []
-    return {name: np.asarray(value) for name, value in zip(found, values, strict=True)}
+    return dict(zip(found, step.values(list(found.values())), strict=True))
 
 
 def _results(translator: Translator, step: Step) -> Results:

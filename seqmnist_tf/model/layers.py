@@ -276,7 +276,7 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
             if not hasattr(model, "output_shape"):  # Sequential is silent about a NotImplementedError
                 layer(keras.Input((NUM_TIMESTEPS, 1)))
     except (Exception, SystemExit) as error:
-        is_cell = "states" in inspect.signature(layer.call).parameters
+        is_cell = hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN)
         cure = "; a cell needs a function that returns keras.layers.RNN of it" if is_cell else ""
         raise LayerError(f"model.layer {spec}: its layer raised {describe_error(error)}{cure}") from error
     if model.output_shape != (None, units):

@@ -22,7 +22,10 @@ CLONE = PACKAGE.parent  # the root of a clone, where there is one
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 GIT_SECONDS = 60
 PROBE_SECONDS = 4.0
-IMPORTED = hash_sources(package_sources())  # of the code of this process, which stays where its files change
+try:
+    IMPORTED = hash_sources(package_sources())  # of the code of this process, which stays where its files change
+except OSError:  # a file cannot be read, or is being replaced
+    IMPORTED = ""
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:

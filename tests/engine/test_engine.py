@@ -190,18 +190,30 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path
     assert len(RunDirectory(path).history()) == 2
 
 
-def test_a_run_is_resumed_whose_files_are_named_by_another_path(
-    tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("moved", "edited", "resumed"), [(True, False, True), (False, True, True), (True, True, False)]
+)
+def test_a_run_is_known_by_the_content_of_its_files(
+    moved: bool, edited: bool, resumed: bool, tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.py").write_text(GOOD)
     (tmp_path / "order.txt").write_text("\n".join(map(str, reversed(range(784)))))
     monkeypatch.chdir(tmp_path)
-    job = toy_job(Path("run"), model__layer="own.py:Last", task__permutation="file:order.txt")
-    assert end_of(Job(**{**job.__dict__, "stop_rule": stop_at_once}), tmp_path).status == "stopped"
+    given = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
+    assert end_of(Job(**{**toy_job(Path("run"), **given).__dict__, "stop_rule": stop_at_once}), tmp_path).error is None
     Path("run/summary.json").unlink()
-    places = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
-    assert end_of(toy_job(tmp_path / "run", **places), tmp_path) == JobEnd("completed")
-    assert RunDirectory(tmp_path / "run").environment["resumed"] and not (tmp_path / "damaged").exists()
+    if moved:
+        given = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
+    if edited:
+        (tmp_path / "own.py").write_text(GOOD + "\n\nMORE = 1\n")
+    assert end_of(toy_job(tmp_path / "run", **given), tmp_path).status == "completed"
+    assert bool(RunDirectory(tmp_path / "run").environment["resumed"]) is resumed
+    assert (tmp_path / "damaged").exists() is not resumed
+    Path("order.txt").unlink()
+    unreadable = toy_job(tmp_path / "run", **{**given, "task__permutation": f"file:{tmp_path}/./order.txt"})
+    with pytest.raises(RunError, match="order.txt"):
+        end_of(unreadable, tmp_path)
+    assert RunDirectory(tmp_path / "run").summary
 
 
 def test_the_same_experiment_on_another_machine() -> None:

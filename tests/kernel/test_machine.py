@@ -51,6 +51,9 @@ class FunctionCell(keras.layers.Layer):
 
 
 OPERATIONS: dict[str, Function] = {
+    "weights by a width": lambda z, c: ops.tanh(z * (c.vector / tf.sqrt(tf.cast(tf.shape(z)[-1], tf.float32)))),
+    "weights by ones": lambda z, c: ops.tanh(z * (c.vector * ops.ones_like(z)[0])),
+    "a bias of one head": lambda z, c: ops.tanh(ops.add(z[:, None], c.vector)[:, 0]),
     "a weight twice": lambda z, c: ops.tanh(z + c.vector + c.vector),
     "exp": lambda z, c: ops.tanh(ops.exp(z)),
     "expm1": lambda z, c: ops.tanh(ops.expm1(z)),

@@ -336,7 +336,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
     "dropout that is not told": (lambda: Dropping(None, **MATRICES), "random numbers are drawn", False),
     "one first state": (
         lambda: OneFirstState(lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2, **BIASED),
-        r"a first state is float32 \(1, 6\), not",
+        r"a first state is \(1, 6\), not",
         False,
     ),
     "half precision": (
@@ -362,6 +362,26 @@ def test_what_the_kernel_cannot_compute_is_left_to_stock_keras(name: str) -> Non
         warnings.simplefilter("error")
         ours(x)  # it has said so
     np.testing.assert_array_equal(given, stock(x))
+
+
+def test_a_cell_whose_layers_get_other_weights_is_translated_again() -> None:
+    rnn = RNN(Normalized())
+    rnn(sequences(9))
+    rnn.cell.dense.enable_lora(2)
+    stock = keras.layers.RNN(rnn.cell)
+    np.testing.assert_allclose(rnn(sequences(9)), stock(sequences(9)), atol=1e-4)
+
+
+def test_first_states_of_another_type_are_those_of_stock_keras() -> None:
+    class Double(Cell):
+        def get_initial_state(self, batch_size: Any = None) -> Any:
+            return [ops.zeros((batch_size, UNITS), "float64")]
+
+    cell = Double(lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2, **BIASED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        given = RNN(cell)(sequences(9))
+    np.testing.assert_allclose(given, keras.layers.RNN(cell)(sequences(9)), atol=1e-4)
 
 
 def test_layers_after_a_cell_are_told_whether_they_are_trained() -> None:
