@@ -79,7 +79,7 @@ class Step:
         return [np.asarray(value) for value in self.cut(feeds, constants)(*zeros)] if constants else []
 
     def computed(self, ends: Sequence[tf.Tensor]) -> list[Any]:
-        """Return how tensors are computed from weights: each operation once, without its name; of constants the value."""
+        """Return how tensors are computed from weights: each operation once, without its name, and the constants."""
         weights = {tensor.op.name: which for which, tensor in enumerate(self.weights)}
         numbers: dict[str, int] = {}
         constants: dict[str, tf.Tensor] = {}
@@ -102,9 +102,7 @@ class Step:
             waiting.pop()
             if operation.name not in numbers:
                 numbers[operation.name] = len(numbers)
-                attributes = sorted(
-                    (k, v.SerializeToString()) for k, v in operation.node_def.attr.items() if k[0] != "_"
-                )
+                attributes = {k: v.SerializeToString() for k, v in operation.node_def.attr.items() if k[0] != "_"}
                 found.append((operation.type, weights.get(operation.name), attributes, [*map(place, operation.inputs)]))
         found.append([*map(place, ends)])
         values = self.values([*constants.values()])

@@ -211,7 +211,7 @@ def test_a_run_is_known_by_the_content_of_its_files(
     assert (tmp_path / "damaged").exists() is not resumed
     Path("order.txt").unlink()
     unreadable = toy_job(tmp_path / "run", **{**given, "task__permutation": f"file:{tmp_path}/./order.txt"})
-    with pytest.raises(RunError, match="order.txt"):
+    with pytest.raises(RunError, match=r"order\.txt"):
         end_of(unreadable, tmp_path)
     assert RunDirectory(tmp_path / "run").summary
 
