@@ -28,13 +28,9 @@ NO_CELL = "No cell of the board has its seeds published yet."
 def board_table(board: Board) -> str:
     """One short row per cell, for the README."""
     cells, pairs = _compared(board)
-    head = ["cell", ">test accuracy, %", ">difference, points", ">p (Holm)"]
+    head = ["cell", ">seeds", ">test accuracy, %", ">difference, points", ">p (Holm)"]
     rows = [
-        [
-            layer_name(cell.config),
-            f"**{cell.text}**" + f" ({cell.seeds_text} seeds)" * bool(cell.diverged),
-            *_against(cell, pairs),
-        ]
+        [layer_name(cell.config), cell.seeds_text, f"**{cell.text}**", *_against(cell, pairs)]
         for cell in cells.values()
     ]
     return markdown_table(head, rows) if rows else NO_CELL

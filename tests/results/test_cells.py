@@ -27,7 +27,7 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     assert board.cells == []  # no LSTM to be held against
     board.records["board_lstm"] = [dataclasses.replace(r, name="board_lstm") for r in (first, second)]
     lstm, gru = render_section("board", board).splitlines()[2:]
-    assert lstm.startswith("| LSTM | **") and lstm.endswith("** |  |  |")
+    assert lstm.startswith("| LSTM | 2 | **") and lstm.endswith("** |  |  |")
     assert gru.endswith("** | 0.00 |  |")  # two seeds can show nothing
     said = render_section("board_cells", board)
     assert "| LSTM `board_lstm` | 16 |  | 1,322 | 2 |" in said and "| 99.1 (GRU, 256 units) |" in said
