@@ -32,10 +32,14 @@ class CoRNNCell(keras.layers.Layer):
 
     def build(self, input_shape) -> None:
         units, features = self.units, input_shape[-1]
-        start = keras.initializers.RandomUniform(-((features + 2 * units) ** -0.5), (features + 2 * units) ** -0.5)
-        self.kernel = self.add_weight(shape=(features, units), initializer=start, name="kernel")
-        self.recurrent_kernel = self.add_weight(shape=(2 * units, units), initializer=start, name="recurrent_kernel")
-        self.bias = self.add_weight(shape=(units,), initializer=start, name="bias")
+        edge = (features + 2 * units) ** -0.5
+        self.kernel = self._uniform(edge, "kernel", features, units)
+        self.recurrent_kernel = self._uniform(edge, "recurrent_kernel", 2 * units, units)
+        self.bias = self._uniform(edge, "bias", units)
+
+    def _uniform(self, edge, name, *shape):
+        """Return a new weight. Each has its own initializer: one would give all of them the same numbers."""
+        return self.add_weight(shape=shape, initializer=keras.initializers.RandomUniform(-edge, edge), name=name)
 
     def call(self, inputs, states, training=False):
         y, z = states

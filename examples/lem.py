@@ -33,11 +33,16 @@ class LEMCell(keras.layers.Layer):
         self.dt = dt
 
     def build(self, input_shape) -> None:
-        units, start = self.units, keras.initializers.RandomUniform(-(self.units**-0.5), self.units**-0.5)
-        self.kernel = self.add_weight(shape=(input_shape[-1], 4 * units), initializer=start, name="kernel")
-        self.recurrent_kernel = self.add_weight(shape=(units, 3 * units), initializer=start, name="recurrent_kernel")
-        self.recurrent_kernel_y = self.add_weight(shape=(units, units), initializer=start, name="recurrent_kernel_y")
-        self.bias = self.add_weight(shape=(4 * units,), initializer=start, name="bias")
+        units = self.units
+        self.kernel = self._uniform("kernel", input_shape[-1], 4 * units)
+        self.recurrent_kernel = self._uniform("recurrent_kernel", units, 3 * units)
+        self.recurrent_kernel_y = self._uniform("recurrent_kernel_y", units, units)
+        self.bias = self._uniform("bias", 4 * units)
+
+    def _uniform(self, name, *shape):
+        """Return a new weight. Each has its own initializer: one would give all of them the same numbers."""
+        edge = self.units**-0.5
+        return self.add_weight(shape=shape, initializer=keras.initializers.RandomUniform(-edge, edge), name=name)
 
     def call(self, inputs, states, training=False):
         y, z = states

@@ -7,11 +7,12 @@ import functools
 import hashlib
 import importlib
 import inspect
+import itertools
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,7 @@ LayerFactory = Callable[..., keras.Layer]  # of units, and of model.layer_option
 
 TRACE_SECONDS = 10.0  # of a layer's tracing, after which a note says that it is traced
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
+FEW_NUMBERS = 4  # different ones in two weights that may be alike, such as zeros or parts of an identity matrix
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
 MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
 ADVICE = "a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once"
@@ -144,6 +146,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
         raise LayerError(f"model.layer {spec} must have at least one trainable weight (got none)")
     if types := {weight.dtype for weight in weights} - {"float32"}:
         raise LayerError(f"model.layer {spec} must have weights in float32 (got {min(types)})")
+    _say_alike(spec, weights)
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
     states = [(variable, variable.numpy()) for variable in model.variables]
 
@@ -291,6 +294,17 @@ def _model_of_layer(config: Config, file: LayerFile | None, *after: keras.Layer)
 @functools.cache  # once for each layer
 def _say_traced(spec: str) -> None:
     note(f"model.layer {spec}: TensorFlow is tracing its operations, one by one, which takes long here ({ADVICE})")
+
+
+def _say_alike(spec: str, weights: Sequence[keras.Variable]) -> None:
+    """Name the weights that begin with the same random numbers; a Keras initializer draws them anew at each call."""
+    for one, other in itertools.combinations(weights, 2):
+        a, b = (np.ravel(weight)[: min(np.size(one), np.size(other))] for weight in (one, other))
+        if len(np.unique(a)) > FEW_NUMBERS and np.array_equal(a, b):
+            note(
+                f"model.layer {spec}: {one.name} and {other.name} begin with the same random numbers (give each weight "
+                "an initializer of its own)"
+            )
 
 
 def require_float32() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,29 +99,32 @@ def settings_text(board: Board) -> str:
     searches = [search for search in board.searches if search.of_settings]
     if not searches:
         return "No search of the settings is published yet."
-    scores: dict[frozenset[str], list[float]] = {}
+    scores: defaultdict[frozenset[str], list[float | None]] = defaultdict(list)  # None: it diverged
     values: dict[str, Any] = {}
     for search in searches:
         for row in search.of_seed(own=True):
-            if row["status"] == "completed":
-                changed = changed_keys(search.config(row), preset(BASELINE))
-                values |= changed
-                scores.setdefault(frozenset(changed), []).append(row["score"])
+            changed = changed_keys(search.config(row), preset(BASELINE))
+            values |= changed
+            score = row["score"] if row["status"] == "completed" else None
+            scores[frozenset(changed)].append(score)
     every = frozenset(values)
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
     rows: dict[str, list[str]] = {}
-    for found in scores:
+    for found in list(scores):
         keys = min((found, every - found), key=len)  # those of one setting
-        added, taken = scores.get(keys, []), scores.get(every - keys, [])
+        added, taken = scores[keys], scores[every - keys]
         name = ", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys)) or "none, or all"
-        changes = [_change(added, scores.get(frozenset())), _change(taken, scores.get(every))] if keys else ["", ""]
+        changes = [_change(added, scores[frozenset()]), _change(taken, scores[every])] if keys else ["", ""]
         rows[name] = [name, _percents(added), changes[0], _percents(taken), changes[1]]
     return markdown_table(head, sorted(rows.values(), key=lambda row: row[0] != "none, or all"))
 
 
-def _percents(shares: Sequence[float]) -> str:
-    return ", ".join(map(in_percent, shares))
+def _percents(shares: Sequence[float | None]) -> str:
+    return ", ".join("no score" if share is None else in_percent(share) for share in shares)
 
 
-def _change(after: Sequence[float], before: Sequence[float] | None) -> str:
-    return in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True) if after and before else ""
+def _change(after: Sequence[float | None], before: Sequence[float | None]) -> str:
+    known = [[share for share in shares if share is not None] for shares in (after, before)]
+    if not after or not before or known != [after, before]:
+        return ""
+    return in_percent(statistics.fmean(known[0]) - statistics.fmean(known[1]), sign=True)

@@ -12,13 +12,17 @@ from ..system import markdown_table
 from .board import HEADLINE, PERMUTED, Board, code_of, headline_record, wrap_text
 from .records import RESULTS_FOLDER, Record
 
-WITH_CARD = (HEADLINE, PERMUTED)
+CHOSEN = {  # what of the recipe of an experiment with a card was chosen on which images
+    HEADLINE: "Learning rate, noise and weight decay were chosen on held-out training images.",
+    PERMUTED: "Learning rate and noise were chosen on held-out training images, at last between two recipes of 40 "
+    "epochs, one of them at its epoch 32. Weight decay and epochs are those of `strong`.",
+}
 CARD_FILE = "README.md"
 
 
 def model_cards(board: Board) -> dict[Path, str]:
     """Return the model cards of the published experiments that have one, by path from the root of the clone."""
-    return {RESULTS_FOLDER / name / CARD_FILE: model_card(board, name) for name in WITH_CARD if name in board.records}
+    return {RESULTS_FOLDER / name / CARD_FILE: model_card(board, name) for name in CHOSEN if name in board.records}
 
 
 def model_card(board: Board, name: str) -> str:
@@ -52,9 +56,9 @@ def model_card(board: Board, name: str) -> str:
             f"{NUM_TRAIN - record.config.task.validation_size:,} training images, {epochs} epochs of "
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
-            "of the final epoch: no epoch is chosen on the test images. Learning rate, noise and "
-            "weight decay were chosen on held-out training images; chrono, Adam, the cosine schedule and the norm clip "
-            "followed first looks at test accuracies of single runs (docs/training.md of the project)."
+            f"of the final epoch: no epoch is chosen on the test images. {CHOSEN[name]} Chrono, Adam, the cosine "
+            "schedule and the norm clip followed first looks at test accuracies of single runs (docs/training.md of the "
+            "project)."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),
         "## Limits",

@@ -228,6 +228,7 @@ def test_the_authors_numbers_and_start_values(factory: Any, constants: Any, boun
     for weight in layer.get_weights():
         assert np.abs(weight).max() <= bound
         assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.25)  # of a uniform distribution, of 64 values
+    assert len({weight.ravel()[0] for weight in layer.get_weights()}) == len(shapes)  # each has its own numbers
 
 
 def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:

@@ -241,6 +241,21 @@ def test_a_large_graph_is_said_with_what_to_do(
     assert re.search(r"a training step is a graph of \d+ operations, traced in \d+ s here and again in each run", last)
 
 
+def test_weights_that_begin_with_the_same_random_numbers_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """import keras
+
+def f(units):
+    start = keras.initializers.RandomUniform(-1, 1)
+    return keras.layers.SimpleRNN(units, kernel_initializer=start, recurrent_initializer=start)
+"""
+    check_layer(configure(f"{write(tmp_path, text)}:f"))
+    assert "kernel and recurrent_kernel begin with the same random numbers (give" in capsys.readouterr().err
+    check_layer(configure(f"{write(tmp_path, text.replace('recurrent_initializer=start', ''))}:f"))
+    assert "begin with the same" not in capsys.readouterr().err
+
+
 def test_a_cell_is_refused_with_what_makes_it_a_layer(tmp_path: Path) -> None:
     file = write(tmp_path, CELL)
     with pytest.raises(InputError, match=r"; a cell needs a function that returns keras\.layers\.RNN of it$"):

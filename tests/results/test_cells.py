@@ -74,4 +74,7 @@ def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
     assert f"{clip} 2.00, 2.10 | +2.00 |  |  |" in rows
     _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches[2:])).splitlines()
     assert none == "| none, or all |  |  | 9.00, 9.10 |  |" and f"{clip}  |  | 7.00, 7.10 | -2.00 |" in rows
+    searches[2].document["trials"][0]["status"] = "diverged"
+    text = render_section("settings", Board({}, {}, {}, {}, searches=searches[2:]))
+    assert "| `train.shuffle true` |  |  | no score, 8.10 |  |" in text
     assert render_section("settings", Board({}, {}, {}, {})) == "No search of the settings is published yet."
