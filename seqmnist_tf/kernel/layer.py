@@ -117,13 +117,6 @@ class LSTM(NativeLayer, keras.layers.LSTM):
         super().__init__(*args, **kwargs)
         self._set_threads(threads)
 
-    @classmethod
-    def sharing(cls, stock: keras.layers.LSTM, threads: int = 0) -> LSTM:
-        """Return a layer that shares the weights of a layer of stock Keras, so that training it trains them."""
-        layer = cls.from_config({**stock.get_config(), "threads": threads})
-        layer.cell = stock.cell
-        return layer
-
     def _problem(self, sequences: tf.Tensor) -> str | None:
         return unsupported_argument(self)
 

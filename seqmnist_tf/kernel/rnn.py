@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +18,8 @@ from .translation import translate
 # another start, wants it computed.
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("call", "inner_loop", "get_initial_state")
-
-_programs: weakref.WeakKeyDictionary[keras.Layer, dict[tuple[int, ...], StepProgram | Untranslatable]]
-_programs = weakref.WeakKeyDictionary()  # of each cell, by the number of features that it reads and its variables
+OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
 
 
 @keras.saving.register_keras_serializable(package="seqmnist_tf")
@@ -58,24 +56,6 @@ class RNN(NativeLayer):
         super().__init__(cell, *args, **kwargs)
         self._set_threads(threads)
 
-    @classmethod
-    def sharing(cls, stock: keras.layers.RNN, threads: int = 0) -> RNN:
-        """Return a layer that shares the cell, and so the weights, of a layer of stock Keras."""
-        layer = cls(
-            stock.cell,
-            return_sequences=stock.return_sequences,
-            return_state=stock.return_state,
-            go_backwards=stock.go_backwards,
-            stateful=stock.stateful,
-            unroll=stock.unroll,
-            zero_output_for_mask=stock.zero_output_for_mask,
-            threads=threads,
-            name=stock.name,
-            dtype=stock.dtype_policy,
-        )
-        layer.built = stock.built
-        return layer
-
     def _problem(self, sequences: tf.Tensor) -> str | None:
         for key in ("return_state", "stateful", "unroll"):
             if getattr(self, key):
@@ -91,7 +71,7 @@ class RNN(NativeLayer):
         return str(program) if isinstance(program, Untranslatable) else None
 
     def _program(self, features: int) -> StepProgram | Untranslatable:
-        programs = _programs.setdefault(self.cell, {})
+        programs: dict[tuple[int, ...], StepProgram | Untranslatable] = vars(self.cell).setdefault(PROGRAMS, {})
         key = (features, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
         if key not in programs:
             try:
@@ -99,7 +79,7 @@ class RNN(NativeLayer):
                 with tf.init_scope(), keras.StatelessScope():
                     programs[key] = translate(self.cell, features)
             except Untranslatable as error:
-                programs[key] = error.with_traceback(None)
+                programs[key] = Untranslatable(str(error))  # without what it was raised from, which holds the graph
         return programs[key]
 
     def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
@@ -132,7 +112,7 @@ def drop_ins(layer: keras.Layer, threads: int = 0) -> list[DropIn]:
 
     Args:
         layer: it stays as it is.
-        threads: CPU threads of the kernel; 0 is all cores. It uses as many as a batch has blocks of 25 rows.
+        threads: CPU threads of the kernel; 0 is all cores. At most as many are used as a batch has blocks of rows.
     """
     found: dict[int, DropIn] = {}
 
@@ -142,16 +122,20 @@ def drop_ins(layer: keras.Layer, threads: int = 0) -> list[DropIn]:
             for inner in part._flatten_layers(include_self=False, recursive=False):
                 visit(inner)
         elif all(getattr(type(part), name) is getattr(base, name) for name in LOOP):
-            found.setdefault(id(part), DropIn(part, _sharing(part, threads)))
+            found.setdefault(id(part), DropIn(part, sharing(part, threads)))
 
     visit(layer)
     return list(found.values())
 
 
-def _sharing(stock: keras.layers.RNN, threads: int) -> LSTM | RNN:
-    if type(stock) is keras.layers.LSTM and unsupported_argument(stock) is None:
-        return LSTM.sharing(stock, threads)
-    return RNN.sharing(stock, threads)
+def sharing(stock: keras.layers.RNN, threads: int = 0) -> LSTM | RNN:
+    """Return a layer on the kernel that shares the cell of a layer of stock Keras, so that training it trains that."""
+    is_lstm = type(stock) is keras.layers.LSTM and unsupported_argument(stock) is None
+    kind, first = (LSTM, stock.units) if is_lstm else (RNN, stock.cell)
+    options = {name: getattr(stock, name) for name in OPTIONS}
+    layer = kind(first, **options, threads=threads, name=stock.name, dtype=stock.dtype_policy)
+    layer.cell, layer.built = stock.cell, stock.built
+    return layer
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
         computed = [part.native for part, problem in zip(found, problems, strict=True) if problem is None]
         runs_programs = any(isinstance(part, RNN) for part in computed)
         if not computed:
-            reason = ": ".join([f"model.layer is {layer}", *(problem for problem in problems[:1] if problem)])
+            reason = f"model.layer is {layer}: {problems[0] if problems else 'it has no recurrent layer of Keras'}"
     if reason is None:
         return Kernel(native.instruction_set(), runs_programs=runs_programs)
     if config.train.kernel == "native":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from examples.lem import LEMCell
 from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
+from seqmnist_tf.kernel.rnn import sharing
 from tests.kernel.test_native import isas, relative_error
 
 UNITS, FEATURES, STEPS = 6, 3, 17
@@ -173,7 +176,7 @@ def require_equal(given: list[np.ndarray], expected: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("name", CELLS)
 def test_outputs_and_gradients_are_those_of_stock_keras(name: str, all_steps: bool) -> None:
     stock = stock_rnn(CELLS[name](), return_sequences=all_steps)
-    ours = RNN.sharing(stock)  # a warning would be an error: the kernel computes it
+    ours = sharing(stock)  # a warning would be an error: the kernel computes it
     assert ours.trainable_variables == stock.trainable_variables and not kernel_problems_of(ours)
     expected, given = results(stock, sequences()), results(ours, sequences())
     require_equal(given, expected)
@@ -188,14 +191,14 @@ def kernel_problems_of(layer: RNN) -> str | None:
 @pytest.mark.parametrize("name", ["GRU", "LEM", "another output"])
 def test_every_bit_is_the_same_for_any_number_of_threads(name: str) -> None:
     stock = stock_rnn(CELLS[name](), return_sequences=True)
-    once, *others = (results(RNN.sharing(stock, threads), sequences(57)) for threads in (1, 2, 5))
+    once, *others = (results(sharing(stock, threads), sequences(57)) for threads in (1, 2, 5))
     for other in others:
         assert all(np.array_equal(a, b) for a, b in zip(once, other, strict=True))
 
 
 def test_backwards_and_both_ways() -> None:
     stock = stock_rnn(keras.layers.GRUCell(UNITS), return_sequences=True, go_backwards=True)
-    require_equal(results(RNN.sharing(stock), sequences()), results(stock, sequences()))
+    require_equal(results(sharing(stock), sequences()), results(stock, sequences()))
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -351,7 +354,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
 def test_what_the_kernel_cannot_compute_is_left_to_stock_keras(name: str) -> None:
     make, word, has_line = LEFT[name]
     stock = stock_rnn(make())
-    ours = RNN.sharing(stock)
+    ours = sharing(stock)
     x = sequences(9)
     with pytest.warns(UserWarning, match=r"layer rnn\w*: stock Keras is used, because ") as caught:
         given = ours(x)
@@ -370,6 +373,26 @@ def test_a_cell_whose_layers_get_other_weights_is_translated_again() -> None:
     rnn.cell.dense.enable_lora(2)
     stock = keras.layers.RNN(rnn.cell)
     np.testing.assert_allclose(rnn(sequences(9)), stock(sequences(9)), atol=1e-4)
+
+
+def test_a_cell_goes_with_its_programs() -> None:
+    rnn, refused = RNN(keras.layers.GRUCell(UNITS)), RNN(LEFT["half precision"][0]())
+    rnn(sequences(9))
+    with pytest.warns(UserWarning, match="stock Keras is used"):
+        refused(sequences(9))
+    cells = [weakref.ref(rnn.cell), weakref.ref(refused.cell)]
+    del rnn, refused
+    keras.utils.clear_session()
+    gc.collect()
+    assert [cell() for cell in cells] == [None, None]
+
+
+def test_an_lstm_with_an_initializer_of_ones_own_is_on_the_kernel() -> None:
+    stock = keras.layers.LSTM(UNITS, bias_initializer=lambda shape, dtype=None: ops.ones(shape, dtype))
+    stock.build((None, STEPS, FEATURES))
+    (found,) = drop_ins(stock)
+    assert type(found.native) is LSTM
+    require_equal(results(found.native, sequences()), results(stock, sequences()))
 
 
 def test_first_states_of_another_type_are_those_of_stock_keras() -> None:
