@@ -44,10 +44,12 @@ class Arm:
         word: as it was given.
         config: its experiment, without a seed.
         matched: whether its units are chosen to match the first arm's number of parameters.
-        file: the file of a layer that was defined in Python; None of others.
+        file: of its layer: given where it was defined in Python, read where its runs are made ready.
         given: its completed runs by seed; empty for an arm that is trained.
         diverged: seeds of its existing runs that diverged: they are in no mean, and are not trained again.
         notes: sentences for the report.
+        config_id: of its runs, once they are made ready.
+        noise: ``train.recurrent_noise``, once they are made ready; 0 where its layer names no weights for it.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Arm:
     given: Mapping[int, CompletedRun] = field(default_factory=dict)
     diverged: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    config_id: str = ""
+    noise: float = 0.0
 
     @property
     def is_trained(self) -> bool:

@@ -16,16 +16,15 @@ from ..config import Config, constants_text, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
-from ..system import InputError, RunError, start_tensorflow
-from ..train import Predictions, RunDirectory
+from ..system import InputError, RunError, make_folder, start_tensorflow
+from ..train import Predictions, RunDirectory, lock_folder
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
-from .folder import ARMS_FILE, ComparisonFolder, default_directory
+from .folder import ARMS_FILE, claim, default_directory, require_usable, run_paths
 from .pictures import draw_comparison
 from .plan import (
     ComparisonRuns,
     PlannedRun,
-    ReadyArm,
     make_ready,
     parameters_of,
     plan_runs,
@@ -81,18 +80,19 @@ def compare(
     """
     values = dict(overrides or {})
     ready, planned, folder = _planned(arms, seeds, directory, workers, address, allow_code, values)
-    data_dir = next((one.arm.config.data.dir for one in ready if one.arm.is_trained), values.get("data.dir"))
+    data_dir = next((one.config.data.dir for one in ready if one.is_trained), values.get("data.dir"))
     existing = _read_existing(ready, data_dir, allow_code)
     runs = ComparisonRuns(planned, at_a_time=(workers or 1) * (address is None))
     if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
         config = runs.missing[0].config
         load_splits(config, pixel_order(config.task.permutation))
         runs.measure(ready, workers)
-    with folder.lock():
-        folder.claim([_entry(one, planned) for one in ready])
+    make_folder(folder)
+    with lock_folder(folder, f"comparison {folder}"):
+        claim(folder, [_entry(one, planned) for one in ready])
         if runs.missing:
             threads = max(run.config.train.threads for run in runs.missing)
-            run_jobs(runs, folder.path, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+            run_jobs(runs, folder, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
         return _finish(ready, runs, folder, existing, data_dir)
 
 
@@ -104,13 +104,13 @@ def _planned(
     address: str | None,
     allow_code: bool,
     values: Mapping[str, Any],
-) -> tuple[list[ReadyArm], list[PlannedRun], ComparisonFolder]:
+) -> tuple[list[Arm], list[PlannedRun], Path]:
     """Return the arms of a comparison, tried, the runs that it trains, and its folder. Nothing is written there."""
     require_engine_options(workers, address)
     wanted = None if seeds is None else parse_seeds(seeds)
     parsed = parse_arms(_words(arms), values, allow_code=allow_code)
-    folder = ComparisonFolder(Path(directory or default_directory([arm.name for arm in parsed])))
-    folder.require_usable()
+    folder = Path(directory or default_directory([arm.name for arm in parsed]))
+    require_usable(folder)
     require_one_task(parsed)
     if address is not None:
         require_answer(address)
@@ -118,7 +118,7 @@ def _planned(
     ready = make_ready(parsed)
     chosen = _choose_seeds(ready, wanted)
     planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
-    ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.arm.name]) for one in ready]
+    ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.name]) for one in ready]
     return ready, planned, folder
 
 
@@ -147,7 +147,7 @@ def dry_run(
     runs.expect(times)
     rows = []
     for one in ready:
-        name, config = one.arm.name, one.arm.config
+        name, config = one.name, one.config
         measured, own = times.get(name), ComparisonRuns([run for run in runs.missing if run.arm == name], 1)
         own.expect(times)
         rows.append(
@@ -167,11 +167,11 @@ def dry_run(
     return rows, runs.seconds_left(0.0) / 3600
 
 
-def _entry(one: ReadyArm, planned: Sequence[PlannedRun]) -> dict[str, Any]:
+def _entry(one: Arm, planned: Sequence[PlannedRun]) -> dict[str, Any]:
     """Return what ``arms.json`` says of an arm."""
-    name = one.arm.name
-    seeds = sorted([*one.arm.given, *(run.seed for run in planned if run.arm == name)])
-    return {"name": name, "given": one.arm.word, "config_id": one.config_id, "seeds": seeds}
+    name = one.name
+    seeds = sorted([*one.given, *(run.seed for run in planned if run.arm == name)])
+    return {"name": name, "given": one.word, "config_id": one.config_id, "seeds": seeds}
 
 
 def _words(arms: Sequence[Any]) -> list[ArmWord]:
@@ -204,25 +204,25 @@ def _runs_on_kernel(config: Config) -> bool:
         return False
 
 
-def _choose_seeds(ready: Sequence[ReadyArm], wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _choose_seeds(ready: Sequence[Arm], wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Return the seeds of the comparison; None for all seeds of arms that exist."""
-    if wanted is None and any(one.arm.is_trained for one in ready):
+    if wanted is None and any(one.is_trained for one in ready):
         wanted = parse_seeds(DEFAULT_SEEDS)
     for one in ready:
-        if wanted is not None and one.arm.given and not set(wanted) & set(one.arm.given):
-            seeds = ", ".join(map(str, one.arm.given))
+        if wanted is not None and one.given and not set(wanted) & set(one.given):
+            seeds = ", ".join(map(str, one.given))
             raise InputError(
-                f"{one.arm.word} has no result of --seeds {', '.join(map(str, wanted))} (it has those of {seeds})"
+                f"{one.word} has no result of --seeds {', '.join(map(str, wanted))} (it has those of {seeds})"
             )
     return wanted
 
 
-def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[int]) -> ReadyArm:
+def _restrict(arm: Arm, seeds: tuple[int, ...] | None, trained: Sequence[int]) -> Arm:
     """Return an arm with those of its existing runs whose seeds are compared, and with notes on its seeds and size.
 
     ``trained`` are its seeds that the comparison trains.
     """
-    arm, notes = one.arm, list(one.notes)
+    notes = list(arm.notes)
     if arm.given and seeds is not None:
         if trained:
             notes.append(f"{arm.name}: seed {', '.join(map(str, trained))} trained by this comparison; others existed.")
@@ -232,18 +232,18 @@ def _restrict(one: ReadyArm, seeds: tuple[int, ...] | None, trained: Sequence[in
         arm = replace(arm, given={seed: arm.given[seed] for seed in seeds if seed in arm.given})
     target = arm.config.model.match_parameters
     if target is not None:
-        parameters = parameters_of(one)
+        parameters = parameters_of(arm)
         notes.append(
             f"{arm.name}: {arm.config.model.hidden_size} units were chosen to match {target:,} parameters; the model "
             f"has {parameters:,} ({parameters - target:+,})."
         )
-    return replace(one, arm=arm, notes=tuple(notes))
+    return replace(arm, notes=tuple(notes))
 
 
 def _finish(
-    ready: Sequence[ReadyArm],
+    ready: Sequence[Arm],
     runs: ComparisonRuns,
-    folder: ComparisonFolder,
+    folder: Path,
     existing: Mapping[Path, Predictions],
     data_dir: str | None,
 ) -> Comparison:
@@ -259,11 +259,11 @@ def _finish(
         f"(see {run.job.log})"
         for run in lost[:MOST_NAMED]
     ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
-    noted: list[ReadyArm] = []
+    noted: list[Arm] = []
     without: list[str] = []  # notes on arms of which no run is completed
     for one in ready:
-        name = one.arm.name
-        is_there = bool(one.arm.given) or name in {run.arm for run in completed}
+        name = one.name
+        is_there = bool(one.given) or name in {run.arm for run in completed}
         notes = [
             f"{name}: seed {run.seed} "
             + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else "diverged.")
@@ -280,7 +280,7 @@ def _finish(
     comparison = _read(noted, completed, folder, existing, data_dir)
     comparison = write_report(comparison, draw_comparison(comparison, data_dir), folder)
     if lost:
-        raise _with_traces(f"{folder.path / 'report.md'} is without {'; '.join(said)}", runs)
+        raise _with_traces(f"{folder / 'report.md'} is without {'; '.join(said)}", runs)
     return comparison
 
 
@@ -292,7 +292,7 @@ def _with_traces(text: str, runs: ComparisonRuns) -> RunError:
     return error
 
 
-def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:
+def _read_existing(ready: Sequence[Arm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:
     """Return the predictions of the runs that exist, by run directory: what is wrong with one is said before training.
 
     Raises:
@@ -301,34 +301,33 @@ def _read_existing(ready: Sequence[ReadyArm], data_dir: str | None, allow_code: 
     made = {
         completed.run.path: completed.predictions(data_dir, allow_code=allow_code)
         for one in ready
-        for completed in one.arm.given.values()
+        for completed in one.given.values()
     }
-    names = [f"{one.arm.name}, seed {seed}" for one in ready for seed in one.arm.given]
+    names = [f"{one.name}, seed {seed}" for one in ready for seed in one.given]
     _require_one_test_set(list(zip(names, made.values(), strict=True)))
     return made
 
 
 def _read(
-    ready: Sequence[ReadyArm],
+    ready: Sequence[Arm],
     planned: Sequence[PlannedRun],
-    folder: ComparisonFolder,
+    folder: Path,
     existing: Mapping[Path, Predictions],
     data_dir: str | None,
 ) -> Comparison:
     """Read the runs of all arms and return their comparison."""
     arms = []
-    for one in ready:
-        arm = one.arm
+    for arm in ready:
         trained = [read_completed(run.run) for run in planned if run.arm == arm.name]
         runs = sorted([*arm.given.values(), *trained], key=lambda completed: completed.seed)
         predictions = [  # a layer that this comparison trains is the user's own
             existing.get(completed.run.path) or completed.predictions(data_dir, allow_code=True) for completed in runs
         ]
-        diverged = _diverged_seeds(one, folder, [completed.seed for completed in runs])
+        diverged = _diverged_seeds(arm, folder, [completed.seed for completed in runs])
         names = ", ".join(map(str, diverged))
         left_out = f"{arm.name} is compared without seed {names}, which diverged: this favours {arm.name}."
-        notes = (*one.notes, left_out) if diverged else one.notes
-        arms.append(SeededRuns(arm.name, runs, predictions, one.noise, notes, diverged))
+        notes = (*arm.notes, left_out) if diverged else arm.notes
+        arms.append(SeededRuns(arm.name, runs, predictions, arm.noise, notes, diverged))
     _require_one_test_set(
         [
             (f"{arm.name}, seed {seed}", made)
@@ -336,16 +335,16 @@ def _read(
             for seed, made in zip(arm.seeds, arm.predictions, strict=True)
         ]
     )
-    return Comparison(tuple(arms), pair_runs(arms), folder.path)
+    return Comparison(tuple(arms), pair_runs(arms), folder)
 
 
-def _diverged_seeds(ready: ReadyArm, folder: ComparisonFolder, completed: Sequence[int]) -> tuple[int, ...]:
+def _diverged_seeds(arm: Arm, folder: Path, completed: Sequence[int]) -> tuple[int, ...]:
     """Return the seeds of an arm that diverged and are not compared: without them the arm looks better."""
-    diverged = {*ready.arm.diverged}
-    for seed, path in folder.run_paths(ready.arm.name).items():
+    diverged = {*arm.diverged}
+    for seed, path in run_paths(folder, arm.name).items():
         with contextlib.suppress(InputError):  # what is left of a run that is not compared
             run = RunDirectory(path)
-            if (run.summary or {}).get("status") == "diverged" and run.config_id == ready.config_id:
+            if (run.summary or {}).get("status") == "diverged" and run.config_id == arm.config_id:
                 diverged.add(seed)
     return tuple(sorted(diverged - {*completed}))
 

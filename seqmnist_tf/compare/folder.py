@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from ..system import (
     InputError,
     is_empty,
     is_there,
     json_bytes,
-    make_folder,
     note,
     read_json_object,
     unwritable,
     write_atomically,
 )
-from ..train import lock_folder
 
 ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
 LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
@@ -40,59 +35,42 @@ def default_directory(arms: Sequence[str]) -> Path:
     return Path("runs") / name
 
 
-@dataclass(frozen=True)
-class ComparisonFolder:
-    """The folder of a comparison. Nothing is written before :meth:`lock`.
+def run_paths(folder: Path, arm: str) -> dict[int, Path]:
+    """Return the run directories of an arm that are in the folder of a comparison, by seed."""
+    paths = {path.name.removeprefix("seed"): path for path in (folder / arm).glob("seed*")}
+    return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
 
-    Attributes:
-        path: the folder.
+
+def require_usable(folder: Path) -> None:
+    """Raise InputError where the folder is a file or holds something else than a comparison. Nothing is written."""
+    if is_there(folder) and not folder.is_dir():
+        raise InputError(f"--dir must be a folder (got {folder}, which is a file)")
+    if folder.is_dir() and not (folder / ARMS_FILE).is_file() and not is_empty(folder):
+        raise InputError(f"{folder} holds other files and no comparison (give a new --dir)")
+    if problem := unwritable(folder):
+        raise InputError(f"cannot write to {folder}: {problem} (give a writable --dir)")
+
+
+def claim(folder: Path, arms: Sequence[Mapping[str, Any]]) -> None:
+    """Write which arms are compared in a folder.
+
+    A note names what the report that is there has more: arms, and seeds.
     """
+    now = {(arm["name"], arm["config_id"]): arm["seeds"] for arm in arms}
+    before = _reported_seeds(folder)
+    left = [name for name, config_id in before if (name, config_id) not in now]
+    fewer = {name: sorted(set(seeds) - set(now.get((name, id_), seeds))) for (name, id_), seeds in before.items()}
+    more = ["other arms: " + ", ".join(left)] if left else []
+    more += [f"seed {', '.join(map(str, seeds))} of {name}" for name, seeds in fewer.items() if seeds]
+    if more:
+        note(f"the report in {folder} is replaced; it had {'; '.join(more)} (their runs stay)")
+    write_atomically(folder / ARMS_FILE, json_bytes({"arms": list(arms)}))
 
-    path: Path
 
-    def run_paths(self, arm: str) -> dict[int, Path]:
-        """Return the run directories of an arm that are there, by seed."""
-        paths = {path.name.removeprefix("seed"): path for path in (self.path / arm).glob("seed*")}
-        return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
-
-    def require_usable(self) -> None:
-        """Raise InputError where the folder is a file or holds something else than a comparison."""
-        path = self.path
-        if is_there(path) and not path.is_dir():
-            raise InputError(f"--dir must be a folder (got {path}, which is a file)")
-        if path.is_dir() and not (path / ARMS_FILE).is_file() and not is_empty(path):
-            raise InputError(f"{path} holds other files and no comparison (give a new --dir)")
-        if problem := unwritable(path):
-            raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")
-
-    def lock(self) -> filelock.AcquireReturnProxy:
-        """Make the folder and lock it for this process until the context or the process ends.
-
-        Raises:
-            InputError: another process compares in it, or it cannot be written.
-        """
-        make_folder(self.path)
-        return lock_folder(self.path, f"comparison {self.path}")
-
-    def claim(self, arms: Sequence[Mapping[str, Any]]) -> None:
-        """Write which arms are compared.
-
-        A note names what the report that is there has more: arms, and seeds.
-        """
-        now = {(arm["name"], arm["config_id"]): arm["seeds"] for arm in arms}
-        before = self._reported_seeds()
-        left = [name for name, config_id in before if (name, config_id) not in now]
-        fewer = {name: sorted(set(seeds) - set(now.get((name, id_), seeds))) for (name, id_), seeds in before.items()}
-        more = ["other arms: " + ", ".join(left)] if left else []
-        more += [f"seed {', '.join(map(str, seeds))} of {name}" for name, seeds in fewer.items() if seeds]
-        if more:
-            note(f"the report in {self.path} is replaced; it had {'; '.join(more)} (their runs stay)")
-        write_atomically(self.path / ARMS_FILE, json_bytes({"arms": list(arms)}))
-
-    def _reported_seeds(self) -> dict[tuple[str, str], list[int]]:
-        """Return the seeds of the report that is there, by the name and the id of their arm."""
-        try:
-            arms = read_json_object(self.path / REPORT_FILE)["arms"]
-            return {(str(arm["name"]), str(arm["config_id"])): list(arm["seeds"]) for arm in arms}
-        except (InputError, KeyError, TypeError):
-            return {}
+def _reported_seeds(folder: Path) -> dict[tuple[str, str], list[int]]:
+    """Return the seeds of the report that is in a folder, by the name and the id of their arm."""
+    try:
+        arms = read_json_object(folder / REPORT_FILE)["arms"]
+        return {(str(arm["name"]), str(arm["config_id"])): list(arm["seeds"]) for arm in arms}
+    except (InputError, KeyError, TypeError):
+        return {}

@@ -11,39 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from ..config import PRESETS, Config, LayerFile, config_id, differences, of_the_experiment, read_layer, with_values
+from ..config import PRESETS, Config, config_id, differences, of_the_experiment, read_layer, with_values
 from ..data import pixel_order
 from ..engine import Job, JobEnd, due, threads_here
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
 from ..system import InputError, note
-from ..train import RunDirectory, require_trainable, train_command
+from ..train import RunDirectory, log_problems, require_trainable, train_command
 from .arms import Arm, preset_of
-from .folder import ComparisonFolder
 from .runs import count_of
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
 SHORT = 100  # steps of an arm's runs, which have ended before their time is measured
 CHANGED = 1.5  # times as much time left as was said is news
 BAR_WIDTH = 20
-
-
-@dataclass(frozen=True)
-class ReadyArm:
-    """An arm whose units are known and whose layer has been tried.
-
-    Attributes:
-        arm: the arm; its configuration has its final units.
-        config_id: of its runs.
-        file: of its layer, with the modules that it imports; None of layers of Keras and of installed packages.
-        noise: ``train.recurrent_noise``, 0 where its layer names no weights for it.
-        notes: sentences for the report.
-    """
-
-    arm: Arm
-    config_id: str
-    file: LayerFile | None
-    noise: float
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,85 +51,92 @@ class PlannedRun:
 
     @property
     def status(self) -> str | None:
-        """The status of its summary; None where it has not begun or not ended."""
+        """The status of its summary; None where it has not begun or not ended, or is damaged, which training mends."""
         if not (self.path / "config.json").is_file():
             return None
-        return (self.run.summary or {}).get("status")
+        with contextlib.suppress(InputError):
+            if not log_problems(self.run):
+                return (self.run.summary or {}).get("status")
+        return None
+
+    @property
+    def epochs(self) -> int:
+        """The number of its epochs so far."""
+        with contextlib.suppress(InputError):
+            return len(self.run.history())
+        return 0
 
 
-def make_ready(arms: Sequence[Arm]) -> list[ReadyArm]:
+def make_ready(arms: Sequence[Arm]) -> list[Arm]:
     """Choose the units of the arms and try their layers. This runs the code of the layers.
 
     Raises:
         InputError: a layer cannot be used, a kernel is not available, or two arms have one configuration.
     """
-    ready: list[ReadyArm] = []
+    ready: list[Arm] = []
     for arm in arms:
         ready.append(_make_ready(arm, ready[0] if ready else None))
-    for number, one in enumerate(ready):
-        for other in ready[:number]:
-            _require_different(other, one)
+        for other in ready[:-1]:
+            _require_different(other, ready[-1])
     return ready
 
 
-def _make_ready(arm: Arm, first: ReadyArm | None) -> ReadyArm:
+def _make_ready(arm: Arm, first: Arm | None) -> Arm:
     if not arm.is_trained:
-        outcome = next(iter(arm.given.values()))
-        file = outcome.run.layer_file
+        run = next(iter(arm.given.values()))
+        arm = replace(arm, config_id=run.config_id, file=run.run.layer_file)
         try:
-            return _with_noise(arm, outcome.config_id, file)
+            return _with_noise(arm)
         except InputError as error:  # its runs are there, and count without the layer
             note = f"{arm.name}: whether `train.recurrent_noise` acts on its layer cannot be seen ({error})."
-            return ReadyArm(arm, outcome.config_id, file, arm.config.train.recurrent_noise, (*arm.notes, note))
+            return replace(arm, noise=arm.config.train.recurrent_noise, notes=(*arm.notes, note))
     config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
     config = require_trainable(config, file)
-    return _with_noise(replace(arm, config=config), config_id(config, file), file)
+    return _with_noise(replace(arm, config=config, file=file, config_id=config_id(config, file)))
 
 
-def parameters_of(ready: ReadyArm) -> int:
+def parameters_of(arm: Arm) -> int:
     """Return the number of parameters of an arm's model."""
-    if ready.arm.given:
-        return next(iter(ready.arm.given.values())).num_params
-    return int(build_model(ready.arm.config, ready.file).count_params())
+    if arm.given:
+        return next(iter(arm.given.values())).num_params
+    return int(build_model(arm.config, arm.file).count_params())
 
 
-def _with_noise(arm: Arm, experiment: str, file: LayerFile | None) -> ReadyArm:
-    """Return a ready arm, with a note where the recipe's recurrent noise has no weights to act on."""
+def _with_noise(arm: Arm) -> Arm:
+    """Return an arm with the noise that acts, and with a note where it has no recurrent weights to act on."""
     noise, notes = arm.config.train.recurrent_noise, arm.notes
-    if noise and not recurrent_weights(build_model(arm.config, file).layers[0]):
+    if noise and not recurrent_weights(build_model(arm.config, arm.file).layers[0]):
         notes += (
             f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect, its layer names no recurrent weights.",
         )
         noise = 0.0
-    return ReadyArm(arm, experiment, file, noise, notes)
+    return replace(arm, noise=noise, notes=notes)
 
 
-def _require_different(one: ReadyArm, other: ReadyArm) -> None:
+def _require_different(one: Arm, other: Arm) -> None:
     """Raise InputError where two arms would be the same runs. Runs of one experiment may be compared if both exist."""
-    if one.arm.given and other.arm.given:
-        paths = [{o.run.path.resolve() for o in ready.arm.given.values()} for ready in (one, other)]
+    if one.given and other.given:
+        paths = [{completed.run.path.resolve() for completed in arm.given.values()} for arm in (one, other)]
         if paths[0] & paths[1]:
-            raise InputError(f"the arms {one.arm.word} and {other.arm.word} share runs (give each arm its own)")
+            raise InputError(f"the arms {one.word} and {other.word} share runs (give each arm its own)")
     elif one.config_id == other.config_id or _same_model(one, other):
         raise InputError(
-            f"the arms {one.arm.word} and {other.arm.word} have one configuration ({one.config_id}); give each arm its "
-            "own"
+            f"the arms {one.word} and {other.word} have one configuration ({one.config_id}); give each arm its own"
         )
 
 
-def _same_model(one: ReadyArm, other: ReadyArm) -> bool:
-    """Return whether two arms differ in how their units were chosen alone."""
-    configs = [with_values(ready.arm.config, {"model.match_parameters": None}) for ready in (one, other)]
-    ids = {config_id(config, ready.file) for config, ready in zip(configs, (one, other), strict=True)}
-    return len(ids) == 1
+def _same_model(one: Arm, other: Arm) -> bool:
+    """Return whether two arms, which have one pixel order, differ in how their units were chosen alone."""
+    shared = {"model.match_parameters": None, "task.permutation": "none"}
+    return len({config_id(with_values(arm.config, shared), arm.file) for arm in (one, other)}) == 1
 
 
 def plan_runs(
-    ready: Sequence[ReadyArm],
+    arms: Sequence[Arm],
     seeds: Sequence[int],
-    folder: ComparisonFolder,
+    folder: Path,
     *,
     overrides: Mapping[str, Any],
     complete: bool,
@@ -157,7 +144,7 @@ def plan_runs(
     """Return the runs that are trained, seed by seed, so that an early end leaves complete pairs.
 
     Args:
-        ready: all arms.
+        arms: all arms, made ready.
         seeds: of the comparison.
         folder: where the runs belong.
         overrides: values of keys for all runs that are trained; existing arms keep their recipe.
@@ -168,17 +155,17 @@ def plan_runs(
     """
     planned = []
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
-    for one in ready:
-        if complete and one.arm.given and not set(seeds) <= {*one.arm.given, *one.arm.diverged}:
-            _require_trainable(one, with_values(one.arm.recipe, places))
+    for one in arms:
+        if complete and one.given and not set(seeds) <= {*one.given, *one.diverged}:
+            _require_trainable(one, with_values(one.recipe, places))
     for seed in seeds:
-        for one in ready:
-            if seed in (*one.arm.given, *one.arm.diverged) or not (one.arm.is_trained or complete):
+        for one in arms:
+            if seed in (*one.given, *one.diverged) or not (one.is_trained or complete):
                 continue
-            name = one.arm.name
-            path = folder.path / name / f"seed{seed}"
-            config = with_values(one.arm.recipe, {**places, "train.seed": seed})
-            preset = preset_of(one.arm, ready[0].arm)
+            name = one.name
+            path = folder / name / f"seed{seed}"
+            config = with_values(one.recipe, {**places, "train.seed": seed})
+            preset = preset_of(one, arms[0])
             job = Job(
                 path=path,
                 name=f"{name} seed {seed}",
@@ -187,9 +174,9 @@ def plan_runs(
                 command=train_command(preset, differences(config, PRESETS[preset].config), run_dir=path),
                 resume_command=train_command(run_dir=path, resume="required"),
                 layer=one.file,
-                log=folder.path / "logs" / f"{name}-seed{seed}.log",
-                group=folder.path.resolve().name,
-                code=module_code(one.arm.config, one.file),
+                log=folder / "logs" / f"{name}-seed{seed}.log",
+                group=folder.resolve().name,
+                code=module_code(one.config, one.file),
             )
             run = PlannedRun(name, seed, job)
             _require_own(run, one.config_id)
@@ -197,16 +184,16 @@ def plan_runs(
     return planned
 
 
-def _require_trainable(one: ReadyArm, config: Config) -> None:
+def _require_trainable(one: Arm, config: Config) -> None:
     """Raise InputError where further runs of an existing arm cannot be trained here, or would be of another task."""
-    run = next(iter(one.arm.given.values())).run
+    run = next(iter(one.given.values())).run
     if not np.array_equal(pixel_order(config.task.permutation), run.pixel_order()):
         raise InputError(
-            f"{one.arm.word}: its runs read the pixels in another order than task.permutation "
+            f"{one.word}: its runs read the pixels in another order than task.permutation "
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
     require_trainable(config, run.layer_file)
-    for outcome in one.arm.given.values():
+    for outcome in one.given.values():
         _require_same_code(outcome.run, module_code(config, run.layer_file), "give --seeds that it has")
 
 
@@ -222,8 +209,11 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     """Raise InputError where the run directory holds a run of another experiment or seed."""
     if not (planned.path / "config.json").is_file():
         return
-    config = planned.run.config
-    if planned.run.config_id == experiment and config.train.seed == planned.seed:
+    try:
+        config, found = planned.run.config, planned.run.config_id
+    except InputError:  # training sets it aside
+        return
+    if found == experiment and config.train.seed == planned.seed:
         _require_same_code(planned.run, planned.job.code, "give a new --dir")
         return
     before, now = differences(config, planned.config), differences(planned.config, config)
@@ -239,17 +229,17 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     )
 
 
-def time_arms(ready: Sequence[ReadyArm], missing: Sequence[PlannedRun], workers: int | None) -> dict[str, StepTime]:
+def time_arms(arms: Sequence[Arm], missing: Sequence[PlannedRun], workers: int | None) -> dict[str, StepTime]:
     """Return how long a step takes in each arm that has missing runs, by the arm's name.
 
     Raises:
         LayerError: a layer raises.
     """
     times = {}
-    for one in ready:
-        if config := next((run.config for run in missing if run.arm == one.arm.name), None):
+    for one in arms:
+        if config := next((run.config for run in missing if run.arm == one.name), None):
             threads = {"train.threads": threads_here(workers, config.train.threads)}
-            times[one.arm.name] = time_step(with_values(config, threads), one.file)
+            times[one.name] = time_step(with_values(config, threads), one.file)
     return times
 
 
@@ -271,9 +261,10 @@ class ComparisonRuns:
         self.missing = [run for run in planned if run.status not in ENDED]
         self.errors: dict[Path, str] = {}
         self.traces: list[str] = []
-        self.epochs = {run.path: len(run.run.history()) for run in planned}
+        self.epochs = {run.path: run.epochs for run in planned}
         self.left = {run.path: run.config.train.n_epochs - self.epochs[run.path] for run in self.missing}
-        self.done, self.total = sum(self.epochs.values()), sum(run.config.train.n_epochs for run in planned)
+        self.done = sum(self.epochs.values())
+        self.total = self.done + sum(self.left.values())
         self.pace: dict[str, float] = {}  # seconds of the last epoch, by arm
         self.start: dict[str, float] = {}  # seconds before the first epoch of a run, by arm
         self.taken, self.at_a_time = 0, at_a_time
@@ -285,7 +276,7 @@ class ComparisonRuns:
             if measured := times.get(run.arm):
                 self.pace[run.arm], self.start[run.arm] = measured.epoch(run.config), measured.first
 
-    def measure(self, ready: Sequence[ReadyArm], workers: int | None) -> None:
+    def measure(self, arms: Sequence[Arm], workers: int | None) -> None:
         """Measure a step of the arms whose runs are not short, and say which of them are left to stock Keras.
 
         An arm that fails is left to its run.
@@ -293,12 +284,12 @@ class ComparisonRuns:
         steps = {run.arm: 0 for run in self.missing}
         for run in self.missing:
             steps[run.arm] += self.left[run.path] * run.config.steps_per_epoch
-        for one in ready:
-            if steps.get(one.arm.name, 0) > SHORT:
+        for one in arms:
+            if steps.get(one.name, 0) > SHORT:
                 with contextlib.suppress(LayerError):
                     self.expect(times := time_arms([one], self.missing, workers))
-                    if reason := times[one.arm.name].kernel.reason:
-                        note(f"{one.arm.name}: on stock Keras, {reason}")
+                    if reason := times[one.name].kernel.reason:
+                        note(f"{one.name}: on stock Keras, {reason}")
 
     def take(self, slot: str) -> Job | None:
         """Return the next run."""
@@ -342,7 +333,7 @@ class ComparisonRuns:
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a run's end."""
-        del self.left[job.path]  # one that diverged has epochs that nobody will train
+        self.total -= self.left.pop(job.path)  # one that diverged has epochs that nobody will train
         if end.status == "failed":
             self.errors[job.path] = end.error or ""
             self.traces.append(f"{job.name}:\n{end.trace}")

@@ -22,7 +22,7 @@ from ..config import (
 from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
-from .folder import REPORT_FILE, ComparisonFolder
+from .folder import REPORT_FILE
 from .recipe import escape_latex, layer_name, recipe_parts, task_name
 from .runs import count_of
 from .statistics import (
@@ -50,7 +50,7 @@ CAPTIONS = {
 }
 
 
-def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: ComparisonFolder) -> Comparison:
+def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: Path) -> Comparison:
     """Write the report of a comparison, and return the comparison with the report's tables.
 
     Args:
@@ -63,13 +63,13 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
     """
     comparison = replace(comparison, markdown=tables(comparison))
     for name, figure in pictures.items():
-        write_figure(figure, folder.path / name, DPI_OF_PAPERS)
+        write_figure(figure, folder / name, DPI_OF_PAPERS)
     for name in set(CAPTIONS) - set(pictures):  # of an earlier report
-        (folder.path / name).unlink(missing_ok=True)
-    write_atomically(folder.path / "row.tex", (latex_rows(comparison.arms) + "\n").encode())
-    write_atomically(folder.path / "row.md", (markdown_rows(comparison.arms) + "\n").encode())
-    write_atomically(folder.path / REPORT_FILE, json_bytes(comparison.to_json()))
-    write_atomically(folder.path / "report.md", report_text(comparison, list(pictures)).encode())
+        (folder / name).unlink(missing_ok=True)
+    write_atomically(folder / "row.tex", (latex_rows(comparison.arms) + "\n").encode())
+    write_atomically(folder / "row.md", (markdown_rows(comparison.arms) + "\n").encode())
+    write_atomically(folder / REPORT_FILE, json_bytes(comparison.to_json()))
+    write_atomically(folder / "report.md", report_text(comparison, list(pictures)).encode())
     return comparison
 
 

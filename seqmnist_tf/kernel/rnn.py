@@ -71,7 +71,7 @@ class RNN(NativeLayer):
         return str(program) if isinstance(program, Untranslatable) else None
 
     def _program(self, features: int) -> StepProgram | Untranslatable:
-        programs: dict[tuple[int, ...], StepProgram | Untranslatable] = vars(self.cell).setdefault(PROGRAMS, {})
+        programs: dict[tuple[int, ...], StepProgram | Untranslatable] = self.cell.__dict__.setdefault(PROGRAMS, {})
         key = (features, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
         if key not in programs:
             try:

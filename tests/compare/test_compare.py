@@ -18,8 +18,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import compare, comparing, plan
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import Arm, parse_arms
-from seqmnist_tf.compare.folder import ComparisonFolder
-from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, ReadyArm, make_ready, plan_runs
+from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, plan_runs
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, Parser, RunError
@@ -212,7 +211,9 @@ def test_arms_that_differ_in_how_their_units_were_chosen_are_refused(in_tmp: Pat
     assert not (in_tmp / "out").exists()
 
 
-def test_the_time_left_counts_what_is_still_trained(tmp_path: Path) -> None:
+def test_the_time_left_counts_what_is_still_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "log_problems", lambda run: [])  # they have more steps than epochs
+
     def left(slots: int, *begun: tuple[int, str | None]) -> float:
         """Return the time left with runs of 40 epochs, each given by its epochs and its status."""
         runs = []
@@ -225,6 +226,7 @@ def test_the_time_left_counts_what_is_still_trained(tmp_path: Path) -> None:
         source = ComparisonRuns(runs)
         for slot in range(slots):
             source.take(f"slot{slot}")
+        assert source.total == source.done + sum(source.left.values())
         return source.seconds_left(60.0)
 
     assert left(1, (40, "completed"), (10, None), (10, None)) == 60 * 60
@@ -258,7 +260,7 @@ def test_an_arm_on_stock_keras_is_named_before_it_is_trained(
     source = ComparisonRuns([PlannedRun(arm, 0, Job(in_tmp / arm, f"{arm} seed 0", config)) for arm in "ab"])
     kernels = iter((Kernel(None, "it has an odd operation"), Kernel("avx2")))
     monkeypatch.setattr(plan, "time_step", lambda *_: StepTime(next(kernels), 154, 0.1, 0.1))
-    source.measure([ReadyArm(Arm(name, name, config), "", None, 0.0, ()) for name in "ab"], None)
+    source.measure([Arm(name, name, config) for name in "ab"], None)
     assert capsys.readouterr().err == "a: on stock Keras, it has an odd operation\n"
 
 
@@ -416,7 +418,7 @@ def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: N
         with pytest.raises(RunError, match=r"sgd seed 0, which diverged .see out/logs/sgd-seed0.log.$"):
             compare(["sgd"], seeds=[0], directory="out", overrides=hot)
     assert (in_tmp / "out/logs/sgd-seed0.log").read_text().count("has diverged") == 1
-    folder = ComparisonFolder(in_tmp / "out")
+    folder = in_tmp / "out"
     (ready,) = make_ready(parse_arms(["sgd"], hot))
     assert ready.config_id == RunDirectory(in_tmp / "out/sgd/seed0").config_id
     assert comparing._diverged_seeds(ready, folder, [1, 2]) == (0,)
@@ -425,11 +427,20 @@ def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: N
     assert comparing._diverged_seeds(ready, folder, [1, 2]) == ()
 
 
+@pytest.mark.parametrize("file", ["config.json", "summary.json", "history.jsonl", "steps.csv"])
+def test_a_damaged_run_of_the_comparison_is_trained_again(file: str, in_tmp: Path, toy: None) -> None:
+    first = compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
+    run = in_tmp / "out/adam/seed1"
+    (run / file).write_bytes((run / file).read_bytes()[:-9])
+    again = compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
+    assert again.arms[0].test_accuracy == first.arms[0].test_accuracy
+
+
 def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = ComparisonFolder(in_tmp / "mine")
-    folder.path.mkdir()
+    folder = in_tmp / "mine"
+    folder.mkdir()
     ready = make_ready(parse_arms(["adam"], TINY_VALUES))
     planned = plan_runs(ready, [0, 1, 2], folder, overrides=TINY_VALUES, complete=True)
     groups = []
@@ -441,7 +452,7 @@ def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
     monkeypatch.setattr(engine, "train", end)
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(ComparisonRuns(planned), folder.path, marker="arms.json")
+        run_jobs(ComparisonRuns(planned), folder, marker="arms.json")
     assert groups == ["mine", "mine"] and "WANDB_RUN_GROUP" not in os.environ
 
 
