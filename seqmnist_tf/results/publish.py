@@ -29,7 +29,7 @@ from .records import (
     record_json,
     require_name,
 )
-from .replay import TrainingData, merged_entry, replay_run
+from .replay import merged_entry, replay_run
 from .search_check import row_of, search_problems
 from .store import add_files, is_listed, locked, read_manifest, set_files
 from .verify import history_problem, name_problems, record_problems
@@ -123,7 +123,7 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
         raise _refused(run, problems[0])
     losses = record.run.step_losses()
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
-    replay = replay_run(record.run, losses, TrainingData(), allow_code=allow_code)
+    replay = replay_run(record.run, losses, allow_code=allow_code)
     if problems := replay.problems():
         raise _refused(run, problems[0])
     files = {REPLAYS_FILE: record_json([replay.entry()])}
@@ -156,7 +156,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     """Publish a search that has ended as ``searches/NAME.json`` and return that file.
 
     Each run is checked as that of a record: its files against each other and the clone, its first batches trained
-    anew, and its model scored on the held-out images. The test set is not read.
+    anew, and the model of a completed one scored on the held-out images. The test set is not read.
 
     Args:
         path: a folder of ``seqmnist_tf.tune``.
@@ -182,7 +182,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
             problems = problems or (ancestor_problems(folder.parent, commit) if commit else [])
     if problems:
         raise InputError(f"{path} is not published: {problems[0]}")
-    data, replays = TrainingData(), []
+    replays = []
     for run in runs.values():
         run.require_code_allowed(allow_code)
         problems = [*log_problems(run), *units_problems(run)]
@@ -190,7 +190,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
             problems = validation_problems(run, load_final_model(run, allow_code=allow_code))
         if not problems:
             note(f"{run.path}: training the first batches anew")
-            replays.append(replay_run(run, run.step_losses(), data, allow_code=allow_code))
+            replays.append(replay_run(run, run.step_losses(), allow_code=allow_code))
             problems = replays[-1].problems()
         if problems:
             raise _refused(run, problems[0])
@@ -241,7 +241,7 @@ def _search_document(
 def public_files(run: RunDirectory) -> dict[str, bytes]:
     """Return the files of a run's record by name, from a run directory or a record; without those that it lacks.
 
-    ``data.dir`` and absolute paths in the command are replaced. Everything else is unchanged.
+    Places of the machine are replaced, in the configuration and in commands. Everything else is unchanged.
     """
     files = {}
     tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)

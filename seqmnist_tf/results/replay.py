@@ -7,6 +7,7 @@ differs is a problem, also where another machine's rounding may be the cause: th
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import platform
@@ -19,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import Config, Data
+from ..config import Config, Task, with_values
 from ..data import Split, batches, load_splits, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
@@ -146,27 +147,16 @@ class LossComparison(keras.callbacks.Callback):
             note(f"epoch {self.done // self.per_epoch} trained anew, {agreement(self.largest)}")
 
 
-class TrainingData:
-    """The training split that was read last: records with the same pixel order and scaling share it."""
-
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] | None = None
-        self._split: Split | None = None
-
-    def read(self, config: Config) -> Split:
-        """Return the training split of a configuration; the test set is not read."""
-        task = config.task
-        key = (task.permutation, task.normalization, task.validation_size, task.limit_train)
-        if self._split is None or key != self._key:
-            apart = replace(config, data=Data(), test=replace(config.test, enabled=False))
-            self._key, self._split = key, load_splits(apart, pixel_order(task.permutation)).train
-        return self._split
+@functools.lru_cache(maxsize=1)
+def _training_split(task: Task) -> Split:
+    """Return the training split of a task; the test set is not read. Records of one task follow each other."""
+    config = with_values(Config(task=task), {"test.enabled": False})
+    return load_splits(config, pixel_order(task.permutation)).train
 
 
 def replay_run(
     run: RunDirectory,
     recorded: list[float],
-    data: TrainingData,
     *,
     steps: int | None = None,
     allow_code: bool = False,
@@ -180,7 +170,6 @@ def replay_run(
     Args:
         run: a run directory or the folder of a record.
         recorded: the loss of every batch, or of the first ones.
-        data: where the images come from.
         steps: the number of batches to train; None is the first REPLAYED_BATCHES.
         allow_code: run the code of ``layer.py``.
     """
@@ -198,7 +187,7 @@ def replay_run(
         comparison = LossComparison(recorded, exact, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
-        stream = batches(data.read(config), config, 0).take(steps)
+        stream = batches(_training_split(config.task), config, 0).take(steps)
         parted = None
         try:
             trained.fit(stream, steps_per_epoch=steps, callbacks=[comparison], shuffle=False, verbose=0)
@@ -296,14 +285,17 @@ def replay_records(
         if not any(_is_named(one, name) for one in selected):
             known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
-    problems, data = [], TrainingData()
+    problems: list[str] = []
     for one in selected:
-        if isinstance(one, Search):
-            path, (found, entry) = one.path, _search_anew(one, data, full, allow_code)
-        else:
-            allowed = allow_code or is_example(one.run.layer_file)
-            path, (found, entry) = one.run.path, _record_anew(one, data, full, allowed)
-        problems += [f"{path}: {problem}" for problem in found]
+        path = one.path if isinstance(one, Search) else one.run.path
+        try:
+            if isinstance(one, Search):
+                found, entry = _search_anew(one, full, allow_code)
+            else:
+                found, entry = _record_anew(one, full, allow_code or is_example(one.run.layer_file))
+        except InputError as error:  # the others are trained anew all the same
+            found, entry = [str(error)], None
+        problems += [problem if str(path) in problem else f"{path}: {problem}" for problem in found]
         if write and entry:
             with locked(folder):
                 if isinstance(one, Search):
@@ -313,14 +305,12 @@ def replay_records(
     return problems
 
 
-def _record_anew(
-    record: Record, data: TrainingData, full: bool, allow_code: bool
-) -> tuple[list[str], dict[str, Any] | None]:
+def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str], dict[str, Any] | None]:
     """Train a record anew and say what came of it; return its problems and, where it agrees, the entry of it."""
     losses = record.run.step_losses()
     steps = len(losses) if full else None
     note(f"{record.run.path}: training {steps or min(REPLAYED_BATCHES, len(losses)):,} batches anew")
-    replay = replay_run(record.run, losses, data, steps=steps, allow_code=allow_code)
+    replay = replay_run(record.run, losses, steps=steps, allow_code=allow_code)
     problems, entry = replay.problems(), replay.entry()
     if replay.parted:
         text = f"parts at batch {replay.parted:,}, in epoch {(replay.parted - 1) // record.config.steps_per_epoch + 1}"
@@ -337,9 +327,7 @@ def _record_anew(
     return problems, None if problems else entry
 
 
-def _search_anew(
-    search: Search, data: TrainingData, full: bool, allow_code: bool
-) -> tuple[list[str], dict[str, Any] | None]:
+def _search_anew(search: Search, full: bool, allow_code: bool) -> tuple[list[str], dict[str, Any] | None]:
     """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
     problems, replays = [], []
     for row in search.ended:
@@ -357,7 +345,7 @@ def _search_anew(
             place, order = Path(temporary) / "run", pixel_order(config.task.permutation)
             run = RunDirectory.create(place, config, search.environment(row), order, layer)
             steps = (row["epochs"] + diverged) * run.config.steps_per_epoch if full else None
-            replays.append(replay_run(run, row["losses"], data, steps=steps, allow_code=allowed))
+            replays.append(replay_run(run, row["losses"], steps=steps, allow_code=allowed))
             found = [*units_problems(run), *replays[-1].problems()]
             if full and not found and not diverged:
                 found = score_problems(run, replays[-1].model, row["score"])

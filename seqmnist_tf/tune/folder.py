@@ -58,7 +58,7 @@ class SearchFolder:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The settings that two processes of one search share, ready for JSON.
+        """The settings of the search, ready for JSON.
 
         ``config_id`` is of the base; with it, files that the base names are held to their content, and with ``layers``
         those that the space names.
@@ -132,14 +132,11 @@ class SearchFolder:
         """Write ``search.json``, or check that it is of the same search.
 
         Raises:
-            InputError: as :meth:`require_own`, or the folder cannot be written.
+            InputError: as :meth:`require_own`.
         """
         if self.require_own():
             return
-        try:
-            write_atomically(self.file, json_bytes(self.document))
-        except OSError as error:
-            raise InputError(f"cannot write to {self.path}: {error.strerror} (give a writable --dir)") from None
+        write_atomically(self.file, json_bytes(self.document))
 
     def config(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial with these values."""
@@ -148,8 +145,9 @@ class SearchFolder:
         return cfg.validate(cfg.with_values(config, {"train.n_epochs": epochs}))
 
     def trial_path(self, trial_id: str) -> Path:
-        """Return the run directory of a trial."""
-        return self.path / "trials" / trial_id
+        """Return the run directory of a trial; KerasTuner's ids have more zeros after a larger ``--max-trials``."""
+        places = (self.path / "trials" / f"{int(trial_id):0{width}}" for width in range(1, 7))
+        return next((place for place in places if place.is_dir()), self.path / "trials" / trial_id)
 
 
 def on_all_images(config: Config) -> Config:

@@ -17,7 +17,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.records import Record, record_json
-from seqmnist_tf.results.replay import TrainingData, replay_run
+from seqmnist_tf.results.replay import replay_run
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores
 from seqmnist_tf.train import RunDirectory, load_final_model, train
@@ -35,7 +35,7 @@ def losses(published: Path) -> list[float]:
 
 
 def replayed(losses: list[float], full: bool = False) -> replay.Replay:
-    return replay_run(RunDirectory.open(SEED1), losses, TrainingData(), steps=len(losses) if full else None)
+    return replay_run(RunDirectory.open(SEED1), losses, steps=len(losses) if full else None)
 
 
 def test_records_are_trained_anew_and_agree(command: Command, published: Path) -> None:
@@ -77,7 +77,7 @@ def test_averaged_weights_are_those_of_a_whole_replay(published: Path, tmp_path:
     config = cfg.with_values(cfg.preset("strong"), {"optimizer.ema_momentum": 0.7})
     assert train(config, tmp_path / "run")["status"] == "completed"
     run = RunDirectory.open(tmp_path / "run")
-    made = replay_run(run, (losses := run.step_losses()), TrainingData(), steps=len(losses))
+    made = replay_run(run, (losses := run.step_losses()), steps=len(losses))
     assert made.parted is None and replay.weights_distance(run, made.model) == 0
 
 
@@ -111,6 +111,14 @@ def test_other_weights_are_found_by_a_whole_replay(command: Command, published: 
     assert answer.status == 1
     assert "results/strong/seed1: 6 batches agree bit for bit, but the weights do not, on " in answer.out
     assert "results/strong/seed1: trained anew, the weights are not those of model.keras (a relative " in answer.out
+
+
+def test_a_model_that_cannot_be_read_does_not_keep_others_from_their_replay(command: Command, published: Path) -> None:
+    first, *others = sorted(SEED1.parent.glob("seed*"))
+    (first / "model.keras").write_bytes(b"x")
+    answer = command(main, "--replay", "full", "strong")
+    assert answer.status == 1 and f"cannot read {first / 'model.keras'}" in answer.out
+    assert others and all(f"{other}: 6 batches agree" in answer.out for other in others)
 
 
 def test_a_weight_whose_square_is_beyond_float32_is_a_difference(published: Path) -> None:

@@ -166,6 +166,16 @@ def test_a_trial_that_version_0_1_0_stopped_has_kerastuners_score(tmp_path: Path
     assert "1 trials (0 completed, 1 stopped, 0 diverged)" in (tmp_path / "report.md").read_text()
 
 
+def test_trials_are_found_by_their_numbers_after_the_maximum_got_a_digit(tmp_path: Path) -> None:
+    search = toy_search(tmp_path)
+    run_search(search, 1)
+    before = (tmp_path / "trials/0/summary.json").stat().st_mtime_ns
+    search.oracle_file.unlink()
+    run_search(search, 10)  # KerasTuner calls them 00 to 09 now
+    assert (tmp_path / "trials/0/summary.json").stat().st_mtime_ns == before
+    assert len(rows_of(tmp_path)) == 10 and not (tmp_path / "trials/00").exists()
+
+
 def test_kerastuner_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for tuner in ("random", "hyperband"):
         for _ in range(2):
