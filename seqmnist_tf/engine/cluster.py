@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..config import read_layer, with_values
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory
-from .job import HANG_SECONDS, POLL_SECONDS, Death, Job, JobEnd, Watch, job_bytes, supervise
+from .job import HANG_SECONDS, POLL_SECONDS, Job, JobEnd, Watch, job_bytes, supervise
 from .options import threads_here
 
 SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
@@ -45,7 +45,7 @@ class RayPlace:
         self.workers, self.cores = workers, cores_of_a_job(workers, threads)
         self.task = ray.remote(num_cpus=1 if workers else self.cores, max_retries=0)(train_on_node)
         self.running: dict[ray.ObjectRef, tuple[str, Job]] = {}
-        self.ended: dict[str, tuple[Job, JobEnd | Death, float]] = {}  # by slot, with the time to wait for its files
+        self.ended: dict[str, tuple[Job, JobEnd, float]] = {}  # by slot, with the time to wait for its files
         self.remind_at = self.look_at = 0.0
         self.known_slots = 0
 
@@ -72,7 +72,7 @@ class RayPlace:
         task = self.task.remote(self.folder, self.marker, content, job.path, log, watch)
         self.running[task] = (slot, job)
 
-    def wait(self) -> list[tuple[str, JobEnd | Death]]:
+    def wait(self) -> list[tuple[str, JobEnd]]:
         """Wait a moment; return the slots whose jobs have ended, and whose files this node sees."""
         tasks = list(self.running)
         done = ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
@@ -99,7 +99,7 @@ class RayPlace:
 
 def train_on_node(
     folder: Path, marker: tuple[str, bytes], content: bytes, path: Path, log: Path, watch: Watch
-) -> JobEnd | Death:
+) -> JobEnd:
     """Train a job on the node of this worker of Ray, by :func:`~.job.supervise`."""
     if problem := folder_problem(folder, marker):
         return JobEnd("failed", problem, own=False)
@@ -197,22 +197,22 @@ def require_shared(folder: Path, marker: tuple[str, bytes]) -> None:
             raise InputError(problem)
 
 
-def _end_of(task: ray.ObjectRef) -> JobEnd | Death:
+def _end_of(task: ray.ObjectRef) -> JobEnd:
     """Return what a task of :func:`train_on_node` returned, or why it is gone."""
     try:
-        end: JobEnd | Death = ray.get(task)
+        end: JobEnd = ray.get(task)
     except ray.exceptions.OutOfMemoryError:
-        return Death("its node ran out of memory, and Ray ended it")
+        return JobEnd("died", "its node ran out of memory, and Ray ended it")
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.LocalRayletDiedError):
-        return Death("its node or its worker of Ray died")
+        return JobEnd("died", "its node or its worker of Ray died")
     except Exception as error:
         return JobEnd("failed", _cause(error), own=False)
     return end
 
 
-def _sees(job: Job, end: JobEnd | Death) -> bool:
+def _sees(job: Job, end: JobEnd) -> bool:
     """Return whether this node sees the summary of a run that ended on another one."""
-    if isinstance(end, Death) or end.status in ("failed", "interrupted"):
+    if end.status in ("died", "failed", "interrupted"):
         return True
     try:
         return (RunDirectory(job.path).summary or {}).get("status") == end.status

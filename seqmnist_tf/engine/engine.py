@@ -18,9 +18,9 @@ import keras
 
 from ..config import Config, config_id, differences, of_the_experiment, with_values
 from ..model import LayerError, module_code
-from ..system import InputError, RunError, first_line, note, parse_json
+from ..system import InputError, RunError, first_line, note
 from ..train import LayerFailedError, NotResumableError, RunDirectory, log_problems, resume, train
-from .job import Death, Job, JobEnd
+from .job import Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 DEATHS = 10  # of a job's process in a row, without a new epoch
@@ -51,7 +51,7 @@ class Place(Protocol):
     def start(self, slot: str, job: Job) -> None:
         """Begin to train a job."""
 
-    def wait(self) -> list[tuple[str, JobEnd | Death]]:
+    def wait(self) -> list[tuple[str, JobEnd]]:
         """Wait a moment; return the slots whose jobs have ended."""
 
 
@@ -107,27 +107,18 @@ class _Running:
 
     job: Job
     rows: list[dict[str, Any]] = field(default_factory=list)
-    inode: int = 0
-    offset: int = 0
+    seen: tuple[int, int] = (0, 0)  # size and time of the history that was read
     deaths: int = 0
     epochs_at_death: int = 0
 
     def read(self) -> bool:
         """Read the rows that the history has more; return whether there are any."""
         before = len(self.rows)
-        try:
-            with (self.job.path / "history.jsonl").open("rb") as file:
-                if (inode := os.fstat(file.fileno()).st_ino) != self.inode:  # written anew, where the run is resumed
-                    self.inode, self.offset, self.rows = inode, 0, []
-                file.seek(self.offset)
-                lines = file.read().splitlines(keepends=True)
-        except OSError:
-            return False
-        for line in lines:
-            if line.endswith(b"\n"):
-                self.offset += len(line)
-                with contextlib.suppress(ValueError):  # a damaged row is found when the run is resumed or read
-                    self.rows.append(parse_json(line))
+        with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
+            now = (self.job.path / "history.jsonl").stat()
+            if self.seen != (now.st_size, now.st_mtime_ns):
+                self.rows = RunDirectory(self.job.path).history()
+                self.seen = now.st_size, now.st_mtime_ns
         return len(self.rows) > before
 
 
@@ -169,12 +160,12 @@ class _Loop:
                 place.start(slot, job)
         return True
 
-    def _end(self, place: Place, slot: str, end: JobEnd | Death) -> bool:
+    def _end(self, place: Place, slot: str, end: JobEnd) -> bool:
         """Tell the source of a job's end, or start the job again; return whether its slot is free."""
         one = self.running[slot]
         job = one.job
-        if isinstance(end, Death) or end.status == "interrupted":
-            cause = end.cause if isinstance(end, Death) else "it was interrupted"
+        if end.status in ("died", "interrupted"):
+            cause = end.error or "it was interrupted"
             one.deaths = 1 if len(one.rows) > one.epochs_at_death else one.deaths + 1
             one.epochs_at_death = len(one.rows)
             if one.deaths < DEATHS:
@@ -218,7 +209,7 @@ class _Here:
     def start(self, slot: str, job: Job) -> None:
         self.slot, self.job = slot, job
 
-    def wait(self) -> list[tuple[str, JobEnd | Death]]:
+    def wait(self) -> list[tuple[str, JobEnd]]:
         terminal = sys.stdout, sys.stderr
 
         def on_epoch() -> None:

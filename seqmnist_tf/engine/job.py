@@ -65,8 +65,8 @@ class JobEnd:
     """How a job ended.
 
     Attributes:
-        status: completed, stopped, diverged, interrupted or failed.
-        error: the reason of a failure.
+        status: completed, stopped, diverged, interrupted, failed, or died where its process or node has gone.
+        error: the reason of a failure or a death.
         own: whether a failure is the job's own, of its layer or its values; otherwise it is the machine's.
         notes: what was done about a damaged run.
         reason: why a run was stopped.
@@ -79,13 +79,6 @@ class JobEnd:
     notes: tuple[str, ...] = ()
     reason: str | None = None
     trace: str = ""
-
-
-@dataclass(frozen=True)
-class Death:
-    """A job's process or node has gone, and the job has not ended; ``cause`` completes a sentence."""
-
-    cause: str
 
 
 class Watch:
@@ -139,7 +132,7 @@ def job_bytes(job: Job, folder: Path) -> bytes:
     return b"%d\n%b" % (len(content), content)
 
 
-def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd | Death:
+def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd:
     """Train a job in a process of its own, and return how it ended, or why its process is gone.
 
     Args:
@@ -165,12 +158,12 @@ def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd | D
                     break
                 except subprocess.TimeoutExpired:
                     if watch.hangs(last_step(path / "steps.csv")):
-                        return Death(f"its process hung: no new batch for {watch.silent:,.0f} s")
+                        return JobEnd("died", f"its process hung: no new batch for {watch.silent:,.0f} s")
             answer.seek(0)
             if (text := answer.read()).endswith(b"}"):  # whatever happened to the process after it
                 fields = json.loads(text)
                 return JobEnd(**{**fields, "notes": tuple(fields["notes"])})
-            return Death(f"its process died ({name_exit(code)})")
+            return JobEnd("died", f"its process died ({name_exit(code)})")
         finally:
             process.kill()
             process.wait()

@@ -12,7 +12,6 @@ from typing import Any
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd
-from seqmnist_tf.engine.job import Death
 from seqmnist_tf.train import RunDirectory, summarize
 
 TRAINER = "tests.engine.stand_in:train"
@@ -111,7 +110,7 @@ class ManySlots:
         assert slot not in self.running and len(self.running) < self.number
         self.running[slot] = job
 
-    def wait(self) -> list[tuple[str, JobEnd | Death]]:
+    def wait(self) -> list[tuple[str, JobEnd]]:
         slot = list(self.running)[-1 if self.last else 0]
         return [(slot, self.train(self.running.pop(slot)))]
 

@@ -11,7 +11,6 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import Job, JobEnd, due, engine, run_jobs, same_experiment
-from seqmnist_tf.engine.job import Death
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory, resume
 from tests.engine.stand_in import Listed, ManySlots, make_job, train
@@ -21,9 +20,9 @@ from tests.model.test_layers import GOOD
 class Mortal(ManySlots):
     """Many slots whose processes die so many times, after so many epochs each, before a job ends."""
 
-    def __init__(self, number: int, folder: Path, deaths: int, end: JobEnd | Death | None = None) -> None:
+    def __init__(self, number: int, folder: Path, deaths: int, end: JobEnd | None = None) -> None:
         super().__init__(number, folder)
-        self.deaths, self.end = deaths, end or Death("its node died")
+        self.deaths, self.end = deaths, end or JobEnd("died", "its node died")
         self.died: dict[str, int] = {}
 
     def wait(self) -> list[Any]:
@@ -64,13 +63,13 @@ def test_a_job_whose_process_dies_is_started_again(tmp_path: Path, capsys: pytes
     assert (tmp_path / "logs/engine.log").read_text().splitlines() == [line] * 9
 
 
-@pytest.mark.parametrize("end", [Death("its process died (SIGSEGV)"), JobEnd("interrupted")])
+@pytest.mark.parametrize("end", [JobEnd("died", "its process died (SIGSEGV)"), JobEnd("interrupted")])
 def test_a_job_that_gets_nowhere_fails_and_the_others_go_on(end: Any, tmp_path: Path) -> None:
     source = Listed([make_job(tmp_path / "lost"), make_job(tmp_path / "run")])
     place = Mortal(1, tmp_path, 10, end)
     place.died["run"] = 10
     run_jobs(source, tmp_path, marker="", place=place)
-    cause = "it was interrupted" if isinstance(end, JobEnd) else end.cause
+    cause = end.error or "it was interrupted"
     log = tmp_path / "logs/log"
     assert source.ends == {
         "lost": JobEnd("failed", f"{cause}, 10 times in a row (see {log})"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf.engine import JobEnd, job
-from seqmnist_tf.engine.job import Death, Watch, job_bytes, last_step, name_exit, supervise
+from seqmnist_tf.engine.job import Watch, job_bytes, last_step, name_exit, supervise
 from seqmnist_tf.train import RunDirectory
 from tests.engine.stand_in import TRAINER, make_job
 from tests.toy import LONG_SECONDS, ROOT
@@ -46,7 +46,7 @@ def test_the_last_step_in_a_log(tmp_path: Path) -> None:
     assert last_step(log) == 1234
 
 
-def run_supervised(folder: Path, plan: str, watch: Watch | None = None) -> JobEnd | Death:
+def run_supervised(folder: Path, plan: str, watch: Watch | None = None) -> JobEnd:
     one = make_job(folder / "run", plan=plan)
     return supervise(job_bytes(one, folder), one.path, folder / "logs" / "run.log", watch or Watch(600, 1))
 
@@ -65,14 +65,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fail at length", JobEnd("failed", "fail at length said so", trace="x" * 100_000)),
         ("full disk", JobEnd("failed", "full disk said so", own=False)),
         ("interrupt", JobEnd("interrupted")),
-        ("signal:9", Death("its process died (SIGKILL, as where memory ran out)")),
-        ("exit", Death("its process died (exit status 3)")),
+        ("signal:9", JobEnd("died", "its process died (SIGKILL, as where memory ran out)")),
+        ("exit", JobEnd("died", "its process died (exit status 3)")),
     ],
 )
-def test_how_a_process_ends(plan: str, first: JobEnd | Death, tmp_path: Path, stand_in: None) -> None:
+def test_how_a_process_ends(plan: str, first: JobEnd, tmp_path: Path, stand_in: None) -> None:
     assert run_supervised(tmp_path, plan) == first
     assert f"plan: {plan}" in (tmp_path / "logs/run.log").read_text()
-    if isinstance(first, Death):
+    if first.status == "died":
         assert run_supervised(tmp_path, plan) == JobEnd("completed")
         assert [row["epoch"] for row in RunDirectory(tmp_path / "run").history()] == [1, 2]
 
@@ -84,7 +84,7 @@ def test_a_process_that_hangs_or_is_stopped_is_ended(tmp_path: Path, stand_in: N
         watch.first, watch.limit = (1.0, 0), 3.0
         (tmp_path / plan).mkdir()
         ended = run_supervised(tmp_path / plan, plan, watch)
-        assert isinstance(ended, Death) and ended.cause == "its process hung: no new batch for 4 s"
+        assert ended == JobEnd("died", "its process hung: no new batch for 4 s")
 
 
 def test_the_names_of_signals() -> None:
