@@ -26,7 +26,7 @@ from .system import open_door
 __version__ = "0.2.0"
 
 __getattr__, _list_names, __all__ = open_door(
-    __name__, __file__, light=("Config", "load_run", "preset"), rooms=("compare", "evaluate", "train")
+    __name__, __file__, light=("config", "train"), rooms=("compare", "evaluate", "train")
 )
 __all__ += ["__version__"]
 

@@ -2,6 +2,4 @@
 
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, light=("cells_report", "serving_report", "training_report")
-)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("report",))

@@ -5,7 +5,5 @@ The room can be called: ``seqmnist_tf.compare(["strong", MyLayer], seeds=range(6
 
 from ..system import call_room, open_door
 
-__getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, light=("CompletedRun", "SeededRuns", "count_of", "parse_seeds")
-)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("arms", "comparison", "runs"))
 call_room(__name__, "compare")

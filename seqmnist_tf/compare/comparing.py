@@ -20,7 +20,7 @@ from ..system import InputError, RunError, make_folder, start_tensorflow
 from ..train import Predictions, RunDirectory, lock_folder
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
-from .folder import ARMS_FILE, claim, default_directory, require_usable, run_paths
+from .folder import ARMS_FILE, claim, default_directory, require_comparison, run_paths
 from .pictures import draw_comparison
 from .plan import (
     ComparisonRuns,
@@ -110,7 +110,7 @@ def _planned(
     wanted = None if seeds is None else parse_seeds(seeds)
     parsed = parse_arms(_words(arms), values, allow_code=allow_code)
     folder = Path(directory or default_directory([arm.name for arm in parsed]))
-    require_usable(folder)
+    require_comparison(folder)
     require_one_task(parsed)
     if address is not None:
         require_answer(address)

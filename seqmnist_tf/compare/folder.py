@@ -41,7 +41,7 @@ def run_paths(folder: Path, arm: str) -> dict[int, Path]:
     return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
 
 
-def require_usable(folder: Path) -> None:
+def require_comparison(folder: Path) -> None:
     """Raise InputError where the folder is a file or holds something else than a comparison. Nothing is written."""
     if is_there(folder) and not folder.is_dir():
         raise InputError(f"--dir must be a folder (got {folder}, which is a file)")

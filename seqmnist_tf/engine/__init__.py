@@ -27,5 +27,5 @@ from ..system import open_door
 __getattr__, __dir__, __all__ = open_door(
     __name__,
     __file__,
-    light=("Job", "JobEnd", "add_engine_options", "due", "require_answer", "require_engine_options", "threads_here"),
+    light=("job", "options"),
 )

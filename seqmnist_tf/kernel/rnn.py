@@ -18,7 +18,7 @@ from .translation import translate
 # another start, wants it computed.
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("call", "inner_loop", "get_initial_state")
-OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+SHARED = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
 
 
@@ -132,7 +132,7 @@ def sharing(stock: keras.layers.RNN, threads: int = 0) -> LSTM | RNN:
     """Return a layer on the kernel that shares the cell of a layer of stock Keras, so that training it trains that."""
     is_lstm = type(stock) is keras.layers.LSTM and unsupported_argument(stock) is None
     kind, first = (LSTM, stock.units) if is_lstm else (RNN, stock.cell)
-    options = {name: getattr(stock, name) for name in OPTIONS}
+    options = {name: getattr(stock, name) for name in SHARED}
     layer = kind(first, **options, threads=threads, name=stock.name, dtype=stock.dtype_policy)
     layer.cell, layer.built = stock.cell, stock.built
     return layer

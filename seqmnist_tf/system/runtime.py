@@ -1,12 +1,13 @@
 """What is imported when: the doors of the rooms, and TensorFlow's start.
 
 A room is a subpackage. Its ``__init__.pyi`` says which names it hands on and where they live, for type checkers and for
-:func:`open_door`, so that a name is declared once; it is imported when it is first asked for (PEP 562). TensorFlow
+:func:`open_door`; a name is imported when it is first asked for (PEP 562). TensorFlow
 starts without chatter on the terminal, and with the threads that a run asks for.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import os
@@ -36,24 +37,27 @@ def open_door(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a room.
 
-    TensorFlow is imported first, without its notes on the terminal, except for names in ``light``.
+    TensorFlow is imported first, without its notes on the terminal, except for names of modules in ``light``.
 
     Args:
         room: ``__name__`` of the room.
         file: ``__file__`` of the room; its ``__init__.pyi`` stands beside it.
-        light: names whose modules import neither TensorFlow nor Keras.
+        light: modules of the room that import neither TensorFlow nor Keras.
         rooms: names of rooms that can be called, which the stub declares as functions.
 
     Example::
 
-        __getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("RunDirectory",))
+        __getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("run_directory",))
     """
     load, list_names, names = lazy_loader.attach_stub(room, file)
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    heavy = {name.name for node in imports for name in node.names if (node.module or name.name) not in light}
 
     def get(name: str) -> Any:
         if name in rooms:
             return importlib.import_module(f"{room}.{name}")
-        if name in names and name not in light:
+        if name in heavy:
             start_tensorflow()
         return load(name)
 

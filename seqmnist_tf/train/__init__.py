@@ -8,20 +8,6 @@ from ..system import call_room, open_door
 __getattr__, __dir__, __all__ = open_door(
     __name__,
     __file__,
-    light=(
-        "LOSS_AGREES",
-        "MAX_FLIPS",
-        "PACKED_STEPS_FILE",
-        "PREDICTIONS_FILE",
-        "TRAIN_COMMAND",
-        "Predictions",
-        "RunDirectory",
-        "load_run",
-        "lock_folder",
-        "log_problems",
-        "parse_train_arguments",
-        "summarize",
-        "train_command",
-    ),
+    light=("command_line", "run_directory", "summary"),
 )
 call_room(__name__, "train")

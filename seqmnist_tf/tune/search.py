@@ -79,7 +79,10 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
     search = SearchFolder.read(path)
     jobs = SearchJobs(search, 1)
     if jobs.best is None or jobs.left():
-        raise InputError(f"{path} is a search that has not ended (the command that began it continues it)")
+        raise InputError(
+            f"{path} is a search that has not ended, or lacks a repeat of its best trial (the command that began it "
+            "continues it)"
+        )
     seed = search.base.train.seed
     failed = [
         {"trial": int(trial_id), "seed": seed, "status": "failed", "values": trial.hyperparameters.values}
@@ -123,7 +126,6 @@ class SearchJobs:
         self.oracle = load_oracle(search, max_trials, self._has_result)
         self.best = best_of(self.rows.values()) if self.rows else None
         self.repeats: dict[int, float | None] = {}  # by seed, once the trials have ended; None without a score
-        self.repeating: dict[str, int] = {}  # seed, by slot
         self.announced = False  # whether a line has named the repeats
         self.started, self.before, self.epochs = time.monotonic(), len(self.rows), 0
 
@@ -154,7 +156,7 @@ class SearchJobs:
             return self._job(f"trial {trial.trial_id}", self.search.trial_path(trial.trial_id), config)
         if self.oracle.ongoing_trials or self.best is None:
             return None
-        return self._take_repeat(slot, self.best)
+        return self._take_repeat(self.best)
 
     def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
         """Print how far a job is that another process trains."""
@@ -169,8 +171,8 @@ class SearchJobs:
         Raises:
             RunError: trials fail in a row.
         """
-        if slot in self.repeating and self.best is not None:
-            seed = self.repeating.pop(slot)
+        seed = job.config.train.seed
+        if seed != self.search.base.train.seed and self.best is not None:
             score = None if end.error else repeat_score(self.search, self.best, seed)
             self.repeats[seed] = score
             say(f"{job.name}: {end.error or 'no score' if score is None else f'validation accuracy {score:.2%}'}")
@@ -233,7 +235,7 @@ class SearchJobs:
             stop_rule=functools.partial(stop_at_chance, config.train.n_epochs) if self.search.stops else None,
         )
 
-    def _take_repeat(self, slot: str, best: dict[str, Any]) -> Job | None:
+    def _take_repeat(self, best: dict[str, Any]) -> Job | None:
         """Return the next repeat of the best trial; None where none is left."""
         if not (seeds := self._seeds_left(best)):
             return None
@@ -241,7 +243,7 @@ class SearchJobs:
             listed = ", ".join(map(str, seeds))
             note(f"the trials have ended; the best, trial {best['trial']}, is repeated with seeds {listed}")
             self.announced = True
-        self.repeating[slot] = seed = seeds[0]
+        seed = seeds[0]
         self.repeats[seed] = None
         config = repeat_config(self.search, best, seed)
         name = f"repeat of trial {best['trial']} with seed {seed}"

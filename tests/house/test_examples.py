@@ -64,8 +64,9 @@ ELSEWHERE = {
 def public_objects(room: str) -> dict[str, Any]:
     """Return the functions, classes and modules that a door hands on, by name."""
     door = importlib.import_module(room)
-    named = {name: getattr(door, name) for name in door.__all__}
-    kinds = (inspect.isclass, inspect.isfunction, inspect.ismodule)
+    named = {name: getattr(door, name) for name in getattr(door, "__all__", dir(door))}
+    rooms = inspect.ismodule if hasattr(door, "__all__") else inspect.isclass
+    kinds = (inspect.isclass, inspect.isfunction, rooms)
     return {name: value for name, value in named.items() if any(is_kind(value) for is_kind in kinds)}
 
 

@@ -184,9 +184,8 @@ def test_the_package_asserts_nothing() -> None:
 @pytest.mark.parametrize("name", ["", *MAY_IMPORT])
 def test_a_door_hands_on_what_its_stub_names(name: str) -> None:
     module = importlib.import_module(f"seqmnist_tf.{name}".rstrip("."))
-    assert set(module.__all__) <= set(dir(module))
-    for attribute in module.__all__:
-        assert getattr(module, attribute) is not None
+    for attribute in getattr(module, "__all__", ()):  # of a room with a stub
+        assert attribute in dir(module) and getattr(module, attribute) is not None
     with pytest.raises(AttributeError):
         module.nothing_of_this_name  # noqa: B018
 
