@@ -128,12 +128,9 @@ def step_forward(
         kept = native.take((n + 1) * steps * program.kept + 1)
         kept[-1] = isa
     if n:
-        given = (program.numbers, program.constants)
-        shape = (n, steps, int(all_steps))
-        begin = None if initial is None else native.contiguous(initial)
-        _call_machine(
-            "forward", isa, threads, given, shape, sequences, native.contiguous(parameters), begin, outputs, kept
-        )
+        given = (program.numbers, program.constants, n, steps, int(all_steps))
+        read = (sequences, native.contiguous(parameters), None if initial is None else native.contiguous(initial))
+        native.call("machine_forward", isa, threads, *given, *read, outputs, kept)
     return outputs, kept
 
 
@@ -169,10 +166,10 @@ def step_backward(
     wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
     wrt_initial = np.zeros((n, sum(program.states)), np.float32) if want_initial else None
     if n:
-        given = (program.numbers, program.constants)
+        given = (program.numbers, program.constants, n, steps, int(all_steps))
         results = (wrt_sequences, wrt_parameters, wrt_initial)
         read = (sequences, native.contiguous(parameters), kept, gradient)
-        _call_machine("backward", int(kept[-1]), threads, given, (n, steps, int(all_steps)), *read, *results)
+        native.call("machine_backward", int(kept[-1]), threads, *given, *read, *results)
     return wrt_sequences, wrt_parameters, wrt_initial
 
 
@@ -182,15 +179,3 @@ def _program_shape(program: StepProgram, sequences: np.ndarray) -> tuple[int, in
     if max(sequences.shape) > native.MAX_LENGTH:
         raise ValueError(f"no axis may be longer than {native.MAX_LENGTH:,} (got {sequences.shape})")
     return sequences.shape
-
-
-def _call_machine(
-    name: str,
-    isa: int,
-    threads: int,
-    program: tuple[np.ndarray, ...],
-    shape: tuple[int, ...],
-    *arrays: np.ndarray | None,
-) -> None:
-    function = getattr(native.library(), f"seqmnist_machine_{name}")
-    native.check(name, function(isa, threads, *map(native.pointer, program), *shape, *map(native.pointer, arrays)))

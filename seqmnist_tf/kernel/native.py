@@ -126,7 +126,7 @@ def forward(
         kept[-1] = isa  # which says how the rest is laid out
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
-        _call("forward", isa, sizes, sequences, kernel, recurrent, bias, states, kept)
+        call("lstm_forward", isa, *sizes, sequences, kernel, recurrent, bias, states, kept)
     return states, kept
 
 
@@ -171,15 +171,14 @@ def backward(
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
         given = (sequences, kernel, recurrent, bias, kept, gradient)
-        _call("backward", int(kept[-1]), sizes, *given, sequence_gradient, *weight_gradients)
+        call("lstm_backward", int(kept[-1]), *sizes, *given, sequence_gradient, *weight_gradients)
     return weight_gradients[0], weight_gradients[1], weight_gradients[2], sequence_gradient
 
 
-def pointer(array: np.ndarray | None) -> ctypes.c_void_p | None:
-    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
-
-
-def check(name: str, status: int) -> None:
+def call(name: str, *values: Any) -> None:
+    """Call a function of the library with numbers, arrays and, for what is not given or wanted, None."""
+    pointers = [v.ctypes.data_as(ctypes.c_void_p) if isinstance(v, np.ndarray) else v for v in values]
+    status = getattr(library(), f"seqmnist_{name}")(*pointers)
     if status == NO_MEMORY:
         raise MemoryError(f"the {name} pass found no memory")
     if status:
@@ -242,10 +241,6 @@ def _fill_up(*weights: np.ndarray) -> list[np.ndarray]:
 def _kept_size(n: int, steps: int, units: int) -> int:
     """Return the floats of what is kept: of every row, of what rows share, and the instruction set's number."""
     return (n + 1) * steps * units * KEPT + 1
-
-
-def _call(name: str, isa: int, numbers: tuple[int, ...], *arrays: np.ndarray | None) -> None:
-    check(f"LSTM's {name}", getattr(library(), f"seqmnist_lstm_{name}")(isa, *numbers, *map(pointer, arrays)))
 
 
 # Memory for kept values returns here when its last array is gone: to allocate 200 MB for a batch of 100 again took 4 to

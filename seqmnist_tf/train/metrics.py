@@ -90,30 +90,6 @@ class Metrics:
         return "\n".join(lines)
 
 
-class EvaluationBar(keras.callbacks.Callback):
-    """Says what is evaluated, and shows a bar with the time left."""
-
-    def __init__(self, description: str, num_batches: int) -> None:
-        super().__init__()
-        self.description, self.num_batches = description, num_batches
-        self.bar = tqdm.tqdm(disable=True)  # until it begins
-
-    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
-        note(self.description)
-        self.bar = tqdm.tqdm(
-            total=self.num_batches,
-            leave=False,
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            bar_format="{percentage:3.0f}% |{bar}| [{remaining} left]",
-        )
-
-    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.bar.update()
-
-    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.bar.close()
-
-
 def evaluate_model(
     model: keras.Model,
     split: Split,
@@ -131,8 +107,16 @@ def evaluate_model(
         description: says on the terminal what is evaluated, above a bar; None for neither.
     """
     if description:
-        callbacks = [*callbacks, EvaluationBar(description, math.ceil(len(split) / batch_size))]
-    logits = model.predict(in_batches(split.sequences, batch_size), verbose=0, callbacks=list(callbacks))
+        note(description)
+    with tqdm.tqdm(
+        total=math.ceil(len(split) / batch_size),
+        disable=not description,
+        leave=False,
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        bar_format="{percentage:3.0f}% |{bar}| [{remaining} left]",
+    ) as bar:
+        step = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())
+        logits = model.predict(in_batches(split.sequences, batch_size), verbose=0, callbacks=[*callbacks, step])
     return score(logits, split.labels)
 
 
