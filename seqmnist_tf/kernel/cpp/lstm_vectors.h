@@ -1,4 +1,4 @@
-// Vectors of LSTM_WIDTH floats: AVX-512 (16), AVX2 with FMA (8), NEON (4). Included by lstm_simd.h in its namespace.
+// Vectors of LSTM_WIDTH floats: AVX-512 (16), AVX2 with FMA (8), NEON (4). Included in the namespaces that use them.
 
 #if LSTM_WIDTH == 16
 

@@ -373,7 +373,7 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
 
 namespace {
 
-// Weights are split into two parts of bfloat16, which infinity and NaN cannot be.
+// For tiles, numbers are split into parts of bfloat16, which infinity and NaN cannot be.
 const machine::Kernels& kernels_for(int isa, const machine::Program& program, int batch, int steps, const float* x,
                                     const float* parameters) {
   const auto finite = [](float v) { return std::isfinite(v); };
