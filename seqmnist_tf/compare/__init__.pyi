@@ -6,6 +6,7 @@ from .comparison import PairResult as PairResult
 from .comparison import SeededRuns as SeededRuns
 from .comparison import pair_runs as pair_runs
 from .comparison import pair_statement as pair_statement
+from .recipe import after_first_looks as after_first_looks
 from .recipe import describe_recipe as describe_recipe
 from .recipe import escape_latex as escape_latex
 from .recipe import layer_name as layer_name

@@ -61,6 +61,19 @@ def describe_recipe(config: Config) -> str:
     return ", ".join(parts)
 
 
+def after_first_looks(config: Config) -> str:
+    """Return what a recipe has of ``strong`` that followed looks at test accuracies of single runs (docs/training.md).
+
+    Example:
+        >>> after_first_looks(preset("strong")), after_first_looks(Config())
+        ('chrono, Adam, schedule and clip by the norm', '')
+    """
+    opt = config.optimizer
+    if (opt.name, opt.schedule, opt.grad_clip_value) != ("Adam", "cosine", None):
+        return ""
+    return f"{'chrono, ' * (config.model.forget_bias == 'chrono')}Adam, schedule and clip by the norm"
+
+
 def recipe_parts(config: Config, noise: float) -> list[str]:
     """Return the parts of a recipe; ``noise`` is the standard deviation of the noise that acts on recurrent weights."""
     opt, train, model = config.optimizer, config.train, config.model

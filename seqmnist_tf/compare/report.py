@@ -23,7 +23,7 @@ from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, tested_pairs
 from .folder import REPORT_FILE
-from .recipe import escape_latex, layer_name, recipe_parts, task_name
+from .recipe import after_first_looks, escape_latex, layer_name, recipe_parts, task_name
 from .runs import count_of
 from .statistics import (
     BCA,
@@ -354,9 +354,11 @@ def _selection(arms: Sequence[SeededRuns]) -> str:
     several = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else count_of(seeds[0], "seed")
     diverged = ", ".join(f"{len(arm.diverged)} of {arm.name}" for arm in arms if arm.diverged)
     lost = f", of which {diverged} diverged and have no accuracy" if diverged else ""
+    looks = max((after_first_looks(arm.config) for arm in arms), key=len)  # one has chrono, too
+    known = f" As in the preset strong, {looks} were chosen for an LSTM, after looks at test accuracies of single runs."
     return (
         f"Each model was trained with {several}{lost}; reported is the test accuracy after the final epoch, not the "
-        "best."
+        f"best.{known * bool(looks)}"
     )
 
 

@@ -7,23 +7,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import in_percent, task_name
+from ..compare import after_first_looks, in_percent, task_name
 from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board, code_of, record_link, replay_text, wrap_text
 from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
-# Of these, chrono, Adam, the schedule and the clip were chosen by hand, for the first of them (docs/training.md).
-AFTER_FIRST_LOOKS = (
-    "strong",
-    "strong_permuted",
-    "sprint",
-    "sprint_15",
-    "sprint_15_keras",
-    "strong_bit_reversal",
-    "quickstart",
-)
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
@@ -35,11 +25,10 @@ def chosen_by(board: Board, record: Record) -> str:
 
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
-    looks, own = "", board.records[name][0].config.optimizer
-    if name in AFTER_FIRST_LOOKS:
-        looks = "; its chrono, Adam, schedule and clip followed first looks at test accuracies"
-    elif name in board.cells and (own.name, own.schedule, own.grad_clip_value) == ("Adam", "cosine", None):
-        looks = "; its Adam, schedule and clip by the norm followed first looks at test accuracies"
+    settings = after_first_looks(board.records[name][0].config)
+    if name in board.cells:
+        settings = settings.removeprefix("chrono, ")  # searched for
+    looks = f"; its {settings} followed first looks at test accuracies" * bool(settings)
     diverged = len(board.experiment(name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
     return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{left_out}"

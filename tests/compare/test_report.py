@@ -177,6 +177,11 @@ def test_the_methods_name_every_setting_that_is_changed() -> None:
         "betas 0.9 and 0.99",
     ):
         assert part in text, part
+    assert "looks at test accuracies" not in text
+    strong = {"name": "Adam", "schedule": "cosine", "grad_clip_value": None, "grad_clip_norm": 0.1}
+    known = seeded("b", {0: 20}, **{f"optimizer__{key}": value for key, value in strong.items()})
+    text = methods_paragraph(compared(seeded("a", {0: 20}), known))
+    assert "As in the preset strong, Adam, schedule and clip by the norm were chosen for an LSTM, after looks" in text
 
 
 def test_the_methods_say_how_each_number_of_pairs_is_tested() -> None:
