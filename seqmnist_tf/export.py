@@ -67,8 +67,8 @@ def _say_what_it_replaces(new: Path) -> None:
     except InputError:
         which = "no description"
     note(
-        f"serve, started again, and client answer with version {new.name} in place of version {before[-1].name} "
-        f"({which}); to go back, remove {shlex.quote(str(new))}"
+        f"after a restart, serve answers with version {new.name} in place of version {before[-1].name} ({which}); "
+        f"to go back, remove {shlex.quote(str(new))} and restart it"
     )
 
 

@@ -255,7 +255,7 @@ def _finish(
     completed = [run for run in runs.planned.values() if run.status == "completed"]
     lost = [run for run in runs.planned.values() if run.status != "completed"]
     said = [
-        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else 'diverged'} "
+        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else _fate(run)} "
         f"(see {run.job.log})"
         for run in lost[:MOST_NAMED]
     ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
@@ -266,7 +266,7 @@ def _finish(
         is_there = bool(one.given) or name in {run.arm for run in completed}
         notes = [
             f"{name}: seed {run.seed} "
-            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else "diverged.")
+            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else f"{_fate(run)}.")
             for run in lost
             if run.arm == name and (run.path in runs.errors or not is_there)
         ]
@@ -282,6 +282,13 @@ def _finish(
     if lost:
         raise _with_traces(f"{folder / 'report.md'} is without {'; '.join(said)}", runs)
     return comparison
+
+
+def _fate(run: PlannedRun) -> str:
+    """Return why a run that has ended has no result."""
+    if run.status == "diverged":
+        return "diverged"
+    return f"has damaged files in {run.path} (the same command trains it again)"
 
 
 def _with_traces(text: str, runs: ComparisonRuns) -> RunError:

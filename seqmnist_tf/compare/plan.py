@@ -15,10 +15,10 @@ from ..config import PRESETS, Config, config_id, differences, of_the_experiment,
 from ..data import pixel_order
 from ..engine import Job, JobEnd, due, threads_here
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
-from ..system import InputError, note
-from ..train import RunDirectory, log_problems, require_trainable, train_command
+from ..system import InputError, note, parse_json
+from ..train import RunDirectory, require_trainable, train_command
 from .arms import Arm, preset_of
-from .runs import count_of
+from .runs import count_of, read_completed
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
 SHORT = 100  # steps of an arm's runs, which have ended before their time is measured
@@ -55,8 +55,7 @@ class PlannedRun:
         if not (self.path / "config.json").is_file():
             return None
         with contextlib.suppress(InputError):
-            if not log_problems(self.run):
-                return (self.run.summary or {}).get("status")
+            return read_completed(self.run, or_diverged=True).summary["status"]
         return None
 
     @property
@@ -210,10 +209,12 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     if not (planned.path / "config.json").is_file():
         return
     try:
-        config, found = planned.run.config, planned.run.config_id
-    except InputError:  # training sets it aside
+        for name in ("config.json", "environment.json"):
+            parse_json((planned.path / name).read_bytes())
+    except ValueError:  # no JSON any more: training sets it aside
         return
-    if found == experiment and config.train.seed == planned.seed:
+    config = planned.run.config
+    if planned.run.config_id == experiment and config.train.seed == planned.seed:
         _require_same_code(planned.run, planned.job.code, "give a new --dir")
         return
     before, now = differences(config, planned.config), differences(planned.config, config)

@@ -62,14 +62,14 @@ def describe_recipe(config: Config) -> str:
 
 
 def after_first_looks(config: Config) -> str:
-    """Return what a recipe has of ``strong`` that followed looks at test accuracies of single runs (docs/training.md).
+    """Return what a recipe has in common with ``strong``, where it followed looks at test accuracies of single runs.
 
     Example:
         >>> after_first_looks(preset("strong")), after_first_looks(Config())
         ('chrono, Adam, schedule and clip by the norm', '')
     """
     opt = config.optimizer
-    if (opt.name, opt.schedule, opt.grad_clip_value) != ("Adam", "cosine", None):
+    if (opt.name, opt.schedule) != ("Adam", "cosine") or opt.grad_clip_norm is None:
         return ""
     return f"{'chrono, ' * (config.model.forget_bias == 'chrono')}Adam, schedule and clip by the norm"
 

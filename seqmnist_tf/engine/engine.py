@@ -117,8 +117,8 @@ class _Running:
         with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
             now = (self.job.path / "history.jsonl").stat()
             if self.seen != (now.st_size, now.st_mtime_ns):
-                self.rows = RunDirectory(self.job.path).history()
                 self.seen = now.st_size, now.st_mtime_ns
+                self.rows = RunDirectory(self.job.path).history()
         return len(self.rows) > before
 
 
@@ -298,12 +298,11 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
     try:
         if not _is_of(run, job):
             raise InputError(f"{run.path / 'config.json'} is not the configuration of {job.name}")
-        if ended is None:
-            _ = run.environment, run.pixel_order(), run.history()
-            if run.resume_file.exists():
-                with zipfile.ZipFile(run.resume_file) as file:
-                    if broken := file.testzip():
-                        raise InputError(f"{run.resume_file} is damaged ({broken})")
+        _ = run.environment, run.pixel_order(), run.history()
+        if ended is None and run.resume_file.exists():
+            with zipfile.ZipFile(run.resume_file) as file:
+                if broken := file.testzip():
+                    raise InputError(f"{run.resume_file} is damaged ({broken})")
     except (InputError, OSError, zipfile.BadZipFile) as error:
         notes.append(_set_aside(run.path, folder, str(error)))
         return None

@@ -179,6 +179,7 @@ def call(name: str, *values: Any) -> None:
     """Call a function of the library with numbers, arrays and, for what is not given or wanted, None."""
     pointers = [v.ctypes.data_as(ctypes.c_void_p) if isinstance(v, np.ndarray) else v for v in values]
     status = getattr(library(), f"seqmnist_{name}")(*pointers)
+    name = name.replace("_", " ")  # for messages
     if status == NO_MEMORY:
         raise MemoryError(f"the {name} pass found no memory")
     if status:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import importlib
 import inspect
-import itertools
 import json
 import sys
 import tempfile
@@ -45,7 +44,7 @@ LayerFactory = Callable[..., keras.Layer]  # of units, and of model.layer_option
 
 TRACE_SECONDS = 10.0  # of a layer's tracing, after which a note says that it is traced
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
-FEW_NUMBERS = 4  # different ones in two weights that may be alike, such as zeros or parts of an identity matrix
+FIRST_NUMBERS = 6  # of two weights, by which they are compared
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
 MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
 ADVICE = "a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once"
@@ -146,7 +145,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
         raise LayerError(f"model.layer {spec} must have at least one trainable weight (got none)")
     if types := {weight.dtype for weight in weights} - {"float32"}:
         raise LayerError(f"model.layer {spec} must have weights in float32 (got {min(types)})")
-    _say_alike(spec, weights)
+    _name_alike(spec, weights)
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
     states = [(variable, variable.numpy()) for variable in model.variables]
 
@@ -296,15 +295,21 @@ def _say_traced(spec: str) -> None:
     note(f"model.layer {spec}: TensorFlow is tracing its operations, one by one, which takes long here ({ADVICE})")
 
 
-def _say_alike(spec: str, weights: Sequence[keras.Variable]) -> None:
-    """Name the weights that begin with the same random numbers; a Keras initializer draws them anew at each call."""
-    for one, other in itertools.combinations(weights, 2):
-        a, b = (np.ravel(weight)[: min(np.size(one), np.size(other))] for weight in (one, other))
-        if len(np.unique(a)) > FEW_NUMBERS and np.array_equal(a, b):
-            note(
-                f"model.layer {spec}: {one.name} and {other.name} begin with the same random numbers (give each weight "
-                "an initializer of its own)"
-            )
+@functools.cache  # once for each layer
+def _say_alike(spec: str, names: str) -> None:
+    note(f"model.layer {spec}: {names} begin with the same numbers (give each weight an initializer of its own)")
+
+
+def _name_alike(spec: str, weights: Sequence[keras.Variable]) -> None:
+    """Name the weights that begin with the same numbers: a Keras initializer gives the same ones at each call."""
+    alike: dict[bytes, list[str]] = {}
+    for weight in weights:
+        first = np.ravel(weight)[:FIRST_NUMBERS]
+        if len(np.unique(first)) > FIRST_NUMBERS // 2:  # neither zeros nor part of an identity matrix
+            alike.setdefault(first.tobytes(), []).append(weight.path)
+    for paths in alike.values():
+        if len(paths) > 1:
+            _say_alike(spec, " and ".join(paths))
 
 
 def require_float32() -> None:

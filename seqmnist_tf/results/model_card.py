@@ -14,7 +14,7 @@ from .records import RESULTS_FOLDER, Record
 
 CHOSEN = {  # what of the recipe of an experiment with a card was chosen on which images
     HEADLINE: "Learning rate, noise and weight decay were chosen on held-out training images.",
-    PERMUTED: "Learning rate and noise were chosen on held-out training images, at last between two recipes of 40 "
+    PERMUTED: "Learning rate and noise were chosen on held-out training images, in the end between two recipes of 40 "
     "epochs, one of them at its epoch 32. Weight decay and epochs are those of `strong`.",
 }
 CARD_FILE = "README.md"

@@ -23,14 +23,12 @@ from ..train import (
     evaluate_run,
     load_final_model,
 )
+from .records import is_former_example
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
 MAX_OTHER_CLASSES = 0.01  # share of images whose two highest logits are so near that another machine swaps them
 EXAMPLES = Path(__file__).parents[2] / "examples"  # of a clone; a wheel has none
-FORMER_EXAMPLES = {  # SHA-256 of earlier texts, of published records
-    "9387883e547cf96563307059ad00cf3f3743fb00d910a88d1b90220a3cad88f7",  # lem.py, whose weights began alike
-}
 FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probability of six digits
 
 
@@ -134,8 +132,7 @@ def is_example(layer: LayerFile | None) -> bool:
     """Return whether a layer's code is, or was, a file of this project's ``examples/``: no stranger's code."""
     if layer is None:
         return False
-    known = hashlib.sha256(layer.content).hexdigest() in FORMER_EXAMPLES
-    return known or any(layer.content == path.read_bytes() for path in EXAMPLES.glob("*.py"))
+    return is_former_example(layer) or any(layer.content == path.read_bytes() for path in EXAMPLES.glob("*.py"))
 
 
 _MATCHED: dict[tuple[Model, bytes], int] = {}  # units by layer: all seeds of an experiment share them

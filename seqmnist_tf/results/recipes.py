@@ -11,7 +11,7 @@ from ..compare import after_first_looks, in_percent, task_name
 from ..config import PRESETS, Config, differences, of_the_experiment, value_text
 from ..system import markdown_table
 from .board import Board, code_of, record_link, replay_text, wrap_text
-from .records import RESULTS_FOLDER, Record
+from .records import RESULTS_FOLDER, Record, is_former_example
 from .searches import ROW_STATUSES, Search
 
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
@@ -29,9 +29,11 @@ def choice_text(board: Board, name: str) -> str:
     if name in board.cells:
         settings = settings.removeprefix("chrono, ")  # searched for
     looks = f"; its {settings} followed first looks at test accuracies" * bool(settings)
+    layer = board.records[name][0].run.layer_file
+    alike = "; its weights began with the same numbers (docs/board.md)" * is_former_example(layer)
     diverged = len(board.experiment(name).diverged)
     left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
-    return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{left_out}"
+    return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{alike}{left_out}"
 
 
 def _search_link(search: Search) -> str:

@@ -5,6 +5,7 @@ it was trained anew. A trial is a record too, in ``results/trials/<config_id>/se
 from __future__ import annotations
 
 import decimal
+import hashlib
 import re
 import statistics
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import CompletedRun
-from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, is_trial, publication_problems
+from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, LayerFile, is_trial, publication_problems
 from ..system import InputError, json_bytes, read_json_object
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 
@@ -30,6 +31,7 @@ TRIALS, SEARCHES = "trials", "searches"
 RECORD_FOLDERS = "*/seed*"
 TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
 RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
+FORMER_LEM = "9387883e547cf96563307059ad00cf3f3743fb00d910a88d1b90220a3cad88f7"
 SCHEMA = 1  # of records; records of version 0.1.0 have none
 REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
 # Of weights, times the largest difference of a loss; AMX against AVX-512 gave less than 1 (strong, 100 batches).
@@ -134,6 +136,11 @@ def completed_by_name(records: Iterable[Record]) -> dict[str, list[Record]]:
         if not record.diverged:
             completed.setdefault(record.name, []).append(record)
     return completed
+
+
+def is_former_example(layer: LayerFile | None) -> bool:
+    """Return whether a layer's code is ``examples/lem.py`` as it was when its weights began with the same numbers."""
+    return layer is not None and hashlib.sha256(layer.content).hexdigest() == FORMER_LEM
 
 
 def all_records(folder: Path) -> list[Record]:

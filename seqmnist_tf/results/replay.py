@@ -271,6 +271,8 @@ def replay_records(
 ) -> list[str]:
     """Train records anew and say what came of each; return where they part from what was published.
 
+    A record that cannot be read does not keep the others from their replay.
+
     Args:
         folder: the results folder.
         names: experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
@@ -278,6 +280,9 @@ def replay_records(
         full: train to the end, not only the first batches.
         write: note in ``record.json`` what was trained anew here.
         allow_code: run the code of ``layer.py`` of records; that of examples is always run.
+
+    Raises:
+        InputError: a name is unknown; or a record cannot be read, and no other one has a problem.
     """
     everything: list[Record | Search] = [*all_records(folder), *all_trials(folder), *read_searches(folder)]
     selected = [one for one in everything if not names or any(_is_named(one, name) for name in names)]
@@ -286,6 +291,7 @@ def replay_records(
             known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
     problems: list[str] = []
+    unreadable: list[str] = []
     for one in selected:
         path = one.path if isinstance(one, Search) else one.run.path
         try:
@@ -294,14 +300,18 @@ def replay_records(
             else:
                 found, entry = _record_anew(one, full, allow_code or is_example(one.run.layer_file))
         except InputError as error:  # the others are trained anew all the same
-            found, entry = [str(error)], None
-        problems += [problem if str(path) in problem else f"{path}: {problem}" for problem in found]
+            say(str(error))
+            unreadable.append(str(error))
+            continue
+        problems += [f"{path}: {problem}" for problem in found]
         if write and entry:
             with locked(folder):
                 if isinstance(one, Search):
                     set_files(folder, path.parent, {path.name: Search.read(path).with_replay(entry)})
                 else:
                     set_files(folder, path, {REPLAYS_FILE: record_json([*read_replays(path), entry])})
+    if unreadable and not problems:
+        raise InputError(unreadable[0])
     return problems
 
 

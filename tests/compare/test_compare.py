@@ -212,7 +212,8 @@ def test_arms_that_differ_in_how_their_units_were_chosen_are_refused(in_tmp: Pat
 
 
 def test_the_time_left_counts_what_is_still_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "log_problems", lambda run: [])  # they have more steps than epochs
+    # Not whether they are whole: they have more steps than epochs.
+    monkeypatch.setattr(PlannedRun, "status", property(lambda run: (run.run.summary or {}).get("status")))
 
     def left(slots: int, *begun: tuple[int, str | None]) -> float:
         """Return the time left with runs of 40 epochs, each given by its epochs and its status."""
@@ -427,13 +428,22 @@ def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: N
     assert comparing._diverged_seeds(ready, folder, [1, 2]) == ()
 
 
-@pytest.mark.parametrize("file", ["config.json", "summary.json", "history.jsonl", "steps.csv"])
+@pytest.mark.parametrize("file", ["config.json", "environment.json", "summary.json", "history.jsonl", "steps.csv"])
 def test_a_damaged_run_of_the_comparison_is_trained_again(file: str, in_tmp: Path, toy: None) -> None:
     first = compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
     run = in_tmp / "out/adam/seed1"
     (run / file).write_bytes((run / file).read_bytes()[:-9])
     again = compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
     assert again.arms[0].test_accuracy == first.arms[0].test_accuracy
+
+
+def test_a_run_of_a_later_version_is_not_taken_for_a_damaged_one(in_tmp: Path, toy: None) -> None:
+    compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    config = in_tmp / "out/adam/seed0/config.json"
+    config.write_text(config.read_text().replace('"seed"', '"of_later"'))
+    with pytest.raises(InputError, match="of_later"):
+        compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    assert (config.parent / "summary.json").is_file() and not (in_tmp / "out/damaged").exists()
 
 
 def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -179,6 +180,14 @@ def test_a_name_means_one_thing() -> None:
 def test_the_package_asserts_nothing() -> None:
     for path in MODULES:
         assert not [node for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
+
+
+@pytest.mark.parametrize("room", ["config", "system"])
+def test_what_a_door_without_a_stub_hands_on_is_used(room: str) -> None:
+    imports = [node for node in parse(PACKAGE / room / "__init__.py").body if isinstance(node, ast.ImportFrom)]
+    others = [path for path in (*MODULES, *(ROOT / "tests").rglob("*.py")) if path.parent.name != room]
+    used = {word for path in others for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    assert imports and {alias.name for node in imports for alias in node.names} <= used
 
 
 @pytest.mark.parametrize("name", ["", *MAY_IMPORT])

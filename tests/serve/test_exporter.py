@@ -303,8 +303,8 @@ def test_export_says_what_it_does_and_what_it_exported(toy_versions: Path) -> No
             "comparing 5 signatures with the Keras model on 33 digits",
             f"exported baseline, seed {seed} as version {version}; test accuracy 50.00% (5,000 of 10,000)",
             *(
-                "serve, started again, and client answer with version 2 in place of version 1 (baseline, seed 0, test "
-                f"accuracy 50.00%); to go back, remove {toy_versions / '2'}"
+                "after a restart, serve answers with version 2 in place of version 1 (baseline, seed 0, test "
+                f"accuracy 50.00%); to go back, remove {toy_versions / '2'} and restart it"
                 for _ in range(int(seed))
             ),
             f"next: python -m seqmnist_tf.serve --model-dir {toy_versions}",
@@ -320,13 +320,13 @@ def test_export_says_what_the_new_version_replaces(command: Command, in_tmp: Pat
     assert low.out == "export/seqmnist/2\n"
     assert low.err.splitlines()[-3:] == [
         "warning: test accuracy 11.35% is below 50%: this model misclassifies most digits",
-        "serve, started again, and client answer with version 2 in place of version 1 (baseline, seed 0, test accuracy "
-        "50.00%); to go back, remove export/seqmnist/2",
+        "after a restart, serve answers with version 2 in place of version 1 (baseline, seed 0, test accuracy "
+        "50.00%); to go back, remove export/seqmnist/2 and restart it",
         "next: python -m seqmnist_tf.serve",
     ]
     (in_tmp / "export" / "seqmnist" / "2" / EXTRA_ASSETS / DESCRIPTION_FILE).unlink()
     third = command(main, "run", "--export-dir=export/seqmnist")
-    assert "in place of version 2 (no description); to go back, remove export/seqmnist/3\n" in third.err
+    assert "in place of version 2 (no description); to go back, remove export/seqmnist/3 and restart it\n" in third.err
 
 
 OTHER_LAYERS = {
