@@ -35,7 +35,12 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     assert " against " not in render_section("seeds", board)
     caption = " ".join(render_section("rows_to_paste", board).split())
     assert "no published search; its Adam, schedule and clip by the norm followed first looks" not in caption
-    recipe = {"optimizer.name": "Adam", "optimizer.schedule": "cosine", "optimizer.grad_clip_value": None}
+    recipe: dict[str, Any] = {
+        "optimizer.name": "Adam",
+        "optimizer.schedule": "cosine",
+        "optimizer.grad_clip_value": None,
+    }
+    recipe["optimizer.grad_clip_norm"] = 0.3
     cells: dict[str, dict[str, Any]] = {"board_z": recipe, "board_a": {}, "board_m": {"task.permutation": "seed:1"}}
     for day, (name, values) in enumerate(cells.items(), 1):
         environment = {**first.environment, "started": f"2020-01-0{day}"}
