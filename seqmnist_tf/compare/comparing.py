@@ -288,7 +288,7 @@ def _fate(run: PlannedRun) -> str:
     """Return why a run that has ended has no result."""
     if run.status == "diverged":
         return "diverged"
-    return f"has damaged files in {run.path} (the same command trains it again)"
+    return f"has damaged files in {run.path} (remove it, and the same command trains it again)"
 
 
 def _with_traces(text: str, runs: ComparisonRuns) -> RunError:

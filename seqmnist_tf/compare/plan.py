@@ -211,7 +211,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     try:
         for name in ("config.json", "environment.json"):
             parse_json((planned.path / name).read_bytes())
-    except ValueError:  # no JSON any more: training sets it aside
+    except (FileNotFoundError, ValueError):  # no JSON any more: training sets it aside
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:

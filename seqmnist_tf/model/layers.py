@@ -306,7 +306,7 @@ def _name_alike(spec: str, weights: Sequence[keras.Variable]) -> None:
     for weight in weights:
         first = np.ravel(weight)[:FIRST_NUMBERS]
         if len(np.unique(first)) > FIRST_NUMBERS // 2:  # neither zeros nor part of an identity matrix
-            alike.setdefault(first.tobytes(), []).append(weight.path)
+            alike.setdefault(first.tobytes(), []).append(weight.path.partition("/")[2])  # without the layer's number
     for paths in alike.values():
         if len(paths) > 1:
             _say_alike(spec, " and ".join(paths))

@@ -99,13 +99,13 @@ def settings_text(board: Board) -> str:
     searches = [search for search in board.searches if search.of_settings]
     if not searches:
         return "No search of the settings is published yet."
-    scores: defaultdict[frozenset[str], list[float | None]] = defaultdict(list)  # None: no such model
+    scores: defaultdict[frozenset[str], list[float | None]] = defaultdict(list)  # None: none was completed
     values: dict[str, Any] = {}
     for search in searches:
         for row in search.of_seed(own=True):
             changed = changed_keys(search.config(row), preset(BASELINE))
             values |= changed
-            score = row["score"] if row["status"] in ("completed", "stopped") else None
+            score = row["score"] if row["status"] == "completed" else None
             scores[frozenset(changed)].append(score)
     every = frozenset(values)
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]

@@ -47,7 +47,9 @@ def searches_text(board: Board) -> str:
     head = ["search", "layer", "task", "tuner", ">seed", ">trials", ">epochs", ">images held out", ">best trial, %"]
     head += [">its other seeds, %", ">hours", "commit", "trained anew (its publisher's word)"]
     chosen = [
-        wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ") for search in board.searches
+        wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ")
+        for search in board.searches
+        if not search.of_settings
     ]
     return "\n\n".join([markdown_table(head, [_search_row(search) for search in board.searches]), "\n".join(chosen)])
 

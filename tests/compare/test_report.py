@@ -182,7 +182,7 @@ def test_the_methods_name_every_setting_that_is_changed() -> None:
     keys: dict[str, Any] = {f"optimizer__{key}": value for key, value in strong.items()}
     known = seeded("b", {0: 20}, **keys)
     text = methods_paragraph(compared(seeded("a", {0: 20}), known))
-    assert " Adam, schedule and clip by the norm are those of the preset strong, for which test acc" in text
+    assert " Adam, schedule and clip by the norm came from the preset strong, for which test acc" in text
 
 
 def test_the_methods_say_how_each_number_of_pairs_is_tested() -> None:
