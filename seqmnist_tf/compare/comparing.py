@@ -252,10 +252,13 @@ def _finish(
     Raises:
         RunError: a run has no result; the report names it.
     """
-    completed = [run for run in runs.planned.values() if run.status == "completed"]
-    lost = [run for run in runs.planned.values() if run.status != "completed"]
+    statuses = {path: run.status for path, run in runs.planned.items()}  # each reads the logs of a run
+    completed = [run for path, run in runs.planned.items() if statuses[path] == "completed"]
+    lost = [run for path, run in runs.planned.items() if statuses[path] != "completed"]
+    damaged = "has damaged files in {} (remove it, and the same command trains it again)"
+    fates = {run.path: statuses[run.path] or damaged.format(run.path) for run in lost}
     said = [
-        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else _fate(run)} "
+        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else fates[run.path]} "
         f"(see {run.job.log})"
         for run in lost[:MOST_NAMED]
     ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
@@ -266,7 +269,7 @@ def _finish(
         is_there = bool(one.given) or name in {run.arm for run in completed}
         notes = [
             f"{name}: seed {run.seed} "
-            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else f"{_fate(run)}.")
+            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else f"{fates[run.path]}.")
             for run in lost
             if run.arm == name and (run.path in runs.errors or not is_there)
         ]
@@ -282,13 +285,6 @@ def _finish(
     if lost:
         raise _with_traces(f"{folder / 'report.md'} is without {'; '.join(said)}", runs)
     return comparison
-
-
-def _fate(run: PlannedRun) -> str:
-    """Return why a run that has ended has no result."""
-    if run.status == "diverged":
-        return "diverged"
-    return f"has damaged files in {run.path} (remove it, and the same command trains it again)"
 
 
 def _with_traces(text: str, runs: ComparisonRuns) -> RunError:

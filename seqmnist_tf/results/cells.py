@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -99,13 +100,13 @@ def settings_text(board: Board) -> str:
     searches = [search for search in board.searches if search.of_settings]
     if not searches:
         return "No search of the settings is published yet."
-    scores: defaultdict[frozenset[str], list[float | None]] = defaultdict(list)  # None: none was completed
+    scores: defaultdict[frozenset[str], list[float]] = defaultdict(list)  # NaN of a trial that was not completed
     values: dict[str, Any] = {}
     for search in searches:
         for row in search.of_seed(own=True):
             changed = changed_keys(search.config(row), preset(BASELINE))
             values |= changed
-            score = row["score"] if row["status"] == "completed" else None
+            score = row["score"] if row["status"] == "completed" else math.nan
             scores[frozenset(changed)].append(score)
     every = frozenset(values)
     head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
@@ -119,12 +120,10 @@ def settings_text(board: Board) -> str:
     return markdown_table(head, sorted(rows.values(), key=lambda row: row[0] != "none, or all"))
 
 
-def _percents(shares: Sequence[float | None]) -> str:
-    return ", ".join("no score" if share is None else in_percent(share) for share in shares)
+def _percents(shares: Sequence[float]) -> str:
+    return ", ".join("no score" if math.isnan(share) else in_percent(share) for share in shares)
 
 
-def _change(after: Sequence[float | None], before: Sequence[float | None]) -> str:
-    known = [[share for share in shares if share is not None] for shares in (after, before)]
-    if not after or not before or known != [after, before]:
-        return ""
-    return in_percent(statistics.fmean(known[0]) - statistics.fmean(known[1]), sign=True)
+def _change(after: Sequence[float], before: Sequence[float]) -> str:
+    change = statistics.fmean(after) - statistics.fmean(before) if after and before else math.nan
+    return "" if math.isnan(change) else in_percent(change, sign=True)
