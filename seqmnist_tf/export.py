@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     run = load_run(args.run_dir)
     run.require_model()
+    if problem := system.unwritable(args.export_dir):
+        raise InputError(f"cannot write to {args.export_dir}: {problem} (give a writable folder)")
     note(f"exporting {run.path}: 10 to 30 seconds")
     from .serve import export_run  # late, so that --help and a missing run do not wait for TensorFlow
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, system
-from ..config import Config
+from ..config import Config, read_layer
 from ..serve import DEFAULT_FOLDER, require_versions, server_address
 from ..system import InputError
 from .contenders import Workload
@@ -74,7 +74,7 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
     if layers is not None:
         here = [layer for layer in CELLS if ":" not in layer or Path(layer.partition(":")[0]).is_file()]
         layers = layers or here
-        _ = [Workload("", layer=layer).config for layer in layers]  # its InputError, before anything is measured
+        _ = [read_layer(Workload("", layer=layer).config) for layer in layers]  # before anything is measured
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
         save_sequences(path)
@@ -95,13 +95,14 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
     seconds = LOAD_SECONDS if args.seconds is None else args.seconds
     if not 0 < seconds <= 3600:
         raise InputError(f"--seconds must be above 0 and at most 3600 (got {seconds:g})")
-    if args.server is not None and server_address(args.server).startswith("grpc"):
+    server = args.server and server_address(args.server)
+    if server and server.startswith("grpc"):
         raise InputError(f"--server must be http://HOST:PORT or https://HOST:PORT (got {args.server!r})")
     folder = args.model_dir or DEFAULT_FOLDER
     require_versions(folder)
     from .serving import measure_serving  # late, so that bad input does not wait for TensorFlow
 
-    return measure_serving(folder, seconds, args.server)
+    return measure_serving(folder, seconds, server)
 
 
 def save_sequences(path: Path) -> None:

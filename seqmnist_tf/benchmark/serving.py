@@ -69,13 +69,13 @@ def measure_serving(folder: Path, seconds: float, url: str | None = None) -> dic
         raise InputError(f"{path} is not of a stock LSTM with the signature trace, which alone can be measured")
     images = load_mnist("auto", None, ("test",))["test"].images[:TEST_IMAGES]
     if url:
-        measure_load(url.rstrip("/"), images, 1, min(seconds, 1))  # a server that does not answer is an error at once
+        measure_load(url, images, 1, min(seconds, 1))  # a server that does not answer is an error at once
     return {
         "version": version,
         "bytes": sum(path.stat().st_size for path in saved.path.rglob("*") if path.is_file()),
         "latency": measure_latency(saved, images),
         "server": measure_server(folder, images, seconds),
-        **({"other": {"url": url, "load": measure_clients(url.rstrip("/"), images, seconds)}} if url else {}),
+        **({"other": {"url": url, "load": measure_clients(url, images, seconds)}} if url else {}),
         "versions": package_versions(),
         "machine": describe_machine(),
         "git": git_state(),
@@ -197,7 +197,7 @@ def measure_load(url: str, images: np.ndarray, clients: int, seconds: float) -> 
     times = [ms for client_times, _ in results for ms in client_times]
     errors = [error for _, client_errors in results for error in client_errors]
     if not times:
-        reason = errors[0] if errors else "no client had the time to ask"
+        reason = errors[0] if errors else "no request was completed"
         raise RunError(f"the server at {url} gave no answer in {seconds:g} s: {reason}")
     p50, p95, p99 = np.percentile(times, (50, 95, 99)).tolist()
     return {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..kernel import native
-from ..system import describe_machine, git_state, note, package_versions, utc_now
+from ..system import RunError, describe_machine, git_state, note, package_versions, utc_now
 from .contenders import CONTENDERS, Workload
 from .process import ContenderProcess, contender_processes
 
@@ -99,6 +99,8 @@ def measure_cells(workload: Workload, layers: Sequence[str]) -> dict[str, Any]:
     rows = []
     for layer in layers:
         with contender_processes(("keras", "native"), replace(workload, layer=layer)) as started:
+            if not started:
+                raise RunError(f"{layer} trains neither on stock Keras nor on the native kernel")
             answers = take_turns(started, "train", CELL_ROUNDS, MAX_SECONDS["train"])
         rows.append({"layer": layer, **summarize_times(answers)})
         note(f"{layer}: { {name: round(row['median_ms'], 1) for name, row in summarize_times(answers).items()} }")

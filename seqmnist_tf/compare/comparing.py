@@ -271,7 +271,7 @@ def _finish(
             f"{name}: seed {run.seed} "
             + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else f"{fates[run.path]}.")
             for run in lost
-            if run.arm == name and (run.path in runs.errors or not is_there)
+            if run.arm == name and (run.path in runs.errors or not statuses[run.path] or not is_there)
         ]
         if is_there:
             noted.append(replace(one, notes=(*one.notes, *notes)))

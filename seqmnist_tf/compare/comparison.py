@@ -140,7 +140,7 @@ class SeededRuns:
     @property
     def meaning(self) -> str:
         """What the numbers of ``text`` are: ``mean ± standard deviation of 6 seeds``, or ``one seed``."""
-        return f"mean ± standard deviation of {self.n} seeds" if self.n > 1 else "one seed"
+        return f"mean ± standard deviation of {self.seeds_text} seeds" if self.n > 1 else "one seed"
 
     @property
     def statement(self) -> str:

@@ -108,7 +108,7 @@ def _with_noise(arm: Arm) -> Arm:
     noise, notes = arm.config.train.recurrent_noise, arm.notes
     if noise and not recurrent_weights(build_model(arm.config, arm.file).layers[0]):
         notes += (
-            f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect, its layer names no recurrent weights.",
+            f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect: no weight has 'recurrent' in its name.",
         )
         noise = 0.0
     return replace(arm, noise=noise, notes=notes)

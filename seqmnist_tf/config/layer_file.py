@@ -125,8 +125,9 @@ def read_source(key: str, path: Path) -> Source:
     """Return the content of a file that a key names; raise InputError where it cannot be read."""
     try:
         return Source(path, path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {reason})") from None
 
 
 def _imported_names(content: bytes, package: str) -> Iterator[str]:

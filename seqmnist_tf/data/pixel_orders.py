@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, check_permutation
-from ..system import InputError
+from ..system import InputError, first_line
 
 
 def pixel_order(permutation: str) -> np.ndarray:
@@ -57,10 +57,9 @@ def read_pixel_order(path: Path) -> np.ndarray:
         else:
             words = path.read_text(encoding="utf-8").translate(str.maketrans(",[]", "   ")).split()
             order = np.array([int(word) for word in words], dtype=np.int64)
-    except OSError as error:
-        raise InputError(f"task.permutation must name {allowed} (got {str(path)!r}: {error.strerror})") from None
-    except (ValueError, EOFError, OverflowError) as error:
-        raise InputError(f"task.permutation must name {allowed} (got {str(path)!r}: {error})") from None
+    except Exception as error:  # of many kinds, for a damaged .npy
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"task.permutation must name {allowed} (got {str(path)!r}: {reason})") from None
     is_bijection = order.dtype.kind in "iu" and np.array_equal(np.sort(order, axis=None), np.arange(NUM_TIMESTEPS))
     if not is_bijection or order.ndim != 1:
         raise InputError(

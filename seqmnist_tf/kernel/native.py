@@ -181,7 +181,7 @@ def call(name: str, *values: Any) -> None:
     status = getattr(library(), f"seqmnist_{name}")(*pointers)
     name = name.replace("_", " ")  # for messages
     if status == NO_MEMORY:
-        raise MemoryError(f"the {name} pass found no memory")
+        raise MemoryError(f"the {name} pass ran out of memory")
     if status:
         raise RuntimeError(f"the {name} pass returned {status}")
 
@@ -202,7 +202,7 @@ def peak_flops(threads: int) -> float:
     require_threads(threads)
     peak = float(library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
     if not peak:
-        raise MemoryError("the measurement of the peak found no memory")
+        raise MemoryError("the measurement of the peak ran out of memory")
     return peak
 
 

@@ -35,8 +35,8 @@ def _write_or_check(argv: list[str]) -> int:
         "--replay",
         nargs="*",
         metavar="NAME",
-        help="train the first batches of all records, of NAME (also trials, searches) or of NAME/seed<k>, anew, and "
-        "compare their losses; --replay full [NAME ...]: all batches",
+        help="train the first batches of the published runs anew and compare their losses; NAME: an experiment, "
+        "NAME/seed<k>, trials or searches (default: all); --replay full [NAME ...]: all batches",
     )
     parser.add_argument(
         "--write", action="store_true", help="with --replay: note in the records what was replayed here"
@@ -59,7 +59,7 @@ def _write_or_check(argv: list[str]) -> int:
         full = args.replay[:1] == ["full"]
         names = args.replay[1:] if full else args.replay
         problems = replay.replay_records(RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code)
-        return _report(problems, "no replayed record has a problem", "records part from their replay")
+        return _report(problems, "no replayed record has a problem", "problems found by the replay")
     changed = pages.write_documents()
     say(f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date")
     return system.EXIT_DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import SeededRuns, count_of, in_percent, pair_runs, pair_statement, percent_range, task_name
+from ..compare import SeededRuns, in_percent, pair_runs, pair_statement, percent_range, task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import markdown_table
 from ..train import wilson_interval
@@ -53,7 +53,7 @@ def headline_text(board: Board) -> str:
 
 def _percent_and_seeds(board: Board, name: str) -> str:
     over_seeds = board.experiment(name)
-    seeds = count_of(over_seeds.n, "seed") if over_seeds.n > 1 else over_seeds.meaning
+    seeds = f"{over_seeds.seeds_text} seeds" if over_seeds.n > 1 else over_seeds.meaning
     return f"**{over_seeds.text} %** ({seeds})"
 
 

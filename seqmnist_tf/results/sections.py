@@ -158,7 +158,7 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
     losses = zip(stock.run.step_losses(), native.run.step_losses(), strict=True)
     apart = [abs(one - other) / other for one, other in losses]
     places = [
-        f"by more than {share * 100:.0f} % in batch {batch:,}"
+        f"; by more than {share * 100:.0f} % first in batch {batch:,}"
         for share in PARTED
         if (batch := next((number for number, value in enumerate(apart, 1) if value > share), None))
     ]
@@ -169,7 +169,7 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
         f"[`{stock.name}`, seed {stock.seed}]({record_link(stock)}), was trained on stock Keras from its first batch "
         f"to its last of {len(apart):,}, [`{native.name}`, seed {native.seed}]({record_link(native)}), on "
         f"{native.environment['kernel']}. Over the first {REPLAYED_BATCHES} batches their losses differ by at most "
-        f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size; {', '.join(places)} for the first time. At the end they "
+        f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size{''.join(places)}. At the end they "
         f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
         f"{NUM_TEST:,} test digits. The {count_of(same.n, 'seed')} of `{native.name}` have "
         f"{percent_range(same.range)} %: the run on stock Keras is {place} this range{away}."

@@ -44,11 +44,11 @@ def main(argv: list[str]) -> int:
 
         served = models.ServedModels(paths, models.read_labels(args.model_dir))
         host, port = server_socket.getsockname()[:2]
-        say(f"version {served.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
-        # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
-        signal.signal(signal.SIGTERM, lambda *_: None)
         limits = Limits()
         server = create_server(app.create_app(served, limits, args.host, host), limits)
+        # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
+        signal.signal(signal.SIGTERM, server.handle_exit)
+        say(f"version {served.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[server_socket])
         if server.interrupted:
             raise KeyboardInterrupt

@@ -117,7 +117,7 @@ def _metadata(models: ServedModels, number: int | None) -> bytes:
     return json.dumps(
         {
             "model_spec": {"name": MODEL_NAME, "signature_name": "", "version": version},
-            "metadata": {"signature_def": {"signature_def": model.signature_defs()}},
+            "metadata": {"signature_def": {"signature_def": model.signature_defs}},
         }
     ).encode()
 
@@ -132,7 +132,11 @@ def _predict(models: ServedModels, number: int | None, body: bytes) -> bytes:
 
 
 def _description(models: ServedModels, number: int | None) -> bytes:
-    return json.dumps({**models.get(number).description, "project": project_address()}).encode()
+    try:
+        description = models.get(number).description
+    except InputError:
+        raise RequestError(404, f"version {models.newest} has no description") from None
+    return json.dumps({**description, "project": project_address()}).encode()
 
 
 def project_address() -> str | None:

@@ -139,9 +139,9 @@ def version_label(label: str | None) -> str | None:
 
 def _ask_grpc(server: str, images: np.ndarray, timeout: float, label: str | None) -> list[Classification]:
     _connect(server).close()  # first, so that nobody waits for TensorFlow to learn that there is no server
-    with call_when_slow(SILENT_SECONDS, note, f"loading TensorFlow's messages for {server}"):
-        start_tensorflow()
-        from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
+    note(f"loading TensorFlow's messages for {server}")
+    start_tensorflow()
+    from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
 
     return _check_outputs(server, ask_grpc(server, images, timeout, label, CONNECT_SECONDS, MAX_ANSWER_BYTES), images)
 
@@ -161,23 +161,21 @@ def _ask_rest(server: str, images: np.ndarray, timeout: float, label: str | None
         target=f"/v1/models/{model}:predict",
         headers=[*headers.items(), ("Content-Length", str(len(body)))],
     )
-    connection = _connect(server)
+    events = [request, h11.Data(data=body), h11.EndOfMessage()]
     try:
-        status, content = _exchange(server, connection, [request, h11.Data(data=body), h11.EndOfMessage()], timeout)
+        status, content = _exchange(server, _connect(server), events, timeout)
     except TimeoutError:
         raise
     except (OSError, h11.RemoteProtocolError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ConnectionError(printable(reason, 200)) from None
-    finally:
-        connection.close()
     if status in range(300, 400):
         raise RunError(f"{server} answered {status}: a redirect, which is not followed (give the final address)")
     return _parse_answer(server, status, content, images)
 
 
 def _exchange(server: str, connection: socket.socket, request: list[h11.Event], timeout: float) -> tuple[int, bytes]:
-    """Send a request over a connection; return the answer's status and body, which is complete within ``timeout``."""
+    """Send a request over a connection and close it; return the answer, complete in ``timeout``: status and body."""
     deadline = time.monotonic() + timeout
 
     def limit_time() -> None:
@@ -189,19 +187,20 @@ def _exchange(server: str, connection: socket.socket, request: list[h11.Event], 
     if server.startswith("https:"):
         connection = ssl.create_default_context().wrap_socket(connection, server_hostname=urlsplit(server).hostname)
     exchange = h11.Connection(h11.CLIENT)
-    limit_time()
-    connection.sendall(b"".join(exchange.send(event) or b"" for event in request))
     status, content = 0, bytearray()
-    while not isinstance(event := exchange.next_event(), h11.EndOfMessage):
-        if event is h11.NEED_DATA:
-            limit_time()
-            exchange.receive_data(connection.recv(65536))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            content += event.data
-            if len(content) > MAX_ANSWER_BYTES:
-                raise RunError(f"the answer of {server} is larger than {MAX_ANSWER_BYTES:,} bytes")
+    with connection:
+        limit_time()
+        connection.sendall(b"".join(exchange.send(event) or b"" for event in request))
+        while not isinstance(event := exchange.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                limit_time()
+                exchange.receive_data(connection.recv(65536))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                content += event.data
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise RunError(f"the answer of {server} is larger than {MAX_ANSWER_BYTES:,} bytes")
     return status, bytes(content)
 
 

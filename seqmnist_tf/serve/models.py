@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,7 +55,7 @@ class SavedModel:
             raise InputError(f"cannot read {path}: {first_line(error)} ({hint})") from None
         return cls(path, dict(loaded.signatures))
 
-    @property
+    @functools.cached_property
     def description(self) -> dict[str, Any]:
         """The description that export wrote: run, configuration, test accuracy, pixel order, package versions."""
         return read_description(self.path)
@@ -66,6 +68,7 @@ class SavedModel:
         """Return TensorFlow's specification (shape and dtype) of each output of a signature."""
         return dict(self.signatures[signature].structured_outputs)
 
+    @functools.cached_property
     def signature_defs(self) -> dict[str, Any]:
         """Return the signatures as the SavedModel declares them, ready for JSON, as in TF Serving's metadata."""
         declared = self._meta_graph().signature_def
@@ -175,6 +178,9 @@ class ServedModels:
     def _load(self, number: int) -> None:
         model = SavedModel.load(self.paths[number])
         model.warm_up()
+        _ = model.signature_defs  # now: the folder may be removed, and another version may get its number
+        with contextlib.suppress(InputError):  # a version that another program wrote has none
+            _ = model.description
         self._loaded[number] = model
 
     def _skip(self, number: int, error: InputError) -> None:

@@ -192,7 +192,8 @@ def _strings(rule: str, elements: list[Any]) -> np.ndarray:
     for element in elements:
         if type(element) is dict and set(element) == {"b64"} and type(element["b64"]) is str:
             try:
-                decoded.append(base64.b64decode(element["b64"], validate=True))
+                text = element["b64"].rstrip("=")  # TF Serving takes it without padding, too
+                decoded.append(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
             except (binascii.Error, ValueError):
                 _refuse('"b64" must be base64 text', element["b64"])
         else:

@@ -73,7 +73,7 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
             f"{parameters - target:+,} against model.match_parameters {target:,}"
         )
     if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
-        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights")
+        say(f"train.recurrent_noise has no effect: no weight of {config.model.layer} has 'recurrent' in its name")
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -131,10 +131,10 @@ class ProgressBar(keras.callbacks.Callback):
         if self.explained:
             return ""
         self.explained = True
-        text = "; many recipes are near chance in their first epochs, and some for good"
+        text = "; many recipes are near chance in their first epochs, and some to their end"
         model = self.config.model
         without_chrono = model.layer in KEYS_OF_LAYERS["model.forget_bias"] and model.forget_bias != "chrono"
-        return text + (" (--model.forget_bias chrono skips it)" if without_chrono else "")
+        return text + (" (--model.forget_bias chrono avoids it)" if without_chrono else "")
 
     def close(self) -> None:
         """Remove the bar."""

@@ -117,6 +117,12 @@ def test_cells_are_measured_on_both_and_matched(
     assert all(row["keras"]["median_ms"] > 0 and row["native"]["median_ms"] > 0 for row in document["cells"])
     refused = command(benchmark_command.main, "--cells", "GRUs")
     assert (refused.status, refused.out) == (2, "") and "error: model.layer must be LSTM, GRU" in refused.err
+    refused = command(benchmark_command.main, "--cells", "nosuch.py:Cell")
+    assert refused.status == 2 and "error: model.layer must name a file that can be read" in refused.err
+    failed = command(benchmark_command.main, "--cells", "keras.layers:NoSuchCell")
+    assert failed.status == 1 and failed.err.splitlines()[-1].startswith(
+        "error: keras.layers:NoSuchCell trains neither"
+    )
     refused = command(benchmark_command.main, "serving", "--cells")
     assert refused.err == "error: --cells is an option of the subject training (got serving)\n"
 

@@ -22,7 +22,7 @@ from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, pla
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, Parser, RunError
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, log_problems
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
@@ -195,7 +195,7 @@ def test_noise_that_has_no_weights_to_act_on_is_noted(in_tmp: Path) -> None:
     values = {"model.hidden_size": 4, "train.recurrent_noise": 0.1}
     first, gru, own = make_ready(parse_arms(["baseline", "GRU", "own.py:Last"], values))
     assert (first.noise, gru.noise, own.noise) == (0.1, 0.1, 0.0)
-    assert own.notes == ("Last: `train.recurrent_noise` 0.1 has no effect, its layer names no recurrent weights.",)
+    assert own.notes == ("Last: `train.recurrent_noise` 0.1 has no effect: no weight has 'recurrent' in its name.",)
 
 
 def test_trained_arms_of_one_configuration_are_refused(in_tmp: Path) -> None:
@@ -304,8 +304,7 @@ def test_two_versions_of_a_registered_layer(in_tmp: Path, toy: None) -> None:
     (in_tmp / "a.py").write_text(source)
     (in_tmp / "b.py").write_text(source.replace("ops.matmul(", "2.0 * ops.matmul("))
     arms = ["a.py:Last", "b.py:Last"]
-    values = {**TINY_VALUES, "wandb.mode": "disabled"}
-    comparison = compare(["baseline", *arms], seeds=[0], directory="out", overrides=values)
+    comparison = compare(["baseline", *arms], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert [arm.n for arm in comparison.arms] == [1, 1, 1]
 
 
@@ -314,23 +313,21 @@ def test_a_module_that_changed_between_two_starts_is_refused(
     in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(in_tmp)
-    values = {**TINY_VALUES, "wandb.mode": "disabled"}
     (in_tmp / "changing.py").write_text(GOOD)
-    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=values)
-    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=values)
+    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=TINY_VALUES)
+    compare(["baseline", "changing:Last"], seeds=[0], directory="out", overrides=TINY_VALUES)
     before = (in_tmp / "out/arms.json").read_bytes()
     (in_tmp / "changing.py").write_text(GOOD.replace("ops.matmul(", "2.0 * ops.matmul("))
     with pytest.raises(InputError, match=r"out/Last/seed0 is a run of another version of changing:Last"):
-        compare(["baseline", "changing:Last"], seeds=[0, 1], directory="out", overrides=values)
+        compare(["baseline", "changing:Last"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
     assert (in_tmp / "out/arms.json").read_bytes() == before and not (in_tmp / "out/Last/seed1").exists()
 
 
 def test_a_damaged_run_is_refused_before_anything_is_trained(in_tmp: Path, toy: None) -> None:
-    values = {**TINY_VALUES, "wandb.mode": "disabled"}
     run = completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
     (run.path / "predictions.csv").write_text("")
     with pytest.raises(InputError, match=r"cannot read mine/predictions.csv"):
-        compare(["mine", "SimpleRNN"], seeds=[0], directory="out", overrides=values)
+        compare(["mine", "SimpleRNN"], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert not (in_tmp / "out").exists()
 
 
@@ -437,6 +434,21 @@ def test_a_damaged_run_of_the_comparison_is_trained_again(file: str, in_tmp: Pat
         (run / file).unlink()
     again = compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
     assert again.arms[0].test_accuracy == first.arms[0].test_accuracy
+    assert RunDirectory(run).environment and log_problems(RunDirectory(run)) == []
+
+
+def test_a_run_that_is_damaged_after_its_training_is_named(
+    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaging(*args: Any, **settings: Any) -> None:
+        run_jobs(*args, **settings)
+        (in_tmp / "out/adam/seed1/steps.csv").unlink()
+
+    monkeypatch.setattr(comparing, "run_jobs", damaging)
+    said = r"out/report.md is without adam seed 1, which has damaged files in out/adam/seed1 \(remove it, and"
+    with pytest.raises(RunError, match=said):
+        compare(["adam"], seeds=[0, 1], directory="out", overrides=TINY_VALUES)
+    assert "- adam: seed 1 has damaged files in out/adam/seed1" in (in_tmp / "out/report.md").read_text()
 
 
 def test_a_run_of_a_later_version_is_not_taken_for_a_damaged_one(in_tmp: Path, toy: None) -> None:
@@ -491,7 +503,7 @@ def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
 ) -> None:
     (in_tmp / "file").write_text("no folder")
     refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out", *workers)
-    assert refused.status == 2 and not (in_tmp / "out").exists()
+    assert refused.status == 2 and "file" in refused.err and not (in_tmp / "out").exists()
 
 
 @pytest.mark.slow

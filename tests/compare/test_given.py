@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import compare, plan
+from seqmnist_tf.compare import compare, comparing, plan
 from seqmnist_tf.compare.__main__ import main as compare_main
+from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
@@ -180,6 +181,8 @@ def test_seeds_are_paired_whatever_their_order_and_only_those_of_both(in_tmp: Pa
     assert comparison.statements[-1].endswith("sign-flip p = 1.0000. No pair differs.")
     some = compare(["a", "b"], seeds="4,2", directory="some")
     assert (some.arms[0].seeds, some.arms[1].seeds, some.pairs[0].seeds) == ((2, 4), (2, 4), (2, 4))
+    ready, _ = plan.make_ready(parse_arms(["a", "b"], {}))
+    assert comparing._restrict(ready, (2, 3), ()).notes == ("a: there is no run of seed 3.",)
 
 
 def test_seeds_that_an_existing_arm_lacks_are_trained_where_they_are_asked_for(in_tmp: Path, toy: None) -> None:

@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqmnist_tf.compare import Comparison
-from seqmnist_tf.compare.pictures import draw_comparison, draw_curves, draw_disagreements
+from seqmnist_tf.compare.pictures import draw_comparison, draw_curves, draw_differences, draw_disagreements
 from seqmnist_tf.compare.report import (
     REFERENCES,
     latex_rows,
@@ -42,6 +43,13 @@ def test_the_tables_and_pictures_of_a_report_keep_the_sides_apart(toy: None) -> 
         "only a is right, b is wrong (in 2 seeds: 3 digits)",
         "only b is right, a is wrong (in 2 seeds: 4 digits)",
     ]
+    (differences,), (curves,) = draw_differences(comparison).axes, draw_curves(comparison).axes
+    drawn = [np.array(line.get_xdata()) for line in differences.lines[:3]]
+    for values, expected in zip(drawn, ([10 / 3, 0], [-19.51, 22.84], [5 / 3]), strict=True):
+        assert values == pytest.approx(expected, abs=0.01)
+    means = [np.array(line.get_ydata())[-1] for line in curves.lines]
+    assert means == pytest.approx([100 * 10 / 30, 100 * 9.5 / 30])
+    assert np.array(curves.collections[1].get_paths()[0].vertices)[:, 1].min() == pytest.approx(100 * 9 / 30)
 
 
 def test_the_pictures_fit(toy: None) -> None:

@@ -162,6 +162,6 @@ def test_the_bootstraps_coverage_is_as_documented() -> None:
     random = np.random.default_rng(0)
     for seeds, documented in zip((6, 10, 20), map(int, found.groups()), strict=True):
         samples = random.standard_normal((1000, seeds))
-        interval = bootstrap((samples,), np.mean, axis=1, n_resamples=999, rng=random).confidence_interval
+        interval = bootstrap((samples,), np.mean, axis=1, n_resamples=999, method="BCa", rng=random).confidence_interval
         covered = 100 * np.mean((interval.low <= 0) & (interval.high >= 0))
         assert covered == pytest.approx(documented, abs=2)  # the standard error of 1,000 samples is 1

@@ -111,6 +111,12 @@ def test_files_that_hold_no_bijection_are_refused(tmp_path: Path) -> None:
     with open(tmp_path / "order.npy", "wb") as file:
         np.savez(file, np.arange(784))
     assert "the magic string is not correct" in refused(tmp_path / "order.npy")
+    np.save(tmp_path / "order.npy", np.arange(784))
+    whole = (tmp_path / "order.npy").read_bytes()
+    for damaged in (b"(784 ),  ", b"(10**15,)", b"(1' 4,), "):  # each raises another kind of exception
+        assert len(damaged) == 9 and b"(784,), }" in whole
+        (tmp_path / "order.npy").write_bytes(whole.replace(b"(784,), }", damaged))
+        refused(tmp_path / "order.npy")
     (tmp_path / "order.npy").write_bytes(b"PK\x03\x04 no archive")
     assert "the magic string is not correct" in refused(tmp_path / "order.npy")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def end_of(job: Job, folder: Path) -> JobEnd:
     return source.ends[job.name]
 
 
+def test_a_module_that_changed_between_two_jobs_is_not_trained(tmp_path: Path) -> None:
+    job = replace(toy_job(tmp_path / "run", model__layer="keras.layers:GRU"), code="the code of the first run")
+    with pytest.raises(RunError, match=r"keras\.layers:GRU has changed since the first run began"):
+        end_of(job, tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def stop_at_once(history: list[dict[str, Any]]) -> str | None:
     return f"stopped after {len(history)}"
 
@@ -147,7 +155,7 @@ def stop_at_once(history: list[dict[str, Any]]) -> str | None:
 def test_a_run_that_has_ended_is_not_trained_again(tmp_path: Path, toy: None) -> None:
     path = tmp_path / "run"
     job = toy_job(path)
-    stopped = Job(**{**job.__dict__, "stop_rule": stop_at_once})
+    stopped = replace(job, stop_rule=stop_at_once)
     for _ in range(2):
         assert end_of(stopped, tmp_path) == JobEnd("stopped", reason="stopped after 1")
     (path / "summary.json").unlink()  # as after a kill between the checkpoint and the rule
@@ -199,7 +207,7 @@ def test_a_run_is_known_by_the_content_of_its_files(
     (tmp_path / "order.txt").write_text("\n".join(map(str, reversed(range(784)))))
     monkeypatch.chdir(tmp_path)
     given = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
-    assert end_of(Job(**{**toy_job(Path("run"), **given).__dict__, "stop_rule": stop_at_once}), tmp_path).error is None
+    assert end_of(replace(toy_job(Path("run"), **given), stop_rule=stop_at_once), tmp_path).error is None
     Path("run/summary.json").unlink()
     if moved:
         given = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
@@ -248,7 +256,7 @@ def test_a_missing_source_of_data_is_the_machines(tmp_path: Path) -> None:
 
 def test_a_resumed_job_continues(tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
     job = toy_job(tmp_path / "run")
-    interrupted = Job(**{**job.__dict__, "stop_rule": stop_at_once})
+    interrupted = replace(job, stop_rule=stop_at_once)
     assert end_of(interrupted, tmp_path).status == "stopped"
     (tmp_path / "run/summary.json").unlink()
     assert end_of(job, tmp_path) == JobEnd("completed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import resource
 import time
 from pathlib import Path
 
@@ -12,11 +11,7 @@ import pytest
 from seqmnist_tf.compare import compare, comparing
 from seqmnist_tf.engine import run_jobs
 from tests.compare.test_compare import TINY_VALUES
-from tests.engine.stand_in import ManySlots
-
-
-def megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from tests.engine.stand_in import ManySlots, memory
 
 
 @pytest.mark.slow
@@ -27,7 +22,7 @@ def test_a_comparison_of_500_runs(
     values = {**TINY_VALUES, "train.n_epochs": 3}
     seconds: dict[int, float] = {}
     for seeds in (50, 250):
-        folder, before, started = tmp_path / str(seeds), megabytes(), time.monotonic()
+        folder, before, started = tmp_path / str(seeds), memory(), time.monotonic()
         begun: list[float] = []
 
         def timed(*args: object, place: ManySlots, begun: list[float] = begun, **settings: object) -> None:
@@ -45,10 +40,10 @@ def test_a_comparison_of_500_runs(
         with capsys.disabled():
             print(
                 f"\n{2 * seeds} runs: plan {first - started:.1f} s, {1000 * seconds[seeds]:.1f} ms a job, report "
-                f"{report:.1f} s, {size / 1e6:.2f} MB, {megabytes() - before:.0f} MB more memory, {len(lines)} lines"
+                f"{report:.1f} s, {size / 1e6:.2f} MB, {memory() - before:.0f} MB more memory, {len(lines)} lines"
             )
         assert [arm.n for arm in comparison.arms] == [seeds, seeds]
         assert len(lines) <= 502
         assert size < 5e6
-        assert megabytes() - before < 500
+        assert memory() - before < 500
     assert seconds[250] < 2 * seconds[50] + 0.02  # linear, and not a reading of all runs for each epoch

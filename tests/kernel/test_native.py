@@ -242,7 +242,7 @@ for attempt in (lambda: states(keep=True), lambda: native.forward(x[:1], large, 
 states()
 """)
     assert "MB for the LSTM's states" in out
-    assert "the lstm forward pass found no memory" in out
+    assert "the lstm forward pass ran out of memory" in out
 
 
 def test_no_thread_is_left_and_a_fork_goes_on() -> None:

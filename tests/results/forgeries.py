@@ -234,6 +234,7 @@ FORGERIES = [
         Forgery("other parts", resumed(git={"commit": UNKNOWN_COMMIT, "dirty": False}), "c0ffeec"),
         Forgery("dirty part", resumed(git={"commit": "ab", "dirty": True}), "trained from a commit"),
         Forgery("part of code", resumed(sources="0" * 64), "sources in environment.json is not"),
+        Forgery("part's first step", resumed(first_step=-1), "first_step in environment.json must be an integer >= 0"),
         Forgery("part's command", resumed(command="python -m seqmnist_tf.train"), "must have --resume"),
         Forgery("sources", put("sources", value="0" * 64), "is not the hash of the code of commit", checked=True),
         Forgery("no git", put("git", value={}), "not in the format of a run directory"),
@@ -322,6 +323,10 @@ FORGERIES = [
             put("replayed", 0, "largest_difference", value=0.1),
             "largest_difference 0 to 5e-05",
             added=False,
+        ),
+        Forgery("replay's date", put("replayed", 0, "date", value="today"), "must be ISO 8601", added=False),
+        Forgery(
+            "replay's weights", put("replayed", 0, "weights", value=1), "weights of a replay must be 0", added=False
         ),
         Forgery("replay's text", put("replayed", 0, "processor", value="|"), "no control characters", added=False),
     ),

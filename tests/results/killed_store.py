@@ -15,12 +15,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqmnist_tf.results.records import REPLAYS_FILE, REQUIRED_FILES
+from seqmnist_tf.results.records import OF_COMPLETED_RUNS, REPLAYS_FILE, REQUIRED_FILES
 from seqmnist_tf.results.store import add_files, locked, manifest_problems, read_manifest, set_files
-from seqmnist_tf.train import PREDICTIONS_FILE
 
 OPERATIONS = ("open", "os.", "shutil.")  # beginnings of the names of audit events
-FILES = {name: f"content of {name}".encode() for name in (*REQUIRED_FILES, PREDICTIONS_FILE, REPLAYS_FILE)}
+FILES = {name: f"content of {name}".encode() for name in (*REQUIRED_FILES, *OF_COMPLETED_RUNS, REPLAYS_FILE)}
 
 
 def add(folder: Path, name: str = "strong/seed1", date: str = "") -> None:

@@ -7,7 +7,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seqmnist_tf import config as cfg
+from seqmnist_tf.results import plots
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.recipes import changed_keys
@@ -29,6 +32,8 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     lstm, gru = render_section("board", board).splitlines()[2:]
     assert lstm.startswith("| LSTM | 2 | **") and lstm.endswith("** |  |  |")
     assert gru.endswith("** | 0.00 |  |")  # two seeds can show nothing
+    (axes,) = plots.draw_cells(board, None).axes  # type: ignore[arg-type]
+    assert np.array(axes.lines[0].get_ydata())[-1] == (first.accuracy + second.accuracy) / 2
     said = render_section("board_cells", board)
     assert "| LSTM `board_lstm` | 16 |  | 1,322 | 2 |" in said and "| 99.1 (GRU, 256 units) |" in said
     assert "- `board_gru` against `board_lstm`, 2 pairs: 0.00 points" in said

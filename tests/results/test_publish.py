@@ -97,6 +97,7 @@ def test_a_seed_that_diverged_is_published_and_shown(command: Command, published
     assert "`wild`, seed 0, diverged (" in render_section("seeds", board)
     board.diverged[0] = dataclasses.replace(board.diverged[0], name="strong")
     assert "| `strong` | sMNIST, 40 training images | 2 of 3 | **" in render_section("summary", board)
+    assert "of 2 of 3 seeds)" in render_section("headline", board)
     assert "1 of its seeds diverged and are left out" in " ".join(render_section("rows_to_paste", board).split())
     shutil.copy(first.run.path / "model.keras", record)
     assert "model.keras is of a run that diverged" in verify.record_problems(record, published)

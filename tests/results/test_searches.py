@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import publish, verify
+from seqmnist_tf.results import publish, search_check, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
@@ -22,6 +22,7 @@ from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.searches import Search
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import InputError, make_folder
+from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put
@@ -195,6 +196,18 @@ def test_the_layer_of_a_search_is_not_run_unasked(search: Path, clone: Path, mon
     with pytest.raises(InputError, match=r"has a layer of its own \(own\.py:Last\).*give --allow-code"):
         add_search(clone / "search", "mine", RESULTS)
     assert not (clone / "executed").exists()
+    runs = {(row["trial"], row["seed"]): RunDirectory(row["path"]) for row in rows}
+    (rows[0]["path"] / "layer.py").write_text("# other\n" + harmful)
+    with pytest.raises(InputError, match=r"its layer\.py is not that of the other trials"):
+        publish._search_document(dataclasses.replace(read, base=base), rows, runs)
+    (rows[1]["path"] / "layer_imports").mkdir()
+    (rows[1]["path"] / "layer_imports/helper.py").write_text("")
+    with pytest.raises(InputError, match=r"must import no modules of its own, .*\(got helper\.py\)"):
+        publish._search_document(dataclasses.replace(read, base=base), rows, runs)
+    (clone / "results/searches").mkdir()
+    (clone / "results/searches/stray.txt").touch()
+    problems = search_check.search_problems(clone / "results/searches/stray.txt", clone)
+    assert problems == ["it must be a file NAME.json, as everything in searches/"]
 
 
 def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: Path) -> None:

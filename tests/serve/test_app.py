@@ -338,6 +338,14 @@ def test_a_version_without_warm_up_requests_is_served_and_a_damaged_one_is_skipp
         assert answers["1"].json() == {"error": "Servable not found for request: Specific(seqmnist, 1)"}
         status = requests.get(api, timeout=60).json()["model_version_status"]
         assert [row["version"] for row in status] == ["3", "2"]
+        described = requests.get(f"{url}/model.json", timeout=60).json()
+        shutil.rmtree(tmp_path / "3")  # what the server says of the version that it has loaded stays true
+        assert requests.get(f"{url}/model.json", timeout=60).json() == described
+        assert requests.get(f"{api}/metadata", timeout=60).status_code == 200
+        del served.paths[3]
+        served.newest = 2
+        answer = requests.get(f"{url}/model.json", timeout=60)
+        assert (answer.status_code, answer.json()) == (404, {"error": "version 2 has no description"})
     warnings = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[2].partition(":")[0] for line in warnings] == [
         f" version {n} is not served" for n in (4, 1)

@@ -72,6 +72,7 @@ DAMAGE: dict[str, tuple[str, Change, str]] = {
     "history deleted": (HISTORY, Path.unlink, "history.jsonl must have epochs 1 to 2"),
     "history cut": (HISTORY, first_lines(1), "history.jsonl must have epochs 1 to 2"),
     "history corrupt": (HISTORY, text('{"epoch": 1\n'), "history.jsonl: line 1: "),
+    "history of other JSON": (HISTORY, text("1\n"), "history.jsonl: line 1 is not a JSON object"),
     "steps deleted": (STEPS, Path.unlink, "steps.csv: No such file or directory"),
     "steps cut": (STEPS, first_lines(4), "steps.csv must have steps 1 to 6"),
     "steps of another format": (STEPS, text("loss,step\n1,1\n"), "steps.csv: its first line must be step,loss,gra"),

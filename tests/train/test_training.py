@@ -214,8 +214,8 @@ def test_the_plateau_is_told(command: Command, in_tmp: Path, toy: None) -> None:
     share = f"warning: still near chance ({history[0]['test_accuracy']:.1%})"
     first, second = (line for line in result.out.splitlines() if line.startswith("warning"))
     assert first == (
-        f"{share}; many recipes are near chance in their first epochs, and some for good "
-        "(--model.forget_bias chrono skips it)"
+        f"{share}; many recipes are near chance in their first epochs, and some to their end "
+        "(--model.forget_bias chrono avoids it)"
     )
     assert second == share
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from seqmnist_tf.engine import Job, JobEnd
 from seqmnist_tf.tune import DEFAULT_SPACE, report
 from seqmnist_tf.tune import search as search_module
 from seqmnist_tf.tune.search import SearchJobs, run_search
+from tests.engine.stand_in import memory
 from tests.tune.toy_search import ToySlots, toy_search
 
 TRIALS, SLOTS = 2000, 200
@@ -29,12 +29,6 @@ class TimedSlots(ToySlots):
             return super().train(job)
         finally:
             self.seconds += time.process_time() - started
-
-
-def memory() -> float:
-    """Return the resident memory of this process, MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @pytest.mark.slow

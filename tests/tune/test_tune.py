@@ -94,6 +94,7 @@ def test_a_search_yields_a_configuration_that_trains(
             ["--space=units.json", "--model.match-parameters=500"],
             "model.hidden_size in the search space has no effect with model.match_parameters 500",
         ),
+        (["--task.permutation=file:a\0b"], r"must name a file that can be read (got 'a\x00b': embedded null byte)"),
         (["--task.permutation=file:nosuch.txt"], "task.permutation must name a file that can be read"),
         (["--task.permutation=file:short.txt"], "task.permutation must name a file of 784 integers"),
     ],
