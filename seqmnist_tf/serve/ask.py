@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import ssl
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -139,7 +140,8 @@ def version_label(label: str | None) -> str | None:
 
 def _ask_grpc(server: str, images: np.ndarray, timeout: float, label: str | None) -> list[Classification]:
     _connect(server).close()  # first, so that nobody waits for TensorFlow to learn that there is no server
-    note(f"loading TensorFlow's messages for {server}")
+    if "tensorflow" not in sys.modules:
+        note(f"loading TensorFlow's messages for {server}")
     start_tensorflow()
     from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
 
