@@ -34,13 +34,14 @@ from seqmnist_tf.train.callbacks import BatchLog  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG_SECONDS = 240  # for what takes a few; a loaded machine may need ten times as long
-SMALL = (
-    "--model.hidden-size=4",
-    "--task.limit-train=40",
-    "--task.limit-test=30",
-    "--train.batch-size=16",
-    "--wandb.mode=disabled",
-)
+SMALL_VALUES: dict[str, Any] = {
+    "model.hidden_size": 4,
+    "task.limit_train": 40,
+    "task.limit_test": 30,
+    "train.batch_size": 16,
+    "wandb.mode": "disabled",
+}
+SMALL = tuple(f"--{key.replace('_', '-')}={value}" for key, value in SMALL_VALUES.items())
 
 
 def toy_mnist(

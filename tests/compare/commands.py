@@ -14,16 +14,9 @@ import time
 from pathlib import Path
 
 from seqmnist_tf.engine import Job, JobEnd, job
-from tests.toy import ROOT, _plan_kill, toy_mnist
+from tests.toy import ROOT, SMALL, _plan_kill, toy_mnist
 
-TINY = (
-    "--model.hidden-size=4",
-    "--task.limit-train=40",
-    "--task.limit-test=30",
-    "--train.batch-size=16",
-    "--train.n-epochs=2",
-    "--wandb.mode=disabled",
-)
+TINY = (*SMALL, "--train.n-epochs=2")
 
 
 def train_on_toy_data(job: Job, folder: Path) -> JobEnd:

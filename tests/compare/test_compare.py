@@ -28,15 +28,9 @@ from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
+from tests.toy import SMALL_VALUES
 
-TINY_VALUES: dict[str, Any] = {
-    "model.hidden_size": 4,
-    "task.limit_train": 40,
-    "task.limit_test": 30,
-    "train.batch_size": 16,
-    "train.n_epochs": 1,
-    "wandb.mode": "disabled",
-}
+TINY_VALUES = {**SMALL_VALUES, "train.n_epochs": 1}
 
 
 def timeless(path: Path) -> dict[str, Any]:
@@ -140,7 +134,7 @@ class Mean(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def test_layers_of_python_beside_runs_that_exist(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_python_beside_runs_that_exist(in_tmp: Path, toy: None) -> None:
     values = {key.replace(".", "__"): value for key, value in TINY_VALUES.items()}
     for seed in (0, 1):
         completed_run(in_tmp / f"mine/{seed}", seed, some_right(20), **values)

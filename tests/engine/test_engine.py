@@ -254,7 +254,7 @@ def test_a_missing_source_of_data_is_the_machines(tmp_path: Path) -> None:
         end_of(toy_job(tmp_path / "run", data__dir=str(tmp_path / "file")), tmp_path)
 
 
-def test_a_resumed_job_continues(tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_job_continues(tmp_path: Path, toy: None) -> None:
     job = toy_job(tmp_path / "run")
     interrupted = replace(job, stop_rule=stop_at_once)
     assert end_of(interrupted, tmp_path).status == "stopped"

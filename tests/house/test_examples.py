@@ -15,7 +15,6 @@ import pkgutil
 import re
 import shlex
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +35,7 @@ from seqmnist_tf.train import training
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune.__main__ import check_space, require_usable
 from seqmnist_tf.tune.space import apply_values
+from tests.house.test_documents import small_quickstart
 from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
@@ -127,11 +127,7 @@ def test_each_name_of_the_house_has_an_example() -> None:
 def test_the_experiment_in_the_house_s_docstring_runs(
     in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = cfg.with_values(
-        cfg.preset("quickstart"),
-        {"model.hidden_size": 4, "task.limit_train": 20, "task.limit_test": 20, "wandb.mode": "disabled"},
-    )
-    monkeypatch.setitem(cfg.PRESETS, "quickstart", replace(cfg.PRESETS["quickstart"], config=small))
+    small_quickstart(monkeypatch)
     experiment, comparison = blocks(inspect.cleandoc(seqmnist_tf.__doc__ or ""))
     assert len(experiment.split("\n\n")[-1].splitlines()) <= 6
     assert unknown_names(comparison, {"seqmnist_tf", *ELSEWHERE}) == set()

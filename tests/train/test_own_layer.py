@@ -28,7 +28,7 @@ from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.kernel.test_native import isas
 from tests.model.test_layers import FAILS_WITH_NOISE, GOOD
-from tests.toy import ROOT, SMALL, killed_run, toy_mnist
+from tests.toy import ROOT, SMALL, SMALL_VALUES, killed_run, toy_mnist
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +199,7 @@ def wrong_shape(units: int) -> keras.layers.Layer:
 
 
 def own_config() -> cfg.Config:
-    values = dict(word[2:].replace("-", "_").split("=") for word in [*SMALL, "--train.n-epochs=1"])
-    return cfg.with_values(
-        cfg.Config(), {key: int(value) if value.isdigit() else value for key, value in values.items()}
-    )
+    return cfg.with_values(cfg.Config(), {**SMALL_VALUES, "train.n_epochs": 1})
 
 
 def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Command) -> None:

@@ -17,16 +17,12 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.oracle import OneFile, declare_space, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
-from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search
+from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of
 
 pytestmark = pytest.mark.usefixtures("toys")
 
 TRIALS = 9
 TUNERS = ("random", "bayesian", "hyperband")
-
-
-def results(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "trials.json").read_text())
 
 
 def end(oracle: OneFile, trial: Any, score: float | None) -> None:
@@ -95,7 +91,7 @@ def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> 
     for name, place in (("one", None), ("first", (4, False)), ("last", (4, True))):
         search = toy_search(tmp_path / name)
         run_search(search, TRIALS, place=place and ToySlots(place[0], search.path, last=place[1]))
-        rows[name] = results(search.path)
+        rows[name] = trials_of(search.path)
     assert rows["one"] == rows["first"] == rows["last"] and len(rows["one"]) == TRIALS
 
 
@@ -112,7 +108,7 @@ def test_slots_are_kerastuners_tuners(tmp_path: Path, tuner: str, monkeypatch: p
 
     monkeypatch.setattr(oracle, "populate_space", look)
     run_search(search, TRIALS, place=ToySlots(3, search.path))
-    assert len(results(search.path)) == TRIALS
+    assert len(trials_of(search.path)) == TRIALS
     assert held == [0, 1, 2, 2, 2, 2, 2, 2, 2]
 
 
@@ -174,7 +170,7 @@ def test_a_damaged_state_is_one_line_and_is_found_again_from_the_runs(
     (search.path / "trials.json").unlink()
     written = {path: path.stat().st_mtime_ns for path in search.path.glob("trials/*/*.json*")}
     run_search(search, TRIALS)
-    assert results(search.path) == results(ended.path)
+    assert trials_of(search.path) == trials_of(ended.path)
     assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
@@ -189,11 +185,11 @@ def test_a_run_that_cannot_be_read_is_trained_again(
     content = file.read_bytes()
     file.write_bytes(content[: int(part * len(content))])
     run_search(search, TRIALS)
-    assert results(search.path) == results(ended.path)
+    assert trials_of(search.path) == trials_of(ended.path)
     assert f"trial 1 has lost its result: cannot read {file}" in capsys.readouterr().err
     (search.path / "trials/1/summary.json").unlink()
     run_search(search, TRIALS)
-    assert results(search.path) == results(ended.path)
+    assert trials_of(search.path) == trials_of(ended.path)
     assert "trial 1 has lost its result: " in capsys.readouterr().err
 
 
@@ -221,7 +217,7 @@ def test_the_state_of_version_0_1_0_is_read(tmp_path: Path, tuner: str) -> None:
     damaged = toy_search(tmp_path / "damaged", tuner)
     shutil.copytree(search.path, damaged.path, dirs_exist_ok=True)
     run_search(search, TRIALS)
-    assert results(search.path) == results(tmp_path / "whole")
+    assert trials_of(search.path) == trials_of(tmp_path / "whole")
     (damaged.path / "oracle" / "trial_2" / "trial.json").write_text("{")
     with pytest.raises(InputError, match=r"cannot read .*trial_2/trial.json: .*; the runs in .* are intact \(remove "):
         run_search(damaged, TRIALS)

@@ -24,17 +24,13 @@ from seqmnist_tf.tune import trials as trials_module
 from seqmnist_tf.tune.report import log_hparams
 from seqmnist_tf.tune.search import SearchJobs, run_search
 from seqmnist_tf.tune.trials import repeat_score
-from tests.tune.toy_search import SPACE, ToySlots, toy_search, toy_train
+from tests.tune.toy_search import SPACE, ToySlots, toy_search, toy_train, trials_of
 
 pytestmark = pytest.mark.usefixtures("toys")
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return json.loads((path / "trials.json").read_text())
-
-
 def best_row(path: Path) -> dict[str, Any]:
-    return max(rows_of(path), key=lambda row: row["score"])
+    return max(trials_of(path), key=lambda row: row["score"])
 
 
 def test_repeats_are_of_the_best_trial_after_more_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +119,7 @@ def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
     search = toy_search(tmp_path / "search", space=space)
     run_search(search, 8)
     reason = "optimizer.momentum must be 0 with optimizer.name Adam (got 0.5)"
-    rows, report = rows_of(search.path), (search.path / "report.md").read_text()
+    rows, report = trials_of(search.path), (search.path / "report.md").read_text()
     failed = 8 - len(rows)
     assert len(re.findall(rf"^trial \d: failed \({re.escape(reason)}\)$", capsys.readouterr().err, re.M)) == failed
     assert f"# Search: random, 8 trials ({len(rows)} completed, 0 stopped, 0 diverged, {failed} failed)" in report
@@ -132,7 +128,7 @@ def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
     tried = [(row["values"]["optimizer.name"], row["values"]["optimizer.momentum"]) for row in rows]
     assert ('"Adam"', "0.5") not in tried and ('"SGD"', "0.5") in tried
     run_search(search, 10)
-    assert rows_of(search.path)[: len(rows)] == rows
+    assert trials_of(search.path)[: len(rows)] == rows
 
 
 def test_repeats_of_before_are_used_only_for_the_same_configuration(tmp_path: Path) -> None:
@@ -161,7 +157,7 @@ def test_a_trial_that_version_0_1_0_stopped_has_kerastuners_score(tmp_path: Path
     state["trials"]["0"]["score"] = 0.0625
     search.oracle_file.write_text(json.dumps(state))
     run_search(search, 1)
-    (row,) = rows_of(tmp_path)
+    (row,) = trials_of(tmp_path)
     assert (row["status"], row["score"], row["epochs"]) == ("stopped", 0.0625, 4) and run.summary == old
     assert "1 trials (0 completed, 1 stopped, 0 diverged)" in (tmp_path / "report.md").read_text()
 
@@ -173,14 +169,14 @@ def test_trials_are_found_by_their_numbers_after_the_maximum_got_a_digit(tmp_pat
     search.oracle_file.unlink()
     run_search(search, 10)  # KerasTuner calls them 00 to 09 now
     assert (tmp_path / "trials/0/summary.json").stat().st_mtime_ns == before
-    assert len(rows_of(tmp_path)) == 10 and not (tmp_path / "trials/00").exists()
+    assert len(trials_of(tmp_path)) == 10 and not (tmp_path / "trials/00").exists()
 
 
 def test_kerastuner_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for tuner in ("random", "hyperband"):
         for _ in range(2):
             run_search(toy_search(tmp_path / tuner, tuner), 3)
-        assert {key for row in rows_of(tmp_path / tuner) for key in row["values"]} == set(SPACE)  # no "tuner/epochs"
+        assert {key for row in trials_of(tmp_path / tuner) for key in row["values"]} == set(SPACE)  # no "tuner/epochs"
     out, err = capfd.readouterr()
     known = ("trial ", "repeat of trial ", "# Search: ", "Best: ", "With ", "|", "train it: ", "the trials have ended")
     assert [line for line in (out + err).splitlines() if line and not line.startswith(known)] == []
@@ -191,7 +187,7 @@ def test_each_trial_is_a_line_and_of_many_trials_about_five_hundred_are(
 ) -> None:
     search = toy_search(tmp_path / "few")
     run_search(search, 3)
-    rows = rows_of(search.path)
+    rows = trials_of(search.path)
     out, err = capsys.readouterr()
     best = 0
     for number, line in enumerate(out.splitlines()[:3]):
@@ -220,7 +216,7 @@ def test_a_layer_that_fails_in_training_fails_its_trial_alone(
     monkeypatch.setattr(engine, "train", train_or_fail)
     search = toy_search(tmp_path / "search")
     run_search(search, 6)
-    assert {row["values"]["optimizer.name"] for row in rows_of(search.path)} == {'"Adam"'}
+    assert {row["values"]["optimizer.name"] for row in trials_of(search.path)} == {'"Adam"'}
     assert "failed (model.layer own.py:Own: in training it raised ValueError: not with SGD" in capsys.readouterr().err
 
 
@@ -234,7 +230,7 @@ def test_a_failure_of_the_machine_ends_the_search(tmp_path: Path, monkeypatch: p
         with pytest.raises(RunError, match=r"trials/0 failed: the disk is full \(the same command resumes it\)"):
             run_search(search, 2)
     run_search(search, 2)
-    assert len(rows_of(tmp_path)) == 2
+    assert len(trials_of(tmp_path)) == 2
 
 
 def test_a_search_without_a_score_has_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +331,7 @@ def test_trials_are_on_tensorboards_hparams_page(tmp_path: Path) -> None:
     assert {info.name for info in plugin.hparam_infos} == set(SPACE)
     (lr,) = (info for info in plugin.hparam_infos if info.name == "optimizer.lr")
     assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (1e-3, 1e-1)
-    for row in rows_of(tmp_path):
+    for row in trials_of(tmp_path):
         (file,) = (tmp_path / "trials" / row["trial"] / "tensorboard").glob("*.hparams")
         data = hparams_of(file)
         start = data["_hparams_/session_start_info"].session_start_info
@@ -361,7 +357,7 @@ def hparams_of(file: Path) -> dict[str, Any]:
 def test_hparams_are_written_only_where_they_are_asked_for(tmp_path: Path) -> None:
     search = toy_search(tmp_path / "search")
     run_search(search, 1)
-    log_hparams(search, rows_of(search.path)[0])
+    log_hparams(search, trials_of(search.path)[0])
     assert not list(tmp_path.rglob("*.hparams"))
 
 
@@ -380,6 +376,6 @@ def test_a_trial_whose_hparams_cannot_be_written_keeps_its_score(
     run_search(other, 1)
     assert capsys.readouterr().err.count("warning: trial 0 is not on TensorBoard's page HParams: ") == 2
     for folder in (search.path, other.path):
-        assert [row["status"] for row in rows_of(folder)] == ["completed"]
+        assert [row["status"] for row in trials_of(folder)] == ["completed"]
         state = json.loads((folder / "oracle.json").read_text())
         assert [trial["status"] for trial in state["trials"].values()] == ["COMPLETED"]

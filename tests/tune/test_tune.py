@@ -25,6 +25,7 @@ from seqmnist_tf.tune.report import search_report
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
 from tests.toy import ROOT
+from tests.tune.toy_search import trials_of
 
 SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
 SPACE = {
@@ -47,10 +48,6 @@ def space_file(tmp_path: Path) -> str:
 
 def words(tuner: str, trials: int, folder: Path, space_file: str, *more: str) -> list[str]:
     return [f"--tuner={tuner}", f"--max-trials={trials}", f"--dir={folder}", f"--space={space_file}", *SMALL, *more]
-
-
-def trials_of(folder: Path) -> list[dict[str, Any]]:
-    return json.loads((folder / "trials.json").read_text())
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -35,6 +36,11 @@ def toy_search(
     path.mkdir(parents=True, exist_ok=True)
     made.claim()
     return made
+
+
+def trials_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the trials of a search, as ``trials.json`` has them."""
+    return json.loads((folder / "trials.json").read_text())
 
 
 def toy_score(config: Config, epoch: int) -> float:
