@@ -58,8 +58,8 @@ class SourceDistribution(sdist):
     """What git tracks, and the metadata: files that lie around in a clone, such as exports, stay out."""
 
     def make_distribution(self) -> None:
-        listing = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True)
-        if listing.returncode == 0 and listing.stdout:  # else this is no clone, but an unpacked distribution
+        if Path(".git").exists():  # else this is no clone, but an unpacked distribution
+            listing = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True)
             tracked = {*listing.stdout.split("\0"), "PKG-INFO", "setup.cfg"}
             self.filelist.files = [
                 name for name in self.filelist.files if name in tracked or name.split("/")[0].endswith(".egg-info")

@@ -2,13 +2,12 @@
 
     python -m tests.toy ARGUMENTS OF seqmnist_tf.train
 
-``KILL`` in the environment makes the process kill itself with SIGKILL: ``step:N`` when N steps are done, ``write:N`` in
-the middle of the N-th file that is replaced atomically.
+``KILL=write:N`` in the environment makes the process kill itself with SIGKILL in the middle of the N-th file that is
+replaced atomically.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -118,7 +117,7 @@ def killed_run(path: Path, *words: str, step: int) -> Path:
         if self.step == step:
             raise _Killed
 
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_Killed):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(sequences, "load_mnist", toy_mnist)
         patch.setattr(BatchLog, "on_train_batch_end", batch_end)
         main([*words, f"--run-dir={path}"])
@@ -144,34 +143,19 @@ def start_train(*argv: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes)  # type: ignore
 
 
-def _kill_self() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _plan_kill(plan: str) -> None:
-    what, number = plan.split(":")
-    if what == "step":
-        on_batch_end = BatchLog.on_train_batch_end
+    writes = iter(range(1, 1000))
 
-        def batch_end(self: BatchLog, batch: int, logs: dict[str, Any] | None = None) -> None:
-            on_batch_end(self, batch, logs)
-            if self.step == int(number):
-                _kill_self()
+    def replace_half(path: Path, write: Callable[[Path], None]) -> None:
+        def write_half(new: Path) -> None:
+            write(new)
+            if next(writes) == int(plan.removeprefix("write:")):
+                os.truncate(new, new.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
 
-        BatchLog.on_train_batch_end = batch_end  # type: ignore[method-assign]
-    else:
-        writes = iter(range(1, 1000))
+        replace_atomically(path, write_half)
 
-        def replace_half(path: Path, write: Callable[[Path], None]) -> None:
-            def write_half(new: Path) -> None:
-                write(new)
-                if next(writes) == int(number):
-                    os.truncate(new, new.stat().st_size // 2)
-                    _kill_self()
-
-            replace_atomically(path, write_half)
-
-        callbacks.replace_atomically = replace_half
+    callbacks.replace_atomically = replace_half
 
 
 if __name__ == "__main__":
