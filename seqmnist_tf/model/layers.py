@@ -30,10 +30,12 @@ from ..config import (
     Source,
     has_stock_layer,
     layer_file,
+    num_params,
     read_layer,
     with_imports,
     with_values,
 )
+from ..kernel import LSTM, RNN
 from ..system import InputError, call_when_slow, note
 from .layer_import import describe_error, import_layer, layer_modules
 from .layer_source import layer_source, without_constants
@@ -132,14 +134,21 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try the layer of a configuration on two sequences: one training step's gradient, then saved and loaded again.
 
     Raises:
-        LayerError: the factory or the layer raises, or the layer has another output shape, no trainable weight, weights
-            of another type, no gradient, random numbers that a resumed run would not repeat, losses that the recipe's
-            noise leaves out, or does not load as it was saved.
+        LayerError: the factory or the layer raises, or the layer has another output shape, one of the kernel's drop-
+            ins, no trainable weight, weights of another type, no gradient, random numbers that a resumed run would not
+            repeat, losses that the recipe's noise leaves out, or does not load as it was saved.
     """
     if has_stock_layer(config):
         return
     spec = config.model.layer
     model = _model_of_layer(config, file)
+    for part in model._flatten_layers():
+        if isinstance(part, LSTM | RNN):  # model.keras would need this package
+            name = type(part).__name__
+            raise LayerError(
+                f"model.layer {spec} must have keras.layers.{name}, which training computes on the native kernel (got "
+                f"seqmnist_tf.{name})"
+            )
     weights = model.trainable_variables
     if not weights:
         raise LayerError(f"model.layer {spec} must have at least one trainable weight (got none)")
@@ -383,6 +392,8 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
     @functools.cache
     def parameters(units: int) -> int:
         sized = replace(config, model=replace(config.model, hidden_size=units))
+        if (known := num_params(sized)) is not None:
+            return known
         return int(_model_of_layer(sized, file, keras.layers.Dense(config.model.output_size)).count_params())
 
     def taken(units: int) -> int:

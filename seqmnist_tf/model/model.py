@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
@@ -75,16 +76,16 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
         bias: Keras's own initial bias, returned where the configuration does not change it.
     """
     units = config.model.hidden_size
-    random = np.random.RandomState(config.train.seed)
+    drawn = np.random.RandomState(config.train.seed)
     if config.model.initializer == "torch":
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
-        bias = random.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
+        bias = drawn.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
     bias = bias.astype(np.float32)
     is_gru, forget = config.model.layer == "GRU", config.model.forget_bias
     gate = bias[0, :units] if is_gru else bias[units : 2 * units]  # a view
     if forget == "chrono":
         # b_f = log U(1, T - 1), b_i = -b_f
-        gate[:] = np.log(random.uniform(1, NUM_TIMESTEPS - 1, units))
+        gate[:] = np.log(drawn.uniform(1, NUM_TIMESTEPS - 1, units))
         if not is_gru:
             bias[:units] = -gate
     elif forget is not None:
@@ -98,7 +99,10 @@ def architecture_problems(model: keras.Model, config: Config, file: LayerFile | 
     The classes of its layers must be exactly the same: a subclass may compute anything. Arguments as
     :func:`build_model`.
     """
+    states = random.getstate(), np.random.get_state()
     expected = build_model(config, file)
+    random.setstate(states[0])  # the caller's random numbers are not those of the run that it reads
+    np.random.set_state(states[1])
     if type(model) is not keras.Sequential:
         return [f"it must be a keras.Sequential (got {type(model).__name__})"]
     classes = [[f"{type(layer).__module__}.{type(layer).__name__}" for layer in m.layers] for m in (model, expected)]

@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     else:
         config = args.config
     if args.options.print_config:
-        data.pixel_order(config.task.permutation)
+        if not resuming:  # a run has its own copy of the order
+            data.pixel_order(config.task.permutation)
         say(cfg.config_to_json(config))
         return system.EXIT_DONE
     command = shlex.join([*TRAIN_COMMAND, *argv])

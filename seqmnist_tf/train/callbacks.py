@@ -206,6 +206,8 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, self.epochs.numbers)
+        for writer in self._writers.values():  # a kill would lose what waits in them, and a checkpoint has the epoch
+            writer.flush()
 
     def _collect_learning_rate(self, logs: dict[str, Any]) -> dict[str, Any]:
         return logs  # Keras would put the next epoch's in the place of the row's

@@ -33,8 +33,9 @@ def restore(run: RunDirectory, config: Config, stock: keras.Sequential, trained:
     """
     if not run.resume_file.exists():
         # Killed between the first row of the history and the first checkpoint, a run has one row and perhaps one model.
-        rows = len(run.history())
-        if rows > 1 or run.epoch_file(2).exists():
+        # A published record has no folder of checkpoints.
+        rows, folder = len(run.history()), run.resume_file.parent
+        if rows > 1 or run.epoch_file(2).exists() or not folder.is_dir():
             raise NotResumableError(
                 f"{run.path} cannot be resumed: history.jsonl has {rows} epochs, and {run.resume_file} is missing "
                 "(restore it, or start a new run in another folder)"  # starting over would lose what it trained

@@ -61,7 +61,7 @@ def announce_kernel(kernel: Kernel, config: Config) -> None:
         say(f"{layer} on the native kernel ({kernel.isa})")
     else:
         reason = kernel.reason or "train.kernel is keras"
-        say(f"on stock Keras, several times slower than the native kernel: {reason}")
+        say(f"on stock Keras, on a CPU several times slower than the native kernel: {reason}")
 
 
 def announce_model(config: Config, model: keras.Sequential) -> None:

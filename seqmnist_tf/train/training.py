@@ -165,7 +165,7 @@ def resume(
         path: the run directory.
         command: the command line, for the record.
         stop_rule: as :func:`train`.
-        machine: a configuration whose threads, kernel, data and W&B are used in place of the run's.
+        machine: a configuration whose threads, kernel, data, W&B and TensorBoard are used in place of the run's.
 
     Raises:
         InputError: there is no run at ``path``, another process trains it (BusyError), or its checkpoint cannot be read
@@ -185,7 +185,9 @@ def resume(
         require_own_files(run, config)
         if machine is not None:
             here = replace(config.train, threads=machine.train.threads, kernel=machine.train.kernel)
-            config = replace(config, train=here, data=machine.data, wandb=machine.wandb)
+            config = replace(
+                config, train=here, data=machine.data, wandb=machine.wandb, tensorboard=machine.tensorboard
+            )
         _start_tensorflow(config)
         require_same_code(run, config)
         model = build_model(config, run.layer_file)
@@ -273,9 +275,11 @@ def fit(ready: ReadyRun, stop_rule: OnEpoch | None, record: dict[str, Any] | Non
             reason=reason,
             experiment=run.config_id,
         )
-        with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
-            run.write_json("summary.json", summary)
-        tracker.finish(summary)
+        try:
+            with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
+                run.write_json("summary.json", summary)
+        finally:
+            tracker.finish(summary)
     if callbacks.interruption.requested and status != "interrupted":
         raise KeyboardInterrupt
     return summary

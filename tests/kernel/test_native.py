@@ -620,7 +620,7 @@ def test_without_a_kernel_auto_is_stock_keras_and_native_an_error(
     try:
         result = command(train_main, *NATIVE, "--run-dir=auto")
         assert result.status == 0
-        slow = "on stock Keras, several times slower than the native kernel: the native kernel is not"
+        slow = "on stock Keras, on a CPU several times slower than the native kernel: the native kernel is not"
         assert result.out.count(slow) == 1
         assert "was compiled from other sources (python -m pip install -e . compiles it again)" in result.out
         refused = command(train_main, *NATIVE, "--run-dir=native", "--train.kernel=native")

@@ -58,6 +58,12 @@ def delete_with_checkpoint(history: Path) -> None:
     (history.parent / RESUME).unlink()
 
 
+def as_published(history: Path) -> None:
+    """Leave one epoch, and no folder of checkpoints, as in the record of a run that diverged."""
+    first_lines(1)(history)
+    shutil.rmtree(history.parent / "checkpoints")
+
+
 def copy_of(source: str) -> Change:
     """Return a change that puts another file in the place of one."""
     return lambda path: shutil.copy(source, path)
@@ -79,6 +85,7 @@ DAMAGE: dict[str, tuple[str, Change, str]] = {
     "checkpoint deleted": (RESUME, Path.unlink, f"history.jsonl has 2 {MISSING}"),
     "checkpoints elsewhere": ("checkpoints", elsewhere, f"history.jsonl has 2 {MISSING}"),
     "history and checkpoint deleted": (HISTORY, delete_with_checkpoint, f"history.jsonl has 0 {MISSING}"),
+    "published": (HISTORY, as_published, f"history.jsonl has 1 {MISSING}"),
     "epoch file as checkpoint": (RESUME, copy_of(f"run/{LAST}"), f"run/{RESUME} has no state of the optimizer"),
     "no epoch file": (LAST, copy_of("run/config.json"), "cannot read run/checkpoints/epoch-0002"),
     "older epoch file": (LAST, copy_of("run/checkpoints/epoch-0001.keras"), "have different weights"),

@@ -42,7 +42,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
         assert train_main([*[word for word in SMALL if "hidden" not in word], *words]) == 0
     assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in out.getvalue()
-    assert "on stock Keras, several times slower than the native kernel: " in out.getvalue()
+    assert "on stock Keras, on a CPU several times slower than the native kernel: " in out.getvalue()
     return folder
 
 
@@ -177,7 +177,7 @@ def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
     assert (refused.status, Path("run").exists()) == (2, False)
     assert refused.err == f"error: train.kernel must be auto or keras here (got 'native'): {reason}\n"
     result = command(train_main, *words, "--run-dir=run")
-    assert f"on stock Keras, several times slower than the native kernel: {reason}\n" in result.out
+    assert f"on stock Keras, on a CPU several times slower than the native kernel: {reason}\n" in result.out
     assert RunDirectory(Path("run")).environment["kernel"] == "keras" and "warning" not in result.err.lower()
 
 

@@ -478,7 +478,7 @@ def test_the_first_line_says_what_computes_the_layer(capsys: pytest.CaptureFixtu
     announce_kernel(Kernel("avx2", None, True), own)
     announce_kernel(Kernel(None), cfg.Config())
     announce_kernel(Kernel(None, "no compiler"), cfg.Config())
-    slow = "on stock Keras, several times slower than the native kernel: "
+    slow = "on stock Keras, on a CPU several times slower than the native kernel: "
     assert capsys.readouterr().out.splitlines() == [
         "LSTM on the native kernel (avx2)",
         "LEM on the native kernel (avx2)",
