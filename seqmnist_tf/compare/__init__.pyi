@@ -1,6 +1,5 @@
 from .arms import parse_seeds as parse_seeds
 from .comparing import compare as compare
-from .comparing import dry_run as dry_run
 from .comparison import Comparison as Comparison
 from .comparison import PairResult as PairResult
 from .comparison import SeededRuns as SeededRuns
@@ -15,7 +14,6 @@ from .report import latex_rows as latex_rows
 from .report import markdown_rows as markdown_rows
 from .runs import CompletedRun as CompletedRun
 from .runs import count_of as count_of
-from .statistics import McNemarResult as McNemarResult
 from .statistics import in_percent as in_percent
 from .statistics import p_text as p_text
 from .statistics import percent_range as percent_range

@@ -115,7 +115,7 @@ def _planned(
     if address is not None:
         require_answer(address)
     _start_tensorflow([arm for arm in parsed if arm.is_trained or wanted], values)
-    ready = make_ready(parsed)
+    ready = make_ready(parsed, address is not None)
     chosen = _choose_seeds(ready, wanted)
     planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
     ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.name]) for one in ready]

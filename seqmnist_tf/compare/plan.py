@@ -16,7 +16,7 @@ from ..data import pixel_order
 from ..engine import Job, JobEnd, due, threads_here
 from ..model import LayerError, StepTime, build_model, module_code, recurrent_weights, time_step
 from ..system import InputError, note, parse_json
-from ..train import RunDirectory, require_trainable, train_command
+from ..train import PREDICTIONS_FILE, RunDirectory, require_trainable, train_command
 from .arms import Arm, preset_of
 from .runs import count_of, read_completed
 
@@ -55,7 +55,10 @@ class PlannedRun:
         if not (self.path / "config.json").is_file():
             return None
         with contextlib.suppress(InputError):
-            return read_completed(self.run, or_diverged=True).summary["status"]
+            ended = read_completed(self.run, or_diverged=True)
+            if (self.path / PREDICTIONS_FILE).is_file():  # without it, the model is evaluated
+                ended.predictions()
+            return ended.summary["status"]
         return None
 
     @property
@@ -66,21 +69,23 @@ class PlannedRun:
         return 0
 
 
-def make_ready(arms: Sequence[Arm]) -> list[Arm]:
+def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
     """Choose the units of the arms and try their layers. This runs the code of the layers.
+
+    Nodes of a cluster have kernels of their own.
 
     Raises:
         InputError: a layer cannot be used, a kernel is not available, or two arms have one configuration.
     """
     ready: list[Arm] = []
     for arm in arms:
-        ready.append(_make_ready(arm, ready[0] if ready else None))
+        ready.append(_make_ready(arm, ready[0] if ready else None, on_a_cluster))
         for other in ready[:-1]:
             _require_different(other, ready[-1])
     return ready
 
 
-def _make_ready(arm: Arm, first: Arm | None) -> Arm:
+def _make_ready(arm: Arm, first: Arm | None, on_a_cluster: bool) -> Arm:
     if not arm.is_trained:
         run = next(iter(arm.given.values()))
         arm = replace(arm, config_id=run.config_id, file=run.run.layer_file)
@@ -92,7 +97,8 @@ def _make_ready(arm: Arm, first: Arm | None) -> Arm:
     config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
-    config = require_trainable(config, file)
+    tried = require_trainable(with_values(config, {"train.kernel": "keras"} if on_a_cluster else {}), file)
+    config = replace(tried, train=config.train)
     return _with_noise(replace(arm, config=config, file=file, config_id=config_id(config, file)))
 
 

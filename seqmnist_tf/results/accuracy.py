@@ -7,7 +7,7 @@ from typing import Any
 
 from ..compare import SeededRuns, in_percent, pair_runs, pair_statement, percent_range, task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
-from ..system import markdown_table
+from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
 from .board import (
     BASELINE,
@@ -136,7 +136,12 @@ def runs_table(board: Board) -> str:
 
 
 def _diverged_row(record: Record, columns: int) -> list[Any]:
-    own = [f"[`{record.name}`]({record_link(record)})", record.seed, "", f"diverged: {record.summary['reason']}"]
+    own = [
+        f"[`{record.name}`]({record_link(record)})",
+        record.seed,
+        "",
+        f"diverged: {escape_markdown(record.summary['reason'])}",
+    ]
     last = [f"`{code_of(record.environment)}`", f"`{record.summary['config_id']}`", replay_text(record)]
     return [*own, *[""] * (columns - len(own) - len(last)), *last]
 
@@ -179,8 +184,8 @@ def seeds_text(board: Board) -> str:
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
     lines += [_collapse(r) for r in board.all_records if r.highest["test_accuracy"] - r.accuracy > COLLAPSE]
     lines += [
-        f"`{record.name}`, seed {record.seed}, diverged ({record.summary['reason']}): it is in no mean and no test, "
-        f"which favours `{record.name}`."
+        f"`{record.name}`, seed {record.seed}, diverged ({escape_markdown(record.summary['reason'])}): it is in no "
+        f"mean and no test, which favours `{record.name}`."
         for record in board.diverged
     ]
     lines += _paired_tests(board)

@@ -20,7 +20,7 @@ from ..compare import (
     percent_range,
 )
 from ..config import NUM_CLASSES, constants_text, preset, value_text
-from ..system import markdown_table
+from ..system import escape_markdown, markdown_table
 from .board import BASELINE, Board, wrap_text
 from .recipes import changed_keys, chosen_by
 
@@ -49,7 +49,7 @@ def board_text(board: Board) -> str:
         [
             f"{layer_name(cell.config)} {cell.name}",
             cell.units,
-            constants_text(cell.config),
+            escape_markdown(constants_text(cell.config)),
             f"{cell.num_params:,}",
             cell.seeds_text,
             f"**{cell.text}**",

@@ -64,7 +64,9 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
 
     The kernel of this machine computes it, as a kernel scored it; images between two classes may differ.
     """
-    config, held_out = replace(run.config, data=Data()), run.config.task.validation_size
+    here = run.config.train  # where there is no native kernel, a run on it is scored on stock Keras
+    here = replace(here, kernel="keras" if here.kernel == "keras" else "auto")
+    config, held_out = replace(run.config, data=Data(), train=here), run.config.task.validation_size
     trained = make_trainable(model, config, choose_kernel(config, model))
     metrics = evaluate_model(trained, load_validation(config, run.pixel_order()), config.test.batch_size)
     correct = round(score * held_out)

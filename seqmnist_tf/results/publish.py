@@ -31,6 +31,7 @@ from .records import (
 )
 from .replay import merged_entry, replay_run
 from .search_check import row_of, search_problems
+from .searches import Search, read_searches
 from .store import add_files, is_listed, locked, read_manifest, set_files
 from .verify import history_problem, name_problems, record_problems
 
@@ -173,13 +174,19 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     _require_free(folder, target)
     settings, rows = read_search(path)
     runs = {(row["trial"], row["seed"]): RunDirectory.open(row["path"]) for row in rows if row["status"] != "failed"}
-    document = _search_document(settings, rows, runs)
+    try:
+        document = _search_document(settings, rows, runs)
+    except (KeyError, TypeError, AttributeError) as error:
+        text = f"environment.json of a run is not in its format ({type(error).__name__}: {error})"
+        raise InputError(f"{path} is not published: {text}") from None
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / target.name
         staged.write_bytes(json_bytes(document))
-        problems = search_problems(staged, folder.parent)
-        for commit in {environment["git"]["commit"] for environment in document["environments"]}:
-            problems = problems or (ancestor_problems(folder.parent, commit) if commit else [])
+        if not (problems := search_problems(staged, folder.parent)):  # else there may be no commit
+            commit = document["environments"][0]["git"]["commit"]
+            problems = ancestor_problems(folder.parent, commit) if commit else []
+            same = [other.path for other in read_searches(folder) if other.is_same(Search.read(staged))]
+            problems += [f"it is {other} under another name" for other in same]
     if problems:
         raise InputError(f"{path} is not published: {problems[0]}")
     replays = []

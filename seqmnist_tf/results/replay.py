@@ -26,6 +26,7 @@ from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model, weight_problem
+from .formats import environment_problems
 from .model_check import is_example, score_problems, units_problems
 from .records import (
     REPLAY_TOLERANCE,
@@ -95,7 +96,7 @@ class Replay:
             wanted = "bit for bit" if self.exact else f"within {REPLAY_TOLERANCE:g}"
             return [f"{text}they must agree {wanted} on {self.kernel})"]
         before = f"the losses before agree {agreement(self.largest)}"
-        if abs(loss - recorded) > JUMP * max(self.largest, LEAST_ROUNDING) * abs(recorded):
+        if not abs(loss - recorded) <= JUMP * max(self.largest, LEAST_ROUNDING) * abs(recorded):  # or one is NaN
             return [f"{text}{before}: rounding makes no such step)"]
         return [
             f"{text}{before}: rounding may be the cause, so nothing after it is confirmed; replay it with "
@@ -271,7 +272,7 @@ def replay_records(
 ) -> list[str]:
     """Train records anew and say what came of each; return where they part from what was published.
 
-    A record that cannot be read does not keep the others from their replay.
+    A record whose model, layer or steps cannot be read does not keep the others from their replay.
 
     Args:
         folder: the results folder.
@@ -317,6 +318,8 @@ def replay_records(
 
 def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str], dict[str, Any] | None]:
     """Train a record anew and say what came of it; return its problems and, where it agrees, the entry of it."""
+    if problems := environment_problems(record.run.environment):
+        return problems, None
     losses = record.run.step_losses()
     steps = len(losses) if full else None
     note(f"{record.run.path}: training {steps or min(REPLAYED_BATCHES, len(losses)):,} batches anew")

@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile, Source
+from ..engine import same_experiment
 from ..system import json_bytes
 from ..tune import SearchFolder, best_of
 from .records import SEARCHES, Record, latest_replays, read_document, sorted_replays
@@ -106,6 +107,11 @@ class Search:
         """Return whether the recipe of a record is that of its best trial, whatever the epochs."""
         config = self.config(self.best)
         return recipe_id(record.config, record.run.layer_file) == recipe_id(config, self.layer(config))
+
+    def is_same(self, other: Search) -> bool:
+        """Return whether another search has its tuner, space, layers, base and seed, and so the same trials."""
+        same = all(self.document[key] == other.document[key] for key in ("tuner", "space", "layers"))
+        return same and same_experiment(self.settings.base, other.settings.base)
 
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""

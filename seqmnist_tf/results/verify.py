@@ -32,8 +32,10 @@ from .records import (
     layout_problems,
     read_replays,
     record_name,
+    require_name,
 )
 from .search_check import search_problems
+from .searches import read_searches
 from .store import manifest_problems
 
 DOCUMENTS = ("config", "environment", "summary")
@@ -139,6 +141,11 @@ def folder_problems(folder: Path, *, records_only: bool = False) -> list[str]:
             for other, record in combinations(records + trials, 2)
             for problem in history_problem(record, other)
         ),
+        *(
+            f"{search.path}: it is {other.path.name} under another name"
+            for other, search in combinations(read_searches(folder), 2)
+            if search.is_same(other)
+        ),
     ]
 
 
@@ -149,6 +156,10 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
     apart from the others, which are published. Settings that change nothing make no other experiment, but runs that
     were told to train on stock Keras may have a name of their own.
     """
+    try:
+        require_name(record.name)
+    except InputError as error:
+        return [str(error)]
     own = record.config_id
     names = [(other.name, other.config_id) for other in others]
     for name in PRESETS:

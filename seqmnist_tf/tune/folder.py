@@ -145,9 +145,13 @@ class SearchFolder:
         return cfg.validate(cfg.with_values(config, {"train.n_epochs": epochs}))
 
     def trial_path(self, trial_id: str) -> Path:
-        """Return the run directory of a trial; KerasTuner's ids have more zeros after a larger ``--max-trials``."""
-        places = (self.path / "trials" / f"{int(trial_id):0{width}}" for width in range(1, 7))
-        return next((place for place in places if place.is_dir()), self.path / "trials" / trial_id)
+        """Return the run directory of a trial."""
+        return self.place("trials/", trial_id)
+
+    def place(self, beginning: str, trial_id: str, end: str = "") -> Path:
+        """Return a folder that is named after a trial; its id has more zeros after a larger ``--max-trials``."""
+        places = (self.path / f"{beginning}{int(trial_id):0{width}}{end}" for width in range(1, 7))
+        return next((place for place in places if place.is_dir()), self.path / f"{beginning}{trial_id}{end}")
 
 
 def on_all_images(config: Config) -> Config:

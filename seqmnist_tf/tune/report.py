@@ -14,13 +14,13 @@ from tensorboard.plugins.hparams import api
 from ..system import first_line, markdown_table, warn
 from ..train import RunDirectory, new_figure, write_figure
 from .folder import SearchFolder
+from .oracle import OBJECTIVE
 from .space import Dimension
 from .trials import WORST
 
 MOST_TRIALS = 50  # in the table
 MOST_FAILURES = 20
 SUFFIX = ".hparams"  # of TensorBoard's files
-METRIC = "val_accuracy"
 
 
 def search_report(
@@ -139,7 +139,7 @@ def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:
         }
         if writer := _new_writer(search.path / "tensorboard"):
             with writer.as_default():
-                metric = api.Metric(METRIC, display_name="validation accuracy")
+                metric = api.Metric(OBJECTIVE, display_name="validation accuracy")
                 api.hparams_config([_hparam(one) for one in search.space], [metric])
             writer.close()
         run = RunDirectory(search.trial_path(trial_id))
@@ -147,7 +147,7 @@ def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:
             callback = api.KerasCallback(writer, hparams, trial_id=trial_id)
             callback.on_train_begin()
             with writer.as_default():
-                tf.summary.scalar(METRIC, row["score"], step=len(run.history()))
+                tf.summary.scalar(OBJECTIVE, row["score"], step=len(run.history()))
             callback.on_train_end()
             writer.close()
     except Exception as error:  # of any kind: the trial has its score

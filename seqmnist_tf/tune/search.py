@@ -264,7 +264,10 @@ class SearchJobs:
 
     def _score(self, trial: Trial, reason: str | None) -> None:
         """Record the score of a trial; print it, the best so far, and the time left at the pace since the start."""
-        row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
+        try:
+            row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
+        except InputError as error:
+            raise RunError(f"{error} (the same command goes on)") from None
         self.rows[trial.trial_id] = row
         log_hparams(self.search, row)  # before the oracle's note, after which the trial is not looked at again
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})

@@ -94,7 +94,7 @@ def repeat_path(search: SearchFolder, row: dict[str, Any], config: Config) -> Pa
             return former
     except InputError:
         pass
-    return search.path / "repeats" / f"trial{row['trial']}-{experiment}" / f"seed{seed}"
+    return search.place("repeats/trial", row["trial"], f"-{experiment}") / f"seed{seed}"
 
 
 def repeat_score(search: SearchFolder, row: dict[str, Any], seed: int) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -109,6 +110,8 @@ def test_the_records_of_a_name_have_their_seeds_and_one_configuration(published:
     first, second = read_records(Path("results"))["strong"]
     assert verify.record_problems(second.run.path, published) == []
     assert verify.name_problems(second, [first]) == []
+    (problem,) = verify.name_problems(dataclasses.replace(second, name="full"), [])
+    assert problem.startswith("--name must be 1 to 40 of a-z, 0-9, - and _")
     second.run.path.rename(second.run.path.with_name("seed7"))
     listed = {name.replace("seed1", "seed7"): h for name, h in read_manifest(Path("results")).items()}
     write_manifest(Path("results"), listed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,12 @@ def test_a_replay_is_of_the_first_batches_and_a_full_one_of_all(
     for full, batches in ((False, 4), (True, 6)):
         result = replayed(losses, full=full)
         assert (result.parted, result.batches, int(result.entry()["batches"])) == (None, batches, batches)
+
+
+def test_a_loss_that_is_no_number_is_no_rounding(losses: list[float]) -> None:
+    for pair in ((2.0, math.nan), (math.nan, 2.0)):
+        elsewhere = dataclasses.replace(replayed(losses), parted=21, losses=pair, exact=False)
+        assert elsewhere.problems()[0].endswith(": rounding makes no such step)")
 
 
 def forge_the_fifth_loss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,7 @@ def fail_all_trials(document: dict[str, Any]) -> None:
         (put("trials", 0, "environment", value=9), "not in the format of a search (IndexError"),
         (put("base", "test", "enabled", value=True), "without the test set"),
         (put("base", "train", "seed", value=9), "with the seed of its base"),
+        (lambda path: change_json(path, lambda d: d["trials"].pop()), "repeats must have the seeds 1, 2, 3, each"),
         (lambda path: change_json(path, fail_all_trials), "not in the format of a search (ValueError"),
         (
             lambda path: change_json(path, lambda d: d["base"]["model"].update(OWN)),
@@ -166,6 +167,8 @@ def test_a_forged_search_is_found(change: Callable[[Path], Any], message: str, m
         ("trials/0/history.jsonl", lambda path: path.write_text(""), "has lost its result|has not ended"),
         ("trials/1/config.json", put("optimizer", "lr", value=0.01), "its configuration is not that of its values"),
         ("trials/1/environment.json", put("git", "dirty", value=True), "must be trained from a commit"),
+        ("trials/1/environment.json", put("git", value={}), "not in the format of a search (KeyError"),
+        ("trials/1/environment.json", put("resumed", value=[1]), "environment.json of a run is not in its format"),
         ("trials/0/summary.json", put("num_params", value=1), "num_params in summary.json does not match"),
         ("oracle.json", put("trials", "1", "status", value="RUNNING"), "a search that has not ended"),
         ("search.json", put("space", "optimizer.lr", "low", value=1.5e-3), "must have the values that the seed gives"),
@@ -213,5 +216,10 @@ def test_the_layer_of_a_search_is_not_run_unasked(search: Path, clone: Path, mon
 def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: Path) -> None:
     again = command(main, "add", str(search), "--name", "mine")
     assert (again.status, again.err) == (2, f"error: {FILE} is already published (give another --name)\n")
+    other = command(main, "add", str(search), "--name", "other")
+    assert (other.status, other.err) == (2, f"error: {search} is not published: it is {FILE} under another name\n")
+    shutil.copy(FILE, FILE.with_name("other.json"))
+    list_record(FILE.parent)
+    assert verify.folder_problems(RESULTS) == [f"{FILE.with_name('other.json')}: it is mine.json under another name"]
     assert command(main, "add", str(search)).status == 2
     assert "searches" not in read_records(RESULTS)

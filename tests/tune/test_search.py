@@ -167,7 +167,9 @@ def test_trials_are_found_by_their_numbers_after_the_maximum_got_a_digit(tmp_pat
     run_search(search, 1)
     before = (tmp_path / "trials/0/summary.json").stat().st_mtime_ns
     search.oracle_file.unlink()
+    (repeats,) = (tmp_path / "repeats").iterdir()
     run_search(search, 10)  # KerasTuner calls them 00 to 09 now
+    assert search.place("repeats/trial", "00", repeats.name.removeprefix("trial0")) == repeats
     assert (tmp_path / "trials/0/summary.json").stat().st_mtime_ns == before
     assert len(trials_of(tmp_path)) == 10 and not (tmp_path / "trials/00").exists()
 
