@@ -115,9 +115,11 @@ def _planned(
     if address is not None:
         require_answer(address)
     _start_tensorflow([arm for arm in parsed if arm.is_trained or wanted], values)
-    ready = make_ready(parsed, address is not None)
+    on_a_cluster = address is not None
+    ready = make_ready(parsed, on_a_cluster)
     chosen = _choose_seeds(ready, wanted)
-    planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=wanted is not None)
+    complete = wanted is not None
+    planned = plan_runs(ready, chosen or (), folder, overrides=values, complete=complete, on_a_cluster=on_a_cluster)
     ready = [_restrict(one, chosen, [run.seed for run in planned if run.arm == one.name]) for one in ready]
     return ready, planned, folder
 

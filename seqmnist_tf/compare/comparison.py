@@ -140,7 +140,9 @@ class SeededRuns:
     @property
     def meaning(self) -> str:
         """What the numbers of ``text`` are: ``mean ± standard deviation of 6 seeds``, or ``one seed``."""
-        return f"mean ± standard deviation of {self.seeds_text} seeds" if self.n > 1 else "one seed"
+        if self.n > 1:
+            return f"mean ± standard deviation of {self.seeds_text} seeds"
+        return f"one seed of {self.n + len(self.diverged)}" if self.diverged else "one seed"
 
     @property
     def statement(self) -> str:

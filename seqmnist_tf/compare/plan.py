@@ -72,8 +72,6 @@ class PlannedRun:
 def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
     """Choose the units of the arms and try their layers. This runs the code of the layers.
 
-    Nodes of a cluster have kernels of their own.
-
     Raises:
         InputError: a layer cannot be used, a kernel is not available, or two arms have one configuration.
     """
@@ -97,9 +95,14 @@ def _make_ready(arm: Arm, first: Arm | None, on_a_cluster: bool) -> Arm:
     config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
-    tried = require_trainable(with_values(config, {"train.kernel": "keras"} if on_a_cluster else {}), file)
-    config = replace(tried, train=config.train)
+    config = replace(require_trainable(_tried_here(config, on_a_cluster), file), train=config.train)
     return _with_noise(replace(arm, config=config, file=file, config_id=config_id(config, file)))
+
+
+def _tried_here(config: Config, on_a_cluster: bool) -> Config:
+    """Return a configuration as it can be tried on this machine: nodes of a cluster have kernels of their own."""
+    only_there = on_a_cluster and config.train.kernel == "native"
+    return with_values(config, {"train.kernel": "auto"}) if only_there else config
 
 
 def parameters_of(arm: Arm) -> int:
@@ -114,7 +117,8 @@ def _with_noise(arm: Arm) -> Arm:
     noise, notes = arm.config.train.recurrent_noise, arm.notes
     if noise and not recurrent_weights(build_model(arm.config, arm.file).layers[0]):
         notes += (
-            f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect: no weight has 'recurrent' in its name.",
+            f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect: its layer names no recurrent weights "
+            "(docs/compare.md).",
         )
         noise = 0.0
     return replace(arm, noise=noise, notes=notes)
@@ -145,6 +149,7 @@ def plan_runs(
     *,
     overrides: Mapping[str, Any],
     complete: bool,
+    on_a_cluster: bool = False,
 ) -> list[PlannedRun]:
     """Return the runs that are trained, seed by seed, so that an early end leaves complete pairs.
 
@@ -154,6 +159,7 @@ def plan_runs(
         folder: where the runs belong.
         overrides: values of keys for all runs that are trained; existing arms keep their recipe.
         complete: train the seeds that existing arms lack, too.
+        on_a_cluster: they are trained on other machines.
 
     Raises:
         InputError: the folder has a run of another configuration where one of them belongs.
@@ -162,7 +168,7 @@ def plan_runs(
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
     for one in arms:
         if complete and one.given and not set(seeds) <= {*one.given, *one.diverged}:
-            _require_trainable(one, with_values(one.recipe, places))
+            _require_trainable(one, _tried_here(with_values(one.recipe, places), on_a_cluster))
     for seed in seeds:
         for one in arms:
             if seed in (*one.given, *one.diverged) or not (one.is_trained or complete):

@@ -144,7 +144,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     model = _model_of_layer(config, file)
     for part in model._flatten_layers():
         if isinstance(part, LSTM | RNN):  # model.keras would need this package
-            name = type(part).__name__
+            name = "LSTM" if isinstance(part, LSTM) else "RNN"
             raise LayerError(
                 f"model.layer {spec} must have keras.layers.{name}, which training computes on the native kernel (got "
                 f"seqmnist_tf.{name})"

@@ -185,10 +185,10 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         if not (problems := search_problems(staged, folder.parent)):  # else there may be no commit
             commit = document["environments"][0]["git"]["commit"]
             problems = ancestor_problems(folder.parent, commit) if commit else []
-            same = [other.path for other in read_searches(folder) if other.is_same(Search.read(staged))]
-            problems += [f"it is {other} under another name" for other in same]
+        made = Search.read(staged)
     if problems:
         raise InputError(f"{path} is not published: {problems[0]}")
+    _require_new(folder, made)
     replays = []
     for run in runs.values():
         run.require_code_allowed(allow_code)
@@ -203,6 +203,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
             raise _refused(run, problems[0])
     with locked(folder):
         _require_free(folder, target)  # again: another process may have published since
+        _require_new(folder, made)
         content = json_bytes({**document, "replayed": [merged_entry(replays)]})
         set_files(folder, target.parent, {target.name: content})
     return target
@@ -211,6 +212,12 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
 def _require_free(folder: Path, target: Path) -> None:
     if f"{SEARCHES}/{target.name}" in read_manifest(folder):
         raise InputError(f"{target} is already published (give another --name)")
+
+
+def _require_new(folder: Path, made: Search) -> None:
+    for other in read_searches(folder):
+        if other.is_same(made):
+            raise InputError(f"{other.path} is the same search (give another --train.seed)")
 
 
 def _search_document(

@@ -326,9 +326,8 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str
     replay = replay_run(record.run, losses, steps=steps, allow_code=allow_code)
     problems, entry = replay.problems(), replay.entry()
     if replay.parted:
-        text = (
-            f"differs from batch {replay.parted:,}, in epoch {(replay.parted - 1) // record.config.steps_per_epoch + 1}"
-        )
+        epoch = (replay.parted - 1) // record.config.steps_per_epoch + 1
+        text = f"first differs at batch {replay.parted:,}, in epoch {epoch}"
     else:
         text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
     if full and record.diverged:

@@ -131,7 +131,8 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
     if problems or row["status"] == "failed":
         return problems
     config = search.config(row)
-    problems += cfg.publication_problems(config)
+    known = cfg.publication_problems(search.settings.base)
+    problems += [f"{name}: {problem}" for problem in cfg.publication_problems(config) if problem not in known]
     _ = search.environment(row), search.layer(config)
     on_all_images(config)
     if type(row["seconds"]) not in (int, float) or not 0 <= row["seconds"] < math.inf:

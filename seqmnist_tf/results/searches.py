@@ -110,8 +110,10 @@ class Search:
 
     def is_same(self, other: Search) -> bool:
         """Return whether another search has its tuner, space, layers, base and seed, and so the same trials."""
+        one, two = self.settings, other.settings
         same = all(self.document[key] == other.document[key] for key in ("tuner", "space", "layers"))
-        return same and same_experiment(self.settings.base, other.settings.base)
+        on_keras = {search.base.train.kernel == "keras" for search in (one, two)}
+        return same and one.stops == two.stops and len(on_keras) == 1 and same_experiment(one.base, two.base)
 
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""

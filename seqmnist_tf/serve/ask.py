@@ -165,7 +165,8 @@ def _ask_rest(server: str, images: np.ndarray, timeout: float, label: str | None
     )
     events = [request, h11.Data(data=body), h11.EndOfMessage()]
     try:
-        status, content = _exchange(server, _connect(server), events, timeout)
+        with _connect(server) as connection:  # of https, what is encrypted is closed in _exchange
+            status, content = _exchange(server, connection, events, timeout)
     except TimeoutError:
         raise
     except (OSError, h11.RemoteProtocolError) as error:

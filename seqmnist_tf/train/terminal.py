@@ -73,7 +73,7 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
             f"{parameters - target:+,} against model.match_parameters {target:,}"
         )
     if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
-        say(f"train.recurrent_noise has no effect: no weight of {config.model.layer} has 'recurrent' in its name")
+        say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights (docs/compare.md)")
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -174,7 +174,10 @@ def without_idle_rows(search: SearchFolder, noise_acts: Callable[[Config], bool]
     if any(map(noise_acts, _layers(search))):
         return search
     left = ", ".join(row.name for row in search.space if row not in without.space)
-    note(f"the search space is without {left}, which has no effect: no weight has 'recurrent' in its name")
+    note(
+        f"the search space is without {left}, which has no effect: the layer names no recurrent weights "
+        "(docs/compare.md)"
+    )
     return without
 
 

@@ -267,7 +267,7 @@ class SearchJobs:
         try:
             row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
         except InputError as error:
-            raise RunError(f"{error} (the same command goes on)") from None
+            raise RunError(f"{error} (the same command resumes it)") from None
         self.rows[trial.trial_id] = row
         log_hparams(self.search, row)  # before the oracle's note, after which the trial is not looked at again
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})

@@ -189,7 +189,8 @@ def test_noise_that_has_no_weights_to_act_on_is_noted(in_tmp: Path) -> None:
     values = {"model.hidden_size": 4, "train.recurrent_noise": 0.1}
     first, gru, own = make_ready(parse_arms(["baseline", "GRU", "own.py:Last"], values))
     assert (first.noise, gru.noise, own.noise) == (0.1, 0.1, 0.0)
-    assert own.notes == ("Last: `train.recurrent_noise` 0.1 has no effect: no weight has 'recurrent' in its name.",)
+    (note,) = own.notes
+    assert note.startswith("Last: `train.recurrent_noise` 0.1 has no effect: its layer names no recurrent weights")
 
 
 def test_trained_arms_of_one_configuration_are_refused(in_tmp: Path) -> None:
@@ -404,6 +405,20 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
 
 
+def test_the_kernel_of_a_clusters_nodes_is_not_asked_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def look(config: cfg.Config, file: Any = None) -> cfg.Config:
+        tried.append(config.train.kernel)
+        return config
+
+    monkeypatch.setattr(plan, "require_trainable", look)
+    for on_a_cluster in (False, True):
+        (ready,) = make_ready(parse_arms(["adam"], {"train.kernel": "native"}), on_a_cluster)
+        assert ready.config.train.kernel == "native"
+    assert tried == ["native", "auto"]
+
+
 def test_a_run_that_diverges_is_named_and_not_trained_again(in_tmp: Path, toy: None) -> None:
     hot = {**TINY_VALUES, "optimizer.lr": 1e38, "optimizer.grad_clip_value": None}
     for _ in range(2):  # it is not trained again
@@ -499,7 +514,9 @@ def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
 ) -> None:
     (in_tmp / "file").write_text("no folder")
     refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out", *workers)
-    assert refused.status == 2 and "file" in refused.err and not (in_tmp / "out").exists()
+    assert (
+        refused.status == 2 and "data.dir must be a folder that can be" in refused.err and not (in_tmp / "out").exists()
+    )
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_files_that_hold_no_bijection_are_refused(tmp_path: Path) -> None:
     assert "3 values" in refused(path)
     path.write_text("zero")
     assert "zero" in refused(path)
-    assert "Is a directory" in refused(tmp_path)
+    refused(tmp_path)
     np.save(tmp_path / "order.npy", np.arange(784.0))
     refused(tmp_path / "order.npy")
     np.save(tmp_path / "order.npy", np.arange(784).reshape(28, 28))
@@ -113,9 +113,11 @@ def test_files_that_hold_no_bijection_are_refused(tmp_path: Path) -> None:
     assert "the magic string is not correct" in refused(tmp_path / "order.npy")
     np.save(tmp_path / "order.npy", np.arange(784))
     whole = (tmp_path / "order.npy").read_bytes()
-    for damaged in (b"(784 ),  ", b"(10**15,)", b"(1' 4,), "):  # each raises another kind of exception
-        assert len(damaged) == 9 and b"(784,), }" in whole
-        (tmp_path / "order.npy").write_bytes(whole.replace(b"(784,), }", damaged))
+    for shape in (b"(784 ", b"(1000000000000000,)"):  # numpy raises errors of tokenize and of memory
+        damaged = b"%b, }" % shape
+        former = b"(784,), }".ljust(len(damaged))
+        assert former in whole
+        (tmp_path / "order.npy").write_bytes(whole.replace(former, damaged.ljust(len(former))))
         refused(tmp_path / "order.npy")
     (tmp_path / "order.npy").write_bytes(b"PK\x03\x04 no archive")
     assert "the magic string is not correct" in refused(tmp_path / "order.npy")

@@ -217,7 +217,7 @@ def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: 
     again = command(main, "add", str(search), "--name", "mine")
     assert (again.status, again.err) == (2, f"error: {FILE} is already published (give another --name)\n")
     other = command(main, "add", str(search), "--name", "other")
-    assert (other.status, other.err) == (2, f"error: {search} is not published: it is {FILE} under another name\n")
+    assert (other.status, other.err) == (2, f"error: {FILE} is the same search (give another --train.seed)\n")
     shutil.copy(FILE, FILE.with_name("other.json"))
     list_record(FILE.parent)
     assert verify.folder_problems(RESULTS) == [f"{FILE.with_name('other.json')}: it is mine.json under another name"]
