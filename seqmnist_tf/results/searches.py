@@ -17,7 +17,6 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile, Source
-from ..engine import same_experiment
 from ..system import json_bytes
 from ..tune import SearchFolder, best_of
 from .records import SEARCHES, Record, latest_replays, read_document, sorted_replays
@@ -113,7 +112,8 @@ class Search:
         one, two = self.settings, other.settings
         same = all(self.document[key] == other.document[key] for key in ("tuner", "space", "layers"))
         on_keras = {search.base.train.kernel == "keras" for search in (one, two)}
-        return same and one.stops == two.stops and len(on_keras) == 1 and same_experiment(one.base, two.base)
+        changed = [k for k in cfg.differences(one.base, two.base) if cfg.of_the_experiment(k) or k == "train.seed"]
+        return same and one.stops == two.stops and len(on_keras) == 1 and not changed
 
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""
