@@ -95,14 +95,8 @@ def _make_ready(arm: Arm, first: Arm | None, on_a_cluster: bool) -> Arm:
     config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
-    config = replace(require_trainable(_tried_here(config, on_a_cluster), file), train=config.train)
+    config = require_trainable(config, file, elsewhere=on_a_cluster)
     return _with_noise(replace(arm, config=config, file=file, config_id=config_id(config, file)))
-
-
-def _tried_here(config: Config, on_a_cluster: bool) -> Config:
-    """Return a configuration as it can be tried on this machine: nodes of a cluster have kernels of their own."""
-    only_there = on_a_cluster and config.train.kernel == "native"
-    return with_values(config, {"train.kernel": "auto"}) if only_there else config
 
 
 def parameters_of(arm: Arm) -> int:
@@ -168,7 +162,7 @@ def plan_runs(
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
     for one in arms:
         if complete and one.given and not set(seeds) <= {*one.given, *one.diverged}:
-            _require_trainable(one, _tried_here(with_values(one.recipe, places), on_a_cluster))
+            _require_trainable(one, with_values(one.recipe, places), on_a_cluster)
     for seed in seeds:
         for one in arms:
             if seed in (*one.given, *one.diverged) or not (one.is_trained or complete):
@@ -195,7 +189,7 @@ def plan_runs(
     return planned
 
 
-def _require_trainable(one: Arm, config: Config) -> None:
+def _require_trainable(one: Arm, config: Config, on_a_cluster: bool) -> None:
     """Raise InputError where further runs of an existing arm cannot be trained here, or would be of another task."""
     run = next(iter(one.given.values())).run
     if not np.array_equal(pixel_order(config.task.permutation), run.pixel_order()):
@@ -203,7 +197,7 @@ def _require_trainable(one: Arm, config: Config) -> None:
             f"{one.word}: its runs read the pixels in another order than task.permutation "
             f"{config.task.permutation} is now (give --seeds that it has)"
         )
-    require_trainable(config, run.layer_file)
+    require_trainable(config, run.layer_file, elsewhere=on_a_cluster)
     for outcome in one.given.values():
         _require_same_code(outcome.run, module_code(config, run.layer_file), "give --seeds that it has")
 

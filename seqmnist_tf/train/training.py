@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from ..config import Config, LayerFile, config_id, has_stock_layer, permutation_sha256, read_layer, validate
+from ..config import (
+    Config,
+    LayerFile,
+    config_id,
+    has_stock_layer,
+    permutation_sha256,
+    read_layer,
+    validate,
+    with_values,
+)
 from ..data import Splits, batches, load_splits, pixel_order
 from ..model import (
     Kernel,
@@ -120,7 +129,9 @@ def train(
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule)
 
 
-def require_trainable(config: Config, file: LayerFile | None = None, *, data: bool = False) -> Config:
+def require_trainable(
+    config: Config, file: LayerFile | None = None, *, data: bool = False, elsewhere: bool = False
+) -> Config:
     """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
 
     This runs the code of ``model.layer``, where it is not a stock layer.
@@ -129,6 +140,7 @@ def require_trainable(config: Config, file: LayerFile | None = None, *, data: bo
         config: the experiment.
         file: the layer's file, in place of the one that ``model.layer`` names.
         data: read the images, too.
+        elsewhere: it is trained by nodes of a cluster, which have kernels of their own.
 
     Raises:
         InputError: its pixel order cannot be read, its layer cannot be used, its kernel is not to be had here, or the
@@ -141,12 +153,14 @@ def require_trainable(config: Config, file: LayerFile | None = None, *, data: bo
         print(config.model.hidden_size)  # 147
     """
     order, file = pixel_order(config.task.permutation), file or read_layer(config)
-    _start_tensorflow(config)
-    config = match_units(config, file)
-    try_layer(config, file)
+    only_there = elsewhere and config.train.kernel == "native"
+    tried = with_values(config, {"train.kernel": "auto"}) if only_there else config
+    _start_tensorflow(tried)
+    tried = match_units(tried, file)
+    try_layer(tried, file)
     if data:
-        load_splits(config, order)
-    return config
+        load_splits(tried, order)
+    return replace(tried, train=config.train)
 
 
 def resume(

@@ -138,10 +138,9 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     """
     from ..train import require_trainable  # late: TensorFlow has started by now
 
-    apart = {"train.kernel": "keras"} if on_a_cluster else {}
     for config in _layers(search):
         is_new = config is search.base and not on_a_cluster and not search.file.exists()
-        require_trainable(cfg.with_values(config, apart), data=is_new)
+        require_trainable(config, data=is_new, elsewhere=on_a_cluster)
 
 
 def _layers(search: SearchFolder) -> list[Config]:

@@ -22,7 +22,7 @@ from seqmnist_tf.compare.plan import ComparisonRuns, PlannedRun, make_ready, pla
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, Parser, RunError
-from seqmnist_tf.train import RunDirectory, log_problems
+from seqmnist_tf.train import RunDirectory, log_problems, training
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.compare.commands import TINY, run_compare
 from tests.compare.runs import completed_run, some_right
@@ -408,11 +408,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
 def test_the_kernel_of_a_clusters_nodes_is_not_asked_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
-    def look(config: cfg.Config, file: Any = None) -> cfg.Config:
-        tried.append(config.train.kernel)
-        return config
-
-    monkeypatch.setattr(plan, "require_trainable", look)
+    monkeypatch.setattr(training, "try_layer", lambda config, _: tried.append(config.train.kernel))
     for on_a_cluster in (False, True):
         (ready,) = make_ready(parse_arms(["adam"], {"train.kernel": "native"}), on_a_cluster)
         assert ready.config.train.kernel == "native"
