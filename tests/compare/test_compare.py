@@ -381,7 +381,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (in_tmp / "own.py").write_text(FAILS_ONCE)
-    words = ("adam", "own.py:Fails", "--seeds=0,1", "--dir=out", *TINY, "--train.n-epochs=1")
+    words = ("adam", "own.py:Fails", "--seeds=0,1", "--dir=out", "--traceback", *TINY, "--train.n-epochs=1")
     train_one = engine.train
 
     def fail(config: cfg.Config, *args: Any, **settings: Any) -> dict[str, Any]:
@@ -394,9 +394,9 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     assert result.status == 1
     said = "Fails seed 1, which failed: model.layer own.py:Fails: in training it raised RuntimeError: "
     last = result.err.splitlines()[-1]
-    assert last.startswith(f"error: out/report.md is without {said}") and last.endswith(
-        "(see out/logs/Fails-seed1.log)"
-    )
+    assert last.startswith(f"error: out/report.md is without {said}")
+    assert last.endswith("(see out/logs/Fails-seed1.log)")
+    assert f'{in_tmp}/own.py", line 7, in call' in result.err
     report = (in_tmp / "out/report.md").read_text()
     assert (
         "Fails: seed 1 failed and is left out: model.layer own.py:Fails: in training it raised RuntimeError: " in report

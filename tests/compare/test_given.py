@@ -18,7 +18,7 @@ from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import RunDirectory, lock_folder
 from tests.changes import Change, change_json, first_lines, put, replace, text
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
 from tests.conftest import Command
@@ -141,6 +141,7 @@ def test_the_report_of_runs_that_exist(command: Command, in_tmp: Path) -> None:
     assert document == json.loads((in_tmp / "out/comparison.json").read_text())
     a, b = document["arms"]
     assert (a["name"], a["num_params"], a["units"], a["seeds"]) == ("a", 146, 4, [0, 1, 2, 3, 4, 5])
+    assert a["config_id"] == RunDirectory(in_tmp / "a/run-0").config_id != b["config_id"]
     assert a["test_accuracy"] == [number / TOTAL for number in ACCURACIES.values()]
     assert b["mean"] == pytest.approx(np.mean(b["test_accuracy"])) and a["mean"] == pytest.approx(20 / TOTAL)
     assert a["std"] == pytest.approx(np.std(list(ACCURACIES.values()), ddof=1) / TOTAL)
@@ -232,12 +233,12 @@ def test_missing_seeds_of_another_order_are_refused(in_tmp: Path) -> None:
 
 def test_missing_seeds_that_cannot_be_trained_here_are_refused(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise InputError("train.precision tf32 cannot be used")
+        raise InputError("train.kernel native cannot be used")
 
     make_arm(in_tmp / "a", {0: 20, 1: 20})
     make_arm(in_tmp / "b", {0: 20, 1: 20}, optimizer__lr=0.5)
     monkeypatch.setattr("seqmnist_tf.model.training_step.choose_kernel", refuse)
-    with pytest.raises(InputError, match="tf32 cannot be used"):
+    with pytest.raises(InputError, match="native cannot be used"):
         compare(["a", "b"], seeds="0-2", directory="out")
     assert not Path("out").exists()
     compare(["a", "b"], directory="out")
@@ -318,6 +319,9 @@ def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Command, in_
     (in_tmp / "a/run-0/layer.py").write_text("open('HARMED', 'w')\n")
     assert command(compare_main, "a", "b", "--dir=out").status == 0
     assert (in_tmp / "out/report.md").exists() and not (in_tmp / "HARMED").exists()
+    said = "comparison out is in use by another process"
+    with lock_folder(Path("out"), "the other"), pytest.raises(InputError, match=said):
+        compare(["a", "b"], directory="out")
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,11 @@ def test_upstreams_block_is_read_from_a_file(command: Command, in_tmp: Path) -> 
 
 
 def test_flags_come_over_the_file_and_the_file_over_the_preset(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "c.json").write_text('{"train": {"n_epochs": 7, "seed": 7}}')
-    config = printed(command(train_main, "quickstart", "--config", "c.json", "--train.seed", "8", "--print-config"))
+    (in_tmp / "c.json").write_text('{"train": {"n_epochs": 7, "seed": 7}, "optimizer": {"grad_clip_value": 1}}')
+    words = ("--config", "c.json", "--train.seed", "8", "--optimizer.grad-clip-norm", "null")  # a clip of quickstart
+    config = printed(command(train_main, "quickstart", *words, "--print-config"))
     assert (config["train"]["seed"], config["train"]["n_epochs"]) == (8, 7)
+    assert (config["optimizer"]["grad_clip_value"], config["optimizer"]["grad_clip_norm"]) == (1, None)
     assert config["optimizer"]["name"] == "Adam"
 
 

@@ -94,6 +94,7 @@ def test_a_run_leaves_all_that_the_contract_names(command: Command, in_tmp: Path
     assert best["val_accuracy"] == max(row["val_accuracy"] for row in history)
 
     reloaded = keras.saving.load_model(run / "model.keras")
+    assert not reloaded.compiled
     held_out = load_splits(config, pixel_order("none")).validation
     assert held_out is not None and len(held_out) == 20
     measured = evaluate_model(reloaded, held_out, 20)

@@ -243,15 +243,6 @@ def test_ten_failures_in_a_row_end_a_search_and_the_next_start_says_the_same(
     assert "cannot be read" not in err and "lost" not in err
 
 
-def test_failures_that_are_not_in_a_row_do_not_end_a_search(tmp_path: Path) -> None:
-    search = toy_search(tmp_path)
-    oracle = make_oracle(search, 100)
-    for number in range(3 * FAILURES):
-        end(oracle, oracle.create_trial("a"), 0.5 if number % FAILURES == 4 else None)
-    oracle = load_oracle(search, 100)
-    assert [oracle.trials[key].status for key in oracle.end_order[-5:]] == ["FAILED"] * 5
-
-
 def test_the_highest_seed_is_one_of_kerastuner(tmp_path: Path) -> None:
     for seed, oracle_seed in ((0, 1), (7, 8), (2**32 - 2, 2**32 - 1), (2**32 - 1, 1)):
         search = toy_search(tmp_path / f"{seed}", values={"train.seed": seed})

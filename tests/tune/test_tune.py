@@ -16,7 +16,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import engine
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import AT_CHANCE, RunDirectory, train
+from seqmnist_tf.train import AT_CHANCE, RunDirectory, lock_folder, train
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report, search, trials
@@ -346,6 +346,9 @@ def test_bad_input_is_one_line(
     for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
         answer = command(tune_command.main, *good, change)
         assert answer.status == 2 and "holds another search" in answer.err
+    with lock_folder(tmp_path / "search", "the other"):
+        answer = command(tune_command.main, *good)
+    assert answer.status == 2 and f"search {tmp_path / 'search'} is in use by another process" in answer.err
 
 
 @pytest.mark.slow
@@ -381,8 +384,8 @@ def test_the_engine_gets_what_the_command_line_says(
     monkeypatch.setattr(search, "run_jobs", run_jobs)
     monkeypatch.setattr(tune_command, "require_usable", lambda *_, **__: None)  # TensorFlow has its own threads by now
     folder = tmp_path / "search"
-    answer = command(tune_command.main, *words("random", 1, folder, space_file, "--workers=2", *given))
-    assert answer.status == 1 and "no trial of" in answer.err
+    answer = command(tune_command.main, *words("random", 1, folder, space_file, "--workers=2", "--no-stop", *given))
+    assert answer.status == 1 and "no trial of" in answer.err and not SearchFolder.read(folder).stops
     settings = {"marker": "search.json", "threads": threads, "workers": 2, "address": None}
     assert asked == [(folder, settings)] and (folder / "search.json").is_file()
 
