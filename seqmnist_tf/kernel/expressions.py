@@ -21,7 +21,7 @@ MAX_PIECES = 64
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One piece: float32 (rows, width), or (width,) where it is the same for all rows.
+    """One piece: float32 (rows, width), or (width,) where it is the same for all rows. A node equals itself alone.
 
     Attributes:
         operation: a leaf, ``parameter``, ``constant``, ``dot`` or an operation of the machine.
@@ -62,7 +62,7 @@ class Expressions:
 
     def node(self, operation: str, given: Iterable[Node], width: int, detail: tuple[Any, ...] = ()) -> Node:
         given = tuple(given)
-        key = (operation, *map(id, given), width, detail)
+        key = (operation, given, width, detail)
         if key not in self._nodes:
             self._nodes[key] = Node(operation, given, detail, width, len(self._nodes))
         return self._nodes[key]
@@ -106,8 +106,8 @@ class Expressions:
     def part(self, node: Node, first: int, width: int) -> Node:
         """Return columns of a node, computed from columns of what it is computed from."""
         if node.operation == "constant":
-            values = self.constant(node.detail[first : first + width]) if len(node.detail) > 1 else node
-            return values if values.width == width else self.wide(values, width)
+            numbers = node.detail[first : first + width] if len(node.detail) > 1 else node.detail
+            return self.wide_constant(numbers, width)
         if node.operation == "parameter":
             which, start = node.detail
             return self.parameter(which, start + first, width)
@@ -126,12 +126,9 @@ class Expressions:
 
     def spread(self, node: Node, width: int) -> Node:
         """Return a node of one column as one of more."""
-        if node.operation == "constant" or node.width == width:
-            return node if node.operation != "constant" or len(node.detail) > 1 else self.wide(node, width)
-        return self.node("copy", (node,), width)
-
-    def wide(self, constant: Node, width: int) -> Node:
-        return self.node("constant", (), width, constant.detail)
+        if node.operation == "constant":
+            return self.wide_constant(node.detail, width)
+        return node if node.width == width else self.node("copy", (node,), width)
 
     def aligned(self, operands: Sequence[Pieces], width: int) -> list[tuple[Node, ...]]:
         """Return pieces of operands (rows, width) that lie beside each other; one column stands for all of them."""
@@ -181,7 +178,7 @@ class Expressions:
 
     def wide_constant(self, values: Any, width: int) -> Node:
         node = self.constant(values)
-        return node if node.width == width or len(node.detail) > 1 else self.wide(node, width)
+        return node if len(node.detail) > 1 else self.node("constant", (), width, node.detail)
 
     def _unchanged(self, operation: str, given: Sequence[Node]) -> Node | None:
         """Return the operand that is the result, or None."""
@@ -228,39 +225,18 @@ class Expressions:
         return found
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
 # The operations of the machine on constants; most are NumPy's own.
 FOLDED: dict[str, Any] = {
-    "copy": np.copy,
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "max": np.maximum,
-    "min": np.minimum,
+    **{name: getattr(np, name) for name in ("copy", "add", "pow", "sqrt", "exp", "expm1", "log", "log1p", "tanh")},
+    **{name: getattr(np, name) for name in ("abs", "floor", "round", "sin", "cos", "atan")},
+    **{"sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum},
     "gt": lambda a, b: (a > b).astype(np.float32),
     "ge": lambda a, b: (a >= b).astype(np.float32),
     "eq": lambda a, b: (a == b).astype(np.float32),
     "select": lambda c, a, b: np.where(c != 0, a, b),
-    "pow": np.power,
-    "sqrt": np.sqrt,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0),
     "tanh_grad": lambda y, d: d * (1 - y * y),
     "sigmoid_grad": lambda y, d: d * y * (1 - y),
-    "abs": np.abs,
-    "floor": np.floor,
-    "round": np.round,
-    "sin": np.sin,
-    "cos": np.cos,
     "erf": np.vectorize(math.erf, otypes=[np.float32]),
-    "atan": np.arctan,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,6 @@ def differentiable(
     def outputs(*arrays: np.ndarray) -> np.ndarray:
         return forward(*arrays, keep=False)[0]
 
-    def outputs_and_kept(*arrays: np.ndarray) -> Any:
-        return forward(*arrays, keep=True)
-
-    def all_gradients(*arrays: np.ndarray) -> Any:
-        return backward(*arrays, want_sequences=True)
-
-    def other_gradients(*arrays: np.ndarray) -> Any:
-        return backward(*arrays, want_sequences=False)
-
     def second_order(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
             f"the native kernel has first-order gradients only; use keras.layers.{stock} for higher-order ones"
@@ -56,7 +48,7 @@ def differentiable(
     @tf.custom_gradient
     def compute(*inputs: tf.Tensor) -> Any:
         def run_and_keep() -> Any:
-            return tf.numpy_function(outputs_and_kept, inputs, (tf.float32, tf.float32), stateful=False)
+            return tf.numpy_function(partial(forward, keep=True), inputs, (tf.float32, tf.float32), stateful=False)
 
         states, kept = run_and_keep() if training else (None, None)
         if states is None:
@@ -67,9 +59,10 @@ def differentiable(
         @tf.custom_gradient
         def first_order(*given: tf.Tensor) -> Any:
             types = (tf.float32,) * len(inputs)
-            gradients = list(tf.numpy_function(all_gradients, given, types, stateful=False))
+            every, others = (partial(backward, want_sequences=wanted) for wanted in (True, False))
+            gradients = list(tf.numpy_function(every, given, types, stateful=False))
             if not follows_layers and not tf.executing_eagerly():  # else nothing would be dropped
-                gradients[1:] = tf.numpy_function(other_gradients, given, types[1:], stateful=False)
+                gradients[1:] = tf.numpy_function(others, given, types[1:], stateful=False)
             for tensor, source in zip(gradients, inputs, strict=True):
                 tensor.set_shape(source.shape)
             return gradients, second_order

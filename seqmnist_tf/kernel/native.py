@@ -276,10 +276,8 @@ def _map(size: int) -> mmap.mmap:
     try:
         return mmap.mmap(-1, size, flags=flags)
     except OSError:
-        if not _free:
-            raise
-    _free.clear()  # of other sizes, and perhaps as large as what is asked for
-    return mmap.mmap(-1, size, flags=flags)
+        _free.clear()  # of other sizes, and perhaps as large as what is asked for
+        return mmap.mmap(-1, size, flags=flags)
 
 
 def _give_back(memory: mmap.mmap) -> None:

@@ -62,7 +62,7 @@ class Translator:
         self.step = step
         self.expressions = expressions
         self.constants = constants
-        self.parameters: list[tf.Tensor] = list(step.borders)
+        self.parameters = {border.name: border for border in step.borders}
         self._known: dict[str, Any] = {}
         for name, which, tensor in [
             ("x", 0, step.x),
@@ -126,11 +126,8 @@ class Translator:
         return Rows([self.expressions.parameter(self.parameter(tensor), 0, int(np.prod(shape)))], shape)
 
     def parameter(self, tensor: tf.Tensor) -> int:
-        for which, known in enumerate(self.parameters):
-            if known.name == tensor.name:
-                return which
-        self.parameters.append(tensor)
-        return len(self.parameters) - 1
+        self.parameters.setdefault(tensor.name, tensor)
+        return list(self.parameters).index(tensor.name)
 
     # ---- operations ----
 
@@ -261,19 +258,15 @@ class Translator:
         values = [self.value(given) for given in givens]
         shapes = [tuple(tensor.shape) for tensor in operation.outputs]
         if any(isinstance(value, Summed) for value in values):
-            (value,) = values
-            if int(np.prod(value.shape)) != int(np.prod(shapes[0])) or operation.type not in KEEP_ORDER:
+            if operation.type not in KEEP_ORDER:
                 raise ValueError("it mixes the rows of a batch")
-            return [Summed(value.terms, shapes[0])]
-        if operation.type in KEEP_ORDER and self._keeps_rows(values[0].shape, shapes[0]):
+            return [Summed(values[0].terms, shapes[0])]
+        if operation.type in KEEP_ORDER and values[0].shape[:1] == shapes[0][:1] == (self.step.rows,):
             return [Rows(values[0].pieces, shapes[0])]
         places = self._places(values)
         rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
         moved = _run(operation, places, [self.constants[t.name] for t in rest])
         return [self._gathered(place, values) for place in moved]
-
-    def _keeps_rows(self, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-        return before[:1] == after[:1] == (self.step.rows,) and np.prod(before) == np.prod(after)
 
     def _places(self, values: list[Rows]) -> list[np.ndarray]:
         """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""
@@ -323,20 +316,12 @@ class Translator:
 def _runs(columns: np.ndarray) -> list[tuple[int, int]]:
     """Return (first, count) of consecutive columns, (column, -count) of one that is repeated, (-1, count) of zeros."""
     runs: list[tuple[int, int]] = []
-    i, n = 0, len(columns)
-    while i < n:
-        same = up = 1
-        while i + same < n and columns[i + same] == columns[i]:
-            same += 1
-        while i + up < n and columns[i] >= 0 and columns[i + up] == columns[i] + up:
-            up += 1
-        if columns[i] < 0:
-            runs.append((-1, same))
-        elif same > 1:
-            runs.append((int(columns[i]), -same))
-        else:
-            runs.append((int(columns[i]), up))
-        i += same if columns[i] < 0 or same > 1 else up
+    while len(columns):
+        first, after = int(columns[0]), np.arange(len(columns))
+        same, up = (int(np.argmin([*(columns == first + slope * after), False])) for slope in (0, 1))
+        count = same if first < 0 or same > 1 else up
+        runs.append((first, -count if same > 1 and first >= 0 else count))
+        columns = columns[count:]
     return runs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,38 +56,28 @@ class Assembler:
     """Turns one pass's nodes into code.
 
     Args:
-        given: where what is not computed here lies, by the node's id.
-        places: where results must lie, by the node's id.
-        kept, kept_widths: for the forward pass, where to keep nodes too, and their widths.
+        given: where what is not computed here lies.
+        places: where results must lie.
+        kept: for the forward pass, where to keep nodes too.
         optional: conditions of nodes that are not always needed.
         columns: of the parameters.
+        block: the block's region; what it has given away keeps its numbers to the end of the step.
     """
 
     def __init__(
         self,
         fixed: Layout,
-        given: dict[int, Operand],
-        places: dict[int, Operand],
-        kept: dict[int, Operand],
-        optional: dict[int, int],
+        given: dict[Node, Operand],
+        places: dict[Node, Operand],
+        kept: dict[Node, Operand],
+        optional: dict[Node, int],
         columns: list[int],
-        kept_widths: dict[int, int],
+        block: Storage,
     ) -> None:
-        self.fixed, self.given, self.places, self.kept = fixed, given, places, kept
-        self.optional, self.columns, self.kept_widths = optional, columns, kept_widths
+        self.fixed, self.where, self.places, self.kept = fixed, {**given}, places, kept
+        self.optional, self.columns, self.block = optional, columns, block
         self.code = Code()
-        self.where: dict[int, Operand] = {}
         self._packs: dict[tuple[int, ...], int] = {}
-        self._reserved = 0
-
-    def reserve(self, pieces: Iterable[tuple[int, int, Operand]]) -> None:
-        """Take note of places in the block's region that are given away already, the first ones."""
-        self._reserved += sum(BLOCK_ROWS * step for _, _, (_, _, step) in pieces)
-
-    def reserved(self, width: int) -> Operand:
-        """Return a place that keeps its numbers to the end of the step."""
-        self._reserved += BLOCK_ROWS * stride(width)
-        return (BLOCK, self._reserved - BLOCK_ROWS * stride(width), stride(width))
 
     def assemble(self, nodes: list[Node], copies: list[tuple[Node, Operand]]) -> Code:
         """Return code for nodes in order, then copies of nodes to further places."""
@@ -95,75 +85,64 @@ class Assembler:
         groups = groups_of(nodes)
         if copies and (not groups or groups[-1][0].operation == "dot"):
             groups.append([])
-        last_read: dict[int, int] = {}
-        group_of: dict[int, int] = {}
+        early = [node for node in self.kept if node in self.where]
+        if early and groups[0] and groups[0][0].operation == "dot":
+            groups.insert(0, [])
+        last_read: dict[Node, int] = {}
+        group_of: dict[Node, int] = {}
         for number, group in enumerate(groups):
             for node in group:
-                group_of[id(node)] = number
+                group_of[node] = number
                 for g in node.given:
-                    last_read[id(g)] = number
+                    last_read[g] = number
         for node in copied:
-            last_read[id(node)] = len(groups) - 1
-        strips, block = Storage(), Storage(self._reserved)
-        where: dict[int, Operand] = {**self.given}
+            last_read[node] = len(groups) - 1
+        strips, block, where = Storage(), self.block, self.where
         ends: dict[int, list[tuple[int, int]]] = {}
-        early = [node for node in self.kept if node in where]
         for number, group in enumerate(groups):
-            local_reads = self._last_local_reads(group, copied if number == len(groups) - 1 else [])
-            instructions: list[list[int]] = []
-            if number == 0 and early and (not group or group[0].operation != "dot"):
-                instructions += self._keeps(early, where)
-            elif number == 0 and early:
-                self._group(0, self._keeps(early, where))
+            local_reads = {g: place for place, node in enumerate(group) for g in node.given}
+            if number == len(groups) - 1:
+                local_reads.update(dict.fromkeys(copied, len(group)))
+            instructions = self._keeps(early) if number == 0 else []
             for place, node in enumerate(group):
-                sources = [self._operand(g, where) for g in node.given]
-                if id(node) in self.places:
-                    target = self.places[id(node)]
-                elif node.operation != "dot" and last_read.get(id(node), number) == number:
-                    floats = STRIP_ROWS * stride(node.width)
-                    target = (STRIP, strips.take(floats), stride(node.width))
+                sources = [self._operand(g) for g in node.given]
+                if node in self.places:
+                    target = self.places[node]
+                elif node.operation != "dot" and last_read.get(node, number) == number:
+                    target = (STRIP, strips.take(STRIP_ROWS * stride(node.width)), stride(node.width))
                 else:
                     floats = BLOCK_ROWS * stride(node.width)
                     target = (BLOCK, block.take(floats), stride(node.width))
-                    ends.setdefault(last_read.get(id(node), number), []).append((floats, target[1]))
-                where[id(node)] = target
+                    ends.setdefault(last_read.get(node, number), []).append((floats, target[1]))
+                where[node] = target
                 instructions.append(self._instruction(node, target, sources))
-                if id(node) in self.kept:
-                    instructions += self._keeps([id(node)], where) if node.operation != "dot" else []
-                for g in {id(g): g for g in (*node.given, node)}.values():
-                    region, offset, step = where.get(id(g), NOTHING)
-                    if region == STRIP and local_reads.get(id(g), place) == place and group_of[id(g)] == number:
+                if node in self.kept and node.operation != "dot":
+                    instructions += self._keeps([node])
+                for g in dict.fromkeys((*node.given, node)):
+                    region, offset, step = where.get(g, NOTHING)
+                    if region == STRIP and local_reads.get(g, place) == place and group_of[g] == number:
                         strips.give_back(STRIP_ROWS * step, offset)
             if number == len(groups) - 1:
                 for node, target in copies:
-                    source = self._operand(node, where)
-                    instructions.append(self._elementwise("copy", ALWAYS, node.width, target, [source]))
+                    instructions.append(self._elementwise("copy", ALWAYS, node.width, target, [self._operand(node)]))
             dots = bool(group) and group[0].operation == "dot"
             self._group(int(dots), instructions)
-            if dots and (late := [id(node) for node in group if id(node) in self.kept]):
-                self._group(0, self._keeps(late, where))
+            if dots and (late := [node for node in group if node in self.kept]):
+                self._group(0, self._keeps(late))
             for floats, offset in ends.pop(number, []):
                 block.give_back(floats, offset)
         self.code.strip_floats, self.code.block_floats = strips.size, block.size
-        self.where = where
         return self.code
 
-    def _last_local_reads(self, group: list[Node], copied: list[Node]) -> dict[int, int]:
-        reads = {id(g): place for place, node in enumerate(group) for g in node.given}
-        reads.update({id(node): len(group) for node in copied})
-        return reads
-
-    def _operand(self, node: Node, where: dict[int, Operand]) -> Operand:
-        return self.fixed.operand(node) if node.fixed else where[id(node)]
+    def _operand(self, node: Node) -> Operand:
+        return self.fixed.operand(node) if node.fixed else self.where[node]
 
     def _group(self, kind: int, instructions: list[list[int]]) -> None:
         self.code.groups += 1
         self.code.numbers += [kind, len(instructions), *(n for instruction in instructions for n in instruction)]
 
-    def _keeps(self, nodes: list[int], where: dict[int, Operand]) -> list[list[int]]:
-        return [
-            self._elementwise("keep", IF_KEPT, self.kept_widths[node], self.kept[node], [where[node]]) for node in nodes
-        ]
+    def _keeps(self, nodes: list[Node]) -> list[list[int]]:
+        return [self._elementwise("keep", IF_KEPT, n.width, self.kept[n], [self.where[n]]) for n in nodes]
 
     def _elementwise(
         self, operation: str, condition: int, width: int, target: Operand, sources: list[Operand]
@@ -172,7 +151,7 @@ class Assembler:
         return [OPERATIONS.index(operation), condition, width, *(n for operand in operands for n in operand)]
 
     def _instruction(self, node: Node, target: Operand, sources: list[Operand]) -> list[int]:
-        condition = self.optional.get(id(node), ALWAYS)
+        condition = self.optional.get(node, ALWAYS)
         if node.operation != "dot":
             width = node.given[0].width if node.operation in COLUMN_SUMS else node.width
             return self._elementwise(node.operation, condition, width, target, sources)
@@ -195,6 +174,14 @@ Ends = list[tuple[Node, Operand]]  # copies, and their places
 Placed = list[tuple[int, int, Operand]]  # first column, width, place
 
 
+def _placed(pieces: Pieces, places: dict[Node, Operand], block: Storage) -> Placed:
+    """Return the places of pieces; what has none gets one in the block."""
+    for node in pieces:
+        if node not in places:
+            places[node] = (BLOCK, block.take(BLOCK_ROWS * stride(node.width)), stride(node.width))
+    return [(first, node.width, places[node]) for first, node in columns_of(pieces)]
+
+
 class Assembly:
     """Gives every number of a step its place, and writes the code of both passes.
 
@@ -207,11 +194,10 @@ class Assembly:
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.bases = np.cumsum([0, *sizes]).tolist()
         self.columns = [shape[-1] if shape else 1 for shape in shapes]
-        self.kept_nodes = to_keep(results)
-        self.kept: dict[int, Operand] = {}
+        self.kept: dict[Node, Operand] = {}
         self.kept_size = 0
-        for node in self.kept_nodes:
-            self.kept[id(node)] = (KEPT, self.kept_size, 0)
+        for node in to_keep(results):
+            self.kept[node] = (KEPT, self.kept_size, 0)
             self.kept_size += padded(node.width)
         self.kept_size = stride(max(self.kept_size, 1))
         self.spans = [make.spans(("state", which), width) for which, width in enumerate(results.widths)]
@@ -222,15 +208,13 @@ class Assembly:
                 self._state_places[which, low] = (self.state_size, stride(high - low))
                 self.state_size += BLOCK_ROWS * stride(high - low)
         self.samples_size = 0
-        self._sampled: dict[int, Operand] = {}
-        self.ends = [piece for pieces in results.state_gradients for piece in pieces]
-        self.summed = [node for _, left, right, _, _ in results.sums for node in (left, right) if node is not None]
-        everything = below([*self._forward_roots(), *self.ends, *results.feature_gradients, *self.summed])
+        self._sampled: dict[Node, Operand] = {}
+        everything = below([*self._forward_roots(), *results.ends, *results.feature_gradients, *results.summed])
         self.fixed = Layout(max(node.width for node in everything))
 
     def _forward_roots(self) -> list[Node]:
         states = [piece for pieces in self.results.states for piece in pieces]
-        return [*states, *self.results.output, *self.kept_nodes]
+        return [*states, *self.results.output, *self.kept]
 
     def numbers(self, zero_start: bool) -> list[int]:
         """Return the program as the library reads it."""
@@ -259,91 +243,74 @@ class Assembly:
             for low, high in spans
         ]
 
-    def _leaves_of_states(self, name: str) -> dict[int, Operand]:
+    def _leaves_of_states(self, name: str) -> dict[Node, Operand]:
         """Return the places of the states before the step, or of their gradients after it."""
         nodes = [node for i, width in enumerate(self.results.widths) for node in self.make.leaf(name, i, width)]
         places = [at for _, _, _, at in self._state_pieces(STATE)]
-        return {id(node): at for node, at in zip(nodes, places, strict=True)}
+        return dict(zip(nodes, places, strict=True))
 
-    def _ends(self, results: list[Pieces], given: dict[int, Operand]) -> tuple[dict[int, Operand], Ends]:
+    def _ends(self, results: list[Pieces], given: dict[Node, Operand]) -> tuple[dict[Node, Operand], Ends]:
         """Return where results are computed, and copies of those that are leaves, fixed, or results twice."""
-        places: dict[int, Operand] = {}
+        places: dict[Node, Operand] = {}
         copies: Ends = []
         nodes = [node for pieces in results for node in pieces]
         for node, (_, _, _, target) in zip(nodes, self._state_pieces(NEXT), strict=True):
-            if node.fixed or id(node) in given or id(node) in places:
+            if node.fixed or node in given or node in places:
                 copies.append((node, target))
             else:
-                places[id(node)] = target
+                places[node] = target
         return places, copies
 
     def _forward(self) -> tuple[Placed, Code, Placed]:
         results = self.results
-        given = self._leaves_of_states("state")
-        x: Placed = []
-        offset = 0
-        for first, node in columns_of(self.make.leaf("x", 0, results.features)):
-            given[id(node)] = (BLOCK, offset, stride(node.width))
-            x.append((first, node.width, given[id(node)]))
-            offset += BLOCK_ROWS * stride(node.width)
+        given, block = self._leaves_of_states("state"), Storage()
+        x = _placed(self.make.leaf("x", 0, results.features), given, block)
         places, copies = self._ends(results.states, given)
-        widths = {id(node): node.width for node in self.kept_nodes}
-        assembler = Assembler(self.fixed, given, places, self.kept, {}, self.columns, widths)
-        assembler.reserve(x)
-        output = self._lasting(results.output, assembler, copies)
+        output = self._lasting(results.output, places, copies, block)
         nodes = [node for node in below(self._forward_roots()) if node.given]
-        return x, assembler.assemble(nodes, copies), output
+        code = Assembler(self.fixed, given, places, self.kept, {}, self.columns, block).assemble(nodes, copies)
+        return x, code, output
 
     def _sample(self, node: Node) -> Operand:
         """Return the place of a node among the last steps' rows."""
-        if id(node) not in self._sampled:
-            self._sampled[id(node)] = (SAMPLES, self.samples_size, stride(node.width))
+        if node not in self._sampled:
+            self._sampled[node] = (SAMPLES, self.samples_size, stride(node.width))
             self.samples_size += SAMPLE_ROWS * stride(node.width)
-        return self._sampled[id(node)]
+        return self._sampled[node]
 
     def _backward(self) -> tuple[Placed, Placed, Code, Placed]:
         results = self.results
+        which, block = results.output_state, Storage()
         given = {**self.kept, **self._leaves_of_states("upstream")}
-        x: Placed = []
-        for first, node in columns_of(self.make.leaf("x", 0, results.features)):
-            given[id(node)] = self._sample(node)
-            x.append((first, node.width, given[id(node)]))
-        upstream: Placed = []
-        offset = 0
-        if results.output_state is None:
-            for first, node in columns_of(self.make.leaf("upstream", len(results.widths), results.units)):
-                given[id(node)] = (BLOCK, offset, stride(node.width))
-                upstream.append((first, node.width, given[id(node)]))
-                offset += BLOCK_ROWS * stride(node.width)
+        leaf = self.make.leaf("x", 0, results.features)
+        given.update((node, self._sample(node)) for node in leaf)
+        x = _placed(leaf, given, block)
+        if which is None:
+            upstream = _placed(self.make.leaf("upstream", len(results.widths), results.units), given, block)
+        else:
+            upstream = [(low, width, at) for state, low, width, at in self._state_pieces(STATE) if state == which]
         places, copies = self._ends(results.state_gradients, given)
-        for node in self.summed:
-            if id(node) in self._sampled:
+        for node in results.summed:
+            if node in self._sampled:
                 continue
-            if node.fixed or id(node) in given or id(node) in places:  # what was kept too: close together, it is faster
+            if node.fixed or node in given or node in places:  # what was kept too: close together, it is faster
                 copies.append((node, self._sample(node)))
             else:
-                places[id(node)] = self._sample(node)
-        needed = {id(node) for node in below([*self.ends, *self.summed], lambda node: id(node) in given)}
-        nodes = below([*self.ends, *self.summed, *results.feature_gradients], lambda node: id(node) in given)
-        nodes = [node for node in nodes if node.given and id(node) not in given]
-        optional = {id(node): IF_FEATURES for node in nodes if id(node) not in needed}
-        assembler = Assembler(self.fixed, given, places, {}, optional, self.columns, {})
-        assembler.reserve(upstream)
-        wrt_x = self._lasting(results.feature_gradients, assembler, copies)
-        if results.output_state is not None:
-            which = results.output_state
-            upstream = [(low, width, at) for state, low, width, at in self._state_pieces(STATE) if state == which]
-        return x, upstream, assembler.assemble(nodes, copies), wrt_x
+                places[node] = self._sample(node)
+        always = [*results.ends, *results.summed]
+        needed = below(always, lambda node: node in given)
+        nodes = below([*always, *results.feature_gradients], lambda node: node in given)
+        nodes = [node for node in nodes if node.given and node not in given]
+        optional = dict.fromkeys(set(nodes).difference(needed), IF_FEATURES)
+        wrt_x = self._lasting(results.feature_gradients, places, copies, block)
+        code = Assembler(self.fixed, given, places, {}, optional, self.columns, block).assemble(nodes, copies)
+        return x, upstream, code, wrt_x
 
-    def _lasting(self, pieces: Pieces, assembler: Assembler, copies: Ends) -> Placed:
+    def _lasting(self, pieces: Pieces, places: dict[Node, Operand], copies: Ends, block: Storage) -> Placed:
         """Give pieces a place that outlasts the step where they have none, and return their places."""
-        placed: Placed = []
-        found = dict(assembler.places)
-        for first, node in columns_of(pieces):
-            if id(node) not in found:
-                found[id(node)] = assembler.reserved(node.width)
-                copies.append((node, found[id(node)]))
-            placed.append((first, node.width, found[id(node)]))
+        lasting = {**places}
+        placed = _placed(pieces, lasting, block)
+        copies += [(node, at) for node, at in lasting.items() if node not in places]
         return placed
 
     def _sums(self) -> tuple[list[list[int]], int]:

@@ -53,14 +53,9 @@ def _selu(make: Expressions, _: tf.Operation, x: Pieces) -> Pieces:
     return make.apply("select", make.apply("gt", make.number(0), x), low, make.apply("mul", x, make.number(SELU_SCALE)))
 
 
-def _elu_grad(make: Expressions, _: tf.Operation, d: Pieces, y: Pieces) -> Pieces:
-    low = make.apply("mul", d, make.apply("add", y, make.number(1)))
-    return make.apply("select", make.apply("gt", make.number(0), y), low, d)
-
-
-def _selu_grad(make: Expressions, _: tf.Operation, d: Pieces, y: Pieces) -> Pieces:
-    low = make.apply("mul", d, make.apply("add", y, make.number(SELU_ALPHA)))
-    return make.apply("select", make.apply("gt", make.number(0), y), low, make.apply("mul", d, make.number(SELU_SCALE)))
+def _elu_grad(make: Expressions, _: tf.Operation, d: Pieces, y: Pieces, alpha: float = 1, scale: float = 1) -> Pieces:
+    low = make.apply("mul", d, make.apply("add", y, make.number(alpha)))
+    return make.apply("select", make.apply("gt", make.number(0), y), low, make.apply("mul", d, make.number(scale)))
 
 
 def _leaky(make: Expressions, operation: tf.Operation, d: Pieces, x: Pieces) -> Pieces:
@@ -82,11 +77,6 @@ def _divide_no_nan(make: Expressions, _: tf.Operation, a: Pieces, b: Pieces) -> 
     return make.apply("select", make.apply("eq", b, make.number(0)), make.number(0), make.apply("div", a, b))
 
 
-def _squared_difference(make: Expressions, _: tf.Operation, a: Pieces, b: Pieces) -> Pieces:
-    difference = make.apply("sub", a, b)
-    return make.apply("mul", difference, difference)
-
-
 def _relu6_grad(make: Expressions, _: tf.Operation, d: Pieces, x: Pieces) -> Pieces:
     inside = make.apply("mul", _positive(make, x), make.apply("gt", make.number(6), x))
     return make.apply("select", inside, d, make.number(0))
@@ -104,11 +94,11 @@ RULES: dict[str, Rule] = {
     "Sign": _sign,
     "Selu": _selu,
     "EluGrad": _elu_grad,
-    "SeluGrad": _selu_grad,
+    "SeluGrad": functools.partial(_elu_grad, alpha=SELU_ALPHA, scale=SELU_SCALE),
     "Relu6Grad": _relu6_grad,
     "SoftsignGrad": _softsign_grad,
     "DivNoNan": _divide_no_nan,
-    "SquaredDifference": _squared_difference,
+    "SquaredDifference": lambda make, _, a, b: _all(make, "mul", *[make.apply("sub", a, b)] * 2),
     "LeakyRelu": lambda make, operation, x: _leaky(make, operation, x, x),
     "LeakyReluGrad": _leaky,
     "Neg": lambda make, _, x: make.apply("mul", x, make.number(-1)),

@@ -50,24 +50,27 @@ class Results:
     feature_gradients: Pieces
     sums: list[tuple[int, Node | None, Node, int, int]]
 
+    @property
+    def ends(self) -> Pieces:
+        """The gradients of all states."""
+        return [piece for pieces in self.state_gradients for piece in pieces]
+
+    @property
+    def summed(self) -> list[Node]:
+        """What the gradients of weights are computed from."""
+        return [node for _, left, right, _, _ in self.sums for node in (left, right) if node is not None]
+
 
 def simplified(make: Expressions, results: Results) -> Results:
     """Return the same results with sums of products as one, and products that are added as fused ones."""
-    uses: Counter[int] = Counter()
-    seen: set[int] = set()
-    waiting = list(_roots(results))
-    uses.update(id(node) for node in waiting)
-    while waiting:
-        node = waiting.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
-            uses.update(map(id, node.given))
-            waiting.extend(node.given)
-    done: dict[int, Node] = {}
+    roots = [piece for pieces in (*results.states, results.output, results.feature_gradients) for piece in pieces]
+    roots += [*results.ends, *results.summed]
+    uses = Counter([*roots, *(g for node in below(roots) for g in node.given)])
+    done: dict[Node, Node] = {}
 
     def terms(node: Node, width: int) -> list[Node]:
         if node.operation == "add" and node.width == width:
-            return [term for g in node.given for term in (terms(g, width) if uses[id(g)] == 1 else [g])]
+            return [term for g in node.given for term in (terms(g, width) if uses[g] == 1 else [g])]
         return [node]
 
     def wide(node: Node, width: int) -> Node:
@@ -75,11 +78,11 @@ def simplified(make: Expressions, results: Results) -> Results:
         return node if node.fixed or node.width == width else make.node("spread", (node,), width)
 
     def multiplied(node: Node) -> bool:
-        return node.operation == "mul" and uses[id(node)] == 1
+        return node.operation == "mul" and uses[node] == 1
 
     def rewritten_sum(node: Node) -> Node:
         parts = terms(node, node.width)
-        dots = [p for p in parts if p.operation == "dot" and uses[id(p)] == 1]
+        dots = [p for p in parts if p.operation == "dot" and uses[p] == 1]
         others = [p for p in parts if p not in dots]
         others.sort(key=lambda p: (multiplied(p), p.order))
         result: Node | None = None
@@ -113,9 +116,9 @@ def simplified(make: Expressions, results: Results) -> Results:
         return make.node(node.operation, (wide(g, node.width) for g in node.given), node.width, node.detail)
 
     def rewritten(node: Node) -> Node:
-        if id(node) not in done:
-            done[id(node)] = compute(node)
-        return done[id(node)]
+        if node not in done:
+            done[node] = compute(node)
+        return done[node]
 
     def each(pieces: Pieces) -> Pieces:
         return [rewritten(piece) for piece in pieces]
@@ -133,26 +136,17 @@ def simplified(make: Expressions, results: Results) -> Results:
     )
 
 
-def _roots(results: Results) -> Iterable[Node]:
-    for pieces in (*results.states, results.output, *results.state_gradients, results.feature_gradients):
-        yield from pieces
-    for _, left, right, _, _ in results.sums:
-        if left is not None:
-            yield left
-        yield right
-
-
 def below(roots: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
     """Return nodes and all that they are computed from, in order; not what those are computed from where it stops."""
-    found: dict[int, Node] = {}
+    found: set[Node] = set()
     waiting = list(roots)
     while waiting:
         node = waiting.pop()
-        if id(node) not in found:
-            found[id(node)] = node
+        if node not in found:
+            found.add(node)
             if not stop(node):
                 waiting.extend(node.given)
-    return sorted(found.values(), key=lambda node: node.order)
+    return sorted(found, key=lambda node: node.order)
 
 
 def to_keep(results: Results) -> list[Node]:
@@ -160,52 +154,42 @@ def to_keep(results: Results) -> list[Node]:
 
     It is what the backward pass reads, but for what follows, without products of matrices, from what is kept anyway.
     """
-    ends = [piece for pieces in results.state_gradients for piece in pieces] + results.feature_gradients
-    ends += [node for _, left, right, _, _ in results.sums for node in (left, right) if node is not None]
-    everything = below(ends)
-    late: set[int] = set()  # what depends on gradients
-    for node in everything:
-        if node.operation == "upstream" or any(id(g) in late for g in node.given):
-            late.add(id(node))
-    read = {id(node): node for node in ends if id(node) not in late}
-    for node in everything:
-        if id(node) in late:
-            read.update((id(g), g) for g in node.given if id(g) not in late)
-    kept: dict[int, Node] = {}
+    ends = [*results.ends, *results.feature_gradients, *results.summed]
+    late: set[Node] = set()  # what depends on gradients
+    read = set(ends)
+    for node in below(ends):
+        if node.operation == "upstream" or late.intersection(node.given):
+            late.add(node)
+            read.update(node.given)
+    kept: list[Node] = []
 
     def follows(node: Node) -> bool:
-        if node.fixed or node.operation == "x" or id(node) in kept:
+        if node.fixed or node.operation == "x" or node in kept:
             return True
         return bool(node.given) and node.operation != "dot" and all(map(follows, node.given))
 
-    for node in sorted(read.values(), key=lambda node: node.order):
+    for node in sorted(read - late, key=lambda node: node.order):
         if not follows(node):
-            kept[id(node)] = node
-    return list(kept.values())
+            kept.append(node)
+    return kept
 
 
 def groups_of(nodes: list[Node]) -> list[list[Node]]:
     """Return nodes as groups, in an order in which they can be computed: elementwise ones, or products."""
-    left = {id(node): node for node in nodes}
+    left = dict.fromkeys(nodes)
     groups: list[list[Node]] = []
     while left:
         # What each node still waits for: products, through elementwise operations.
-        blocked: set[int] = set()
-        for node in left.values():
-            if any(id(g) in blocked or (id(g) in left and g.operation == "dot") for g in node.given):
-                blocked.add(id(node))
-        dots = [node for node in left.values() if node.operation == "dot" and id(node) not in blocked]
-        if not dots:
-            elementwise = list(left.values())
-        else:
-            elementwise = [
-                n for n in below(dots, lambda n: id(n) not in left) if id(n) in left and n.operation != "dot"
-            ]
-        for group in (elementwise, dots):
-            if group:
-                groups.append(group)
-            for node in group:
-                del left[id(node)]
+        blocked: set[Node] = set()
+        for node in left:
+            if any(g in blocked or (g in left and g.operation == "dot") for g in node.given):
+                blocked.add(node)
+        dots = [node for node in left if node.operation == "dot" and node not in blocked]
+        needed = below(dots, lambda n: n not in left) if dots else left
+        elementwise = [node for node in needed if node in left and node.operation != "dot"]
+        groups += [group for group in (elementwise, dots) if group]
+        for node in (*elementwise, *dots):
+            del left[node]
     return groups
 
 

@@ -82,30 +82,6 @@ def with_layer(config: Config, layer: LayerFactory) -> tuple[Config, LayerFile |
     return config, with_imports(config, source) if source else None
 
 
-def layer_factory(config: Config, file: LayerFile | None = None) -> LayerFactory:
-    """Return the factory of ``model.layer``. This runs the code of its module or file.
-
-    Args:
-        config: ``model.layer`` is used.
-        file: the layer's file in place of the one that ``model.layer`` names; a run's copy of it.
-
-    Raises:
-        LayerError: the module or file cannot be imported, or has no such name.
-    """
-    spec = config.model.layer
-    if has_stock_layer(config):
-        return STOCK_LAYERS[spec]
-    name = spec.rpartition(":")[2]
-    factory = getattr(_module(config, file), name, None)
-    if factory is None:
-        raise LayerError(f"model.layer {spec}: there is no {name} in it (give the name of a layer class or a function)")
-    if not callable(factory):
-        raise LayerError(
-            f"model.layer {spec} must be a layer class or a function of units (got {type(factory).__name__})"
-        )
-    return factory
-
-
 def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
     """Return the Keras classes of the modules of ``model.layer`` by name, for ``keras.saving.load_model``.
 
@@ -332,15 +308,21 @@ def require_float32() -> None:
 
 
 def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
-    """Return a new layer of ``model.hidden_size`` units.
+    """Return a new layer of ``model.hidden_size`` units. This runs the code of its module or file.
 
     Raises:
         InputError: Keras is set to another type than float32.
-        LayerError: the factory raises, does not take ``model.layer_options``, or returns no Keras layer.
+        LayerError: there is no such factory, it raises, does not take ``model.layer_options``, or returns no layer.
     """
     require_float32()
-    spec = config.model.layer
-    factory = layer_factory(config, file)
+    spec, name = config.model.layer, config.model.layer.rpartition(":")[2]
+    factory = STOCK_LAYERS[spec] if has_stock_layer(config) else getattr(_module(config, file), name, None)
+    if factory is None:
+        raise LayerError(f"model.layer {spec}: there is no {name} in it (give the name of a layer class or a function)")
+    if not callable(factory):
+        raise LayerError(
+            f"model.layer {spec} must be a layer class or a function of units (got {type(factory).__name__})"
+        )
     _require_arguments(factory, config)
     try:
         layer = factory(config.model.hidden_size, **config.model.layer_options)

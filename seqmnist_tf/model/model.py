@@ -59,23 +59,15 @@ def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequenti
     return model
 
 
-def _set_initial_bias(config: Config, bias: keras.Variable) -> None:
-    bias.assign(initial_bias(config, keras.ops.convert_to_numpy(bias)))
-
-
-def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
-    """Return the initial bias of an LSTM or a GRU in Keras's layout, float32.
+def _set_initial_bias(config: Config, variable: keras.Variable) -> None:
+    """Set the bias of an LSTM or a GRU to what the configuration says; it is Keras's own where that says nothing.
 
     An LSTM's is (4 * units,), in the order of its gates: input, forget, candidate, output. A GRU's is (2, 3 * units),
     biases of input and of state: update, reset, candidate. Its update gate z has the part of the forget gate, for
     h' = z h + (1 - z) candidate. ``chrono`` follows Tallec & Ollivier 2018, section 3, for T = 784; for a GRU it is
     their rule applied to z.
-
-    Args:
-        config: ``model.initializer``, ``model.forget_bias`` and ``train.seed`` are used.
-        bias: Keras's own initial bias, returned where the configuration does not change it.
     """
-    units = config.model.hidden_size
+    units, bias = config.model.hidden_size, keras.ops.convert_to_numpy(variable)
     drawn = np.random.RandomState(config.train.seed)
     if config.model.initializer == "torch":
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
@@ -90,7 +82,7 @@ def initial_bias(config: Config, bias: np.ndarray) -> np.ndarray:
             bias[:units] = -gate
     elif forget is not None:
         gate[:] = forget
-    return bias
+    variable.assign(bias)
 
 
 def architecture_problems(model: keras.Model, config: Config, file: LayerFile | None = None) -> list[str]:

@@ -169,6 +169,9 @@ def test_a_value_without_source_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     names = notebook(monkeypatch, *CELLS)
     with pytest.raises(InputError, match="layer Uses uses data, a ndarray whose source is not known"):
         layer_source(names["Uses"])
+    cell = "import functools, math\npow = functools.partial(math.pow, 2.0)\ndef Power(units):\n    return pow(units)\n"
+    with pytest.raises(InputError, match="layer Power uses pow, a partial whose source is not known"):
+        layer_source(notebook(monkeypatch, cell)["Power"])  # the file would call Python's own pow
 
 
 def test_a_definition_that_was_run_twice_is_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:
