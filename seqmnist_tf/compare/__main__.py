@@ -55,11 +55,7 @@ def make_compare_parser() -> system.Parser:
 
 
 def read_keys(words: Sequence[str], prog: str) -> tuple[list[str], dict[str, Any]]:
-    """Return further arms and the values of ``--SECTION.KEY=VALUE`` words, by key.
-
-    Raises:
-        InputError: an unknown option or key, or a value that is not allowed.
-    """
+    """Return further arms and the values of ``--SECTION.KEY=VALUE`` words, by key; raise InputError for other words."""
     arms, values = [], {}
     for word in words:
         if flag := read_flag(word):

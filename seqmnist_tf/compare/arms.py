@@ -79,17 +79,11 @@ class Arm:
 
 
 def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_code: bool = False) -> list[Arm]:
-    """Return the arms of a comparison.
+    """Return the arms of a comparison; raise InputError where one is unknown or cannot be read.
 
-    Args:
-        words: each a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, or one of Keras's), a
-            run directory, a folder of runs, or a published record. A layer takes the recipe of the first arm. In
-            Python also a configuration, or a layer with its source.
-        overrides: values of keys, which change all arms that are trained.
-        allow_code: admit given runs with a layer of their own.
-
-    Raises:
-        InputError: an arm is unknown or cannot be read, or a value is not allowed.
+    A word is a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, or one of Keras's), a run
+    directory, a folder of runs, or a published record; in Python also a configuration, or a layer with its source. A
+    layer takes the recipe of the first arm. ``overrides`` are values of keys, which change all arms that are trained.
     """
     if not words:
         raise InputError(f"give at least one arm ({_allowed()})")

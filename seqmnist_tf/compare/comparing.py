@@ -16,11 +16,11 @@ from ..config import Config, constants_text, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
-from ..system import InputError, RunError, make_folder, start_tensorflow
+from ..system import InputError, RunError, make_folder, require_folder, start_tensorflow
 from ..train import Predictions, RunDirectory, lock_folder
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
-from .folder import ARMS_FILE, claim, default_directory, require_comparison, run_paths
+from .folder import ARMS_FILE, claim, default_directory
 from .pictures import draw_comparison
 from .plan import (
     ComparisonRuns,
@@ -84,14 +84,14 @@ def compare(
     existing = _read_existing(ready, data_dir, allow_code)
     runs = ComparisonRuns(planned, at_a_time=(workers or 1) * (address is None))
     if address is None and runs.missing:  # otherwise the nodes of a cluster have the data
-        config = runs.missing[0].config
+        config = runs.missing[0].job.config
         load_splits(config, pixel_order(config.task.permutation))
         runs.measure(ready, workers)
     make_folder(folder)
     with lock_folder(folder, f"comparison {folder}"):
         claim(folder, [_entry(one, planned) for one in ready])
         if runs.missing:
-            threads = max(run.config.train.threads for run in runs.missing)
+            threads = max(run.job.config.train.threads for run in runs.missing)
             run_jobs(runs, folder, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
         return _finish(ready, runs, folder, existing, data_dir)
 
@@ -110,7 +110,7 @@ def _planned(
     wanted = None if seeds is None else parse_seeds(seeds)
     parsed = parse_arms(_words(arms), values, allow_code=allow_code)
     folder = Path(directory or default_directory([arm.name for arm in parsed]))
-    require_comparison(folder)
+    require_folder(folder, (ARMS_FILE,), "comparison")
     require_one_task(parsed)
     if address is not None:
         require_answer(address)
@@ -138,9 +138,6 @@ def dry_run(
     Arguments as :func:`compare`. Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``,
     ``reason`` (why it is stock Keras's), ``seconds_per_step``, ``seconds_per_epoch``, ``runs`` to train and their
     ``hours``, one after the other. Of an arm without runs to train, kernel and times are null.
-
-    Raises:
-        InputError: as :func:`compare`.
     """
     values = dict(overrides or {})
     ready, planned, _ = _planned(arms, seeds, directory, workers, None, allow_code, values)
@@ -249,31 +246,27 @@ def _finish(
     existing: Mapping[Path, Predictions],
     data_dir: str | None,
 ) -> Comparison:
-    """Write the report from the completed runs, and return it.
-
-    Raises:
-        RunError: a run has no result; the report names it.
-    """
+    """Write the report from the completed runs, and return it; raise RunError where a run has no result."""
     statuses = {path: run.status for path, run in runs.planned.items()}  # each reads the logs of a run
     completed = [run for path, run in runs.planned.items() if statuses[path] == "completed"]
-    lost = [run for path, run in runs.planned.items() if statuses[path] != "completed"]
     damaged = "has damaged files in {} (remove it, and the same command trains it again)"
-    fates = {run.path: statuses[run.path] or damaged.format(run.path) for run in lost}
-    said = [
-        f"{run.job.name}, which {f'failed: {runs.errors[run.path]}' if run.path in runs.errors else fates[run.path]} "
-        f"(see {run.job.log})"
-        for run in lost[:MOST_NAMED]
-    ] + [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
+    fates = {
+        path: f"failed: {runs.errors[path]}" if path in runs.errors else status or damaged.format(path)
+        for path, status in statuses.items()
+        if status != "completed"
+    }
+    lost = [runs.planned[path] for path in fates]
+    said = [f"{run.job.name}, which {fates[run.job.path]} (see {run.job.log})" for run in lost[:MOST_NAMED]]
+    said += [f"{len(lost) - MOST_NAMED} more"] * (len(lost) > MOST_NAMED)
     noted: list[Arm] = []
     without: list[str] = []  # notes on arms of which no run is completed
     for one in ready:
         name = one.name
         is_there = bool(one.given) or name in {run.arm for run in completed}
         notes = [
-            f"{name}: seed {run.seed} "
-            + (f"failed and is left out: {runs.errors[run.path]}" if run.path in runs.errors else f"{fates[run.path]}.")
+            f"{name}: seed {run.seed} {fates[run.job.path]}."
             for run in lost
-            if run.arm == name and (run.path in runs.errors or not statuses[run.path] or not is_there)
+            if run.arm == name and (fates[run.job.path] != "diverged" or not is_there)
         ]
         if is_there:
             noted.append(replace(one, notes=(*one.notes, *notes)))
@@ -298,11 +291,7 @@ def _with_traces(text: str, runs: ComparisonRuns) -> RunError:
 
 
 def _read_existing(ready: Sequence[Arm], data_dir: str | None, allow_code: bool) -> dict[Path, Predictions]:
-    """Return the predictions of the runs that exist, by run directory: what is wrong with one is said before training.
-
-    Raises:
-        InputError: as :meth:`CompletedRun.predictions`, or the labels of two runs differ.
-    """
+    """Return the predictions of existing runs, by run directory: what is wrong with one is said before training."""
     made = {
         completed.run.path: completed.predictions(data_dir, allow_code=allow_code)
         for one in ready
@@ -346,11 +335,11 @@ def _read(
 def _diverged_seeds(arm: Arm, folder: Path, completed: Sequence[int]) -> tuple[int, ...]:
     """Return the seeds of an arm that diverged and are not compared: without them the arm looks better."""
     diverged = {*arm.diverged}
-    for seed, path in run_paths(folder, arm.name).items():
-        with contextlib.suppress(InputError):  # what is left of a run that is not compared
+    for path in (folder / arm.name).glob("seed*"):
+        with contextlib.suppress(ValueError):  # what is left of a run that is not compared, or another file
             run = RunDirectory(path)
             if (run.summary or {}).get("status") == "diverged" and run.config_id == arm.config_id:
-                diverged.add(seed)
+                diverged.add(int(path.name.removeprefix("seed")))
     return tuple(sorted(diverged - {*completed}))
 
 

@@ -12,8 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config import Config
 from ..system import InputError
 from ..train import Predictions
@@ -152,44 +150,23 @@ class SeededRuns:
         return f"{self.name}: {self.text} % test accuracy ({seeds}{spread})."
 
     @property
-    def curves(self) -> np.ndarray:
-        """Test accuracy after each epoch, float (seeds, epochs)."""
-        return np.array([run.curve for run in self.runs])
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs; the results are those of the last."""
-        return len(self.runs[0].history)
-
-    @property
-    def chosen_epochs(self) -> tuple[int, ...]:
-        """The epochs that a held-out split chose; empty where nothing was held out."""
-        return tuple(run.chosen_epoch for run in self.runs if run.chosen_epoch is not None)
-
-    @property
-    def chosen_accuracies(self) -> tuple[float, ...]:
-        """The test accuracies of these epochs."""
-        return tuple(run.curve[run.chosen_epoch - 1] for run in self.runs if run.chosen_epoch is not None)
+    def chosen(self) -> list[tuple[int, float]]:
+        """The epochs that a held-out split chose, with their test accuracies; empty where nothing was held out."""
+        best = [(run, run.summary["best"]["epoch"]) for run in self.runs if run.summary.get("best")]
+        return [(epoch, run.curve[epoch - 1]) for run, epoch in best]
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean over runs."""
-        return round(statistics.fmean(run.seconds_per_epoch for run in self.runs), 3)
+        """Mean over runs, of the mean over their epochs."""
+        means = [statistics.fmean(row["seconds"] for row in run.history) for run in self.runs]
+        return round(statistics.fmean(means), 3)
 
     @property
-    def kernels(self) -> tuple[str, ...]:
-        """The kernels that computed the runs, each named once."""
-        return tuple(sorted({kernel for run in self.runs for kernel in run.kernels}))
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        """The machines that computed the runs, each named once."""
-        return tuple(sorted({machine for run in self.runs for machine in run.machines}))
-
-    @property
-    def commits(self) -> tuple[str, ...]:
-        """The commits of the code that trained the runs, each named once."""
-        return tuple(sorted({commit for run in self.runs for commit in run.commits}))
+    def computed(self) -> str:
+        """The kernels and the machines that computed the runs, each named once: ``native-amx on AMD EPYC``."""
+        kernels = sorted({kernel for run in self.runs for kernel in run.kernels})
+        machines = sorted({machine for run in self.runs for machine in run.machines})
+        return f"{', '.join(kernels)} on {', '.join(machines)}"
 
     @property
     def layer_code(self) -> str | None:
@@ -255,11 +232,6 @@ class PairResult:
     def unequal(self) -> int:
         """Number of seeds whose accuracies differ. Only these have a sign: they decide how small the p can be."""
         return sum(digits != 0 for digits in self.digits)
-
-    @property
-    def differences(self) -> list[float]:
-        """Per seed, the accuracy of b minus the accuracy of a."""
-        return [digits / self.total for digits in self.digits]
 
     def to_json(self) -> dict[str, Any]:
         """Return the pair under the contract's names, ready for JSON."""

@@ -9,12 +9,9 @@ from typing import Any
 
 from ..system import (
     InputError,
-    is_empty,
-    is_there,
     json_bytes,
     note,
     read_json_object,
-    unwritable,
     write_atomically,
 )
 
@@ -33,22 +30,6 @@ def default_directory(arms: Sequence[str]) -> Path:
     if len(name) > LONGEST_FOLDER:
         name = f"{name[:LONGEST_FOLDER]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return Path("runs") / name
-
-
-def run_paths(folder: Path, arm: str) -> dict[int, Path]:
-    """Return the run directories of an arm that are in the folder of a comparison, by seed."""
-    paths = {path.name.removeprefix("seed"): path for path in (folder / arm).glob("seed*")}
-    return dict(sorted((int(seed), path) for seed, path in paths.items() if seed.isdecimal()))
-
-
-def require_comparison(folder: Path) -> None:
-    """Raise InputError where the folder is a file or holds something else than a comparison. Nothing is written."""
-    if is_there(folder) and not folder.is_dir():
-        raise InputError(f"--dir must be a folder (got {folder}, which is a file)")
-    if folder.is_dir() and not (folder / ARMS_FILE).is_file() and not is_empty(folder):
-        raise InputError(f"{folder} holds other files and no comparison (give a new --dir)")
-    if problem := unwritable(folder):
-        raise InputError(f"cannot write to {folder}: {problem} (give a writable --dir)")
 
 
 def claim(folder: Path, arms: Sequence[Mapping[str, Any]]) -> None:

@@ -42,11 +42,11 @@ def draw_curves(comparison: Comparison) -> Figure:
     axes = figure.subplots()
     lowest = 100 / comparison.arms[0].total / 2  # half a digit stands for no error on the logarithmic axis
     for number, arm in enumerate(comparison.arms):
-        errors = np.maximum(100 * (1 - arm.curves), lowest)
-        epochs = np.arange(1, arm.epochs + 1)
+        errors = np.maximum(100 * (1 - np.array([run.curve for run in arm.runs])), lowest)
+        epochs = np.arange(1, arm.config.train.n_epochs + 1)
         label = f"{arm.name} ({count_of(arm.n, 'seed')})"
         axes.plot(
-            epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker="o" * (arm.epochs == 1)
+            epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker="o" * (len(epochs) == 1)
         )
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
@@ -81,7 +81,7 @@ def draw_differences(comparison: Comparison) -> Figure:
     figure = new_figure(5.5, 0.9 + 0.55 * len(pairs))
     axes = figure.subplots()
     for row, pair in enumerate(pairs):
-        points = 100 * np.array(pair.differences)
+        points = 100 * np.array(pair.digits) / pair.total
         offsets = np.linspace(0.12, 0.3, len(points)) if len(points) > 1 else np.array([0.2])
         axes.plot(points, row + offsets, "o", color="0.55", markersize=3.5, markeredgewidth=0)
         mean = 100 * pair.mean_difference

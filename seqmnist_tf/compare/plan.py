@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from .runs import count_of, read_completed
 
 ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
 SHORT = 100  # steps of an arm's runs, which have ended before their time is measured
-CHANGED = 1.5  # times as much time left as was said is news
 BAR_WIDTH = 20
 
 
@@ -35,28 +33,16 @@ class PlannedRun:
     job: Job
 
     @property
-    def path(self) -> Path:
-        """Its run directory."""
-        return self.job.path
-
-    @property
-    def config(self) -> Config:
-        """Its whole configuration."""
-        return self.job.config
-
-    @property
     def run(self) -> RunDirectory:
         """Its run directory."""
-        return RunDirectory(self.path)
+        return RunDirectory(self.job.path)
 
     @property
     def status(self) -> str | None:
         """The status of its summary; None where it has not begun or not ended, or is damaged, which training mends."""
-        if not (self.path / "config.json").is_file():
-            return None
         with contextlib.suppress(InputError):
             ended = read_completed(self.run, or_diverged=True)
-            if (self.path / PREDICTIONS_FILE).is_file():  # without it, the model is evaluated
+            if (self.job.path / PREDICTIONS_FILE).is_file():  # without it, the model is evaluated
                 ended.predictions()
             return ended.summary["status"]
         return None
@@ -70,11 +56,7 @@ class PlannedRun:
 
 
 def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
-    """Choose the units of the arms and try their layers. This runs the code of the layers.
-
-    Raises:
-        InputError: a layer cannot be used, a kernel is not available, or two arms have one configuration.
-    """
+    """Choose the units of the arms and try their layers, whose code is run; raise InputError where one is refused."""
     ready: list[Arm] = []
     for arm in arms:
         ready.append(_make_ready(arm, ready[0] if ready else None, on_a_cluster))
@@ -124,16 +106,13 @@ def _require_different(one: Arm, other: Arm) -> None:
         paths = [{completed.run.path.resolve() for completed in arm.given.values()} for arm in (one, other)]
         if paths[0] & paths[1]:
             raise InputError(f"the arms {one.word} and {other.word} share runs (give each arm its own)")
-    elif one.config_id == other.config_id or _same_model(one, other):
+        return
+    # They have one pixel order; how their units were chosen makes no other model.
+    shared = {"model.match_parameters": None, "task.permutation": "none"}
+    if len({config_id(with_values(arm.config, shared), arm.file) for arm in (one, other)}) == 1:
         raise InputError(
             f"the arms {one.word} and {other.word} have one configuration ({one.config_id}); give each arm its own"
         )
-
-
-def _same_model(one: Arm, other: Arm) -> bool:
-    """Return whether two arms, which have one pixel order, differ in how their units were chosen alone."""
-    shared = {"model.match_parameters": None, "task.permutation": "none"}
-    return len({config_id(with_values(arm.config, shared), arm.file) for arm in (one, other)}) == 1
 
 
 def plan_runs(
@@ -147,16 +126,8 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """Return the runs that are trained, seed by seed, so that an early end leaves complete pairs.
 
-    Args:
-        arms: all arms, made ready.
-        seeds: of the comparison.
-        folder: where the runs belong.
-        overrides: values of keys for all runs that are trained; existing arms keep their recipe.
-        complete: train the seeds that existing arms lack, too.
-        on_a_cluster: they are trained on other machines.
-
-    Raises:
-        InputError: the folder has a run of another configuration where one of them belongs.
+    ``overrides`` are values of keys for all of them, but existing arms keep their recipe; with ``complete``, the seeds
+    that these lack are trained, too. InputError is raised where the folder has a run of another configuration.
     """
     planned = []
     places = {key: value for key, value in overrides.items() if not of_the_experiment(key)}
@@ -212,18 +183,16 @@ def _require_same_code(run: RunDirectory, code: str | None, advice: str) -> None
 
 def _require_own(planned: PlannedRun, experiment: str) -> None:
     """Raise InputError where the run directory holds a run of another experiment or seed."""
-    if not (planned.path / "config.json").is_file():
-        return
     try:
         for name in ("config.json", "environment.json"):
-            parse_json((planned.path / name).read_bytes())
-    except (FileNotFoundError, ValueError):  # no JSON any more: training sets it aside
+            parse_json((planned.run.path / name).read_bytes())
+    except (FileNotFoundError, ValueError):  # no run yet, or no JSON any more: training sets it aside
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
         _require_same_code(planned.run, planned.job.code, "give a new --dir")
         return
-    before, now = differences(config, planned.config), differences(planned.config, config)
+    before, now = differences(config, planned.job.config), differences(planned.job.config, config)
     keys = [key for key in now if of_the_experiment(key) or key == "train.seed"]
     difference = (
         f"{keys[0]} is {before[keys[0]]} there and {now[keys[0]]} here"
@@ -231,20 +200,16 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
         else "the file of its layer or pixel order has changed, or a module that the layer imports"
     )
     raise InputError(
-        f"{planned.path} is a run of another configuration: {difference} (give a new --dir; runs that are there can be "
-        "its arms)"
+        f"{planned.run.path} is a run of another configuration: {difference} (give a new --dir; runs that are there "
+        "can be its arms)"
     )
 
 
 def time_arms(arms: Sequence[Arm], missing: Sequence[PlannedRun], workers: int | None) -> dict[str, StepTime]:
-    """Return how long a step takes in each arm that has missing runs, by the arm's name.
-
-    Raises:
-        LayerError: a layer raises.
-    """
+    """Return how long a step takes in each arm that has missing runs, by its name; raise LayerError as a layer does."""
     times = {}
     for one in arms:
-        if config := next((run.config for run in missing if run.arm == one.name), None):
+        if config := next((run.job.config for run in missing if run.arm == one.name), None):
             threads = {"train.threads": threads_here(workers, config.train.threads)}
             times[one.name] = time_step(with_values(config, threads), one.file)
     return times
@@ -264,24 +229,21 @@ class ComparisonRuns:
     """
 
     def __init__(self, planned: Sequence[PlannedRun], at_a_time: int = 0) -> None:
-        self.planned = {run.path: run for run in planned}
+        self.planned = {run.job.path: run for run in planned}
         self.missing = [run for run in planned if run.status not in ENDED]
         self.errors: dict[Path, str] = {}
         self.traces: list[str] = []
-        self.epochs = {run.path: run.epochs for run in planned}
-        self.left = {run.path: run.config.train.n_epochs - self.epochs[run.path] for run in self.missing}
-        self.done = sum(self.epochs.values())
-        self.total = self.done + sum(self.left.values())
+        self.epochs = {run.job.path: run.epochs for run in planned}
+        self.left = {run.job.path: run.job.config.train.n_epochs - self.epochs[run.job.path] for run in self.missing}
         self.pace: dict[str, float] = {}  # seconds of the last epoch, by arm
         self.start: dict[str, float] = {}  # seconds before the first epoch of a run, by arm
         self.taken, self.at_a_time = 0, at_a_time
-        self.expected = float("inf")  # when all runs will have ended, as it was said last
 
     def expect(self, times: Mapping[str, StepTime]) -> None:
         """Take note of measured steps, by arm: until its first epoch they say how long an arm takes."""
         for run in self.missing:
             if measured := times.get(run.arm):
-                self.pace[run.arm], self.start[run.arm] = measured.epoch(run.config), measured.first
+                self.pace[run.arm], self.start[run.arm] = measured.epoch(run.job.config), measured.first
 
     def measure(self, arms: Sequence[Arm], workers: int | None) -> None:
         """Measure a step of the arms whose runs are not short, and say which of them are left to stock Keras.
@@ -290,7 +252,7 @@ class ComparisonRuns:
         """
         steps = {run.arm: 0 for run in self.missing}
         for run in self.missing:
-            steps[run.arm] += self.left[run.path] * run.config.steps_per_epoch
+            steps[run.arm] += self.left[run.job.path] * run.job.config.steps_per_epoch
         for one in arms:
             if steps.get(one.name, 0) > SHORT:
                 with contextlib.suppress(LayerError):
@@ -305,7 +267,7 @@ class ComparisonRuns:
         if self.taken == 0:
             present = len(self.planned) - len(self.missing)
             known = {run.arm for run in self.missing} <= set(self.pace)
-            left = f"; about {self._say(self.seconds_left(0.0))}" if known else ""
+            left = f"; about {_duration(self.seconds_left(0.0))}" if known else ""
             runs = count_of(len(self.missing), "run")
             note(f"{runs} to train, {present} of {len(self.planned)} are there already{left}")
         self.taken += 1
@@ -314,33 +276,26 @@ class ComparisonRuns:
 
     def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
         """Report the new epochs of a run, the last of them in full; of a large comparison, not of every run."""
-        run, row, before = self.planned[job.path], history[-1], self.epochs[job.path]
+        run, row, new = self.planned[job.path], history[-1], len(history) - self.epochs[job.path]
         self.pace[run.arm] = row["seconds"]
         # A resumed run repeats its last epoch where it was killed between the epoch's row and its checkpoint.
         self.epochs[job.path] = len(history)
         self.left[job.path] = job.config.train.n_epochs - len(history)
-        self.done += len(history) - before
-        left = self.seconds_left(row["seconds"])
-        expected = self.expected - time.monotonic()
-        is_news = left > CHANGED * max(expected, 60.0) or expected > CHANGED * max(left, 60.0)
-        if len(history) <= before or not (is_news or due(self.done, self.total, len(history) - before)):
+        done = sum(self.epochs.values())
+        total = done + sum(self.left.values())
+        if new <= 0 or not due(done, total, new):
             return
-        filled = BAR_WIDTH * self.done // self.total
+        filled = BAR_WIDTH * done // total
         note(
             f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy {row['test_accuracy']:.2%}, "
             f"{_duration(self.left[job.path] * row['seconds'])} left | all runs "
-            f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {self.done}/{self.total} epochs, "
-            f"{self._say(left)} left"
+            f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done}/{total} epochs, "
+            f"{_duration(self.seconds_left(row['seconds']))} left"
         )
-
-    def _say(self, seconds: float) -> str:
-        """Return the time left as text, and take note that it is said."""
-        self.expected = time.monotonic() + seconds
-        return _duration(seconds)
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a run's end."""
-        self.total -= self.left.pop(job.path)  # one that diverged has epochs that nobody will train
+        del self.left[job.path]  # one that diverged has epochs that nobody will train
         if end.status == "failed":
             self.errors[job.path] = end.error or ""
             self.traces.append(f"{job.name}:\n{end.trace}")
@@ -353,7 +308,7 @@ class ComparisonRuns:
             start = 0.0 if self.epochs[path] else self.start.get(arm, 0.0)
             left.append(start + epochs * self.pace.get(arm, seconds))
         busy = min(self.at_a_time, sum(each > 0 for each in left))  # at the end, workers have nothing to do
-        return max([*left, sum(left) / max(busy, 1)], default=0.0)
+        return max([*left, sum(left) / max(busy, 1)])
 
 
 def _duration(seconds: float) -> str:

@@ -51,16 +51,7 @@ CAPTIONS = {
 
 
 def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: Path) -> Comparison:
-    """Write the report of a comparison, and return the comparison with the report's tables.
-
-    Args:
-        comparison: arms and pairs.
-        pictures: by the names of their files, which are those of :data:`CAPTIONS`.
-        folder: where the report is written.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Write the report with its pictures, by the names of CAPTIONS; return the comparison with the report's tables."""
     comparison = replace(comparison, markdown=tables(comparison))
     for name, figure in pictures.items():
         write_figure(figure, folder / name, DPI_OF_PAPERS)
@@ -93,7 +84,7 @@ def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     """Return a table in Markdown: model, task, parameters, training, test accuracy, seeds."""
     head = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
     return markdown_table(
-        head, [(f"{_cell(_model(one))} `{one.name}`", *_cells(one), one.text, one.seeds_text) for one in experiments]
+        head, [(f"{_model(one)} `{one.name}`", *_cells(one), one.text, one.seeds_text) for one in experiments]
     )
 
 
@@ -111,11 +102,6 @@ def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
         ]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Return a text, such as a constant of a layer, as it stands in a cell of a Markdown table."""
-    return text.replace("|", r"\|")
 
 
 def _model(one: SeededRuns) -> str:
@@ -147,17 +133,17 @@ def tables(comparison: Comparison) -> str:
 
 
 def _arm_table(arms: Sequence[SeededRuns]) -> str:
-    constants = [_cell(constants_text(arm.config)) for arm in arms]
+    constants = [constants_text(arm.config) for arm in arms]
     head = ["arm", *["constants"] * any(constants), ">units", ">parameters", ">seeds", ">test accuracy, %"]
     head += [">lowest to highest, %", ">95 % interval, %", ">epochs", ">s per epoch"]
-    chosen = any(arm.chosen_epochs for arm in arms)
+    chosen = any(arm.chosen for arm in arms)
     if chosen:
         head += [">epoch chosen on validation", ">test accuracy there, %"]
     rows = []
     for arm, own in zip(arms, constants, strict=True):
         row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}"]
         row += [arm.seeds_text, arm.text, percent_range(arm.range if arm.n > 1 else None), percent_range(arm.ci_95)]
-        row += [arm.epochs, f"{arm.seconds_per_epoch:.1f}"]
+        row += [arm.config.train.n_epochs, f"{arm.seconds_per_epoch:.1f}"]
         if chosen:
             row += _chosen_cells(arm)
         rows.append(row)
@@ -166,9 +152,9 @@ def _arm_table(arms: Sequence[SeededRuns]) -> str:
 
 def _chosen_cells(arm: SeededRuns) -> list[str]:
     """Return the epochs that a held-out split chose, and the mean of their test accuracies."""
-    epochs, shares = arm.chosen_epochs, arm.chosen_accuracies
-    if not epochs:
+    if not arm.chosen:
         return ["", ""]
+    epochs, shares = zip(*arm.chosen, strict=True)
     span = str(epochs[0]) if len(set(epochs)) == 1 else f"{min(epochs)} to {max(epochs)}"
     return [span, in_percent(sum(shares) / len(shares))]
 
@@ -246,7 +232,7 @@ def _differing_keys(arms: Sequence[SeededRuns]) -> str:
     """
     values = [flatten(arm.config) for arm in arms]
     keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
-    rows = [(f"`{key}`", *(f"`{_cell(value_text(v[key]))}`" for v in values)) for key in keys]
+    rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
     code = [arm.layer_code or "" for arm in arms]
     named = list(zip([arm.config.model.layer for arm in arms], code, strict=True))
     if len(set(named)) > len({layer for layer, _ in named}):
@@ -258,8 +244,8 @@ def _differing_keys(arms: Sequence[SeededRuns]) -> str:
 
 def _notes(arms: Sequence[SeededRuns]) -> list[str]:
     notes = [note for arm in arms for note in arm.notes]
-    if len({(arm.kernels, arm.machines) for arm in arms}) > 1:
-        computed = "; ".join(f"{arm.name}: {', '.join(arm.kernels)} on {', '.join(arm.machines)}" for arm in arms)
+    if len({arm.computed for arm in arms}) > 1:
+        computed = "; ".join(f"{arm.name}: {arm.computed}" for arm in arms)
         notes.append(f"Seconds per epoch do not compare the layers: they were measured with {computed}.")
     return notes
 
@@ -275,7 +261,7 @@ def methods_paragraph(comparison: Comparison) -> str:
         )
     if any(pair.n > 1 for pair in comparison.pairs):
         parts.append(_tests(comparison))
-    commits = sorted({commit for arm in arms for commit in arm.commits})
+    commits = sorted({commit for arm in arms for run in arm.runs for commit in run.commits})
     parts.append(f"Code: seqmnist_tf, {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}.")
     return " ".join(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,17 +67,6 @@ class CompletedRun:
     def curve(self) -> list[float]:
         """Test accuracy after each epoch, 0 to 1."""
         return [row["test_accuracy"] for row in self.history]
-
-    @property
-    def chosen_epoch(self) -> int | None:
-        """The epoch that a held-out split chose; None where nothing was held out."""
-        best = self.summary.get("best")
-        return None if best is None else best["epoch"]
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Mean over epochs."""
-        return math.fsum(row["seconds"] for row in self.history) / len(self.history)
 
     @property
     def parts(self) -> list[dict[str, Any]]:
@@ -159,11 +147,7 @@ def _machine(part: Mapping[str, Any]) -> str:
 
 
 def read_completed(run: RunDirectory, *, or_diverged: bool = False) -> CompletedRun:
-    """Return a run whose results can be compared; with ``or_diverged``, also one that has none since it diverged.
-
-    Raises:
-        InputError: the run is not completed, has no test results, its files cannot be read, or contradict each other.
-    """
+    """Return a run whose results can be compared, or raise InputError; with ``or_diverged`` also one that diverged."""
     summary = run.summary or {"status": "not finished"}
     status = summary.get("status")
     if status != "completed" and not (or_diverged and status == "diverged"):
@@ -187,13 +171,7 @@ def read_completed(run: RunDirectory, *, or_diverged: bool = False) -> Completed
 def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, CompletedRun], tuple[int, ...]]:
     """Return the completed runs of an arm by seed, and the seeds of those that diverged.
 
-    Args:
-        folder: a run directory, or a folder that holds run directories of one experiment.
-        allow_code: admit runs with a layer of their own.
-
-    Raises:
-        InputError: there is no run, a file cannot be read, a run is not completed or has a layer of its own, all
-            diverged, two runs have one seed or different configurations.
+    ``folder`` is a run directory, or holds those of one experiment; else InputError is raised.
     """
     by_seed: dict[int, CompletedRun] = {}
     try:

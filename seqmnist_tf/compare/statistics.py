@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,21 +71,16 @@ def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, 
             rng=random,
         )
         low, high = (float(value) for value in result.confidence_interval)
-        if math.isfinite(low) and math.isfinite(high):
-            return (low, high), BCA
+        return (low, high), BCA
     return t_interval(differences), "Student's t"
 
 
 def sign_flip_p(differences: Sequence[int]) -> float | None:
     """Return the two-sided p of the sign-flip test: under the null hypothesis each difference may have either sign.
 
-    Exact, by enumeration, up to 20 pairs; above it is estimated with random flips of a fixed random state.
-
-    Args:
-        differences: of each pair, in digits, so that equal sums are equal to the last bit.
-
-    Returns:
-        The share of sign flips whose sum is at least as far from 0 as the one observed; None for fewer than two pairs.
+    It is the share of sign flips whose sum is at least as far from 0 as the one observed, None for fewer than two
+    pairs: exact, by enumeration, up to 20 pairs, above it estimated with random flips of a fixed random state.
+    Differences are in digits, so that equal sums are equal to the last bit.
 
     Example:
         >>> sign_flip_p([3, 1, 2])
@@ -143,12 +137,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def mcnemar_test(seed: int, a_right: np.ndarray, b_right: np.ndarray, *, test: bool = True) -> McNemarResult:
-    """Return McNemar's exact test (McNemar 1947) of two models.
+    """Return McNemar's exact test (McNemar 1947) of two models, from bool (n,) whether each digit is classified right.
 
-    Args:
-        seed: of both models.
-        a_right, b_right: bool (n,), whether each digit is classified correctly.
-        test: False counts the digits and leaves p at None.
+    Without ``test`` the digits are counted, and p is None.
     """
     only_a, only_b = int((a_right & ~b_right).sum()), int((~a_right & b_right).sum())
     p = min(1.0, 2 * float(scipy.stats.binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))) if test else None

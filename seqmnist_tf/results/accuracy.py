@@ -130,34 +130,27 @@ def runs_table(board: Board) -> str:
     head = ["run", ">seed", f">correct of {NUM_TEST:,}", ">test accuracy, % (95 % interval)", ">test loss"]
     head += [">training accuracy, %", ">highest test accuracy, % (epoch)", ">first epoch above 50 %"]
     head += ["commit", "configuration", "trained anew (its publisher's word)"]
-    return markdown_table(
-        head, [*map(_run_row, board.all_records), *(_diverged_row(record, len(head)) for record in board.diverged)]
-    )
-
-
-def _diverged_row(record: Record, columns: int) -> list[Any]:
-    own = [
-        f"[`{record.name}`]({record_link(record)})",
-        record.seed,
-        "",
-        f"diverged: {escape_markdown(record.summary['reason'])}",
-    ]
-    last = [f"`{code_of(record.environment)}`", f"`{record.summary['config_id']}`", replay_text(record)]
-    return [*own, *[""] * (columns - len(own) - len(last)), *last]
+    return markdown_table(head, [*map(_run_row, board.all_records + board.diverged)])
 
 
 def _run_row(record: Record) -> list[Any]:
-    best = record.highest
-    low, high = wilson_interval(record.correct, NUM_TEST)
+    if record.diverged:
+        results = ["", f"diverged: {escape_markdown(record.summary['reason'])}", "", "", "", ""]
+    else:
+        best = record.highest
+        low, high = wilson_interval(record.correct, NUM_TEST)
+        results = [
+            f"{record.correct:,}",
+            f"{in_percent(record.accuracy)} ({in_percent(low)} to {in_percent(high)})",
+            f"{record.summary['final']['test_loss']:.4f}",
+            in_percent(record.history[-1]["train_accuracy"]),
+            f"{in_percent(best['test_accuracy'])} ({best['epoch']})",
+            record.summary["escape_epoch"] or "never",
+        ]
     return [
         f"[`{record.name}`]({record_link(record)})",
         record.seed,
-        f"{record.correct:,}",
-        f"{in_percent(record.accuracy)} ({in_percent(low)} to {in_percent(high)})",
-        f"{record.summary['final']['test_loss']:.4f}",
-        in_percent(record.history[-1]["train_accuracy"]),
-        f"{in_percent(best['test_accuracy'])} ({best['epoch']})",
-        record.summary["escape_epoch"] or "never",
+        *results,
         f"`{code_of(record.environment)}`",
         f"`{record.summary['config_id']}`",
         replay_text(record),

@@ -87,24 +87,17 @@ class Board:
 
 
 def headline_record(board: Board) -> Record:
-    """Return the record of the exported model, which the pictures show: the lowest seed of :data:`HEADLINE`.
-
-    Raises:
-        InputError: it is not published.
-    """
+    """Return the record of the exported model, which the pictures show, or raise InputError: HEADLINE's lowest seed."""
     if HEADLINE not in board.records:
         raise InputError(f"no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name {HEADLINE})")
     return board.records[HEADLINE][0]
 
 
 def original_accuracy(literature: dict[str, Any]) -> tuple[int, int, float]:
-    """Return the result of the original project.
+    """Return the original project's correct digits, the divisor of its printed accuracy, and its accuracy (0 to 1).
 
     Its printed accuracy is the number of correct test digits divided by the size of all batches, although the last
     batch is smaller.
-
-    Returns:
-        The number of correct digits, the divisor behind the printed accuracy, and the test accuracy (0 to 1).
     """
     original = literature["upstream"]
     divisor = original["batches"] * original["batch_size"]

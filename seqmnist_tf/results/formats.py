@@ -74,10 +74,7 @@ def environment_problems(environment: dict[str, Any], without: Collection[str] =
         if type(first_step) is not int or first_step < 0:
             problems.append(f"first_step in environment.json must be an integer >= 0 (got {str(first_step)[:40]!a})")
         for key, name in SHOWN_TEXTS.items():
-            values = part.get(key)
-            if isinstance(values, dict) and any(isinstance(value, dict | list) for value in values.values()):
-                problems.append(f"{key} in environment.json must have plain values")
-            if isinstance(values, dict) and not isinstance(values.get(name), str):
+            if isinstance(values := part.get(key), dict) and not isinstance(values.get(name), str):
                 problems.append(f"{key} in environment.json must have {name}, a text (got {values.get(name)!a})")
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from dataclasses import replace
@@ -10,8 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Data, LayerFile, Model, has_stock_layer, is_trial
-from ..data import Split, load_test, load_validation
+from ..config import NUM_TEST, Config, Data, LayerFile, Model, Task, has_stock_layer, is_trial
+from ..data import Split, load_test, load_validation, pixel_order
 from ..model import choose_kernel, make_trainable, match_units
 from ..train import (
     LOSS_AGREES,
@@ -53,12 +54,6 @@ def evaluation_problems(run: RunDirectory, *, allow_code: bool = False) -> tuple
     return problems, Predictions(split.labels, metrics.predictions, metrics.probabilities).to_csv()
 
 
-def validation_problems(run: RunDirectory, model: keras.Model) -> list[str]:
-    """Return how the model of a trial contradicts ``summary.json`` on the images that it held out."""
-    final = (run.summary or {})["final"]
-    return score_problems(run, model, final["val_accuracy"], final["val_loss"])
-
-
 def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
     """Return whether a model has another accuracy (0 to 1) or loss than was recorded on the held-out images of a run.
 
@@ -90,22 +85,22 @@ class ModelCheck:
 
     def __init__(self, allow_code: bool = False) -> None:
         self.allow_code = allow_code
-        self._images: dict[tuple[str, str], Split] = {}
-        self._labels = np.empty(0, np.int32)  # of all test images
         self._traced: dict[tuple[str, int], keras.Model] = {}
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
         """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it."""
         model = load_final_model(run, allow_code=self.allow_code or is_example(run.layer_file))
-        problems, recorded = units_problems(run), (run.summary or {})["num_params"]
+        problems, summary = units_problems(run), run.summary or {}
+        recorded = summary["num_params"]
         if model.count_params() != recorded:
             problems.append(f"model.keras has {model.count_params():,} parameters (summary.json says {recorded:,})")
         if is_trial(run.config):
-            problems += validation_problems(run, model)
+            problems += score_problems(run, model, summary["final"]["val_accuracy"], summary["final"]["val_loss"])
         elif (run.path / PREDICTIONS_FILE).exists():
-            split = self._first_images(run)
-            metrics = evaluate_model(self._with_function(run, model), split, len(split))
-            problems += _table_problems(run, self._labels, metrics.predictions, metrics.probabilities)
+            split = _test_split(run.config.task)
+            first = Split(split.images[:FIRST_IMAGES], split.sequences[:FIRST_IMAGES], split.labels[:FIRST_IMAGES])
+            metrics = evaluate_model(self._with_function(run, model), first, FIRST_IMAGES)
+            problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
         return problems, weights_digest(model)
 
     def _with_function(self, run: RunDirectory, model: keras.Model) -> keras.Model:
@@ -119,15 +114,11 @@ class ModelCheck:
         traced.set_weights(model.get_weights())
         return traced
 
-    def _first_images(self, run: RunDirectory) -> Split:
-        task = run.config.task
-        key = (task.normalization, task.permutation)
-        if key not in self._images:
-            split = load_test(replace(run.config, data=Data()), run.pixel_order())
-            self._labels = split.labels
-            first = slice(FIRST_IMAGES)
-            self._images[key] = Split(split.images[first], split.sequences[first], split.labels[first])
-        return self._images[key]
+
+@functools.lru_cache(maxsize=1)
+def _test_split(task: Task) -> Split:
+    """Return the test split of a task. Records of one task follow each other."""
+    return load_test(Config(task=task), pixel_order(task.permutation))
 
 
 def is_example(layer: LayerFile | None) -> bool:

@@ -21,7 +21,6 @@ from ..data import pixel_order
 from ..system import InputError, RunError, ask_git, hash_sources, is_source
 from ..train import TRAIN_COMMAND, RunDirectory, parse_train_arguments, train_command
 
-PLACES = ("data.dir",)  # keys that name a folder of the machine
 HASHED_SINCE = "seqmnist_tf/system/sources.py"  # a commit that has this file records a hash of its sources
 
 
@@ -118,9 +117,9 @@ def commit_problems(root: Path, commit: object) -> list[str]:
     return [f"its commit {commit[:7]} is not a commit of this clone"]
 
 
-def ancestor_problems(root: Path, commit: str) -> list[str]:
-    """Return whether a commit of the clone at ``root`` is not in the history of HEAD: other clones will lack it."""
-    if ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is not None:
+def ancestor_problems(root: Path, commit: str | None) -> list[str]:
+    """Return whether a commit is not in the history of HEAD: other clones will lack it. A run from a wheel has none."""
+    if commit is None or ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is not None:
         return []
     return [f"its commit {commit[:7]} is not in the history of HEAD (commits of runs must not be amended or squashed)"]
 
@@ -196,7 +195,7 @@ def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:
 
 def path_problems(config: Config, environment: dict[str, Any]) -> list[str]:
     """Return the absolute paths in a configuration and its commands: they say nothing to others."""
-    texts = [value for key, value in flatten(config).items() if key in PLACES or key == "model.layer"]
+    texts = (config.data.dir, config.model.layer)
     problems = [f"config.json must name no absolute path (got {text})" for text in texts if text and is_absolute(text)]
     for part in (environment, *environment["resumed"]):
         if absolute := [word for word in _pieces(part["command"]) if is_absolute(word)]:
@@ -221,7 +220,7 @@ def public_command(command: str) -> str:
         if option == "--config" and not Path(value).is_file():
             raise InputError(f"its command names a file that is not there (--config {value})")
     args = parse_command(command)
-    values = {key: value for key, value in args.given.items() if key not in PLACES}
+    values = {key: value for key, value in args.given.items() if key != "data.dir"}
     if "model.layer" in values:
         values["model.layer"] = public_layer(values["model.layer"])
     run_dir = args.options.run_dir
@@ -236,10 +235,8 @@ def public_command(command: str) -> str:
 def public_config(values: dict[str, Any]) -> dict[str, Any]:
     """Return the content of ``config.json`` without places of the machine; its ``config_id`` is the same."""
     sections = {name: dict(fields) for name, fields in values.items()}
-    for key in PLACES:
-        section, name = key.split(".")
-        if sections.get(section, {}).get(name) is not None:
-            sections[section][name] = None
+    if sections.get("data", {}).get("dir") is not None:
+        sections["data"]["dir"] = None
     if layer := sections.get("model", {}).get("layer"):
         sections["model"]["layer"] = public_layer(layer)
     return sections

@@ -14,7 +14,7 @@ from ..system import InputError, json_bytes, note, read_json_object, unwritable
 from ..train import LOSS_AGREES, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
 from ..tune import SearchFolder, read_search
 from .formats import layer_problems
-from .model_check import ModelCheck, evaluation_problems, units_problems, validation_problems, weights_digest
+from .model_check import ModelCheck, evaluation_problems, units_problems, weights_digest
 from .origin import ancestor_problems, public_command, public_config, public_layer
 from .records import (
     COPIED_FILES,
@@ -26,7 +26,7 @@ from .records import (
     all_records,
     all_trials,
     choose_name,
-    record_json,
+    latest_replays,
     require_name,
 )
 from .replay import merged_entry, replay_run
@@ -76,20 +76,17 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
     try:
         files = public_files(run)
     except InputError as error:
-        raise _refused(run, str(error)) from None
+        raise InputError(f"{run.path} is not published: {error}") from None
     staged.path.mkdir(parents=True)
     for file, content in files.items():
         (staged.path / file).parent.mkdir(exist_ok=True, parents=True)
         (staged.path / file).write_bytes(content)
-    if problems := record_problems(staged.path, folder.parent):
-        raise _refused(run, problems[0])
+    _refuse(run.path, record_problems(staged.path, folder.parent))
     record = Record.read(staged.path)
     path = folder / record.name / f"seed{record.seed}"
     if is_listed(folder, path):
         raise InputError(f"{path} is already published (give another run)")
-    commit = record.environment["git"]["commit"]  # None: the run is from a wheel
-    if commit and (problems := ancestor_problems(folder.parent, commit)):
-        raise _refused(run, problems[0])
+    _refuse(run.path, ancestor_problems(folder.parent, record.environment["git"]["commit"]))
     _require_own_place(run, record, folder)
     files |= _checked_anew(run, record, folder, allow_code)
     with locked(folder):
@@ -102,8 +99,7 @@ def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
     """Raise InputError where the name, or the history, is that of other records."""
     problems = [] if is_trial(record.config) else name_problems(record, all_records(folder))
     problems += [problem for other in _others(record, folder) for problem in history_problem(record, other)]
-    if problems:
-        raise _refused(run, problems[0])
+    _refuse(run.path, problems)
 
 
 def _others(record: Record, folder: Path) -> list[Record]:
@@ -120,18 +116,15 @@ def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: b
     else:
         problems, digest = ModelCheck(allow_code).check(record.run)
         problems = problems or _weight_doubles(record, digest, folder, allow_code)
-    if problems:
-        raise _refused(run, problems[0])
+    _refuse(run.path, problems)
     losses = record.run.step_losses()
     note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
     replay = replay_run(record.run, losses, allow_code=allow_code)
-    if problems := replay.problems():
-        raise _refused(run, problems[0])
-    files = {REPLAYS_FILE: record_json([replay.entry()])}
+    _refuse(run.path, replay.problems())
+    files = {REPLAYS_FILE: json_bytes(latest_replays([replay.entry()]))}
     if not is_trial(record.config) and not record.diverged:
         problems, files[PREDICTIONS_FILE] = evaluation_problems(record.run, allow_code=allow_code)
-    if problems:
-        raise _refused(run, problems[0])
+        _refuse(run.path, problems)
     return files
 
 
@@ -149,29 +142,22 @@ def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool)
     return []
 
 
-def _refused(run: RunDirectory, problem: str) -> InputError:
-    return InputError(f"{run.path} is not published: {problem}")
+def _refuse(path: Path, problems: list[str]) -> None:
+    """Raise InputError with the first of some problems, if there is one."""
+    if problems:
+        raise InputError(f"{path} is not published: {problems[0]}")
 
 
 def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a search that has ended as ``searches/NAME.json`` and return that file.
 
     Each run is checked as that of a record: its files against each other and the clone, its first batches trained
-    anew, and the model of a completed one scored on the held-out images. The test set is not read.
-
-    Args:
-        path: a folder of ``seqmnist_tf.tune``.
-        name: a new name.
-        folder: the results folder, in the root of a clone.
-        allow_code: run the code of the layers.
-
-    Raises:
-        InputError, RunError, OSError: as :func:`add_record`.
+    anew, and the model of a completed one scored on the held-out images. The test set is not read. Arguments and errors
+    as :func:`add_record`.
     """
     target = folder / SEARCHES / f"{require_name(name)}.json"
     if problem := unwritable(folder):
         raise InputError(f"nothing can be published in {folder}: {problem}")
-    _require_free(folder, target)
     settings, rows = read_search(path)
     runs = {(row["trial"], row["seed"]): RunDirectory.open(row["path"]) for row in rows if row["status"] != "failed"}
     try:
@@ -182,39 +168,28 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / target.name
         staged.write_bytes(json_bytes(document))
-        if not (problems := search_problems(staged, folder.parent)):  # else there may be no commit
-            commit = document["environments"][0]["git"]["commit"]
-            problems = ancestor_problems(folder.parent, commit) if commit else []
+        _refuse(path, search_problems(staged, folder.parent))
+        _refuse(path, ancestor_problems(folder.parent, document["environments"][0]["git"]["commit"]))
         made = Search.read(staged)
-    if problems:
-        raise InputError(f"{path} is not published: {problems[0]}")
-    _require_new(folder, made)
-    replays = []
+    _require_new(folder, target, made)
+    check, replays = ModelCheck(allow_code), []
     for run in runs.values():
         run.require_code_allowed(allow_code)
-        problems = [*log_problems(run), *units_problems(run)]
-        if not problems and (run.summary or {})["status"] == "completed":
-            problems = validation_problems(run, load_final_model(run, allow_code=allow_code))
-        if not problems:
-            note(f"{run.path}: training the first batches anew")
-            replays.append(replay_run(run, run.step_losses(), allow_code=allow_code))
-            problems = replays[-1].problems()
-        if problems:
-            raise _refused(run, problems[0])
+        completed = (run.summary or {})["status"] == "completed"
+        _refuse(run.path, log_problems(run) or (check.check(run)[0] if completed else units_problems(run)))
+        note(f"{run.path}: training the first batches anew")
+        replays.append(replay_run(run, run.step_losses(), allow_code=allow_code))
+        _refuse(run.path, replays[-1].problems())
     with locked(folder):
-        _require_free(folder, target)  # again: another process may have published since
-        _require_new(folder, made)
+        _require_new(folder, target, made)  # again: another process may have published since
         content = json_bytes({**document, "replayed": [merged_entry(replays)]})
         set_files(folder, target.parent, {target.name: content})
     return target
 
 
-def _require_free(folder: Path, target: Path) -> None:
+def _require_new(folder: Path, target: Path, made: Search) -> None:
     if f"{SEARCHES}/{target.name}" in read_manifest(folder):
         raise InputError(f"{target} is already published (give another --name)")
-
-
-def _require_new(folder: Path, made: Search) -> None:
     for other in read_searches(folder):
         if other.is_same(made):
             raise InputError(f"{other.path} is the same search (give another --train.seed)")
@@ -232,17 +207,15 @@ def _search_document(
             trials.append(row)
             continue
         if not same_experiment(with_values(search.config(row["values"]), {"train.seed": row["seed"]}), run.config):
-            raise _refused(run, "its configuration is not that of its values")
+            _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
             content = run.layer_file.main.content
             if imports := list(run.layer_file.imports):
-                raise _refused(
-                    run, f"its layer must import no modules of its own, which a search lacks (got {imports[0]})"
-                )
-            if problems := layer_problems(content):
-                raise _refused(run, problems[0])
+                text = f"its layer must import no modules of its own, which a search lacks (got {imports[0]})"
+                _refuse(run.path, [text])
+            _refuse(run.path, layer_problems(content))
             if layers.setdefault(public_layer(run.config.model.layer), text := content.decode()) != text:
-                raise _refused(run, f"its {LAYER_FILE} is not that of the other trials")
+                _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])
         trials.append(row_of(row, run, environments))
     preset = next(iter(runs.values())).environment["preset"]
     shared = {"schema": SCHEMA, "tuner": search.tuner, "preset": preset, "base": public_config(search.document["base"])}
@@ -282,9 +255,6 @@ def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
     published = dict(environment)
     if isinstance(environment.get("command"), str):
         published["command"] = public_command(environment["command"])
-    if isinstance(environment.get("resumed"), list):
-        parts = environment["resumed"]
-        if not all(isinstance(part, dict) for part in parts):
-            raise InputError("resumed in environment.json must be a list of objects")
-        published["resumed"] = [_public_environment(part) for part in parts]
+    if isinstance(parts := environment.get("resumed"), list):
+        published["resumed"] = [_public_environment(part) if isinstance(part, dict) else part for part in parts]
     return published

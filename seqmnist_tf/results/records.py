@@ -16,7 +16,7 @@ from typing import Any
 
 from ..compare import CompletedRun
 from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, LayerFile, is_trial, publication_problems
-from ..system import InputError, json_bytes, read_json_object
+from ..system import InputError, read_json_object
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
 
 RESULTS_FOLDER = Path("results")
@@ -73,12 +73,6 @@ class Record(CompletedRun):
     def diverged(self) -> bool:
         """Whether it has no results: its loss, or a weight, was not a finite number."""
         return self.summary.get("status") == "diverged"
-
-    @property
-    def layer_texts(self) -> dict[str, str]:
-        """The text of ``layer.py`` and of the modules that it imports, by file; empty where the layer is of Keras."""
-        file = self.run.layer_file
-        return {name: content.decode() for name, content in file.files.items()} if file else {}
 
     @property
     def highest(self) -> dict[str, Any]:
@@ -193,18 +187,14 @@ def require_name(name: str | None) -> str:
 
 def record_name(folder: Path) -> str:
     """Return the name of the record in a folder: ``strong``; of a trial ``trials/<config_id>``."""
-    return f"{TRIALS}/{folder.parent.name}" if is_trial_folder(folder) else folder.parent.name
-
-
-def is_trial_folder(folder: Path) -> bool:
-    """Return whether a folder of a record is in the place of trials."""
-    return folder.parent.parent.name == TRIALS
+    name = folder.parent.name
+    return f"{TRIALS}/{name}" if folder.parent.parent.name == TRIALS else name
 
 
 def layout_problems(folder: Path) -> list[str]:
     """Return the files that a record lacks or must not have."""
     names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
-    optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or not is_trial_folder(folder)]
+    optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or "/" not in record_name(folder)]
     imports: list[str] = []
     place = folder / IMPORTS_FOLDER
     if LAYER_FILE in names and place.is_dir() and not place.is_symlink():
@@ -275,11 +265,6 @@ def latest_replays(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
     latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
     return {"schema": SCHEMA, "replayed": list(latest.values())}
-
-
-def record_json(entries: list[dict[str, Any]]) -> bytes:
-    """Return :func:`latest_replays` as JSON."""
-    return json_bytes(latest_replays(entries))
 
 
 def agreement(largest: float) -> str:

@@ -24,7 +24,7 @@ from ..config import Config, Task, with_values
 from ..data import Split, batches, load_splits, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
-from ..system import InputError, available_cores, describe_machine, note, package_versions, say, utc_now
+from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
 from .model_check import is_example, score_problems, units_problems
@@ -37,8 +37,8 @@ from .records import (
     agreement,
     all_records,
     all_trials,
+    latest_replays,
     read_replays,
-    record_json,
 )
 from .searches import Search, read_searches
 from .store import locked, set_files
@@ -121,10 +121,6 @@ def merged_entry(replays: Sequence[Replay]) -> dict[str, Any]:
     return {**replays[0].entry(), "batches": batches, "largest_difference": max(replay.largest for replay in replays)}
 
 
-class Parted(Exception):
-    """The losses differ by more than is allowed."""
-
-
 class LossComparison(keras.callbacks.Callback):
     """Compares each batch's loss with the recorded one, reports after each epoch, and ends training where they part."""
 
@@ -133,6 +129,7 @@ class LossComparison(keras.callbacks.Callback):
         self.per_epoch = per_epoch
         self.recorded, self.tolerance = recorded, 0.0 if exact else REPLAY_TOLERANCE
         self.done, self.largest, self.losses, self.finite = 0, 0.0, (0.0, 0.0), True
+        self.parted: int | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = float((logs or {})["loss"])
@@ -141,8 +138,9 @@ class LossComparison(keras.callbacks.Callback):
         same = np.array_equal(loss, recorded, equal_nan=True)  # NaN is where a run diverged
         difference = 0.0 if same else abs(loss - recorded) / (abs(recorded) or 1.0)
         if not difference <= self.tolerance:
-            self.losses = (loss, recorded)
-            raise Parted
+            self.parted, self.losses = self.done + 1, (loss, recorded)
+            self.model.stop_training = True
+            return
         self.done, self.largest = self.done + 1, max(self.largest, difference)
         if self.done % self.per_epoch == 0:
             note(f"epoch {self.done // self.per_epoch} trained anew, {agreement(self.largest)}")
@@ -166,13 +164,8 @@ def replay_run(
 
     They are computed as ``train`` computes them, on the run's kernel and instruction set if this machine has them. On
     the processor, kernel and versions of the run, and of its resumed parts, they must agree bit for bit, elsewhere
-    within REPLAY_TOLERANCE.
-
-    Args:
-        run: a run directory or the folder of a record.
-        recorded: the loss of every batch, or of the first ones.
-        steps: the number of batches to train; None is the first REPLAYED_BATCHES.
-        allow_code: run the code of ``layer.py``.
+    within REPLAY_TOLERANCE. ``recorded`` are the losses of all batches, or of the first; ``steps`` of them are trained,
+    REPLAYED_BATCHES where it is None.
     """
     run.require_code_allowed(allow_code)
     environment = run.environment
@@ -189,16 +182,13 @@ def replay_run(
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
         stream = batches(_training_split(config.task), config, 0).take(steps)
-        parted = None
-        try:
-            trained.fit(stream, steps_per_epoch=steps, callbacks=[comparison], shuffle=False, verbose=0)
+        trained.fit(stream, steps_per_epoch=steps, callbacks=[comparison], shuffle=False, verbose=0)
+        if comparison.parted is None:
             swap_averages(trained.optimizer)  # as train does before it saves
-        except Parted:
-            parted = comparison.done + 1
     compared = min(comparison.done, len(recorded))
     elsewhere = f"{parts[0]['kernel']} on {parts[0]['machine']['processor']}"
     diverged = not comparison.finite or weight_problem(model) is not None
-    result = (compared, parted, comparison.losses, comparison.largest, kernel.name, exact, model)
+    result = (compared, comparison.parted, comparison.losses, comparison.largest, kernel.name, exact, model)
     return Replay(*result, diverged, elsewhere)
 
 
@@ -272,18 +262,10 @@ def replay_records(
 ) -> list[str]:
     """Train records anew and say what came of each; return where they part from what was published.
 
-    A record whose model, layer or steps cannot be read does not keep the others from their replay.
-
-    Args:
-        folder: the results folder.
-        names: experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
-            beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all.
-        full: train to the end, not only the first batches.
-        write: note in ``record.json`` what was trained anew here.
-        allow_code: run the code of ``layer.py`` of records; that of examples is always run.
-
-    Raises:
-        InputError: a name is unknown; or a record cannot be read, and no other one has a problem.
+    ``names`` are experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
+    beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all. ``full`` trains
+    to the end, ``write`` notes in ``record.json`` what was trained anew here. InputError is raised where a name is
+    unknown, or a record cannot be read and no other one has a problem: it does not keep the others from their replay.
     """
     everything: list[Record | Search] = [*all_records(folder), *all_trials(folder), *read_searches(folder)]
     selected = [one for one in everything if not names or any(_is_named(one, name) for name in names)]
@@ -310,7 +292,7 @@ def replay_records(
                 if isinstance(one, Search):
                     set_files(folder, path.parent, {path.name: Search.read(path).with_replay(entry)})
                 else:
-                    set_files(folder, path, {REPLAYS_FILE: record_json([*read_replays(path), entry])})
+                    set_files(folder, path, {REPLAYS_FILE: json_bytes(latest_replays([*read_replays(path), entry]))})
     if unreadable and not problems:
         raise InputError(unreadable[0])
     return problems

@@ -94,7 +94,7 @@ def _content_problems(search: Search, root: Path) -> list[str]:
         for one in sizes.values()
         if match_units(one) != one
     ]
-    problems += [problem for row in search.rows for problem in _row_problems(search, row)]
+    problems += [problem for row in search.document["trials"] for problem in _row_problems(search, row)]
     problems += [
         f"trial {row['trial']} must have the values that the seed gives (got {row['values']})"
         for row, drawn in zip_longest(

@@ -40,11 +40,7 @@ class Search:
 
     @classmethod
     def read(cls, path: Path) -> Search:
-        """Read ``results/searches/NAME.json``.
-
-        Raises:
-            InputError: it cannot be read, or is not in the format of a search.
-        """
+        """Read ``results/searches/NAME.json``, or raise InputError where it is not in the format of a search."""
         document = read_document(path)
         return cls(SearchFolder.read(path, document), document)
 
@@ -59,18 +55,13 @@ class Search:
         return f"{SEARCHES}/{self.path.stem}"
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Its trials and repeats."""
-        return self.document["trials"]
-
-    @property
     def ended(self) -> list[dict[str, Any]]:
         """The rows with a score."""
-        return [row for row in self.rows if row["status"] in WITH_SCORE]
+        return [row for row in self.document["trials"] if row["status"] in WITH_SCORE]
 
     def of_seed(self, own: bool) -> list[dict[str, Any]]:
         """Return the trials, or else the repeats."""
-        return [row for row in self.rows if (row["seed"] == self.settings.base.train.seed) == own]
+        return [row for row in self.document["trials"] if (row["seed"] == self.settings.base.train.seed) == own]
 
     @cached_property
     def best(self) -> dict[str, Any]:

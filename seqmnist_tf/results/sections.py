@@ -191,8 +191,8 @@ def configuration_table(_: Board) -> str:
         [
             f"`{key}`",
             f"`{value_text(option.default)}`",
-            _escaped(option.allowed),
-            _escaped(f"{option.meta['doc']} {option.meta['details']}".strip()),
+            option.allowed.replace("\\", "\\\\"),
+            f"{option.meta['doc']} {option.meta['details']}".strip().replace("\\", "\\\\"),
         ]
         for key, option in OPTIONS.items()
     ]
@@ -215,16 +215,12 @@ def _published(board: Board, name: str) -> str:
     return f"Test accuracy: **{over_seeds.text} %** ({over_seeds.meaning}); first epoch above 50 %: {first}."
 
 
-def _escaped(text: str) -> str:
-    """Return text in which Markdown shows backslashes and which does not end a table's cell."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
-
-
 def layers_text(board: Board) -> str:
     """The text of each ``layer.py`` and of what it imports, so that it can be read before it is allowed to run."""
     texts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for record in board.all_records + board.diverged + board.trials:
-        if files := record.layer_texts:
+        if file := record.run.layer_file:
+            files = {name: content.decode() for name, content in file.files.items()}
             link = f"[`{record.name}`, seed {record.seed}]({record_link(record)})"
             texts.setdefault(tuple(files.items()), []).append(link)
     for search in board.searches:

@@ -38,8 +38,6 @@ from .search_check import search_problems
 from .searches import read_searches
 from .store import manifest_problems
 
-DOCUMENTS = ("config", "environment", "summary")
-
 
 def record_problems(path: Path, root: Path) -> list[str]:
     """Return what keeps the folder of a record from being published in the clone at ``root``; no model is loaded."""
@@ -55,16 +53,12 @@ def record_problems(path: Path, root: Path) -> list[str]:
 
 def _format_problems(path: Path) -> list[str]:
     """Return the files of a record that are not in their format, or whose text is not fit to be shown."""
-    config, environment, summary = (read_json_object(path / f"{name}.json") for name in DOCUMENTS)
+    documents = {name: read_json_object(path / name) for name in ("config.json", "environment.json", "summary.json")}
     layer = RunDirectory(path).layer_file
     return [
-        *(
-            problem
-            for name, document in zip(DOCUMENTS, (config, environment, summary), strict=True)
-            for problem in text_problems(f"{name}.json", document)
-        ),
+        *(problem for name, document in documents.items() for problem in text_problems(name, document)),
         *text_problems(REPLAYS_FILE, read_replays(path)),
-        *environment_problems(environment),
+        *environment_problems(documents["environment.json"]),
         *(problem for name, text in (layer.files if layer else {}).items() for problem in layer_problems(text, name)),
     ]
 

@@ -33,6 +33,7 @@ from .files import (
     read_json,
     read_json_object,
     replace_atomically,
+    require_folder,
     unfinished_file,
     unfinished_folders,
     unwritable,

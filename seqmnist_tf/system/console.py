@@ -180,9 +180,10 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     for row in rows:
         if len(row) != len(head):
             raise ValueError(f"each row must have {len(head)} cells (got {len(row)}: {list(row)})")
+    texts = [[re.sub(r"(?<!\\)\|", r"\|", str(cell)) for cell in row] for row in rows]
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
-    return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+    return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in texts)])
 
 
 def escape_markdown(text: str) -> str:

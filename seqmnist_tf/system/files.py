@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,14 @@ def unwritable(path: Path) -> str | None:
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return None
     return f"{nearest} is not a writable folder"
+
+
+def require_folder(path: Path, markers: Sequence[str], kind: str) -> None:
+    """Raise InputError where ``--dir`` cannot be written, or holds other files and none that marks one of its kind."""
+    if problem := unwritable(path):
+        raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")
+    if path.is_dir() and not any((path / marker).exists() for marker in markers) and not is_empty(path):
+        raise InputError(f"{path} holds other files and no {kind} (give a new --dir)")
 
 
 def make_folder(path: Path) -> None:

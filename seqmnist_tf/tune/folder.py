@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, is_empty, json_bytes, read_json_object, unwritable, write_atomically
+from ..system import InputError, json_bytes, read_json_object, require_folder, write_atomically
 from .space import Dimension, apply_values, parse_space
 
 SETTINGS = "search.json"
@@ -106,11 +106,8 @@ class SearchFolder:
                 base names cannot be read.
         """
         held = {"config_id": cfg.config_id(self.base), "layers": self.layers}
-        if problem := unwritable(self.path):
-            raise InputError(f"cannot write to {self.path}: {problem} (give a writable --dir)")
+        require_folder(self.path, (self.file.name, self.oracle_file.name), "search")
         if not self.file.exists():
-            if not self.oracle_file.exists() and self.path.is_dir() and not is_empty(self.path):
-                raise InputError(f"{self.path} holds other files and no search (give a new --dir)")
             return False
         try:
             saved = read_json_object(self.file)

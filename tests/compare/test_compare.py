@@ -222,7 +222,6 @@ def test_the_time_left_counts_what_is_still_trained(tmp_path: Path, monkeypatch:
         source = ComparisonRuns(runs)
         for slot in range(slots):
             source.take(f"slot{slot}")
-        assert source.total == source.done + sum(source.left.values())
         return source.seconds_left(60.0)
 
     assert left(1, (40, "completed"), (10, None), (10, None)) == 60 * 60
@@ -242,11 +241,6 @@ def test_a_measured_step_says_how_long_an_arm_takes_before_its_first_epoch(
     assert source.seconds_left(0.0) == pytest.approx(10 + 2 * epoch + 3 * 2 * epoch)
     source.take("slot0")
     assert "2 runs to train, 0 of 2 are there already; about 9 min\n" in capsys.readouterr().err
-    source.total = 10**9  # of so many epochs no line is due, but that it takes far longer is news
-    for run, seconds, said in ((runs[0], epoch, ""), (runs[1], 1000.0, "b seed 0: epoch 1/2")):
-        source.epoch(run.job, [{"seconds": seconds, "test_accuracy": 0.5}])
-        err = capsys.readouterr().err
-        assert err.startswith(said) and bool(err) == bool(said)
 
 
 def test_an_arm_on_stock_keras_is_named_before_it_is_trained(
@@ -398,9 +392,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     assert last.endswith("(see out/logs/Fails-seed1.log)")
     assert f'{in_tmp}/own.py", line 7, in call' in result.err
     report = (in_tmp / "out/report.md").read_text()
-    assert (
-        "Fails: seed 1 failed and is left out: model.layer own.py:Fails: in training it raised RuntimeError: " in report
-    )
+    assert "Fails: seed 1 failed: model.layer own.py:Fails: in training it raised RuntimeError: " in report
     assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1], [0]]
     assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
 

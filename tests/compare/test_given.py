@@ -365,7 +365,7 @@ def test_folders_that_cannot_be_written_are_refused(command: Command, in_tmp: Pa
     completed_run(in_tmp / "a", 0, some_right(20))
     (in_tmp / "file").write_text("")
     for directory, message in (
-        ("file", "--dir must be a folder (got file, which is a file)"),
+        ("file", "cannot write to file: file is not a writable folder"),
         ("a", "a holds other files and no comparison"),
     ):
         result = command(compare_main, "a", f"--dir={directory}")

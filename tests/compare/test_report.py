@@ -306,7 +306,7 @@ def test_the_epoch_that_validation_chose() -> None:
     arm = seeded("a", {0: 20, 1: 20}, task__validation_size=30)
     for epoch, run in enumerate(arm.runs, start=1):
         run.summary["best"] = {"epoch": epoch}
-    assert (arm.chosen_epochs, arm.chosen_accuracies) == ((1, 2), (10 / TOTAL, 20 / TOTAL))
+    assert arm.chosen == [(1, 10 / TOTAL), (2, 20 / TOTAL)]
     assert "| 1 to 2 | 50.00 |" in tables(compared(arm))
 
 

@@ -252,7 +252,7 @@ FORGERIES = [
         Forgery("long", put("started", value="x" * 9_999), "no text of more than 2,000"),
         Forgery("no year", put("started", value="May 2026"), "must begin with a year (got 'May 2026')"),
         Forgery("number", put("threads", value="2"), "threads is missing in environment.json"),
-        Forgery("nested", put("machine", "processor", value=["x"]), "must have plain values"),
+        Forgery("nested", put("machine", "processor", value=["x"]), "must have processor, a text"),
         Forgery("no version", put("versions", value={}), "must have seqmnist_tf, a text"),
         Forgery("parts", put("resumed", value=[1]), "must be a list of objects"),
     ),

@@ -56,7 +56,7 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     done = command(main, "add", "run", "--name", "mine", "--allow-code")
     assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
     (record,) = read_records(Path("results"))["mine"]
-    assert record.config.model.hidden_size == 13 and record.layer_texts == TEXTS
+    assert record.config.model.hidden_size == 13
     assert command(main).status == 0 and not was_executed()
     page = Path("results/README.md").read_text()
     assert all(f"`{name}`:\n\n```python\n{text}```" in page for name, text in TEXTS.items())

@@ -18,10 +18,10 @@ from seqmnist_tf.results import replay
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
-from seqmnist_tf.results.records import Record, record_json
+from seqmnist_tf.results.records import Record, latest_replays
 from seqmnist_tf.results.replay import replay_run
 from seqmnist_tf.results.store import manifest_problems
-from seqmnist_tf.system import available_cores
+from seqmnist_tf.system import available_cores, json_bytes
 from seqmnist_tf.train import RunDirectory, load_final_model, train
 from tests.changes import change_json, content
 from tests.conftest import Command
@@ -240,7 +240,7 @@ def test_what_was_replayed_is_noted_and_shown(command: Command, published: Path)
         "batches": 6,
         "largest_difference": 2.4e-7,
     }
-    (SEED1 / "record.json").write_bytes(record_json([old]))
+    (SEED1 / "record.json").write_bytes(json_bytes(latest_replays([old])))
     row = render_section("runs", Board.read(Path("results"))).splitlines()[3]
     assert row.endswith("| 6 batches within 3e-7 (x86 \\[a\\](b), keras, 2020-01-01) |")
     assert command(main, "--replay", "strong/seed1", "--write").status == 0
@@ -268,7 +268,7 @@ def test_other_words_are_refused(words: tuple[str, ...], message: str, command: 
 
 def test_of_replays_on_one_machine_the_last_is_kept() -> None:
     entry = {"date": "1", "processor": "a", "kernel": "keras", "batches": 20, "largest_difference": 0.1}
-    document = json.loads(record_json([entry, {**entry, "date": "2"}, {**entry, "batches": 600}]))
+    document = latest_replays([entry, {**entry, "date": "2"}, {**entry, "batches": 600}])
     assert [(e["date"], e["batches"]) for e in document["replayed"]] == [("2", 20), ("1", 600)]
 
 
@@ -276,7 +276,8 @@ def test_a_replay_that_was_noted_meanwhile_is_kept(
     command: Command, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(run: RunDirectory, losses: list[float], *args: Any, **kwargs: Any) -> replay.Replay:
-        (SEED1 / "record.json").write_bytes(record_json([{**done.entry(), "batches": 6, "processor": "another"}]))
+        former = latest_replays([{**done.entry(), "batches": 6, "processor": "another"}])
+        (SEED1 / "record.json").write_bytes(json_bytes(former))
         return done
 
     done = replay.Replay(4, None, (0.0, 0.0), 0.0, "keras", True, None)

@@ -23,8 +23,7 @@ from seqmnist_tf.results.board import (
     original_accuracy,
     wrap_text,
 )
-from seqmnist_tf.results.model_card import bibtex
-from seqmnist_tf.results.pages import render_section
+from seqmnist_tf.results.pages import bibtex, render_section
 from seqmnist_tf.results.verify import name_problems
 from tests.toy import ROOT
 

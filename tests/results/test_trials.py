@@ -195,12 +195,12 @@ def test_each_number_on_the_held_out_images_is_compared(
     key: str, value: float, finished: Path, published: Path, tmp_path: Path
 ) -> None:
     run = RunDirectory.open(shutil.copytree(finished, tmp_path / "run"))
-    model = load_final_model(run)
-    assert model_check.validation_problems(run, model) == []
+    check = model_check.ModelCheck().check
+    assert check(run)[0] == []
     change_json(
         run.path / "summary.json", lambda document: document["final"].update({key: document["final"][key] + value})
     )
-    (problem,) = model_check.validation_problems(run, model)
+    (problem,) = check(run)[0]
     assert "of 20 held-out digits correctly, with loss" in problem
 
 
