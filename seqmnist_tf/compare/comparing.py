@@ -16,7 +16,7 @@ from ..config import Config, constants_text, validate
 from ..data import load_splits, pixel_order
 from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
-from ..system import InputError, RunError, make_folder, require_folder, start_tensorflow
+from ..system import InputError, RunError, require_folder, start_tensorflow
 from ..train import Predictions, RunDirectory, lock_folder
 from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
@@ -87,7 +87,6 @@ def compare(
         config = runs.missing[0].job.config
         load_splits(config, pixel_order(config.task.permutation))
         runs.measure(ready, workers)
-    make_folder(folder)
     with lock_folder(folder, f"comparison {folder}"):
         claim(folder, [_entry(one, planned) for one in ready])
         if runs.missing:

@@ -267,11 +267,7 @@ class Config:
         return math.ceil(self.num_train / self.train.batch_size)
 
 
-SECTIONS: dict[str, type] = {
-    f.name: typing.cast(type, f.default_factory)
-    for f in dataclasses.fields(Config)
-    if f.default_factory is not dataclasses.MISSING
-}
+SECTIONS: dict[str, type] = {f.name: typing.cast(type, f.default_factory) for f in dataclasses.fields(Config)}
 
 
 def _options() -> Iterator[Option]:

@@ -171,7 +171,7 @@ def read_values(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, is not a JSON object of sections, or names a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"cannot read configuration {path}: {reason} (give a JSON file)") from None
@@ -185,15 +185,12 @@ def read_values(path: Path) -> dict[str, Any]:
         raise InputError(f"configuration {path} is not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise InputError(f"configuration {path} must be a JSON object of sections (got {type(document).__name__})")
-    values = {}
     for section, fields in document.items():
         if section not in SECTIONS:
             raise InputError(f"unknown section {section} in {path} (allowed: {', '.join(SECTIONS)}; each holds keys)")
         if not isinstance(fields, dict):
             raise InputError(f"{section} must be a JSON object of keys (got {json.dumps(fields)})")
-        for name, value in fields.items():
-            values[f"{section}.{name}"] = value
-    return values
+    return flatten_sections(document)
 
 
 def read_config(path: Path) -> Config:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
 import keras
 
 from ..config import Config, config_id, differences, of_the_experiment, with_values
@@ -216,7 +215,12 @@ class _Here:
             with contextlib.redirect_stdout(terminal[0]), contextlib.redirect_stderr(terminal[1]):
                 self.on_epoch()
 
-        with _logged(self.job.log):
+        with contextlib.ExitStack() as stack:
+            if self.job.log:
+                self.job.log.parent.mkdir(exist_ok=True)
+                log = stack.enter_context(self.job.log.open("a", encoding="utf-8", errors="backslashreplace"))
+                stack.enter_context(contextlib.redirect_stdout(log))
+                stack.enter_context(contextlib.redirect_stderr(log))
             end = train_job(self.job, self.folder, on_epoch)
         if end.status == "interrupted":
             raise KeyboardInterrupt
@@ -282,10 +286,8 @@ def _prepare(job: Job, folder: Path, notes: list[str]) -> dict[str, Any] | None:
     run = RunDirectory(job.path)
     if not run.path.is_dir():
         return None
-    try:
-        filelock.FileLock(run.path / ".lock").acquire(timeout=LOCK_SECONDS).lock.release()
-    except filelock.Timeout:
-        raise RunError(f"{run.path} is in use by another process (wait for it to end)") from None
+    with run.lock(LOCK_SECONDS):
+        pass
     ended = None
     try:
         if (summary := run.summary) and summary.get("status") in FINAL:
@@ -340,21 +342,6 @@ def _set_aside(path: Path, folder: Path, reason: str) -> str:
     target.parent.mkdir(exist_ok=True)
     shutil.move(path, target)
     return f"{path} is trained again from its start, and what was there is now {target}: {reason}"
-
-
-@contextlib.contextmanager
-def _logged(log: Path | None) -> Iterator[None]:
-    """Send what a job prints to its log."""
-    if log is None:
-        yield
-        return
-    log.parent.mkdir(exist_ok=True)
-    with (
-        log.open("a", encoding="utf-8", errors="backslashreplace") as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
-        yield
 
 
 @contextlib.contextmanager

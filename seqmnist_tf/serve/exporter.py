@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import filelock
 import keras
 import numpy as np
 import tensorflow as tf
@@ -20,7 +19,6 @@ from .. import config as cfg
 from ..config import Config, has_stock_layer
 from ..data import load_mnist
 from ..system import (
-    InputError,
     RunError,
     first_line,
     folder_atomically,
@@ -30,7 +28,7 @@ from ..system import (
     unfinished_folders,
     utc_now,
 )
-from ..train import RunDirectory, load_final_model
+from ..train import RunDirectory, load_final_model, lock_folder
 from .models import SavedModel
 from .parity import Arrays, example_inputs, keras_outputs, require_parity
 from .signatures import has_block_lstm, save_signatures
@@ -80,7 +78,7 @@ def export_run(
     model, order = load_final_model(run, allow_code=allow_code), run.pixel_order()
     described = describe_export(run, order)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
-    with _lock(folder):
+    with lock_folder(folder, f"folder {folder}", timeout=-1):
         for incomplete in unfinished_folders(folder):
             shutil.rmtree(incomplete, ignore_errors=True)
         version = max(exported_versions(folder), default=0) + 1
@@ -162,15 +160,6 @@ def _value(value: Any, kind: type) -> Any:
     if kind is float:
         return float(value) if type(value) in (int, float) and abs(value) < 2**53 else None
     return value if type(value) is kind else None
-
-
-def _lock(folder: Path) -> filelock.AcquireReturnProxy:
-    """Make a folder and lock it for this process: two exports at once must not choose the same version."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(folder / ".lock").acquire()
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror} (give a writable folder)") from None
 
 
 def _write_version(

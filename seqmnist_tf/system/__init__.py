@@ -22,13 +22,11 @@ from .environment import (
     package_versions,
     utc_now,
 )
-from .errors import BusyError, InputError, RunError, first_line
+from .errors import InputError, RunError, first_line
 from .files import (
     folder_atomically,
-    is_empty,
     is_there,
     json_bytes,
-    make_folder,
     parse_json,
     read_json,
     read_json_object,

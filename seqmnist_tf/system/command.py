@@ -12,19 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from .console import abandon_stdout, flush_stdout, note, prepare_console
+from .console import abandon_stdout, note, prepare_console, reader_may_leave
 from .errors import InputError, RunError
 
 Number = TypeVar("Number", int, float)
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves a wider column to the options, whose names are long."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34)
+WIDE_HELP: Any = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)  # names are long
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=WIDE_HELP, **kwargs)
         self.add_argument("--traceback", action="store_true", help="print where in the code an error was raised, too")
         self.register("type", Path, _path)
         for kind in (int, float):
@@ -66,8 +60,12 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
     words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = _status_of(main, words)
-        flush_stdout()
+        try:
+            status: Any = main(words)
+        except SystemExit as ended:  # argparse, after --help
+            status = ended.code
+        with reader_may_leave():
+            sys.stdout.flush()
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
@@ -78,13 +76,6 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         abandon_stdout()
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
-
-
-def _status_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
-    try:
-        return main(argv)
-    except SystemExit as ended:  # argparse, after --help
-        return ended.code if isinstance(ended.code, int) else EXIT_FAILED if ended.code else EXIT_DONE
 
 
 def _path(word: str) -> Path:

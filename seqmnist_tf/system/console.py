@@ -18,7 +18,7 @@ CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separ
 TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of the direction of writing
 
 
-class _Patient(io.TextIOBase):
+class _Patient:
     """A stream whose reader may go away: what cannot be written any more is dropped."""
 
     def __init__(self, stream: Any) -> None:
@@ -36,15 +36,8 @@ class _Patient(io.TextIOBase):
         except (OSError, ValueError):
             return
 
-    def fileno(self) -> int:
-        return int(self._stream.fileno())
-
-    def isatty(self) -> bool:
-        return bool(self._stream.isatty())
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return str(self._stream.encoding)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def prepare_console() -> None:
@@ -63,7 +56,7 @@ def prepare_console() -> None:
 
 def say(text: str) -> None:
     """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
-    with _reader_may_leave():
+    with reader_may_leave():
         print(_without_control(text), flush=True)
 
 
@@ -106,12 +99,6 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def flush_stdout() -> None:
-    """Flush stdout. Where its reader has gone away, what is left is dropped."""
-    with _reader_may_leave():
-        sys.stdout.flush()
-
-
 def abandon_stdout() -> None:
     """Drop what stdout does not take, at the end of a command: Python would try again, and complain, at its exit."""
     try:
@@ -121,7 +108,7 @@ def abandon_stdout() -> None:
 
 
 @contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
+def reader_may_leave() -> Iterator[None]:
     """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next.
 
     A pipe then fails with EPIPE, a terminal that was closed with EIO. A full disk stays an error.
@@ -166,20 +153,12 @@ def warn(text: str) -> None:
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table without a newline at its end.
 
-    Args:
-        head: headings of the columns; one that begins with ``>`` is the heading of a right-aligned column.
-        rows: cells of each row, as many as there are headings.
-
-    Raises:
-        ValueError: a row has more or fewer cells than the head.
+    A heading that begins with ``>`` is the heading of a right-aligned column.
 
     Example::
 
         markdown_table(["run", ">seeds"], [["baseline", 5]])
     """
-    for row in rows:
-        if len(row) != len(head):
-            raise ValueError(f"each row must have {len(head)} cells (got {len(row)}: {list(row)})")
     texts = [[re.sub(r"(?<!\\)\|", r"\|", str(cell)) for cell in row] for row in rows]
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)

@@ -7,10 +7,6 @@ class InputError(ValueError):
     """Bad input. The message is one line: what was given and what is allowed. Commands exit with status 2."""
 
 
-class BusyError(InputError):
-    """Another process holds the lock of a folder."""
-
-
 class RunError(RuntimeError):
     """Failure while running. The message is one line: what happened and what to do. Commands exit with status 1."""
 

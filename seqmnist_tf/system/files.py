@@ -7,8 +7,8 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from .errors import InputError
 
 STALE_SECONDS = 24 * 60 * 60.0
-# How folder_atomically names a folder with tempfile.mkdtemp: a folder of the user's own must never look like it.
+# How folder_atomically names a folder: one of the user's own must never look like it.
 UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}\.part")
 
 
@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
         InputError: it is missing or cannot be read, or is no such document.
     """
     try:
-        return parse_json(path.read_bytes().decode("utf-8"))
+        return parse_json(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
@@ -104,18 +104,6 @@ def json_bytes(document: Any) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing but hidden files, such as its lock.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return all(path.name[0] == "." for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror} (give a writable --dir)") from None
-
-
 def unwritable(path: Path) -> str | None:
     """Return why no folder can be made or written at ``path``, which need not exist; None where one can.
 
@@ -131,19 +119,15 @@ def unwritable(path: Path) -> str | None:
 
 
 def require_folder(path: Path, markers: Sequence[str], kind: str) -> None:
-    """Raise InputError where ``--dir`` cannot be written, or holds other files and none that marks one of its kind."""
+    """Raise InputError where ``--dir`` cannot be used, or holds files that are not hidden and none of ``markers``."""
     if problem := unwritable(path):
         raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")
-    if path.is_dir() and not any((path / marker).exists() for marker in markers) and not is_empty(path):
-        raise InputError(f"{path} holds other files and no {kind} (give a new --dir)")
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of ``--dir``, which may be there; raise InputError where it cannot be made."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        holds_files = path.is_dir() and any(file.name[0] != "." for file in path.iterdir())
     except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror} (give a writable --dir)") from None
+        raise InputError(f"cannot read {path}: {error.strerror} (give a writable --dir)") from None
+    if holds_files and not any((path / marker).exists() for marker in markers):
+        raise InputError(f"{path} holds other files and no {kind} (give a new --dir)")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -184,10 +168,10 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
-    new = Path(tempfile.mkdtemp(prefix=f".new-{path.name}-", suffix=".part", dir=path.parent))
+    new = path.with_name(f".new-{path.name}-{secrets.token_hex(4)}.part")
+    new.mkdir()
     try:
         yield new
-        new.chmod(0o777 & ~_umask())
         new.rename(path)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -205,9 +189,3 @@ def _remove_stale(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

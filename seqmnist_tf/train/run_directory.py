@@ -17,7 +17,6 @@ from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile
 from ..data import read_pixel_order
 from ..system import (
-    BusyError,
     InputError,
     folder_atomically,
     is_there,
@@ -256,21 +255,21 @@ class RunDirectory:
             raise InputError(f"{self.path} has no model.keras: the run is {status}{mend}")
         return path
 
-    def lock(self) -> filelock.AcquireReturnProxy:
-        """Lock the run for this process until the context or the process ends; errors as :func:`lock_folder`."""
-        return lock_folder(self.path, f"run directory {self.path}")
+    def lock(self, timeout: float = 0.0) -> filelock.AcquireReturnProxy:
+        """Lock the run as :func:`lock_folder`."""
+        return lock_folder(self.path, f"run directory {self.path}", timeout)
 
 
-def lock_folder(path: Path, name: str) -> filelock.AcquireReturnProxy:
-    """Lock a folder for this process until the context or the process ends.
+def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.AcquireReturnProxy:
+    """Make a folder, which may be there, and lock it for this process until the context or the process ends.
 
     Args:
         path: the folder.
         name: what messages call it.
+        timeout: seconds to wait for another process; -1 waits for ever.
 
     Raises:
-        BusyError: another process has locked it.
-        InputError: it cannot be written.
+        InputError: another process has locked it, or it cannot be written.
 
     Example::
 
@@ -278,9 +277,10 @@ def lock_folder(path: Path, name: str) -> filelock.AcquireReturnProxy:
             ...
     """
     try:
-        return filelock.FileLock(path / ".lock").acquire(timeout=0)
+        path.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(path / ".lock").acquire(timeout=timeout)
     except filelock.Timeout:
-        raise BusyError(f"{name} is in use by another process (wait for it to end)") from None
+        raise InputError(f"{name} is in use by another process (wait for it to end)") from None
     except OSError as error:
         raise InputError(f"{name} cannot be written: {error.strerror}") from None
 

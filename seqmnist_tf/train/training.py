@@ -182,7 +182,7 @@ def resume(
         machine: a configuration whose threads, kernel, data, W&B and TensorBoard are used in place of the run's.
 
     Raises:
-        InputError: there is no run at ``path``, another process trains it (BusyError), or its checkpoint cannot be read
+        InputError: there is no run at ``path``, another process trains it, or its checkpoint cannot be read
             or does not belong to its other files (NotResumableError).
         RunError: as :func:`train`.
 

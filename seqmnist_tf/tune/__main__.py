@@ -149,6 +149,13 @@ def _layers(search: SearchFolder) -> list[Config]:
     return [search.base, *(config for row in rows for config in _extremes(row, search.space, search.base))]
 
 
+def _began_with(folder: Path) -> dict[str, Any] | None:
+    """Return the space of the search in a folder, which may be the default of an earlier version; None without one."""
+    with contextlib.suppress(InputError):
+        return SearchFolder.read(folder).space_document
+    return None
+
+
 def without_noise(search: SearchFolder) -> SearchFolder:
     """Return a search without its rows of recurrent noise; as it is where it would have none, or others need them."""
     needed = {row.only_with[0] for row in search.space if row.only_with}
@@ -160,8 +167,10 @@ def without_noise(search: SearchFolder) -> SearchFolder:
 def as_it_began(search: SearchFolder) -> SearchFolder:
     """Return a search without recurrent noise where its folder has it so, else as it is."""
     without = without_noise(search)
-    with contextlib.suppress(InputError):
-        return without if without.file.exists() and without.require_own() else search
+    if without.file.exists():
+        with contextlib.suppress(InputError):
+            without.require_own()
+            return without
     return search
 
 
@@ -194,7 +203,7 @@ def main(argv: list[str]) -> int:
         say(cfg.config_to_json(base))
         return system.EXIT_DONE
     on_all_images(base)
-    document = system.read_json(options.space) if options.space else default_space(base)
+    document = system.read_json(options.space) if options.space else _began_with(options.dir) or default_space(base)
     space = parse_space(document)
     search = SearchFolder(options.dir, options.tuner, base, space, document, parsed.preset, not options.no_stop)
     check_space(search)
@@ -209,7 +218,6 @@ def main(argv: list[str]) -> int:
     search = without_idle_rows(search, noise_acts)
 
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
-    system.make_folder(search.path)
     with lock_folder(search.path, f"search {search.path}"):
         search.claim()
         run_search(

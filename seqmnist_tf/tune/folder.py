@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,43 +97,37 @@ class SearchFolder:
         """The file of the oracle's state."""
         return self.path / "oracle.json"
 
-    def require_own(self) -> bool:
-        """Return whether ``search.json`` of this search is there and complete.
-
-        Version 0.1.0 wrote no ``config_id`` and no ``layers``.
+    def require_own(self) -> None:
+        """Check that the folder is of this search, or of none. Version 0.1.0 wrote no ``config_id`` and no ``layers``.
 
         Raises:
             InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the
                 base names cannot be read.
         """
-        held = {"config_id": cfg.config_id(self.base), "layers": self.layers}
+        document = self.document
         require_folder(self.path, (self.file.name, self.oracle_file.name), "search")
         if not self.file.exists():
-            return False
+            return
         try:
             saved = read_json_object(self.file)
         except InputError as error:
             raise InputError(
                 f"{error}; the search is intact (remove {self.file}: the same command writes it again)"
             ) from None
-        known = _with_defaults({**held, **saved})
-        if known != self.document:
-            if {**known, **held} == self.document:
-                raise InputError(
-                    f"{self.path} holds a search whose file of a layer or pixel order has changed (give a new --dir, "
-                    "or the file as it was)"
-                )
+        with contextlib.suppress(InputError):  # keys that came after it was written have their defaults
+            saved["base"] = _shared_values(SearchFolder.read(self.path, saved).base)
+        held = {key: document[key] for key in ("config_id", "layers")}
+        if {**saved, **held} != document:
             raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
-        return set(held) <= set(saved)
+        if {**held, **saved} != document:
+            raise InputError(
+                f"{self.path} holds a search whose file of a layer or pixel order has changed (give a new --dir, or "
+                "the file as it was)"
+            )
 
     def claim(self) -> None:
-        """Write ``search.json``, or check that it is of the same search.
-
-        Raises:
-            InputError: as :meth:`require_own`.
-        """
-        if self.require_own():
-            return
+        """Write ``search.json``; errors as :meth:`require_own`."""
+        self.require_own()
         write_atomically(self.file, json_bytes(self.document))
 
     def config(self, values: dict[str, Any]) -> Config:
@@ -168,15 +163,6 @@ def _shared_values(config: Config) -> dict[str, dict[str, Any]]:
         section, key = name.split(".")
         del base[section][key]
     return base
-
-
-def _with_defaults(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a document with the keys that came after it was written, at their defaults."""
-    try:
-        values = cfg.flatten_sections(document["base"])
-        return {**document, "base": _shared_values(cfg.with_values(cfg.Config(), values))}
-    except (InputError, KeyError, AttributeError):
-        return document
 
 
 def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

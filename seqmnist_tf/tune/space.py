@@ -156,13 +156,6 @@ def parse_space(document: Any) -> tuple[Dimension, ...]:
         InputError: an unknown or fixed key, a range or a choice that the key does not allow, a key that two rows set,
             no row.
     """
-    try:
-        return _parse_rows(document)
-    except RecursionError:
-        raise InputError("a search space must be a JSON object of rows (got one that is nested too deep)") from None
-
-
-def _parse_rows(document: Any) -> tuple[Dimension, ...]:
     if not isinstance(document, dict) or not document:
         raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
     rows: dict[str, Dimension] = {}
@@ -210,7 +203,7 @@ def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
         if "scale" in row:
             refuse("may have a scale only with low and high", row)
         made = {_label(choice): _settings(name, choice) for choice in choices}
-        if len(made) < len(choices):
+        if min(len(made), len({json.dumps(one, sort_keys=True) for one in made.values()})) < len(choices):
             refuse("must have choices that differ", choices)
         return Dimension(name, None, None, False, False, made, only_with, reason)
     if any(isinstance(row.get(end), dict) for end in ("low", "high")):

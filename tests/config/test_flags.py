@@ -30,7 +30,7 @@ def test_print_config_is_the_baseline_without_arguments(command: Command, in_tmp
 
 
 def test_upstreams_block_is_read_from_a_file(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK)
+    (in_tmp / "upstream.json").write_text(UPSTREAM_BLOCK, encoding="utf-8-sig")  # with a mark, as by Windows' Notepad
     assert printed(command(train_main, "--config", "upstream.json", "--print-config")) == cfg.config_to_dict(
         cfg.Config()
     )

@@ -199,6 +199,9 @@ def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.M
         assert (one.layer, one.log) == (expected, tmp_path / "out/logs" / ("a.log" if log else "a-seed0.log"))
         assert (one.config.data.dir, one.config.train.threads) == (str(tmp_path / "mnist"), 3)
         assert one.config.task.permutation == f"file:{tmp_path}/orders/a.txt"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home = Job(path=Path("out/a/seed0"), name="a", config=cfg.with_values(cfg.Config(), {"data.dir": "~/mnist"}))
+    assert ray_cluster.on_shared_paths(at_home, tmp_path / "out", 3)[0].config.data.dir == str(tmp_path / "mnist")
 
 
 def test_a_job_has_the_cores_of_the_smallest_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from seqmnist_tf.results.recipes import chosen_by
 from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.searches import Search
 from seqmnist_tf.results.store import manifest_problems
-from seqmnist_tf.system import InputError, make_folder
+from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
@@ -51,7 +51,7 @@ def search(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> 
         patch.setattr(tune_search, "stop_at_chance", lambda *_: None)  # where these runs are
         base = cfg.with_values(cfg.preset("strong"), {"task.validation_size": 20, "test.enabled": False})
         folder = SearchFolder(path, "random", base, parse_space(SPACE), SPACE, "strong")
-        make_folder(path)
+        path.mkdir(parents=True)
         folder.claim()
         tune_search.run_search(folder, 3, "python -m seqmnist_tf.tune strong --dir /home/me/lr")
     return path

@@ -18,19 +18,13 @@ def test_no_document_has_numbers_that_json_lacks(capsys: pytest.CaptureFixture[s
 
 
 def test_a_heading_that_begins_with_an_angle_bracket_is_right_aligned() -> None:
-    assert markdown_table(["run", ">seeds", ""], [["`a`", 5, "x"], ["`b`", None, ""]]) == (
-        "| run | seeds |  |\n|---|---:|---|\n| `a` | 5 | x |\n| `b` | None |  |"
+    assert markdown_table(["run", ">seeds", ""], [["`a`", 5, "x|y"], ["`b`", None, ""]]) == (
+        "| run | seeds |  |\n|---|---:|---|\n| `a` | 5 | x\\|y |\n| `b` | None |  |"
     )
 
 
 def test_a_table_may_have_no_rows() -> None:
     assert markdown_table([">n"], []) == "| n |\n|---:|"
-
-
-@pytest.mark.parametrize("row", [["a"], ["a", "b", "c"]])
-def test_rows_have_as_many_cells_as_the_head(row: list[str]) -> None:
-    with pytest.raises(ValueError, match=rf"each row must have 2 cells \(got {len(row)}: "):
-        markdown_table(["x", "y"], [row])
 
 
 @pytest.mark.parametrize(

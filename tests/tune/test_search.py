@@ -16,7 +16,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import JobEnd, engine
-from seqmnist_tf.system import InputError, RunError, make_folder
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import LayerFailedError, RunDirectory
 from seqmnist_tf.tune import SearchFolder, report
 from seqmnist_tf.tune import search as search_module
@@ -92,7 +92,7 @@ def test_the_jobs_of_a_search(tmp_path: Path) -> None:
 
 def test_a_search_may_train_trials_at_chance_to_their_end(tmp_path: Path) -> None:
     search = replace(toy_search(tmp_path / "mine"), path=tmp_path / "endless", stops=False)
-    make_folder(search.path)
+    search.path.mkdir()
     search.claim()
     job = SearchJobs(SearchFolder.read(search.path), 1).take("slot0")
     assert job is not None and job.stop_rule is None

@@ -101,6 +101,7 @@ def test_constants_of_a_layer() -> None:
         ({"optimizer.lr": {"low": 0.1, "high": 1, "choices": [1]}}, "must have either low and high, or choices"),
         ({"optimizer.lr": {"choices": []}}, "must have a list of choices (got [])"),
         ({"optimizer.lr": {"choices": [1, 1]}}, "must have choices that differ"),
+        ({"optimizer.name": {"choices": ["Adam", "adam"]}}, "must have choices that differ"),
         ({"optimizer.lr": {"choices": [1], "colour": 2}}, 'choices, only_with, reason (got "colour")'),
         ({"optimizer.name": {"choices": ["Adagrad"]}}, "optimizer.name must be "),
         ({"task.limit_train": {"choices": [1, 2]}}, "task.limit_train is fixed in a search"),
