@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import system
-from .train import load_run
+from .train import PREDICTIONS_FILE, load_run
 
 if TYPE_CHECKING:
     from .train import Metrics
@@ -42,9 +42,23 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
     run = load_run(path)
     run.require_model()
     system.start_tensorflow(run.config.train.threads)
-    from .train import evaluate_page  # late, so that a missing run is reported at once
+    from .train import (  # late, so that a missing run is reported at once
+        evaluate_run,
+        write_overview,
+        write_predictions,
+    )
 
-    return evaluate_page(run, data_dir, allow_code=allow_code)
+    split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
+    if (run.path / "checkpoints").is_dir():  # a published record has none, and is left unchanged
+        try:
+            with run.lock():
+                if not (run.path / PREDICTIONS_FILE).exists():  # else it belongs to the counts in summary.json
+                    write_predictions(run, split, metrics)
+                write_overview(run, split, metrics)
+        except (OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            # A training has the run, nobody can write there, or the logs, perhaps a stranger's, hold anything.
+            system.warn(f"the page of {run.path} is not written: {system.first_line(error)}")
+    return metrics
 
 
 def main(argv: list[str]) -> int:

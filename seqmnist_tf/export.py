@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     note(f"exporting {run.path}: 10 to 30 seconds")
     from .serve import export_run  # late, so that --help and a missing run do not wait for TensorFlow
 
-    path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code, say_steps=note)
+    path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code)
     described = read_description(path)
     correct, total, accuracy = (described[f"test_{key}"] for key in ("correct", "total", "accuracy"))
     counts = f" ({correct:,} of {total:,})" if correct is not None and total is not None else ""

@@ -48,10 +48,9 @@ def main(argv: list[str]) -> int:
         server = create_server(app.create_app(served, limits, args.host, host), limits)
         # After its shutdown uvicorn raises the signal again; SIGTERM is a normal end (0), Ctrl-C an interruption (130).
         signal.signal(signal.SIGTERM, server.handle_exit)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a script's background ignores it
         say(f"version {served.newest} at http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[server_socket])
-        if server.interrupted:
-            raise KeyboardInterrupt
     return system.EXIT_DONE
 
 

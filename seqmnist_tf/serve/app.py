@@ -67,12 +67,15 @@ async def answer_api(request: Request) -> Response:
     """Answer a request of TF Serving's REST API: a version's status or metadata, or the outputs of a signature."""
     if request.method not in ("GET", "HEAD"):
         require_own_page(request)
-    asked = parse_path(request)
+    asked, number, label = parse_path(request)
     models: ServedModels = request.app.state.models
-    number = models.find(asked.version, asked.label)
-    if asked.asked == "status":
+    if label is not None:
+        if label not in models.labels:
+            raise RequestError(400, f"Unrecognized servable version label: {printable(label, 80)}")
+        number = models.labels[label]
+    if asked == "status":
         return _json(_status(models, number))
-    if asked.asked == "metadata":
+    if asked == "metadata":
         return await _from_model(request, _metadata, number)
     body = await read_body(request, request.app.state.limits.body_seconds, "application/json")
     return await _from_model(request, _predict, number, body)

@@ -5,7 +5,6 @@ Of a server's answer only what the client asked for goes on; anything else is on
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import socket
@@ -243,7 +242,7 @@ def _parse_answer(server: str, status: int, body: bytes, images: np.ndarray) -> 
 
 
 def _check_outputs(server: str, outputs: Any, images: np.ndarray) -> list[Classification]:
-    """Return the classifications in the outputs of ``serving_default``: lists or arrays by name.
+    """Return the classifications in the outputs of ``serving_default``: lists by name.
 
     Raises:
         RunError: an output is missing, or has another number of rows, another type, or another range.
@@ -252,38 +251,18 @@ def _check_outputs(server: str, outputs: Any, images: np.ndarray) -> list[Classi
     missing = {"class_id", "probabilities"} - set(outputs if isinstance(outputs, dict) else ())
     if missing:
         _refuse(server, f"{' and '.join(sorted(missing))} missing")
-    class_ids = _numbers(server, "class_id", outputs["class_id"], (rows,), int)
-    probabilities = _numbers(server, "probabilities", outputs["probabilities"], (rows, NUM_CLASSES), float)
-    if not ((class_ids >= 0) & (class_ids < NUM_CLASSES)).all():
+    # Of objects: an array of texts takes as much memory for each text as for the longest.
+    class_ids, probabilities = (np.array(outputs[name], object) for name in ("class_id", "probabilities"))
+    if class_ids.shape != (rows,) or set(map(type, class_ids)) != {int}:
+        _refuse(server, f"class_id must be integers of shape {(rows,)}")
+    if probabilities.shape != (rows, NUM_CLASSES) or not set(map(type, probabilities.flat)) <= {int, float}:
+        _refuse(server, f"probabilities must be numbers of shape {(rows, NUM_CLASSES)}")
+    if not all(0 <= class_id < NUM_CLASSES for class_id in class_ids):
         _refuse(server, f"class_id must be 0 to {NUM_CLASSES - 1}")
-    in_range = (probabilities >= -ROUNDING) & (probabilities <= 1 + ROUNDING)  # NaN is not in range
-    if not (in_range.all() and (abs(probabilities.sum(axis=1) - 1) <= ROUNDING).all()):
+    in_range = all(-ROUNDING <= p <= 1 + ROUNDING for p in probabilities.flat)  # NaN is not in range
+    if not (in_range and all(abs(sum(row) - 1) <= ROUNDING for row in probabilities)):
         _refuse(server, "probabilities must be numbers of 0 to 1 whose sum is 1")
-    return [Classification(*row) for row in zip(class_ids.tolist(), probabilities.tolist(), strict=True)]
-
-
-def _numbers(server: str, name: str, value: Any, shape: tuple[int, ...], kind: type) -> np.ndarray:
-    """Return an output as an array, int64 or float64."""
-    kinds, dtype = ("iu", np.int64) if kind is int else ("fiu", np.float64)
-    array = value if isinstance(value, np.ndarray) else _from_lists(value, shape)
-    if array.dtype.kind not in kinds or array.shape != shape:
-        _refuse(server, f"{name} must be {'integers' if kind is int else 'numbers'} of shape {shape}")
-    return array.astype(dtype)
-
-
-def _from_lists(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return nested lists of numbers as an array, or one without numbers where they are something else.
-
-    They are checked first: an array of texts takes as much memory for each text as for the longest.
-    """
-    elements = [value]
-    for size in shape:
-        if any(type(element) is not list or len(element) != size for element in elements):
-            return np.array(None)
-        elements = list(itertools.chain.from_iterable(elements))
-    if not set(map(type, elements)) <= {int, float}:
-        return np.array(None)
-    return np.array(elements).reshape(shape)
+    return [Classification(*row) for row in zip(class_ids.tolist(), probabilities.astype(float).tolist(), strict=True)]
 
 
 def _refuse(server: str, problem: str) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -14,7 +16,7 @@ from .versions import DEFAULT_SIGNATURE, MODEL_NAME
 
 def ask_grpc(
     server: str, images: np.ndarray, timeout: float, label: str | None, connect_seconds: float, max_bytes: int
-) -> dict[str, np.ndarray | None]:
+) -> dict[str, list[Any] | None]:
     """Send one request to a server and return its class ids and probabilities by name, None in place of other shapes.
 
     Raises:
@@ -22,12 +24,10 @@ def ask_grpc(
         TimeoutError: the server does not answer in time.
         RunError: the server answers with an error, or with tensors that cannot be read.
     """
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = MODEL_NAME
-    request.model_spec.signature_name = DEFAULT_SIGNATURE
-    if label:
-        request.model_spec.version_label = label
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
+    request = predict_pb2.PredictRequest(
+        model_spec={"name": MODEL_NAME, "signature_name": DEFAULT_SIGNATURE, "version_label": label},
+        inputs={"images": tf.make_tensor_proto(images)},
+    )
     options = {"enable_retries": 0, "enable_http_proxy": 0, "max_receive_message_length": max_bytes}
     address, grpc_options = server.removeprefix("grpc://"), [(f"grpc.{name}", value) for name, value in options.items()]
     with grpc.insecure_channel(address, grpc_options) as channel:
@@ -42,13 +42,13 @@ def ask_grpc(
                 raise TimeoutError from None
             details = printable(" ".join(str(error.details()).split()), 200)
             raise RunError(f"{server} answered {error.code().name}: {details}") from None
-    outputs: dict[str, np.ndarray | None] = {}
+    outputs: dict[str, list[Any] | None] = {}
     for name, shape in (("class_id", [len(images)]), ("probabilities", [len(images), NUM_CLASSES])):
         if name in response.outputs:
             tensor = response.outputs[name]
             fits = [axis.size for axis in tensor.tensor_shape.dim] == shape  # a tensor may claim to be of any size
             try:
-                outputs[name] = tf.make_ndarray(tensor) if fits else None
+                outputs[name] = tf.make_ndarray(tensor).tolist() if fits else None
             except Exception:  # of many kinds, for tensors whose content does not fit their shape or type
                 raise RunError(f"the answer of {server} has damaged tensors") from None
     return outputs

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -23,6 +21,7 @@ from ..system import (
     first_line,
     folder_atomically,
     json_bytes,
+    note,
     package_versions,
     start_tensorflow,
     unfinished_folders,
@@ -43,7 +42,6 @@ def export_run(
     data_dir: str | None = None,
     *,
     allow_code: bool = False,
-    say_steps: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Export a run's final model as the next version in a folder.
 
@@ -57,7 +55,6 @@ def export_run(
         folder: the folder of the versions, made if it does not exist.
         data_dir: folder of the data; None is tensorflow-datasets' own.
         allow_code: run the code of the run's own layer, if it has one. Read it first.
-        say_steps: is called with a line of text before each step.
 
     Returns:
         The new version's path, ``folder/<version>``.
@@ -74,7 +71,7 @@ def export_run(
     """
     run.require_model()
     start_tensorflow(run.config.train.threads)
-    say_steps(f"loading the model of {run.path}")
+    note(f"loading the model of {run.path}")
     model, order = load_final_model(run, allow_code=allow_code), run.pixel_order()
     described = describe_export(run, order)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
@@ -82,25 +79,17 @@ def export_run(
         for incomplete in unfinished_folders(folder):
             shutil.rmtree(incomplete, ignore_errors=True)
         version = max(exported_versions(folder), default=0) + 1
-        with folder_atomically(folder / str(version)) as new, _as_one_line(run, folder):
-            _write_version(new, version, model, described, digits, say_steps)
+        try:
+            with folder_atomically(folder / str(version)) as new:
+                _write_version(new, version, model, described, digits)
+        except tf.errors.OpError as error:
+            raise RunError(f"cannot export to {folder}: {first_line(error)} (is the disk full?)") from None
+        except Exception as error:  # a layer of the user's own may raise anything
+            if isinstance(error, OSError | RunError) or has_stock_layer(run.config):
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise RunError(f"model.layer {run.config.model.layer} cannot be exported ({reason})") from None
     return folder / str(version)
-
-
-@contextlib.contextmanager
-def _as_one_line(run: RunDirectory, folder: Path) -> Iterator[None]:
-    """Raise RunError where TensorFlow cannot write (a full disk) or where a layer of the user's own fails."""
-    try:
-        yield
-    except (OSError, RunError):
-        raise
-    except tf.errors.OpError as error:
-        raise RunError(f"cannot export to {folder}: {first_line(error)} (is the disk full?)") from None
-    except Exception as error:
-        if has_stock_layer(run.config):
-            raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise RunError(f"model.layer {run.config.model.layer} cannot be exported ({reason})") from None
 
 
 def write_warm_up(path: Path, requests: list[dict[str, Arrays]]) -> None:
@@ -108,11 +97,10 @@ def write_warm_up(path: Path, requests: list[dict[str, Arrays]]) -> None:
     with tf.io.TFRecordWriter(str(path)) as file:
         for by_signature in requests:
             for signature, inputs in by_signature.items():
-                request = predict_pb2.PredictRequest()
-                request.model_spec.name = MODEL_NAME
-                request.model_spec.signature_name = signature
-                for name, value in inputs.items():
-                    request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+                request = predict_pb2.PredictRequest(
+                    model_spec={"name": MODEL_NAME, "signature_name": signature},
+                    inputs={name: tf.make_tensor_proto(value) for name, value in inputs.items()},
+                )
                 log = prediction_log_pb2.PredictLog(request=request)
                 file.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
@@ -168,7 +156,6 @@ def _write_version(
     model: keras.Sequential,
     described: dict[str, Any],
     digits: np.ndarray,
-    say_steps: Callable[[str], None],
 ) -> None:
     """Write a version: the SavedModel, its warm-up requests and its description.
 
@@ -176,16 +163,16 @@ def _write_version(
     """
     config, order = described["config"], np.array(described["pixel_order"])
     encoding = config["task"]["normalization"], order
-    say_steps(f"writing version {version}")
+    note(f"writing version {version}")
     save_signatures(model, *encoding, path)
     saved = SavedModel.load(path)
     if not has_block_lstm(model):
-        say_steps("the signatures trace and step are left out: they need the states of a stock LSTM")
+        note("the signatures trace and step are left out: they need the states of a stock LSTM")
     if python := saved.python_operations():
         raise RunError(
             f"model.layer {config['model']['layer']} needs Python ({', '.join(python)}), which no server has"
         )
-    say_steps(f"comparing {len(saved.signatures)} signatures with the Keras model on {max(BATCH_SIZES)} digits")
+    note(f"comparing {len(saved.signatures)} signatures with the Keras model on {max(BATCH_SIZES)} digits")
     expected, examples = keras_outputs(model), [example_inputs(digits[:n], model, *encoding) for n in BATCH_SIZES]
     differences = [require_parity(saved, inputs, expected(inputs)) for inputs in examples]
     noise = np.random.RandomState(0).randint(0, 256, (max(BATCH_SIZES), IMAGE_SIDE, IMAGE_SIDE)).astype(np.uint8)

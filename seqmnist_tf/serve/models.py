@@ -140,18 +140,6 @@ class ServedModels:
                     raise
                 self._skip(self.newest, error)
 
-    def find(self, version: int | None, label: str | None) -> int | None:
-        """Return the number that a request asks for, None for the newest version.
-
-        Raises:
-            RequestError: 400, unknown label.
-        """
-        if label is None:
-            return version
-        if label not in self.labels:
-            raise RequestError(400, f"Unrecognized servable version label: {printable(label, 80)}")
-        return self.labels[label]
-
     def is_loaded(self, number: int | None) -> bool:
         """Return whether :meth:`get` answers without loading: the version is loaded, or unknown. None is the newest."""
         return number is None or number in self._loaded or number not in self.paths

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from starlette.requests import Request
@@ -24,17 +24,10 @@ PREDICT_PATH = re.compile(rf"{_MODEL}:predict")
 STATUS_PATH = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?")
 
 
-@dataclass(frozen=True)
-class ModelRequest:
-    """What a path asks for, of a version by its number, by its label or, without both, of the newest."""
+def parse_path(request: Request) -> tuple[str, int | None, str | None]:
+    """Return what a request under ``/v1/`` asks for (predict, status or metadata), and the version's number or label.
 
-    asked: Literal["predict", "status", "metadata"]
-    version: int | None
-    label: str | None
-
-
-def parse_path(request: Request) -> ModelRequest:
-    """Return what a request under ``/v1/`` asks for. As for TF Serving, a query string is a part of the path.
+    Without both, it is the newest version. As for TF Serving, a query string is a part of the path.
 
     Raises:
         RequestError: 400, the path or the method is not of the API; 404, another model.
@@ -47,16 +40,14 @@ def parse_path(request: Request) -> ModelRequest:
     version = match["version"].lstrip("0") or "0" if match and match["version"] else None
     if match is None or (version and (len(version) > 19 or int(version) >= 2**63)):
         raise RequestError(400, f"Malformed request: {printable(request.method, 20)} {printable(path, 200)}")
-    asked: Literal["predict", "status", "metadata"] = "predict"
-    if request.method == "GET":
-        asked = "metadata" if match["metadata"] else "status"
+    asked = "predict" if request.method == "POST" else "metadata" if match["metadata"] else "status"
     if match["model"] != MODEL_NAME:
         name = printable(match["model"], 80)
         if asked == "status":
             raise RequestError(404, f"Could not find any versions of model {name}")
         which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise RequestError(404, f"Servable not found for request: {which}")
-    return ModelRequest(asked, int(version) if version else None, match["label"])
+    return asked, int(version) if version else None, match["label"]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import signal
 import socket
-from types import FrameType
 from typing import Any
 
 import h11
@@ -75,21 +73,7 @@ class TimedProtocol(H11Protocol):
             self.transport.close()
 
 
-class LocalServer(uvicorn.Server):
-    """A uvicorn server that remembers whether it was ended by Ctrl-C, as ``interrupted``.
-
-    uvicorn raises the signal again when it has shut down. asyncio turns it into a KeyboardInterrupt only if its main
-    task has not ended by then.
-    """
-
-    interrupted = False
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.interrupted |= sig == signal.SIGINT
-        super().handle_exit(sig, frame)
-
-
-def create_server(app: ASGIApp, limits: Limits) -> LocalServer:
+def create_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     """Return an HTTP server for an application; its ``run`` takes the sockets to listen on."""
     config = uvicorn.Config(
         app,
@@ -103,7 +87,7 @@ def create_server(app: ASGIApp, limits: Limits) -> LocalServer:
         limit_concurrency=limits.connections + 1,  # uvicorn refuses the connection of this number
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return LocalServer(config)
+    return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -60,7 +60,7 @@ class ServingFunctions:
                 layer.use_cudnn = False  # otherwise the graph would only run on the kind of device that wrote it
         self.model = model
         self.levels, self.order = data.normalized_levels(normalization), order
-        self.block_lstm = BlockLSTM(model, float(self.levels[0])) if has_block_lstm(model) else None
+        self.block_lstm: Any = BlockLSTM(model, float(self.levels[0])) if has_block_lstm(model) else None
 
     def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classify images uint8 (n, 28, 28): ``class_id`` int64 (n,), ``probabilities`` float32 (n, 10)."""
@@ -82,9 +82,8 @@ class ServingFunctions:
 
     def trace(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return ``probabilities`` float32 (n, 784, 10), after each pixel of images uint8 (n, 28, 28)."""
-        lstm = self._lstm()
-        zeros = tf.zeros((tf.shape(images)[0], lstm.units))
-        logits, _, _ = lstm.unroll(self._sequences(images), zeros, zeros)
+        zeros = tf.zeros((tf.shape(images)[0], self.block_lstm.units))
+        logits, _, _ = self.block_lstm.unroll(self._sequences(images), zeros, zeros)
         return {"probabilities": tf.nn.softmax(logits)}
 
     def step(self, pixels: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -93,13 +92,8 @@ class ServingFunctions:
         These are float32 (n, k, 1), normalised and in the run's pixel order. The answer has ``h_next`` and ``c_next``
         float32 (n, units), and ``probabilities`` float32 (n, k, 10), after each pixel.
         """
-        logits, h_next, c_next = self._lstm().unroll(pixels, h, c)
+        logits, h_next, c_next = self.block_lstm.unroll(pixels, h, c)
         return {"h_next": h_next, "c_next": c_next, "probabilities": tf.nn.softmax(logits)}
-
-    def _lstm(self) -> BlockLSTM:
-        if self.block_lstm is None:
-            raise TypeError("trace and step need a stock LSTM")
-        return self.block_lstm
 
     def _sequences(self, images: tf.Tensor) -> tf.Tensor:
         pixels = tf.reshape(images, (-1, NUM_TIMESTEPS, 1))

@@ -107,9 +107,8 @@ def _stroke_width(strokes: np.ndarray) -> float:
     """Return the mean width of strokes, bool (height, width): twice their area over the length of their outline."""
     padded = np.pad(strokes, 1)
     outline = sum(int((padded != np.roll(padded, 1, axis)).sum()) for axis in (0, 1))
-    return (
-        2 * float(strokes.sum()) / max(outline * np.pi / 4, 1.0)
-    )  # pi / 4: the steps of a slanting outline are longer than the line
+    # pi / 4: the steps of a slanting outline are longer than the line.
+    return 2 * float(strokes.sum()) / max(outline * np.pi / 4, 1.0)
 
 
 def centred(digit: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ from .metrics import score as score
 from .metrics import weight_problem as weight_problem
 from .metrics import wilson_interval as wilson_interval
 from .page import draw_counts as draw_counts
-from .page import evaluate_page as evaluate_page
 from .page import new_figure as new_figure
 from .page import write_figure as write_figure
+from .page import write_overview as write_overview
+from .page import write_predictions as write_predictions
 from .run_directory import PACKED_STEPS_FILE as PACKED_STEPS_FILE
 from .run_directory import PREDICTIONS_FILE as PREDICTIONS_FILE
 from .run_directory import RunDirectory as RunDirectory

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import IO, Any
+from typing import Any
 
 import keras
 
@@ -23,6 +23,10 @@ OnEpoch = Callable[[list[dict[str, Any]]], str | None]
 """Called after each epoch with the history so far; may return a reason, which stops the run."""
 
 
+class DivergedError(Exception):
+    """A loss or a weight is no longer a finite number."""
+
+
 class BatchLog(keras.callbacks.Callback):
     """Writes each batch's own loss, and the norm over all its gradients before clipping, to ``steps.csv``.
 
@@ -33,47 +37,44 @@ class BatchLog(keras.callbacks.Callback):
 
     def __init__(self, run: RunDirectory, config: Config) -> None:
         super().__init__()
-        self.run, self.config = run, config
+        self.config = config
         self.losses: list[float] = []
-        self.correct = self.step = 0
-        self.has_norms = True
-        self.file: IO[str] | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        path = self.run.path / "steps.csv"
+        self.correct = self.step = self.epoch = 0
+        path = run.path / "steps.csv"
         with path.open("rb") as file:
             self.has_norms = file.readline().rstrip() == STEPS_HEAD
         self.file = path.open("a", encoding="ascii", buffering=1)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.step = int(self.model.optimizer.iterations)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.losses, self.correct = [], 0
+        self.epoch, self.losses, self.correct = epoch + 1, [], 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         loss = float(logs["loss"])
         self.step += 1
-        if self.file:
-            norm = f",{float(logs['gradient_norm'])!r}" if self.has_norms else ""
-            self.file.write(f"{self.step},{loss!r}{norm}\n")
+        norm = f",{float(logs['gradient_norm'])!r}" if self.has_norms else ""
+        self.file.write(f"{self.step},{loss!r}{norm}\n")
         self.losses.append(loss)
         size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
         self.correct += round(float(logs["accuracy"]) * size)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the training loss is {loss} at step {self.step:,} (epoch {self.epoch})")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.file:  # on the disk before the checkpoint, which cannot be resumed without it
-            self.file.flush()
-            os.fsync(self.file.fileno())
+        self.file.flush()  # on the disk before the checkpoint, which cannot be resumed without it
+        os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Close the file. Its lines were written one by one, so that a failed write has nothing more to lose."""
-        if self.file:
-            with contextlib.suppress(OSError):
-                self.file.close()
+        with contextlib.suppress(OSError):
+            self.file.close()
 
 
 class Evaluation(keras.callbacks.Callback):
-    """Evaluates the model on the test and the validation split after each epoch.
+    """Evaluates the model on the test and the validation split after each epoch; ends a run that has diverged.
 
     Attributes:
         metrics: of the last epoch, by ``test`` and ``val``.
@@ -90,6 +91,10 @@ class Evaluation(keras.callbacks.Callback):
         size = self.config.test.batch_size
         for name, split in self.splits.items():
             self.metrics[name] = evaluate_model(self.model, split, size, [self.interruption])
+            if not math.isfinite(loss := self.metrics[name].loss):
+                raise DivergedError(f"the {name} loss is {loss} after epoch {epoch + 1}")
+        if problem := weight_problem(self.model):  # of the last step, whose loss came before it
+            raise DivergedError(f"{problem} after epoch {epoch + 1}")
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -127,35 +132,6 @@ class EpochLog(keras.callbacks.Callback):
         self.row["learning_rate"] = self.learning_rate
         self.row["seconds"] = round(time.perf_counter() - self.started, 3)
         self.run.append_history(self.row)
-
-
-class DivergedError(Exception):
-    """A loss or a weight is no longer a finite number."""
-
-
-class Divergence(keras.callbacks.Callback):
-    """Raises DivergedError as soon as a loss is not finite, and after an epoch that left weights that are not."""
-
-    def __init__(self, evaluation: Evaluation) -> None:
-        super().__init__()
-        self.evaluation = evaluation
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.epoch = epoch + 1
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        loss = float((logs or {})["loss"])
-        if not math.isfinite(loss):
-            step = int(self.model.optimizer.iterations)
-            raise DivergedError(f"the training loss is {loss} at step {step:,} (epoch {self.epoch})")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for name, metrics in self.evaluation.metrics.items():
-            if not math.isfinite(metrics.loss):
-                raise DivergedError(f"the {name} loss is {metrics.loss} after epoch {self.epoch}")
-        if problem := weight_problem(self.model):  # of the last step, whose loss came before it
-            raise DivergedError(f"{problem} after epoch {self.epoch}")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -267,8 +243,7 @@ class RunCallbacks:
         self.in_order: list[keras.callbacks.Callback] = [
             self._batches,  # first, so that steps.csv has the loss that ends a run
             AveragedWeights(),  # before all that reads the weights
-            evaluation,
-            Divergence(evaluation),  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
+            evaluation,  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
             epochs,
             *trackers(lambda: epochs.numbers),
             *([TensorBoard(run, epochs)] if config.tensorboard.enabled else []),

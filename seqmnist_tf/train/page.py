@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from ..config import NUM_CLASSES, arguments_text
 from ..data import Split
-from ..system import InputError, first_line, replace_atomically, warn, write_atomically
-from .metrics import Metrics, evaluate_run
+from ..system import replace_atomically, write_atomically
+from .metrics import Metrics
 from .run_directory import PREDICTIONS_FILE, RunDirectory
 from .summary import Predictions
 
@@ -48,33 +48,6 @@ def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None
 def write_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> None:
     """Write ``overview.png``; arguments as :func:`draw_overview`."""
     write_figure(draw_overview(run, split, metrics), run.path / OVERVIEW_FILE, DPI)
-
-
-def evaluate_page(run: RunDirectory, data_dir: str | None = None, *, allow_code: bool = False) -> Metrics:
-    """Return the test metrics of a finished run, and draw ``overview.png`` anew where it is a run directory.
-
-    ``predictions.csv`` is written only where it is missing: on another machine a digit may be classified otherwise, and
-    the table belongs to the counts in ``summary.json``. A published record, which has no checkpoints, is left
-    unchanged. Arguments and errors as :func:`evaluate_run`.
-    """
-    split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
-    if (run.path / "checkpoints").is_dir():
-        try:
-            lock = run.lock()
-        except InputError as error:  # a training writes its own page, or nobody can
-            warn(f"the page of {run.path} is not written: {error}")
-            return metrics
-        try:
-            with lock:
-                if not (run.path / PREDICTIONS_FILE).exists():
-                    write_predictions(run, split, metrics)
-                write_overview(run, split, metrics)
-        except OSError as error:
-            warn(f"the page of {run.path} cannot be written: {error.strerror or error}")
-        except (InputError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            # The logs of strangers may hold anything.
-            warn(f"{OVERVIEW_FILE} of {run.path} is left out: its logs cannot be drawn ({first_line(error)})")
-    return metrics
 
 
 def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | None) -> Figure:

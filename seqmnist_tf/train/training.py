@@ -209,20 +209,18 @@ def resume(
         announce_kernel(kernel, config)
         first = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
-        git, resumed, machine_before = first.get("git"), first.get("resumed"), first.get("machine")
-        processor = machine_before.get("processor") if isinstance(machine_before, dict) else None
-        before, after = {**first, "processor": processor}, {**now, "processor": now["machine"]["processor"]}
+        before, after = ({**part, "processor": (part.get("machine") or {}).get("processor")} for part in (first, now))
         for key in ("threads", "kernel", "device", "processor", "onednn", "versions"):
             if after[key] != before.get(key):
                 warn(
                     f"{key} was {before.get(key)} and is {after[key]}: the last digits may differ from one whole run's"
                 )
-        commit = git.get("commit") if isinstance(git, dict) else None
+        commit = (first.get("git") or {}).get("commit")
         if now["git"]["commit"] != commit:
             warn(f"the commit was {commit} and is {now['git']['commit']}: the run cannot be published")
         elif now["sources"] != first.get("sources"):
             warn("the code is another than at the start of the run: the run cannot be published")
-        record = {**first, "resumed": [*(resumed if isinstance(resumed, list) else []), now]}
+        record = {**first, "resumed": [*(first.get("resumed") or []), now]}
         splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule, record)

@@ -43,7 +43,6 @@ class Tracker:
     def __init__(self, config: Config, config_id: str, folder: Path, run_id: str | None, first_step: int) -> None:
         self.config, self.config_id, self.folder, self.first_step = config, config_id, folder, first_step
         self.run: Any = None
-        self.failed = False
         self.own_folders: list[str] = []  # names that are set in the environment for this run
         self.guard(lambda: self._start(run_id), started=False)
 
@@ -77,12 +76,12 @@ class Tracker:
 
     def guard(self, action: Callable[[], Any], started: bool = True) -> None:
         """Call ``action`` if W&B is running; an exception ends W&B for this run."""
-        if self.failed or (started and self.run is None):
+        if started and self.run is None:
             return
         try:
             action()
         except Exception as error:
-            failed, self.run, self.failed = self.run, None, True
+            failed, self.run = self.run, None
             warn(f"W&B failed and is off for this run, training continues: {first_line(error)}")
             if failed is not None:
                 with contextlib.suppress(Exception):  # else the next run of this process would be a part of it
