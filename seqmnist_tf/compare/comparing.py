@@ -22,14 +22,7 @@ from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds
 from .comparison import Comparison, SeededRuns, pair_runs
 from .folder import ARMS_FILE, claim, default_directory
 from .pictures import draw_comparison
-from .plan import (
-    ComparisonRuns,
-    PlannedRun,
-    make_ready,
-    parameters_of,
-    plan_runs,
-    time_arms,
-)
+from .plan import ComparisonRuns, PlannedRun, make_ready, parameters_of, plan_runs, time_arms
 from .report import write_report
 from .runs import read_completed
 
@@ -239,11 +232,7 @@ def _restrict(arm: Arm, seeds: tuple[int, ...] | None, trained: Sequence[int]) -
 
 
 def _finish(
-    ready: Sequence[Arm],
-    runs: ComparisonRuns,
-    folder: Path,
-    existing: Mapping[Path, Predictions],
-    data_dir: str | None,
+    ready: Sequence[Arm], runs: ComparisonRuns, folder: Path, existing: Mapping[Path, Predictions], data_dir: str | None
 ) -> Comparison:
     """Write the report from the completed runs, and return it; raise RunError where a run has no result."""
     statuses = {path: run.status for path, run in runs.planned.items()}  # each reads the logs of a run

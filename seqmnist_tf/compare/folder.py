@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..system import (
-    InputError,
-    json_bytes,
-    note,
-    read_json_object,
-    write_atomically,
-)
+from ..system import InputError, json_bytes, note, read_json_object, write_atomically
 
 ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
 LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others

@@ -33,9 +33,7 @@ _STRONG = replace(
     train=Train(n_epochs=40, shuffle=True, recurrent_noise=0.1),
 )
 _FASTER = replace(
-    _STRONG,
-    optimizer=replace(_STRONG.optimizer, lr=0.02),
-    train=replace(_STRONG.train, recurrent_noise=0.03),
+    _STRONG, optimizer=replace(_STRONG.optimizer, lr=0.02), train=replace(_STRONG.train, recurrent_noise=0.03)
 )
 
 PRESETS: dict[str, Preset] = {

@@ -85,12 +85,7 @@ def instruction_set() -> str:
 
 
 def forward(
-    sequences: np.ndarray,
-    weights: Sequence[np.ndarray],
-    *,
-    threads: int,
-    keep: bool,
-    all_steps: bool = False,
+    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool, all_steps: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the hidden states of sequences, the last or those of all steps.
 

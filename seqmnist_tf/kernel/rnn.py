@@ -87,12 +87,7 @@ class RNN(NativeLayer):
             raise program
         sequences = tf.reverse(sequences, [1]) if self.go_backwards else sequences
         return rnn_outputs(
-            program,
-            self.cell,
-            sequences,
-            all_steps=self.return_sequences,
-            threads=self.threads,
-            training=training,
+            program, self.cell, sequences, all_steps=self.return_sequences, threads=self.threads, training=training
         )
 
 

@@ -225,10 +225,7 @@ def public_command(command: str) -> str:
         values["model.layer"] = public_layer(values["model.layer"])
     run_dir = args.options.run_dir
     return train_command(
-        args.preset,
-        values,
-        run_dir=None if run_dir is None else public_path(str(run_dir)),
-        resume=args.options.resume,
+        args.preset, values, run_dir=None if run_dir is None else public_path(str(run_dir)), resume=args.options.resume
     )
 
 

@@ -154,11 +154,7 @@ def _training_split(task: Task) -> Split:
 
 
 def replay_run(
-    run: RunDirectory,
-    recorded: list[float],
-    *,
-    steps: int | None = None,
-    allow_code: bool = False,
+    run: RunDirectory, recorded: list[float], *, steps: int | None = None, allow_code: bool = False
 ) -> Replay:
     """Train a run anew and compare the losses of its first batches.
 

@@ -36,13 +36,7 @@ from .versions import DESCRIPTION_FILE, EXTRA_ASSETS, IMAGE_SIDE, MODEL_NAME, WA
 BATCH_SIZES = (1, 33)  # one block of rows, and several blocks
 
 
-def export_run(
-    run: RunDirectory,
-    folder: Path,
-    data_dir: str | None = None,
-    *,
-    allow_code: bool = False,
-) -> Path:
+def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, allow_code: bool = False) -> Path:
     """Export a run's final model as the next version in a folder.
 
     The version is written under a temporary name, and each signature is compared with the Keras model on MNIST digits;
@@ -151,11 +145,7 @@ def _value(value: Any, kind: type) -> Any:
 
 
 def _write_version(
-    path: Path,
-    version: int,
-    model: keras.Sequential,
-    described: dict[str, Any],
-    digits: np.ndarray,
+    path: Path, version: int, model: keras.Sequential, described: dict[str, Any], digits: np.ndarray
 ) -> None:
     """Write a version: the SavedModel, its warm-up requests and its description.
 

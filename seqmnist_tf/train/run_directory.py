@@ -62,12 +62,7 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        config: Config,
-        environment: dict[str, Any],
-        order: np.ndarray,
-        layer: LayerFile | None = None,
+        cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray, layer: LayerFile | None = None
     ) -> RunDirectory:
         """Make a run directory; it appears with its configuration, environment, pixel order and layer at once.
 

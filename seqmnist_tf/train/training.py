@@ -38,15 +38,7 @@ from ..model import (
     try_layer,
     with_layer,
 )
-from ..system import (
-    InputError,
-    RunError,
-    describe_environment,
-    first_line,
-    replace_atomically,
-    start_tensorflow,
-    warn,
-)
+from ..system import InputError, RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
 from .callbacks import DivergedError, OnEpoch, RunCallbacks
 from .checkpoint import order_hash, require_own_files, require_same_code, restore
 from .command_line import train_command
@@ -164,11 +156,7 @@ def require_trainable(
 
 
 def resume(
-    path: str | os.PathLike[str],
-    *,
-    command: str = "",
-    stop_rule: OnEpoch | None = None,
-    machine: Config | None = None,
+    path: str | os.PathLike[str], *, command: str = "", stop_rule: OnEpoch | None = None, machine: Config | None = None
 ) -> dict[str, Any]:
     """Resume a run that was killed, interrupted or stopped, and return its summary.
 

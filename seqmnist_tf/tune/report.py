@@ -24,11 +24,7 @@ SUFFIX = ".hparams"  # of TensorBoard's files
 
 
 def search_report(
-    search: SearchFolder,
-    rows: list[dict[str, Any]],
-    best: dict[str, Any],
-    repeats: list[float],
-    failed: dict[str, str],
+    search: SearchFolder, rows: list[dict[str, Any]], best: dict[str, Any], repeats: list[float], failed: dict[str, str]
 ) -> str:
     """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, best trials.
 

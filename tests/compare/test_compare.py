@@ -346,10 +346,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(in_tmp: Path, toy: None) -
     Path("hot.json").write_text('{"optimizer": {"name": "SGD", "lr": 1e38, "grad_clip_value": null}}')
     for arms, before in (
         (["hot.json"], "no run is completed, and there is no report:"),
-        (
-            ["hot.json", "adam"],
-            "out/report.md is without",
-        ),
+        (["hot.json", "adam"], "out/report.md is without"),
     ):
         said = f"{before} hot seed 0, which diverged (see out/logs/hot-seed0.log)"
         with pytest.raises(RunError, match=f"^{re.escape(said)}$"):

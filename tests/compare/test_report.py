@@ -11,14 +11,7 @@ import pytest
 
 from seqmnist_tf.compare import Comparison
 from seqmnist_tf.compare.pictures import draw_comparison, draw_curves, draw_differences, draw_disagreements
-from seqmnist_tf.compare.report import (
-    REFERENCES,
-    latex_rows,
-    markdown_rows,
-    methods_paragraph,
-    report_text,
-    tables,
-)
+from seqmnist_tf.compare.report import REFERENCES, latex_rows, markdown_rows, methods_paragraph, report_text, tables
 from seqmnist_tf.compare.statistics import seeds_needed
 from tests.compare.runs import TOTAL, compared, seeded
 from tests.conftest import assert_fits

@@ -107,10 +107,7 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["nosuch"],
-            f"unknown preset 'nosuch' (allowed: {', '.join(cfg.PRESETS)})",
-        ),
+        (["nosuch"], f"unknown preset 'nosuch' (allowed: {', '.join(cfg.PRESETS)})"),
         ([""], "unknown preset '' (allowed: baseline, adam,"),
         (["--optimizer.lr", "1e39"], "optimizer.lr must be a number > 0 (got '1e39')"),  # infinite in float32
         (["--train.epochs", "3"], "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),

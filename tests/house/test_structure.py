@@ -33,11 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "benchmark": {"system", "config", "data", "kernel", "model", "serve"},
     "results": {"system", "config", "data", "kernel", "model", "train", "engine", "compare", "tune", "benchmark"},
 }
-COMMANDS = {
-    "evaluate": {"system", "train"},
-    "export": {"system", "serve", "train"},
-    "client": {"system", "serve"},
-}
+COMMANDS = {"evaluate": {"system", "train"}, "export": {"system", "serve", "train"}, "client": {"system", "serve"}}
 ONE_ROOM = {
     "wandb": "train",
     "tqdm": "train",
@@ -131,10 +127,9 @@ def test_system_and_config_need_the_standard_library_alone() -> None:
     for path in MODULES:
         if room(path) in ("system", "config"):
             heavy = imports(path)[1] - set(sys.stdlib_module_names)
-            assert heavy <= {
-                "runtime.py": {"tensorflow", "lazy_loader"},
-                "environment.py": {"tensorflow"},
-            }.get(path.name, set())
+            assert heavy <= {"runtime.py": {"tensorflow", "lazy_loader"}, "environment.py": {"tensorflow"}}.get(
+                path.name, set()
+            )
 
 
 def late_imports() -> list[tuple[Path, int]]:

@@ -256,14 +256,8 @@ FORGERIES = [
         Forgery("no version", put("versions", value={}), "must have seqmnist_tf, a text"),
         Forgery("parts", put("resumed", value=[1]), "must be a list of objects"),
     ),
-    *of(
-        "summary.json",
-        Forgery("summary", put("reason", value="<script>"), "no control characters"),
-    ),
-    *of(
-        "config.json",
-        Forgery("project", put("wandb", "project", value="a|b"), "no control characters"),
-    ),
+    *of("summary.json", Forgery("summary", put("reason", value="<script>"), "no control characters")),
+    *of("config.json", Forgery("project", put("wandb", "project", value="a|b"), "no control characters")),
     *of(
         "model.keras",
         Forgery("weights", other_weights, "is not what model.keras gives|test digits correctly", checked=True),
@@ -285,22 +279,10 @@ FORGERIES = [
         # The model on all images finds these, not on the first of them alone.
         Forgery("table's late row", other_probability(9000), "is not what model.keras gives for 1 of 10,000"),
     ),
-    *of(
-        "summary.json",
-        Forgery("a digit more", one_digit_more, "test digits correctly (summary.json says"),
-    ),
-    *of(
-        "notes.txt",
-        Forgery("stray", text("x"), "notes.txt does not belong to a record", added=False),
-    ),
-    *of(
-        "summary.json",
-        Forgery("a link", endless_link, "must be a file", added=False),
-    ),
-    *of(
-        "predictions.csv",
-        Forgery("a folder", folder, "must be a file", added=False),
-    ),
+    *of("summary.json", Forgery("a digit more", one_digit_more, "test digits correctly (summary.json says")),
+    *of("notes.txt", Forgery("stray", text("x"), "notes.txt does not belong to a record", added=False)),
+    *of("summary.json", Forgery("a link", endless_link, "must be a file", added=False)),
+    *of("predictions.csv", Forgery("a folder", folder, "must be a file", added=False)),
     *of(
         "layer.py",
         Forgery("layer", text("1"), "does not belong to a run whose layer is not from a file", checked=True),
@@ -334,8 +316,5 @@ FORGERIES = [
         "environment.json",
         Forgery("path", command(f"{HONEST_COMMAND} --run-dir /home/x"), "no absolute path", added=False),
     ),
-    *of(
-        "config.json",
-        Forgery("home", put("data", "dir", value="/home/x"), "no absolute path", added=False),
-    ),
+    *of("config.json", Forgery("home", put("data", "dir", value="/home/x"), "no absolute path", added=False)),
 ]

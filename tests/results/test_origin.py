@@ -11,13 +11,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.results import origin
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.origin import (
-    command_problems,
-    is_absolute,
-    parse_command,
-    public_command,
-    public_config,
-)
+from seqmnist_tf.results.origin import command_problems, is_absolute, parse_command, public_command, public_config
 from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
 from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.verify import record_problems
@@ -152,10 +146,7 @@ def test_places_of_the_machine_are_not_published(runs: list[Path], clone: Path) 
     again = "python -m seqmnist_tf.train --run-dir=/home/me/runs/x --resume"
     change_json(run.path / "config.json", lambda d: d["data"].update(dir="/home/me/data"))
     change_json(run.path / "config.json", lambda d: d["train"].update(threads=1))  # its share of the cores
-    change_json(
-        run.path / "environment.json",
-        lambda d: d.update(command=command, resumed=[{**d, "command": again}]),
-    )
+    change_json(run.path / "environment.json", lambda d: d.update(command=command, resumed=[{**d, "command": again}]))
     config_id = run.config_id
     record.mkdir(parents=True)
     for name, data in public_files(run).items():

@@ -14,15 +14,7 @@ import yaml
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import SeededRuns, describe_recipe, in_percent
 from seqmnist_tf.config import NUM_TEST, Config
-from seqmnist_tf.results.board import (
-    PERMUTED,
-    QUICK_START,
-    Board,
-    code_of,
-    epoch_range,
-    original_accuracy,
-    wrap_text,
-)
+from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, code_of, epoch_range, original_accuracy, wrap_text
 from seqmnist_tf.results.pages import bibtex, render_section
 from seqmnist_tf.results.verify import name_problems
 from tests.toy import ROOT

@@ -24,13 +24,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import (
-    SavedModel,
-    ask,
-    classify,
-    read_picture,
-    server_address,
-)
+from seqmnist_tf.serve import SavedModel, ask, classify, read_picture, server_address
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.models import ServedModels, read_labels
 from seqmnist_tf.system import InputError, RunError

@@ -66,11 +66,7 @@ def test_the_examples_run(
     finished_run(in_tmp / "results" / "strong" / "seed0")
     Path("export").mkdir()
     Path("export", "seqmnist").symlink_to(toy_versions)
-    names = {name: getattr(serve, name) for name in dir(serve)} | {
-        "seqmnist_tf": seqmnist_tf,
-        "np": np,
-        "Path": Path,
-    }
+    names = {name: getattr(serve, name) for name in dir(serve)} | {"seqmnist_tf": seqmnist_tf, "np": np, "Path": Path}
     for function in (serve.read_picture, serve.classify, serve.SavedModel, serve.export_run):
         exec(example(function).replace("http://127.0.0.1:8501", server), names)
     picture, answer, class_ids, accuracy = capsys.readouterr().out.strip("\n").rsplit("\n", 3)

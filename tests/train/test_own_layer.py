@@ -115,10 +115,7 @@ def test_what_a_layer_prints_is_not_in_the_json_document(own: RunDirectory, comm
     ("layer", "kernel", "parameters"),
     [
         pytest.param(
-            "stacked_lstm.py:StackedLSTM",
-            "native",
-            4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1),
-            marks=pytest.mark.slow,
+            "stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1), marks=pytest.mark.slow
         ),
         ("lem.py:LEM", "machine", 4 * 12 * (12 + 2)),
     ],

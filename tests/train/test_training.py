@@ -461,11 +461,7 @@ TRAIN = "python -m seqmnist_tf.train strong"
     ],
 )
 def test_a_run_that_cannot_be_published_says_so(
-    values: dict[str, Any],
-    git: dict[str, Any],
-    command_line: str,
-    sentence: str,
-    capsys: pytest.CaptureFixture[str],
+    values: dict[str, Any], git: dict[str, Any], command_line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = {"git": git, "command": command_line, "versions": {"seqmnist_tf": "1.2"}}
     announce_origin(environment, cfg.with_values(cfg.Config(), values))
