@@ -1,8 +1,6 @@
 """The command ``compare`` on toy data in a process of its own.
 
-    python -m tests.compare.commands ARGUMENTS OF seqmnist_tf.compare
-
-``KILL`` in the environment makes the process kill itself with SIGKILL in the middle of the N-th checkpoint.
+python -m tests.compare.commands ARGUMENTS OF seqmnist_tf.compare
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import time
 from pathlib import Path
 
 from seqmnist_tf.engine import Job, JobEnd, job
-from tests.toy import ROOT, SMALL, _plan_kill, toy_mnist
+from tests.toy import ROOT, SMALL, toy_mnist
 
 TINY = (*SMALL, "--train.n-epochs=2")
 
@@ -47,6 +45,4 @@ if __name__ == "__main__":
 
     sequences.load_mnist = toy_mnist
     job.TRAINER = "tests.compare.commands:train_on_toy_data"
-    if plan := os.environ.get("KILL"):
-        _plan_kill(plan)
     run_command(main)

@@ -74,6 +74,8 @@ def test_a_run_that_diverged_is_named_in_the_report(in_tmp: Path) -> None:
     (in_tmp / "out/a/seed8/config.json").unlink()  # what is left of a run
     (in_tmp / "out/a/seed8/summary.json").write_text('{"status": "diverged"}')
     (in_tmp / "out/a/seed7/summary.json").write_text('{"status": "diverged"}')
+    completed_run(in_tmp / "out/a/seed9", 9, some_right(20), optimizer__lr=0.5)  # of another experiment
+    (in_tmp / "out/a/seed9/summary.json").write_text('{"status": "diverged"}')
     report = compare(["a"], directory="out").markdown
     assert "- a is compared without seed 7, which diverged: this favours a." in report.splitlines()
 

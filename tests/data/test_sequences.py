@@ -12,7 +12,6 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.config import Config
-from seqmnist_tf.data import sequences
 from seqmnist_tf.data.sequences import epoch_order
 from seqmnist_tf.system import InputError
 from tests.conftest import Command
@@ -130,19 +129,6 @@ def test_validation_is_the_end_of_the_training_set(toy: None) -> None:
     np.testing.assert_array_equal(splits.validation.labels, mnist["train"].labels[-50:])
     np.testing.assert_array_equal(splits.train.labels, mnist["train"].labels[:20])
     assert splits.train.sequences.shape == (20, 784, 1)
-
-
-def test_the_test_set_is_not_read_where_it_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def load(source: str, folder: str | None, splits: tuple[str, ...]) -> object:
-        asked.append(splits)
-        raise KeyError
-
-    monkeypatch.setattr(sequences, "load_mnist", load)
-    with pytest.raises(KeyError):
-        data.load_splits(configure(test__enabled=False), data.pixel_order("none"))
-    assert asked == [("train",)]
 
 
 def test_epoch_orders_are_functions_of_seed_and_epoch() -> None:

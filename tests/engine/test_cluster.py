@@ -45,6 +45,8 @@ def require_equal(folder: Path, other: Path) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(arrays, theirs[name], strict=True)), name
     assert timeless(folder / "comparison.json") == timeless(other / "comparison.json")
     assert masked(folder / "report.md") == masked(other / "report.md")
+    for name in ("row.tex", "row.md", "curves.png", "differences.png", "disagreements.png"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import Job, JobEnd, due, engine, run_jobs, same_experiment
 from seqmnist_tf.system import RunError
-from seqmnist_tf.train import RunDirectory, resume
+from seqmnist_tf.train import RunDirectory
 from tests.engine.stand_in import Listed, ManySlots, make_job, train
 from tests.model.test_layers import GOOD
 
@@ -213,7 +213,9 @@ def test_a_run_is_known_by_the_content_of_its_files(
         given = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
     if edited:
         (tmp_path / "own.py").write_text(GOOD + "\n\nMORE = 1\n")
-    assert end_of(toy_job(tmp_path / "run", **given), tmp_path).status == "completed"
+    ended = end_of(toy_job(tmp_path / "run", **given), tmp_path)
+    assert ended == JobEnd("completed", notes=ended.notes) and bool(ended.notes) is not resumed
+    assert len(RunDirectory(tmp_path / "run").history()) == 2
     assert bool(RunDirectory(tmp_path / "run").environment["resumed"]) is resumed
     assert (tmp_path / "damaged").exists() is not resumed
     Path("order.txt").unlink()
@@ -252,16 +254,6 @@ def test_a_missing_source_of_data_is_the_machines(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"run failed: .*file.* \(the same command resumes it\)$"):
         end_of(toy_job(tmp_path / "run", data__dir=str(tmp_path / "file")), tmp_path)
-
-
-def test_a_resumed_job_continues(tmp_path: Path, toy: None) -> None:
-    job = toy_job(tmp_path / "run")
-    interrupted = replace(job, stop_rule=stop_at_once)
-    assert end_of(interrupted, tmp_path).status == "stopped"
-    (tmp_path / "run/summary.json").unlink()
-    assert end_of(job, tmp_path) == JobEnd("completed")
-    assert resume(tmp_path / "run")["epochs"] == 2
-    assert RunDirectory(tmp_path / "run").environment["resumed"]
 
 
 def test_an_interrupted_job_in_this_process_interrupts_the_command(

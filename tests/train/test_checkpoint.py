@@ -122,9 +122,8 @@ def test_a_damaged_run_is_refused(
     assert content(run.path) == before
 
 
-@pytest.mark.parametrize("name", ["history cut", "older epoch file"])
-def test_a_damaged_run_is_not_resumed(name: str, killed: Path, command: Command, in_tmp: Path, toy: None) -> None:
-    file, damage, message = DAMAGE[name]
+def test_a_damaged_run_is_not_resumed(killed: Path, command: Command, in_tmp: Path, toy: None) -> None:
+    file, damage, message = DAMAGE["older epoch file"]
     shutil.copytree(killed, in_tmp / "run")
     damage(in_tmp / "run" / file)
     before = content(in_tmp / "run")
@@ -151,11 +150,14 @@ def test_another_machines_kernel_may_go_on_with_a_run(
     run = RunDirectory(in_tmp / "run")
     config, kernel = run.config, run.environment["kernel"]
     here = cfg.with_values(config, {"train.kernel": "keras"})
+    change_json(run.path / "environment.json", lambda document: document["git"].update(commit="c0ffee"))
     assert resume(run.path, machine=here)["status"] == "completed"
     assert run.config == config
     assert run.environment["resumed"][-1]["kernel"] == "keras"
+    said = capsys.readouterr().err
+    assert "warning: the commit was c0ffee and is " in said
     if kernel != "keras":
-        assert f"warning: kernel was {kernel} and is keras: the last digits may differ" in capsys.readouterr().err
+        assert f"warning: kernel was {kernel} and is keras: the last digits may differ" in said
 
 
 def test_an_older_records_pixel_order_must_be_that_of_its_configuration(
@@ -188,13 +190,3 @@ def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
     change_json(in_tmp / "run/environment.json", lambda document: document.pop("permutation_sha256"))
     (in_tmp / "order.txt").mkdir()
     assert RunDirectory(in_tmp / "run").config_id == began  # of an older version, whose file need not be there
-
-
-def test_a_commit_that_changed_between_parts_is_warned_of(
-    killed: Path, command: Command, in_tmp: Path, toy: None
-) -> None:
-    shutil.copytree(killed, in_tmp / "run")
-    change_json(in_tmp / "run/environment.json", lambda document: document["git"].__setitem__("commit", "c0ffee"))
-    result = command(train_main, "--run-dir=run", "--resume")
-    assert result.status == 0
-    assert "warning: the commit was c0ffee and is " in result.err

@@ -16,7 +16,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import engine
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import AT_CHANCE, RunDirectory, lock_folder, train
+from seqmnist_tf.train import AT_CHANCE, RunDirectory, lock_folder
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report, search, trials
@@ -148,8 +148,8 @@ def test_noise_that_no_layer_has_weights_for_is_not_searched(in_tmp: Path, capsy
         assert searched(last) == list(begun.space_document) and capsys.readouterr().err == ""
 
 
-def test_the_test_set_is_never_read(
-    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
+    command: Command, toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     load = sequences.load_mnist
@@ -159,19 +159,13 @@ def test_the_test_set_is_never_read(
         return load(*args)
 
     monkeypatch.setattr(sequences, "load_mnist", note)
-    assert command(tune_command.main, *words("random", 1, tmp_path / "search", space_file, "--epochs=1")).status == 0
-    assert set(asked) == {("train",)}
-
-
-def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
-    command: Command, toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     (tmp_path / "wild.json").write_text(json.dumps({"optimizer.lr": {"choices": [1e-9, 3e38]}}))
     wild = ["--optimizer.grad-clip-value=null", "--optimizer.name=SGD", "--train.batch-size=10"]
     folder = tmp_path / "search"
     argv = words("random", 2, folder, str(tmp_path / "wild.json"), "--epochs=4", *wild)
     answer = command(tune_command.main, *argv)
     assert answer.status == 0, answer.err
+    assert set(asked) == {("train",)}  # the test set is never read
     rows = {row["values"]["optimizer.lr"]: row for row in trials_of(folder)}
     diverged, stopped = rows["3e+38"], rows["1e-09"]
     assert (diverged["status"], diverged["score"]) == ("diverged", 0)
@@ -253,24 +247,6 @@ def test_the_report(tmp_path: Path) -> None:
     assert "\nThe best 50 of 59 trials with a score; `trials.json` has all:\n\n| trial |" in text
     assert text.count("| completed |") == 50 and "| 58 | 10.58% |" in text and "| 8 | 10.08% |" not in text
     assert text.count("- trial ") == 20 and text.endswith("\n- trial 19: no\n- and 1,001 more\n")
-
-
-def test_a_search_that_ended_is_resumed_when_more_trials_are_allowed(
-    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "search"
-    assert command(tune_command.main, *words("random", 2, folder, space_file, "--epochs=1")).status == 0
-    first = trials_of(folder)
-    trained: list[Any] = []
-
-    def note(config: cfg.Config, path: Path, **kwargs: Any) -> Any:
-        trained.append(path)
-        return train(config, path, **kwargs)
-
-    monkeypatch.setattr(engine, "train", note)
-    assert command(tune_command.main, *words("random", 4, folder, space_file, "--epochs=1")).status == 0
-    assert trials_of(folder)[:2] == first and len(trials_of(folder)) == 4
-    assert len([path for path in trained if path.parent.name == "trials"]) == 2
 
 
 @pytest.mark.slow
