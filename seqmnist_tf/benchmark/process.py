@@ -55,6 +55,7 @@ class ContenderProcess:
         try:
             answer: dict[str, Any] = self.connection.recv()
         except (EOFError, ConnectionResetError):
+            self.process.join(5)  # the pipe closes before the process has its exit status
             raise RunError(f"contender {self.name} ended without an answer (exit {self.process.exitcode})") from None
         if "error" in answer:
             raise RunError(f"contender {self.name}: {answer['error']}")

@@ -84,15 +84,10 @@ def measure_serving(folder: Path, seconds: float, url: str | None = None) -> dic
 
 
 def measure_latency(saved: SavedModel, images: np.ndarray) -> list[dict[str, Any]]:
-    """Measure the time to an answer in each situation, signatures in turns; return a row for each situation.
+    """Measure the time to an answer in each situation, signatures in turns, on uint8 (n, 28, 28), n at least 256.
 
-    Args:
-        saved: an exported version.
-        images: uint8 (n, 28, 28), digits; n is at least the largest batch, 256.
-
-    Returns:
-        ``batch``, ``rest_ms``, the medians ``stock_ms``, ``serving_default_ms`` and ``trace_ms``, and ``ratio``, the
-        speed-up of ``serving_default`` over stock export.
+    Each situation's row has ``batch``, ``rest_ms``, the medians ``stock_ms``, ``serving_default_ms`` and ``trace_ms``,
+    and ``ratio``, the speed-up of ``serving_default`` over stock export.
     """
     description = saved.description
     order = np.array(description["pixel_order"])
@@ -172,20 +167,10 @@ def measure_clients(url: str, images: np.ndarray, seconds: float) -> list[dict[s
 
 
 def measure_load(url: str, images: np.ndarray, clients: int, seconds: float) -> dict[str, Any]:
-    """Let clients send requests of one image, each after the answer to its last; return how fast the server answers.
+    """Let clients send requests of one image, uint8 (n, 28, 28), each after the answer to its last, for some seconds.
 
-    Args:
-        url: address of the server, ``http://host:port``.
-        images: uint8 (n, 28, 28), n at least 1.
-        clients: number of clients at a time.
-        seconds: duration.
-
-    Returns:
-        ``clients``, ``seconds``, the numbers of ``answers`` and ``errors``, answers ``per_second``, and the 50th, 95th
-        and 99th percentile of the time to an answer, ``p50_ms``, ``p95_ms``, ``p99_ms``.
-
-    Raises:
-        RunError: the server gives no answer.
+    Return ``clients``, ``seconds``, the numbers of ``answers`` and ``errors``, answers ``per_second``, and the 50th,
+    95th and 99th percentile of the time to an answer, ``p50_ms``, ``p95_ms``, ``p99_ms``; raise RunError without any.
     """
     bodies = [json.dumps({"instances": [image.tolist()]}) for image in images[:BODIES]]
     start = time.perf_counter()

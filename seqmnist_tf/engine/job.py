@@ -133,13 +133,9 @@ def job_bytes(job: Job, folder: Path) -> bytes:
 
 
 def supervise(content: bytes, path: Path, log: Path, watch: Watch) -> JobEnd:
-    """Train a job in a process of its own, and return how it ended, or why its process is gone.
+    """Train a job, by :func:`job_bytes`, in a process of its own; return how it ended, or why its process is gone.
 
-    Args:
-        content: the job, by :func:`job_bytes`.
-        path: its run directory.
-        log: the file of all that its process prints.
-        watch: says when it hangs.
+    ``path`` is its run directory, ``log`` the file of all that its process prints; ``watch`` says when it hangs.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     # Unbuffered: the log has all that was printed, and the place of a crash, however the process ends.

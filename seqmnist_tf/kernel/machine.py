@@ -48,18 +48,9 @@ def rnn_outputs(
 ) -> tf.Tensor:
     """Return the outputs of a cell, float32 (n, units) of the last step or, of all steps, (n, steps, units).
 
-    Differentiable once with respect to the sequences and the cell's weights.
-
-    Args:
-        program: what ``translate`` returned for the cell.
-        sequences: float32 (n, steps, features).
-        all_steps: whether to return the outputs of all steps.
-        threads: CPU threads; 0 is all cores. The result does not depend on it, to the last bit.
-        training: keep what the backward pass reads. If false, a gradient computes the forward pass again.
-
-    Raises:
-        NotImplementedError: a gradient of a gradient is taken.
-        tf.errors.ResourceExhaustedError: out of memory in a graph; MemoryError outside of one.
+    Differentiable once with respect to the sequences, float32 (n, steps, features), and the cell's weights. The result
+    does not depend on ``threads``, to the last bit; 0 is all cores. Out of ``training``, a gradient computes the
+    forward pass again. Without memory it raises ResourceExhaustedError in a graph, and MemoryError outside of one.
     """
     threads = threads or min(available_cores(), native.MAX_THREADS)
     weights = [tf.convert_to_tensor(variable) for variable in cell.variables]

@@ -62,18 +62,7 @@ def layer_source(layer: Callable[[int], Any]) -> tuple[str, bytes]:
     """Return the name of a layer and the source of a module that defines it.
 
     The source has the definition of the layer, the functions, classes and constants of its module that it uses, and
-    the imports that they need.
-
-    Args:
-        layer: a layer class or a function of units, defined at the top level of a module or of a notebook.
-
-    Raises:
-        InputError: its source is not known, or it uses a value that has no source.
-
-    Example::
-
-        name, source = layer_source(MyLayer)
-        Path("my_layer.py").write_bytes(source)
+    the imports that they need. InputError is raised where its source is not known, or it uses a value that has none.
     """
     if not isinstance(layer, type | FunctionType):
         raise InputError(f"layer must be a layer class or a function of units (got {type(layer).__name__})")

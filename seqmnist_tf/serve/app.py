@@ -36,13 +36,7 @@ ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRAC
 
 
 def create_app(models: ServedModels, limits: Limits, *hosts: str) -> Starlette:
-    """Return the ASGI application that answers with the given models.
-
-    Args:
-        models: the versions to serve.
-        limits: of times and of requests at once.
-        hosts: the name and the address that the server listens on, which requests may name besides localhost.
-    """
+    """Return the ASGI application of versions; requests may name localhost and ``hosts``, where the server listens."""
     mimetypes.add_type("text/javascript", ".js")  # Windows may have another type for it
     app = Starlette(
         routes=[

@@ -82,10 +82,8 @@ def _unrolled_outputs(
 def largest_difference(outputs: Arrays, expected: Arrays) -> float:
     """Return the largest difference between the outputs of a signature, relative to max(1, largest expected value).
 
-    For classes that differ, it is the difference between the expected probabilities of the two classes.
-
-    Raises:
-        RunError: an output has the wrong shape or dtype.
+    For classes that differ, it is the difference between the expected probabilities of the two classes. RunError is
+    raised for an output of another shape or dtype.
     """
     largest = 0.0
     for name, right in expected.items():

@@ -119,16 +119,10 @@ def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:
 def load_oracle(
     search: SearchFolder, max_trials: int, has_result: Callable[[str, dict[str, Any]], bool] = lambda *_: True
 ) -> OneFile:
-    """Return the oracle of a search with its trials so far; those that have not ended wait in its queue.
+    """Return the oracle of a search with its trials so far, or raise InputError where the state cannot be read.
 
-    Args:
-        search: the search.
-        max_trials: maximum number of trials.
-        has_result: says of a trial with a score, by its number and its state, whether its run can be read; otherwise it
-            waits in the queue, too.
-
-    Raises:
-        InputError: the state cannot be read.
+    Trials that have not ended wait in its queue, and with them those with a score of which ``has_result``, by number
+    and state, says that their run cannot be read.
     """
     oracle = make_oracle(search, max_trials)
     former = search.path / "oracle" / "oracle.json"  # of version 0.1.0, with a file for each trial

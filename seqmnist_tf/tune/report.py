@@ -28,12 +28,8 @@ def search_report(
 ) -> str:
     """Return a finished search as Markdown: the best trial, values at the edge of their range, repeats, best trials.
 
-    Args:
-        search: the search.
-        rows: of the trials that have a score.
-        best: the row of the best one.
-        repeats: the scores of the best trial with other seeds.
-        failed: why each trial without a score failed, by its number.
+    ``rows`` are of trials with a score, ``repeats`` scores of the best one with other seeds; ``failed`` says of the
+    other trials, by number, why they failed.
     """
     counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
     counts |= {"failed": len(failed)} if failed else {}

@@ -41,17 +41,10 @@ def noise_acts(config: Config) -> bool:
 
 
 def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:
-    """Run a search to its result: its trials, then the repeats of the best one.
+    """Run a search, whose folder is there, to its result: its trials, then the repeats of the best one.
 
-    Args:
-        search: the search, whose folder is there.
-        max_trials: maximum number of trials.
-        command: the command line, for the record.
-        where: ``workers`` and ``address`` of :func:`~seqmnist_tf.engine.run_jobs`, or its ``place``.
-
-    Raises:
-        InputError: the state of the search cannot be read, or the cluster cannot be used.
-        RunError: trials fail in a row, or for a reason that is not their own.
+    ``where`` are ``workers`` and ``address`` of :func:`~seqmnist_tf.engine.run_jobs`, or its ``place``. InputError is
+    raised where the search's state or the cluster cannot be used, RunError where trials fail in a row.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
     require_same_modules(search)
