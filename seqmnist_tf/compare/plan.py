@@ -186,7 +186,7 @@ def _require_own(planned: PlannedRun, experiment: str) -> None:
     try:
         for name in ("config.json", "environment.json"):
             parse_json((planned.run.path / name).read_bytes())
-    except (FileNotFoundError, ValueError):  # no run yet, or no JSON any more: training sets it aside
+    except (OSError, ValueError):  # no run yet, or no JSON any more: training sets it aside
         return
     config = planned.run.config
     if planned.run.config_id == experiment and config.train.seed == planned.seed:
@@ -283,7 +283,7 @@ class ComparisonRuns:
         self.left[job.path] = job.config.train.n_epochs - len(history)
         done = sum(self.epochs.values())
         total = done + sum(self.left.values())
-        if new <= 0 or not due(done, total, new):
+        if not due(done, total, new):
             return
         filled = BAR_WIDTH * done // total
         note(

@@ -98,7 +98,7 @@ class Option:
                 return value
         elif isinstance(value, int | float) and self._admits_number(value):
             return float(value) if isinstance(value, float) or int not in self.types else value
-        elif dict in self.types and isinstance(value, dict) and all(str(name).isidentifier() for name in value):
+        elif dict in self.types and isinstance(value, dict) and all(map(_is_name, value)):
             return {name: self.constant(name).check(part) for name, part in value.items()}
         elif isinstance(value, str) and str in self.types:
             for choice in self.meta["choices"]:
@@ -153,3 +153,7 @@ class Option:
             and (meta["above"] is None or value > meta["above"])
             and (meta["below"] is None or value < meta["below"])
         )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isidentifier()

@@ -29,6 +29,7 @@ class StepProgram:
         kept: floats that a row keeps at a step for the backward pass.
         zero_start: whether states begin as zeros.
         weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
+        computed: what it computes, to be compared with that of another trace.
     """
 
     features: int
@@ -41,6 +42,7 @@ class StepProgram:
     kept: int
     zero_start: bool
     weights_to_parameters: Callable[..., list[tf.Tensor]]
+    computed: list[Any]
 
 
 def rnn_outputs(

@@ -196,8 +196,8 @@ def groups_of(nodes: list[Node]) -> list[list[Node]]:
 class Storage:
     """Gives out places of a region, and takes back what is no longer read."""
 
-    def __init__(self, size: int = 0) -> None:
-        self.size = size
+    def __init__(self) -> None:
+        self.size = 0
         self._free: dict[int, list[int]] = {}
 
     def take(self, floats: int) -> int:

@@ -78,6 +78,36 @@ class Step:
         zeros = [tf.zeros(feed.shape, feed.dtype) for feed in feeds]
         return [np.asarray(value) for value in self.cut(feeds, constants)(*zeros)] if constants else []
 
+    def computed(self, ends: Sequence[tf.Tensor]) -> list[Any]:
+        """Return how tensors are computed from weights: each operation once, without its name, and the constants."""
+        weights = {tensor.op.name: which for which, tensor in enumerate(self.weights)}
+        numbers: dict[str, int] = {}
+        constants: dict[str, tf.Tensor] = {}
+        found: list[Any] = []
+
+        def place(tensor: tf.Tensor) -> tuple[int, int]:
+            if self.kind(tensor) == CONSTANT:
+                constants.setdefault(tensor.name, tensor)
+                return -1, list(constants).index(tensor.name)
+            return numbers[tensor.op.name], tensor.value_index
+
+        waiting = [tensor.op for tensor in ends if self.kind(tensor) != CONSTANT]
+        while waiting:
+            operation = waiting[-1]
+            given = [tensor for tensor in operation.inputs if self.kind(tensor) != CONSTANT]
+            missing = [tensor.op for tensor in given if tensor.op.name not in numbers]
+            if missing and operation.name not in numbers:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            if operation.name not in numbers:
+                numbers[operation.name] = len(numbers)
+                attributes = {k: v.SerializeToString() for k, v in operation.node_def.attr.items() if k[0] != "_"}
+                found.append((operation.type, weights.get(operation.name), attributes, [*map(place, operation.inputs)]))
+        found.append([*map(place, ends)])
+        values = self.values([*constants.values()])
+        return [*found, [(value.dtype.str, value.shape, value.tobytes()) for value in values]]
+
 
 def _by_name(values: Any, names: Sequence[tf.Tensor], wanted: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     found = {tensor.name: value for tensor, value in zip(names, values, strict=True)}

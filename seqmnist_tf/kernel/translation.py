@@ -38,8 +38,7 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
         if not (
             np.array_equal(program.numbers, other.numbers)
             and np.array_equal(program.constants, other.constants, equal_nan=True)
-            and program.parameters == other.parameters
-            and _same_from_weights(cell, program, other)
+            and (program.parameters, program.computed) == (other.parameters, other.computed)
         ):
             raise Untranslatable("the step depends on the size of the batch, or is another one in training")
         _compare(cell, step, program)
@@ -141,6 +140,7 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
         kept=assembly.kept_size,
         zero_start=step.zero_start,
         weights_to_parameters=step.cut(step.weights, parameters) if shapes else lambda *_: [],
+        computed=step.computed(parameters),
     )
 
 
@@ -157,41 +157,26 @@ def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
     Raises:
         Untranslatable: they differ.
     """
+    own = [np.asarray(weight.numpy()) for weight in cell.variables]
     for distance in (0.0, 0.1):
         reasons = []
         for seed in range(TRIES):
-            reasons.append(_difference(cell, step, program, distance, np.random.RandomState(seed)))
+            reasons.append(_difference(step, program, own, distance, np.random.RandomState(seed)))
             if reasons[-1] is None:
                 break
         else:
             raise Untranslatable(f"the machine's numbers are not the graph's: {reasons[-1]}")
 
 
-def _weights_near(cell: keras.Layer, distance: float, random: np.random.RandomState) -> list[tf.Tensor]:
-    """Return a cell's weights, with noise on those of floats."""
-    own = [np.asarray(weight.numpy()) for weight in cell.variables]
-    return [
-        tf.constant(w + distance * random.standard_normal(w.shape) if w.dtype == np.float32 else w, w.dtype)
-        for w in own
-    ]
-
-
-def _same_from_weights(cell: keras.Layer, *programs: StepProgram) -> bool:
-    """Return whether two programs' parameters are computed alike, which other weights than the cell's own show."""
-    weights = _weights_near(cell, 0.1, np.random.RandomState(0))
-    pairs = zip(*(program.weights_to_parameters(*weights) for program in programs), strict=True)
-    return all(np.allclose(a, b, rtol=1e-5, atol=0, equal_nan=True) for a, b in pairs)
-
-
 def _difference(
-    cell: keras.Layer, step: Step, program: StepProgram, distance: float, random: np.random.RandomState
+    step: Step, program: StepProgram, own: list[np.ndarray], distance: float, random: np.random.RandomState
 ) -> str | None:
     """Return how the machine's results differ from the graph's, or None."""
 
     def normal(*shape: int) -> np.ndarray:
         return np.asarray(random.standard_normal(shape), np.float32)
 
-    weights = _weights_near(cell, distance, random)
+    weights = [np.asarray(w + distance * normal(*w.shape), w.dtype) if w.dtype == np.float32 else w for w in own]
     x, upstream = normal(STEPS, step.rows, program.features), normal(STEPS, step.rows, program.units)
     states = [0.5 * normal(step.rows, width) for width in program.states]
     expected = by_the_graph(step, program, weights, x, states, upstream)
@@ -247,7 +232,8 @@ def by_the_machine(
     program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
 ) -> list[np.ndarray]:
     """Return the same by the machine."""
-    flat = flattened([np.asarray(p) for p in program.weights_to_parameters(*weights)])
+    parameters = [np.asarray(p) for p in program.weights_to_parameters(*map(tf.constant, weights))]
+    flat = flattened(parameters)
     sequences = np.ascontiguousarray(x.transpose(1, 0, 2))
     initial = np.concatenate(states, axis=1) if states else None
     outputs, kept = step_forward(program, sequences, flat, initial, threads=1, keep=True, all_steps=True)

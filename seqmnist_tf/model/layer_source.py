@@ -110,7 +110,7 @@ class _Parts:
         elif (home := _home(value)) is not None:
             renamed = f" as {name}" if value.__name__ != name else ""
             self.imports.add(f"from {home} import {value.__name__}{renamed}")
-        elif getattr(builtins, name, None) is not value:
+        elif getattr(builtins, name, None) is not inspect.unwrap(value):  # IPython wraps ``open``
             raise InputError(
                 f"layer {self.layer} uses {name}, a {type(value).__name__} whose source is not known (define it inside "
                 "of the layer, or give the layer as FILE.py:NAME)"

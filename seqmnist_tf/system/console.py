@@ -159,7 +159,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
         markdown_table(["run", ">seeds"], [["baseline", 5]])
     """
-    texts = [[re.sub(r"(?<!\\)\|", r"\|", str(cell)) for cell in row] for row in rows]
+    texts = [[re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\|", str(cell)) for cell in row] for row in rows]
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
     return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in texts)])

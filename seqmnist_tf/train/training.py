@@ -197,18 +197,20 @@ def resume(
         announce_kernel(kernel, config)
         first = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
-        before, after = ({**part, "processor": (part.get("machine") or {}).get("processor")} for part in (first, now))
+        git, resumed, machine_before = first.get("git"), first.get("resumed"), first.get("machine")
+        processor = machine_before.get("processor") if isinstance(machine_before, dict) else None
+        before, after = {**first, "processor": processor}, {**now, "processor": now["machine"]["processor"]}
         for key in ("threads", "kernel", "device", "processor", "onednn", "versions"):
             if after[key] != before.get(key):
                 warn(
                     f"{key} was {before.get(key)} and is {after[key]}: the last digits may differ from one whole run's"
                 )
-        commit = (first.get("git") or {}).get("commit")
+        commit = git.get("commit") if isinstance(git, dict) else None
         if now["git"]["commit"] != commit:
             warn(f"the commit was {commit} and is {now['git']['commit']}: the run cannot be published")
         elif now["sources"] != first.get("sources"):
             warn("the code is another than at the start of the run: the run cannot be published")
-        record = {**first, "resumed": [*(first.get("resumed") or []), now]}
+        record = {**first, "resumed": [*(resumed if isinstance(resumed, list) else []), now]}
         splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)
         return fit(ReadyRun(run, config, model, splits, kernel), stop_rule, record)

@@ -206,9 +206,9 @@ def main(argv: list[str]) -> int:
     document = system.read_json(options.space) if options.space else _began_with(options.dir) or default_space(base)
     space = parse_space(document)
     search = SearchFolder(options.dir, options.tuner, base, space, document, parsed.preset, not options.no_stop)
-    check_space(search)
     search = as_it_began(search)
     search.require_own()
+    check_space(search)
     if options.address is not None:
         require_answer(options.address)
     system.start_tensorflow()

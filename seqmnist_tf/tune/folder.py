@@ -97,8 +97,10 @@ class SearchFolder:
         """The file of the oracle's state."""
         return self.path / "oracle.json"
 
-    def require_own(self) -> None:
-        """Check that the folder is of this search, or of none. Version 0.1.0 wrote no ``config_id`` and no ``layers``.
+    def require_own(self) -> bool:
+        """Return whether ``search.json`` of this search is there and complete; the folder may be of no search, too.
+
+        Version 0.1.0 wrote no ``config_id`` and no ``layers``.
 
         Raises:
             InputError: the folder belongs to another search, holds other files or cannot be written, or a file that the
@@ -107,7 +109,7 @@ class SearchFolder:
         document = self.document
         require_folder(self.path, (self.file.name, self.oracle_file.name), "search")
         if not self.file.exists():
-            return
+            return False
         try:
             saved = read_json_object(self.file)
         except InputError as error:
@@ -117,6 +119,7 @@ class SearchFolder:
         with contextlib.suppress(InputError):  # keys that came after it was written have their defaults
             saved["base"] = _shared_values(SearchFolder.read(self.path, saved).base)
         held = {key: document[key] for key in ("config_id", "layers")}
+        complete = set(held) <= set(saved)
         if {**saved, **held} != document:
             raise InputError(f"{self.path} holds another search (give a new --dir, or that search's arguments)")
         if {**held, **saved} != document:
@@ -124,11 +127,12 @@ class SearchFolder:
                 f"{self.path} holds a search whose file of a layer or pixel order has changed (give a new --dir, or "
                 "the file as it was)"
             )
+        return complete
 
     def claim(self) -> None:
         """Write ``search.json``; errors as :meth:`require_own`."""
-        self.require_own()
-        write_atomically(self.file, json_bytes(self.document))
+        if not self.require_own():
+            write_atomically(self.file, json_bytes(self.document))
 
     def config(self, values: dict[str, Any]) -> Config:
         """Return the configuration of a trial with these values."""

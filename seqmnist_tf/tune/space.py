@@ -156,6 +156,13 @@ def parse_space(document: Any) -> tuple[Dimension, ...]:
         InputError: an unknown or fixed key, a range or a choice that the key does not allow, a key that two rows set,
             no row.
     """
+    try:
+        return _parse_rows(document)
+    except RecursionError:
+        raise InputError("a search space must be a JSON object of rows (got one that is nested too deep)") from None
+
+
+def _parse_rows(document: Any) -> tuple[Dimension, ...]:
     if not isinstance(document, dict) or not document:
         raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
     rows: dict[str, Dimension] = {}

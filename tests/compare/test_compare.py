@@ -460,3 +460,21 @@ def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
     with pytest.raises(KeyboardInterrupt):
         run_jobs(ComparisonRuns(planned), folder, marker="arms.json")
     assert groups == ["mine", "mine"] and "WANDB_RUN_GROUP" not in os.environ
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers=2"]])
+def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
+    workers: list[str], command: Command, in_tmp: Path
+) -> None:
+    (in_tmp / "file").write_text("no folder")
+    refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out", *workers)
+    assert (
+        refused.status == 2 and "data.dir must be a folder that can be" in refused.err and not (in_tmp / "out").exists()
+    )
+
+
+@pytest.mark.slow
+def test_what_a_layer_prints_is_not_in_the_json(command: Command, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(GOOD + "print('read me')\n")
+    result = command(compare_main, "baseline", "own.py:Last", *TINY, "--seeds=0", "--dir=out", "--json")
+    assert result.status == 0 and json.loads(result.out)["arms"] and "read me" in result.err

@@ -292,10 +292,14 @@ def with_loss(cell: Any, x: Any, h: Any) -> Any:
 
 
 class TrainedOtherwise(Cell):
-    """A cell with other weights in training; its operations on rows are the same."""
+    """A cell with other weights in training; its operations on rows are the same, and perhaps its first weights."""
+
+    def __init__(self, other: Any, **shapes: Any) -> None:
+        super().__init__(None, **shapes)
+        self.other = other
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
-        h = ops.tanh(inputs @ self.u + states[0] @ (self.w if training else 0.25 * self.w))
+        h = ops.tanh(inputs @ self.u + states[0] @ (self.other(self.w) if training else self.w))
         return h, [h]
 
 
@@ -335,7 +339,8 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
         ALONE,
         False,
     ),
-    "weights by training": (lambda: TrainedOtherwise(None, **MATRICES), ALONE, False),
+    "weights by training": (lambda: TrainedOtherwise(lambda w: 0.25 * w, **MATRICES), ALONE, False),
+    "limits by training": (lambda: TrainedOtherwise(lambda w: ops.clip(w, -9, 9), **MATRICES), ALONE, False),
     "dropout that is not told": (lambda: Dropping(None, **MATRICES), "random numbers are drawn", False),
     "one first state": (
         lambda: OneFirstState(lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2, **BIASED),

@@ -172,6 +172,10 @@ def test_a_value_without_source_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     cell = "import functools, math\npow = functools.partial(math.pow, 2.0)\ndef Power(units):\n    return pow(units)\n"
     with pytest.raises(InputError, match="layer Power uses pow, a partial whose source is not known"):
         layer_source(notebook(monkeypatch, cell)["Power"])  # the file would call Python's own pow
+    cell = (
+        "import functools as f, io\nopen = f.wraps(io.open)(lambda *a: 0)\ndef Read(units):\n    return open(units)\n"
+    )
+    assert b"open = " not in layer_source(notebook(monkeypatch, cell)["Read"])[1]  # as IPython's
 
 
 def test_a_definition_that_was_run_twice_is_the_newer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -520,8 +520,18 @@ def test_the_identity_of_a_layer_is_its_files_content(tmp_path: Path) -> None:
 
 
 def test_recurrent_noise_acts_on_the_recurrent_weights_alone() -> None:
-    model = build_model(configure("GRU"))
+    random = np.random.RandomState(0)
+    x, y = random.standard_normal((8, 784, 1)).astype(np.float32), random.randint(0, 10, 8)
+    config = configure("GRU", train__recurrent_noise=0.5, train__batch_size=8)
+    model = build_model(config)
     assert [weight.name for weight in recurrent_weights(model.layers[0])] == ["recurrent_kernel"]
+    losses: list[Any] = []
+    for noise in (0.0, 0.5):
+        trained = MeasuredSequential.of(build_model(config), Kernel(None))
+        trained.recurrent_noise = noise
+        compile_model(trained, config)
+        losses.append(trained.train_on_batch(x, y, return_dict=True)["loss"])
+    assert losses[0] != losses[1]
 
 
 @keras.saving.register_keras_serializable(package="test")

@@ -161,10 +161,17 @@ def test_the_status_of_a_command_that_exits(code: str, status: int) -> None:
     assert (done.returncode, done.stderr) == (status, b"")
 
 
-def test_a_folder_with_hidden_files_alone_can_be_used(tmp_path: Path) -> None:
+def test_a_folder_with_hidden_files_alone_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".lock").touch()
     require_folder(tmp_path, ("mark",), "search")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"holds other files and no search \(give a new --dir\)"):
         require_folder(tmp_path, ("mark",), "search")
     require_folder(tmp_path, ("mark", "file"), "search")
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read all
+    with pytest.raises(InputError, match=r"cannot read .*: Permission denied \(give a writable --dir\)"):
+        require_folder(tmp_path, ("mark",), "search")

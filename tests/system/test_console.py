@@ -18,8 +18,8 @@ def test_no_document_has_numbers_that_json_lacks(capsys: pytest.CaptureFixture[s
 
 
 def test_a_heading_that_begins_with_an_angle_bracket_is_right_aligned() -> None:
-    assert markdown_table(["run", ">seeds", ""], [["`a`", 5, "x|y"], ["`b`", None, ""]]) == (
-        "| run | seeds |  |\n|---|---:|---|\n| `a` | 5 | x\\|y |\n| `b` | None |  |"
+    assert markdown_table(["run", ">seeds", ""], [["`a`", 5, "x|y\\\\|z\\|"], ["`b`", None, ""]]) == (
+        "| run | seeds |  |\n|---|---:|---|\n| `a` | 5 | x\\|y\\\\\\|z\\| |\n| `b` | None |  |"
     )
 
 

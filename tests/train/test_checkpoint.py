@@ -139,7 +139,7 @@ def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(
     shutil.copytree(killed, in_tmp / "run")
     for key in ("seed", "pixel_order_sha256"):
         drop(key)(in_tmp / "run/environment.json")
-    change_json(in_tmp / "run/environment.json", lambda document: document.update(git=None, resumed=None))
+    change_json(in_tmp / "run/environment.json", lambda document: document.update(git="main", resumed=3, machine="x"))
     assert command(train_main, "--run-dir=run", "--resume").status == 0
 
 

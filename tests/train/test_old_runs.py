@@ -1,4 +1,4 @@
-"""A run directory that version 0.1.0 left behind, killed in its third epoch: it resumes, evaluates and exports."""
+"""A run directory that version 0.1.0 left behind, killed in its third epoch: it resumes, evaluates and is described."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Command
 OLD = Path(__file__).parent / "run_of_0.1.0"
 
 
-def test_a_run_of_version_0_1_0_resumes_evaluates_and_exports(
+def test_a_run_of_version_0_1_0_resumes_evaluates_and_is_described(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(OLD, in_tmp / "run")

@@ -321,8 +321,10 @@ def test_bad_input_is_one_line(
     without = [word for word in good if not word.startswith("--space")]
     assert command(tune_command.main, *without).status == 0  # its own space, which may be of an earlier version
     assert command(tune_command.main, *good).status == 0  # it has ended, and its report is written again
-    for change in ("--tuner=bayesian", "--optimizer.beta-1=0.5", "--epochs=2"):
-        answer = command(tune_command.main, *good, change)
+    for change in (
+        [*good, "--tuner=bayesian"], [*good, "--optimizer.beta-1=0.5"], [*good, "--epochs=2"], ["gru", *without],
+    ):  # fmt: skip
+        answer = command(tune_command.main, *change)
         assert answer.status == 2 and "holds another search" in answer.err
     with lock_folder(tmp_path / "search", "the other"):
         answer = command(tune_command.main, *good)
