@@ -376,7 +376,7 @@ def test_a_layer_that_fails_does_not_stop_the_others_and_the_report_names_it(
     last = result.err.splitlines()[-1]
     assert last.startswith(f"error: out/report.md is without {said}")
     assert last.endswith("(see out/logs/Fails-seed1.log)")
-    assert f'{in_tmp}/own.py", line 7, in call' in result.err
+    assert 'File "own.py", line 7, in call' in result.err
     report = (in_tmp / "out/report.md").read_text()
     assert "Fails: seed 1 failed: model.layer own.py:Fails: in training it raised RuntimeError: " in report
     assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1], [0]]
