@@ -177,7 +177,7 @@ def test_the_package_asserts_nothing() -> None:
         assert not [node for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
 
 
-@pytest.mark.parametrize("room", ["config", "system"])
+@pytest.mark.parametrize("room", ["benchmark", "config", "system"])
 def test_what_a_door_without_a_stub_hands_on_is_used(room: str) -> None:
     imports = [node for node in parse(PACKAGE / room / "__init__.py").body if isinstance(node, ast.ImportFrom)]
     others = [path for path in (*MODULES, *(ROOT / "tests").rglob("*.py")) if path.parent.name != room]
