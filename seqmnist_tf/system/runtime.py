@@ -1,8 +1,8 @@
 """What is imported when: the doors of the rooms, and TensorFlow's start.
 
-A room is a subpackage. Where its names need TensorFlow, its ``__init__.pyi`` says which names it hands on and where they
-live, for type checkers and for :func:`open_door`; a name is imported when it is first asked for (PEP 562). TensorFlow
-starts without chatter on the terminal, and with the threads that a run asks for.
+A room is a subpackage. Where its names need TensorFlow, its ``__init__.pyi`` says which names it hands on and where
+they live, for type checkers and for :func:`open_door`; a name is imported when it is first asked for (PEP 562).
+TensorFlow starts without chatter on the terminal, and with the threads that a run asks for.
 """
 
 from __future__ import annotations

@@ -379,10 +379,11 @@ def test_the_first_epochs_on_the_pages_are_the_records() -> None:
     assert (len(adam), len(again), len(sgd)) == (3, 1, 2)
     assert (
         f"each of its six seeds spends {min(lengths)} to {max(lengths)} epochs between {low:.0f} and {high:.0f} % test "
-        f"accuracy and falls back below {chance:.0f} % at least once; five seeds do so again after it, the last one in "
-        f"epoch {max(last)}. `adam` is near chance for longer: {min(at_chance)} to {max(at_chance)} of these epochs of "
-        f"its three seeds are below {chance:.0f} %, and one seed falls back below it after them, the last time in "
-        f"epoch {max(again)}. `sgd` stays at {min(map(min, sgd)):.0f} to {max(map(max, sgd)):.0f} % for all 100."
+        f"accuracy and falls back below {chance:.0f} % at least once. Five seeds fall below {chance:.0f} % again "
+        f"later, the last one in epoch {max(last)}. `adam` is near chance for longer: before 50 %, its three seeds "
+        f"spend {min(at_chance)} to {max(at_chance)} epochs below {chance:.0f} %. One seed falls back below "
+        f"{chance:.0f} % later, the last time in epoch {max(again)}. `sgd` stays at {min(map(min, sgd)):.0f} to "
+        f"{max(map(max, sgd)):.0f} % for all 100 epochs."
     ) in one_line("docs/plateau.md")
     assert f"While the accuracy is below {chance:.0f} %, near chance," in one_line("docs/training.md")
 
