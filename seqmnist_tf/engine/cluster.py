@@ -122,7 +122,7 @@ def on_shared_paths(job: Job, folder: Path, cores: int) -> tuple[Job, Path]:
     config = job.config
     values: dict[str, Any] = {"train.threads": cores}
     if config.data.dir is not None:
-        values["data.dir"] = os.path.abspath(os.path.expanduser(config.data.dir))
+        values["data.dir"] = str(Path(os.path.expanduser(config.data.dir)).absolute())
     if (order := config.task.permutation).startswith("file:"):
         values["task.permutation"] = f"file:{Path(order.removeprefix('file:')).absolute()}"
     log = job.log or folder / "logs" / f"{'-'.join(job.path.absolute().relative_to(folder).parts)}.log"
