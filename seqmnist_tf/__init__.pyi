@@ -32,4 +32,5 @@ def train(
     command: str = "",
     stop_rule: typing.Callable[[list[dict[str, typing.Any]]], str | None] | None = None,
     layer: typing.Callable[[int], typing.Any] | None = None,
+    layer_file: typing.Any = None,
 ) -> dict[str, typing.Any]: ...

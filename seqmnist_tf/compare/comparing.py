@@ -60,6 +60,10 @@ def compare(
         allow_code: admit existing runs that have a layer of their own, and run its code. Read it first.
         overrides: values of keys (``{"train.n_epochs": 5}``) for all arms that are trained.
 
+    Returns:
+        The comparison: ``arms`` with the accuracy of each seed, ``pairs`` (each arm with the first) and ``path``, the
+        folder that has the report.
+
     Raises:
         InputError: an arm is unknown, arms have different tasks or one configuration, a run is not completed, a layer
             cannot be used, or the cluster does not answer; no run is lost.

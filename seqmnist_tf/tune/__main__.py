@@ -26,7 +26,17 @@ from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 TUNERS = ("random", "bayesian", "hyperband")
 MOST_BAYESIAN = 1000  # trials; KerasTuner's choice of the next one then takes a minute
-FORMER_OPTIONS = ("role", "oracle", "worker-name", "patience")
+FORMER_OPTIONS = ("--role", "--oracle", "--worker-name", "--patience")
+
+
+class _Former(argparse.Action):
+    """An option of earlier versions, which is refused before others are asked for."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option: str | None = None) -> None:
+        raise InputError(
+            f"{option} is of earlier versions (give --workers N for several trials at a time on this machine, or "
+            "--address HOST:PORT for a Ray cluster)"
+        )
 
 
 def protocol(config: Config, given: dict[str, Any], epochs: int | None) -> Config:
@@ -60,7 +70,7 @@ def make_parser() -> system.Parser:
     parser.add_argument("--no-stop", action="store_true", help="train trials at chance to their end, too")
     add_engine_options(parser)
     for name in FORMER_OPTIONS:
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+        parser.add_argument(name, nargs="*", action=_Former, help=argparse.SUPPRESS)
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
     parser.epilog = (
         f"search space (--space FILE replaces it):\n{rows}\n\nIn a search, test.enabled is false, and "
@@ -71,12 +81,6 @@ def make_parser() -> system.Parser:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise InputError where the command's own options are not allowed."""
-    for name in FORMER_OPTIONS:
-        if getattr(options, name.replace("-", "_")) is not None:
-            raise InputError(
-                f"--{name} is of earlier versions (give --workers N for several trials at a time on this machine, or "
-                "--address HOST:PORT for a Ray cluster)"
-            )
     for name in ("max_trials", "epochs"):
         value = getattr(options, name)
         if value is not None and not 1 <= value <= 100_000:
