@@ -289,12 +289,13 @@ def tested_pairs(pairs: Sequence[PairResult]) -> list[PairResult]:
     return [pair for pair in pairs if pair.holm_p is not None]
 
 
-def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
+def pair_statement(pair: PairResult, pairs: Sequence[PairResult], more_seeds: bool = True) -> str:
     """Return what a pair shows, and what its number of seeds allows.
 
     Args:
         pair: an experiment against the first.
         pairs: all pairs of the comparison.
+        more_seeds: whether to say how many could show a difference.
     """
     difference = f"{in_percent(pair.mean_difference, sign=True)} points"
     if pair.ci_95 is None:
@@ -304,14 +305,15 @@ def pair_statement(pair: PairResult, pairs: Sequence[PairResult]) -> str:
         )
     tested, p = tested_pairs(pairs), p_text(pair.sign_flip_p)
     corrected = f", {p_text(pair.holm_p)} after Holm's correction" if pair in tested and len(tested) > 1 else ""
+    verdict = _verdict(pair, pairs, more_seeds)
     test = "sign-flip" if pair.n <= ENUMERATED else "sign-flip (random flips)"
     return (
         f"{pair.b} against {pair.a}, {pair.n} pairs: {difference} (95 % interval {percent_range(pair.ci_95, sign=True)}"
-        f", {pair.ci_method}); {test} p {p if p.startswith('<') else f'= {p}'}{corrected}. {_verdict(pair, pairs)}"
+        f", {pair.ci_method}); {test} p {p if p.startswith('<') else f'= {p}'}{corrected}. {verdict}"
     )
 
 
-def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
+def _verdict(pair: PairResult, pairs: Sequence[PairResult], more_seeds: bool) -> str:
     if pair.holm_p is not None and pair.holm_p < ALPHA:
         return f"{pair.b} is {'better' if pair.mean_difference > 0 else 'worse'} than {pair.a} on this task."
     if not pair.unequal:
@@ -324,9 +326,10 @@ def _verdict(pair: PairResult, pairs: Sequence[PairResult]) -> str:
     equal = pair.n - pair.unequal
     seeds = f"{pair.n} seeds" + (f", {equal} of them equal," if equal else "")
     subject = f"and {len(corrected)} pairs the corrected p" if len(corrected) > 1 else "the p"
+    enough = f"; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each pair it can"
     return (
         f"With {seeds} {subject} of this test cannot be below {p_text(smallest)}: it decides nothing, also where the "
-        f"interval excludes 0; with {seeds_needed(len(pairs))} {'unequal ' * bool(equal)}seeds in each pair it can."
+        f"interval excludes 0{enough * more_seeds}."
     )
 
 

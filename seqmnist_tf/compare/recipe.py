@@ -83,14 +83,14 @@ def recipe_parts(config: Config, noise: float) -> list[str]:
         count_of(train.n_epochs, "epoch"),
     ]
     if opt.weight_decay:
-        parts.append(f"decoupled weight decay {opt.weight_decay:g}")
+        parts.append(f"decoupled weight decay {opt.weight_decay:g} (not of biases)")
     if opt.grad_clip_norm is not None:
         parts.append(f"gradients clipped to norm {opt.grad_clip_norm:g}")
     if opt.grad_clip_value is not None:
         parts.append(f"gradient elements clipped to {opt.grad_clip_value:g}")
     parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
     if noise:
-        parts.append(f"noise of standard deviation {noise:g} on recurrent weights")
+        parts.append(f"noise of standard deviation {noise:g} on recurrent weights (new for each quarter of a batch)")
     if model.initializer == "torch":
         parts.append("PyTorch's initial weights")
     if model.forget_bias == "chrono":

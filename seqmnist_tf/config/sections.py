@@ -112,7 +112,7 @@ class Optimizer:
         None,
         "Average the weights over steps, with this momentum.",
         details="The model that is evaluated and saved after each epoch has an exponential moving average of the "
-        "weights: a = m a + (1 - m) w after each step (Polyak & Juditsky 1992). null: the weights themselves.",
+        "weights: a = m a + (1 - m) w after each step (after Polyak & Juditsky 1992). null: the weights themselves.",
         above=0,
         below=1,
     )

@@ -125,10 +125,14 @@ def replay_text(record: Record | Search) -> str:
     """
     if not record.replays:
         return ""
-    entry = max(record.replays, key=lambda entry: (entry["batches"], "weights" in entry, entry["date"]))
+    ended = {"weights", "scores"}  # of a replay to the end
+    entry = max(record.replays, key=lambda entry: (entry["batches"], bool(ended & entry.keys()), entry["date"]))
     where = escape_markdown(f"{entry['processor']}, {entry['kernel']}, {entry['date'][:10]}")
     weights = f", the weights {agreement(entry['weights'])}" if "weights" in entry else ""
-    return f"{entry['batches']:,} batches {agreement(entry['largest_difference'])}{weights} ({where})"
+    batches = f"{entry['batches']:,} batches"
+    if isinstance(record, Search):
+        batches = f"the first batches of {len(record.ended)} runs{', and their scores,' * ('scores' in entry)}"
+    return f"{batches} {agreement(entry['largest_difference'])}{weights} ({where})"
 
 
 def training_machine(record: Record) -> str:

@@ -76,26 +76,29 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
 
 
 class ModelCheck:
-    """Checks the models of records one after the other: their architecture, and the first test images.
+    """Checks the models of records one after the other: their architecture, and the first test images, or all.
 
     Of trials, which were not tested, it scores all held-out images.
 
     ``allow_code`` admits, and runs, the code of ``layer.py``; that of examples is always admitted.
     """
 
-    def __init__(self, allow_code: bool = False) -> None:
-        self.allow_code = allow_code
+    def __init__(self, allow_code: bool = False, all_images: bool = False) -> None:
+        self.allow_code, self.all_images = allow_code, all_images
         self._traced: dict[tuple[str, int], keras.Model] = {}
 
     def check(self, run: RunDirectory) -> tuple[list[str], str]:
         """Return how the model of a record contradicts its other files, and :func:`weights_digest` of it."""
-        model = load_final_model(run, allow_code=self.allow_code or is_example(run.layer_file))
+        allow_code = self.allow_code or is_example(run.layer_file)
+        model = load_final_model(run, allow_code=allow_code)
         problems, summary = units_problems(run), run.summary or {}
         recorded = summary["num_params"]
         if model.count_params() != recorded:
             problems.append(f"model.keras has {model.count_params():,} parameters (summary.json says {recorded:,})")
         if is_trial(run.config):
             problems += score_problems(run, model, summary["final"]["val_accuracy"], summary["final"]["val_loss"])
+        elif self.all_images:
+            problems += evaluation_problems(run, allow_code=allow_code)[0]
         elif (run.path / PREDICTIONS_FILE).exists():
             split = _test_split(run.config.task)
             first = Split(split.images[:FIRST_IMAGES], split.sequences[:FIRST_IMAGES], split.labels[:FIRST_IMAGES])

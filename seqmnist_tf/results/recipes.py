@@ -40,8 +40,8 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     settings = after_first_looks(board.records[name][0].config)
-    if name in board.cells:
-        settings = settings.removeprefix("chrono, ")  # searched for
+    if name in board.cells and settings.startswith("chrono, "):
+        settings = f"{settings.removeprefix('chrono, ')}, and that chrono was offered to this cell alone,"
     looks = f"; its {settings} followed first looks at test accuracies" * bool(settings)
     layer = board.records[name][0].run.layer_file
     alike = "; its weights began with the same numbers (docs/board.md)" * is_former_example(layer)
@@ -59,7 +59,7 @@ def searches_text(board: Board) -> str:
     if not board.searches:
         return "No search is published yet."
     head = ["search", "layer", "task", "tuner", ">seed", ">trials", ">epochs", ">images held out", ">best trial, %"]
-    head += [">its other seeds, %", ">hours", "commit", "trained anew (its publisher's word)"]
+    head += [">its other seeds, %", ">hours", "commit", "trained anew (word of its publisher or of who did it)"]
     chosen = [
         wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ")
         for search in board.searches
@@ -111,7 +111,7 @@ def trials_text(board: Board) -> str:
     if not board.trials:
         return "No trial is published yet."
     head = ["recipe", ">seed", ">epochs", ">images held out", ">accuracy on them, %", ">training accuracy, %"]
-    head += ["commit", "configuration", "trained anew (its publisher's word)"]
+    head += ["commit", "configuration", "trained anew (word of its publisher or of who did it)"]
     trials = sorted(board.trials, key=_order_of_trials)
     table = markdown_table(head, [_trial_row(trial) for trial in trials])
     groups: dict[tuple[str, int], list[Record]] = {}
@@ -206,7 +206,7 @@ def board_text(board: Board) -> str:
         ]
         for name, cell in cells.items()
     ]
-    said = [wrap_text(pair_statement(pair, pairs), "- ", "  ") for pair in pairs]
+    said = [wrap_text(pair_statement(pair, pairs, more_seeds=False), "- ", "  ") for pair in pairs]
     said += [wrap_text(_with_diverged(cell), "- ", "  ") for cell in cells.values() if cell.diverged]
     return "\n\n".join([markdown_table(head, rows), *(["\n".join(said)] if said else [])])
 

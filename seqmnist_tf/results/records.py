@@ -219,7 +219,7 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
 
     Each has ``date``, ``processor``, ``kernel`` (whose name ends in the instruction set), ``versions``, ``batches``,
     and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit. Where a run was trained to its
-    end, ``weights`` is the distance of the weights from those of ``model.keras``.
+    end, ``weights`` is the distance of the weights from those of ``model.keras``; the runs of a search have ``scores``.
     """
     path = folder / REPLAYS_FILE
     if not path.exists():
@@ -263,7 +263,7 @@ def _entry_problem(entry: dict[str, Any]) -> str | None:
 
 def latest_replays(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
-    latest = {(entry["processor"], entry["kernel"], entry["batches"]): entry for entry in entries}
+    latest = {tuple(entry.get(key) for key in ("processor", "kernel", "batches", "scores")): entry for entry in entries}
     return {"schema": SCHEMA, "replayed": list(latest.values())}
 
 

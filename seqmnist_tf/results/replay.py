@@ -1,7 +1,8 @@
 """Replay: a run trained anew from its configuration and seed, its first batches or all of them; ``results --replay``.
 
-The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights. Whatever
-differs is a problem, also where another machine's rounding may be the cause: then nothing is confirmed.
+The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights and what
+the model says of all test images. Whatever differs is a problem, also where another machine's rounding may be the
+cause: then nothing is confirmed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
-from .model_check import is_example, score_problems, units_problems
+from .model_check import ModelCheck, is_example, score_problems, units_problems
 from .records import (
     REPLAY_TOLERANCE,
     REPLAYED_BATCHES,
@@ -115,10 +116,11 @@ class Replay:
         ]
 
 
-def merged_entry(replays: Sequence[Replay]) -> dict[str, Any]:
-    """Return one entry of ``replayed`` for all runs of a search."""
-    batches = sum(replay.batches for replay in replays)
-    return {**replays[0].entry(), "batches": batches, "largest_difference": max(replay.largest for replay in replays)}
+def merged_entry(replays: Sequence[Replay], scored: bool = False) -> dict[str, Any]:
+    """Return one entry of ``replayed`` for all runs of a search; ``scored``: they were trained to their ends."""
+    largest = max(replay.largest for replay in replays)
+    entry = {**replays[0].entry(), "batches": sum(replay.batches for replay in replays), "largest_difference": largest}
+    return {**entry, "scores": True} if scored else entry
 
 
 class LossComparison(keras.callbacks.Callback):
@@ -315,6 +317,7 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str
         entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
         problems = replay.weights_problems(entry["weights"])
         text += ", but the weights do not" if problems else f", and the weights {agreement(entry['weights'])}"
+        problems = problems or ModelCheck(allow_code, all_images=True).check(record.run)[0]
     say(f"{record.run.path}: {text}, on {replay.kernel}")
     return problems, None if problems else entry
 
@@ -346,7 +349,7 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> tuple[list[str
         problems += [f"{name}: {problem}" for problem in found]
     if problems:
         return problems, None
-    entry = merged_entry(replays)
+    entry = merged_entry(replays, full)
     scores = ", and each, trained to its end, diverges or has the score as in the search" if full else ""
     say(
         f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "

@@ -71,7 +71,7 @@ def test_sections_say_what_records_say(published: Path) -> None:
     first, second = board.records["strong"]
     mean = 100 * (first.correct + second.correct) / 2 / NUM_TEST
     headline = " ".join(render_section("headline", board).split())
-    assert f"Trained with the preset `strong`, it classifies **{mean:.2f} ± " in headline
+    assert f"Trained with the tuned preset `strong`, it classifies **{mean:.2f} ± " in headline
     assert " %** of the 10,000 test digits correctly (mean ± standard deviation of 2 seeds)" in headline
     assert f"| `strong` | sMNIST, 40 training images | 2 | **{mean:.2f} ± " in render_section("summary", board)
     for record in (first, second):

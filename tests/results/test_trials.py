@@ -182,6 +182,9 @@ def test_the_held_out_images_are_classified_anew(command: Command, finished: Pat
     assert verify.folder_problems(RESULTS) == []
     (problem,) = verify.all_model_problems(all_trials(RESULTS))
     assert problem.startswith(f"{trial}: its model classifies ") and "(recorded: 19 and 0.500000)" in problem
+    command(main)  # so that tables and pictures are of this record, and its model alone can tell
+    checked = command(main, "--check")
+    assert checked.status == 1 and checked.out.splitlines() == [problem]
     raise_score(shutil.copytree(finished, tmp_path / "run"))
     shutil.rmtree(trial)
     list_record(trial.parent)
