@@ -178,20 +178,6 @@ def test_the_command_of_a_preset_is_short(name: str) -> None:
     assert command_of(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
 
 
-@pytest.mark.parametrize(
-    ("workers", "address", "message"),
-    [
-        (2, "a:1", "exclude each other"),
-        (0, None, "--workers must be 1 to 1,000"),
-        (None, "host", "--address must be HOST:PORT"),
-        (None, "ray://a:1", "--address must be HOST:PORT"),
-    ],
-)
-def test_options_of_a_cluster_that_are_refused(workers: int | None, address: str | None, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        require_engine_options(workers, address)
-
-
 def test_without_ray_the_message_has_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"--workers needs Ray, which is not installed \(python -m pip install"):

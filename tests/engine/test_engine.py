@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def test_a_run_that_diverged_is_not_trained_again(tmp_path: Path, toy: None) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["checkpoint", "configuration", "other", "other, ended"])
+@pytest.mark.parametrize("damage", ["checkpoint", "no checkpoint", "configuration", "other", "other, ended"])
 def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path, toy: None) -> None:
     path = tmp_path / "arm" / "seed0"
     job = toy_job(path)
@@ -186,6 +187,9 @@ def test_a_damaged_run_is_set_aside_and_trained_anew(damage: str, tmp_path: Path
         (path / "summary.json").unlink()
     if damage == "checkpoint":
         (path / "checkpoints/resume.keras").write_bytes(b"PK")
+    elif damage == "no checkpoint":
+        with zipfile.ZipFile(path / "checkpoints/resume.keras", "w") as archive:  # whole
+            archive.writestr("metadata.json", "{}")
     elif damage == "configuration":
         (path / "config.json").write_text("{")
     else:

@@ -137,14 +137,6 @@ def test_a_preset_s_name_and_an_experiment_s_name_are_its_own(command: Command, 
         answer = command(main, "--check")
         assert answer.status == 1 and message in answer.out
         (results / name).rename(results / "strong")
-    # One seed of an experiment under another name.
-    shutil.copytree(results / "strong" / "seed1", results / "best" / "seed1")
-    more = {
-        path.replace("strong/", "best/"): digest for path, digest in kept.items() if path.startswith("strong/seed1")
-    }
-    write_manifest(results, {**kept, **more})
-    answer = command(main, "--check")
-    assert answer.status == 1 and "results/best/seed1: its configuration" in answer.out
 
 
 def test_writing_refuses_a_changed_record(command: Command, published: Path) -> None:

@@ -120,16 +120,6 @@ def test_a_name_that_is_taken_during_the_checks_is_refused(
     assert {name: data for name, data in content(clone).items() if name != "results/.lock"} == before
 
 
-def test_a_run_in_lower_precision_is_refused(command: Command, runs: list[Path], clone: Path, tmp_path: Path) -> None:
-    lower = shutil.copytree(runs[0], tmp_path / "lower")
-    change_json(lower / "config.json", lambda d: d["train"].update(precision="tf32"))
-    before = content(clone)
-    refused = command(main, "add", str(lower), "--name", "mine")
-    assert refused.status == 2
-    assert 'train.precision must be float32 (got "tf32"); tf32 of earlier versions is gone' in refused.err
-    assert content(clone) == before
-
-
 def test_a_commit_that_was_amended_is_refused(command: Command, runs: list[Path], clone: Path) -> None:
     amended = shutil.copytree(runs[0], clone / "run")
     commit = git(clone, "commit-tree", "-m", "before it was amended", "HEAD^{tree}")

@@ -114,6 +114,7 @@ def test_a_trial_is_trained_anew(command: Command, trial: Path) -> None:
     answer = command(main, "--replay", "full", f"trials/{trial.parent.name}")
     assert answer.status == 0
     assert answer.out.startswith(f"{trial}: 6 batches agree bit for bit, and the weights bit for bit, on ")
+    assert answer.out.endswith("\nno replayed record has a problem\n")
     assert command(main, "--replay", "trial").status == 2
 
 

@@ -425,8 +425,11 @@ def test_a_request_is_answered_before_the_server_ends(
         threading.Thread(target=ask_and_end, args=(line.split(" at ")[1],)).start()
 
     monkeypatch.setattr(serve_command, "say", said)
-    monkeypatch.setattr(models, "ServedModels", lambda *_: toy_models)
+    given: list[Any] = []
+    monkeypatch.setattr(models, "ServedModels", lambda *words: given.append(words) or toy_models)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(models, "read_labels", lambda folder: {"stable": 1})
     ended = command(serve_command.main, "--model-dir", str(toy_versions), "--port", "0")
+    assert given == [(exported_versions(toy_versions), {"stable": 1})]
     assert (ended.status, ended.err) == (status, "interrupted\n" if status else "")
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 100 "] * 4 + [b"HTTP/1.1 200 "] * 4
 

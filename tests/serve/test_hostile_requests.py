@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -156,10 +157,9 @@ def test_a_reader_that_reads_nothing_is_cut_off(toy_models: ServedModels, monkey
         slow.sendall(b"GET /v1/models/seqmnist HTTP/1.1\r\nhost: localhost\r\n\r\n")
         time.sleep(2)
         received = 0
-        with pytest.raises(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError):  # a system may end the stream instead
             while chunk := slow.recv(65536):
                 received += len(chunk)
-            raise ConnectionResetError  # a system may end the stream instead
         assert received < 30_000_000
     with serving(toy_models) as url:  # one who reads gets all of it
         assert len(requests.get(f"{url}/v1/models/seqmnist", timeout=60).content) == 30_000_000
@@ -191,7 +191,7 @@ def test_large_pictures_delay_neither_status_nor_predictions(server: str) -> Non
     everything = time.monotonic() - begin
     assert asked > 2
     assert slowest["status"] < max(1, everything / 4) and slowest["prediction"] < max(2, everything / 2), slowest
-    assert {answer.status_code for answer in answers} <= {200, 504}  # no digit, or too late
+    assert len(answers) == 3 and {answer.status_code for answer in answers} <= {200, 504}  # no digit, or too late
 
 
 def test_decoding_has_a_time_limit_and_a_queue_with_an_end(

@@ -230,11 +230,8 @@ def test_the_documentation_lists_what_differs() -> None:
     assert listed == differing
 
 
-def test_labels_are_those_of_the_configuration_beside_the_versions(
-    toy_models: ServedModels, toy_versions: Path, tmp_path: Path
-) -> None:
+def test_labels_are_those_of_the_configuration_beside_the_versions(tmp_path: Path) -> None:
     assert read_labels(ROOT / "export" / "seqmnist")["stable"] in exported_versions(ROOT / "export" / "seqmnist")
-    (tmp_path / "versions").symlink_to(toy_versions)
     assert read_labels(tmp_path / "other") == {}
     (tmp_path / "config").mkdir()
     config = tmp_path / "config" / "models.config"
@@ -242,8 +239,6 @@ def test_labels_are_those_of_the_configuration_beside_the_versions(
     entry = 'config { name: "%s" version_labels { key: "canary" value: %d } }'
     config.write_text(f"model_config_list {{ {entry % ('seqmnist', 2)} {entry % ('else', 1)} }}")
     assert read_labels(tmp_path / "other") == {"canary": 2}
-    models = with_labels(toy_models, **read_labels(tmp_path / "other"))
-    assert models.labels["canary"] == 2
     config.write_text("model_config_list { \x1b")
     with pytest.raises(InputError, match=r"cannot read .*models\.config: ") as raised:
         read_labels(tmp_path / "other")

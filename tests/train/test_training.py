@@ -29,7 +29,6 @@ from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import Kernel, build_model
 from seqmnist_tf.system import replace_atomically, write_atomically
 from seqmnist_tf.train import (
-    AT_CHANCE,
     Metrics,
     RunDirectory,
     callbacks,
@@ -42,7 +41,7 @@ from seqmnist_tf.train import (
     training,
 )
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.terminal import Interruption, announce_kernel, announce_origin
+from seqmnist_tf.train.terminal import Interruption, ProgressBar, announce_kernel, announce_origin
 from tests.changes import change_json
 from tests.conftest import Command
 from tests.toy import LONG_SECONDS, SMALL, finished_run, toy_mnist
@@ -208,26 +207,20 @@ def test_the_data_that_a_configuration_names_are_read(
     assert asked == read
 
 
-def test_the_plateau_is_told(command: Command, in_tmp: Path, toy: None) -> None:
-    result = command(train_main, *SMALL, "--train.n-epochs=2", "--run-dir=run", "--optimizer.lr=1e-9")
-    history = RunDirectory(in_tmp / "run").history()
-    assert history[0]["test_accuracy"] < AT_CHANCE
-    share = f"warning: still near chance ({history[0]['test_accuracy']:.1%})"
-    first, second = (line for line in result.out.splitlines() if line.startswith("warning"))
+def test_the_plateau_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"train_loss": 2.3, "train_accuracy": 0.1, "test_loss": 2.3, "test_accuracy": 0.1, "seconds": 1.0}
+    bar = ProgressBar(cfg.Config(), lambda: row)
+    for epoch in (0, 1):
+        bar.on_epoch_end(epoch)
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning"))
+    assert second == "warning: still near chance (10.0%)"
     assert first == (
-        f"{share}; many recipes are near chance in their first epochs, and some to their end "
+        f"{second}; many recipes are near chance in their first epochs, and some to their end "
         "(--model.forget_bias chrono avoids it)"
     )
-    assert second == share
-
-
-def test_averaged_weights_that_lag_are_not_called_a_plateau(command: Command, in_tmp: Path, toy: None) -> None:
-    words = ["--model.forget-bias=chrono", "--optimizer.name=Adam", "--optimizer.lr=0.01", "--train.batch-size=10"]
-    averaged = [*words, "--optimizer.ema-momentum=0.99999", "--train.n-epochs=3", "--run-dir=run"]
-    result = command(train_main, *SMALL, *averaged)
-    row = RunDirectory(in_tmp / "run").history()[-1]
-    assert row["test_accuracy"] < AT_CHANCE <= row["train_accuracy"]
-    assert f"the averaged weights lag behind the trained ones ({row['train_accuracy']:.1%})" in result.out
+    averaged = cfg.with_values(cfg.Config(), {"optimizer.ema_momentum": 0.9})
+    ProgressBar(averaged, lambda: {**row, "train_accuracy": 0.5}).on_epoch_end(0)
+    assert "the averaged weights lag behind the trained ones (50.0%)" in capsys.readouterr().out
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(command: Command, in_tmp: Path, toy: None) -> None:

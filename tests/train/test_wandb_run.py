@@ -212,12 +212,14 @@ def test_a_server_that_answers_and_fails_makes_the_run_offline(
     seen, init = [], wandb.init
 
     def refuse(**settings: Any) -> Any:
+        assert settings["group"] == "mine"
         seen.append(os.environ["WANDB_DATA_DIR"])
         if settings["mode"] == "online":
             raise wandb.errors.CommError("the key was refused")
         return init(**settings)
 
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
     monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
     monkeypatch.setattr(wandb, "init", refuse)
     monkeypatch.setenv("WANDB_CACHE_DIR", str(in_tmp / "theirs"))

@@ -71,20 +71,3 @@ def test_a_search_of_two_thousand_trials(
     assert len(json.loads((tmp_path / "trials.json").read_text())) == TRIALS
     assert lines < 1200 and figures["lines of the report"] < 100
     assert figures["ms a job"] < 80 and grown < 200 and reports[0] < 30 and again < 50
-
-
-@pytest.mark.usefixtures("toys")
-def test_a_loop_of_jobs_stays_in_step_with_its_slots(tmp_path: Path) -> None:
-    """A slot's job is the trial that the oracle holds for it, whichever ends first."""
-    search = toy_search(tmp_path)
-    held: dict[str, Job] = {}
-
-    class Slots(ToySlots):
-        def start(self, slot: str, job: Job) -> None:
-            held[slot] = job
-            super().start(slot, job)
-
-    run_search(search, 12, place=Slots(5, tmp_path, last=True))
-    assert set(held) == {f"slot{number}" for number in range(5)}
-    state = json.loads(search.oracle_file.read_text())["oracle"]
-    assert sorted(state["end_order"]) == state["start_order"] != state["end_order"]
