@@ -114,7 +114,7 @@ def killed_run(path: Path, *words: str, step: int) -> Path:
 
     def batch_end(self: BatchLog, batch: int, logs: dict[str, Any] | None = None) -> None:
         on_batch_end(self, batch, logs)
-        if self.step == step:
+        if int(self.model.optimizer.iterations) == step:
             raise _Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +24,7 @@ CONSTANTS = "model.layer_options"
 KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
-class OwnLayer(NamedTuple):
-    """A layer that was defined in Python: its ``layer.py:NAME``, the file that its source makes, and its constants."""
-
-    spec: str
-    file: LayerFile
-    constants: Mapping[str, Any]
-
-
-ArmWord = str | os.PathLike[str] | Config | OwnLayer
+ArmWord = str | os.PathLike[str] | Config | tuple[Config, LayerFile]  # the last of a layer that was defined in Python
 
 
 @dataclass(frozen=True)
@@ -104,9 +96,9 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
 def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:
     if isinstance(given, Config):
         return Arm("config", "config", _with_overrides(given, overrides))
-    if isinstance(given, OwnLayer):
-        constants = {CONSTANTS: dict(given.constants)}
-        return _layer_arm(given.spec, given.file, first, {**constants, **overrides})
+    if isinstance(given, tuple):
+        config, file = given
+        return _layer_arm(config.model.layer, file, first, {CONSTANTS: dict(config.model.layer_options), **overrides})
     word, path = os.fspath(given), Path(given)
     if word in PRESETS:
         return Arm(word, word, _with_overrides(cfg.preset(word), overrides))

@@ -18,7 +18,7 @@ from ..engine import require_answer, require_engine_options, run_jobs
 from ..model import LayerFactory, choose_kernel, with_layer
 from ..system import InputError, RunError, require_folder, start_tensorflow
 from ..train import Predictions, RunDirectory, lock_folder
-from .arms import DEFAULT_SEEDS, Arm, ArmWord, OwnLayer, parse_arms, parse_seeds, require_one_task
+from .arms import DEFAULT_SEEDS, Arm, ArmWord, parse_arms, parse_seeds, require_one_task
 from .comparison import Comparison, SeededRuns, pair_runs
 from .folder import ARMS_FILE, claim, default_directory
 from .pictures import draw_comparison
@@ -177,8 +177,7 @@ def _words(arms: Sequence[Any]) -> list[ArmWord]:
             words.append(arm)
         elif callable(arm):
             config, file = with_layer(Config(), arm)
-            constants = config.model.layer_options
-            words.append(OwnLayer(config.model.layer, file, constants) if file else validate(config).model.layer)
+            words.append((config, file) if file else validate(config).model.layer)
         else:
             raise InputError(f"an arm must be text, a path, a configuration or a layer (got {type(arm).__name__})")
     return words

@@ -13,5 +13,4 @@ from .sequences import in_batches as in_batches
 from .sequences import load_sequences as load_sequences
 from .sequences import load_splits as load_splits
 from .sequences import load_test as load_test
-from .sequences import load_validation as load_validation
 from .sequences import normalized_levels as normalized_levels

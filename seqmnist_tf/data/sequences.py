@@ -86,7 +86,7 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
     mnist = load_mnist(config.data.source, config.data.dir, names)
     validation = test = None
     if config.task.validation_size:
-        validation = _held_out(mnist["train"], config, order)
+        validation = _split(mnist["train"], slice(-config.task.validation_size, None), config, order)
     if config.test.enabled:
         test = _split(mnist["test"], slice(config.num_test), config, order)
     return Splits(_split(mnist["train"], slice(config.num_train), config, order), validation, test)
@@ -99,18 +99,6 @@ def load_test(config: Config, order: np.ndarray) -> Split:
     """
     mnist = load_mnist(config.data.source, config.data.dir, ("test",))
     return _split(mnist["test"], slice(config.num_test), config, order)
-
-
-def load_validation(config: Config, order: np.ndarray) -> Split:
-    """Return the validation split: the last ``task.validation_size`` training images, at least one.
-
-    Arguments and errors as :func:`load_splits`.
-    """
-    return _held_out(load_mnist(config.data.source, config.data.dir, ("train",))["train"], config, order)
-
-
-def _held_out(examples: Examples, config: Config, order: np.ndarray) -> Split:
-    return _split(examples, slice(len(examples.labels) - config.task.validation_size, None), config, order)
 
 
 def _split(examples: Examples, part: slice, config: Config, order: np.ndarray) -> Split:

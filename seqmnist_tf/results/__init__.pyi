@@ -6,4 +6,3 @@ from .pages import write_documents as write_documents
 from .publish import add_record as add_record
 from .records import RESULTS_FOLDER as RESULTS_FOLDER
 from .records import Record as Record
-from .records import read_records as read_records

@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Config, Data, LayerFile, Model, Task, has_stock_layer, is_trial
-from ..data import Split, load_test, load_validation, pixel_order
+from ..config import NUM_TEST, Config, Data, LayerFile, Model, Task, has_stock_layer, is_trial, with_values
+from ..data import Split, Splits, load_splits, load_test, pixel_order
 from ..model import choose_kernel, make_trainable, match_units
 from ..train import (
     LOSS_AGREES,
@@ -63,7 +63,8 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
     here = replace(here, kernel="keras" if here.kernel == "keras" else "auto")
     config, held_out = replace(run.config, data=Data(), train=here), run.config.task.validation_size
     trained = make_trainable(model, config, choose_kernel(config, model))
-    metrics = evaluate_model(trained, load_validation(config, run.pixel_order()), config.test.batch_size)
+    split = training_splits(config.task).validation
+    metrics = evaluate_model(trained, split, config.test.batch_size)  # type: ignore[arg-type]  # of a trial, not None
     correct = round(score * held_out)
     same_loss = loss is None or math.isclose(metrics.loss, loss, rel_tol=LOSS_AGREES, abs_tol=1e-4)
     if abs(metrics.correct - correct) <= MAX_FLIPS and same_loss:
@@ -122,6 +123,12 @@ class ModelCheck:
 def _test_split(task: Task) -> Split:
     """Return the test split of a task. Records of one task follow each other."""
     return load_test(Config(task=task), pixel_order(task.permutation))
+
+
+@functools.lru_cache(maxsize=1)
+def training_splits(task: Task) -> Splits:
+    """Return the training and the held-out images of a task; the test set is not read, and ``test`` is None."""
+    return load_splits(with_values(Config(task=task), {"test.enabled": False}), pixel_order(task.permutation))
 
 
 def is_example(layer: LayerFile | None) -> bool:

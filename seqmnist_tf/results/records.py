@@ -109,20 +109,6 @@ class Record(CompletedRun):
         return epoch * statistics.median(row["seconds"] for row in self.history) / 60
 
 
-def read_records(folder: Path) -> dict[str, list[Record]]:
-    """Return the completed records of a results folder by name, sorted by seed; presets come first, in their order.
-
-    Raises:
-        InputError: a record cannot be read.
-
-    Example::
-
-        best = read_records(Path("results"))["strong"][0]
-        print(best.accuracy, best.config.optimizer.lr)
-    """
-    return completed_by_name(all_records(folder))
-
-
 def completed_by_name(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Return those of some records that did not diverge, by name, in the order given."""
     completed: dict[str, list[Record]] = {}
@@ -138,7 +124,7 @@ def is_former_example(layer: LayerFile | None) -> bool:
 
 
 def all_records(folder: Path) -> list[Record]:
-    """Return the records of a results folder in the order of :func:`read_records`, with those that diverged."""
+    """Return the records of a results folder by name and seed, presets first; InputError where one cannot be read."""
     presets = list(PRESETS)
 
     def place(record: Record) -> tuple[int, str, int]:

@@ -8,7 +8,6 @@ cause: then nothing is confirmed.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import platform
@@ -21,14 +20,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import Config, Task, with_values
-from ..data import Split, batches, load_splits, pixel_order
+from ..config import Config
+from ..data import batches, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
 from ..train import RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
-from .model_check import ModelCheck, is_example, score_problems, units_problems
+from .model_check import ModelCheck, is_example, score_problems, training_splits, units_problems
 from .records import (
     REPLAY_TOLERANCE,
     REPLAYED_BATCHES,
@@ -148,13 +147,6 @@ class LossComparison(keras.callbacks.Callback):
             note(f"epoch {self.done // self.per_epoch} trained anew, {agreement(self.largest)}")
 
 
-@functools.lru_cache(maxsize=1)
-def _training_split(task: Task) -> Split:
-    """Return the training split of a task; the test set is not read. Records of one task follow each other."""
-    config = with_values(Config(task=task), {"test.enabled": False})
-    return load_splits(config, pixel_order(task.permutation)).train
-
-
 def replay_run(
     run: RunDirectory, recorded: list[float], *, steps: int | None = None, allow_code: bool = False
 ) -> Replay:
@@ -179,7 +171,7 @@ def replay_run(
         comparison = LossComparison(recorded, exact, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
-        stream = batches(_training_split(config.task), config, 0).take(steps)
+        stream = batches(training_splits(config.task).train, config, 0).take(steps)
         trained.fit(stream, steps_per_epoch=steps, callbacks=[comparison], shuffle=False, verbose=0)
         if comparison.parted is None:
             swap_averages(trained.optimizer)  # as train does before it saves

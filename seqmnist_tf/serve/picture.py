@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from ..system import InputError, first_line, printable
@@ -22,15 +23,6 @@ WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 MIN_SIDE = 0.03  # of a digit, relative to the picture's shorter side; what is lower and narrower is a speck
 SHADES = " .:-=+*#%@"
-ORIENTATIONS = {  # of Exif, and what turns them upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Prepared(NamedTuple):
@@ -86,7 +78,9 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
                 _check_size(picture)
                 picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
                 picture.load()
-                return prepare(_upright(picture))
+                with contextlib.suppress(Exception):  # of many kinds, for damaged Exif; odd tags end it after the turn
+                    ImageOps.exif_transpose(picture, in_place=True)
+                return prepare(picture)
     except Image.DecompressionBombError:
         raise InputError(f"{name}: the picture has too many pixels (at most {MAX_PIXELS:,} are allowed)") from None
     except UnidentifiedImageError:
@@ -115,15 +109,6 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Return a picture as a camera held it. Pillow's exif_transpose also writes all Exif anew, which odd tags break."""
-    try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # of many kinds, for damaged Exif
-        return picture
-    return picture.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else picture
-
-
 def _check_size(picture: Image.Image) -> None:
     size = f"the picture has {picture.width}x{picture.height} pixels"
     if max(picture.size) > MAX_SIDE:
@@ -146,9 +131,9 @@ def prepare(picture: Image.Image) -> Prepared:
         return Prepared(ink.values.astype(np.uint8), 1)
     drawn = strokes(ink)
     digits = find_digits(drawn)
-    if not digits or max(digits[0].height, digits[0].width) < MIN_SIDE * min(drawn.shape):
+    if not digits or max(drawn[digits[0]].shape) < MIN_SIDE * min(drawn.shape):
         return Prepared(None, 0)
-    return Prepared(centred(in_box(digits[0].cut(drawn))), len(digits))
+    return Prepared(centred(in_box(drawn[digits[0]])), len(digits))
 
 
 def picture_to_text(image: np.ndarray) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -121,53 +120,20 @@ def centred(digit: np.ndarray) -> np.ndarray:
     return np.rint(image * 255).astype(np.uint8)
 
 
-@dataclass
-class Box:
-    """The smallest rectangle around some strokes; ``bottom`` and ``right`` are outside."""
+def find_digits(strokes: np.ndarray) -> list[tuple[slice, slice]]:
+    """Return the places of the digits that stand side by side, the largest first: at least one, if there is any ink.
 
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def area(self) -> int:
-        return self.height * self.width
-
-    def include(self, other: Box) -> None:
-        """Grow to hold another box."""
-        self.top, self.left = min(self.top, other.top), min(self.left, other.left)
-        self.bottom, self.right = max(self.bottom, other.bottom), max(self.right, other.right)
-
-    def cut(self, picture: np.ndarray) -> np.ndarray:
-        """Return the part of a picture in this box."""
-        return picture[self.top : self.bottom, self.left : self.right]
-
-
-def find_digits(strokes: np.ndarray) -> list[Box]:
-    """Return the boxes of the digits that stand side by side, the largest first: at least one, if there is any ink.
-
-    A lone digit's box holds all strokes; with several, commas, dashes and noise between them are in none.
+    A place has a slice of rows and one of columns. A lone digit's holds all strokes; with several, commas, dashes and
+    noise between them are in none.
     """
-    pieces = [Box(*piece.bbox) for piece in regionprops(label(strokes > 0, connectivity=2))]
-    tallest = max((piece.height for piece in pieces), default=0)
-    groups: list[Box] = []
-    for piece in sorted(pieces, key=lambda piece: piece.left):
-        if groups and piece.left - groups[-1].right < MIN_GAP * tallest:
-            groups[-1].include(piece)
-        else:
-            groups.append(piece)
-    height = max((group.height for group in groups), default=0)
-    digits = [group for group in groups if group.height >= MIN_HEIGHT * height]
+    pieces = regionprops(label(strokes > 0, connectivity=2))
+    tallest = max((_sides(piece)[0] for piece in pieces), default=0)
+    columns = np.flatnonzero(strokes.any(axis=0))
+    groups = np.zeros(strokes.shape[1], int)  # of each column: 1, 2 and so on; 0 without ink
+    groups[columns] = 1 + np.cumsum(np.diff(columns, prepend=columns[:1]) - 1 >= MIN_GAP * tallest)
+    places = ndimage.find_objects(np.where(strokes > 0, groups, 0))
+    heights = [rows.stop - rows.start for rows, _ in places]
+    digits = [place for place, height in zip(places, heights, strict=True) if height >= MIN_HEIGHT * max(heights)]
     if len(digits) == 1:
-        for piece in groups:
-            digits[0].include(piece)
-    return sorted(digits, key=lambda digit: -digit.area)
+        digits = ndimage.find_objects((strokes > 0).astype(int))
+    return sorted(digits, key=lambda digit: -strokes[digit].size)

@@ -39,14 +39,11 @@ class BatchLog(keras.callbacks.Callback):
         super().__init__()
         self.config = config
         self.losses: list[float] = []
-        self.correct = self.step = self.epoch = 0
+        self.correct = self.epoch = 0
         path = run.path / "steps.csv"
         with path.open("rb") as file:
             self.has_norms = file.readline().rstrip() == STEPS_HEAD
         self.file = path.open("a", encoding="ascii", buffering=1)
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.step = int(self.model.optimizer.iterations)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch, self.losses, self.correct = epoch + 1, [], 0
@@ -54,14 +51,14 @@ class BatchLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         loss = float(logs["loss"])
-        self.step += 1
+        step = (self.epoch - 1) * self.config.steps_per_epoch + batch + 1
         norm = f",{float(logs['gradient_norm'])!r}" if self.has_norms else ""
-        self.file.write(f"{self.step},{loss!r}{norm}\n")
+        self.file.write(f"{step},{loss!r}{norm}\n")
         self.losses.append(loss)
         size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
         self.correct += round(float(logs["accuracy"]) * size)
         if not math.isfinite(loss):
-            raise DivergedError(f"the training loss is {loss} at step {self.step:,} (epoch {self.epoch})")
+            raise DivergedError(f"the training loss is {loss} at step {step:,} (epoch {self.epoch})")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.file.flush()  # on the disk before the checkpoint, which cannot be resumed without it
@@ -98,21 +95,11 @@ class Evaluation(keras.callbacks.Callback):
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Appends each epoch's row to ``history.jsonl``.
-
-    Attributes:
-        row: of the last epoch, as in the file.
-    """
+    """Appends each epoch's row to ``history.jsonl``, and puts it into the logs of the callbacks after this one."""
 
     def __init__(self, run: RunDirectory, config: Config, batches: BatchLog, evaluation: Evaluation) -> None:
         super().__init__()
         self.run, self.config, self.batches, self.evaluation = run, config, batches, evaluation
-        self.row: dict[str, Any] = {}
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """The measurements of the last epoch's row, as Keras's callbacks expect their logs."""
-        return {key: value for key, value in self.row.items() if value is not None and key != "epoch"}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()
@@ -120,7 +107,7 @@ class EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         losses = self.batches.losses
-        self.row = {
+        row: dict[str, Any] = {
             "epoch": epoch + 1,
             "train_loss": math.fsum(losses) / len(losses),
             "train_accuracy": self.batches.correct / self.config.num_train,
@@ -128,10 +115,13 @@ class EpochLog(keras.callbacks.Callback):
             "test_accuracy": None,
         }
         for name, metrics in self.evaluation.metrics.items():
-            self.row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
-        self.row["learning_rate"] = self.learning_rate
-        self.row["seconds"] = round(time.perf_counter() - self.started, 3)
-        self.run.append_history(self.row)
+            row |= {f"{name}_loss": metrics.loss, f"{name}_accuracy": metrics.accuracy}
+        row["learning_rate"] = self.learning_rate
+        row["seconds"] = round(time.perf_counter() - self.started, 3)
+        self.run.append_history(row)
+        if logs is not None:  # one dictionary for all callbacks
+            logs.clear()
+            logs.update({key: value for key, value in row.items() if value is not None and key != "epoch"})
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -156,32 +146,19 @@ class AveragedWeights(keras.callbacks.Callback):
     A checkpoint is written there, so that it has the averages as weights, and the weights as averages.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.swapped = False
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.swapped = int(self.model.optimizer.iterations) > 0
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.swapped:
+        if epoch:  # before the first one there are no averages
             swap_averages(self.model.optimizer)
-            self.swapped = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         swap_averages(self.model.optimizer)
-        self.swapped = True
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's callback, with the rows of the epoch log, in the run's ``tensorboard/``."""
-
-    def __init__(self, run: RunDirectory, epochs: EpochLog) -> None:
-        super().__init__(str(run.path / "tensorboard"))
-        self.epochs = epochs
+    """Keras's callback, which writes each epoch to the disk, with the learning rate of its row."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, self.epochs.numbers)
+        super().on_epoch_end(epoch, logs)
         for writer in self._writers.values():  # a kill would lose what waits in them, and a checkpoint has the epoch
             writer.flush()
 
@@ -220,8 +197,7 @@ class EarlyStop(keras.callbacks.Callback):
 class RunCallbacks:
     """All callbacks of a run, in their order.
 
-    ``stock`` is the model that is saved, on Keras alone. ``trackers`` makes the callbacks that copy the numbers of each
-    epoch elsewhere, from a function that returns those of the last one.
+    ``stock`` is the model that is saved, on Keras alone. ``trackers`` copy the numbers of each epoch elsewhere.
     """
 
     def __init__(
@@ -231,22 +207,21 @@ class RunCallbacks:
         splits: Splits,
         stock: keras.Sequential,
         on_epoch: OnEpoch | None,
-        trackers: Callable[[Callable[[], dict[str, float]]], Iterable[keras.callbacks.Callback]],
+        trackers: Iterable[keras.callbacks.Callback],
     ) -> None:
         self.interruption = Interruption()
         self.early_stop = EarlyStop(run, on_epoch)
         self._batches = BatchLog(run, config)
         evaluation = Evaluation(config, splits, self.interruption)
-        epochs = EpochLog(run, config, self._batches, evaluation)
-        self._bar = ProgressBar(config, lambda: epochs.row)
+        self._bar = ProgressBar(config)
         # Keras calls them in this order, at the end of a batch and at the end of an epoch.
         self.in_order: list[keras.callbacks.Callback] = [
             self._batches,  # first, so that steps.csv has the loss that ends a run
             AveragedWeights(),  # before all that reads the weights
             evaluation,  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
-            epochs,
-            *trackers(lambda: epochs.numbers),
-            *([TensorBoard(run, epochs)] if config.tensorboard.enabled else []),
+            EpochLog(run, config, self._batches, evaluation),
+            *trackers,
+            *([TensorBoard(str(run.path / "tensorboard"))] if config.tensorboard.enabled else []),
             Checkpoint(run, stock),  # after the log: a checkpoint without its row could not be resumed exactly
             self._bar,
             self.early_stop,  # after the checkpoint: a stopped run can be resumed

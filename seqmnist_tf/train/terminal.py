@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -77,14 +76,11 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows a bar with the time left of the whole run, a line an epoch, and a warning while the run is at chance.
+    """Shows a bar with the time left of the whole run, a line an epoch, and a warning while the run is at chance."""
 
-    ``row`` returns the row of the epoch that has just ended.
-    """
-
-    def __init__(self, config: Config, row: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config, self.row = config, row
+        self.config = config
         self.explained = False
         self.bar = tqdm.tqdm(disable=True)  # until it begins
 
@@ -110,7 +106,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.bar.refresh()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = self.row()
+        row = logs or {}
         parts = [f"epoch {epoch + 1}/{self.config.train.n_epochs}"]
         for name in ("train", "val", "test"):
             if row.get(f"{name}_loss") is not None:

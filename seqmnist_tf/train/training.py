@@ -259,9 +259,7 @@ def fit(ready: ReadyRun, stop_rule: OnEpoch | None, record: dict[str, Any] | Non
         run.write_json("environment.json", record)
     run.truncate(steps // config.steps_per_epoch, steps)
     tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"), steps)
-    callbacks = RunCallbacks(
-        run, config, splits, model, stop_rule, lambda numbers: tracker.callbacks(splits.train, numbers)
-    )
+    callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
     ending = Ending("failed")
     try:
         ending = _train_to_end(ready, trained, tracker, callbacks)

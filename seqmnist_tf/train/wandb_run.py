@@ -46,14 +46,14 @@ class Tracker:
         self.own_folders: list[str] = []  # names that are set in the environment for this run
         self.guard(lambda: self._start(run_id), started=False)
 
-    def callbacks(self, train: Split, numbers: Callable[[], dict[str, float]]) -> list[keras.callbacks.Callback]:
-        """Return the Keras callbacks that log to the run; ``numbers`` returns the measurements of the last epoch."""
+    def callbacks(self, train: Split) -> list[keras.callbacks.Callback]:
+        """Return the Keras callbacks that log to the run."""
         made: list[keras.callbacks.Callback] = []
         self.guard(lambda: made.append(self._metrics_logger()))
         if self.config.wandb.histograms:
             batch = slice(self.config.train.batch_size)  # the first one
             made.append(Histograms(self, train.sequences[batch], train.labels[batch]))
-        return [Guarded(self, callback, numbers) for callback in made]
+        return [Guarded(self, callback) for callback in made]
 
     def log_predictions(self, test: Split, predictions: np.ndarray) -> None:
         """Log the confusion matrix and some misread digits; ``predictions`` are int (n,), 0 to 9."""
@@ -182,13 +182,11 @@ class MetricsLogger(WandbMetricsLogger):
 
 
 class Guarded(keras.callbacks.Callback):
-    """Passes the ends of batches and epochs on to a callback, an epoch's with its row, as long as W&B works."""
+    """Passes the ends of batches and epochs on to a callback, as long as W&B works."""
 
-    def __init__(
-        self, tracker: Tracker, inner: keras.callbacks.Callback, numbers: Callable[[], dict[str, float]]
-    ) -> None:
+    def __init__(self, tracker: Tracker, inner: keras.callbacks.Callback) -> None:
         super().__init__()
-        self.tracker, self.inner, self.numbers = tracker, inner, numbers
+        self.tracker, self.inner = tracker, inner
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -198,7 +196,7 @@ class Guarded(keras.callbacks.Callback):
         self.tracker.guard(lambda: self.inner.on_train_batch_end(batch, logs))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, self.numbers()))
+        self.tracker.guard(lambda: self.inner.on_epoch_end(epoch, logs))
 
 
 class Histograms(keras.callbacks.Callback):

@@ -81,7 +81,7 @@ def test_the_document_and_its_text(command: Command, workload: Workload, monkeyp
         assert native["peak_mb"] is None or 100 < native["peak_mb"] < 5000
     assert document["train_step"]["keras"]["turns"] == 3
     assert document["ratio_native"] == document["train_step"]["native"]["ratio"]
-    assert 0 < document["limit"]["limit_ms"] < document["train_step"]["native"]["median_ms"]
+    assert 0 < document["limit"]["products_ms"] < document["train_step"]["native"]["median_ms"]
     row = document["scaling"][0]
     sizes = [(row["size"], row["value"]) for row in document["scaling"]]
     assert sizes == [("batch", 4), ("steps 20, features", 3), ("layers", 2)]
@@ -89,7 +89,7 @@ def test_the_document_and_its_text(command: Command, workload: Workload, monkeyp
     published = json.loads((ROOT / "results" / "benchmark.json").read_text())
     assert {*document, "cells"} == set(published)  # measured by --cells
     assert set(document["train_step"]["native"]) == set(published["train_step"]["native"])
-    assert set(document["limit"]) == set(published["limit"]) and set(row) == set(published["scaling"][0])
+    assert set(document["limit"]) <= set(published["limit"]) and set(row) == set(published["scaling"][0])
     text = training_report(document)
     for part in (
         "stock Keras",

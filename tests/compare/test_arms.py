@@ -12,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import OwnLayer, nearest_preset, parse_arms, preset_of
+from seqmnist_tf.compare.arms import nearest_preset, parse_arms, preset_of
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
@@ -91,7 +91,8 @@ def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
 def test_constants_are_those_of_layers_of_ones_own() -> None:
     values = {"model.layer_options.dt": 0.5}
     file = cfg.LayerFile(cfg.Source(Path("layer.py"), b""))
-    arms = parse_arms(["strong", "GRU", "m:Layer", OwnLayer("layer.py:A", file, {"dt": 1, "on": True})], values)
+    own = cfg.Config(model=cfg.Model(layer="layer.py:A", layer_options={"dt": 1, "on": True}))
+    arms = parse_arms(["strong", "GRU", "m:Layer", (own, file)], values)
     assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}, {"dt": 0.5, "on": True}]
     first, other = parse_arms([arms[2].config, "m:Other"], {})
     assert (first.config, other.config.model.layer_options) == (arms[2].config, {})

@@ -35,7 +35,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import flags
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.kernel import native
-from seqmnist_tf.results import model_check, read_records, records, replay
+from seqmnist_tf.results import model_check, records, replay
 from seqmnist_tf.serve import ask, signatures
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
@@ -44,6 +44,7 @@ from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Command
 from tests.house.test_structure import MAY_IMPORT
+from tests.results.files import read_records
 from tests.toy import ROOT
 
 PACKAGE = Path(seqmnist_tf.__file__).parent

@@ -12,12 +12,12 @@ import pytest
 
 from seqmnist_tf.results import model_check, replay, verify
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.records import Record, read_records
+from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.store import read_manifest, write_manifest
 from seqmnist_tf.train import RunDirectory
 from tests.changes import change_json, content, row
 from tests.conftest import Command
-from tests.results.files import list_record
+from tests.results.files import list_record, read_records
 from tests.results.forgeries import FORGERIES, Forgery
 
 RESULTS = Path("results")

@@ -10,10 +10,10 @@ import pytest
 from seqmnist_tf.config import LayerFile, Source
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import is_example
-from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
+from tests.results.files import read_records
 from tests.toy import ROOT
 
 WORDS = (

@@ -15,12 +15,12 @@ from seqmnist_tf.results import pages, plots, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import find_documents, relative_links
-from seqmnist_tf.results.records import Record, read_records
+from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.store import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.system import InputError
 from tests.changes import change_json, content
 from tests.conftest import Command
-from tests.results.files import flip_byte, flip_digit
+from tests.results.files import flip_byte, flip_digit, read_records
 from tests.results.forgeries import UNKNOWN_COMMIT
 
 RECORD = "results/strong/seed1"

@@ -19,10 +19,10 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.publish import public_files
-from seqmnist_tf.results.records import read_records
 from seqmnist_tf.train import RunDirectory, train, train_command
 from tests.changes import change_json, content
 from tests.conftest import Command
+from tests.results.files import read_records
 from tests.toy import git
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from seqmnist_tf.config import NUM_TEST, Data
 from seqmnist_tf.data import Split, load_test
 from seqmnist_tf.model import choose_kernel, make_trainable
-from seqmnist_tf.results import HEADLINE, Record, pages, plots, read_records
+from seqmnist_tf.results import HEADLINE, Record, pages, plots
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS, MARKED_SECTION, find_documents
 from seqmnist_tf.results.records import all_records
@@ -23,6 +23,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import MAX_FLIPS, evaluate_model, load_final_model, load_run, run_directory, score
 from seqmnist_tf.train.page import draw_overview
 from tests.conftest import assert_fits
+from tests.results.files import read_records
 from tests.toy import ROOT, toy_mnist
 
 RECORDS = read_records(ROOT / "results")

@@ -18,7 +18,6 @@ from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.publish import add_search
 from seqmnist_tf.results.recipes import chosen_by
-from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.searches import Search
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import InputError
@@ -28,7 +27,7 @@ from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put
 from tests.conftest import Command
 from tests.results.conftest import Repository, copy_with, patch_small
-from tests.results.files import list_record
+from tests.results.files import list_record, read_records
 
 pytestmark = pytest.mark.slow  # a search is trained, and each of its trials anew
 

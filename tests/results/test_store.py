@@ -11,11 +11,11 @@ import pytest
 
 from seqmnist_tf.results import store
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.records import read_records
 from seqmnist_tf.results.store import manifest_problems, read_manifest, write_manifest
 from seqmnist_tf.system import InputError, RunError
 from tests.changes import content
 from tests.conftest import Command
+from tests.results.files import read_records
 from tests.toy import LONG_SECONDS, ROOT
 
 

@@ -17,12 +17,12 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section, write_documents
 from seqmnist_tf.results.publish import add_record
-from seqmnist_tf.results.records import Record, all_trials, read_records
+from seqmnist_tf.results.records import Record, all_trials
 from seqmnist_tf.train import RunDirectory, load_final_model, train
 from tests.changes import change_json, content, put, row
 from tests.conftest import Command
 from tests.results.conftest import Repository, copy_with, patch_small
-from tests.results.files import list_record
+from tests.results.files import list_record, read_records
 
 RESULTS = Path("results")
 HELD_OUT = {"task.validation_size": 20, "test.enabled": False, "optimizer.lr": 0.02}

@@ -209,9 +209,9 @@ def test_the_data_that_a_configuration_names_are_read(
 
 def test_the_plateau_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"train_loss": 2.3, "train_accuracy": 0.1, "test_loss": 2.3, "test_accuracy": 0.1, "seconds": 1.0}
-    bar = ProgressBar(cfg.Config(), lambda: row)
+    bar = ProgressBar(cfg.Config())
     for epoch in (0, 1):
-        bar.on_epoch_end(epoch)
+        bar.on_epoch_end(epoch, row)
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning"))
     assert second == "warning: still near chance (10.0%)"
     assert first == (
@@ -219,7 +219,7 @@ def test_the_plateau_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         "(--model.forget_bias chrono avoids it)"
     )
     averaged = cfg.with_values(cfg.Config(), {"optimizer.ema_momentum": 0.9})
-    ProgressBar(averaged, lambda: {**row, "train_accuracy": 0.5}).on_epoch_end(0)
+    ProgressBar(averaged).on_epoch_end(0, {**row, "train_accuracy": 0.5})
     assert "the averaged weights lag behind the trained ones (50.0%)" in capsys.readouterr().out
 
 
