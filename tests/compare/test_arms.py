@@ -16,7 +16,8 @@ from seqmnist_tf.compare.arms import nearest_preset, parse_arms, preset_of
 from seqmnist_tf.compare.folder import default_directory
 from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.engine import require_engine_options
-from seqmnist_tf.system import InputError, Parser
+from seqmnist_tf.system import InputError
+from seqmnist_tf.train import parse_train_arguments
 from tests.compare.runs import command_of, completed_run, some_right
 
 
@@ -165,10 +166,7 @@ def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, A
     config = cfg.validate(cfg.with_values(cfg.preset("baseline"), {"train.seed": 3, **values}))
     words = shlex.split(command_of(config, Path("runs/a b")))
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
-    parser = Parser(prog="train")
-    parser.add_argument("--run-dir", type=Path)
-    cfg.add_config_arguments(parser)
-    parsed = cfg.parse_arguments(parser, words[3:])
+    parsed = parse_train_arguments(words[3:])
     assert parsed.config == config
     assert parsed.options.run_dir == Path("runs/a b")
 

@@ -105,12 +105,12 @@ def test_the_script_has_no_finding_of_shellcheck() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [ARGUMENTS, SEARCH])
+@pytest.mark.parametrize(("arguments", "status"), [(ARGUMENTS, "0"), (SEARCH, "2")])
 def test_the_script_starts_head_and_workers_and_the_command(
-    arguments: tuple[str, ...], tmp_path: Path, port: int
+    arguments: tuple[str, ...], status: str, tmp_path: Path, port: int
 ) -> None:
-    done, calls = run_script(tmp_path, port, *arguments)
-    assert done.returncode == 0, done.stderr
+    done, calls = run_script(tmp_path, port, *arguments, STATUS=status)
+    assert done.returncode == int(status), done.stderr
     each = f"--num-cpus=16 --object-store-memory=200000000 --temp-dir=/tmp/ray-{port - 20_000}"
     each += " --block token=64 token"
     head = f"ray start --head --node-ip-address=127.0.0.1 --port={port} --include-dashboard=false {each}"
@@ -127,11 +127,6 @@ def test_the_script_starts_head_and_workers_and_the_command(
         options, rest = make_compare_parser().parse_known_args(words)
         assert read_keys(rest, "") == ([], {"train.threads": 4})
         assert options.arms == ["strong", "GRU"]
-
-
-def test_the_script_ends_with_the_status_of_the_command(tmp_path: Path, port: int) -> None:
-    done, _ = run_script(tmp_path, port, *ARGUMENTS, STATUS="2")
-    assert done.returncode == 2
 
 
 def test_the_script_gives_up_where_ray_does_not_answer(tmp_path: Path, port: int) -> None:

@@ -6,8 +6,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from seqmnist_tf.serve.ask import SURE
+from seqmnist_tf.serve.models import ServedModels
+from tests.conftest import serving
 from tests.serve.committed import committed_versions
 from tests.toy import ROOT
 
@@ -43,18 +43,10 @@ Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url() -> Iterator[str]:
     """Serve the exported versions that the project ships."""
-    models = tmp_path_factory.mktemp("models")
-    for number, path in committed_versions().items():
-        shutil.copytree(path, models / f"{number}")
-    command = [sys.executable, "-m", "seqmnist_tf.serve", "--model-dir", str(models), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
-        assert address, "the server did not start"
-        yield address[0]
-        server.terminate()
+    with serving(ServedModels(committed_versions())) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

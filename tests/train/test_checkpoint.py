@@ -27,12 +27,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return killed_run(tmp_path_factory.mktemp("killed") / "run", *WORDS, step=7)
 
 
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with another seed."""
-    return killed_run(tmp_path_factory.mktemp("other") / "run", *WORDS, "--train.seed=1", step=7)
-
-
 def test_a_checkpoint_for_which_there_is_no_memory_is_not_damaged(
     killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +83,6 @@ DAMAGE: dict[str, tuple[str, Change, str]] = {
     "epoch file as checkpoint": (RESUME, copy_of(f"run/{LAST}"), f"run/{RESUME} has no state of the optimizer"),
     "no epoch file": (LAST, copy_of("run/config.json"), "cannot read run/checkpoints/epoch-0002"),
     "older epoch file": (LAST, copy_of("run/checkpoints/epoch-0001.keras"), "have different weights"),
-    "checkpoint of another run": (RESUME, copy_of(f"other/{RESUME}"), "have different weights"),
     "seed": ("config.json", put("train", "seed", value=5), "it began with seed 0, and its files now have 5"),
     "optimizer": ("config.json", put("optimizer", "name", value="Adam"), "it began with config_id "),
     "pixel order": ("pixel_order.txt", text(REVERSED), "it began with pixel order "),
@@ -107,12 +100,11 @@ def models(killed: Path) -> tuple[keras.Sequential, MeasuredSequential]:
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_run_is_refused(
-    name: str, killed: Path, other: Path, models: tuple[keras.Sequential, MeasuredSequential], in_tmp: Path
+    name: str, killed: Path, models: tuple[keras.Sequential, MeasuredSequential], in_tmp: Path
 ) -> None:
     file, damage, message = DAMAGE[name]
     run = RunDirectory(Path("run"))
     shutil.copytree(killed, run.path)
-    shutil.copytree(other, "other")
     damage(run.path / file)
     before = content(run.path)
     with pytest.raises(InputError) as refused:  # as resume asks
@@ -120,17 +112,6 @@ def test_a_damaged_run_is_refused(
         restore(run, run.config, *models)
     assert message in str(refused.value)
     assert content(run.path) == before
-
-
-def test_a_damaged_run_is_not_resumed(killed: Path, command: Command, in_tmp: Path, toy: None) -> None:
-    file, damage, message = DAMAGE["older epoch file"]
-    shutil.copytree(killed, in_tmp / "run")
-    damage(in_tmp / "run" / file)
-    before = content(in_tmp / "run")
-    result = command(train_main, "--run-dir=run", "--resume")
-    assert result.status == 2, result
-    assert result.err.splitlines()[-1].startswith("error: ") and message in result.err.splitlines()[-1]
-    assert content(in_tmp / "run") == before
 
 
 def test_without_damage_it_is_resumed_and_old_records_may_lack_keys(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from seqmnist_tf import data
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import build_model
 from seqmnist_tf.train import RunDirectory, evaluate_model, evaluate_run, score, wilson_interval
-from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.train.page import draw_overview, write_figure
 from tests.conftest import Command
-from tests.toy import SMALL, write_logs
+from tests.toy import write_logs
 
 
 def test_scores_are_counts() -> None:
@@ -78,26 +76,6 @@ def test_the_page_draws_a_layer_of_any_path(in_tmp: Path) -> None:
     run = RunDirectory.create(in_tmp / "run", cfg.with_values(cfg.Config(), values), {}, data.pixel_order("none"))
     write_logs(run, [0.1])
     write_figure(draw_overview(run, None, None), in_tmp / "page.png", 50)
-
-
-def test_the_command_recounts_a_run(command: Command, in_tmp: Path, toy: None) -> None:
-    # In an order of its own, which the evaluation takes from the run.
-    assert command(train_main, *SMALL, "--train.n-epochs=1", "--task.permutation=seed:1", "--run-dir=run").status == 0
-    result = command(evaluate_main, "run", "--json")
-    assert result.status == 0
-    counted = json.loads(result.out)
-    final = (RunDirectory(Path("run")).summary or {})["final"]
-    for key in ("test_correct", "test_total", "test_accuracy", "test_loss"):
-        assert counted[key] == final[key]
-    assert counted["test_total"] == 30
-    assert np.sum(counted["confusion"]) == 30
-    assert np.trace(counted["confusion"]) == counted["test_correct"]
-    assert len(counted["per_class_accuracy"]) == 10
-    low, high = counted["wilson_95"]
-    assert 0 <= low <= counted["test_accuracy"] <= high <= 1
-    table = command(evaluate_main, "run").out
-    assert f"({final['test_correct']} of 30; 95 % Wilson interval" in table
-    assert len(table.splitlines()) == 14
 
 
 def test_metrics_are_told_whatever_the_logs_hold(

@@ -17,6 +17,7 @@ from seqmnist_tf.data import sequences
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
+from tests.changes import content
 from tests.conftest import Command, Result
 from tests.toy import SMALL, killed_run, run_train, start_train, toy_mnist
 
@@ -195,8 +196,9 @@ def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Command, 
 def test_a_broken_checkpoint_is_an_error(command: Command, finished: Path) -> None:
     (finished / "summary.json").unlink()
     (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")
+    before = content(finished)
     result = command(train_main, "--run-dir=run", "--resume")
-    assert result.status == 2
+    assert result.status == 2 and content(finished) == before
     assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
     assert "(restore it, or start a new run in another folder)" in result.err
 

@@ -61,12 +61,21 @@ def read_json(path: Path) -> Any:
 
 def test_a_run_leaves_all_that_the_contract_names(command: Command, in_tmp: Path, toy: None) -> None:
     options = (*SMALL, "--train.n-epochs=2", "--task.validation-size=20", "--train.seed=3", "--train.kernel=keras")
-    result = command(train_main, *options)
+    result = command(train_main, *options, "--optimizer.schedule=cosine", "--tensorboard.enabled=true")
     assert result.status == 0
     (run,) = (in_tmp / "runs").iterdir()
     assert re.fullmatch(r"baseline-3-\d{8}-\d{6}", run.name)
     files = ".lock checkpoints config.json environment.json history.jsonl model.keras overview.png pixel_order.txt"
-    assert {p.name for p in run.iterdir()} == {*files.split(), "predictions.csv", "steps.csv", "summary.json"}
+    files += " predictions.csv steps.csv summary.json tensorboard"
+    assert {p.name for p in run.iterdir()} == {*files.split()}
+    rows = RunDirectory(run).history()
+    for folder, tag, key in (
+        ("train", "epoch_learning_rate", "learning_rate"),
+        ("train", "epoch_test_loss", "test_loss"),
+        ("validation", "epoch_loss", "val_loss"),
+    ):
+        events = EventAccumulator(str(run / "tensorboard" / folder)).Reload().Tensors(tag)
+        assert [float(make_ndarray(event.tensor_proto)) for event in events] == pytest.approx([r[key] for r in rows])
     checkpoints = {p.name for p in (run / "checkpoints").iterdir()}
     assert checkpoints == {"epoch-0001.keras", "epoch-0002.keras", "resume.keras"}
     config = cfg.read_config(run / "config.json")
@@ -174,19 +183,6 @@ def test_escape_is_the_first_epoch_above_one_half() -> None:
     assert summary["best"]["epoch"] == 5  # as accurate as epoch 3, with a lower loss
 
 
-def test_tensorboard_has_the_rows_of_the_history(command: Command, in_tmp: Path, toy: None) -> None:
-    words = ["--train.n-epochs=2", "--task.validation-size=20", "--optimizer.schedule=cosine", "--run-dir=run"]
-    assert command(train_main, *SMALL, *words, "--tensorboard.enabled=true").status == 0
-    rows = RunDirectory(in_tmp / "run").history()
-    for folder, tag, key in (
-        ("train", "epoch_learning_rate", "learning_rate"),
-        ("train", "epoch_test_loss", "test_loss"),
-        ("validation", "epoch_loss", "val_loss"),
-    ):
-        events = EventAccumulator(str(in_tmp / "run" / "tensorboard" / folder)).Reload().Tensors(tag)
-        assert [float(make_ndarray(event.tensor_proto)) for event in events] == pytest.approx([r[key] for r in rows])
-
-
 def test_the_data_that_a_configuration_names_are_read(
     command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,13 +194,22 @@ def test_the_data_that_a_configuration_names_are_read(
 
     monkeypatch.setattr(sequences, "load_mnist", load)
     words = ["--train.n-epochs=1", "--data.dir=my data", "--data.source=pypi", "--run-dir=run"]
+    words.append("--task.permutation=seed:1")  # which the evaluation takes from the run
     out = command(train_main, *SMALL, *words).out
     assert "look closer:   python -m seqmnist_tf.evaluate run --data-dir 'my data'\n" in out
-    assert command(evaluate_main, "run").status == 0
-    assert command(evaluate_main, "run", "--data-dir=there").status == 0
+    answer, table = command(evaluate_main, "run", "--json"), command(evaluate_main, "run", "--data-dir=there").out
     # The run's own source and folder are another machine's, perhaps.
     read = [("pypi", "my data", ("train", "test")), ("auto", None, ("test",)), ("auto", "there", ("test",))]
     assert asked == read
+    counted, final = json.loads(answer.out), (RunDirectory(Path("run")).summary or {})["final"]
+    for key in ("test_correct", "test_total", "test_accuracy", "test_loss"):
+        assert counted[key] == final[key]
+    assert np.sum(counted["confusion"]) == counted["test_total"] == 30
+    assert np.trace(counted["confusion"]) == counted["test_correct"]
+    assert len(counted["per_class_accuracy"]) == 10
+    low, high = counted["wilson_95"]
+    assert 0 <= low <= counted["test_accuracy"] <= high <= 1
+    assert f"({final['test_correct']} of 30; 95 % Wilson interval" in table and len(table.splitlines()) == 14
 
 
 def test_the_plateau_is_told(capsys: pytest.CaptureFixture[str]) -> None:

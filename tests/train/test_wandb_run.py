@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -118,6 +117,7 @@ def test_a_failure_of_wandb_is_one_warning(
 def test_the_mode_is_online_only_with_key_and_server(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert not wandb_run.host_answers("http://127.0.0.1:9")
     monkeypatch.setattr(wandb_run, "host_answers", lambda url: False)
     assert wandb_run.resolve_mode("auto") == "offline"
     assert capsys.readouterr().err == ""
@@ -191,19 +191,6 @@ def test_a_run_of_the_user_is_left_alone(command: Command, in_tmp: Path, toy: No
     assert wandb.run is theirs
     theirs.finish()
     assert not list((in_tmp / "run").glob("wandb/offline-run-*"))
-
-
-def test_a_server_that_refuses_costs_seconds_and_no_run(
-    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    started = time.monotonic()
-    result = command(train_main, *SMALL[:-1], "--train.n-epochs=1", "--run-dir=run", "--wandb.mode=online")
-    assert result.status == 0
-    assert "http://127.0.0.1:9 does not answer within 4 s: tracking offline" in result.err
-    assert list((in_tmp / "run" / "wandb").glob("offline-run-*"))
-    assert time.monotonic() - started < wandb_run.INIT_SECONDS + wandb_run.FINISH_SECONDS
 
 
 def test_a_server_that_answers_and_fails_makes_the_run_offline(
