@@ -144,15 +144,14 @@ def summarize_times(answers: Answers) -> dict[str, dict[str, Any]]:
 
 
 def training_step_limit(workload: Workload) -> dict[str, float]:
-    """Return the shortest training step that the kernel's design allows on this machine, from measured peaks.
+    """Return the time that the matrix products of a training step take at the measured peak of this machine.
 
     The recurrent product and its two gradients take 2 * 4 * units**2 operations each for a row and step, and on AMX
-    four, four and three times as many, in bfloat16. A row's first steps, up to its first
-    pixel that differs from the background, are computed once for the batch. Gates and states are written and read once.
+    four, four and three times as many, in bfloat16. A row's first steps, up to its first pixel that differs from the
+    background, are computed once for the batch.
 
     Returns:
-        ``gflops`` and ``gb_per_s``, the measured peaks; ``own_steps``, the share of steps that are computed for each
-        row, 0 to 1; ``products_ms``, ``memory_ms`` and the larger of them, ``limit_ms``.
+        ``gflops``, the peak; ``own_steps``, the share of steps that are computed for each row, 0 to 1; ``products_ms``.
     """
     sequences = workload.sequences("train")[..., 0]
     own_steps = 1 - np.logical_and.accumulate(sequences == sequences[0, 0], axis=1).mean()

@@ -24,7 +24,7 @@ CONSTANTS = "model.layer_options"
 KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
 
 
-ArmWord = str | os.PathLike[str] | Config | tuple[Config, LayerFile]  # the last of a layer that was defined in Python
+ArmWord = str | os.PathLike[str] | Config | tuple[Config, LayerFile]  # a pair: a layer of Python code, and its source
 
 
 @dataclass(frozen=True)

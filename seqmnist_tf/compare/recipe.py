@@ -83,7 +83,7 @@ def recipe_parts(config: Config, noise: float) -> list[str]:
         count_of(train.n_epochs, "epoch"),
     ]
     if opt.weight_decay:
-        parts.append(f"decoupled weight decay {opt.weight_decay:g} (not of biases)")
+        parts.append(f"decoupled weight decay {opt.weight_decay:g} (of matrices only)")
     if opt.grad_clip_norm is not None:
         parts.append(f"gradients clipped to norm {opt.grad_clip_norm:g}")
     if opt.grad_clip_value is not None:

@@ -341,7 +341,7 @@ def _selection(arms: Sequence[SeededRuns]) -> str:
     diverged = ", ".join(f"{len(arm.diverged)} of {arm.name}" for arm in arms if arm.diverged)
     lost = f", of which {diverged} diverged and have no accuracy" if diverged else ""
     looks = max((after_first_looks(arm.config) for arm in arms), key=len)  # one has chrono, too
-    known = f" {looks[:1].upper()}{looks[1:]} are strong's, too, where they followed looks at test accuracies."
+    known = f" The preset strong has the same {looks}; there they were chosen after looks at test accuracies."
     return (
         f"Each model was trained with {several}{lost}; reported is the test accuracy after the final epoch, not the "
         f"best.{known * bool(looks)}"

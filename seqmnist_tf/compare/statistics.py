@@ -76,7 +76,7 @@ def difference_interval(differences: Sequence[float]) -> tuple[Interval | None, 
 
 
 def sign_flip_p(differences: Sequence[int]) -> float | None:
-    """Return the two-sided p of the sign-flip test (Fisher 1935): without a difference, either sign is as likely.
+    """Return the two-sided p of the sign-flip test (Fisher 1935): between equal arms, both signs are as likely.
 
     It is the share of sign flips whose sum is at least as far from 0 as the one observed, None for fewer than two
     pairs: exact, by enumeration, up to 20 pairs, above it estimated with random flips of a fixed random state.

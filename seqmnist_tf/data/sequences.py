@@ -122,7 +122,7 @@ def load_sequences(
     Args:
         permutation: the pixel order, as ``task.permutation``.
         normalization: ``standard`` or ``unit``, as ``task.normalization``.
-        validation_size: hold out the last N training images; fewer than there are.
+        validation_size: hold out the last N training images, below 60,000.
         limit_train, limit_test: the first N images, up to 60,000 and 10,000; 0 is all.
         data_dir: folder of the data; None is tensorflow-datasets' own.
 

@@ -86,7 +86,7 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
 
 
 def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
-    """Exchange the weights and their moving averages (after Polyak & Juditsky 1992), bit for bit; nothing without them.
+    """Exchange the weights and their moving averages (after Polyak & Juditsky 1992), bit for bit, if there are any.
 
     Keras's own callback ``SwapEMAWeights`` exchanges them by sums, which rounds.
     """

@@ -129,7 +129,7 @@ def runs_table(board: Board) -> str:
     """One row per run."""
     head = ["run", ">seed", f">correct of {NUM_TEST:,}", ">test accuracy, % (95 % interval)", ">test loss"]
     head += [">training accuracy, %", ">highest test accuracy, % (epoch)", ">first epoch above 50 %"]
-    head += ["commit", "configuration", "trained anew (word of its publisher or of who did it)"]
+    head += ["commit", "configuration", "trained anew (as its publisher or others say)"]
     return markdown_table(head, [*map(_run_row, board.all_records + board.diverged)])
 
 

@@ -129,10 +129,10 @@ def replay_text(record: Record | Search) -> str:
     entry = max(record.replays, key=lambda entry: (entry["batches"], bool(ended & entry.keys()), entry["date"]))
     where = escape_markdown(f"{entry['processor']}, {entry['kernel']}, {entry['date'][:10]}")
     weights = f", the weights {agreement(entry['weights'])}" if "weights" in entry else ""
-    batches = f"{entry['batches']:,} batches"
+    batches, scores = f"{entry['batches']:,} batches", ", and their scores" * ("scores" in entry)
     if isinstance(record, Search):
-        batches = f"the first batches of {len(record.ended)} runs{', and their scores,' * ('scores' in entry)}"
-    return f"{batches} {agreement(entry['largest_difference'])}{weights} ({where})"
+        batches = f"the first batches of {len(record.ended)} runs"
+    return f"{batches} {agreement(entry['largest_difference'])}{scores}{weights} ({where})"
 
 
 def training_machine(record: Record) -> str:

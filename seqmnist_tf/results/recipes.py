@@ -40,9 +40,9 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     settings = after_first_looks(board.records[name][0].config)
-    if name in board.cells and settings.startswith("chrono, "):
-        settings = f"{settings.removeprefix('chrono, ')}, and that chrono was offered to this cell alone,"
     looks = f"; its {settings} followed first looks at test accuracies" * bool(settings)
+    if name in board.cells and settings.startswith("chrono, "):
+        looks = looks.replace("chrono, ", "") + ", and so did the offer of chrono, to this cell alone"
     layer = board.records[name][0].run.layer_file
     alike = "; its weights began with the same numbers (docs/board.md)" * is_former_example(layer)
     diverged = len(board.experiment(name).diverged)
@@ -59,7 +59,7 @@ def searches_text(board: Board) -> str:
     if not board.searches:
         return "No search is published yet."
     head = ["search", "layer", "task", "tuner", ">seed", ">trials", ">epochs", ">images held out", ">best trial, %"]
-    head += [">its other seeds, %", ">hours", "commit", "trained anew (word of its publisher or of who did it)"]
+    head += [">its other seeds, %", ">hours", "commit", "trained anew (as its publisher or others say)"]
     chosen = [
         wrap_text(f"{_search_link(search)} chose {_best_values(search)}.", "- ", "  ")
         for search in board.searches
@@ -111,7 +111,7 @@ def trials_text(board: Board) -> str:
     if not board.trials:
         return "No trial is published yet."
     head = ["recipe", ">seed", ">epochs", ">images held out", ">accuracy on them, %", ">training accuracy, %"]
-    head += ["commit", "configuration", "trained anew (word of its publisher or of who did it)"]
+    head += ["commit", "configuration", "trained anew (as its publisher or others say)"]
     trials = sorted(board.trials, key=_order_of_trials)
     table = markdown_table(head, [_trial_row(trial) for trial in trials])
     groups: dict[tuple[str, int], list[Record]] = {}

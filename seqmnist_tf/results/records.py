@@ -244,11 +244,11 @@ def _entry_problem(entry: dict[str, Any]) -> str | None:
     weights = entry.get("weights", 0)
     if type(weights) not in (int, float) or not 0 <= weights <= WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:
         return f"weights of a replay must be 0 to {WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:g}"
-    return None
+    return None if entry.get("scores", True) is True else "scores of a replay must be true"
 
 
 def latest_replays(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the content of ``record.json``: the last replay for each machine, kernel and number of batches."""
+    """Return the content of ``record.json``: the last replay by machine, kernel, batches and ``scores``."""
     latest = {tuple(entry.get(key) for key in ("processor", "kernel", "batches", "scores")): entry for entry in entries}
     return {"schema": SCHEMA, "replayed": list(latest.values())}
 

@@ -25,7 +25,7 @@ from ..data import batches, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
-from ..train import RunDirectory, load_final_model, weight_problem
+from ..train import MAX_FLIPS, RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
 from .model_check import ModelCheck, is_example, score_problems, training_splits, units_problems
 from .records import (
@@ -309,7 +309,7 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str
         entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
         problems = replay.weights_problems(entry["weights"])
         text += ", but the weights do not" if problems else f", and the weights {agreement(entry['weights'])}"
-        problems = problems or ModelCheck(allow_code, all_images=True).check(record.run)[0]
+        problems = problems or ModelCheck(allow_code, 0 if replay.exact else MAX_FLIPS).check(record.run)[0]
     say(f"{record.run.path}: {text}, on {replay.kernel}")
     return problems, None if problems else entry
 

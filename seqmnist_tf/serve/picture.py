@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy import ndimage
 
 from ..system import InputError, first_line, printable
@@ -23,6 +22,15 @@ WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 MIN_SIDE = 0.03  # of a digit, relative to the picture's shorter side; what is lower and narrower is a speck
 SHADES = " .:-=+*#%@"
+ORIENTATIONS = {  # of Exif, and what turns them upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Prepared(NamedTuple):
@@ -78,9 +86,7 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
                 _check_size(picture)
                 picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
                 picture.load()
-                with contextlib.suppress(Exception):  # of many kinds, for damaged Exif; odd tags end it after the turn
-                    ImageOps.exif_transpose(picture, in_place=True)
-                return prepare(picture)
+                return prepare(_upright(picture))
     except Image.DecompressionBombError:
         raise InputError(f"{name}: the picture has too many pixels (at most {MAX_PIXELS:,} are allowed)") from None
     except UnidentifiedImageError:
@@ -107,6 +113,18 @@ def picture_files(folder: Path) -> list[Path]:
     if not files:
         raise InputError(f"no picture in {printable(str(folder))} (files that end in {', '.join(ENDINGS)})")
     return files
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Return a picture as a camera held it.
+
+    Pillow's exif_transpose decodes all Exif and writes it anew, which odd tags break and large ones make slow.
+    """
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # of many kinds, for damaged Exif
+        return picture
+    return picture.transpose(ORIENTATIONS[orientation]) if orientation in ORIENTATIONS else picture
 
 
 def _check_size(picture: Image.Image) -> None:

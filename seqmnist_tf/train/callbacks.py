@@ -155,7 +155,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's callback, which writes each epoch to the disk, with the learning rate of its row."""
+    """Keras's callback, with the learning rate of the epoch that has ended; each is written to the disk at once."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(epoch, logs)
@@ -219,7 +219,7 @@ class RunCallbacks:
             self._batches,  # first, so that steps.csv has the loss that ends a run
             AveragedWeights(),  # before all that reads the weights
             evaluation,  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
-            EpochLog(run, config, self._batches, evaluation),
+            EpochLog(run, config, self._batches, evaluation),  # before all that read its row in the logs
             *trackers,
             *([TensorBoard(str(run.path / "tensorboard"))] if config.tensorboard.enabled else []),
             Checkpoint(run, stock),  # after the log: a checkpoint without its row could not be resumed exactly

@@ -183,7 +183,7 @@ def test_the_methods_name_every_setting_that_is_changed() -> None:
     keys: dict[str, Any] = {f"optimizer__{key}": value for key, value in strong.items()}
     known = seeded("b", {0: 20}, **keys)
     text = methods_paragraph(compared(seeded("a", {0: 20}), known))
-    assert " Adam, schedule and clip by the norm are strong's, too, where they followed looks at" in text
+    assert " The preset strong has the same Adam, schedule and clip by the norm; there they were" in text
 
 
 def test_the_methods_say_how_each_number_of_pairs_is_tested() -> None:
@@ -206,7 +206,9 @@ def test_the_methods_say_which_arms_share_a_part() -> None:
     batches: dict[str, Any] = {"train__batch_size": 5}
     arms = [seeded("a", {0: 20}, **decay), seeded("b", {0: 20}, **decay, **batches), seeded("c", {0: 20}, **batches)]
     text = methods_paragraph(compared(*arms))
-    assert "Only for a: batches of 100. Only for a and b: decoupled weight decay 0.1 (not of biases). Only for " in text
+    assert (
+        "Only for a: batches of 100. Only for a and b: decoupled weight decay 0.1 (of matrices only). Only for " in text
+    )
 
 
 def test_the_methods_say_where_code_was_not_committed() -> None:

@@ -14,7 +14,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.results import publish, search_check, verify
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.board import Board, replay_text
 from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.publish import add_search
 from seqmnist_tf.results.recipes import chosen_by
@@ -89,7 +89,10 @@ def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 36 batches of 6 runs agree bit for bit, on ")
     assert ", and each, trained to its end, diverges or has the score as in the search\n" in answer.out
-    assert manifest_problems(RESULTS) == [] and len(Search.read(FILE).replays) == 1
+    assert command(main, "--replay", "searches/mine", "--write").status == 0  # of the first batches: both are kept
+    assert manifest_problems(RESULTS) == []
+    assert sorted("scores" in entry for entry in Search.read(FILE).replays) == [False, True]
+    assert replay_text(Search.read(FILE)).startswith("the first batches of 6 runs bit for bit, and their scores (")
     change_json(FILE, lambda d: d["trials"][1].update(score=1.0))
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
     change_json(FILE, lambda d: d["trials"][5].update(status="diverged", score=0.0, epochs=1))

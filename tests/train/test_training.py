@@ -69,6 +69,8 @@ def test_a_run_leaves_all_that_the_contract_names(command: Command, in_tmp: Path
     files += " predictions.csv steps.csv summary.json tensorboard"
     assert {p.name for p in run.iterdir()} == {*files.split()}
     rows = RunDirectory(run).history()
+    for row in rows:
+        assert f"  test loss {row['test_loss']:.4f} accuracy {row['test_accuracy']:.2%}  " in result.out
     for folder, tag, key in (
         ("train", "epoch_learning_rate", "learning_rate"),
         ("train", "epoch_test_loss", "test_loss"),

@@ -256,6 +256,7 @@ def test_bad_input_is_one_line(
         ([*good, "--oracle", "10.0.0.1:8600"], f"--oracle {gone}"),
         ([*good, "--worker-name=a"], f"--worker-name {gone}"),
         ([*good, "--patience=5"], f"--patience {gone}"),
+        (["--role"], f"--role {gone}"),  # before it asks for what is missing
         ([*good, "--test.enabled=true"], "test.enabled must be false in a search (got true)"),
         ([*good, "--space", str(tmp_path / "bad.json")], "optimizer.lr in the search space must have low below high"),
         ([*good, "--space", str(tmp_path / "no.json")], f"cannot read {tmp_path / 'no.json'}: No such file"),
