@@ -219,21 +219,12 @@ def test_the_latex_row_of_a_name_with_an_underscore_compiles(published: Path) ->
     assert "_" not in latex.replace(r"\_", "")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"train.seed": 3, "model.layer": "GRU", "model.match_parameters": 67_850, "model.hidden_size": 146},
-        {"model.layer": "examples/min_lstm.py:MinLSTM", "optimizer.lr": 0.01, "optimizer.grad_clip_value": None},
-        {"model.forget_bias": "chrono", "train.shuffle": True, "task.permutation": "seed:3"},
-    ],
-)
-def test_the_command_of_a_comparisons_run_gives_its_configuration(values: dict[str, object]) -> None:
+def test_the_command_of_a_comparisons_run_gives_its_configuration() -> None:
+    values = {"train.seed": 3, "model.layer": "GRU", "model.match_parameters": 67_850, "model.hidden_size": 146}
     config = cfg.with_values(cfg.Config(), values)
     command = command_of(config, Path("out/strong/seed3"))
     preset = parse_command(command).preset
     again = {"command": train_command(run_dir="out/strong/seed3", resume="required"), "preset": preset}
     environment = {"command": command, "preset": preset, "resumed": [again]}
     assert command_problems(config, environment) == []
-    if values:
-        assert command_problems(cfg.Config(), environment) != []
+    assert command_problems(cfg.Config(), environment) != []

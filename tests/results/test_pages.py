@@ -16,11 +16,11 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import find_documents, relative_links
 from seqmnist_tf.results.records import Record
-from seqmnist_tf.results.store import file_hash, manifest_problems, read_manifest, update_manifest, write_manifest
+from seqmnist_tf.results.store import manifest_problems, read_manifest, update_manifest, write_manifest
 from seqmnist_tf.system import InputError
 from tests.changes import change_json, content
 from tests.conftest import Command
-from tests.results.files import flip_byte, flip_digit, read_records
+from tests.results.files import flip_byte, flip_digit, list_record, read_records
 from tests.results.forgeries import UNKNOWN_COMMIT
 
 RECORD = "results/strong/seed1"
@@ -73,7 +73,7 @@ def test_one_changed_digit_is_found(
 def test_the_commit_of_a_benchmark_is_checked(name: str, published: Path) -> None:
     path = Path("results") / f"{name}.json"
     change_json(path, lambda d: d.get("cells", [d])[-1]["git"].update(commit=UNKNOWN_COMMIT))
-    list_in_manifest(f"{name}.json")
+    update_manifest(Path("results"))
     assert f"{path}: its commit c0ffeec is not a commit of this clone" in pages.clone_problems(models=False)
 
 
@@ -82,16 +82,10 @@ def test_a_changed_section_is_named(published: Path) -> None:
     assert pages.clone_problems(models=False) == [f"docs/more/page.md: section configuration {pages.OUTDATED}"]
 
 
-def list_in_manifest(name: str) -> None:
-    """Write the present hash of a file into the manifest."""
-    folder = Path("results")
-    write_manifest(folder, {**read_manifest(folder), name: file_hash(folder / name)})
-
-
 def test_a_changed_record_is_found_though_its_hash_was_changed_too(command: Command, published: Path) -> None:
     path = published / RECORD / "summary.json"
     change_json(path, lambda d: d.update(seconds_total=1.0))
-    list_in_manifest("strong/seed1/summary.json")
+    list_record(Path(RECORD))
     assert read_manifest(Path("results"))["strong/seed1/summary.json"] == hashlib.sha256(path.read_bytes()).hexdigest()
     answer = command(main, "--check")
     assert answer.status == 1 and "seconds_total in summary.json does not match" in answer.out
@@ -101,7 +95,7 @@ def test_a_changed_record_is_found_though_its_hash_was_changed_too(command: Comm
 def test_broken_losses_are_found_though_their_hash_was_changed_too(command: Command, published: Path) -> None:
     path = published / RECORD / "steps.csv.gz"
     path.write_bytes(path.read_bytes()[:40])
-    list_in_manifest("strong/seed1/steps.csv.gz")
+    list_record(Path(RECORD))
     answer = command(main, "--check")
     assert answer.status == 1 and answer.out.startswith(f"{RECORD}: cannot read {RECORD}/steps.csv.gz: ")
 
