@@ -62,7 +62,7 @@ def describe_recipe(config: Config) -> str:
 
 
 def after_first_looks(config: Config) -> str:
-    """Return what a recipe has in common with ``strong``, where it followed looks at test accuracies of single runs.
+    """Return what a recipe has in common with ``strong``, where it was chosen after looks at test accuracies.
 
     Example:
         >>> after_first_looks(preset("strong")), after_first_looks(Config())

@@ -73,7 +73,7 @@ PRESETS: dict[str, Preset] = {
         "The same LSTM(128), trained to generalise: chrono initialisation, Adam with a high learning rate and a low "
         "norm clip, a cosine schedule, weight decay, noise on the recurrent weights; no augmentation. Learning rate, "
         "noise and weight decay were chosen on the last 10,000 training images; chrono, Adam, the schedule and the "
-        "clip followed first looks at test accuracies.",
+        "clip were chosen after looks at test accuracies.",
     ),
     "strong_permuted": Preset(
         replace(_FASTER, task=Task(permutation="urnn92916")),

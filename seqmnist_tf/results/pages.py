@@ -75,7 +75,7 @@ def model_card(board: Board, name: str) -> str:
             f"{record.config.optimizer.name} with batches of {record.config.train.batch_size}; all keys are in "
             "`config.json`, versions and machine in `environment.json`, losses in `history.jsonl`. The result is that "
             f"of the final epoch: no epoch is chosen on the test images. {CHOSEN[name]} Chrono, Adam, the cosine "
-            "schedule and the norm clip followed first looks at test accuracies of single runs (docs/training.md of "
+            "schedule and the norm clip were chosen after looks at test accuracies of single runs (docs/training.md of "
             "the project)."
         ),
         markdown_table([">seed", f">correct of {NUM_TEST:,}", ">test accuracy, %", "commit"], rows),

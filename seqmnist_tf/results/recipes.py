@@ -40,9 +40,9 @@ def chosen_by(board: Board, record: Record) -> str:
 def choice_text(board: Board, name: str) -> str:
     """Return for a caption how the recipe of an experiment was chosen."""
     settings = after_first_looks(board.records[name][0].config)
-    looks = f"; its {settings} followed first looks at test accuracies" * bool(settings)
+    looks = f"; its {settings} were chosen after looks at test accuracies" * bool(settings)
     if name in board.cells and settings.startswith("chrono, "):
-        looks = looks.replace("chrono, ", "") + ", and so did the offer of chrono, to this cell alone"
+        looks = looks.replace("chrono, ", "") + ", and so was the offer of chrono, to this cell alone"
     layer = board.records[name][0].run.layer_file
     alike = "; its weights began with the same numbers (docs/board.md)" * is_former_example(layer)
     diverged = len(board.experiment(name).diverged)

@@ -53,7 +53,7 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
         board.records[name] = [dataclasses.replace(first, name=name, config=config, environment=environment)]
     assert board.cells == ["board_lstm", "board_z", "board_a", "board_gru"]  # by date, and no other task
     caption = " ".join(render_section("rows_to_paste", board).split())
-    offered = "followed first looks at test accuracies, and so did the offer of chrono, to this cell alone"
+    offered = "were chosen after looks at test accuracies, and so was the offer of chrono, to this cell alone"
     assert caption.count(f"its Adam, schedule and clip by the norm {offered}") == 1
     board.diverged.append(dataclasses.replace(first, name="board_a"))
     mean = 100 * (first.accuracy + 0.1) / 2
