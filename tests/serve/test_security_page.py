@@ -21,7 +21,7 @@ LIMITS = {
     "side of a picture": f"{picture.MAX_SIDE:,} pixels",
     "pictures decoded at a time": f"{DEFAULTS.decoding_threads}",
     "pictures that may wait": f"{DEFAULTS.waiting_pictures}",
-    "time for decoding a picture": f"{DEFAULTS.decoding_seconds:g} s",
+    "time for decoding a picture, until the request fails": f"{DEFAULTS.decoding_seconds:g} s",
 }
 
 
