@@ -69,8 +69,7 @@ def make_parser() -> system.Parser:
     parser.add_argument("--space", type=Path, metavar="FILE", help="JSON file that replaces the search space")
     parser.add_argument("--no-stop", action="store_true", help="train trials at chance to their end, too")
     add_engine_options(parser)
-    for name in FORMER_OPTIONS:
-        parser.add_argument(name, nargs="*", action=_Former, help=argparse.SUPPRESS)
+    parser.add_argument(*FORMER_OPTIONS, nargs="*", action=_Former, help=argparse.SUPPRESS)
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
     parser.epilog = (
         f"search space (--space FILE replaces it):\n{rows}\n\nIn a search, test.enabled is false, and "
