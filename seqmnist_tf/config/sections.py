@@ -175,14 +175,14 @@ class Train:
     threads: int = option(0, "CPU threads; 0 is all cores.", low=0, high=1024)
     kernel: str = option(
         "auto",
-        "Implementation of the LSTM.",
+        "Implementation of the recurrent layer.",
         details="auto: the native CPU kernel where it can be used, else stock Keras. native: an error where the native "
         "kernel cannot be used.",
         choices=("auto", "native", "keras"),
     )
     precision: str = option(
         "float32",
-        "Precision of the LSTM's products.",
+        "Precision of the recurrent layer's products.",
         choices=("float32",),
         hidden=True,
         hint="tf32 of earlier versions is gone: products are in float32, on AMX where the processor has it",
