@@ -179,19 +179,8 @@ class SeededRuns:
 
     def to_json(self) -> dict[str, Any]:
         """Return the arm under the contract's names, ready for JSON."""
-        return {
-            "name": self.name,
-            "config_id": self.config_id,
-            "num_params": self.num_params,
-            "units": self.units,
-            "seeds": list(self.seeds),
-            "diverged": list(self.diverged),
-            "test_accuracy": self.test_accuracy,
-            "mean": self.mean,
-            "std": self.std,
-            "ci_95": None if self.ci_95 is None else list(self.ci_95),
-            "seconds_per_epoch": self.seconds_per_epoch,
-        }
+        names = ("name", "config_id", "num_params", "units", "seeds", "diverged", "test_accuracy", "mean", "std")
+        return {name: getattr(self, name) for name in (*names, "ci_95", "seconds_per_epoch")}
 
 
 @dataclass(frozen=True)
@@ -235,16 +224,9 @@ class PairResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the pair under the contract's names, ready for JSON."""
-        return {
-            "a": self.a,
-            "b": self.b,
-            "seeds": list(self.seeds),
-            "mean_difference": self.mean_difference,
-            "ci_95": None if self.ci_95 is None else list(self.ci_95),
-            "sign_flip_p": self.sign_flip_p,
-            "holm_p": self.holm_p,
-            "mcnemar": [asdict(result) for result in self.mcnemar],
-        }
+        names = ("a", "b", "seeds", "mean_difference", "ci_95", "sign_flip_p", "holm_p")
+        mcnemar = [asdict(result) for result in self.mcnemar]
+        return {**{name: getattr(self, name) for name in names}, "mcnemar": mcnemar}
 
 
 def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:

@@ -19,7 +19,6 @@ from ..train import PREDICTIONS_FILE, RunDirectory, require_trainable, train_com
 from .arms import Arm, preset_of
 from .runs import count_of, read_completed
 
-ENDED = ("completed", "diverged")  # statuses of runs that would end in the same way again
 SHORT = 100  # steps of an arm's runs, which have ended before their time is measured
 BAR_WIDTH = 20
 
@@ -230,7 +229,7 @@ class ComparisonRuns:
 
     def __init__(self, planned: Sequence[PlannedRun], at_a_time: int = 0) -> None:
         self.planned = {run.job.path: run for run in planned}
-        self.missing = [run for run in planned if run.status not in ENDED]
+        self.missing = [run for run in planned if run.status is None]
         self.errors: dict[Path, str] = {}
         self.traces: list[str] = []
         self.epochs = {run.job.path: run.epochs for run in planned}

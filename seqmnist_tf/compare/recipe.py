@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from ..config import NUM_TEST, NUM_TRAIN, Config
 from .runs import count_of
 
-SPECIAL = {
+SPECIAL: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -22,7 +20,7 @@ def escape_latex(text: str) -> str:
         >>> escape_latex("my_layer 50 %")
         'my\\_layer 50 \\%'
     """
-    return re.sub(r"[\\~^&%$#_{}]", lambda match: SPECIAL[match[0]], text)
+    return text.translate(str.maketrans(SPECIAL))
 
 
 def task_name(config: Config) -> str:

@@ -109,11 +109,9 @@ def train_on_node(
 def folder_problem(folder: Path, marker: tuple[str, bytes]) -> str | None:
     """Return a sentence where this node does not see the experiment's folder, else None."""
     name, content = marker
-    try:
+    with contextlib.suppress(OSError):
         if (folder / name).read_bytes() == content:
             return None
-    except OSError:
-        pass
     return f"node {os.uname().nodename} does not have {folder} (give a --dir on a folder that all nodes share)"
 
 

@@ -35,7 +35,7 @@ MAIN_EXPERIMENTS = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README'
 
 def headline_text(board: Board) -> str:
     """The paragraph that the README begins with."""
-    over_seeds = board.experiment(HEADLINE)
+    over_seeds = board.experiment(headline_record(board).name)
     others = ""
     if PERMUTED in board.records:
         order = board.records[PERMUTED][0].config.task.permutation
@@ -138,10 +138,9 @@ def _run_row(record: Record) -> list[Any]:
         results = ["", f"diverged: {escape_markdown(record.summary['reason'])}", "", "", "", ""]
     else:
         best = record.highest
-        low, high = wilson_interval(record.correct, NUM_TEST)
         results = [
             f"{record.correct:,}",
-            f"{in_percent(record.accuracy)} ({in_percent(low)} to {in_percent(high)})",
+            f"{in_percent(record.accuracy)} ({percent_range(wilson_interval(record.correct, NUM_TEST))})",
             f"{record.summary['final']['test_loss']:.4f}",
             in_percent(record.history[-1]["train_accuracy"]),
             f"{in_percent(best['test_accuracy'])} ({best['epoch']})",

@@ -137,9 +137,9 @@ def replay_text(record: Record | Search) -> str:
 
 def training_machine(record: Record) -> str:
     """Return what the time of a run depends on: processor, threads and kernel, of resumed parts too."""
-    parts = (record.environment, *record.environment["resumed"])
     machines = [
-        f"{part['machine']['processor']}, {count_of(part['threads'], 'thread')}, {part['kernel']}" for part in parts
+        f"{part['machine']['processor']}, {count_of(part['threads'], 'thread')}, {part['kernel']}"
+        for part in record.parts
     ]
     return escape_markdown("; ".join(dict.fromkeys(machines)))
 

@@ -179,8 +179,7 @@ def command_problems(config: Config, environment: dict[str, Any]) -> list[str]:
         except InputError as error:
             problems.append(f"its command is not one of train: {error}")
             continue
-        is_resumed = bool(args.options.resume)
-        if part is not environment and not is_resumed:
+        if part is not environment and not args.options.resume:
             problems.append(f"the command of a resumed part must have --resume (got {part['command']!a})")
         preset = args.preset or ("baseline" if part is environment else None)
         if preset and environment["preset"] not in (preset, None):

@@ -77,7 +77,6 @@ def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: 
         files = public_files(run)
     except InputError as error:
         raise InputError(f"{run.path} is not published: {error}") from None
-    staged.path.mkdir(parents=True)
     for file, content in files.items():
         (staged.path / file).parent.mkdir(exist_ok=True, parents=True)
         (staged.path / file).write_bytes(content)
@@ -191,7 +190,7 @@ def _require_new(folder: Path, target: Path, made: Search) -> None:
     if f"{SEARCHES}/{target.name}" in read_manifest(folder):
         raise InputError(f"{target} is already published (give another --name)")
     for other in read_searches(folder):
-        if other.is_same(made):
+        if other.path != target and other.is_same(made):
             raise InputError(f"{other.path} is the same search (give another --train.seed)")
 
 

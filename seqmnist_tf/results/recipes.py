@@ -102,7 +102,7 @@ def _best_values(search: Search) -> str:
             text = f" (at the {edge} edge of {row.allowed})" if (edge := row.at_edge(value)) else f" of {row.allowed}"
             if not row.choices and len(drawn) > 1 and value in (min(drawn), max(drawn)):
                 text += f", the {'highest' if value == max(drawn) else 'lowest'} that was drawn"
-            texts.append(f"`{row.name}` {row.text(value)}{text}")
+            texts.append(f"`{row.name}` {escape_markdown(row.text(value) + text)}")
     return "; ".join(texts)
 
 

@@ -23,18 +23,11 @@ LEFT_OUT = ("started", "command", "preset", "config_id")
 ENVIRONMENT_KEYS = (*(key for key in SHOWN_TYPES if key not in (*LEFT_OUT, "resumed")), "sources", "first_step")
 
 
-def public_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a published search keeps of ``environment.json``."""
-    parts = [
-        {key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (environment, *environment["resumed"])
-    ]
-    return {**parts[0], "resumed": parts[1:]}
-
-
 def row_of(row: Mapping[str, Any], run: RunDirectory, environments: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the row of a run, from :func:`~seqmnist_tf.tune.read_search`; a new environment joins ``environments``."""
-    summary = run.summary or {}
-    if (environment := public_environment(run.environment)) not in environments:
+    summary, started = run.summary or {}, run.environment
+    parts = [{key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (started, *started["resumed"])]
+    if (environment := {**parts[0], "resumed": parts[1:]}) not in environments:
         environments.append(environment)
     return {
         **{key: row[key] for key in ("trial", "seed", "status", "values", "score")},
@@ -120,7 +113,8 @@ def _agree(values: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
 def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
     """Return where a trial or a repeat contradicts the space, the base or itself."""
     name, dimensions = f"trial {row['trial']}", {dimension.name: dimension for dimension in search.settings.space}
-    values = {key: value for key, value in row["values"].items() if not key.startswith("tuner/")}
+    banded = search.settings.tuner == "hyperband"
+    values = {key: value for key, value in row["values"].items() if not (banded and key.startswith("tuner/"))}
     problems = [
         f"{name} has a value for {key} that is not in the space (got {value!a})"
         for key, value in values.items()
@@ -140,7 +134,9 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
     correct = row["score"] * config.task.validation_size
     if abs(correct - round(correct)) > 1e-6 or not 0 <= row["score"] <= 1:
         problems.append(f"score of {name} is not a whole number of {config.task.validation_size:,} images")
-    epochs, losses = config.train.n_epochs, row["losses"]
+    epochs, losses, most = config.train.n_epochs, row["losses"], search.settings.base.train.n_epochs
+    if epochs > most:
+        problems.append(f"{name} must be of at most {most} epochs (got {epochs})")
     if type(row["epochs"]) is not int or not (0 <= row["epochs"] <= epochs):
         problems.append(f"{name} must have at most {epochs} epochs (got {row['epochs']})")
     elif row["status"] == "completed" and row["epochs"] != epochs:

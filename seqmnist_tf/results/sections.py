@@ -9,7 +9,7 @@ from typing import Any
 
 from ..compare import SeededRuns, count_of, describe_recipe, in_percent, latex_rows, markdown_rows, percent_range
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
-from ..system import markdown_table
+from ..system import escape_markdown, markdown_table
 from .board import (
     LIKE_THE_ORIGINAL,
     Board,
@@ -148,7 +148,8 @@ def stock_keras_text(board: Board) -> str:
     pairs = [
         (stock, native)
         for stock, native in permutations(board.all_records, 2)
-        if (stock.config_id, stock.seed) == (native.config_id, native.seed) and stock.environment["kernel"] == "keras"
+        if (stock.config_id, stock.seed) == (native.config_id, native.seed)
+        and (stock.kernels, "keras" in native.kernels) == ({"keras"}, False)
     ]
     texts = [_how_they_part(stock, native, board.experiment(native.name)) for stock, native in pairs]
     return "\n\n".join(map(wrap_text, texts)) or "No run on stock Keras is published yet."
@@ -168,8 +169,8 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
     return (
         f"[`{stock.name}`, seed {stock.seed}]({record_link(stock)}), was trained on stock Keras from its first batch "
         f"to its last of {len(apart):,}, [`{native.name}`, seed {native.seed}]({record_link(native)}), on "
-        f"{native.environment['kernel']}. Over the first {REPLAYED_BATCHES} batches their losses differ by at most "
-        f"{max(apart[:REPLAYED_BATCHES]):.0e} of their size{''.join(places)}. At the end they "
+        f"{escape_markdown(native.environment['kernel'])}. Over the first {REPLAYED_BATCHES} batches their losses "
+        f"differ by at most {max(apart[:REPLAYED_BATCHES]):.0e} of their size{''.join(places)}. At the end they "
         f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
         f"{NUM_TEST:,} test digits. The {count_of(same.n, 'seed')} of `{native.name}` have "
         f"{percent_range(same.range)} %: the run on stock Keras is {place} this range{away}."

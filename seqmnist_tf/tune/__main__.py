@@ -20,11 +20,10 @@ from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
 from ..train import lock_folder
-from .folder import SearchFolder, on_all_images
+from .folder import TUNERS, SearchFolder, on_all_images
 from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
-TUNERS = ("random", "bayesian", "hyperband")
 MOST_BAYESIAN = 1000  # trials; KerasTuner's choice of the next one then takes a minute
 FORMER_OPTIONS = ("--role", "--oracle", "--worker-name", "--patience")
 
@@ -115,7 +114,7 @@ def _extremes(row: Dimension, space: tuple[Dimension, ...], base: Config) -> Ite
     while condition:
         values[condition[0]] = condition[1]
         condition = rows[condition[0]].only_with
-    for value in row.extremes:
+    for value in tuple(row.choices) or (row.low, row.high):
         yield apply_values(space, {**values, row.name: value}, base)
 
 

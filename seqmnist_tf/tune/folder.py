@@ -14,6 +14,7 @@ from ..system import InputError, json_bytes, read_json_object, require_folder, w
 from .space import Dimension, apply_values, parse_space
 
 SETTINGS = "search.json"
+TUNERS = ("random", "bayesian", "hyperband")
 DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
 
 
@@ -53,6 +54,8 @@ class SearchFolder:
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
             space = parse_space(document["space"])
             stops = bool(document.get("stops", True))
+            if document["tuner"] not in TUNERS:
+                raise InputError(f"{path}: tuner must be {', '.join(TUNERS)} (got {document['tuner']!a})")
             return cls(path, document["tuner"], base, space, document["space"], document.get("preset"), stops)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} has no settings of a search ({type(error).__name__}: {error})") from None

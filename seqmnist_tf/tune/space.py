@@ -124,11 +124,6 @@ class Dimension:
             return isinstance(value, str) and value in self.choices
         return type(value) in (int, float) and self.low <= value <= self.high
 
-    @property
-    def extremes(self) -> tuple[Any, ...]:
-        """Its choices, or the ends of its range."""
-        return tuple(self.choices) or (self.low, self.high)
-
     def at_edge(self, value: Any) -> str | None:
         """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None.
 

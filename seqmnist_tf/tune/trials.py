@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,9 @@ def repeat_path(search: SearchFolder, row: dict[str, Any], config: Config) -> Pa
     """Return the run directory of a repeat: one for each trial, configuration and seed."""
     experiment, seed = cfg.config_id(config), config.train.seed
     former = search.path / "repeats" / "trials" / f"seed{seed}"  # of version 0.1.0, whatever the trial
-    try:
+    with contextlib.suppress(InputError):
         if same_experiment(config, RunDirectory(former).config):
             return former
-    except InputError:
-        pass
     return search.place("repeats/trial", row["trial"], f"-{experiment}") / f"seed{seed}"
 
 

@@ -217,6 +217,8 @@ def test_an_unknown_section_is_refused() -> None:
     board = Board({}, {}, {}, {})
     with pytest.raises(InputError, match=r"unknown section 'headlines' \(allowed: headline, quick_start, "):
         pages.render_document("<!-- results: headlines -->\n<!-- end -->\n", board, Path("README.md"))
+    with pytest.raises(InputError, match="no record of strong"):
+        pages.render_section("headline", board)
 
 
 def test_it_runs_in_a_clone_only(command: Command, in_tmp: Path) -> None:

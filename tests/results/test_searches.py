@@ -150,6 +150,8 @@ def fail_all_trials(document: dict[str, Any]) -> None:
         (put("environments", 0, "git", "dirty", value=True), "trained from a commit"),
         (put("environments", 0, "sources", value="0" * 64), "is not the hash of the code of commit"),
         (put("preset", value="a|b"), "no control characters"),
+        (put("trials", 0, "values", "tuner/epochs", value=50), "a value for tuner/epochs that is not in the space"),
+        (put("tuner", value="[free](//evil)"), "tuner must be random, bayesian, hyperband (got '[free](//evil)')"),
         (put("schema", value=2), "has schema 2 (this version reads 1)"),
         (put("space", value={}), "a search space must be"),
         (put("replayed", 0, "batches", value=0), "batches of a replay must be at least 1"),
@@ -220,6 +222,8 @@ def test_a_search_has_a_name_of_its_own(command: Command, mine: Search, search: 
     assert (again.status, again.err) == (2, f"error: {FILE} is already published (give another --name)\n")
     other = command(main, "add", str(search), "--name", "other")
     assert (other.status, other.err) == (2, f"error: {FILE} is the same search (give another --train.seed)\n")
+    (manifest := RESULTS / "SHA256SUMS").write_text(manifest.read_text().replace(FILE.name, "gone.json"))
+    publish._require_new(RESULTS, FILE, mine)  # a command that was killed before it listed the file goes on
     shutil.copy(FILE, FILE.with_name("other.json"))
     list_record(FILE.parent)
     assert verify.folder_problems(RESULTS) == [f"{FILE.with_name('other.json')}: it is mine.json under another name"]

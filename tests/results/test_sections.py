@@ -64,6 +64,8 @@ def test_a_run_on_stock_keras_stands_beside_the_native_one(published: Path) -> N
     assert f"differ by at most {max(apart):.0e} of their size" in text
     assert ("by more than 10 % first in batch" in text) == (max(apart) > 0.1)
     assert text.endswith("the run on stock Keras is within this range, 0.7 standard deviations from their mean.")
+    stock.environment["resumed"] = [first.environment]
+    assert render_section("stock_keras", board) == "No run on stock Keras is published yet."
 
 
 def test_sections_say_what_records_say(published: Path) -> None:
