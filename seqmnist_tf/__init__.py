@@ -25,11 +25,7 @@ from .system import open_door
 
 __version__ = "0.2.0"
 
-__getattr__, _list_names, __all__ = open_door(
+__getattr__, __dir__, __all__ = open_door(
     __name__, __file__, light=("config", "train"), rooms=("compare", "evaluate", "train")
 )
 __all__ += ["__version__"]
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

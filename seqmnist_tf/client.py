@@ -103,7 +103,7 @@ def _read_pictures(words: list[str]) -> Iterator[tuple[str, Prepared | InputErro
         for name in names:
             try:
                 if name == "-":
-                    yield name, prepare_picture(io.BytesIO(sys.stdin.buffer.read()), "stdin")
+                    yield name, prepare_picture(sys.stdin.buffer if sys.stdin else io.BytesIO(), "stdin")
                 else:
                     yield name, prepare_picture(name)
             except InputError as error:

@@ -42,11 +42,7 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
     run = load_run(path)
     run.require_model()
     system.start_tensorflow(run.config.train.threads)
-    from .train import (  # late, so that a missing run is reported at once
-        evaluate_run,
-        write_overview,
-        write_predictions,
-    )
+    from .train import evaluate_run, write_overview, write_predictions  # late: a missing run is reported at once
 
     split, metrics = evaluate_run(run, data_dir, allow_code=allow_code, show_progress=True)
     if (run.path / "checkpoints").is_dir():  # a published record has none, and is left unchanged

@@ -95,7 +95,7 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
     seconds = LOAD_SECONDS if args.seconds is None else args.seconds
     if not 0 < seconds <= 3600:
         raise InputError(f"--seconds must be above 0 and at most 3600 (got {seconds:g})")
-    server = args.server and server_address(args.server)
+    server = None if args.server is None else server_address(args.server)
     if server and server.startswith("grpc"):
         raise InputError(f"--server must be http://HOST:PORT or https://HOST:PORT (got {args.server!r})")
     folder = args.model_dir or DEFAULT_FOLDER

@@ -13,7 +13,7 @@ from typing import Any
 from .. import train
 from ..config import Config, layer_file
 from ..system import InputError, note
-from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, log_problems
+from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run, log_problems
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,8 @@ def name_of_folder(folder: Path) -> str:
 
 def _runs_of(folder: Path) -> list[RunDirectory]:
     if (folder / "config.json").is_file():
-        return [RunDirectory.open(folder)]
+        return [load_run(folder)]
     paths = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
     if not paths:
         raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
-    return [RunDirectory.open(path) for path in sorted(paths)]
+    return [load_run(path) for path in sorted(paths)]

@@ -11,7 +11,15 @@ from typing import Any
 from ..config import LAYER_FILE, has_stock_layer, is_trial, with_values
 from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object, unwritable
-from ..train import LOSS_AGREES, PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_final_model, log_problems
+from ..train import (
+    LOSS_AGREES,
+    PACKED_STEPS_FILE,
+    PREDICTIONS_FILE,
+    RunDirectory,
+    load_final_model,
+    load_run,
+    log_problems,
+)
 from ..tune import SearchFolder, read_search
 from .formats import layer_problems
 from .model_check import ModelCheck, evaluation_problems, units_problems, weights_digest
@@ -158,7 +166,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     if problem := unwritable(folder):
         raise InputError(f"nothing can be published in {folder}: {problem}")
     settings, rows = read_search(path)
-    runs = {(row["trial"], row["seed"]): RunDirectory.open(row["path"]) for row in rows if row["status"] != "failed"}
+    runs = {(row["trial"], row["seed"]): load_run(row["path"]) for row in rows if row["status"] != "failed"}
     try:
         document = _search_document(settings, rows, runs)
     except (KeyError, TypeError, AttributeError) as error:

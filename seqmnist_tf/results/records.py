@@ -17,7 +17,7 @@ from typing import Any
 from ..compare import CompletedRun
 from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, LayerFile, is_trial, publication_problems
 from ..system import InputError, read_json_object
-from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory
+from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run
 
 RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
@@ -65,7 +65,7 @@ class Record(CompletedRun):
         Raises:
             InputError: a file is missing or cannot be read.
         """
-        run = RunDirectory.open(path)
+        run = load_run(path)
         summary = read_json_object(path / "summary.json")
         return cls(run, run.config, run.environment, summary, run.history(), record_name(path), read_replays(path))
 

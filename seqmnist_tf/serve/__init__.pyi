@@ -10,7 +10,6 @@ from .picture import Prepared as Prepared
 from .picture import picture_files as picture_files
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture
-from .picture import read_picture as read_picture
 from .versions import DEFAULT_FOLDER as DEFAULT_FOLDER
 from .versions import MODEL_NAME as MODEL_NAME
 from .versions import exported_versions as exported_versions

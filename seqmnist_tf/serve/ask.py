@@ -83,7 +83,7 @@ def classify(
 
     Example::
 
-        image = read_picture("digit.png")
+        image = prepare_picture("digit.png").image
         (answer,) = classify(image[None], "http://127.0.0.1:8501")
         print(answer.class_id, answer.probabilities[answer.class_id])
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -24,7 +23,6 @@ from ..system import (
     note,
     package_versions,
     start_tensorflow,
-    unfinished_folders,
     utc_now,
 )
 from ..train import RunDirectory, load_final_model, lock_folder
@@ -70,8 +68,6 @@ def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, 
     described = describe_export(run, order)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
     with lock_folder(folder, f"folder {folder}", timeout=-1):
-        for incomplete in unfinished_folders(folder):
-            shutil.rmtree(incomplete, ignore_errors=True)
         version = max(exported_versions(folder), default=0) + 1
         try:
             with folder_atomically(folder / str(version)) as new:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the local server: numbers at a time, and seconds. ``picture`` limits the size of pictures."""
+    """Limits of the local server: numbers at a time, and seconds."""
 
     connections: int = 512
     head_seconds: float = 10.0

@@ -43,33 +43,8 @@ class Prepared(NamedTuple):
     digits: int
 
 
-def read_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray:
-    """Read a picture of a digit, a PNG, JPEG, WebP, GIF, BMP or TIFF, and return it in MNIST's form.
-
-    Args:
-        file: a path, or a binary file.
-        name: the picture's name in error messages; by default its path.
-
-    Returns:
-        uint8 (28, 28), 0 (background) to 255 (ink).
-
-    Raises:
-        InputError: the file cannot be read, is not a picture, is too large, or shows no digit.
-
-    Example::
-
-        image = read_picture("digit.png")
-        print(picture_to_text(image))
-    """
-    image = prepare_picture(file, name).image
-    if image is None:
-        where = printable(name or str(file))
-        raise InputError(f"{where}: no digit was found in the picture (give one whole digit on plain paper)")
-    return image
-
-
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
-    """Read a picture as :func:`read_picture` does, and say how many digits it shows, which may be none.
+    """Read a picture, and return its largest digit in MNIST's form and the number of digits, which may be none.
 
     Args:
         file: a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours.
@@ -77,8 +52,13 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> Prepared:
 
     Raises:
         InputError: the file cannot be read, is not a picture, or is too large.
+
+    Example::
+
+        image = prepare_picture("digit.png").image
+        print(picture_to_text(image))
     """
-    name = printable(name or str(file))
+    name = printable(name or str(file)) or "''"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged metadata, and of sizes that are refused below

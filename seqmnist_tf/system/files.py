@@ -73,10 +73,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         return parse_json(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

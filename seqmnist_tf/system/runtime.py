@@ -49,7 +49,8 @@ def open_door(
 
         __getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("run_directory",))
     """
-    load, list_names, names = lazy_loader.attach_stub(room, file)
+    load, _, names = lazy_loader.attach_stub(room, file)
+    names = sorted([*names, *rooms])
     stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     heavy = {name.name for node in imports for name in node.names if (node.module or name.name) not in light}
@@ -61,7 +62,7 @@ def open_door(
             start_tensorflow()
         return load(name)
 
-    return get, lambda: sorted([*list_names(), *rooms]), sorted([*names, *rooms])
+    return get, lambda: names, names
 
 
 def call_room(room: str, function: str) -> None:

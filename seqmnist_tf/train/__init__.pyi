@@ -1,4 +1,3 @@
-from .callbacks import OnEpoch as OnEpoch
 from .checkpoint import NotResumableError as NotResumableError
 from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments

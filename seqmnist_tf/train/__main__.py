@@ -14,7 +14,7 @@ from .. import config as cfg
 from .. import data, system
 from ..system import InputError, is_there, say
 from .command_line import TRAIN_COMMAND, parse_train_arguments, train_command
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, load_run
 
 EXIT_STATUS = {"completed": system.EXIT_DONE, "interrupted": system.EXIT_INTERRUPTED}
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if args.options.resume == "auto":
         resuming = is_there(_require_run_dir(path) / "config.json")
     if resuming:
-        run = RunDirectory.open(_require_run_dir(path))
+        run = load_run(_require_run_dir(path))
         _require_same(run, args)
         config = run.config
     else:

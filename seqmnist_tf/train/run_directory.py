@@ -44,7 +44,7 @@ class RunDirectory:
 
     Example::
 
-        run = RunDirectory.open("runs/mine")
+        run = load_run("runs/mine")
         print(run.config.train.seed, run.history()[-1]["test_accuracy"])
     """
 
@@ -79,18 +79,6 @@ class RunDirectory:
             for name, content in layer.files.items() if layer else ():
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(content)
-        return cls(path)
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
-        """Return the run directory at ``path``.
-
-        Raises:
-            InputError: there is none.
-        """
-        path = Path(path)
-        if not is_there(path / "config.json"):
-            raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
         return cls(path)
 
     @property
@@ -296,4 +284,7 @@ def load_run(path: str | os.PathLike[str]) -> RunDirectory:
         run = load_run("results/strong/seed0")
         print(run.config.optimizer.lr, run.summary["final"]["test_accuracy"], len(run.history()))
     """
-    return RunDirectory.open(path)
+    path = Path(path)
+    if not is_there(path / "config.json"):
+        raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
+    return RunDirectory(path)

@@ -44,7 +44,7 @@ from .checkpoint import order_hash, require_own_files, require_same_code, restor
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model, weight_problem
 from .page import write_overview, write_predictions
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, load_run
 from .summary import summarize
 from .terminal import announce_kernel, announce_model, announce_origin, announce_run
 from .wandb_run import Tracker
@@ -178,7 +178,7 @@ def resume(
 
         summary = resume("runs/mine")
     """
-    run = RunDirectory.open(path)
+    run = load_run(path)
     with run.lock():
         summary = run.summary
         if summary and summary.get("status") == "completed":

@@ -28,7 +28,8 @@ from ..system import PROBE_SECONDS, first_line, host_answers, say, warn
 INIT_SECONDS, FINISH_SECONDS = 30, 60
 NUM_MISREAD = 24
 FOLDERS = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR")  # W&B's defaults are in the user's home
-CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")  # one service; wandb accepts a key that is stored under either
+# One service, the second its former address: wandb also takes a key of the second for the first.
+CLOUD = ("api.forge.coreweave.com", "api.wandb.ai")
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -264,9 +265,10 @@ def _has_key(server: str) -> bool:
     """Return whether wandb would find a key, in its environment variable or in the netrc file where it stores keys."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    path = Path(os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc"))
     host = urlsplit(server).netloc
     with contextlib.suppress(OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: nobody's home
-        stored = netrc.netrc(path.expanduser())
-        return any(stored.authenticators(name) is not None for name in (CLOUD if host in CLOUD else (host,)))
+        for place in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
+            if (path := Path(place).expanduser()).exists():
+                stored = netrc.netrc(path)
+                return any(stored.authenticators(name) is not None for name in (CLOUD if host == CLOUD[0] else (host,)))
     return False

@@ -120,6 +120,7 @@ def test_bad_input_is_one_line_and_waits_for_nothing(command: Command, in_tmp: P
             ["--server", "localhost"],
             "--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got 'localhost')",
         ),
+        (["--server", ""], "--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got '')"),
         (
             ["--server", "http://a..b:80"],
             "--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got 'http://a..b:80')",

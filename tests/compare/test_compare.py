@@ -23,7 +23,7 @@ from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import Job, engine, run_jobs
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, RunError, read_json
-from seqmnist_tf.train import RunDirectory, log_problems, parse_train_arguments, training
+from seqmnist_tf.train import RunDirectory, load_run, log_problems, parse_train_arguments, training
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.compare.commands import TINY
 from tests.compare.runs import completed_run, some_right
@@ -62,7 +62,7 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
     assert "chrono seed 1: epoch 1/1, test accuracy" in result.err
     assert "] 2/2 epochs, 0 s left" in result.err
     for arm in ("chrono", "Last"):
-        run = RunDirectory.open(in_tmp / f"out/{arm}/seed1")
+        run = load_run(in_tmp / f"out/{arm}/seed1")
         assert (run.summary or {})["status"] == "completed"
         assert parsed(run.environment["command"]) == run.config
         assert run.environment["preset"] == shlex.split(run.environment["command"])[3] == "baseline"
@@ -70,7 +70,7 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
     document = timeless(in_tmp / "out/comparison.json")
     chrono, last = document["arms"]
     assert (chrono["num_params"], last["num_params"], last["units"]) == (146, 142, 12)
-    run = RunDirectory.open(in_tmp / "out/Last/seed1")
+    run = load_run(in_tmp / "out/Last/seed1")
     assert (run.config.model.match_parameters, run.config.model.forget_bias) == (146, None)
     assert (run.path / "layer.py").read_text() == good
     report = (in_tmp / "out/report.md").read_text()
@@ -104,7 +104,7 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
 
 def test_a_trained_run_is_that_of_train(command: Command, in_tmp: Path, toy: None) -> None:
     trained = compare(["adam"], seeds=[3], directory="out", overrides=TINY_VALUES)
-    words = shlex.split(RunDirectory.open(in_tmp / "out/adam/seed3").environment["command"])[3:-1]
+    words = shlex.split(load_run(in_tmp / "out/adam/seed3").environment["command"])[3:-1]
     assert command(train_main, *words, "again").status == 0
     weights = [
         keras.saving.load_model(path / "model.keras").get_weights()

@@ -18,7 +18,7 @@ from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.engine import Job
 from seqmnist_tf.system import InputError, RunError
-from seqmnist_tf.train import RunDirectory, lock_folder
+from seqmnist_tf.train import RunDirectory, load_run, lock_folder
 from tests.changes import Change, change_json, first_lines, put, replace, text
 from tests.compare.runs import TOTAL, completed_run, make_arm, some_right
 from tests.conftest import Command
@@ -58,7 +58,7 @@ def test_missing_seeds_are_not_trained_with_another_version_of_the_layer(in_tmp:
 
 def test_a_run_of_another_seed_is_not_that_of_a_comparison(in_tmp: Path) -> None:
     completed_run(in_tmp / "out/a/seed1", 0, some_right(20))
-    config = RunDirectory.open(in_tmp / "out/a/seed1").config
+    config = load_run(in_tmp / "out/a/seed1").config
     path, experiment = Path("out/a/seed1"), cfg.config_id(config)
     run = plan.PlannedRun("a", 1, Job(path, "a seed 1", cfg.with_values(config, {"train.seed": 1})))
     with pytest.raises(InputError, match=r"is a run of another configuration: train\.seed is 0 there and 1 here"):
@@ -84,7 +84,7 @@ def diverge(path: Path) -> None:
     """Make a run one that diverged in its first batch."""
     (path / "predictions.csv").unlink()
     (path / "history.jsonl").write_text("")
-    write_logs(RunDirectory.open(path), [], "diverged")
+    write_logs(load_run(path), [], "diverged")
 
 
 def diverge_with_another_recipe(path: Path) -> None:
@@ -196,8 +196,8 @@ def test_seeds_that_an_existing_arm_lacks_are_trained_where_they_are_asked_for(i
     comparison = compare(["a", "b"], seeds="0-2", directory="out", overrides={"wandb.mode": "disabled"})
     assert [arm.seeds for arm in comparison.arms] == [(0, 1, 2), (0, 1, 2)]
     assert "a: seed 2 trained by this comparison; others existed." in comparison.markdown
-    run = RunDirectory.open("out/a/seed2")
-    existing = RunDirectory.open("a/seed0")
+    run = load_run("out/a/seed2")
+    existing = load_run("a/seed0")
     assert run.config_id == existing.config_id and run.config.data.dir is None
     assert not Path("out/b").exists() and not Path("a/seed2").exists()
     accuracy = (run.summary or {})["final"]["test_accuracy"]

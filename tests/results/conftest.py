@@ -19,7 +19,7 @@ from seqmnist_tf.results.pages import DOCUMENT_SECTIONS
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
 from seqmnist_tf.system import environment, package_sources
-from seqmnist_tf.train import RunDirectory, train
+from seqmnist_tf.train import load_run, train
 from tests.toy import ROOT, git, toy_mnist
 
 SMALL = {
@@ -127,7 +127,7 @@ def published_once(runs: list[Path], repository: Repository, tmp_path_factory: p
     with pytest.MonkeyPatch.context() as patch:
         patch_small(patch, repository)
         for run in runs:
-            add_record(RunDirectory.open(run), "strong", root / "results")
+            add_record(load_run(run), "strong", root / "results")
         pages.write_documents(root)
     return root
 

@@ -14,7 +14,7 @@ from seqmnist_tf.results import model_check, replay, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.store import read_manifest, write_manifest
-from seqmnist_tf.train import RunDirectory
+from seqmnist_tf.train import load_run
 from tests.changes import change_json, content, row
 from tests.conftest import Command
 from tests.results.files import list_record, read_records
@@ -87,7 +87,7 @@ def test_a_forged_record_is_found_though_the_manifest_agrees(forgery: Forgery, p
 
 
 def test_the_test_loss_and_the_parameters_are_those_of_the_model(published: Path) -> None:
-    run = RunDirectory.open(RESULTS / "strong" / "seed1")
+    run = load_run(RESULTS / "strong" / "seed1")
     change_json(run.path / "summary.json", lambda d: d["final"].update(test_loss=1.0005 * d["final"]["test_loss"]))
     (problem,) = model_check.evaluation_problems(run)[0]
     assert problem.startswith("model.keras has test loss ")
@@ -148,7 +148,7 @@ def test_a_setting_that_changes_nothing_gives_no_second_name(
     run = published / "run"
     shutil.copytree(runs[0], run)
     change_json(run / "config.json", lambda d: d[section].update({key: value}))
-    new = RunDirectory.open(run).config_id
+    new = load_run(run).config_id
     change_json(run / "summary.json", lambda d: d.update(config_id=new))
     change_json(
         run / "environment.json", lambda d: d.update(config_id=new, command=f"{d['command']} --{section}.{key} {value}")

@@ -21,7 +21,7 @@ from seqmnist_tf.results.records import Record, latest_replays
 from seqmnist_tf.results.replay import replay_run
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.system import available_cores, json_bytes
-from seqmnist_tf.train import RunDirectory, load_final_model, train
+from seqmnist_tf.train import RunDirectory, load_final_model, load_run, train
 from tests.changes import change_json, content
 from tests.conftest import Command
 from tests.results.forgeries import other_weights
@@ -36,7 +36,7 @@ def losses(published: Path) -> list[float]:
 
 
 def replayed(losses: list[float], full: bool = False) -> replay.Replay:
-    return replay_run(RunDirectory.open(SEED1), losses, steps=len(losses) if full else None)
+    return replay_run(load_run(SEED1), losses, steps=len(losses) if full else None)
 
 
 def test_a_run_that_started_over_is_replayed_on_the_kernel_of_its_resumed_part(losses: list[float]) -> None:
@@ -52,16 +52,14 @@ def test_a_run_that_started_over_is_replayed_on_the_kernel_of_its_resumed_part(l
     assert not replayed(losses).exact  # batches of both parts
     change_json(SEED1 / "environment.json", lambda d: d["resumed"][0].update(first_step=len(losses)))
     change_json(SEED1 / "environment.json", lambda d: d.update(kernel=kernel, threads=d["resumed"][0]["threads"]))
-    assert replay._parts_of(RunDirectory.open(SEED1).environment, len(losses), full=False) == [
-        RunDirectory.open(SEED1).environment
-    ]
+    assert replay._parts_of(load_run(SEED1).environment, len(losses), full=False) == [load_run(SEED1).environment]
 
 
 @pytest.mark.slow
 def test_averaged_weights_are_those_of_a_whole_replay(published: Path, tmp_path: Path) -> None:
     config = cfg.with_values(cfg.preset("strong"), {"optimizer.ema_momentum": 0.7})
     assert train(config, tmp_path / "run")["status"] == "completed"
-    run = RunDirectory.open(tmp_path / "run")
+    run = load_run(tmp_path / "run")
     made = replay_run(run, (losses := run.step_losses()), steps=len(losses))
     assert made.parted is None and replay.weights_distance(run, made.model) == 0
 
@@ -121,7 +119,7 @@ def test_a_model_that_cannot_be_read_does_not_keep_others_from_their_replay(comm
 
 
 def test_a_weight_whose_square_is_beyond_float32_is_a_difference(published: Path) -> None:
-    run = RunDirectory.open(SEED1)
+    run = load_run(SEED1)
     honest, forged = load_final_model(run), load_final_model(run)
     kernel, bias = forged.layers[-1].get_weights()
     kernel[0, 0] = 1e30

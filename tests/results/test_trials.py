@@ -18,7 +18,7 @@ from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import render_section, write_documents
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import Record, all_trials
-from seqmnist_tf.train import RunDirectory, load_final_model, train
+from seqmnist_tf.train import load_final_model, load_run, train
 from tests.changes import change_json, content, put, row
 from tests.conftest import Command
 from tests.results.conftest import Repository, copy_with, patch_small
@@ -45,7 +45,7 @@ def published_trial(
     finished: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The published clone, with the trial in it."""
-    run, root = RunDirectory.open(finished), tmp_path_factory.mktemp("trial_clone")
+    run, root = load_run(finished), tmp_path_factory.mktemp("trial_clone")
     return copy_with(published_once, root, repository, lambda results: add_record(run, None, results))
 
 
@@ -198,7 +198,7 @@ def test_the_held_out_images_are_classified_anew(command: Command, finished: Pat
 def test_each_number_on_the_held_out_images_is_compared(
     key: str, value: float, finished: Path, published: Path, tmp_path: Path
 ) -> None:
-    run = RunDirectory.open(shutil.copytree(finished, tmp_path / "run"))
+    run = load_run(shutil.copytree(finished, tmp_path / "run"))
     check = model_check.ModelCheck().check
     assert check(run)[0] == []
     change_json(
@@ -246,7 +246,7 @@ def test_units_are_those_that_the_parameters_give(
 ) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     change_json(run / "config.json", lambda document: document["model"].update(match_parameters=100))
-    experiment = RunDirectory.open(run).config_id
+    experiment = load_run(run).config_id
     change_json(run / "summary.json", lambda document: document.update(config_id=experiment))
     with_parameters = {"config_id": experiment, "command": f"{COMMAND} --model.match-parameters 100"}
     change_json(run / "environment.json", lambda document: document.update(with_parameters))

@@ -25,11 +25,12 @@ from PIL import Image
 
 from seqmnist_tf import data
 from seqmnist_tf.serve import __main__ as serve_command
-from seqmnist_tf.serve import app, exported_versions, guard, models, read_picture, rest
+from seqmnist_tf.serve import app, exported_versions, guard, models, rest
 from seqmnist_tf.serve.guard import Limits
 from seqmnist_tf.serve.models import ServedModels
 from seqmnist_tf.serve.versions import DESCRIPTION_FILE, EXTRA_ASSETS, WARM_UP_FILE
 from tests.conftest import Command, serving
+from tests.serve.test_picture import read_picture
 from tests.toy import toy_mnist
 
 IMAGES = toy_mnist()["test"].images

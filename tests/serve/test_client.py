@@ -24,13 +24,13 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, ask, classify, read_picture, server_address
+from seqmnist_tf.serve import SavedModel, ask, classify, server_address
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.serve.models import ServedModels, read_labels
 from seqmnist_tf.system import InputError, RunError
 from tests.conftest import Command, Result, serving, with_labels
 from tests.serve.conftest import Start, grpc_serving
-from tests.serve.test_picture import DIGIT, beside, to_mnist
+from tests.serve.test_picture import DIGIT, beside, read_picture, to_mnist
 from tests.toy import ROOT, toy_mnist
 
 
@@ -195,6 +195,8 @@ def test_folders_stdin_and_unreadable_pictures(
     bad = {row["file"]: row["error"] for row in rows if row["verdict"] == "unreadable"}
     assert list(bad) == ["folder/c.jpg", "missing.png", "empty"]
     assert all(row["class_id"] is row["probabilities"] is None for row in rows if "error" in row)
+    monkeypatch.setattr(sys, "stdin", None)  # as after <&-
+    assert "stdin is not a readable picture" in command(client.main, "-", "--server", server).err
     whole = classify(np.stack([read_picture(path) for path in digits]), server)
     assert [row["class_id"] for row in rows if "error" not in row] == [whole[n].class_id for n in (1, 0, 2, 0, 0)]
     lines = ask("--show").out.splitlines()[-8:]
@@ -269,6 +271,7 @@ def test_bad_input_is_one_line(command: Command, digits: list[Path], in_tmp: Pat
         (["no.png", "missing.png"], "no.png is not a readable picture"),
         ([str(in_tmp / "empty")], f"no picture in {in_tmp / 'empty'} (files that end in .bmp, .gif, "),
         (["missing.png"], "cannot read missing.png: No such file"),
+        ([""], "cannot read '': No such file"),
         ([], "the following arguments are required: IMAGE"),
         ([str(digits[0]), "--timeout=0"], "--timeout must be a number of seconds above 0 and below 1,000,000 (got 0)"),
         (["blank.png", "--server", "nonsense"], "--server must be http://HOST:PORT"),

@@ -67,7 +67,7 @@ def test_the_examples_run(
     Path("export").mkdir()
     Path("export", "seqmnist").symlink_to(toy_versions)
     names = {name: getattr(serve, name) for name in dir(serve)} | {"seqmnist_tf": seqmnist_tf, "np": np, "Path": Path}
-    for function in (serve.read_picture, serve.classify, serve.SavedModel, serve.export_run):
+    for function in (serve.prepare_picture, serve.classify, serve.SavedModel, serve.export_run):
         exec(example(function).replace("http://127.0.0.1:8501", server), names)
     picture, answer, class_ids, accuracy = capsys.readouterr().out.strip("\n").rsplit("\n", 3)
     assert "@@" in picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -225,6 +226,7 @@ def test_versions_count_up_and_are_never_overwritten(command: Command, in_tmp: P
     before = {path: path.read_bytes() for path in (folder / "1").rglob("*") if path.is_file()}
     for name in ("07", "notes", "-9", "1.5", ".new-3-abcd_123.part", ".new-site-20240101"):
         (folder / name).mkdir()
+    os.utime(folder / ".new-3-abcd_123.part", (0, 0))
     (folder / "12").write_text("a file")
     result = command(main, "run", "--export_dir=export/seqmnist")
     assert (result.status, result.out.splitlines()[-1]) == (0, "export/seqmnist/8")

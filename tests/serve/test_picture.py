@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 from seqmnist_tf.data import load_mnist
-from seqmnist_tf.serve import SavedModel, picture_to_text, read_picture
+from seqmnist_tf.serve import SavedModel, picture_to_text, prepare_picture
 from seqmnist_tf.serve.ink import separability
 from seqmnist_tf.serve.picture import prepare
 from seqmnist_tf.system import InputError
@@ -56,6 +57,12 @@ SAME = {
 
 def to_mnist(picture: Image.Image) -> np.ndarray:
     image = prepare(picture).image
+    assert image is not None
+    return image
+
+
+def read_picture(*file: Any) -> np.ndarray:
+    image = prepare_picture(*file).image
     assert image is not None
     return image
 
@@ -190,9 +197,9 @@ def test_faint_ink_is_no_digit_in_sixteen_bits_either() -> None:
 
 def test_a_missing_picture_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
-        read_picture(tmp_path / "missing.png")
+        prepare_picture(tmp_path / "missing.png")
     with pytest.raises(InputError, match=r"Is a directory|Permission denied"):
-        read_picture(tmp_path)
+        prepare_picture(tmp_path)
 
 
 def beside(*pictures: Image.Image, gap: int = 40) -> Image.Image:

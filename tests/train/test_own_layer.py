@@ -23,7 +23,7 @@ from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.kernel import native
 from seqmnist_tf.model import module_code
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import RunDirectory, load_final_model, resume
+from seqmnist_tf.train import RunDirectory, load_final_model, load_run, resume
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.kernel.test_native import isas
@@ -176,7 +176,7 @@ def test_a_layer_of_a_notebook_is_kept_with_its_run(in_tmp: Path, toy: None) -> 
         train(config, "wrong", layer=wrong_shape)
     assert not Path("wrong").exists()
     summary = train(config, "run", layer=MinLSTM)
-    run = RunDirectory.open("run")
+    run = load_run("run")
     assert run.config.model.layer == "layer.py:MinLSTM" and "class MinLSTMCell" in (run.path / "layer.py").read_text()
     assert summary["config_id"] == run.config_id and summary["num_params"] == 4 * 3 * (1 + 4 + 2) + 50
     assert evaluate("run", allow_code=True).correct == summary["final"]["test_correct"]

@@ -131,8 +131,9 @@ def test_the_mode_is_online_only_with_key_and_server(
         assert f"{cloud} does not answer within 4 s" in capsys.readouterr().err
         monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
         assert wandb_run.resolve_mode("auto") == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert wandb_run.resolve_mode("auto") == "offline"
+    for address in ("https://wandb.example.org", "https://api.wandb.ai"):  # wandb itself finds no key for the second
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        assert wandb_run.resolve_mode("auto") == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert wandb_run.resolve_mode("auto") == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -145,6 +146,10 @@ def test_a_key_is_found_where_wandb_login_stores_it(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(wandb_run, "host_answers", lambda url: True)
     write_netrc_auth(host=wandb.setup().settings.base_url, api_key="0" * 40)
+    assert wandb_run.resolve_mode("online") == "online"
+    monkeypatch.setenv("HOME", str(Path(os.environ["NETRC"]).parent))
+    Path(os.environ["NETRC"]).rename(Path("~/_netrc").expanduser())
+    monkeypatch.delenv("NETRC")
     assert wandb_run.resolve_mode("online") == "online"
 
 

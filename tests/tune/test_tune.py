@@ -14,7 +14,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import engine
 from seqmnist_tf.system import InputError
-from seqmnist_tf.train import AT_CHANCE, RunDirectory, lock_folder
+from seqmnist_tf.train import AT_CHANCE, load_run, lock_folder
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report, search, trials
@@ -64,7 +64,7 @@ def test_a_search_yields_a_configuration_that_trains(
     assert config.train.n_epochs == 3 and config.model.hidden_size == 4
     assert config.optimizer.lr == pytest.approx(best["values"]["optimizer.lr"])
     for row in rows:
-        run = RunDirectory.open(folder / "trials" / row["trial"])
+        run = load_run(folder / "trials" / row["trial"])
         assert run.config.test.enabled is False and run.config.task.validation_size == 60
         assert run.history()[-1]["test_accuracy"] is None
         assert run.history()[-1]["val_accuracy"] == row["score"]
@@ -170,7 +170,7 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     assert f"trial {diverged['trial']}: validation accuracy 0.00%, diverged (" in answer.out
     assert (stopped["status"], stopped["epochs"]) == ("stopped", 2)
     assert 0 < stopped["score"] < AT_CHANCE
-    run = RunDirectory.open(folder / "trials" / stopped["trial"])
+    run = load_run(folder / "trials" / stopped["trial"])
     assert run.summary is not None
     assert (run.summary["status"], run.summary["reason"]) == ("stopped", "at chance after 2 of 4 epochs")
     assert run.history()[-1]["val_accuracy"] == stopped["score"]

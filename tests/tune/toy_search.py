@@ -13,7 +13,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd, engine, train_job
-from seqmnist_tf.train import RunDirectory, summarize
+from seqmnist_tf.train import RunDirectory, load_run, summarize
 from seqmnist_tf.tune import parse_space, search
 from seqmnist_tf.tune.folder import SearchFolder
 from tests.engine.stand_in import ManySlots
@@ -58,7 +58,7 @@ def toy_train(config: Config, path: Path, *, stop_rule: Any, command: str = "", 
 
 def toy_resume(path: Path, *, stop_rule: Any, command: str = "", **_: Any) -> dict[str, Any]:
     """Stand in for ``resume``."""
-    run = RunDirectory.open(path)
+    run = load_run(path)
     record = run.environment
     run.write_json("environment.json", {**record, "resumed": [*record["resumed"], command]})
     return _run_epochs(run, run.config, stop_rule)
