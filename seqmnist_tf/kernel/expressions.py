@@ -59,6 +59,7 @@ class Expressions:
         self.cuts = cuts  # where leaves and products are cut
         self.complete = True  # or further cuts were found: a step has to be translated again
         self._nodes: dict[Any, Node] = {}
+        self._parts: dict[tuple[Node, int, int], Node] = {}
 
     def node(self, operation: str, given: Iterable[Node], width: int, detail: tuple[Any, ...] = ()) -> Node:
         given = tuple(given)
@@ -121,8 +122,10 @@ class Expressions:
             self.cut(key, start + first, start + first + width)
         if node.operation in (*LEAVES, "dot", "missing"):
             return self.node("missing", (), width, (node.order, first))  # the next translation has it
-        given = [g if g.width == 1 else self.part(g, first, width) for g in node.given]
-        return self.node(node.operation, given, width, node.detail)
+        if (key := (node, first, width)) not in self._parts:
+            given = [g if g.width == 1 else self.part(g, first, width) for g in node.given]
+            self._parts[key] = self.node(node.operation, given, width, node.detail)
+        return self._parts[key]
 
     def spread(self, node: Node, width: int) -> Node:
         """Return a node of one column as one of more."""
@@ -183,8 +186,6 @@ class Expressions:
     def _unchanged(self, operation: str, given: Sequence[Node]) -> Node | None:
         """Return the operand that is the result, or None."""
         values = [g.detail[0] if g.operation == "constant" and len(g.detail) == 1 else None for g in given]
-        if operation == "copy":
-            return given[0]
         if operation == "add" and 0 in values:
             return given[1 - values.index(0)]
         if operation == "mul" and 1 in values:
@@ -227,7 +228,7 @@ class Expressions:
 
 # The operations of the machine on constants; most are NumPy's own.
 FOLDED: dict[str, Any] = {
-    **{name: getattr(np, name) for name in ("copy", "add", "pow", "sqrt", "exp", "expm1", "log", "log1p", "tanh")},
+    **{name: getattr(np, name) for name in ("add", "pow", "sqrt", "exp", "expm1", "log", "log1p", "tanh")},
     **{name: getattr(np, name) for name in ("abs", "floor", "round", "sin", "cos", "atan")},
     **{"sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum},
     "gt": lambda a, b: (a > b).astype(np.float32),

@@ -67,6 +67,10 @@ class NativeLayer(keras.layers.RNN):
             return "an initial state or a mask is given"
         if sequences.dtype != tf.float32:
             return f"sequences are {sequences.dtype.name}, not float32"
+        stock = keras.layers.LSTM if isinstance(self, keras.layers.LSTM) else keras.layers.RNN
+        for name in ("get_initial_state", "inner_loop"):  # a subclass may have its own
+            if getattr(type(self), name) is not getattr(stock, name):
+                return f"it has its own {name}"
         if reason := why_not_native() or self._problem(sequences):
             return reason
         weights = [tf.convert_to_tensor(weight) for weight in self.weights]

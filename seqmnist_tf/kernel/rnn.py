@@ -60,9 +60,6 @@ class RNN(NativeLayer):
         for key in ("return_state", "stateful", "unroll"):
             if getattr(self, key):
                 return f"{key} is True, not False"
-        for key in ("dropout", "recurrent_dropout"):
-            if rate := getattr(self.cell, key, 0):
-                return f"{key} is {rate}, not 0"
         if not isinstance(self.cell, keras.Layer):
             return "its cell is no layer of Keras"
         if len(sequences.shape) != 3 or sequences.shape[-1] is None:

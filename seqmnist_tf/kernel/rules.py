@@ -125,4 +125,3 @@ RULES: dict[str, Rule] = {
     "RsqrtGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-0.5), _all(make, "mul", y, y, y)),
     "ReciprocalGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-1), y, y),
 }
-RULES |= {"Inv": RULES["Reciprocal"], "InvGrad": RULES["ReciprocalGrad"]}

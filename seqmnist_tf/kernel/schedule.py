@@ -61,6 +61,36 @@ class Results:
         return [node for _, left, right, _, _ in self.sums for node in (left, right) if node is not None]
 
 
+# The operations whose result may depend on the gradients of a step, and through which operands that is linear ("+").
+LINEAR = {"add": "++", "sub": "++", "div": "+-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+", "copy": "+"}
+LINEAR["row_sum"] = "+"
+
+
+def is_linear(results: Results) -> bool:
+    """Return whether the gradients before a step are linear in those after it; False where that is not sure.
+
+    Only then may the gradients of rows that share a state be added up first.
+    """
+    late: set[Node] = set()  # what depends on the gradients after the step
+
+    def role(node: Node) -> str:
+        return "+" if node in late else "0" if node.operation == "constant" and not any(node.detail) else "-"
+
+    for node in below([*results.ends, *results.summed]):
+        roles = "".join(map(role, node.given))
+        if node.operation == "upstream":
+            late.add(node)
+        elif "+" in roles:
+            late.add(node)
+            allowed = "+" * len(roles) if node.operation == "dot" else LINEAR.get(node.operation, "")
+            fits = len(roles) == len(allowed) and all(r in (a, "0") for r, a in zip(roles, allowed, strict=True))
+            if not (roles.count("+") == 1 if node.operation == "mul" else fits):
+                return False
+    return all(role(end) != "-" for end in results.ends) and all(
+        (left in late) != (right in late) for _, left, right, _, _ in results.sums
+    )
+
+
 def simplified(make: Expressions, results: Results) -> Results:
     """Return the same results with sums of products as one, and products that are added as fused ones."""
     roots = [piece for pieces in (*results.states, results.output, results.feature_gradients) for piece in pieces]
@@ -82,7 +112,7 @@ def simplified(make: Expressions, results: Results) -> Results:
 
     def rewritten_sum(node: Node) -> Node:
         parts = terms(node, node.width)
-        dots = [p for p in parts if p.operation == "dot" and uses[p] == 1]
+        dots = [p for p in parts if p.operation == "dot" and uses[p] == 1 and p.width == node.width]
         others = [p for p in parts if p not in dots]
         others.sort(key=lambda p: (multiplied(p), p.order))
         result: Node | None = None
@@ -162,15 +192,14 @@ def to_keep(results: Results) -> list[Node]:
             late.add(node)
             read.update(node.given)
     kept: list[Node] = []
-
-    def follows(node: Node) -> bool:
-        if node.fixed or node.operation == "x" or node in kept:
-            return True
-        return bool(node.given) and node.operation != "dot" and all(map(follows, node.given))
-
-    for node in sorted(read - late, key=lambda node: node.order):
-        if not follows(node):
+    known: set[Node] = set()  # what is kept, and what follows from it
+    for node in below(ends):
+        follows = node.given and node.operation != "dot" and known.issuperset(node.given)
+        if not (node.fixed or node.operation == "x" or follows):
+            if node not in read or node in late:
+                continue
             kept.append(node)
+        known.add(node)
     return kept
 
 

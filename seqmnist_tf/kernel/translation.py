@@ -13,7 +13,7 @@ from .expressions import Expressions, Pieces
 from .machine import StepProgram, flattened, step_backward, step_forward
 from .operations import Summed, Translator
 from .program import Assembly
-from .schedule import Results, simplified
+from .schedule import Results, is_linear, simplified
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, trace, unlike
 
 MAX_TRANSLATIONS = 16  # in each, leaves and products are cut where the one before found slices of them
@@ -126,7 +126,7 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
     parameters = [*translator.parameters.values()]
     shapes = tuple(tuple(int(n) for n in parameter.shape) for parameter in parameters)
     assembly = Assembly(translator.expressions, simplified(translator.expressions, results), shapes)
-    numbers = assembly.numbers(step.zero_start)
+    numbers = assembly.numbers(step.zero_start and is_linear(results))
     if max(numbers) > native.MAX_LENGTH:
         raise Untranslatable("its weights or states are too large")
     return StepProgram(

@@ -50,7 +50,22 @@ class FunctionCell(keras.layers.Layer):
         return h, [h]
 
 
+@tf.custom_gradient
+def with_clipped_gradient(z: Any) -> Any:
+    return z, lambda gradient: tf.clip_by_value(gradient, -0.1, 0.1)
+
+
+def many_substeps(z: Any, cell: FunctionCell) -> Any:
+    for _ in range(30):
+        z = z + 0.1 * ops.tanh(z) * (1 - z)
+    return ops.concatenate([z[:, 7:], z[:, :7]], axis=-1)
+
+
 OPERATIONS: dict[str, Function] = {
+    "clipped_gradients": lambda z, c: with_clipped_gradient(1.5 * z),  # also of rows that share their first steps
+    "many substeps": many_substeps,
+    "product of one column": lambda z, c: ops.tanh(z + ops.matmul(z, c.vector[:, None])),
+    "log1p of large numbers": lambda z, c: ops.tanh(z) * ops.stop_gradient(ops.log1p(2e37 + 1e37 * ops.tanh(z)) / 90),
     "weights by a width": lambda z, c: ops.tanh(z * (c.vector / tf.sqrt(tf.cast(tf.shape(z)[-1], tf.float32)))),
     "weights by ones": lambda z, c: ops.tanh(z * (c.vector * ops.ones_like(z)[0])),
     "a bias of one head": lambda z, c: ops.tanh(ops.add(z[:, None], c.vector)[:, 0]),
@@ -114,18 +129,20 @@ def sequences(n: int, steps: int, features: int, seed: int = 0) -> tf.Tensor:
 
 def results(outputs: Callable[..., tf.Tensor], cell: keras.Layer, x: tf.Tensor, wrt_x: bool) -> list[np.ndarray]:
     """Return outputs and the gradients of weights and perhaps of x, for random gradients of the outputs."""
-    with tf.GradientTape() as tape:
-        if wrt_x:
-            tape.watch(x)
-        found = outputs(x)
-        weighting = np.random.RandomState(1).standard_normal(found.shape).astype(np.float32)
-        loss = tf.reduce_sum(found * weighting)
-    sources = [*cell.trainable_variables, *([x] if wrt_x else [])]
-    gradients = tape.gradient(loss, sources)  # None of weights that a step does not read
-    return [
-        found.numpy(),
-        *(np.zeros(w.shape) if g is None else g.numpy() for w, g in zip(sources, gradients, strict=True)),
-    ]
+
+    def compute(x: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            if wrt_x:
+                tape.watch(x)
+            found = outputs(x)
+            weighting = np.random.RandomState(1).standard_normal(found.shape).astype(np.float32)
+            loss = tf.reduce_sum(found * weighting)
+        sources = [*cell.trainable_variables, *([x] if wrt_x else [])]
+        gradients = tape.gradient(loss, sources)  # None of weights that a step does not read
+        return [found, *(tf.zeros(w.shape) if g is None else g for w, g in zip(sources, gradients, strict=True))]
+
+    # In a graph, gradients of x that nobody asks for are not computed; rows then share their first steps' gradients.
+    return [np.asarray(result) for result in (compute if wrt_x else tf.function(compute))(x)]
 
 
 def require_equal_to_stock(

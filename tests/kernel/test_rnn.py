@@ -330,7 +330,7 @@ ALONE = "size of the batch, or is another one in training"
 LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
     "cumulative sum": (stepping(lambda cell, x, h: ops.cumsum(pre(cell, x, h), axis=-1) / 9), "cumsum", True),
     "an assertion": (stepping(printed), "effect", True),
-    "dropout": (lambda: keras.layers.GRUCell(UNITS, dropout=0.5), "dropout is 0.5, not 0", False),
+    "dropout": (lambda: keras.layers.GRUCell(UNITS, dropout=0.5), "random numbers are drawn", False),
     "a variable of others": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) * OTHER)), "variable", True),
     "a loss": (stepping(with_loss), "adds a loss", False),
     "a bias of heads": (stepping(bias_of_heads, of_head=(3,)), r"BiasAddGrad \(an axis besides", True),
@@ -514,6 +514,28 @@ class OwnLoop(keras.layers.RNN):
         return 2 * last, 2 * outputs, states
 
 
+class OwnStart:
+    def get_initial_state(self, batch_size: Any) -> Any:
+        return [ops.ones((batch_size, UNITS))] * (2 if isinstance(self, LSTM) else 1)
+
+
+def test_a_drop_in_with_its_own_start_is_left_to_keras() -> None:
+    for base, given in ((RNN, Plain(UNITS)), (LSTM, UNITS)):
+        layer: Any = type("Own", (OwnStart, base), {})(given)
+        with pytest.warns(UserWarning, match="it has its own get_initial_state"):
+            started = layer(sequences())
+        layer.get_initial_state = base.get_initial_state.__get__(layer)
+        assert np.abs(started - layer(sequences())).max() > 1e-3
+
+
+def test_an_attribute_of_a_cell_named_dropout_is_no_rate() -> None:
+    cell = Plain(UNITS)
+    cell.dropout = keras.layers.Dropout(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RNN(cell)(sequences())
+
+
 class Holder(keras.layers.Layer):
     """A layer that has others as attributes."""
 
@@ -592,5 +614,5 @@ def test_a_layer_with_a_mask_is_seen_before() -> None:
         "an initial state or a mask is given",
     ]
     alone = layers[2]
-    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == ["dropout is 0.5, not 0"]
+    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == ["random numbers are drawn in the step"]
     assert set(kernel_problems(unused, drop_ins(unused), (None, STEPS, FEATURES))) == {"it is not called"}

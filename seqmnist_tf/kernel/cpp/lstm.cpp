@@ -205,12 +205,7 @@ const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the so
 
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
 
-// 0 where it cannot be measured.
-double seqmnist_lstm_peak(int isa, int threads) {
-  double operations = 0;
-  lstm::guarded(isa, [&]() { operations = lstm::peak(*lstm::kIsas[isa], threads); });
-  return operations;
-}
+double seqmnist_lstm_peak(int isa, int threads) { return lstm::peak(*lstm::kIsas[isa], threads); }
 
 // Units are a multiple of 16. `kept` is null, or (batch + 1) * steps * units * kKept floats, aligned to 64 bytes, which
 // the backward pass reads; other arrays need no alignment.

@@ -115,6 +115,6 @@ LSTM_INLINE V logarithm_of_1_plus(V x) {
   const V u = set(1) + x, rounded = u - set(1);
   const V log = logarithm(u);
   // What was lost in u: log(1 + x) = log(u) x / (u - 1).
-  const V result = select(equal(rounded, set(0)), x, log * x / rounded);
+  const V result = select(equal(rounded, set(0)), x, log * (x / rounded));
   return select(equal(u, set(__builtin_inff())), u, result);
 }
