@@ -181,6 +181,13 @@ def test_operations_are_those_of_stock_keras(name: str) -> None:
     require_equal_to_stock(FunctionCell(OPERATIONS[name]), threads=(2,), ways=(way,))
 
 
+def test_rows_share_their_first_steps_but_for_gradients_that_are_not_linear() -> None:
+    clipped = FunctionCell(OPERATIONS["clipped_gradients"])
+    for cell, shared in ((keras.layers.GRUCell(4), 1), (keras.layers.SimpleRNNCell(4), 1), (clipped, 0)):
+        cell.build((None, 2))
+        assert translate(cell, 2).numbers[10] == shared
+
+
 REFUSED: dict[str, tuple[Function, str]] = {
     "mean over rows": (lambda z, c: ops.tanh(z - ops.mean(z, axis=0)), "operation Mean (it mixes the rows of a batch)"),
     "flip of rows": (lambda z, c: ops.tanh(ops.flip(z, axis=0)), "operation ReverseV2 (it mixes the rows of a batch)"),

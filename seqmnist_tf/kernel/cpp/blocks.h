@@ -2,9 +2,7 @@
 
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <vector>
+#include "platform.h"
 
 namespace lstm {
 
@@ -19,6 +17,13 @@ struct Block {
   int first, rows;  // in the order of the plan
   int begin;        // the step at which the first of its rows leaves the chain
   size_t kept;      // where its kept values begin
+};
+
+// A run of consecutive steps of some rows.
+struct Segment {
+  const int* order;  // the rows' indices in the batch
+  int rows;
+  int begin, end;  // steps [begin, end)
 };
 
 // How a batch is computed: a function of its features alone.
@@ -52,6 +57,20 @@ inline Plan make_plan(int batch, int steps, int features, const float* x, size_t
     kept += size_t(block.rows) * (steps - block.begin) * record;
   }
   return plan;
+}
+
+// Gradients (steps, width) of the chain's outputs: at each step, the sum over the rows that share them. upstream:
+// (batch, steps, width).
+inline Buffer sum_over_chain(const Plan& plan, int steps, size_t width, const float* upstream) {
+  const size_t sequence = steps * width, size = plan.blocks.back().begin * width;
+  Buffer sums = allocate(size);
+  std::fill(sums.get(), sums.get() + size, 0.0f);
+  for (const Block& block : plan.blocks)
+    for (int r = 0; r < block.rows; ++r) {
+      const float* from = upstream + plan.order[block.first + r] * sequence;
+      for (size_t i = 0; i < block.begin * width; ++i) sums.get()[i] += from[i];
+    }
+  return sums;
 }
 
 }  // namespace lstm

@@ -85,20 +85,6 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, bool a
   });
 }
 
-// Gradients (steps, units) of the chain's states: at each step, the sum over the rows that share them.
-Buffer sum_over_chain(const Problem& problem, const Plan& plan, const float* dh) {
-  const size_t H = problem.units, sequence = problem.steps * H;
-  const size_t steps = plan.blocks.back().begin;
-  Buffer sums = allocate(steps * H);
-  std::fill(sums.get(), sums.get() + steps * H, 0.0f);
-  for (const Block& block : plan.blocks)
-    for (int r = 0; r < block.rows; ++r) {
-      const float* from = dh + plan.order[block.first + r] * sequence;
-      for (size_t i = 0; i < block.begin * H; ++i) sums.get()[i] += from[i];
-    }
-  return sums;
-}
-
 // dh_out: gradients of what forward() wrote to h_out.
 void backward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
               const float* u, const float* b, const float* kept, const float* dh_out, float* dx, float* dw, float* du,
@@ -148,7 +134,7 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
 
   FlushDenormals flush;
   if (!dx) {
-    const Buffer shared = all_steps ? sum_over_chain(problem, plan, dh_out) : nullptr;
+    const Buffer shared = all_steps ? sum_over_chain(plan, problem.steps, H, dh_out) : nullptr;
     float *dh = memory.get(), *dc = dh + states;
     std::fill(dh, dc + H, 0.0f);
     for (int i = blocks - 1; i >= 0; --i) {

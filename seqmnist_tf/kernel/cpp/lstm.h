@@ -16,13 +16,6 @@ struct Problem {
   const float* x;  // (batch, steps, features)
 };
 
-// A run of consecutive steps of some rows.
-struct Segment {
-  const int* order;  // the rows' indices in the batch
-  int rows;
-  int begin, end;  // steps [begin, end)
-};
-
 // Where a segment's gates and states are: those of row r at step t begin at base + (t - first) * step_stride + r *
 // row_stride. A row stride of 0 is one sequence that all rows share.
 struct Kept {

@@ -74,7 +74,6 @@ LSTM_INLINE void cell(const V (&z)[4], float* h, float* c, float* kept) {
 #define LSTM_DONE TILE_RELEASE
 #else
 #include "products.h"
-#include "lstm_multiply.h"
 #include "lstm_fma.h"
 #define LSTM_DONE()
 #endif

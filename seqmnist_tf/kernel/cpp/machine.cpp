@@ -24,6 +24,8 @@ using lstm::kMaxLanes;
 using lstm::make_plan;
 using lstm::parallel;
 using lstm::Plan;
+using lstm::Segment;
+using lstm::sum_over_chain;
 
 #define LSTM_FUNCTIONS "machine_simd.h"
 #include "each_isa.h"
@@ -123,12 +125,6 @@ void add(const std::vector<Piece>& pieces, const Frame& frame, int row, const fl
     for (int j = 0; j < piece.width; ++j) to[j] += from[piece.column + j];
   }
 }
-
-// A run of consecutive steps of some rows.
-struct Segment {
-  const int* order;      // the rows' indices in the batch
-  int rows, begin, end;  // steps [begin, end)
-};
 
 void put_features(const Program& program, const std::vector<Piece>& pieces, const Batch& batch, const Segment& segment,
                   int t, const Frame& frame) {
@@ -289,19 +285,6 @@ void backward_steps(const Kernels& kernels, const Program& program, const Batch&
   kernels.done();
 }
 
-// Gradients (steps, outputs) of the chain's outputs: at each step, the sum over the rows that share them.
-Buffer sum_over_chain(const Program& program, const Batch& batch, const Plan& plan, const float* upstream) {
-  const size_t width = program.outputs, sequence = batch.steps * width, steps = plan.blocks.back().begin;
-  Buffer sums = allocate(steps * width);
-  std::fill(sums.get(), sums.get() + steps * width, 0.0f);
-  for (const Block& block : plan.blocks)
-    for (int r = 0; r < block.rows; ++r) {
-      const float* from = upstream + plan.order[block.first + r] * sequence;
-      for (size_t i = 0; i < block.begin * width; ++i) sums.get()[i] += from[i];
-    }
-  return sums;
-}
-
 // upstream: gradients of what forward() wrote to out; dx, initial: null, or gradients of the features and of the states
 // before the first step.
 void backward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
@@ -345,7 +328,7 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
 
   FlushDenormals flush;
   if (!dx && plan.blocks.back().begin) {
-    const Buffer shared = batch.all_steps ? sum_over_chain(program, batch, plan, upstream) : nullptr;
+    const Buffer shared = batch.all_steps ? sum_over_chain(plan, batch.steps, width, upstream) : nullptr;
     Frame frame = workspace.frame(weights, memory.get());
     for (int i = blocks - 1; i >= 0; --i) {
       const int begin = i ? plan.blocks[i - 1].begin : 0, end = plan.blocks[i].begin;
