@@ -216,8 +216,8 @@ class Assembly:
         states = [piece for pieces in self.results.states for piece in pieces]
         return [*states, *self.results.output, *self.kept]
 
-    def numbers(self, zero_start: bool) -> list[int]:
-        """Return the program as the library reads it."""
+    def numbers(self, shared: bool) -> list[int]:
+        """Return the program as the library reads it; ``shared``: whether rows may share their first steps."""
         results = self.results
         starts = np.cumsum([0, *results.widths]).tolist()
         states = [(starts[which] + low, width, at) for which, low, width, at in self._state_pieces(STATE)]
@@ -226,7 +226,7 @@ class Assembly:
         sums, sums_size = self._sums()
         numbers = [results.features, results.units, sum(results.widths), self.kept_size, self.state_size]
         numbers += [self.samples_size, self.fixed.size, sums_size, self.bases[-1]]
-        numbers += [int(results.output_state is not None), int(zero_start)]
+        numbers += [int(results.output_state is not None), int(shared)]
         for pieces in (states, x_forward, x_backward, output, wrt_x, upstream):
             numbers += [len(pieces), *(n for first, width, at in pieces for n in (first, width, *at))]
         numbers.append(len(self.fixed.loads))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import warnings
 from collections.abc import Callable
@@ -153,15 +154,15 @@ def require_equal_to_stock(
     cell.build((None, features))
     program = translate(cell, features)
     x = sequences(n, steps, features)
-    for all_steps in ways:  # with gradients of x, which are computed in another way, and without
+    for all_steps, wrt_x in itertools.product(ways, repeat=2):
         stock = keras.layers.RNN(cell, return_sequences=all_steps)
-        expected = results(tf.function(functools.partial(stock, training=True)), cell, x, all_steps)
+        expected = results(tf.function(functools.partial(stock, training=True)), cell, x, wrt_x)
         found = [
             results(
                 functools.partial(rnn_outputs, program, cell, all_steps=all_steps, threads=m, training=True),
                 cell,
                 x,
-                all_steps,
+                wrt_x,
             )
             for m in threads
         ]
@@ -176,7 +177,7 @@ def require_equal_to_stock(
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_those_of_stock_keras(name: str) -> None:
     keras.utils.set_random_seed(0)
-    way = len(name) % 2 == 0  # of the gradients; the cells of test_rnn.py go both ways, on several threads too
+    way = len(name) % 2 == 0  # of the gradients; generated cells go both ways, on several threads too
     # Rounding moves no number across a step with this seed.
     require_equal_to_stock(FunctionCell(OPERATIONS[name]), threads=(2,), ways=(way,))
 

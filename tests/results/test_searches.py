@@ -121,6 +121,11 @@ def fail_all_trials(document: dict[str, Any]) -> None:
     document["trials"] = [{**row, "status": "failed"} for row in document["trials"] if row["seed"] == 0]
 
 
+def lengthen_a_trial(document: dict[str, Any]) -> None:
+    document["tuner"] = "hyperband"  # whose trials have epochs of their own
+    document["trials"][0]["values"]["tuner/epochs"] = 50
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,6 +156,7 @@ def fail_all_trials(document: dict[str, Any]) -> None:
         (put("environments", 0, "sources", value="0" * 64), "is not the hash of the code of commit"),
         (put("preset", value="a|b"), "no control characters"),
         (put("trials", 0, "values", "tuner/epochs", value=50), "a value for tuner/epochs that is not in the space"),
+        (lambda path: change_json(path, lengthen_a_trial), "trial 0 must be of at most 2 epochs (got 50)"),
         (put("tuner", value="[free](//evil)"), "tuner must be random, bayesian, hyperband (got '[free](//evil)')"),
         (put("schema", value=2), "has schema 2 (this version reads 1)"),
         (put("space", value={}), "a search space must be"),
