@@ -61,9 +61,18 @@ class Results:
         return [node for _, left, right, _, _ in self.sums for node in (left, right) if node is not None]
 
 
-# The operations whose result may depend on the gradients of a step, and through which operands that is linear ("+").
-LINEAR = {"add": "++", "sub": "++", "div": "+-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+", "copy": "+"}
-LINEAR["row_sum"] = "+"
+# The operations that are linear in all operands together, and those that are linear in some ("+") for fixed others.
+SUMS = ("dot", "add", "sub", "copy", "row_sum")
+LINEAR = {"div": "+-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+"}
+
+
+def late_among(nodes: list[Node]) -> set[Node]:
+    """Return the nodes, which are given in order, that depend on the gradients after the step."""
+    late: set[Node] = set()
+    for node in nodes:
+        if node.operation == "upstream" or late.intersection(node.given):
+            late.add(node)
+    return late
 
 
 def is_linear(results: Results) -> bool:
@@ -71,23 +80,22 @@ def is_linear(results: Results) -> bool:
 
     Only then may the gradients of rows that share a state be added up first.
     """
-    late: set[Node] = set()  # what depends on the gradients after the step
+    late = late_among(below([*results.ends, *results.summed]))
 
     def role(node: Node) -> str:
         return "+" if node in late else "0" if node.operation == "constant" and not any(node.detail) else "-"
 
-    for node in below([*results.ends, *results.summed]):
+    def fits(node: Node) -> bool:
         roles = "".join(map(role, node.given))
-        if node.operation == "upstream":
-            late.add(node)
-        elif "+" in roles:
-            late.add(node)
-            allowed = "+" * len(roles) if node.operation == "dot" else LINEAR.get(node.operation, "")
-            fits = len(roles) == len(allowed) and all(r in (a, "0") for r, a in zip(roles, allowed, strict=True))
-            if not (roles.count("+") == 1 if node.operation == "mul" else fits):
-                return False
-    return all(role(end) != "-" for end in results.ends) and all(
-        (left in late) != (right in late) for _, left, right, _, _ in results.sums
+        if node.operation == "mul":
+            return roles.count("+") == 1
+        allowed = "+" * len(roles) if node.operation in SUMS else LINEAR.get(node.operation, "")
+        return len(roles) == len(allowed) and all(r in (a, "0") for r, a in zip(roles, allowed, strict=True))
+
+    return (
+        all(fits(node) for node in late if node.given)
+        and all(role(end) != "-" for end in results.ends)
+        and all((left in late) != (right in late) for _, left, right, _, _ in results.sums)
     )
 
 
@@ -185,15 +193,12 @@ def to_keep(results: Results) -> list[Node]:
     It is what the backward pass reads, but for what follows, without products of matrices, from what is kept anyway.
     """
     ends = [*results.ends, *results.feature_gradients, *results.summed]
-    late: set[Node] = set()  # what depends on gradients
-    read = set(ends)
-    for node in below(ends):
-        if node.operation == "upstream" or late.intersection(node.given):
-            late.add(node)
-            read.update(node.given)
+    nodes = below(ends)
+    late = late_among(nodes)
+    read = {*ends, *(given for node in late for given in node.given)}
     kept: list[Node] = []
     known: set[Node] = set()  # what is kept, and what follows from it
-    for node in below(ends):
+    for node in nodes:
         follows = node.given and node.operation != "dot" and known.issuperset(node.given)
         if not (node.fixed or node.operation == "x" or follows):
             if node not in read or node in late:

@@ -20,7 +20,7 @@ from keras import ops
 from seqmnist_tf.kernel import native
 from seqmnist_tf.kernel.machine import rnn_outputs, step_forward
 from seqmnist_tf.kernel.translation import Untranslatable, translate
-from tests.kernel.test_native import isas, relative_error
+from tests.kernel.test_native import isas, relative_error, results
 
 pytestmark = pytest.mark.skipif(not isas(), reason="the native kernel was not compiled, or not for this processor")
 
@@ -128,24 +128,6 @@ def sequences(n: int, steps: int, features: int, seed: int = 0) -> tf.Tensor:
     return tf.constant(x)
 
 
-def results(outputs: Callable[..., tf.Tensor], cell: keras.Layer, x: tf.Tensor, wrt_x: bool) -> list[np.ndarray]:
-    """Return outputs and the gradients of weights and perhaps of x, for random gradients of the outputs."""
-
-    def compute(x: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            if wrt_x:
-                tape.watch(x)
-            found = outputs(x)
-            weighting = np.random.RandomState(1).standard_normal(found.shape).astype(np.float32)
-            loss = tf.reduce_sum(found * weighting)
-        sources = [*cell.trainable_variables, *([x] if wrt_x else [])]
-        gradients = tape.gradient(loss, sources)  # None of weights that a step does not read
-        return [found, *(tf.zeros(w.shape) if g is None else g for w, g in zip(sources, gradients, strict=True))]
-
-    # In a graph, gradients of x that nobody asks for are not computed; rows then share their first steps' gradients.
-    return [np.asarray(result) for result in (compute if wrt_x else tf.function(compute))(x)]
-
-
 def require_equal_to_stock(
     cell: keras.Layer, features: int = 2, n: int = 33, steps: int = 12, tolerance: float | None = None,
     threads: tuple[int, ...] = (2, 1, 7), ways: tuple[bool, ...] = (False, True),
@@ -156,11 +138,11 @@ def require_equal_to_stock(
     x = sequences(n, steps, features)
     for all_steps, wrt_x in itertools.product(ways, repeat=2):
         stock = keras.layers.RNN(cell, return_sequences=all_steps)
-        expected = results(tf.function(functools.partial(stock, training=True)), cell, x, wrt_x)
+        expected = results(tf.function(functools.partial(stock, training=True)), cell.trainable_variables, x, wrt_x)
         found = [
             results(
                 functools.partial(rnn_outputs, program, cell, all_steps=all_steps, threads=m, training=True),
-                cell,
+                cell.trainable_variables,
                 x,
                 wrt_x,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import functools
+import itertools
 import mmap
 import os
 import platform
@@ -15,6 +16,7 @@ import sys
 import threading
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,24 @@ def trained_weights() -> Weights:
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def results(outputs: Callable[..., tf.Tensor], weights: list[Any], x: tf.Tensor, wrt_x: bool) -> list[np.ndarray]:
+    """Return outputs and the gradients of weights and perhaps of x, for random gradients of the outputs."""
+
+    def compute(x: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            if wrt_x:
+                tape.watch(x)
+            found = outputs(x)
+            weighting = np.random.RandomState(1).standard_normal(found.shape).astype(np.float32)
+            loss = tf.reduce_sum(found * weighting)
+        sources = [*weights, *([x] if wrt_x else [])]
+        gradients = tape.gradient(loss, sources)  # None of weights that a step does not read
+        return [found, *(tf.zeros(w.shape) if g is None else g for w, g in zip(sources, gradients, strict=True))]
+
+    # In a graph, gradients of x that nobody asks for are not computed; rows then share their first steps' gradients.
+    return [np.asarray(result) for result in (compute if wrt_x else tf.function(compute))(x)]
 
 
 def both_passes(x: np.ndarray, weights: Weights, upstream: np.ndarray, threads: int = 2) -> Weights:
@@ -334,27 +354,19 @@ def test_features_units_and_states_of_all_steps_are_those_of_stock_keras(
     random = np.random.RandomState(features)
     x = random.standard_normal((n, 30, features)).astype(np.float32)
     x[:, :12] = x[0, 0]  # all rows begin with the same steps
-    weighting = random.standard_normal((n, 30, units) if all_steps else (n, units)).astype(np.float32)
-    results = []
-    for lstm in (stock, ours):
-        for wrt_x in (False, True):
-
-            def compute(given: tf.Tensor, lstm: Any = lstm, wrt_x: bool = wrt_x) -> list[tf.Tensor]:
-                with tf.GradientTape() as tape:
-                    if wrt_x:
-                        tape.watch(given)
-                    states = lstm(given, training=True)
-                    loss = tf.reduce_sum(states * weighting)
-                sources = [*lstm.trainable_variables, *([given] if wrt_x else [])]
-                return [states, *tape.gradient(loss, sources)]
-
-            # Only a graph leaves out the gradient of the sequences; rows then share their first steps' gradients.
-            results.append((compute if wrt_x else tf.function(compute))(tf.constant(x)))
+    given: list[Any] = [stock, ours]
+    expected, found = (
+        [
+            results(functools.partial(lstm, training=True), lstm.trainable_variables, tf.constant(x), wrt_x)
+            for wrt_x in (False, True)
+        ]
+        for lstm in given
+    )
     # Tiles take gradients and features in two bfloat16, 16 bits in all: 2e-5 was seen where few terms are summed.
     limit = 5e-5 if native.instruction_set() == "amx" else 1e-5
-    for a, b in zip([*results[2], *results[3]], [*results[0], *results[1]], strict=True):
+    for a, b in zip(itertools.chain(*found), itertools.chain(*expected), strict=True):
         assert a.shape == b.shape
-        assert relative_error(a.numpy(), b.numpy()) < limit
+        assert relative_error(a, b) < limit
 
 
 def stack(layer: type[keras.layers.LSTM]) -> keras.Sequential:
