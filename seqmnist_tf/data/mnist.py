@@ -29,7 +29,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from ..config import NUM_TEST, NUM_TRAIN, OPTIONS
-from ..system import PROBE_SECONDS, InputError, RunError, first_line, host_answers, note
+from ..system import PROBE_SECONDS, InputError, RunError, call_when_slow, first_line, host_answers, note
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -193,10 +193,7 @@ def _locked(folder: Path, damage: str = "") -> Iterator[None]:
     lock = filelock.FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            _say(f"waiting for another process that is preparing MNIST in {folder}")
+        with call_when_slow(1.0, _say, f"waiting for another process that is preparing MNIST in {folder}"):
             lock.acquire()
     except OSError as error:
         got = f"(got {folder}: {error.strerror})"

@@ -38,8 +38,7 @@ class NativeLayer(keras.layers.RNN):
     _warned = False
 
     def _set_threads(self, threads: int) -> None:
-        if not isinstance(threads, int) or not 0 <= threads <= native.MAX_THREADS:
-            raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
+        native.require_threads(threads, least=0)
         self.threads = threads
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
 

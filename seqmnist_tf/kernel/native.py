@@ -198,9 +198,9 @@ def peak_flops(threads: int) -> float:
     return float(library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
 
 
-def require_threads(threads: int) -> None:
-    if not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS:,} (got {threads!r})")
+def require_threads(threads: int, least: int = 1) -> None:
+    if not isinstance(threads, int) or not least <= threads <= MAX_THREADS:
+        raise ValueError(f"threads must be an integer from {least} to {MAX_THREADS:,} (got {threads!r})")
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:

@@ -62,8 +62,9 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         allow_code: run the code of the run's ``layer.py``.
 
     Raises:
-        InputError: a check fails, the record exists, or ``folder`` is not writable; nothing is written.
-        RunError: no data, or another process is publishing for minutes.
+        InputError: a check fails, the record exists, ``folder`` is not writable, or another process has been publishing
+            for minutes; nothing is written.
+        RunError: no data.
         OSError: the disk is full.
     """
     if problem := unwritable(folder):

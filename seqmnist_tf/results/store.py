@@ -14,10 +14,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import filelock
-
-from ..system import InputError, RunError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
-from ..train import PREDICTIONS_FILE
+from ..system import InputError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
+from ..train import PREDICTIONS_FILE, lock_folder
 from .records import RECORD_FOLDERS, REPLAYS_FILE, SEARCHES, TRIAL_FOLDERS, TRIALS, is_hidden
 
 MANIFEST_FILE = "SHA256SUMS"
@@ -100,15 +98,9 @@ def _listed_files(folder: Path) -> dict[str, Path]:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Let no other process write into a results folder, and remove what killed processes left unfinished there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=WRITER_SECONDS):
-            _remove_unfinished(folder)
-            yield
-    except filelock.Timeout:
-        raise RunError(
-            f"another process has been writing into {folder} for {WRITER_SECONDS:.0f} s (try again)"
-        ) from None
+    with lock_folder(folder, f"results folder {folder}", WRITER_SECONDS):
+        _remove_unfinished(folder)
+        yield
 
 
 def is_listed(folder: Path, path: Path) -> bool:

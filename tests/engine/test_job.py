@@ -14,6 +14,7 @@ import pytest
 from seqmnist_tf.engine import JobEnd, job
 from seqmnist_tf.engine.job import Watch, job_bytes, last_step, name_exit, supervise
 from seqmnist_tf.train import RunDirectory
+from tests.engine.nodes import descendants, is_running
 from tests.engine.stand_in import TRAINER, make_job
 from tests.toy import LONG_SECONDS, ROOT
 
@@ -104,9 +105,8 @@ run_supervised(Path({str(tmp_path)!r}), "hang")
         while not (tmp_path / "run/history.jsonl").exists():
             assert time.monotonic() - started < LONG_SECONDS
             time.sleep(0.1)
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(watching.pid)], capture_output=True, text=True)
-        (child,) = map(int, listed.stdout.split())
+        (child,) = descendants(watching.pid)
         os.kill(watching.pid, signal.SIGKILL)
-    while Path(f"/proc/{child}").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
+    while is_running(child):
         assert time.monotonic() - started < LONG_SECONDS
         time.sleep(0.1)

@@ -36,6 +36,7 @@ from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.kernel.machine_cases import write_cases
 from tests.model import numpy_lstm
+from tests.model.numpy_lstm import relative_error
 from tests.toy import ROOT, SMALL, toy_mnist
 
 Weights = list[np.ndarray]
@@ -91,10 +92,6 @@ def trained_weights() -> Weights:
     model.fit(x, examples.labels.astype(np.int32), batch_size=40, epochs=3, verbose=0)
     assert np.abs(stock.get_weights()[1] - before).max() > 0.05
     return stock.get_weights()[:3]
-
-
-def relative_error(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max() / np.abs(b).max())
 
 
 def results(outputs: Callable[..., tf.Tensor], weights: list[Any], x: tf.Tensor, wrt_x: bool) -> list[np.ndarray]:

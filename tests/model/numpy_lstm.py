@@ -16,6 +16,10 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
+def relative_error(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
 def forward(weights: Arrays, x: np.ndarray) -> tuple[np.ndarray, list[Arrays]]:
     """Return logits (n, 10) of sequences (n, T, 1) and what the backward pass needs of each step."""
     W, U, b, V, d = (w.astype(np.float64) for w in weights)

@@ -14,7 +14,7 @@ import yaml
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import SeededRuns, describe_recipe, in_percent
 from seqmnist_tf.config import NUM_TEST, Config
-from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, code_of, epoch_range, original_accuracy, wrap_text
+from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, code_of, original_accuracy, wrap_text
 from seqmnist_tf.results.pages import bibtex, render_section
 from seqmnist_tf.results.verify import name_problems
 from tests.toy import ROOT
@@ -287,12 +287,6 @@ def test_no_line_breaks_inside_of_a_number() -> None:
     for words in range(60):
         text = wrap_text("x " * words + "95.99 ± 0.19 % of the digits", "- ", "  ")
         assert "95.99 ± 0.19 %" in text and max(map(len, text.splitlines())) <= 120
-
-
-def test_ranges_of_epochs() -> None:
-    assert epoch_range([3, 5, None]) == "3 to 5 (1 of 3 seeds never)"
-    assert epoch_range([4, 4]) == "4"
-    assert epoch_range([None]) == "never"
 
 
 def test_every_key_is_in_the_configuration_section() -> None:

@@ -12,7 +12,7 @@ import pytest
 from seqmnist_tf.results import store
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.store import manifest_problems, read_manifest, write_manifest
-from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.system import InputError
 from tests.changes import content
 from tests.conftest import Command
 from tests.results.files import read_records
@@ -38,7 +38,7 @@ def test_another_writer_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(store, "WRITER_SECONDS", 0.1)
     with (
         filelock.FileLock(tmp_path / ".lock"),
-        pytest.raises(RunError, match="another process has been writing into"),
+        pytest.raises(InputError, match="is in use by another process"),
         store.locked(tmp_path),
     ):
         pass

@@ -15,7 +15,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.results import model_check, publish, verify
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.pages import render_section, write_documents
+from seqmnist_tf.results.pages import render_section
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import Record, all_trials
 from seqmnist_tf.train import load_final_model, load_run, train
@@ -266,5 +266,4 @@ def test_trials_of_two_seeds_share_no_epoch(command: Command, finished: Path, tr
 
 
 def test_nothing_is_said_where_no_trial_is_published(published: Path) -> None:
-    write_documents()
     assert render_section("trials", Board.read(RESULTS)) == "No trial is published yet."

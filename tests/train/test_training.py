@@ -27,7 +27,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import Kernel, build_model
-from seqmnist_tf.system import replace_atomically, write_atomically
+from seqmnist_tf.system import read_json, replace_atomically, write_atomically
 from seqmnist_tf.train import (
     Metrics,
     RunDirectory,
@@ -53,10 +53,6 @@ def read_losses(run: Path) -> list[float]:
     assert not rows or list(rows[0]) == ["step", "loss", "gradient_norm"]
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     return [float(row["loss"]) for row in rows]
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 def test_a_run_leaves_all_that_the_contract_names(command: Command, in_tmp: Path, toy: None) -> None:

@@ -17,7 +17,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.oracle import OneFile, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
-from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of
+from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of, use_toys
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -114,22 +114,6 @@ def test_slots_are_kerastuners_tuners(tmp_path: Path, tuner: str, monkeypatch: p
     assert held == [0, 1, 2, 2, 2, 2, 2, 2, 2]
 
 
-def test_the_state_is_whole_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    oracle = make_oracle(toy_search(tmp_path), 3)
-    oracle.create_trial("a")
-    before = oracle.file.read_bytes()
-
-    def full(path: Path, content: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(content[:10])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
-        oracle.create_trial("b")
-    assert oracle.file.read_bytes() == before
-
-
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "cut": lambda content: content[: len(content) // 2],
@@ -143,8 +127,6 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.fixture(scope="module", params=["random", "hyperband"])
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchFolder:
     """Return a search that has ended."""
-    from tests.tune.toy_search import use_toys
-
     with pytest.MonkeyPatch.context() as patch:
         use_toys(patch.setattr)
         search = toy_search(tmp_path_factory.mktemp(request.param) / "search", request.param)
