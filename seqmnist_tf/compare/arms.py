@@ -123,6 +123,9 @@ def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: 
     if "model.layer" in overrides:
         raise InputError(f"model.layer is set by the arm {word} (got {overrides['model.layer']} for all arms)")
     name = word.rpartition(":")[2]
+    units = [key for key in ("model.hidden_size", "model.match_parameters") if key in overrides]
+    if units and not first.is_trained:
+        raise InputError(f"{units[0]} has no effect: {name} gets the units that match the parameters of {first.name}")
     recipe = cfg.flatten(first.config)
     values: dict[str, Any] = {
         "model.layer": word,

@@ -105,7 +105,8 @@ class Option:
                 if value.lower() == choice.lower():
                     return choice
             open_ended = not self.meta["choices"] and not self.meta["pattern"]
-            if value and (open_ended or re.fullmatch(self.meta["pattern"], value)):
+            is_text = value and not re.search("[\ud800-\udfff]", value)  # of a file name that is not UTF-8
+            if is_text and (open_ended or re.fullmatch(self.meta["pattern"], value)):
                 return value
         given = json.dumps(value, default=lambda other: f"{type(other).__name__} {other}")
         raise InputError(self._refusal(given))

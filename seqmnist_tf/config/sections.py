@@ -213,7 +213,7 @@ class Wandb:
     project: str = option(
         "seqmnist_tf",
         "W&B project.",
-        pattern=r"[^/\\#?%:\x00-\x1f\x7f\ud800-\udfff]{1,128}",
+        pattern=r"[^/\\#?%:\x00-\x1f\x7f]{1,128}",
         forms=("up to 128 characters without /\\#?%:",),
     )
     entity: str | None = option(None, "W&B user or team; null is the key's own.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -112,7 +113,7 @@ def folder_problem(folder: Path, marker: tuple[str, bytes]) -> str | None:
     with contextlib.suppress(OSError):
         if (folder / name).read_bytes() == content:
             return None
-    return f"node {os.uname().nodename} does not have {folder} (give a --dir on a folder that all nodes share)"
+    return f"node {platform.node()} does not have {folder} (give a --dir on a folder that all nodes share)"
 
 
 def on_shared_paths(job: Job, folder: Path, cores: int) -> tuple[Job, Path]:

@@ -207,4 +207,4 @@ def main() -> None:
 def _end_with_watch() -> None:
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(1)

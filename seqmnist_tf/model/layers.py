@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib
@@ -177,6 +178,8 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
             loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
         before, after = (_in_a_graph(m)(sequences).numpy() for m in (model, loaded))
     except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no fault of the layer
+            raise
         raise LayerError(
             f"model.layer {spec} must save and load as a Keras layer (got {describe_error(error)})"
         ) from error

@@ -222,7 +222,7 @@ def _start_tensorflow(config: Config) -> None:
 
 
 class LayerFailedError(RunError):
-    """A layer of one's own raised an error in training."""
+    """A run cannot be trained: a layer of one's own raised an error, or the model is too large for the memory."""
 
 
 class Ending(NamedTuple):
@@ -317,7 +317,9 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
         hint = f"{command} starts over"
         if run.resume_file.exists():
             hint = f"the last checkpoint is intact; {command} continues from it"
-        raise RunError(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
+        full_disk = isinstance(error, OSError) or "No space left" in str(error)
+        kind = RunError if full_disk else LayerFailedError
+        raise kind(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
     except Exception as error:
         own_error = isinstance(error, InputError | RunError) or error is callbacks.early_stop.error
         if own_error or has_stock_layer(config):

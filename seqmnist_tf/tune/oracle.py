@@ -59,10 +59,14 @@ class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
         """Choose the values of a trial.
 
         The random numbers follow from the number of the trial; KerasTuner would begin with the same ones again after
-        each start of the command.
+        each start of the command. At the high end of a range KerasTuner may come out above it, such as at 257 of 256.
         """
         self._random_state = np.random.RandomState((self.seed + int(trial_id)) % 2**32)
-        return super().populate_space(trial_id)
+        chosen: dict[str, Any] = super().populate_space(trial_id)
+        ends = {hp.name: hp.max_value for hp in self.hyperparameters.space if hasattr(hp, "max_value")}
+        for name, value in chosen.get("values", {}).items():
+            chosen["values"][name] = min(value, ends.get(name, value))
+        return chosen
 
 
 class HyperbandOracle(OneFile, keras_tuner.oracles.HyperbandOracle):

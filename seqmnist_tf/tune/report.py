@@ -106,13 +106,13 @@ def _draw_dimension(panel: Axes, row: Dimension, trials: list[dict[str, Any]]) -
     if row.choices:
         labels = list(row.choices)
         panel.plot([labels.index(trial["values"][row.name]) for trial in trials], heights, "o", alpha=0.7)
-        panel.set_xticks(range(len(labels)), labels, fontsize="x-small")
+        panel.set_xticks(range(len(labels)), labels, fontsize="x-small", parse_math=False)
         panel.tick_params(axis="x", rotation=20 if max(map(len, labels)) > 10 else 0)
         panel.set_xlim(-0.5, len(labels) - 0.5)
     else:
         panel.plot([trial["values"][row.name] for trial in trials], heights, "o", alpha=0.7)
         panel.set_xscale("log" if row.log else "linear")
-    panel.set_xlabel(row.name)
+    panel.set_xlabel(row.name, parse_math=False)
 
 
 def log_hparams(search: SearchFolder, row: dict[str, Any]) -> None:

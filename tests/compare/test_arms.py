@@ -130,12 +130,18 @@ def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:
             {"model.layer_options.dt": 1},
             r"layer_options.dt needs a layer of one's own among the arms",
         ),
+        (
+            ["runs", "GRU"],
+            {"model.hidden_size": 9},
+            "hidden_size has no effect: GRU gets the units that match the param",
+        ),
         (["missing.json"], {}, "cannot read configuration missing.json"),
         (["folder"], {}, "no run in folder"),
     ],
 )
 def test_arms_that_are_refused(words: list[str], overrides: dict[str, Any], message: str, in_tmp: Path) -> None:
     (in_tmp / "folder").mkdir()
+    completed_run(in_tmp / "runs/a", 0, some_right(3))
     with pytest.raises(InputError, match=message):
         parse_arms(words, overrides)
 

@@ -115,6 +115,8 @@ def test_keys_with_one_value_are_hidden_but_accepted(command: Command) -> None:
         (["--frobnicate"], "unknown argument '--frobnicate'"),
         (["baseline", "extra"], "unknown argument 'extra'"),
         (["--train.n_epochs"], "argument --train.n_epochs: expected one argument"),
+        (["--train.n_epochs", "--"], "argument --train.n_epochs: expected one argument"),
+        (["--task.permutation", "file:\udce9"], "task.permutation must be"),
         (["--model.layer_options.dt"], "--model.layer_options.dt needs a value"),
         (
             ["--model.layer_options.dt", "nan"],

@@ -294,6 +294,15 @@ def test_an_error_is_said_by_its_own_message_and_line(name: str, tmp_path: Path)
     assert raised.value.__cause__ is not None  # what --traceback prints
 
 
+def test_a_full_disk_is_no_fault_of_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Sequential, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        check_layer(configure(f"{write(tmp_path, CELL)}:f"))
+
+
 def with_units(config: Config, units: int) -> Config:
     return cfg.with_values(config, {"model.hidden_size": units})
 

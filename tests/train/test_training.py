@@ -20,15 +20,17 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.model import Kernel, build_model
-from seqmnist_tf.system import read_json, replace_atomically, write_atomically
+from seqmnist_tf.model import Kernel, MeasuredSequential, build_model
+from seqmnist_tf.system import RunError, read_json, replace_atomically, write_atomically
 from seqmnist_tf.train import (
+    LayerFailedError,
     Metrics,
     RunDirectory,
     callbacks,
@@ -36,8 +38,10 @@ from seqmnist_tf.train import (
     load_final_model,
     log_problems,
     page,
+    parse_train_arguments,
     resume,
     summarize,
+    train,
     training,
 )
 from seqmnist_tf.train.__main__ import main as train_main
@@ -382,6 +386,29 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, fini
     assert read_json(finished / "summary.json")["status"] == "failed"
     assert command(train_main, "--resume", "--run-dir=run").status == 0
     assert read_json(finished / "summary.json")["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_run"),
+    [
+        (MemoryError("cannot allocate memory"), True),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), True),
+        (tf.errors.ResourceExhaustedError(None, None, "events; No space left on device"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_too_little_memory_is_a_fault_of_the_run_and_a_full_disk_is_not(
+    error: Exception, of_the_run: bool, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search goes on after a trial that is too large, and ends where nothing can be written."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(MeasuredSequential, "fit", fail)
+    with pytest.raises(RunError, match=r"cannot continue .*starts over") as raised:
+        train(parse_train_arguments([*SMALL]).config, in_tmp / "run")
+    assert isinstance(raised.value, LayerFailedError) is of_the_run
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:

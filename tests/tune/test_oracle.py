@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import keras_tuner
+import numpy as np
 import pytest
 from keras_tuner.src.tuners import bayesian
 
@@ -83,6 +84,21 @@ def test_trials_after_a_restart_are_those_without_one(
     for trials in (6, 7, 1, 2):
         parts = search_on(toy_search(tmp_path / "parts", tuner), trials)
     assert parts == whole and len({json.dumps(values) for values in whole}) == length
+
+
+def test_a_bayesian_search_stays_in_its_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the high end of a logarithmic range of integers KerasTuner itself has one more: 257 here."""
+
+    def highest(function: Any, x0: Any, **_: Any) -> Any:
+        return SimpleNamespace(fun=function(x0), x=np.ones_like(x0))
+
+    monkeypatch.setattr(bayesian, "scipy", SimpleNamespace(optimize=SimpleNamespace(minimize=highest)))
+    space = {"model.hidden_size": {"low": 32, "high": 256, "scale": "log"}}
+    oracle, drawn = make_oracle(toy_search(tmp_path, "bayesian", space=space), 9), []
+    while (trial := oracle.create_trial("slot0")).status == "RUNNING":
+        drawn.append(trial.hyperparameters.values["model.hidden_size"])
+        end(oracle, trial, 1 - (drawn[-1] - 100) ** 2 / 1e5)
+    assert max(drawn) == 256 and len(drawn) == 9
 
 
 def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-si
 SPACE = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"},
     "optimizer.name": {"choices": ["SGD", "Adam"]},
-    "train.batch_size": {"choices": [10, 20, 40]},
+    "$_$": {"choices": [{"train.batch_size": size} for size in (10, 20, 40)]},  # no formula of the picture
 }
 
 
@@ -261,6 +261,7 @@ def test_bad_input_is_one_line(
         ([*good, "--space", str(tmp_path / "bad.json")], "optimizer.lr in the search space must have low below high"),
         ([*good, "--space", str(tmp_path / "no.json")], f"cannot read {tmp_path / 'no.json'}: No such file"),
         ([*good, "--dir", str(tmp_path / "file")], f"cannot write to {tmp_path / 'file'}"),
+        ([*good, "--dir", 300 * "x"], f"cannot look at {300 * 'x'}/search.json: File name too long"),
         ([*good, "--dir", str(tmp_path / "full")], f"{tmp_path / 'full'} holds other files and no search"),
         ([*good, "--optimizer.lr=0"], "optimizer.lr must be a number > 0"),
         (["quickstart", *good, "--space", str(tmp_path / "clash.json")], "optimizer.grad_clip_value and optimizer."),
