@@ -90,6 +90,12 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     constants = [key for key in overrides if key.startswith(CONSTANTS)]
     if constants and not any(arm.is_trained and not cfg.has_stock_layer(arm.config) for arm in arms):
         raise InputError(f"{constants[0]} needs a layer of one's own among the arms (got {', '.join(map(str, words))})")
+    units = [key for key in ("model.hidden_size", "model.match_parameters") if key in overrides]
+    matched = [arm.name for arm in arms if arm.matched]
+    if units and matched and not any(arm.is_trained and not arm.matched for arm in arms):
+        raise InputError(
+            f"{units[0]} has no effect: {matched[0]} gets the units that match the parameters of {arms[0].name}"
+        )
     return arms
 
 
@@ -123,9 +129,6 @@ def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: 
     if "model.layer" in overrides:
         raise InputError(f"model.layer is set by the arm {word} (got {overrides['model.layer']} for all arms)")
     name = word.rpartition(":")[2]
-    units = [key for key in ("model.hidden_size", "model.match_parameters") if key in overrides]
-    if units and not first.is_trained:
-        raise InputError(f"{units[0]} has no effect: {name} gets the units that match the parameters of {first.name}")
     recipe = cfg.flatten(first.config)
     values: dict[str, Any] = {
         "model.layer": word,

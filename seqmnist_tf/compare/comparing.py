@@ -41,7 +41,8 @@ def compare(
 ) -> Comparison:
     """Compare arms over seeds: train what is missing, test, and write the report.
 
-    The same call resumes a comparison that was killed, and its report is the same to the last digit.
+    The same call resumes a comparison that was killed, and its report is the same to the last digit, but for its
+    seconds.
 
     Args:
         arms: each a preset, a configuration (a ``Config`` or a JSON file), a layer (``FILE.py:NAME``, ``MODULE:NAME``,

@@ -178,7 +178,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
             loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
         before, after = (_in_a_graph(m)(sequences).numpy() for m in (model, loaded))
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no fault of the layer
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # no fault of the layer
             raise
         raise LayerError(
             f"model.layer {spec} must save and load as a Keras layer (got {describe_error(error)})"

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         words, own = _canonical(args), self._option_string_actions
-        if empty := [word for word in words if re.fullmatch("--.+=--", word)]:  # argparse drops the value
+        if empty := [word for word in words if re.fullmatch("--[^=]+=--", word)]:  # argparse drops the value
             self.error(f"argument {empty[0][:-3]}: expected one argument")
         # Keys that are not its options apart: argparse takes them for positionals where their values have a blank.
         keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in own]

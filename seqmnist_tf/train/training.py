@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -317,8 +318,9 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
         hint = f"{command} starts over"
         if run.resume_file.exists():
             hint = f"the last checkpoint is intact; {command} continues from it"
-        full_disk = isinstance(error, OSError) or "No space left" in str(error)
-        kind = RunError if full_disk else LayerFailedError
+        full = isinstance(error, OSError) or re.search("No space left|quota exceeded|open files", str(error))
+        too_large = not full and not run.resume_file.exists()  # else it has trained an epoch
+        kind = LayerFailedError if too_large else RunError
         raise kind(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
     except Exception as error:
         own_error = isinstance(error, InputError | RunError) or error is callbacks.early_stop.error

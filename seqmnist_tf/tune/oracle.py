@@ -64,7 +64,7 @@ class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
         self._random_state = np.random.RandomState((self.seed + int(trial_id)) % 2**32)
         chosen: dict[str, Any] = super().populate_space(trial_id)
         ends = {hp.name: hp.max_value for hp in self.hyperparameters.space if hasattr(hp, "max_value")}
-        for name, value in chosen.get("values", {}).items():
+        for name, value in (chosen["values"] or {}).items():
             chosen["values"][name] = min(value, ends.get(name, value))
         return chosen
 

@@ -146,6 +146,12 @@ def test_arms_that_are_refused(words: list[str], overrides: dict[str, Any], mess
         parse_arms(words, overrides)
 
 
+def test_the_units_of_one_arm_may_change(in_tmp: Path) -> None:
+    completed_run(in_tmp / "runs/a", 0, some_right(3))
+    _, strong, _ = parse_arms(["runs", "strong", "GRU"], {"model.hidden_size": 9})
+    assert strong.config.model.hidden_size == 9
+
+
 def test_runs_of_an_arm_belong_together(in_tmp: Path) -> None:
     completed_run(in_tmp / "runs/a", 0, some_right(3))
     completed_run(in_tmp / "runs/b", 0, some_right(3))

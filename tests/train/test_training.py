@@ -394,6 +394,7 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, fini
         (MemoryError("cannot allocate memory"), True),
         (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), True),
         (tf.errors.ResourceExhaustedError(None, None, "events; No space left on device"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "events; Disk quota exceeded"), False),
         (OSError(28, "No space left on device"), False),
     ],
 )
