@@ -134,7 +134,8 @@ def _definition(value: type | FunctionType) -> str:
         raise InputError(f"layer uses {value.__name__}, which has variables of another function (define it by itself)")
     functions = [value] if isinstance(value, FunctionType) else vars(value).values()
     files = [f.__code__.co_filename for f in map(inspect.unwrap, functions) if isinstance(f, FunctionType)]
-    for file in files:
+    module = sys.modules.get(value.__module__)  # a class without methods has no code of its own
+    for file in [*files, str(getattr(module, "__file__", None))]:
         lines = linecache.getlines(file)
         for node in reversed(_tree(file).body):
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == value.__name__:

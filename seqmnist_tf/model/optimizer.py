@@ -103,8 +103,9 @@ def compile_model(model: keras.Model, config: Config) -> None:
     """Compile ``model``, which is built, with the loss on logits, the optimizer and the accuracy of a configuration."""
     optimizer = build_optimizer(config)
     # The gates' biases set how long memories last. A layer of one's own may name them as it likes: vectors are spared.
-    vectors = [weight for weight in model.trainable_weights if len(weight.shape) < 2]
-    optimizer.exclude_from_weight_decay(var_list=vectors, var_names=["bias"])
+    # Keras's ``var_names`` are looked for in the names of layers too.
+    spared = [weight for weight in model.trainable_weights if len(weight.shape) < 2 or "bias" in weight.name]
+    optimizer.exclude_from_weight_decay(var_list=spared)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -24,7 +24,17 @@ from ..config import Config
 from ..data import batches, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
-from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
+from ..system import (
+    InputError,
+    available_cores,
+    describe_machine,
+    json_bytes,
+    note,
+    package_versions,
+    say,
+    unwritable,
+    utc_now,
+)
 from ..train import MAX_FLIPS, RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
 from .model_check import ModelCheck, is_example, score_problems, training_splits, units_problems
@@ -263,6 +273,8 @@ def replay_records(
         if not any(_is_named(one, name) for one in selected):
             known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
+    if write and (problem := unwritable(folder)):
+        raise InputError(f"nothing can be noted in {folder}: {problem}")
     problems: list[str] = []
     unreadable: list[str] = []
     for one in selected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def require_versions(folder: Path) -> dict[int, Path]:
         versions = exported_versions(folder)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror} ({HINT})") from None
-    complete = {number: path for number, path in versions.items() if (path / MODEL_FILE).is_file()}
+    complete = {number: path for number, path in versions.items() if os.path.isfile(path / MODEL_FILE)}
     for number in versions.keys() - complete.keys():
         warn(f"version {number} is left out: {versions[number]} has no {MODEL_FILE}")
     if not complete:

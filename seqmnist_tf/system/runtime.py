@@ -180,12 +180,16 @@ def _quiet_stderr() -> Iterator[None]:
     TensorFlow writes notes about oneDNN and missing GPU libraries there from C++, and ignores TF_CPP_MIN_LOG_LEVEL
     while it is being imported.
     """
-    if sys.stderr is None:
+    try:
+        file = tempfile.TemporaryFile() if sys.stderr else None  # noqa: SIM115 - it is closed below
+    except OSError:  # on a full or read-only disk
+        file = None
+    if file is None:
         yield
         return
     sys.stderr.flush()
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with file as held:
         os.dup2(held.fileno(), 2)
         try:
             yield

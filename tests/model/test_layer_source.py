@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import linecache
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +104,17 @@ def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.Monke
     text = file.main.content.decode()
     assert "Cell = Base" in text and "history = None" not in text and text.index("class Base") < text.index("Cell = ")
     assert build_model(config, file).count_params() == 128 * (1 + 128 + 1) + 1290
+
+
+def test_a_class_without_methods_is_found_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = "import enum\nimport keras\n\n\nclass Gate(enum.Enum):\n    OPEN = 1\n\n\n"
+    (tmp_path / "gates_of_the_test.py").write_text(
+        gate + "def Own(units):\n    return keras.layers.GRU(units, name=Gate.OPEN.name)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config, file = with_layer(Config(), importlib.import_module("gates_of_the_test").Own)
+    assert file is not None and b"class Gate(enum.Enum):\n    OPEN = 1\n" in file.main.content
+    assert build_model(config, file).layers[0].name == "OPEN"
 
 
 def test_a_function_of_a_file_brings_its_cell() -> None:

@@ -171,3 +171,5 @@ def test_a_record_is_added_like_a_run(command: Command, published: Path) -> None
 def test_a_missing_run_is_reported(command: Command, clone: Path) -> None:
     refused = command(main, "add", "nowhere", "--name", "mine")
     assert refused.status == 2 and "no run at nowhere" in refused.err
+    refused = command(main, "add", 300 * "x", "--name", "mine")
+    assert refused.status == 2 and "File name too long" in refused.err
