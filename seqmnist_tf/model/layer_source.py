@@ -133,7 +133,11 @@ def _definition(value: type | FunctionType) -> str:
     if isinstance(value, FunctionType) and value.__closure__:
         raise InputError(f"layer uses {value.__name__}, which has variables of another function (define it by itself)")
     functions = [value] if isinstance(value, FunctionType) else vars(value).values()
-    files = [f.__code__.co_filename for f in map(inspect.unwrap, functions) if isinstance(f, FunctionType)]
+    files = [
+        f.__code__.co_filename
+        for f in map(inspect.unwrap, functions)
+        if isinstance(f, FunctionType) and f.__module__ == value.__module__
+    ]
     module = sys.modules.get(value.__module__)  # a class without methods has no code of its own
     for file in [*files, str(getattr(module, "__file__", None))]:
         lines = linecache.getlines(file)

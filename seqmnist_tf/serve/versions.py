@@ -42,7 +42,7 @@ def require_versions(folder: Path) -> dict[int, Path]:
         raise InputError(f"cannot read {folder}: {error.strerror} ({HINT})") from None
     complete = {number: path for number, path in versions.items() if os.path.isfile(path / MODEL_FILE)}
     for number in versions.keys() - complete.keys():
-        warn(f"version {number} is left out: {versions[number]} has no {MODEL_FILE}")
+        warn(f"version {number} is left out: {versions[number]} has no {MODEL_FILE}, or cannot be read")
     if not complete:
         raise InputError(f"no version in {folder} ({HINT})")
     return complete

@@ -107,13 +107,13 @@ def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.Monke
 
 
 def test_a_class_without_methods_is_found_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = "import enum\nimport keras\n\n\nclass Gate(enum.Enum):\n    OPEN = 1\n\n\n"
+    flag = "import enum\nimport keras\n\n\nclass Flag(enum.Flag):\n    OPEN = 1\n\n\n"
     (tmp_path / "gates_of_the_test.py").write_text(
-        gate + "def Own(units):\n    return keras.layers.GRU(units, name=Gate.OPEN.name)\n"
+        flag + "def Own(units):\n    return keras.layers.GRU(units, name=Flag.OPEN.name)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     config, file = with_layer(Config(), importlib.import_module("gates_of_the_test").Own)
-    assert file is not None and b"class Gate(enum.Enum):\n    OPEN = 1\n" in file.main.content
+    assert file is not None and b"class Flag(enum.Flag):\n    OPEN = 1\n" in file.main.content
     assert build_model(config, file).layers[0].name == "OPEN"
 
 

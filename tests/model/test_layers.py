@@ -357,7 +357,7 @@ IN_A_GRAPH = {
         "InvalidArgumentError: .*100",
     ),
     "the size of a batch": ("h @ self.w", "(h + ops.zeros((x.shape[0], self.units))) @ self.w", "None"),
-    "a value": ("h @ self.w", "h @ self.w * float(keras.ops.max(h))", "OperatorNotAllowedInGraphError|TypeError"),
+    "a value": ("h @ self.w", "h @ self.w * float(ops.max(h))", "OperatorNotAllowedInGraphError|TypeError"),
 }
 
 

@@ -404,12 +404,27 @@ def test_too_little_memory_is_a_fault_of_the_run_and_a_full_disk_is_not(
     """A search goes on after a trial that is too large, and ends where nothing can be written."""
 
     def fail(*_: Any, **__: Any) -> None:
+        if (in_tmp / "other").is_dir():  # after its first epoch
+            RunDirectory(in_tmp / "other").resume_file.touch()
         raise error
 
     monkeypatch.setattr(MeasuredSequential, "fit", fail)
     with pytest.raises(RunError, match=r"cannot continue .*starts over") as raised:
         train(parse_train_arguments([*SMALL]).config, in_tmp / "run")
     assert isinstance(raised.value, LayerFailedError) is of_the_run
+    with pytest.raises(RunError, match="continues from it") as raised:
+        train(parse_train_arguments([*SMALL]).config, in_tmp / "other")
+    assert not isinstance(raised.value, LayerFailedError)
+
+
+def test_without_a_temporary_folder_nothing_is_trained(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(training.tempfile, "gettempdir", fail)
+    with pytest.raises(FileNotFoundError, match="No usable"):
+        train(parse_train_arguments([*SMALL]).config, in_tmp / "run")
+    assert not list(in_tmp.iterdir())
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
