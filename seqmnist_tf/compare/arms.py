@@ -90,8 +90,9 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     constants = [key for key in overrides if key.startswith(CONSTANTS)]
     if constants and not any(arm.is_trained and not cfg.has_stock_layer(arm.config) for arm in arms):
         raise InputError(f"{constants[0]} needs a layer of one's own among the arms (got {', '.join(map(str, words))})")
-    units = [key for key in ("model.hidden_size", "model.match_parameters") if key in overrides]
-    matched = [arm.name for arm in arms if arm.matched]
+    recipe, matched = cfg.flatten(arms[0].config), [arm.name for arm in arms if arm.matched]
+    keys = ("model.hidden_size", "model.match_parameters")
+    units = [key for key in keys if overrides.get(key, recipe[key]) != recipe[key]]
     if units and matched and not any(arm.is_trained and not arm.matched for arm in arms):
         raise InputError(
             f"{units[0]} has no effect: {matched[0]} gets the units that match the parameters of {arms[0].name}"
