@@ -180,16 +180,12 @@ def _quiet_stderr() -> Iterator[None]:
     TensorFlow writes notes about oneDNN and missing GPU libraries there from C++, and ignores TF_CPP_MIN_LOG_LEVEL
     while it is being imported.
     """
-    try:
-        file = tempfile.TemporaryFile() if sys.stderr else None  # noqa: SIM115 - it is closed below
-    except OSError:  # on a full or read-only disk
-        file = None
-    if file is None:
+    if sys.stderr is None:
         yield
         return
     sys.stderr.flush()
     saved = os.dup(2)
-    with file as held:
+    with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import re
-import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -220,7 +219,6 @@ def resume(
 
 def _start_tensorflow(config: Config) -> None:
     """Start TensorFlow with the threads that suit the kernel; a layer of one's own may run operations side by side."""
-    tempfile.gettempdir()  # which Keras needs for each checkpoint: an error now, and not one of the layer
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
 
 

@@ -116,12 +116,3 @@ def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("KERAS_BACKEND")  # the user's keras.json would decide
     start_tensorflow()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
-
-
-def test_tensorflow_starts_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise FileNotFoundError(2, "No usable temporary directory found")
-
-    monkeypatch.setattr(runtime.tempfile, "TemporaryFile", fail)
-    with runtime._quiet_stderr():
-        pass

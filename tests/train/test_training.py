@@ -417,16 +417,6 @@ def test_too_little_memory_is_a_fault_of_the_run_and_a_full_disk_is_not(
     assert not isinstance(raised.value, LayerFailedError)
 
 
-def test_without_a_temporary_folder_nothing_is_trained(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise FileNotFoundError(2, "No usable temporary directory found")
-
-    monkeypatch.setattr(training.tempfile, "gettempdir", fail)
-    with pytest.raises(FileNotFoundError, match="No usable"):
-        train(parse_train_arguments([*SMALL]).config, in_tmp / "run")
-    assert not list(in_tmp.iterdir())
-
-
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
