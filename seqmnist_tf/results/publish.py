@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import LAYER_FILE, has_stock_layer, is_trial, with_values
 from ..engine import same_experiment
-from ..system import InputError, json_bytes, note, read_json_object, unwritable
+from ..system import InputError, json_bytes, note, read_json_object
 from ..train import (
     LOSS_AGREES,
     PACKED_STEPS_FILE,
@@ -40,7 +40,7 @@ from .records import (
 from .replay import merged_entry, replay_run
 from .search_check import row_of, search_problems
 from .searches import Search, read_searches
-from .store import add_files, is_listed, locked, read_manifest, set_files
+from .store import add_files, is_listed, locked, read_manifest, require_writable, set_files
 from .verify import history_problem, name_problems, record_problems
 
 
@@ -67,8 +67,7 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         RunError: no data.
         OSError: the disk is full.
     """
-    if problem := unwritable(folder):
-        raise InputError(f"nothing can be published in {folder}: {problem}")
+    require_writable(folder)
     if (run.summary or {}).get("status") != "diverged":
         run.require_model()
     with tempfile.TemporaryDirectory() as temporary:
@@ -164,8 +163,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     as :func:`add_record`.
     """
     target = folder / SEARCHES / f"{require_name(name)}.json"
-    if problem := unwritable(folder):
-        raise InputError(f"nothing can be published in {folder}: {problem}")
+    require_writable(folder)
     settings, rows = read_search(path)
     runs = {(row["trial"], row["seed"]): load_run(row["path"]) for row in rows if row["status"] != "failed"}
     try:

@@ -24,17 +24,7 @@ from ..config import Config
 from ..data import batches, pixel_order
 from ..kernel import native
 from ..model import build_model, choose_kernel, make_trainable, swap_averages
-from ..system import (
-    InputError,
-    available_cores,
-    describe_machine,
-    json_bytes,
-    note,
-    package_versions,
-    say,
-    unwritable,
-    utc_now,
-)
+from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
 from ..train import MAX_FLIPS, RunDirectory, load_final_model, weight_problem
 from .formats import environment_problems
 from .model_check import ModelCheck, is_example, score_problems, training_splits, units_problems
@@ -51,7 +41,7 @@ from .records import (
     read_replays,
 )
 from .searches import Search, read_searches
-from .store import locked, set_files
+from .store import locked, require_writable, set_files
 
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
 JUMP = 100.0  # times the largest difference before: rounding, which grows from batch to batch, makes no such step
@@ -273,8 +263,8 @@ def replay_records(
         if not any(_is_named(one, name) for one in selected):
             known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
-    if write and (problem := unwritable(folder)):
-        raise InputError(f"nothing can be noted in {folder}: {problem}")
+    if write:
+        require_writable(folder)
     problems: list[str] = []
     unreadable: list[str] = []
     for one in selected:

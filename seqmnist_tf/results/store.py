@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..system import InputError, folder_atomically, unfinished_file, unfinished_folders, write_atomically
+from ..system import InputError, folder_atomically, unfinished_file, unfinished_folders, unwritable, write_atomically
 from ..train import PREDICTIONS_FILE, lock_folder
 from .records import RECORD_FOLDERS, REPLAYS_FILE, SEARCHES, TRIAL_FOLDERS, TRIALS, is_hidden
 
@@ -93,6 +93,12 @@ def _listed_files(folder: Path) -> dict[str, Path]:
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     names = {name.as_posix(): path for name, path in files.items() if not is_hidden(name)}
     return {name: path for name, path in names.items() if not NOT_LISTED.fullmatch(name)}
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InputError now, and not after a training, where nothing can be written into a results folder."""
+    if problem := unwritable(folder):
+        raise InputError(f"nothing can be published in {folder}: {problem}")
 
 
 @contextlib.contextmanager

@@ -314,13 +314,10 @@ def _train_to_end(ready: ReadyRun, trained: MeasuredSequential, tracker: Tracker
     except KeyboardInterrupt:
         return Ending("interrupted")
     except (OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
-        command = train_command(run_dir=run.path, resume="required")
-        hint = f"{command} starts over"
-        if run.resume_file.exists():
-            hint = f"the last checkpoint is intact; {command} continues from it"
+        command, fits = train_command(run_dir=run.path, resume="required"), run.resume_file.exists()
+        hint = f"the last checkpoint is intact; {command} continues from it" if fits else f"{command} starts over"
         full = isinstance(error, OSError) or re.search("No space left|quota exceeded|open files", str(error))
-        too_large = not full and not run.resume_file.exists()  # else it has trained an epoch
-        kind = LayerFailedError if too_large else RunError
+        kind = RunError if full or fits else LayerFailedError  # after its first epoch, a model is not too large
         raise kind(f"cannot continue {run.path}: {first_line(error)} ({hint})") from error
     except Exception as error:
         own_error = isinstance(error, InputError | RunError) or error is callbacks.early_stop.error

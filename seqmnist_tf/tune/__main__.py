@@ -20,7 +20,7 @@ from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, is_there, note, say
 from ..train import lock_folder
-from .folder import SETTINGS, TUNERS, SearchFolder, on_all_images
+from .folder import TUNERS, SearchFolder, on_all_images
 from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
@@ -89,7 +89,6 @@ def check_options(options: argparse.Namespace) -> None:
             "time to choose a trial grows with the cube of the trials before it (random has no such limit)"
         )
     require_engine_options(options.workers, options.address)
-    is_there(options.dir / SETTINGS)  # or it cannot be looked at
 
 
 def check_space(search: SearchFolder) -> None:
@@ -170,7 +169,7 @@ def without_noise(search: SearchFolder) -> SearchFolder:
 def as_it_began(search: SearchFolder) -> SearchFolder:
     """Return a search without recurrent noise where its folder has it so, else as it is."""
     without = without_noise(search)
-    if without.file.exists():
+    if is_there(without.file):
         with contextlib.suppress(InputError):
             without.require_own()
             return without
