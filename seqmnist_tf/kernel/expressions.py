@@ -84,8 +84,9 @@ class Expressions:
         key = ("state" if name == "upstream" else name, which)  # a state's gradient is cut as the state is
         return [self.node(name, (), b - a, (which, a)) for a, b in self.spans(key, width)]
 
-    def spans(self, key: Any, width: int) -> list[tuple[int, int]]:
-        edges = sorted({0, width, *self.cuts.get(key, ())})
+    def spans(self, key: Any, width: int, first: int = 0) -> list[tuple[int, int]]:
+        last = first + width
+        edges = sorted({first, last, *(column for column in self.cuts.get(key, ()) if first < column < last)})
         return list(itertools.pairwise(edges))
 
     def cut(self, key: Any, *columns: int) -> None:
@@ -123,7 +124,9 @@ class Expressions:
         if node.operation in (*LEAVES, "dot", "missing"):
             return self.node("missing", (), width, (node.order, first))  # the next translation has it
         if (key := (node, first, width)) not in self._parts:
-            given = [g if g.width == 1 else self.part(g, first, width) for g in node.given]
+            whole = node.operation == "gather"  # which reads anywhere in its first operand
+            given = [*node.given[:whole]]
+            given += [g if g.width == 1 else self.part(g, first, width) for g in node.given[whole:]]
             self._parts[key] = self.node(node.operation, given, width, node.detail)
         return self._parts[key]
 
@@ -132,6 +135,16 @@ class Expressions:
         if node.operation == "constant":
             return self.wide_constant(node.detail, width)
         return node if node.width == width else self.node("copy", (node,), width)
+
+    def chosen(self, pieces: Pieces, columns: Sequence[int]) -> Node:
+        """Return columns of pieces in any order, each perhaps several times; -1 is a column of zeros."""
+        found, wanted = self.wide_constant(0, len(columns)), np.asarray(columns)
+        for first, piece in columns_of(pieces):
+            places = np.where((wanted >= first) & (wanted < first + piece.width), wanted - first, -1)
+            if places.max() >= 0:
+                index = self.wide_constant(places, len(columns))
+                found = self.node("gather", (piece, found, index), len(columns))
+        return found
 
     def aligned(self, operands: Sequence[Pieces], width: int) -> list[tuple[Node, ...]]:
         """Return pieces of operands (rows, width) that lie beside each other; one column stands for all of them."""
@@ -151,7 +164,7 @@ class Expressions:
                 row.append(piece)
             rows.append(tuple(row))
         if len(rows) > MAX_PIECES:
-            raise ValueError("too many pieces")
+            raise ValueError(f"its columns come from more than {MAX_PIECES} places")
         return rows
 
     # ---- elementwise operations ----
@@ -210,11 +223,13 @@ class Expressions:
 
     # ---- products ----
 
-    def dot(self, left: Pieces, which: int, transposed: bool, columns: int) -> Pieces:
-        """Return the product of left (rows, k) and the matrix of a parameter (k, columns)."""
+    def dot(
+        self, left: Pieces, which: int, transposed: bool, columns: int, first_row: int = 0, first_column: int = 0
+    ) -> Pieces:
+        """Return the product of left (rows, k) and part of a parameter's matrix, or of its transpose, (k, columns)."""
         found: Pieces = []
-        for low, high in self.spans(("dot", which, transposed), columns):
-            terms, given, row = [], [], 0
+        for low, high in self.spans(("dot", which, transposed), columns, first_column):
+            terms, given, row = [], [], first_row
             for piece in left:
                 if not (piece.operation == "constant" and piece.detail == (0.0,)):
                     terms.append((which, row, low, transposed))
@@ -240,4 +255,5 @@ FOLDED: dict[str, Any] = {
     "tanh_grad": lambda y, d: d * (1 - y * y),
     "sigmoid_grad": lambda y, d: d * y * (1 - y),
     "erf": np.vectorize(math.erf, otypes=[np.float32]),
+    "erfc": np.vectorize(math.erfc, otypes=[np.float32]),
 }

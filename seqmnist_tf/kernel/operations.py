@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +25,11 @@ DIRECT = {
     **{"Maximum": "max", "Minimum": "min", "Greater": "gt", "GreaterEqual": "ge", "Equal": "eq", "Select": "select"},
     **{"SelectV2": "select", "Sqrt": "sqrt", "Exp": "exp", "Expm1": "expm1", "Log": "log", "Log1p": "log1p"},
     **{"Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Abs": "abs", "Floor": "floor", "Rint": "round"},
-    **{"Round": "round", "Sin": "sin", "Cos": "cos", "Erf": "erf", "Atan": "atan", "LogicalAnd": "mul"},
+    **{"Round": "round", "Sin": "sin", "Cos": "cos", "Erf": "erf", "Erfc": "erfc", "Atan": "atan", "LogicalAnd": "mul"},
     **{"LogicalOr": "max", "TanhGrad": "tanh_grad", "SigmoidGrad": "sigmoid_grad"},
 }
 KEEP_ORDER = {"Reshape", "Squeeze", "ExpandDims"}
+MAX_WINDOWS = 8  # runs of columns that are read where they are; more are copied
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class Translator:
             return [self.value(given) for given in operation.inputs]
         if kind == "MatMul":
             return [self._product(operation)]
+        if kind == "Einsum":
+            return [self._einsum(operation)]
         if kind in ("Sum", "Mean", "Max", "Min"):
             return [self._reduced(operation)]
         if kind == "BiasAddGrad":
@@ -218,6 +223,64 @@ class Translator:
         shape = tuple(operation.outputs[0].shape)
         return Rows(self.expressions.dot(left.pieces, self.parameter(b), bool(second), shape[1]), shape)
 
+    def _einsum(self, operation: tf.Operation) -> Any:
+        """Return a product per head: of rows and a weight, or of two tensors of rows, which a weight's gradient is."""
+        inputs, output = operation.get_attr("equation").decode().split("->")
+        labels = inputs.split(",")
+        if len(labels) != 2 or any(len(set(part)) < len(part) or "." in part for part in (*labels, output)):
+            raise ValueError(f"the equation {inputs}->{output}")
+        axes = [
+            axis for part, t in zip(labels, operation.inputs, strict=True) for axis in zip(part, t.shape, strict=True)
+        ]
+        sizes = {label: int(length) for label, length in axes}
+        by_rows = [self.step.kind(tensor) == ROWS for tensor in operation.inputs]
+        left = by_rows.index(True) if not all(by_rows) else int(output[-1] in labels[0])
+        (a, b), (x, y) = ((pair[left], pair[1 - left]) for pair in (labels, operation.inputs))
+        shared = [label for label in b if label in a and label in output]
+        summed = [
+            label for label in b if label in a and label not in output and label != (b[0] if all(by_rows) else "")
+        ]
+        own = [label for label in a[1:] if label not in b]
+        other = [label for label in b if label not in a]
+
+        def grid(part: str, *groups: list[str]) -> np.ndarray:
+            """Return the columns of an operand, one axis for each group of labels."""
+            order = [part.index(label) - 1 for group in groups for label in group]
+            columns = np.arange(int(np.prod([sizes[label] for label in part[1:]])))
+            columns = columns.reshape([sizes[label] for label in part[1:]]).transpose(order)
+            return columns.reshape([int(np.prod([sizes[label] for label in group])) for group in groups])
+
+        value = self.value(x)
+        if isinstance(value, Summed) or any(label not in output for label in (*own, *other)):
+            raise ValueError("it mixes the rows of a batch")
+        shape = tuple(operation.outputs[0].shape)
+        if all(by_rows):
+            right = self.value(y)
+            if isinstance(right, Summed) or a[0] != b[0] or [*output] != [*shared, *own, *other] or len(other) != 1:
+                raise ValueError(f"the equation {inputs}->{output}")
+            terms = []
+            lefts, rights = grid(a, shared, summed, own), grid(b, shared, summed, other)
+            for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
+                some = columns_of(self._columns(value.pieces, lefts[head, item]))
+                others = columns_of(self._columns(right.pieces, rights[head, item]))
+                terms += [(m, n, head * lefts.shape[2] + i, j) for i, m in some for j, n in others]
+            return Summed(tuple(terms), shape)
+        transposed = [*b] == [*shared, *other, *summed]
+        if a[0] != output[0] or a[0] in b or len(summed if transposed else other) != 1:
+            raise ValueError(f"the equation {inputs}->{output}")
+        if not transposed and [*b] != [*shared, *summed, *other]:
+            raise ValueError(f"the equation {inputs}->{output}")
+        pieces: Pieces = []
+        lefts, width = grid(a, shared, own, summed), int(np.prod([sizes[label] for label in other]))
+        for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
+            rows, columns = (0, head * width) if transposed else (head * lefts.shape[2], 0)
+            chosen = self._columns(value.pieces, lefts[head, item])
+            pieces += self.expressions.dot(chosen, self.parameter(y), transposed, width, rows, columns)
+        made = [*shared, *own, *other]
+        if made != [*output[1:]]:
+            pieces = self._columns(pieces, np.ravel(grid("." + "".join(made), [*output[1:]])))
+        return Rows(pieces, shape)
+
     def _reduced(self, operation: tf.Operation) -> Any:
         tensor, axes = operation.inputs
         value = self.value(tensor)
@@ -225,6 +288,8 @@ class Translator:
             raise ValueError("it mixes the rows of a batch")
         rank = len(value.shape)
         reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
+        if value.shape[:2] == (1, self.step.rows) and 0 in reduced:  # the gradient of a Tile
+            value, rank, reduced = Rows(value.pieces, value.shape[1:]), rank - 1, [axis - 1 for axis in reduced[1:]]
         name = {"Sum": "row_sum", "Mean": "row_sum", "Max": "row_max", "Min": "row_min"}[operation.type]
         if 0 in reduced and operation.type != "Sum":
             raise ValueError("it mixes the rows of a batch")
@@ -237,12 +302,14 @@ class Translator:
             grid = grid.transpose(*kept, *(axis - 1 for axis in columns)).reshape(
                 int(np.prod([value.shape[1 + axis] for axis in kept])), -1
             )
-            if len(grid) > MAX_PIECES:
-                raise ValueError("too many sums")
-            pieces = []
-            for members in grid:
-                chosen = [self.expressions.window(value.pieces, first, width) for first, width in _runs(members)]
-                pieces.append(self.expressions.across(name, [piece for part in chosen for piece in part]))
+            if min(grid.shape) > MAX_PIECES:
+                raise ValueError(f"more than {MAX_PIECES} sums of as many numbers")
+            if grid.shape[1] < len(grid):
+                members = [self._columns(value.pieces, column) for column in grid.T]
+                combine = {"row_sum": "add", "row_max": "max", "row_min": "min"}[name]
+                pieces = functools.reduce(functools.partial(self.expressions.apply, combine), members)
+            else:
+                pieces = [self.expressions.across(name, self._columns(value.pieces, row)) for row in grid]
             if operation.type == "Mean":
                 pieces = self.expressions.apply("mul", pieces, self.expressions.number(1 / grid.shape[1]))
         if 0 in reduced:
@@ -261,7 +328,11 @@ class Translator:
             if operation.type not in KEEP_ORDER:
                 raise ValueError("it mixes the rows of a batch")
             return [Summed(values[0].terms, shapes[0])]
-        if operation.type in KEEP_ORDER and values[0].shape[:1] == shapes[0][:1] == (self.step.rows,):
+        if (
+            operation.type in KEEP_ORDER
+            and values[0].shape[:1] == (self.step.rows,)
+            and self.step.rows in (*shapes[0][:1], *(shapes[0][1:2] if shapes[0][:1] == (1,) else ()))
+        ):
             return [Rows(values[0].pieces, shapes[0])]
         places = self._places(values)
         rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
@@ -283,7 +354,7 @@ class Translator:
         width = self._width(places.shape)
         table = places.reshape(rows, width).astype(np.int64)
         columns = np.full((rows, width), -1, np.int64)  # of a table of all values' columns side by side
-        first, offset, sources = 1, 0, []
+        first, offset = 1, 0
         for value in values:
             size = int(np.prod(value.shape))
             has_rows = bool(value.shape) and value.shape[0] == rows
@@ -293,24 +364,27 @@ class Translator:
             if has_rows and not (index[here] // own == np.nonzero(here)[0]).all():
                 raise ValueError("it mixes the rows of a batch")
             columns[here] = offset + index[here] % own
-            sources.append((offset, own, value.pieces))
             first, offset = first + size, offset + own
         if not (columns == columns[0]).all():
             raise ValueError("it treats rows differently")
+        sources = [piece for value in values for piece in value.pieces]
+        return Rows(self._columns(sources, columns[0]), tuple(places.shape))
+
+    def _columns(self, sources: Pieces, columns: np.ndarray) -> Pieces:
+        """Return columns of pieces in any order; -1 is a column of zeros."""
+        runs = _runs(columns)
+        if len(runs) > MAX_WINDOWS:
+            return [self.expressions.chosen(sources, columns.tolist())]
         pieces: Pieces = []
-        for start, count in _runs(columns[0]):
+        for start, count in runs:
             if start < 0:
                 pieces.append(self.expressions.wide_constant(0, count))
-                continue
-            offset, _, source = next(s for s in reversed(sources) if s[0] <= start)
-            if count < 0:  # one column, repeated
-                (single,) = self.expressions.window(source, start - offset, 1)
+            elif count < 0:  # one column, repeated
+                (single,) = self.expressions.window(sources, start, 1)
                 pieces.append(self.expressions.spread(single, -count))
             else:
-                pieces += self.expressions.window([piece for _, _, part in sources for piece in part], start, count)
-        if len(pieces) > MAX_PIECES:
-            raise ValueError("too many pieces")
-        return Rows(pieces, tuple(places.shape))
+                pieces += self.expressions.window(sources, start, count)
+        return pieces
 
 
 def _runs(columns: np.ndarray) -> list[tuple[int, int]]:

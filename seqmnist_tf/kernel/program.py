@@ -37,7 +37,7 @@ from .schedule import (
 OPERATIONS = (
     *("copy", "spread", "keep", "row_sum", "row_max", "row_min", "add", "sub", "mul", "div", "max", "min", "gt", "ge"),
     *("eq", "pow", "tanh_grad", "sigmoid_grad", "fma", "fnma", "select", "abs", "sqrt", "exp", "expm1", "log", "log1p"),
-    *("tanh", "sigmoid", "softplus", "floor", "round", "sin", "cos", "erf", "atan"),
+    *("tanh", "sigmoid", "softplus", "floor", "round", "sin", "cos", "erf", "atan", "erfc", "gather"),
 )
 
 

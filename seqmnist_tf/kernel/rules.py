@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -109,13 +110,15 @@ RULES: dict[str, Rule] = {
     "Relu6": lambda make, _, x: make.apply("min", make.apply("max", x, make.number(0)), make.number(6)),
     "Elu": lambda make, _, x: make.apply("select", _positive(make, x), x, make.apply("expm1", x)),
     "Softsign": lambda make, _, x: make.apply("div", x, _softsign_base(make, x)),
-    "Erfc": lambda make, _, x: make.apply("sub", make.number(1), make.apply("erf", x)),
     "Ceil": lambda make, _, x: _all(
         make, "mul", make.apply("floor", _all(make, "mul", x, make.number(-1))), make.number(-1)
     ),
     "Less": lambda make, _, a, b: make.apply("gt", b, a),
     "LessEqual": lambda make, _, a, b: make.apply("ge", b, a),
     "NotEqual": lambda make, _, a, b: _not(make, make.apply("eq", a, b)),
+    "IsNan": lambda make, _, x: _not(make, make.apply("eq", x, x)),
+    "IsInf": lambda make, _, x: make.apply("eq", make.apply("abs", x), make.number(math.inf)),
+    "IsFinite": lambda make, _, x: make.apply("gt", make.number(math.inf), make.apply("abs", x)),
     "LogicalNot": lambda make, _, x: _not(make, x),
     "ZerosLike": lambda make, _, x: make.number(0),
     "OnesLike": lambda make, _, x: make.number(1),

@@ -63,7 +63,7 @@ class Results:
 
 # The operations that are linear in all operands together, and those that are linear in some ("+") for fixed others.
 SUMS = ("dot", "add", "sub", "copy", "row_sum")
-LINEAR = {"div": "+-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+"}
+LINEAR = {"div": "+-", "gather": "++-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+"}
 
 
 def late_among(nodes: list[Node]) -> set[Node]:
@@ -149,7 +149,7 @@ def simplified(make: Expressions, results: Results) -> Results:
             return make.node("fnma", (*factors, wide(node.given[0], node.width)), node.width)
         if node.operation == "copy" and node.given[0].width == 1 < node.width and not node.given[0].fixed:
             return wide(node.given[0], node.width)
-        if node.operation in ("dot", *COLUMN_SUMS):
+        if node.operation in ("dot", "gather", *COLUMN_SUMS):
             return make.node(node.operation, map(rewritten, node.given), node.width, node.detail)
         return make.node(node.operation, (wide(g, node.width) for g in node.given), node.width, node.detail)
 

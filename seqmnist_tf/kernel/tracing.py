@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -72,6 +72,40 @@ class Step:
         part = self.function.prune(list(feeds), distinct)
         return lambda *values: _by_name(part(*values), distinct, fetches)
 
+    def lengths(self) -> set[int]:
+        """Return the lengths of all axes in the graph."""
+        outputs = [tensor.shape for operation in self.function.graph.get_operations() for tensor in operation.outputs]
+        return {length for shape in outputs if shape.rank is not None for length in shape if length is not None}
+
+    def in_float64(self) -> Step:
+        """Return the same graph in float64."""
+        definition = self.function.graph.as_graph_def()
+        single, double = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
+        functions = definition.library.function
+        for argument in (a for f in functions for a in (*f.signature.input_arg, *f.signature.output_arg)):
+            argument.type = double if argument.type == single else argument.type
+        for node in [*definition.node, *(n for f in functions for n in f.node_def)]:
+            for attribute in node.attr.values():
+                kind = attribute.WhichOneof("value")
+                if kind == "list":
+                    attribute.list.type[:] = [double if one == single else one for one in attribute.list.type]
+                if kind == "type" and attribute.type == single:
+                    attribute.type = double
+                if kind == "tensor" and attribute.tensor.dtype == single:
+                    values = tf.make_ndarray(attribute.tensor).astype(np.float64)
+                    attribute.tensor.CopyFrom(tf.make_tensor_proto(values))
+        function = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+
+        def same(tensors: Sequence[tf.Tensor | None]) -> list[Any]:
+            return [None if t is None else function.graph.get_tensor_by_name(t.name) for t in tensors]
+
+        (x, output), groups = same([self.x, self.output]), (self.states, self.weights, self.new_states, self.borders)
+        states, weights, new_states, borders = map(same, groups)
+        return replace(
+            self, function=function, x=x, states=states, weights=weights, output=output, new_states=new_states,
+            borders=borders, upstream=same(self.upstream), gradients=same(self.gradients),
+        )  # fmt: skip
+
     def values(self, constants: Sequence[tf.Tensor]) -> list[np.ndarray]:
         """Return the values of constants."""
         feeds = self.placeholders()
@@ -102,7 +136,12 @@ class Step:
             waiting.pop()
             if operation.name not in numbers:
                 numbers[operation.name] = len(numbers)
-                attributes = {k: v.SerializeToString() for k, v in operation.node_def.attr.items() if k[0] != "_"}
+                functions = _functions(operation)  # their names differ from trace to trace
+                attributes = {
+                    k: v.SerializeToString()
+                    for k, v in operation.node_def.attr.items()
+                    if k[0] != "_" and k not in functions
+                }
                 found.append((operation.type, weights.get(operation.name), attributes, [*map(place, operation.inputs)]))
         found.append([*map(place, ends)])
         values = self.values([*constants.values()])
@@ -167,13 +206,14 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
     _require_results(output, new_states, states, rows)
-    for operation in graph.get_operations()[first:]:
-        if operation.op_def.is_stateful or operation.control_inputs:
-            raise Untranslatable(f"operation {operation.type} has an effect or a state{location(operation)}")
-        if any(attribute.type == "func" for attribute in operation.op_def.attr) or "Random" in operation.type:
-            raise Untranslatable(f"operation {operation.type}{location(operation)}")
     step = Step(None, rows, x, states, weights, output, new_states, None, [], [], [], False)
     _classify(step, graph)
+    for operation in graph.get_operations()[first:]:
+        by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
+        if operation.op_def.is_stateful or (operation.control_inputs and by_rows):
+            raise Untranslatable(f"operation {operation.type} has an effect or a state{location(operation)}")
+        if (by_rows and _functions(operation)) or "Random" in operation.type:
+            raise Untranslatable(f"operation {operation.type}{location(operation)}")
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
     step.output_state = next((i for i, s in enumerate(new_states) if _source(s) is _source(output)), None)
@@ -223,6 +263,11 @@ def _require_results(output: tf.Tensor, new_states: list[tf.Tensor], states: lis
         raise Untranslatable(f"the output is {output.dtype.name} {output.shape}, not float32 (n, units)")
 
 
+def _functions(operation: tf.Operation) -> set[str]:
+    """Return the attributes that are functions: the operation is a loop or a branch."""
+    return {attribute.name for attribute in operation.op_def.attr if "func" in attribute.type}
+
+
 def _source(tensor: tf.Tensor) -> tf.Tensor:
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
@@ -264,7 +309,8 @@ def _borders(step: Step) -> list[tf.Tensor]:
     return sorted(borders.values(), key=lambda tensor: (tensor.op._id, tensor.value_index))
 
 
-def unlike(numbers: Sequence[int]) -> tuple[int, int]:
+def unlike(numbers: Iterable[int]) -> tuple[int, int]:
     """Return two primes that none of the numbers is: rows that cannot be taken for a width."""
+    numbers = set(numbers)
     primes = [n for n in range(23, 1000) if all(n % d for d in range(2, math.isqrt(n) + 1)) and n not in numbers]
     return primes[0], primes[1]

@@ -38,8 +38,8 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """``keras``, ``native-<isa>`` or, where programs are run, ``machine-<isa>``."""
-        return f"{'machine' if self.runs_programs else 'native'}-{self.isa}" if self.isa else "keras"
+        """``keras``, ``native-<isa>`` or, where programs are run, ``machine2-<isa>``; 2 is its second arithmetic."""
+        return f"{'machine2' if self.runs_programs else 'native'}-{self.isa}" if self.isa else "keras"
 
 
 def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:

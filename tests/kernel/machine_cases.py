@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from seqmnist_tf.kernel.machine import flattened
@@ -68,7 +67,7 @@ def write_cases(path: Path) -> int:
     with path.open("wb") as file:
         for cell, features in cells():
             cell.build((None, features))
-            weights = [tf.constant(np.asarray(weight)) for weight in cell.variables]
+            weights = [np.asarray(weight) for weight in cell.variables]
             rows = 29
             step = trace(cell, features, rows, training=True)
             program = program_of(step)

@@ -13,13 +13,21 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 from keras import ops
 
 from seqmnist_tf.kernel import native
 from seqmnist_tf.kernel.machine import rnn_outputs, step_forward
-from seqmnist_tf.kernel.translation import Untranslatable, translate
+from seqmnist_tf.kernel.tracing import trace
+from seqmnist_tf.kernel.translation import (
+    Untranslatable,
+    by_the_graph,
+    by_the_machine,
+    program_of,
+    relative_errors,
+    translate,
+)
 from tests.kernel.test_native import isas, relative_error, results
 
 pytestmark = pytest.mark.skipif(not isas(), reason="the native kernel was not compiled, or not for this processor")
@@ -60,6 +68,11 @@ def many_substeps(z: Any, cell: FunctionCell) -> Any:
     for _ in range(30):
         z = z - 0.03 * ops.tanh(z)
     return ops.concatenate([z[:, 7:], z[:, :7]], axis=-1)
+
+
+def products_of_heads(equation: str, z: Any, cell: FunctionCell) -> Any:
+    weights = ops.reshape(cell.recurrent[:7], (3, 7, 7))
+    return ops.reshape(ops.einsum(equation, ops.reshape(z, (-1, 3, 7)), weights), (-1, 21))
 
 
 OPERATIONS: dict[str, Function] = {
@@ -117,6 +130,21 @@ OPERATIONS: dict[str, Function] = {
         ops.reshape(ops.reshape(z, (-1, 7, 3)) * ops.reshape(c.vector, (1, 7, 3)), (-1, 21))
     ),
     "stack": lambda z, c: ops.tanh(ops.reshape(ops.stack([z[:, :7], z[:, 7:14], z[:, 14:]], axis=1), (-1, 21))),
+    "stack of columns": lambda z, c: ops.tanh(ops.reshape(ops.stack([z, 2 * z], axis=-1), (-1, 42))[:, 4:25]),
+    "tile": lambda z, c: ops.tanh(0.3 * ops.tile(z, [1, 2])[:, 5:26] + z),
+    "repeat": lambda z, c: ops.tanh(ops.repeat(z, 2, axis=-1)[:, 3:24]),
+    "heads' mean": lambda z, c: ops.tanh(z - ops.tile(ops.mean(ops.reshape(z, (-1, 3, 7)), axis=1), [1, 3])),
+    "heads' products": lambda z, c: ops.tanh(z + products_of_heads("nhd,hde->nhe", z, c)),
+    "heads' products, transposed": lambda z, c: ops.tanh(z + products_of_heads("nhd,hed->neh", z, c)),
+    "isnan": lambda z, c: ops.where(ops.isnan(z), 0.0, ops.tanh(z)),
+    "isfinite": lambda z, c: ops.where(ops.isfinite(1 / z), ops.tanh(z), 0.0),
+    "isinf": lambda z, c: ops.where(ops.isinf(z), 0.0, ops.tanh(z)),
+    "logaddexp": lambda z, c: ops.tanh(ops.logaddexp(z, 2 * z * c.vector)),
+    "logsumexp": lambda z, c: ops.tanh(z - ops.logsumexp(z, axis=-1, keepdims=True)),
+    "nan_to_num": lambda z, c: ops.tanh(ops.nan_to_num(z)),
+    "tail of the exact gelu": lambda z, c: ops.tanh(1e4 * ops.gelu(z - 5, approximate=False)),
+    "gates saturated by their bias": lambda z, c: ops.tanh(z * ops.sigmoid(z + 10) + ops.tanh(z - 9)),
+    "exponential of a matrix of weights": lambda z, c: ops.tanh(ops.matmul(z, tf.linalg.expm(0.1 * c.recurrent))),
     "two_products": lambda z, c: ops.tanh(z + ops.matmul(ops.tanh(z), c.recurrent)),
     "transposed": lambda z, c: ops.tanh(ops.matmul(z, ops.transpose(c.recurrent))),
 }
@@ -224,12 +252,17 @@ UNARY: list[Callable[[Any], Any]] = [
     *(ops.tanh, ops.sigmoid, ops.softplus, ops.sin, ops.softsign, ops.silu, ops.square, ops.abs),
     *(lambda z: 0.5 * z, lambda z: 1 - z, lambda z: ops.exp(-ops.square(z)), lambda z: ops.sqrt(1 + z * z)),
     *(lambda z: z[:, ::-1], lambda z: z - ops.mean(z, axis=-1, keepdims=True), lambda z: ops.roll(z, 2, axis=-1)),
+    *(lambda z: ops.gelu(z, approximate=False), lambda z: z - ops.logsumexp(z, axis=-1, keepdims=True)),
+    *(lambda z: ops.tile(z[:, :3], [1, z.shape[1] // 3]), lambda z: ops.repeat(z[:, ::3], 3, axis=-1)),
+    *(ops.nan_to_num, ops.softmax, ops.log_sigmoid, lambda z: ops.clip(z, -0.7, 0.4)),
 ]
 BINARY: list[Callable[[Any, Any], Any]] = [
     *(ops.add, ops.subtract, ops.multiply, ops.maximum),
     lambda a, b: a / (1 + ops.square(b)),
     lambda a, b: ops.concatenate([a[:, :5], b[:, 5:]], axis=-1),
     lambda a, b: ops.sigmoid(a) * b + (1 - ops.sigmoid(a)) * a,
+    *(ops.logaddexp, lambda a, b: ops.where(a > b, ops.tanh(a), 0.5 * b)),
+    lambda a, b: ops.reshape(ops.stack([a, b], axis=-1), (-1, 2 * a.shape[1]))[:, 1 : 1 + a.shape[1]],
 ]
 
 
@@ -245,6 +278,7 @@ class GeneratedCell(keras.layers.Layer):
         u = self.units
         self.kernel = self.add_weight(shape=(input_shape[-1], 2 * u), initializer="glorot_uniform", name="kernel")
         self.matrix = self.add_weight(shape=(u, 2 * u), initializer="glorot_uniform", name="matrix")
+        self.heads = self.add_weight(shape=(3, u // 3, u // 3), initializer="glorot_uniform", name="heads")
         self.bias = self.add_weight(shape=(2 * u,), initializer="uniform", name="bias")
 
     def call(self, inputs: Any, states: Any) -> Any:
@@ -256,6 +290,9 @@ class GeneratedCell(keras.layers.Layer):
             if kind % 5 == 0:
                 product = ops.matmul(ops.tanh(a), self.matrix)
                 pool += [product[:, :u], product[:, u:]]
+            elif kind % 5 == 1 and kind % 2:
+                z = ops.reshape(a, (-1, 3, u // 3))
+                pool.append(ops.reshape(ops.einsum("nhd,hde->nhe", z, self.heads), (-1, u)))
             elif kind % 5 < 3:
                 pool.append(UNARY[(kind // 5) % len(UNARY)](a))
             else:
@@ -264,17 +301,82 @@ class GeneratedCell(keras.layers.Layer):
         return (new[0] if self.choices[0] % 2 else ops.tanh(pool[-1])), new
 
 
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
+generated = given(
     choices=st.lists(st.integers(0, 1000), min_size=3, max_size=24),
-    units=st.sampled_from([6, 9, 16, 33]),
+    units=st.sampled_from([6, 9, 15, 33, 46, 129]).map(lambda units: units // 3 * 3),
     states=st.integers(1, 3),
     features=st.integers(1, 4),
 )
-def test_generated_cells_are_those_of_stock_keras(choices: list[int], units: int, states: int, features: int) -> None:
+derandomized = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
+
+
+def errors_of_generated(cell: keras.layers.Layer, features: int, seed: int) -> list[tuple[float, float]]:
+    """Return errors against float64 of a cell's results and gradients after seven steps: the machine's, and stock's."""
+    step = trace(cell, features, 31, training=True)
+    program, random = program_of(step), np.random.RandomState(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
+
+    weights = [np.asarray(weight) for weight in cell.variables]
+    states = [normal(step.rows, width) for width in program.states]
+    given = (weights, normal(7, step.rows, features), states, normal(7, step.rows, program.units))
+    exact = by_the_graph(step.in_float64(), program, *given)
+    machine, stock = by_the_machine(program, *given), by_the_graph(step, program, *given)
+    return list(zip(relative_errors(machine, exact), relative_errors(stock, exact), strict=True))
+
+
+def require_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
     keras.utils.set_random_seed(len(choices))
-    require_equal_to_stock(GeneratedCell(choices, units, states), features, n=9, steps=7, tolerance=1e-4)
+    cell = GeneratedCell(choices, units, states)
+    cell.build((None, features))
+    # Products on AMX are of two bfloat16 parts, 16 bits. Rounding may move a number across the edge of a function: with
+    # other numbers it does not.
+    least = 2.0**-13 if native.instruction_set() == "amx" else 2.0**-19
+    tries = []
+    for seed in range(3):
+        try:
+            tries.append(errors_of_generated(cell, features, seed))
+        except Untranslatable:  # slices of slices may cut a cell into too many pieces
+            reject()
+        if all(error <= max(least, 10 * stock) for error, stock in tries[-1]):
+            return
+    raise AssertionError(f"errors of the machine and of stock Keras: {tries}")
+
+
+@settings(derandomized, max_examples=50)
+@generated
+def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
+    require_as_exact_as_stock(choices, units, states, features)
+
+
+@pytest.mark.slow
+@settings(derandomized, max_examples=1000)
+@generated
+def test_many_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
+    require_as_exact_as_stock(choices, units, states, features)
+
+
+def test_rows_share_steps_only_where_all_bits_are_equal() -> None:
+    class Inverse(FunctionCell):
+        def call(self, inputs: Any, states: Any) -> Any:
+            h = ops.tanh(1 / (inputs * self.scalar))
+            return h, [h]
+
+    cell = Inverse(ops.tanh, units=1)
+    cell.build((None, 1))
+    x = tf.constant([[[0.0]] * 3 + [[1.0]], [[-0.0]] * 3 + [[1.0]]])
+    found = rnn_outputs(translate(cell, 1), cell, x, all_steps=True, threads=1, training=False)
+    np.testing.assert_array_equal(found[:, 0, 0], [1, -1])
+
+
+@pytest.mark.parametrize("units", [46, 58])
+def test_no_width_is_taken_for_the_rows_of_a_trace(units: int) -> None:
+    cell = keras.layers.GRUCell(units)
+    cell.build((None, 1))
+    assert translate(cell, 1).units == units
 
 
 def test_numbers_that_are_none_stay_in_their_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ enum Operation {
   kCos,
   kErf,
   kAtan,
+  kErfc,
+  kGather,  // element i of row r: first operand [third operand [i]], or that of the second where the third is negative
 };
 
 // Where numbers lie: of a strip of rows only; of a block of rows, for one step; of all rows alike; kept by the forward

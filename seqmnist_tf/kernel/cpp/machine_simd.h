@@ -183,7 +183,7 @@ void execute(const Instruction& i, const Frame& f, int first, int rows) {
     case kTanh:
       return single_of([&](V a) { return tanh(a); });
     case kSigmoid:
-      return unary_of([&](auto& x) { sigmoid(x); });
+      return unary_of([&](auto& x) { logistic(x); });
     case kSoftplus:
       return single_of([&](V a) {
         V x[1] = {set(0) - absolute(a)};
@@ -202,6 +202,19 @@ void execute(const Instruction& i, const Frame& f, int first, int rows) {
       return single_of([&](V a) { return by_element(a, a, [](float x, float) { return std::erf(x); }); });
     case kAtan:
       return single_of([&](V a) { return by_element(a, a, [](float x, float) { return std::atan(x); }); });
+    case kErfc:
+      return single_of([&](V a) { return by_element(a, a, [](float x, float) { return std::erfc(x); }); });
+    case kGather: {
+      Cursor to(f, i.to, first), from(f, i.given[0], first), other(f, i.given[1], first), index(f, i.given[2], first);
+      for (int r = 0; r < rows; ++r) {
+        for (int j = 0; j < i.width; ++j) {
+          const int place = int(index.at[j]);
+          to.at[j] = place < 0 ? other.at[j] : from.at[place];
+        }
+        to.at += to.stride, from.at += from.stride, other.at += other.stride;
+      }
+      return;
+    }
   }
 }
 

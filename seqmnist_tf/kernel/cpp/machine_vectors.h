@@ -2,6 +2,9 @@
 
 #if LSTM_WIDTH == 16
 
+LSTM_INLINE V scale_down(V v, V n) {
+  return _mm512_scalef_ps(v, n);
+}  // v 2^n, n < 128: 0 where that is no normal float
 LSTM_INLINE V square_root(V v) { return _mm512_sqrt_ps(v); }
 LSTM_INLINE V absolute(V v) { return _mm512_abs_ps(v); }
 LSTM_INLINE V whole(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
@@ -22,6 +25,10 @@ LSTM_INLINE V smaller(V a, V b) {
 
 #elif LSTM_WIDTH == 8
 
+LSTM_INLINE V scale_down(V v, V n) {
+  const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  return v * _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_max_epi32(exponent, _mm256_setzero_si256()), 23));
+}
 LSTM_INLINE V square_root(V v) { return _mm256_sqrt_ps(v); }
 LSTM_INLINE V absolute(V v) { return _mm256_andnot_ps(set(-0.0f), v); }
 LSTM_INLINE V whole(V v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
@@ -36,6 +43,10 @@ LSTM_INLINE V smaller(V a, V b) { return _mm256_blendv_ps(_mm256_min_ps(a, b), a
 
 #else
 
+LSTM_INLINE V scale_down(V v, V n) {
+  const int32x4_t exponent = vmaxq_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), vdupq_n_s32(0));
+  return v * vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23));
+}
 LSTM_INLINE V square_root(V v) { return vsqrtq_f32(v); }
 LSTM_INLINE V absolute(V v) { return vabsq_f32(v); }
 LSTM_INLINE V whole(V v) { return vrndmq_f32(v); }
@@ -73,6 +84,26 @@ LSTM_INLINE void exponential(V (&x)[N]) {
   exp2_minus_1(p);
   LSTM_UNROLL
   for (int j = 0; j < N; ++j) x[j] = scale_far(set(1) + p[j], n[j]);
+}
+
+// As vector_math.h's sigmoid, whose bits published LSTMs need; this one keeps the last bit of its argument's reduction,
+// and is 0 at minus infinity.
+template <int N>
+LSTM_INLINE void logistic(V (&x)[N]) {
+  V n[N], p[N];
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) {
+    const V t = magnitude(x[j], 104.0f);
+    n[j] = nearest(t * set(-kLog2E));
+    p[j] = fma(t, set(-kLog2ERest), fma(t, set(-kLog2E), set(0) - n[j]));
+  }
+  exp2_minus_1(p);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = scale_down(set(1) + p[j], n[j]);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) p[j] = p[j] * reciprocal(set(1) + p[j]);
+  LSTM_UNROLL
+  for (int j = 0; j < N; ++j) x[j] = mirror(x[j], p[j]);
 }
 
 LSTM_INLINE V exponential_minus_1(V x) {
