@@ -90,6 +90,14 @@ class Optimizer:
     )
     grad_clip_value: float | None = option(1.0, "Clip each gradient element to [-x, x].", above=0)
     grad_clip_norm: float | None = option(None, "Clip the norm over all gradients to x.", above=0)
+    nonfinite: str = option(
+        "stop",
+        "A gradient that is not a finite number.",
+        details="stop: the run ends as diverged. skip: the step leaves weights, averages and the optimizer's state as "
+        "they are, and counts as a step of the schedule; steps.csv has nan as its gradient_norm. The norm of finite "
+        "gradients does not overflow.",
+        choices=("stop", "skip"),
+    )
     rho: float = option(0.9, "RMSProp: decay of the mean square.", low=0, below=1)
     epsilon: float = option(1e-7, "RMSProp, Adam: small term of the denominator.", above=0)
     epsilon_placement: str = option(

@@ -66,7 +66,7 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
         "learning_rate": lr,
         "weight_decay": opt.weight_decay or None,
         "clipvalue": opt.grad_clip_value,
-        "global_clipnorm": opt.grad_clip_norm,
+        "global_clipnorm": None if opt.nonfinite == "skip" else opt.grad_clip_norm,  # else apply_if_finite clips
     }
     if opt.ema_momentum is not None:
         shared.update(use_ema=True, ema_momentum=opt.ema_momentum)
@@ -83,6 +83,41 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     # Keras calls it at the end of fit, to copy the averages into the weights; swap_averages has put them there before.
     optimizer.finalize_variable_values = lambda variables: None
     return optimizer
+
+
+def apply_if_finite(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[tf.Tensor | None],
+    variables: list[keras.Variable],
+    clip_norm: float | None,
+) -> tf.Tensor:
+    """Take a step if all gradients are finite numbers; return their norm before clipping, NaN where one is not.
+
+    A step that is skipped changes ``optimizer.iterations`` alone. So the schedule, the noise and a resumed run go on by
+    batches; Adam's bias correction counts it too, which matters in the first steps only, and makes them smaller.
+
+    The norm of gradients g is m norm(g / m), where m is the power of two at or below the largest element, or 1 if that
+    is larger. So no square overflows, and all else has the bits of Keras's ``clip_by_global_norm``.
+    """
+    present = [gradient for gradient in gradients if gradient is not None]
+    largest = tf.reduce_max([tf.reduce_max(tf.abs(gradient)) for gradient in present])
+    power = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(largest, tf.int32), 0x7F800000), tf.float32)
+    power = tf.maximum(power, 1.0)
+    scaled = [None if gradient is None else gradient / power for gradient in gradients]
+    norm = tf.sqrt(tf.reduce_sum([tf.reduce_sum(tf.square(gradient)) for gradient in scaled if gradient is not None]))
+    clipped = gradients
+    if clip_norm is not None:
+        factor = clip_norm * tf.minimum(1.0 / norm, power * (1.0 / clip_norm))
+        clipped = [None if gradient is None else gradient * factor for gradient in scaled]
+
+    def step() -> None:
+        optimizer.apply(clipped, variables)
+
+    def skip() -> None:
+        optimizer.iterations.assign_add(1)
+
+    tf.cond(tf.math.is_finite(norm), step, skip)  # inf / inf is NaN
+    return power * norm
 
 
 def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
@@ -106,6 +141,13 @@ def compile_model(model: keras.Model, config: Config) -> None:
     # Keras's ``var_names`` are looked for in the names of layers too.
     spared = [weight for weight in model.trainable_weights if len(weight.shape) < 2 or "bias" in weight.name]
     optimizer.exclude_from_weight_decay(var_list=spared)
+    if config.optimizer.nonfinite == "skip":
+        optimizer.build(model.trainable_variables)  # not in a branch of the graph
+        if optimizer.use_ema:  # the first step, which makes the averages, may be skipped
+            for weight, average in zip(
+                model.trainable_variables, optimizer._model_variables_moving_average, strict=True
+            ):
+                average.assign(weight)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

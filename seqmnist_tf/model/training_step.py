@@ -17,7 +17,7 @@ from ..system import InputError
 from .layer_import import describe_error
 from .layers import LayerError, check_layer, recurrent_weights
 from .model import build_model
-from .optimizer import compile_model
+from .optimizer import apply_if_finite, compile_model
 
 TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measurement, at most; the second only after its first step
 
@@ -94,11 +94,15 @@ class MeasuredSequential(keras.Sequential):
     not 0. It shares the layers of the model that it is made from, so that training it trains that model.
 
     Attributes:
+        skips: whether a step with a gradient that is not finite is skipped, by :func:`apply_if_finite`.
+        clip_norm: ``optimizer.grad_clip_norm``, used where ``skips``; else the optimizer has it.
         recurrent_noise: ``train.recurrent_noise``.
         noise_seed: seed of the noise, together with the number of the step.
         drop_ins: what computes its recurrent layers on the native kernel; empty on stock Keras.
     """
 
+    skips = False
+    clip_norm: float | None = None
     recurrent_noise = 0.0
     noise_seed = 0
     drop_ins: Sequence[DropIn] = ()
@@ -149,12 +153,16 @@ class MeasuredSequential(keras.Sequential):
             logits = self._noisy_logits(sequences) if self.recurrent_noise else self(sequences, training=True)
             loss = self.compute_loss(x=sequences, y=labels, y_pred=logits, sample_weight=weights, training=True)
         gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        if self.skips:
+            norm = apply_if_finite(self.optimizer, gradients, self.trainable_variables, self.clip_norm)
+        else:
+            self.optimizer.apply(gradients, self.trainable_variables)
+            norm = tf.linalg.global_norm(gradients)
         hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
         return {
             "loss": loss,
             "accuracy": tf.reduce_mean(tf.cast(hits, tf.float32)),
-            "gradient_norm": tf.linalg.global_norm(gradients),
+            "gradient_norm": norm,
             "weight_norm": tf.linalg.global_norm(self.trainable_variables),
         }
 
@@ -198,6 +206,7 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
     if recurrent_weights(model.layers[0]):  # else four parts would be computed for nothing
         trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    trained.skips, trained.clip_norm = config.optimizer.nonfinite == "skip", config.optimizer.grad_clip_norm
     compile_model(trained, config)
     return trained
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def row_of(row: Mapping[str, Any], run: RunDirectory, environments: list[dict[st
         "epochs": summary["epochs"],
         "seconds": summary["seconds_total"],
         "units": run.config.model.hidden_size,
-        "losses": [loss for loss in run.step_losses()[:REPLAYED_BATCHES] if math.isfinite(loss)],
+        "losses": list(takewhile(math.isfinite, run.step_losses()[:REPLAYED_BATCHES])),
         "environment": environments.index(environment),
     }
 
@@ -149,7 +149,8 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
     ):
         problems.append(f"{name} must be at chance after half of its {epochs} epochs, as it is stopped")
     number = min(REPLAYED_BATCHES, (epochs if row["status"] == "diverged" else row["epochs"]) * config.steps_per_epoch)
-    is_whole = len(losses) == number or (row["status"] == "diverged" and 0 < len(losses) < number)
+    may_end = row["status"] == "diverged" or config.optimizer.nonfinite == "skip"  # before a loss that is not finite
+    is_whole = len(losses) == number or (may_end and 0 < len(losses) < number)
     if not is_whole or not all(0 <= loss < math.inf for loss in losses):
         problems.append(f"{name} must have the losses of {number} batches, finite numbers of at least 0")
     return problems

@@ -16,7 +16,7 @@ from ..data import Split, Splits
 from ..model import learning_rate, swap_averages
 from ..system import replace_atomically
 from .metrics import Metrics, evaluate_model, weight_problem
-from .run_directory import STEPS_HEAD, RunDirectory
+from .run_directory import STEPS_HEAD, RunDirectory, is_skipped
 from .terminal import Interruption, ProgressBar
 
 OnEpoch = Callable[[list[dict[str, Any]]], str | None]
@@ -57,7 +57,7 @@ class BatchLog(keras.callbacks.Callback):
         self.losses.append(loss)
         size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
         self.correct += round(float(logs["accuracy"]) * size)
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and not is_skipped(self.config, float(logs["gradient_norm"])):
             raise DivergedError(f"the training loss is {loss} at step {step:,} (epoch {self.epoch})")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -106,7 +106,9 @@ class EpochLog(keras.callbacks.Callback):
         self.learning_rate = learning_rate(self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        losses = self.batches.losses
+        losses = [loss for loss in self.batches.losses if math.isfinite(loss)]  # skipped steps may have others
+        if not losses:
+            raise DivergedError(f"no training loss of epoch {epoch + 1} is finite")
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "train_loss": math.fsum(losses) / len(losses),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -166,8 +167,10 @@ class RunDirectory:
                 raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
         return rows
 
-    def steps(self) -> list[tuple[int, float]]:
-        """Return step and loss of each batch, from :meth:`steps_csv`, without a last row that a kill cut off.
+    def steps(self) -> list[tuple[int, float, float]]:
+        """Return step, loss and gradient norm (0 in old files) of each batch, from :meth:`steps_csv`.
+
+        A last row that a kill cut off is left out.
 
         Raises:
             InputError: the file cannot be read, or has another format.
@@ -177,13 +180,20 @@ class RunDirectory:
             raise InputError(f"cannot read {self._steps_file}: its first line must be {STEPS_HEAD.decode()}")
         rows = (line.split(b",") for line in lines if line.endswith(b"\n"))
         try:
-            return [(int(step), float(loss)) for step, loss, *_ in rows]
+            return [(int(step), float(loss), float(norm[0]) if norm else 0.0) for step, loss, *norm in rows]
         except ValueError as error:
             raise InputError(f"cannot read {self._steps_file}: {error}") from None
 
     def step_losses(self) -> list[float]:
         """Return the loss of each batch, as :meth:`steps`; an empty list where there is no such file."""
-        return [loss for _, loss in self.steps()] if self._steps_file.exists() else []
+        return [loss for _, loss, _ in self.steps()] if self._steps_file.exists() else []
+
+    def skipped_steps(self) -> int:
+        """Return the number of steps that ``optimizer.nonfinite skip`` skipped."""
+        config = self.config
+        return (
+            sum(is_skipped(config, norm) for _, _, norm in self.steps()) if config.optimizer.nonfinite == "skip" else 0
+        )
 
     def steps_csv(self) -> bytes:
         """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place.
@@ -266,6 +276,11 @@ def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.Acquire
         raise InputError(f"{name} is in use by another process (wait for it to end)") from None
     except OSError as error:
         raise InputError(f"{name} cannot be written: {error.strerror}") from None
+
+
+def is_skipped(config: Config, gradient_norm: float) -> bool:
+    """Return whether a step was skipped, from its row of ``steps.csv``."""
+    return config.optimizer.nonfinite == "skip" and math.isnan(gradient_norm)
 
 
 def to_line(row: dict[str, Any]) -> str:

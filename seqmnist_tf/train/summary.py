@@ -18,7 +18,7 @@ import numpy as np
 
 from ..config import NUM_CLASSES, Config, config_id, num_params
 from ..system import InputError
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, is_skipped
 
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
 STATUSES = ("completed", "diverged", "interrupted", "stopped", "failed")
@@ -37,6 +37,7 @@ def summarize(
     final: dict[str, Any] | None = None,
     reason: str | None = None,
     experiment: str | None = None,
+    skipped: int = 0,
 ) -> dict[str, Any]:
     """Return the content of ``summary.json``.
 
@@ -52,6 +53,7 @@ def summarize(
         final: test results of the reloaded model, in place of the last row's.
         reason: why the run was stopped.
         experiment: the ``config_id``, where it was computed before.
+        skipped: number of steps that were skipped; of a run with ``optimizer.nonfinite skip``.
     """
     # Not sum(), which from Python 3.12 on rounds otherwise: one run has one summary, to the digit.
     seconds = functools.reduce(operator.add, (row["seconds"] for row in history), 0)
@@ -67,6 +69,7 @@ def summarize(
         "seed": config.train.seed,
         "num_params": num_params(config) if parameters is None else parameters,
         "epochs": len(history),
+        **({"skipped_steps": skipped} if config.optimizer.nonfinite == "skip" else {}),
         "seconds_total": round(seconds, 3),
         "seconds_per_epoch": round(seconds / len(history), 3) if history else None,
         "escape_epoch": next((row["epoch"] for row in history if row.get(watched, 0) > ESCAPED), None),
@@ -125,7 +128,7 @@ def log_problems(run: RunDirectory, *, epochs: int | None = None) -> list[str]:
 
 
 def _logs_problems(
-    config: Config, history: list[dict[str, Any]], steps: list[tuple[int, float]], epochs: int, status: str
+    config: Config, history: list[dict[str, Any]], steps: list[tuple[int, float, float]], epochs: int, status: str
 ) -> list[str]:
     """Return where ``history.jsonl`` and ``steps.csv`` contradict the configuration or each other.
 
@@ -137,13 +140,13 @@ def _logs_problems(
     last = epochs * per_epoch
     may_have_more = status in ("diverged", "interrupted", "failed")
     most = last + per_epoch if may_have_more and epochs < config.train.n_epochs else last
-    if [step for step, _ in steps] != list(range(1, len(steps) + 1)) or not last <= len(steps) <= most:
+    if [step for step, *_ in steps] != list(range(1, len(steps) + 1)) or not last <= len(steps) <= most:
         return [f"steps.csv must have steps 1 to {last} (got {len(steps)} rows)"]
-    if bad := [step for step, loss in steps[:last] if not 0 <= loss < math.inf]:
+    if bad := [s for s, loss, norm in steps[:last] if not (0 <= loss < math.inf or is_skipped(config, norm))]:
         return [f"the loss of step {bad[0]} in steps.csv is not a finite number of at least 0"]
     problems = []
     for epoch, row in enumerate(history, start=1):
-        losses = [loss for _, loss in steps[(epoch - 1) * per_epoch : epoch * per_epoch]]
+        losses = [loss for _, loss, _ in steps[(epoch - 1) * per_epoch : epoch * per_epoch] if math.isfinite(loss)]
         problems += _row_problems(config, epoch, row, losses)
     return problems
 
@@ -188,7 +191,8 @@ def _summary_problems(
     status, final = summary["status"], summary["final"]
     if status not in STATUSES:
         return [f"status in summary.json must be {', '.join(STATUSES[:-1])} or {STATUSES[-1]} (got {status!r})"]
-    expected = summarize(history, config, status, reason=summary.get("reason"), experiment=run.config_id)
+    reason, skipped = summary.get("reason"), run.skipped_steps()
+    expected = summarize(history, config, status, reason=reason, experiment=run.config_id, skipped=skipped)
     if expected["num_params"] is None:  # of a layer that is not a stock one: only its model knows
         expected["num_params"] = summary["num_params"]
     tested = expected["final"] is not None and config.test.enabled

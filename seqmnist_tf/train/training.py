@@ -275,6 +275,7 @@ def fit(ready: ReadyRun, stop_rule: OnEpoch | None, record: dict[str, Any] | Non
             final=final,
             reason=reason,
             experiment=run.config_id,
+            skipped=run.skipped_steps(),
         )
         try:
             with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
