@@ -76,7 +76,8 @@ def recipe_parts(config: Config, noise: float) -> list[str]:
     """Return the parts of a recipe; ``noise`` is the standard deviation of the noise that acts on recurrent weights."""
     opt, train, model = config.optimizer, config.train, config.model
     parts = [
-        f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}",
+        f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}"
+        + (f" after a warm-up of {opt.warmup_steps:,} steps" if opt.warmup_steps else ""),
         f"batches of {train.batch_size}",
         count_of(train.n_epochs, "epoch"),
     ]

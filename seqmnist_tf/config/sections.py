@@ -130,6 +130,12 @@ class Optimizer:
         details="cosine: from lr to 0 over the run.",
         choices=("constant", "cosine"),
     )
+    warmup_steps: int = option(
+        0,
+        "Steps in which the learning rate rises to lr.",
+        details="Step k, from 0, has lr (k + 1) / warmup_steps. The schedule then runs over the rest of the steps.",
+        low=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,35 @@ class TorchRMSprop(keras.optimizers.RMSprop):
         self.assign_sub(variable, lr * step)
 
 
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rates that rise linearly: lr (k + 1) / steps in steps k = 0 to steps - 1; ``after`` begins at step ``steps``.
+
+    Args:
+        lr: the rate of step ``steps - 1``.
+        steps: number of steps, at least 1.
+        after: the schedule of the later steps; None is ``lr`` throughout.
+    """
+
+    def __init__(
+        self, lr: float, steps: int, after: keras.optimizers.schedules.LearningRateSchedule | None = None
+    ) -> None:
+        self.lr, self.steps, self.after = lr, steps, after
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        later = self.lr if self.after is None else self.after(step - self.steps)
+        return tf.where(step < self.steps, self.lr * ((step + 1) / self.steps), later)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "steps": self.steps, "after": keras.saving.serialize_keras_object(self.after)}
+
+
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule.
 
     Adam is Keras's (Kingma & Ba 2015), RMSprop has epsilon where ``optimizer.epsilon_placement`` says.
-    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps of the whole run, without restarts
-    (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
+    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps of the whole run that follow those of
+    the warm-up, without restarts (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
     Hutter 2019). The norm clip is over all gradients together (Pascanu, Mikolov & Bengio 2013).
 
     Args:
@@ -61,7 +84,10 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     opt = config.optimizer
     lr: Any = opt.lr
     if opt.schedule == "cosine":
-        lr = keras.optimizers.schedules.CosineDecay(opt.lr, config.train.n_epochs * config.steps_per_epoch)
+        steps = config.train.n_epochs * config.steps_per_epoch - opt.warmup_steps
+        lr = keras.optimizers.schedules.CosineDecay(opt.lr, max(steps, 1))
+    if opt.warmup_steps:
+        lr = WarmUp(opt.lr, opt.warmup_steps, lr if opt.schedule == "cosine" else None)
     shared = {
         "learning_rate": lr,
         "weight_decay": opt.weight_decay or None,

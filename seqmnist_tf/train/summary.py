@@ -176,10 +176,14 @@ def _row_problems(config: Config, epoch: int, row: dict[str, Any], losses: list[
         correct = row[f"{split}_accuracy"] * total
         if abs(correct - round(correct)) > 1e-6 or correct > total:
             problems.append(f"{split}_accuracy of epoch {epoch} is not a whole number of {total:,} images")
-    fraction = (epoch - 1) / config.train.n_epochs if config.optimizer.schedule == "cosine" else 0.0
-    rate = config.optimizer.lr * (1 + math.cos(math.pi * fraction)) / 2
+    opt, step = config.optimizer, (epoch - 1) * config.steps_per_epoch
+    if step < opt.warmup_steps:
+        rate = opt.lr * (step + 1) / opt.warmup_steps
+    else:
+        fraction = (step - opt.warmup_steps) / (config.train.n_epochs * config.steps_per_epoch - opt.warmup_steps)
+        rate = opt.lr * (1 + math.cos(math.pi * fraction)) / 2 if opt.schedule == "cosine" else opt.lr
     # Keras computes it in float32, where the end of a long cosine schedule cancels.
-    if not math.isclose(row["learning_rate"], rate, rel_tol=1e-4, abs_tol=1e-6 * config.optimizer.lr):
+    if not math.isclose(row["learning_rate"], rate, rel_tol=1e-4, abs_tol=1e-6 * opt.lr):
         problems.append(f"learning_rate of epoch {epoch} must be {rate:.4g} (got {row['learning_rate']:.4g})")
     return problems
 

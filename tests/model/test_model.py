@@ -289,6 +289,19 @@ def test_the_cosine_falls_from_lr_to_nothing() -> None:
     np.testing.assert_allclose(rates, 0.005 * (1 + np.cos(np.pi * np.arange(5) / 4)), atol=1e-8)
 
 
+@pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 3), ("constant", 3), ("cosine", 6), ("cosine", 20)])
+def test_the_rate_rises_and_the_schedule_runs_over_the_rest(schedule: str, warmup: int) -> None:
+    values = {"optimizer__schedule": schedule, "optimizer__warmup_steps": warmup}
+    config = configure(**values, optimizer__lr=0.02, train__n_epochs=4, task__limit_train=200)  # 8 steps
+    optimizer, steps, rates = build_optimizer(config), np.arange(9), []
+    for _ in steps:
+        rates.append(float(optimizer.learning_rate))
+        optimizer.iterations.assign_add(1)
+    later = 0.01 * (1 + np.cos(np.pi * (steps - warmup) / max(8 - warmup, 1))) if schedule == "cosine" else 0.02
+    expected = np.where(steps < warmup, 0.02 * (steps + 1) / warmup, later)
+    np.testing.assert_allclose(rates, expected, atol=1e-8)
+
+
 def test_the_measured_model_trains_the_layers_of_its_source() -> None:
     config = configure()
     model = build_model(config)
