@@ -41,7 +41,7 @@ class Arm:
         diverged: seeds of its existing runs that diverged: they are in no mean, and are not trained again.
         notes: sentences for the report.
         config_id: of its runs, once they are made ready.
-        noise: ``train.recurrent_noise``, once they are made ready; 0 where its layer names no weights for it.
+        noise: ``Config.recurrent_noise``, once they are made ready; 0 where its layer names no weights for it.
     """
 
     name: str

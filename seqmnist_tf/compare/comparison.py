@@ -42,7 +42,7 @@ class SeededRuns:
         name: of the arm, or of the published experiment.
         runs: at least one, in the order of their seeds.
         predictions: of each final model; empty where they were not read.
-        noise: standard deviation of the noise that acted on recurrent weights.
+        noise: ``Config.recurrent_noise``, where it acted on recurrent weights.
         notes: sentences for the report.
         diverged: seeds of the experiment that have no results, since they diverged.
 

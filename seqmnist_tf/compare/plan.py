@@ -72,7 +72,7 @@ def _make_ready(arm: Arm, first: Arm | None, on_a_cluster: bool) -> Arm:
             return _with_noise(arm)
         except InputError as error:  # its runs are there, and count without the layer
             note = f"{arm.name}: whether `train.recurrent_noise` acts on its layer cannot be seen ({error})."
-            return replace(arm, noise=arm.config.train.recurrent_noise, notes=(*arm.notes, note))
+            return replace(arm, noise=arm.config.recurrent_noise, notes=(*arm.notes, note))
     config, file = arm.config, arm.file or read_layer(arm.config)
     if arm.matched and first is not None:
         config = with_values(config, {"model.match_parameters": parameters_of(first)})
@@ -89,7 +89,7 @@ def parameters_of(arm: Arm) -> int:
 
 def _with_noise(arm: Arm) -> Arm:
     """Return an arm with the noise that acts, and with a note where it has no recurrent weights to act on."""
-    noise, notes = arm.config.train.recurrent_noise, arm.notes
+    noise, notes = arm.config.recurrent_noise, arm.notes
     if noise and not recurrent_weights(build_model(arm.config, arm.file).layers[0]):
         notes += (
             f"{arm.name}: `train.recurrent_noise` {noise:g} has no effect: its layer names no recurrent weights "

@@ -51,7 +51,7 @@ def describe_recipe(config: Config) -> str:
         >>> describe_recipe(Config())[:26]
         'RMSProp, learning rate 0.0'
     """
-    parts = recipe_parts(config, config.train.recurrent_noise)
+    parts = recipe_parts(config, config.recurrent_noise)
     if config.num_train != NUM_TRAIN:
         parts.append(f"{config.num_train:,} training images")
     if config.task.normalization == "unit":
@@ -73,7 +73,7 @@ def after_first_looks(config: Config) -> str:
 
 
 def recipe_parts(config: Config, noise: float) -> list[str]:
-    """Return the parts of a recipe; ``noise`` is the standard deviation of the noise that acts on recurrent weights."""
+    """Return the parts of a recipe; ``noise`` is ``recurrent_noise``, where it acts on recurrent weights, else 0."""
     opt, train, model = config.optimizer, config.train, config.model
     parts = [
         f"{opt.name}, learning rate {opt.lr:g}{' with a cosine schedule' if opt.schedule == 'cosine' else ''}"
@@ -89,7 +89,9 @@ def recipe_parts(config: Config, noise: float) -> list[str]:
         parts.append(f"gradient elements clipped to {opt.grad_clip_value:g}")
     parts.append("images in a new order each epoch" if train.shuffle else "images in published order")
     if noise:
-        parts.append(f"noise of standard deviation {noise:g} on recurrent weights (new for each quarter of a batch)")
+        unit = " times each matrix's initial one" if train.recurrent_noise_relative else ""
+        text = f"noise of standard deviation {noise:g}{unit} on recurrent weights (new for each quarter of a batch)"
+        parts.append(text)
     if model.initializer == "torch":
         parts.append("PyTorch's initial weights")
     if model.forget_bias == "chrono":

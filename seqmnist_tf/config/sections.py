@@ -180,6 +180,13 @@ class Train:
         "Graves et al. 2013).",
         low=0,
     )
+    recurrent_noise_relative: float = option(
+        0.0,
+        "The same noise, in units of each matrix's own scale.",
+        details="Its standard deviation is this number times that of the elements of the recurrent matrix at the start "
+        "of training. Excludes recurrent_noise.",
+        low=0,
+    )
     shuffle: bool = option(
         False,
         "A new order of the images each epoch.",
@@ -263,6 +270,11 @@ class Config:
     data: Data = field(default_factory=Data)
     wandb: Wandb = field(default_factory=Wandb)
     tensorboard: Tensorboard = field(default_factory=Tensorboard)
+
+    @property
+    def recurrent_noise(self) -> float:
+        """The noise on recurrent weights, absolute or relative; 0 without any."""
+        return self.train.recurrent_noise or self.train.recurrent_noise_relative
 
     @property
     def num_train(self) -> int:

@@ -86,8 +86,10 @@ def validate(config: Config) -> Config:
             f"model.layer_options must be {{}} with model.layer {config.model.layer}: it is for layers of one's own "
             f"only (got {json.dumps(config.model.layer_options)})"
         )
+    if config.train.recurrent_noise and config.train.recurrent_noise_relative:
+        raise InputError("train.recurrent_noise and train.recurrent_noise_relative exclude each other: one must be 0")
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
-    if config.train.recurrent_noise and last < NOISY_PARTS:
+    if config.recurrent_noise and last < NOISY_PARTS:
         raise InputError(
             f"train.recurrent_noise needs at least {NOISY_PARTS} images in each batch (got {last} in an epoch's last)"
         )

@@ -166,7 +166,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
             f"model.layer {spec} must draw its random numbers with a keras.random.SeedGenerator of its own (two calls "
             "from one state differ, so a resumed run would differ from a whole one)"
         )
-    if own_losses and config.train.recurrent_noise and recurrent_weights(model.layers[0]):
+    if own_losses and config.recurrent_noise and recurrent_weights(model.layers[0]):
         raise LayerError(
             f"model.layer {spec} must have no losses of its own, by add_loss or activity_regularizer, with recurrent "
             "noise, which leaves them out (give --train.recurrent-noise 0)"

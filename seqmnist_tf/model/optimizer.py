@@ -74,8 +74,8 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule.
 
     Adam is Keras's (Kingma & Ba 2015), RMSprop has epsilon where ``optimizer.epsilon_placement`` says.
-    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps of the whole run that follow those of
-    the warm-up, without restarts (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
+    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps after the warm-up, without restarts
+    (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
     Hutter 2019). The norm clip is over all gradients together (Pascanu, Mikolov & Bengio 2013).
 
     Args:

@@ -90,20 +90,20 @@ class MeasuredSequential(keras.Sequential):
 
     Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
     clipping, and ``weight_norm``, the norm over all weights after the step.
-    The step is otherwise that of ``keras.Sequential``, with noise on the recurrent weights where ``recurrent_noise`` is
-    not 0. It shares the layers of the model that it is made from, so that training it trains that model.
+    The step is otherwise that of ``keras.Sequential``, with ``recurrent_noise`` on the recurrent weights. It shares the
+    layers of the model that it is made from, so that training it trains that model.
 
     Attributes:
         skips: whether a step with a gradient that is not finite is skipped, by :func:`apply_if_finite`.
         clip_norm: ``optimizer.grad_clip_norm``, used where ``skips``; else the optimizer has it.
-        recurrent_noise: ``train.recurrent_noise``.
+        recurrent_noise: standard deviation of the noise on each of the recurrent weights; empty without noise.
         noise_seed: seed of the noise, together with the number of the step.
         drop_ins: what computes its recurrent layers on the native kernel; empty on stock Keras.
     """
 
     skips = False
     clip_norm: float | None = None
-    recurrent_noise = 0.0
+    recurrent_noise: Sequence[float] = ()
     noise_seed = 0
     drop_ins: Sequence[DropIn] = ()
 
@@ -181,8 +181,9 @@ class MeasuredSequential(keras.Sequential):
         for weight in weights:
             parts = tf.broadcast_to(weight.value, (NOISY_PARTS, *weight.shape))
             if id(weight) in noisy:
-                seed = tf.stack([tf.constant(self.noise_seed + (noisy.index(id(weight)) << 32), tf.int64), step])
-                parts += self.recurrent_noise * tf.random.stateless_normal(parts.shape, seed)
+                number = noisy.index(id(weight))
+                seed = tf.stack([tf.constant(self.noise_seed + (number << 32), tf.int64), step])
+                parts += self.recurrent_noise[number] * tf.random.stateless_normal(parts.shape, seed)
             copies.append(tf.unstack(parts))
         size, states = tf.shape(sequences)[0], []
         for part, values in enumerate(zip(*copies, strict=True)):
@@ -199,13 +200,17 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     """Return a compiled model that trains the layers of ``model`` as the configuration says.
 
     Args:
-        model: the layers, on Keras alone, that own the weights.
+        model: the layers, on Keras alone, that own the weights, with the initial weights of the seed, on which
+            ``train.recurrent_noise_relative`` depends; a checkpoint is loaded later.
         config: optimizer, noise, seed and threads are used.
         kernel: computes the recurrent layer.
     """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
-    if recurrent_weights(model.layers[0]):  # else four parts would be computed for nothing
-        trained.recurrent_noise, trained.noise_seed = config.train.recurrent_noise, config.train.seed
+    trained.noise_seed, weights = config.train.seed, recurrent_weights(model.layers[0])
+    if config.train.recurrent_noise:
+        trained.recurrent_noise = (config.train.recurrent_noise,) * len(weights)
+    elif relative := config.train.recurrent_noise_relative:
+        trained.recurrent_noise = tuple(relative * float(np.std(weight, dtype=np.float64)) for weight in weights)
     trained.skips, trained.clip_norm = config.optimizer.nonfinite == "skip", config.optimizer.grad_clip_norm
     compile_model(trained, config)
     return trained

@@ -71,7 +71,7 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
             f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
             f"{parameters - target:+,} against model.match_parameters {target:,}"
         )
-    if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
+    if config.recurrent_noise and not recurrent_weights(model.layers[0]):
         say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights (docs/compare.md)")
 
 

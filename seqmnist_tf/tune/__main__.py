@@ -161,7 +161,8 @@ def _began_with(folder: Path) -> dict[str, Any] | None:
 def without_noise(search: SearchFolder) -> SearchFolder:
     """Return a search without its rows of recurrent noise; as it is where it would have none, or others need them."""
     needed = {row.only_with[0] for row in search.space if row.only_with}
-    kept = tuple(row for row in search.space if row.keys != {"train.recurrent_noise"} or row.name in needed)
+    noise = {"train.recurrent_noise", "train.recurrent_noise_relative"}
+    kept = tuple(row for row in search.space if not row.keys <= noise or row.name in needed)
     document = {row.name: search.space_document[row.name] for row in kept}
     return replace(search, space=kept, space_document=document) if kept else search
 

@@ -140,6 +140,9 @@ def test_combinations_that_contradict_are_refused() -> None:
     assert "inside with optimizer.name Adam (got 'outside')" in refused(name="Adam", epsilon_placement="outside")
     assert "must be 0 with optimizer.name Adam (got 0.9)" in refused(name="Adam", momentum=0.9)
     assert "must be 1 without optimizer.epsilon_placement outside" in refused(bias_rate=2.0)
+    noises = {"train.recurrent_noise": 0.1, "train.recurrent_noise_relative": 0.5}
+    with pytest.raises(InputError, match=r"recurrent_noise and train.recurrent_noise_relative exclude each other"):
+        cfg.validate(cfg.with_values(Config(), noises))
     with pytest.raises(InputError, match=r'must be \{\} with model.layer LSTM: it is for .*\(got \{"dt": 0.3\}\)'):
         cfg.validate(cfg.with_values(Config(), {"model.layer_options.dt": 0.3}))
 

@@ -599,7 +599,7 @@ def test_gradients_of_noisy_parts_are_added_in_one_order(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(native, "backward", placed)
         model = MeasuredSequential.of(build_model(config), choose_kernel(config))
-        model.recurrent_noise = config.train.recurrent_noise
+        model.recurrent_noise = (config.train.recurrent_noise,)
         compile_model(model, config)
         model.train_on_batch(x, y)
         assert next(calls, None) is None
@@ -665,7 +665,7 @@ def test_a_trainable_model_has_the_threads_the_noise_and_the_seed_of_its_configu
     config = cfg.with_values(Config(), values)
     trained = make_trainable(build_model(config), config, Kernel(native.instruction_set()))
     (drop_in,) = trained.drop_ins
-    assert (drop_in.native.threads, trained.recurrent_noise, trained.noise_seed) == (3, 0.2, 5)
+    assert (drop_in.native.threads, trained.recurrent_noise, trained.noise_seed) == (3, (0.2,), 5)
 
 
 @pytest.mark.network

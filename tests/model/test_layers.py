@@ -328,7 +328,7 @@ def test_a_cell_with_dropout_is_trained_with_recurrent_noise(tmp_path: Path) -> 
     state = model.layers[0].cell.drop.seed_generator.state
     before = state.numpy().tolist()
     trained = make_trainable(model, config, Kernel(None))
-    assert trained.recurrent_noise == 0.1
+    assert trained.recurrent_noise == (0.1,)
     trained.train_on_batch(np.ones((8, 784, 1), np.float32), np.arange(8))
     assert state.numpy().tolist() != before
 
@@ -402,7 +402,7 @@ def test_losses_of_a_layer_are_refused_where_noise_would_drop_them(tmp_path: Pat
 
 def test_a_layer_without_recurrent_weights_is_not_trained_in_parts(tmp_path: Path) -> None:
     config = configure(f"{write(tmp_path, GOOD)}:Last", train__recurrent_noise=0.1)
-    assert make_trainable(build_model(config), config, Kernel(None)).recurrent_noise == 0
+    assert make_trainable(build_model(config), config, Kernel(None)).recurrent_noise == ()
 
 
 def test_keras_must_compute_in_float32() -> None:
@@ -538,7 +538,7 @@ def test_recurrent_noise_acts_on_the_recurrent_weights_alone() -> None:
     model = build_model(config)
     assert [weight.name for weight in recurrent_weights(model.layers[0])] == ["recurrent_kernel"]
     losses: list[Any] = []
-    for noise in (0.0, 0.5):
+    for noise in ((), (0.5,)):
         trained = MeasuredSequential.of(build_model(config), Kernel(None))
         trained.recurrent_noise = noise
         compile_model(trained, config)
@@ -564,7 +564,7 @@ def test_recurrent_noise_lets_other_state_of_a_layer_go_on() -> None:
     sequential = keras.Sequential([keras.Input((12, 1)), counting, keras.layers.Dropout(0.5, seed=1), lstm])
     model = keras.Sequential([keras.Input((12, 1)), sequential, keras.layers.Dense(10)])
     trained = MeasuredSequential.of(model, Kernel(None))
-    trained.recurrent_noise = 0.1
+    trained.recurrent_noise = (0.1,)
     compile_model(trained, configure("LSTM"))
     seed_state = sequential.layers[1].seed_generator.state
     before = seed_state.numpy().tolist()

@@ -334,7 +334,7 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone(n: int) -> None:
     steps = []
     for std in (0.3, 0.3, 0.0):
         model = MeasuredSequential.of(build_model(config), Kernel(None))
-        model.recurrent_noise, model.noise_seed = std, config.train.seed
+        model.recurrent_noise, model.noise_seed = (std,) if std else (), config.train.seed
         compile_model(model, config)
         first = [np.asarray(w) for w in model.get_weights()]
         model.train_on_batch(x, y)
@@ -362,7 +362,7 @@ def test_each_recurrent_kernel_of_a_stack_has_a_noise_of_its_own(monkeypatch: py
     stack = keras.Sequential([keras.Input((784, 1)), keras.Sequential(layers), keras.layers.Dense(10)])
     model = MeasuredSequential.of(stack, Kernel(None))
     compile_model(model, configure(optimizer__name="SGD"))
-    model.recurrent_noise, seeds, stateless_normal = 0.1, [], tf.random.stateless_normal
+    model.recurrent_noise, seeds, stateless_normal = (0.1, 0.2), [], tf.random.stateless_normal
 
     def record(shape: Any, seed: Any) -> Any:
         seeds.append(seed.numpy().tolist())

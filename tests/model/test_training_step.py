@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.kernel import native
@@ -73,3 +76,42 @@ def test_a_step_on_the_kernel_is_that_of_stock_keras(layer: str, noise: float) -
         step = np.abs(stock - first).max()
         assert step > 1e-3
         np.testing.assert_allclose(ours, stock, atol=2e-5 * step + 1e-7)
+
+
+class Pair(keras.layers.Layer):
+    """Two recurrent matrices of different scales; it keeps the values that each call saw."""
+
+    def build(self, shape: Any) -> None:
+        self.seen: list[np.ndarray] = []
+        draw = [keras.initializers.RandomNormal(stddev=scale, seed=0) for scale in (0.02, 3.0)]
+        self.recurrent_weights = [self.add_weight(shape=(100, 100), initializer=one) for one in draw]
+
+    def call(self, x: Any) -> Any:
+        if tf.executing_eagerly():
+            self.seen.append(np.stack([np.asarray(weight.value) for weight in self.recurrent_weights]))
+        return x[:, 0] + 0 * sum(keras.ops.sum(weight) for weight in self.recurrent_weights)
+
+
+def test_relative_noise_is_a_multiple_of_each_matrixs_initial_deviation() -> None:
+    model = keras.Sequential([keras.Input((784, 1)), layer := Pair()])
+    trained = make_trainable(model, configure("LSTM", train__recurrent_noise_relative=0.5), Kernel(None))
+    for weight in layer.recurrent_weights:  # as a checkpoint does
+        weight.assign(weight * 7)
+    trained._noisy_logits(tf.zeros((8, 784, 1)))
+    noise = np.stack(layer.seen) - np.stack(layer.recurrent_weights)
+    assert noise.shape == (4, 2, 100, 100)
+    np.testing.assert_allclose(noise.std(axis=(2, 3)), [[0.01, 1.5]] * 4, rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("layer", "count"),
+    [("LSTM", 1), ("GRU", 1), (LEM, 2), ("cornn:CoRNN", 1), ("ur_lstm:URLSTM", 1), ("min_lstm:MinLSTM", 0)],
+)
+def test_relative_noise_of_the_cells(layer: str, count: int) -> None:
+    path = f"{ROOT}/examples/{layer.replace(':', '.py:')}" if layer[0].islower() else layer
+    config = configure(path, train__recurrent_noise_relative=0.5)
+    model = build_model(config)
+    matrices = [w for w in model.layers[0].trainable_variables if "recurrent" in w.name]
+    noise = make_trainable(model, config, Kernel(None)).recurrent_noise
+    assert len(noise) == count
+    np.testing.assert_allclose(noise, [0.5 * np.std(matrix) for matrix in matrices], rtol=1e-5)

@@ -45,7 +45,7 @@ def test_skipped_steps_are_recorded_and_a_resumed_run_is_the_same(
     layer = tmp_path / "dark.py"
     layer.write_text(DARK.format(where=where, term=TERMS[where], dark=0.286))
     words = [*SMALL, f"--model.layer={layer}:Dark", "--train.n-epochs=4", "--train.shuffle=true"]
-    words += ["--optimizer.name=Adam", "--optimizer.ema-momentum=0.7", "--train.recurrent-noise=0.05"]
+    words += ["--optimizer.name=Adam", "--optimizer.ema-momentum=0.7", "--train.recurrent-noise-relative=0.1"]
     words += ["--optimizer.grad-clip-norm=1", "--optimizer.grad-clip-value=null", "--optimizer.schedule=cosine"]
     stopped = command(train_main, *words, f"--run-dir={tmp_path / 'stopped'}")
     assert (RunDirectory(tmp_path / "stopped").summary or {})["status"] == "diverged", stopped.err
