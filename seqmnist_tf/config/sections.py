@@ -132,7 +132,7 @@ class Optimizer:
     )
     warmup_steps: int = option(
         0,
-        "Steps in which the learning rate rises to lr.",
+        "Steps of a rising learning rate.",
         details="Step k, from 0, has lr (k + 1) / warmup_steps. The schedule then runs over the rest of the steps.",
         low=0,
     )
@@ -182,9 +182,9 @@ class Train:
     )
     recurrent_noise_relative: float = option(
         0.0,
-        "The same noise, in units of each matrix's own scale.",
-        details="Its standard deviation is this number times that of the elements of the recurrent matrix at the start "
-        "of training. Excludes recurrent_noise.",
+        "Noise in initial deviations.",
+        details="As recurrent_noise, which it excludes, in units of the standard deviation of each recurrent matrix's "
+        "own elements at the start of training.",
         low=0,
     )
     shuffle: bool = option(
