@@ -13,6 +13,7 @@ import inspect
 import io
 import pkgutil
 import re
+import runpy
 import shlex
 import textwrap
 from pathlib import Path
@@ -24,16 +25,15 @@ import numpy as np
 import pytest
 
 import seqmnist_tf
-from examples import cornn, lem, ur_lstm
+from examples import cornn, lem, min_gru, ur_lstm
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.__main__ import make_compare_parser
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_weights
 from seqmnist_tf.system import read_json_object
-from seqmnist_tf.train import training
 from seqmnist_tf.tune import SearchFolder, parse_space
-from seqmnist_tf.tune.__main__ import check_space, require_usable
+from seqmnist_tf.tune.__main__ import check_space
 from seqmnist_tf.tune.space import apply_values
 from tests.house.test_documents import small_quickstart
 from tests.toy import ROOT
@@ -45,6 +45,7 @@ ROOMS = ["seqmnist_tf"] + [
 EXAMPLES = [
     ("cornn:CoRNN", 181, 67_704, ["recurrent_kernel"]),
     ("lem:LEM", 128, 67_850, ["recurrent_kernel", "recurrent_kernel_y"]),
+    ("min_gru:MinGRU", 180, 67_690, []),
     ("min_lstm:MinLSTM", 147, 67_630, []),
     ("stacked_lstm:StackedLSTM", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),
     ("ur_lstm:URLSTM", 128, 67_850, ["recurrent_kernel"]),
@@ -187,9 +188,22 @@ def numpy_cornn(weights: list[np.ndarray], x: np.ndarray, dt: float, gamma: floa
     return y
 
 
+def numpy_min_gru(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Return the last state of two stacked minGRUs in float64, a whole layer after the other."""
+    for kernel, bias in (weights[:2], weights[2:]):
+        gate, candidate = np.split(x @ kernel.astype(np.float64) + bias, 2, axis=-1)
+        h, states = np.zeros_like(gate[:, 0]), []
+        for z, new in zip(*np.moveaxis(np.stack([sigmoid(gate), candidate]), 2, 1), strict=True):
+            h = h + z * (new - h)
+            states.append(h)
+        x = np.stack(states, axis=1)
+    return x[:, -1]
+
+
 @pytest.mark.parametrize(
     ("factory", "reference", "constants"),
     [
+        (min_gru.MinGRU, numpy_min_gru, {}),
         (ur_lstm.URLSTM, numpy_ur_lstm, {}),
         (lem.LEM, numpy_lem, {"dt": 0.31}),
         (cornn.CoRNN, numpy_cornn, {"dt": 0.5, "gamma": 0.4, "epsilon": 0.8}),
@@ -245,6 +259,20 @@ def test_ur_lstm_starts_with_uniform_gates_and_the_lstms_parameters() -> None:
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(128), atol=1e-5)
 
 
+def test_min_gru_starts_with_time_constants_of_up_to_783_steps() -> None:
+    model = build_model(cfg.with_values(cfg.Config(), {"model.layer": f"{min_gru.__file__}:MinGRU"}))
+    gates = []
+    for kernel, bias in (model.layers[0].weights[:2], model.layers[0].weights[2:]):
+        gate, candidate = np.split(bias.numpy(), 2)
+        gates.append(gate)
+        times = np.sort(np.exp(-gate.astype(np.float64)))
+        assert times[0] >= 1 and times[-1] <= 783.001
+        # The largest distance of 128 uniform values from their distribution is above 0.2 once in 10,000 draws.
+        assert np.abs((times - 1) / 782 - (np.arange(128) + 0.5) / 128).max() < 0.2
+        assert not candidate.any() and kernel.shape[-1] == 256
+    assert (gates[0] != gates[1]).any()
+
+
 @pytest.mark.parametrize(("layer", "units", "parameters", "noisy"), EXAMPLES)
 def test_the_examples_are_admitted_and_matched(layer: str, units: int, parameters: int, noisy: list[str]) -> None:
     file, _, name = layer.partition(":")
@@ -268,20 +296,41 @@ def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.Mo
         assert second.matched and second.config.model.layer.startswith(words[1]) and first.name == "strong"
 
 
-def test_the_search_spaces_of_the_board_suit_their_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BOARD = runpy.run_path(str(ROOT / "scripts/board"))
+
+
+def test_the_cells_of_the_board_share_their_points_and_grow_at_an_edge() -> None:
+    """Also holds the points, which are the protocol's: another SciPy must draw the same."""
+    cells = [cell for cell in BOARD["CELLS"] if cell != "shared"]
+    drawn = {cell: BOARD["draw_points"](BOARD["space_of"](cell), 0, 24) for cell in cells}
+    shared = [list(point.values()) for point in drawn["lstm"]]
+    assert shared[0] == [0.0151, 2.38, 0.03, 0.1] and shared[23] == [0.0279, 0.112, 0.03, 1]
+    assert drawn["cornn"][9]["model.layer_options.epsilon"] == 5.68
+    for cell in cells:
+        assert [list(point.values())[: 3 if cell == "min_gru" else 4] for point in drawn[cell]] == [
+            point[: 3 if cell == "min_gru" else 4] for point in shared
+        ]
+    space = BOARD["space_of"]("lem")
+    middle, edge = {"optimizer.lr": 0.003, "model.layer_options.dt": 0.2}, {"model.layer_options.dt": 0.07}
+    assert BOARD["grow"](space, middle) is None
+    grown = BOARD["grow"](space, {**middle, **edge})
+    assert grown["model.layer_options.dt"] == {"low": 0.05 / 3, "high": 0.05}
+    assert {**grown, "model.layer_options.dt": None} == {**space, "model.layer_options.dt": None}
+    fast = BOARD["draw_points"](BOARD["grow"](space, {**middle, "optimizer.lr": 0.017}), 18, 6)
+    assert all(0.03 <= point["optimizer.lr"] <= 0.09 for point in fast)
+    assert [point["optimizer.grad_clip_norm"] for point in fast] == [point[1] for point in shared[18:]]
+
+
+@pytest.mark.parametrize("cell", [cell for cell in BOARD["CELLS"] if cell != "shared"])
+def test_the_points_of_the_board_suit_their_cell(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(training, "try_layer", build_model)  # without the gradients, which other tests have
-    board, spaces = Path("examples/board"), read_json_object(Path("examples/board/spaces.json"))
-    layers = dict(re.findall(r"\[(\w+)\]=([\w./:]+)", Path("scripts/board").read_text()))
-    assert {*spaces} - {"shared"} < {*layers}
-    apart = {"task.validation_size": 10_000, "test.enabled": False}
-    base = cfg.with_values(cfg.preset("adam"), {**cfg.read_values(board / "base.json"), **apart})
-    for cell, layer in layers.items():
-        document = {**spaces["shared"], **spaces.get(cell, {})}
-        config = cfg.with_values(base, {"model.layer": layer})
-        search = SearchFolder(tmp_path, "random", config, parse_space(document), document, "adam")
-        check_space(search)
-        require_usable(search, on_a_cluster=True)  # builds the layer at the ends of its constants
+    points = BOARD["draw_points"](BOARD["space_of"](cell), 0, 18)
+    fixed = {key: value for key, value in BOARD["CELLS"][cell].items() if isinstance(value, str)}
+    base = cfg.with_values(cfg.preset("baseline"), {**cfg.read_values(Path(BOARD["BASE"])), **fixed})
+    document = {"point": {"choices": points}}
+    check_space(SearchFolder(tmp_path, "random", base, parse_space(document), document, "baseline"))
+    matched = match_units(cfg.with_values(base, points[0]))
+    assert abs(build_model(matched).count_params() / 67_850 - 1) < 0.005
 
 
 def test_the_settings_of_strong_are_added_and_taken_away_one_at_a_time() -> None:
