@@ -19,6 +19,7 @@ from keras import ops
 
 from examples.cornn import CoRNNCell
 from examples.lem import LEMCell
+from examples.min_gru import MinGRUCell
 from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
@@ -124,6 +125,7 @@ CELLS: dict[str, Callable[[], Any]] = {
     "SimpleRNN, relu": lambda: keras.layers.SimpleRNNCell(UNITS, activation="relu", use_bias=False),
     "LSTM": lambda: keras.layers.LSTMCell(UNITS),
     "MinLSTM": lambda: MinLSTMCell(UNITS),
+    "two MinGRUs": lambda: [MinGRUCell(UNITS), MinGRUCell(UNITS)],
     "two MinLSTMs": lambda: [MinLSTMCell(UNITS), MinLSTMCell(UNITS)],
     "UR-LSTM": lambda: URLSTMCell(UNITS),
     "LEM": lambda: LEMCell(UNITS),

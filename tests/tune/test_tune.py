@@ -313,7 +313,8 @@ def test_the_engine_gets_what_the_command_line_says(
     monkeypatch.setattr(tune_command, "require_usable", lambda *_, **__: None)  # TensorFlow has its own threads by now
     folder = tmp_path / "search"
     answer = command(tune_command.main, *words("random", 1, folder, space_file, "--workers=2", "--no-stop", *given))
-    assert answer.status == 1 and "no trial of" in answer.err and not SearchFolder.read(folder).stops
+    assert answer.status == 1 and "no trial of" in answer.err
+    assert SearchFolder.read(folder).options == {"stops": False, "repeats": 0}
     settings = {"marker": "search.json", "threads": threads, "workers": 2, "address": None}
     assert asked == [(folder, settings)] and (folder / "search.json").is_file()
 
