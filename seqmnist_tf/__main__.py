@@ -20,7 +20,7 @@ COMMANDS = {
     "export": "write a SavedModel for TF Serving",
     "serve": "answer requests as TF Serving does, with a page to draw on",
     "client": "classify pictures with a server",
-    "benchmark": "speed of training, and of serving, on this machine",
+    "benchmark": "speed of training on this machine, beside stock Keras",
     "results": "the published records: verify, replay, add",
 }
 USAGE = "\n".join(

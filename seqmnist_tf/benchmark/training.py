@@ -1,162 +1,196 @@
-"""Speed of the baseline's training step and evaluation: contenders take turns."""
+"""Training steps and evaluations, each implementation in a process of its own, in turns."""
 
 from __future__ import annotations
 
-import statistics
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import config as cfg
+from .. import data
 from ..kernel import native
-from ..system import RunError, describe_machine, git_state, note, package_versions, utc_now
-from .contenders import CONTENDERS, Workload
-from .process import ContenderProcess, contender_processes
-
-MAX_ROUNDS = {"train": 21, "evaluate": 3}  # each contender has one turn in a round
-MAX_SECONDS = {"train": 100.0, "evaluate": 60.0}  # after which no further round begins
-PAUSE_SECONDS = 0.05  # between turns: threads of the contender before may still spin
-SCALING: tuple[dict[str, int], ...] = (
-    *({"batch": batch} for batch in (25, 50, 100, 200, 400, 800)),
-    *({"steps": steps} for steps in (196, 784, 1568)),
-    *({"units": units} for units in (64, 128, 256)),
-    {"steps": 1024, "features": 3},
-    {"layers": 2},
+from ..model import build_model, choose_kernel, make_trainable, match_units
+from ..system import (
+    InputError,
+    available_cores,
+    describe_machine,
+    git_state,
+    note,
+    package_versions,
+    start_tensorflow,
+    utc_now,
+    warn,
 )
-SCALING_ROUNDS = 5
-CELLS = (
-    "LSTM",
-    "GRU",
-    "SimpleRNN",
-    "examples/ur_lstm.py:URLSTM",
-    "examples/lem.py:LEM",
-    "examples/min_lstm.py:MinLSTM",
-    "examples/cornn.py:CoRNN",
-)
-CELL_ROUNDS = 11
-PEAK_ROUNDS = 5  # a peak is the best of these
-GATES = 4
 
-Answers = dict[str, list[dict[str, Any]]]
-"""Of each contender, its answers turn by turn: ``ms`` and ``peak_mb``."""
+BASELINE_PARAMETERS = 67_850
+TRAIN_IMAGES = 2000  # training steps go through these, again and again
+MAX_ROUNDS = {"train": 21, "evaluate": 3}
+CELL_ROUNDS = {"train": 11}
+MAX_SECONDS = 30.0  # after which no further round of an action begins
+PAUSE_SECONDS = 0.05  # between turns: threads of the other process may still spin
+
+Rows = dict[str, dict[str, Any]]
+"""By kernel: ``median_ms``, ``quartiles_ms``, ``range_ms``, ``turns``, ``ratio`` (stock Keras = 1), ``peak_mb``."""
 
 
-def measure_training(workload: Workload) -> dict[str, Any]:
-    """Measure all contenders that are installed; return the command's JSON document."""
-    names = [name for name, contender in CONTENDERS.items() if contender.installed]
-    with contender_processes(names, workload) as started:
-        versions = {process.name: process.version for process in started}
-        results = {
-            action: summarize_times(take_turns(started, action, MAX_ROUNDS[action], MAX_SECONDS[action]))
-            for action in ("train", "evaluate")
-        }
-    document: dict[str, Any] = {
-        "train_step": results["train"],
-        "evaluate": results["evaluate"],
-        "isa": None,
-        "ratio_native": None,
-        "limit": None,
-        "workload": {"batch": workload.batch, "steps": workload.steps, "units": workload.units},
-        "threads": workload.threads,
-        "versions": versions,
-        "machine": describe_machine(),
-        "git": git_state(),
-        "measured": utc_now(),
-    }
-    if "native" in results["train"]:
-        document["isa"] = native.instruction_set()
-        document["ratio_native"] = results["train"]["native"]["ratio"]
-        document["limit"] = training_step_limit(workload)
-    return document
+class Contender(NamedTuple):
+    """A layer on a kernel.
+
+    Attributes:
+        kernel: ``keras`` or ``native``.
+        layer: ``model.layer``.
+        sequences: a file of arrays: ``x`` float32 (n, 784, 1) and ``y`` int32 (n,) to train on, ``test`` to evaluate.
+    """
+
+    kernel: str
+    layer: str
+    sequences: Path
 
 
-def measure_scaling(workload: Workload) -> list[dict[str, Any]]:
-    """Measure the training step of stock Keras and of the native kernel as its sizes change."""
-    rows = []
-    for change in SCALING:
-        values: dict[str, Any] = dict(change)
-        with contender_processes(("keras", "native"), replace(workload, **values)) as started:
-            answers = take_turns(started, "train", SCALING_ROUNDS, MAX_SECONDS["train"])
-        medians = {name: row["median_ms"] for name, row in summarize_times(answers).items()}
-        *others, (size, value) = change.items()
-        row = {"size": ", ".join([*(f"{key} {number}" for key, number in others), size]), "value": value, **medians}
-        rows.append(row)
-        note(f"{row['size']} {value}: {medians}")
+def configure(layer: str, kernel: str) -> cfg.Config:
+    """Return the baseline with a layer, which gets the baseline's number of parameters, and a kernel."""
+    parameters = None if layer == "LSTM" else BASELINE_PARAMETERS
+    values = {"model.layer": layer, "model.match_parameters": parameters, "train.kernel": kernel}
+    return cfg.validate(cfg.with_values(cfg.preset("baseline"), values))
+
+
+def measure_training() -> dict[str, Any]:
+    """Measure the baseline; return the command's JSON document."""
+    with _sequences() as file:
+        rows = measure("LSTM", file, MAX_ROUNDS)
+    return {"train_step": rows["train"], "evaluate": rows["evaluate"], **_origin("native" in rows["train"])}
+
+
+def measure_cells(layers: Sequence[str]) -> dict[str, Any]:
+    """Measure the training step of layers, given as ``model.layer``; return the command's JSON document."""
+    for layer in layers:
+        configure(layer, "keras")  # a layer that cannot be ends the command before anything is measured
+    cells = []
+    with _sequences() as file:
+        for layer in layers:
+            rows = measure(layer, file, CELL_ROUNDS)["train"]
+            cells.append({"layer": layer, **rows})
+    return {"cells": cells, **_origin(any("native" in row for row in cells))}
+
+
+def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Rows]:
+    """Let stock Keras and the native kernel do actions in turns; return the rows of each action.
+
+    A kernel that cannot compute the layer is left out, with a warning.
+
+    Args:
+        layer: ``model.layer``.
+        sequences: see :class:`Contender`.
+        rounds: how many turns of ``train``, one step, and ``evaluate`` each of them has at most.
+    """
+    spawn, cores = multiprocessing.get_context("spawn"), available_cores()
+    rows: dict[str, Rows] = {}
+    with contextlib.ExitStack() as stack:
+        pools: dict[Contender, ProcessPoolExecutor] = {}
+        for contender in (Contender(kernel, layer, sequences) for kernel in ("keras", "native")):
+            note(f"{layer}: starting {contender.kernel}")
+            threads = (cores, 1 if contender.kernel == "native" and ":" not in layer else 0)  # as train does
+            pool = stack.enter_context(ProcessPoolExecutor(1, spawn, start_tensorflow, threads))
+            try:
+                pool.submit(time_action, contender, "train").result()
+                pools[contender] = pool
+            except InputError as error:
+                if contender.kernel == "keras":
+                    raise
+                warn(f"left out: {error}")
+        for action, number in rounds.items():
+            answers: dict[str, list[dict[str, Any]]] = {contender.kernel: [] for contender in pools}
+            end = time.perf_counter() + MAX_SECONDS
+            for done in range(number):
+                if done and time.perf_counter() > end:
+                    break
+                for contender, pool in pools.items():
+                    answers[contender.kernel].append(pool.submit(time_action, contender, action).result())
+                    time.sleep(PAUSE_SECONDS)
+            rows[action] = summarize_times(answers)
+            for kernel, row in rows[action].items():
+                note(f"{layer}: {action} on {kernel}: {row['median_ms']:.1f} ms")
     return rows
 
 
-def measure_cells(workload: Workload, layers: Sequence[str]) -> dict[str, Any]:
-    """Measure the training step of layers on stock Keras and on the native kernel; return the command's JSON document.
+def time_action(contender: Contender, action: str) -> dict[str, Any]:
+    """Do an action in this process; return its ``ms`` and the process's ``peak_mb`` so far (None off Linux)."""
+    call = _actions(contender)[action]
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    # Not getrusage, which begins with the size of the process that started this one.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peak = [int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")]
+    return {"ms": 1e3 * seconds, "peak_mb": peak[0] if peak else None}
 
-    Args:
-        layers: as ``model.layer``. Where the kernel does not compute one, a warning says why.
-    """
-    rows = []
-    for layer in layers:
-        with contender_processes(("keras", "native"), replace(workload, layer=layer)) as started:
-            if not started:
-                raise RunError(f"{layer} trains neither on stock Keras nor on the native kernel")
-            answers = take_turns(started, "train", CELL_ROUNDS, MAX_SECONDS["train"])
-        rows.append({"layer": layer, **summarize_times(answers)})
-        note(f"{layer}: { {name: round(row['median_ms'], 1) for name, row in summarize_times(answers).items()} }")
+
+@functools.cache
+def _actions(contender: Contender) -> dict[str, Callable[[], Any]]:
+    """Build the model, do each action once on a batch, and return the actions."""
+    config = match_units(configure(contender.layer, contender.kernel))
+    stock = build_model(config)
+    model = make_trainable(stock, config, choose_kernel(config, stock))
+    with np.load(contender.sequences) as arrays:
+        x, y, test = (arrays[name] for name in ("x", "y", "test"))
+    size = min(config.train.batch_size, len(x))
+    starts = itertools.cycle(range(0, len(x) - size + 1, size))
+
+    def train() -> None:
+        part = slice(start := next(starts), start + size)
+        model.train_on_batch(x[part], y[part])
+
+    def evaluate(sequences: np.ndarray = test) -> None:
+        model.predict(data.in_batches(sequences, config.test.batch_size), verbose=0)
+
+    train()
+    evaluate(test[: config.test.batch_size])
+    return {"train": train, "evaluate": evaluate}
+
+
+def summarize_times(answers: dict[str, list[dict[str, Any]]]) -> Rows:
+    """Return the row of each kernel from the answers of its turns."""
+    rows: Rows = {}
+    for kernel, turns in answers.items():
+        times = np.array([turn["ms"] for turn in turns])
+        low, median, high = np.percentile(times, (25, 50, 75)).tolist()
+        rows[kernel] = {
+            "median_ms": median,
+            "quartiles_ms": [low, high],
+            "range_ms": [times.min().item(), times.max().item()],
+            "turns": len(times),
+            "ratio": rows.get("keras", {"median_ms": median})["median_ms"] / median,
+            "peak_mb": turns[-1]["peak_mb"],
+        }
+    return rows
+
+
+@contextlib.contextmanager
+def _sequences() -> Iterator[Path]:
+    """Keep the arrays that a contender reads in a temporary file."""
+    (x, y), (test, _) = data.load_sequences(limit_train=TRAIN_IMAGES)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sequences.npz"
+        np.savez(path, x=x, y=y, test=test)
+        yield path
+
+
+def _origin(has_native: bool) -> dict[str, Any]:
     return {
-        "cells": rows,
-        "isa": native.instruction_set() if any("native" in row for row in rows) else None,
-        "threads": workload.threads,
+        "isa": native.instruction_set() if has_native else None,
+        "threads": available_cores(),
         "versions": package_versions(),
         "machine": describe_machine(),
         "git": git_state(),
         "measured": utc_now(),
     }
-
-
-def take_turns(processes: Sequence[ContenderProcess], action: str, rounds: int, seconds: float) -> Answers:
-    """Let each contender do an action in turn, for ``rounds`` rounds or until ``seconds`` are over, at least once."""
-    answers: Answers = {process.name: [] for process in processes}
-    end = time.perf_counter() + seconds
-    for done in range(rounds):
-        if done and time.perf_counter() > end:
-            break
-        for process in processes:
-            answers[process.name].append(process.do(action))
-            time.sleep(PAUSE_SECONDS)
-    return answers
-
-
-def summarize_times(answers: Answers) -> dict[str, dict[str, Any]]:
-    """Return for each contender its median, quartiles and range in ms, its speed-up over stock Keras, its memory."""
-    keras = statistics.median(answer["ms"] for answer in answers["keras"]) if answers.get("keras") else None
-    rows = {}
-    for name, list_of_answers in answers.items():
-        times = sorted(answer["ms"] for answer in list_of_answers)
-        low, median, high = np.percentile(times, (25, 50, 75)).tolist()
-        rows[name] = {
-            "median_ms": median,
-            "quartiles_ms": [low, high],
-            "range_ms": [times[0], times[-1]],
-            "turns": len(times),
-            "ratio": None if keras is None else keras / median,
-            "peak_mb": list_of_answers[-1]["peak_mb"],
-        }
-    return rows
-
-
-def training_step_limit(workload: Workload) -> dict[str, float]:
-    """Return the time that the matrix products of a training step take at the measured peak of this machine.
-
-    The recurrent product and its two gradients take 2 * 4 * units**2 operations each for a row and step, and on AMX
-    four, four and three times as many, in bfloat16. A row's first steps, up to its first pixel that differs from the
-    background, are computed once for the batch.
-
-    Returns:
-        ``gflops``, the peak; ``own_steps``, the share of steps that are computed for each row, 0 to 1; ``products_ms``.
-    """
-    sequences = workload.sequences("train")[..., 0]
-    own_steps = 1 - np.logical_and.accumulate(sequences == sequences[0, 0], axis=1).mean()
-    row_steps = workload.batch * workload.steps * own_steps
-    products = 4 + 4 + 3 if native.instruction_set() == "amx" else 3
-    operations = row_steps * products * 2 * GATES * workload.units**2
-    peak = max(native.peak_flops(workload.threads) for _ in range(PEAK_ROUNDS))
-    return {"gflops": peak / 1e9, "own_steps": float(own_steps), "products_ms": 1e3 * operations / peak}

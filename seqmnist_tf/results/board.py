@@ -32,7 +32,6 @@ class Board:
         records: lists of records by name, see :func:`completed_by_name`.
         literature: ``literature.json``: the results of the original project and of papers.
         speed: ``benchmark.json``.
-        serving: ``serving.json``.
         trials: the trials.
         searches: the searches.
         diverged: the records of runs that diverged: their seeds belong to an experiment, and have no results.
@@ -41,7 +40,6 @@ class Board:
     records: dict[str, list[Record]]
     literature: dict[str, Any]
     speed: dict[str, Any]
-    serving: dict[str, Any]
     trials: list[Record] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
     diverged: list[Record] = field(default_factory=list)
@@ -79,11 +77,10 @@ class Board:
         Raises:
             InputError: a file is missing or cannot be read.
         """
-        names = ("literature", "benchmark", "serving")
-        literature, speed, serving = (read_json_object(folder / f"{name}.json") for name in names)
+        literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
         records = all_records(folder)
         others = all_trials(folder), read_searches(folder), [record for record in records if record.diverged]
-        return cls(completed_by_name(records), literature, speed, serving, *others)
+        return cls(completed_by_name(records), literature, speed, *others)
 
 
 def headline_record(board: Board) -> Record:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..benchmark import cells_report, serving_report, training_report
+from ..benchmark import cells_report, training_report
 from ..compare import escape_latex, in_percent, task_name
 from ..config import NUM_TEST, NUM_TRAIN
 from ..data import MEAN, STD
@@ -174,8 +174,6 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "speed": lambda board: training_report(board.speed),
     "cells": lambda board: "\n\n".join(map(cells_report, board.speed["cells"])),
     "stock_keras": sections.stock_keras_text,
-    "serving": lambda board: serving_report(board.serving),
-    "one_image": sections.one_image_text,
     "seeds": accuracy.seeds_text,
     "trials": recipes.trials_text,
     "searches": recipes.searches_text,
@@ -254,12 +252,8 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
         return problems
     board = Board.read(folder)
     problems = [
-        f"{folder / name}: {problem}"
-        for name, documents in (
-            ("benchmark.json", [board.speed, *board.speed["cells"]]),
-            ("serving.json", [board.serving]),
-        )
-        for document in documents
+        f"{folder / 'benchmark.json'}: {problem}"
+        for document in [board.speed, *board.speed["cells"]]
         for problem in commit_problems(root, document["git"]["commit"])
     ]
     problems += [problem for path in find_documents(root) for problem in document_problems(root, path, board)]

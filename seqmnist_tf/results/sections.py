@@ -177,15 +177,6 @@ def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
     )
 
 
-def one_image_text(board: Board) -> str:
-    """Latency of one image."""
-    row = next(row for row in board.serving["latency"] if row["batch"] == 1 and not row["rest_ms"])
-    return wrap_text(
-        f"The exported model classifies one image in {row['serving_default_ms']:.1f} ms; exported with Keras's own "
-        f"`model.export()`, the same model takes {row['stock_ms']:.1f} ms (`serving_default`, called in one process)."
-    )
-
-
 def configuration_table(_: Board) -> str:
     """One row per key of the configuration."""
     rows = [

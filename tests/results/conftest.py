@@ -88,11 +88,10 @@ def empty_clone(root: Path, repository: Repository) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text((ROOT / path).read_text())
     shutil.copy(ROOT / "results" / "literature.json", root / "results")
-    for name in ("benchmark", "serving"):
-        document = json.loads((ROOT / "results" / f"{name}.json").read_text())
-        for part in (document, *document.get("cells", [])):
-            part["git"]["commit"] = repository.commit
-        (root / "results" / f"{name}.json").write_text(json.dumps(document))
+    document = json.loads((ROOT / "results" / "benchmark.json").read_text())
+    for part in (document, *document["cells"]):
+        part["git"]["commit"] = repository.commit
+    (root / "results" / "benchmark.json").write_text(json.dumps(document))
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
     page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in DOCUMENT_SECTIONS))

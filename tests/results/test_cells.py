@@ -75,17 +75,17 @@ def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
             score = len(changed) / 100 + seed / 1000
             trials.append({"values": {"settings": label}, "seed": seed, "status": "completed", "score": score})
         searches.append(dataclasses.replace(search, document={"trials": trials}))
-    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches)).splitlines()
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, searches=searches)).splitlines()
     assert none == "| none, or all | 0.00, 0.10 |  | 9.00, 9.10 |  |"
     assert len(rows) == 8 and "| `optimizer.lr 0.01` | 1.00, 1.10 | +1.00 | 8.00, 8.10 | -1.00 |" in rows
     clip = "| `optimizer.grad_clip_norm 0.1`, `optimizer.grad_clip_value null` |"
     assert f"{clip} 2.00, 2.10 | +2.00 | 7.00, 7.10 | -2.00 |" in rows
-    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches[:2])).splitlines()
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, searches=searches[:2])).splitlines()
     assert none == "| none, or all | 0.00, 0.10 |  |  |  |" and len(rows) == 8
     assert f"{clip} 2.00, 2.10 | +2.00 |  |  |" in rows
-    _, _, none, *rows = render_section("settings", Board({}, {}, {}, {}, searches=searches[2:])).splitlines()
+    _, _, none, *rows = render_section("settings", Board({}, {}, {}, searches=searches[2:])).splitlines()
     assert none == "| none, or all |  |  | 9.00, 9.10 |  |" and f"{clip}  |  | 7.00, 7.10 | -2.00 |" in rows
     searches[2].document["trials"][0]["status"] = "diverged"
-    text = render_section("settings", Board({}, {}, {}, {}, searches=searches[2:]))
+    text = render_section("settings", Board({}, {}, {}, searches=searches[2:]))
     assert "| `train.shuffle true` |  |  | no score, 8.10 |  |" in text
-    assert render_section("settings", Board({}, {}, {}, {})) == "No search of the settings is published yet."
+    assert render_section("settings", Board({}, {}, {})) == "No search of the settings is published yet."

@@ -52,7 +52,6 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("results/plots/unfolding.png", Path.unlink),
     ("README.md", lambda path: flip_digit(path, section_pattern("main"))),
     ("results/README.md", lambda path: flip_digit(path, section_pattern("runs"))),
-    ("export/README.md", lambda path: flip_digit(path, section_pattern("serving"))),
     ("docs/more/page.md", lambda path: flip_digit(path, section_pattern("configuration"))),
 ]
 
@@ -69,10 +68,9 @@ def test_one_changed_digit_is_found(
     assert content(published) == before
 
 
-@pytest.mark.parametrize("name", ["benchmark", "serving"])
-def test_the_commit_of_a_benchmark_is_checked(name: str, published: Path) -> None:
-    path = Path("results") / f"{name}.json"
-    change_json(path, lambda d: d.get("cells", [d])[-1]["git"].update(commit=UNKNOWN_COMMIT))
+def test_the_commit_of_a_benchmark_is_checked(published: Path) -> None:
+    path = Path("results/benchmark.json")
+    change_json(path, lambda d: d["cells"][-1]["git"].update(commit=UNKNOWN_COMMIT))
     update_manifest(Path("results"))
     assert f"{path}: its commit c0ffeec is not a commit of this clone" in pages.clone_problems(models=False)
 
@@ -214,7 +212,7 @@ def test_files_of_any_name_are_listed(published: Path) -> None:
 
 
 def test_an_unknown_section_is_refused() -> None:
-    board = Board({}, {}, {}, {})
+    board = Board({}, {}, {})
     with pytest.raises(InputError, match=r"unknown section 'headlines' \(allowed: headline, quick_start, "):
         pages.render_document("<!-- results: headlines -->\n<!-- end -->\n", board, Path("README.md"))
     with pytest.raises(InputError, match="no record of strong"):

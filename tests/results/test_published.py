@@ -50,7 +50,7 @@ def overview(board: Board, shown: plots.ShownModel) -> Figure:
     ids=lambda picture: picture.file,
 )
 def test_no_text_of_a_picture_leaves_it(picture: plots.Picture) -> None:
-    board = Board(RECORDS, {}, {}, {})
+    board = Board(RECORDS, {}, {})
     shown = plots.ShownModel(board)
     test, random = toy_mnist(splits=("test",))["test"], np.random.default_rng(0)
     images = test.images[np.arange(NUM_TEST) % len(test.images)]

@@ -19,13 +19,13 @@ from seqmnist_tf.results.pages import bibtex, render_section
 from seqmnist_tf.results.verify import name_problems
 from tests.toy import ROOT
 
-EMPTY = Board({}, {}, {}, {})
+EMPTY = Board({}, {}, {})
 
 
 def test_the_originals_arithmetic() -> None:
     literature = json.loads((ROOT / "results" / "literature.json").read_text())
     assert original_accuracy(literature) == (9838, 10240, 0.9838)
-    text = render_section("original", Board({}, literature, {}, {}))
+    text = render_section("original", Board({}, literature, {}))
     assert "| 9,838 | 96.07 |" in text and "**98.38**" in text
 
 
@@ -256,7 +256,7 @@ def test_a_source_may_have_one_of_the_two_tasks() -> None:
         ("360", 92.9),
         ("512", 92.0),
     ]
-    text = render_section("literature", Board({}, literature, {}, {}))
+    text = render_section("literature", Board({}, literature, {}))
     assert "| Kiani et al. 2022 (projUNN) | 116 |  |  | 91.8 | 3 |" in text
     assert "Of these 10 accuracies, from 9 sources" in " ".join(text.split())
 
