@@ -173,7 +173,6 @@ DOCUMENT_SECTIONS: dict[str, Callable[[Board], str]] = {
     "targets": sections.targets_table,
     "speed": lambda board: training_report(board.speed),
     "cells": lambda board: "\n\n".join(map(cells_report, board.speed["cells"])),
-    "stock_keras": sections.stock_keras_text,
     "seeds": accuracy.seeds_text,
     "trials": recipes.trials_text,
     "searches": recipes.searches_text,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import statistics
-from itertools import permutations
 from typing import Any
 
-from ..compare import SeededRuns, count_of, describe_recipe, in_percent, latex_rows, markdown_rows, percent_range
+from ..compare import describe_recipe, in_percent, latex_rows, markdown_rows
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
-from ..system import escape_markdown, markdown_table
+from ..system import markdown_table
 from .board import (
     LIKE_THE_ORIGINAL,
     Board,
@@ -21,10 +20,9 @@ from .board import (
     wrap_text,
 )
 from .recipes import choice_text
-from .records import REPLAYED_BATCHES, Record
+from .records import Record
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
-PARTED = (0.01, 0.1)  # relative differences of a loss
 
 
 def rows_to_paste(board: Board) -> str:
@@ -141,40 +139,6 @@ def targets_table(board: Board) -> str:
             row += [epoch_range(epochs), range_text(minutes, "{:.0f}".format), f"{ends} of {len(records)}"]
         rows.append(row)
     return markdown_table(head, rows)
-
-
-def stock_keras_text(board: Board) -> str:
-    """How runs on stock Keras part from those on the native kernel that have the same configuration and seed."""
-    pairs = [
-        (stock, native)
-        for stock, native in permutations(board.all_records, 2)
-        if (stock.config_id, stock.seed) == (native.config_id, native.seed)
-        and (stock.kernels, "keras" in native.kernels) == ({"keras"}, False)
-    ]
-    texts = [_how_they_part(stock, native, board.experiment(native.name)) for stock, native in pairs]
-    return "\n\n".join(map(wrap_text, texts)) or "No run on stock Keras is published yet."
-
-
-def _how_they_part(stock: Record, native: Record, same: SeededRuns) -> str:
-    losses = zip(stock.run.step_losses(), native.run.step_losses(), strict=True)
-    apart = [abs(one - other) / other for one, other in losses]
-    places = [
-        f"; by more than {share * 100:.0f} % first in batch {batch:,}"
-        for share in PARTED
-        if (batch := next((number for number, value in enumerate(apart, 1) if value > share), None))
-    ]
-    unlike = int((stock.predictions().classes != native.predictions().classes).sum())
-    place = "within" if same.range[0] <= stock.accuracy <= same.range[1] else "outside"
-    away = f", {abs(stock.accuracy - same.mean) / same.std:.1f} standard deviations from their mean" if same.std else ""
-    return (
-        f"[`{stock.name}`, seed {stock.seed}]({record_link(stock)}), was trained on stock Keras from its first batch "
-        f"to its last of {len(apart):,}, [`{native.name}`, seed {native.seed}]({record_link(native)}), on "
-        f"{escape_markdown(native.environment['kernel'])}. Over the first {REPLAYED_BATCHES} batches their losses "
-        f"differ by at most {max(apart[:REPLAYED_BATCHES]):.0e} of their size{''.join(places)}. At the end they "
-        f"have {in_percent(stock.accuracy)} and {in_percent(native.accuracy)} % and disagree on {unlike:,} of the "
-        f"{NUM_TEST:,} test digits. The {count_of(same.n, 'seed')} of `{native.name}` have "
-        f"{percent_range(same.range)} %: the run on stock Keras is {place} this range{away}."
-    )
 
 
 def configuration_table(_: Board) -> str:
