@@ -225,7 +225,8 @@ def _search_document(
         trials.append(row_of(row, run, environments))
     preset = next(iter(runs.values())).environment["preset"]
     shared = {"schema": SCHEMA, "tuner": search.tuner, "preset": preset, "base": public_config(search.document["base"])}
-    shared |= search.options
+    if not search.stops:
+        shared["stops"] = False
     own = {"space": search.space_document, "layers": layers, "environments": environments, "trials": trials}
     return {**shared, **own, "replayed": []}
 

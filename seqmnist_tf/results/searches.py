@@ -1,10 +1,10 @@
 """Published searches: ``results/searches/NAME.json`` holds what a search was to try, and what its trials came to.
 
-Its keys are ``schema``, those of ``search.json`` (``tuner``, ``base``, ``space``, ``stops``, ``repeats``), ``preset``,
-``layers`` (the text of each layer from a file), ``environments`` (where its runs were trained, each once), ``trials``
-and ``replayed``. A row of ``trials`` is a trial, or a repeat of the best one with another seed. It has ``trial``,
-``seed``, ``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0 to 1),
-``epochs``, ``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
+Its keys are ``schema``, those of ``search.json`` (``tuner``, ``base``, ``space``, ``stops``), ``preset``, ``layers``
+(the text of each layer from a file), ``environments`` (where its runs were trained, each once), ``trials`` and
+``replayed``. A row of ``trials`` is a trial, or a repeat of the best one with another seed. It has ``trial``, ``seed``,
+``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0 to 1), ``epochs``,
+``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Search for hyperparameters with KerasTuner; the result is a configuration.
 
 python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-trials N --dir DIR [--epochs E]
-    [--no-stop] [--repeats N] [--workers N | --address HOST:PORT] [--space FILE] [--SECTION.KEY VALUE ...]
+    [--no-stop] [--workers N | --address HOST:PORT] [--space FILE] [--SECTION.KEY VALUE ...]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, is_there, note, say
 from ..train import lock_folder
-from .folder import REPEATS, TUNERS, SearchFolder, on_all_images
+from .folder import TUNERS, SearchFolder, on_all_images
 from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
@@ -67,9 +67,6 @@ def make_parser() -> system.Parser:
     parser.add_argument("--epochs", type=int, metavar="E", help="epochs of a trial (hyperband: at most)")
     parser.add_argument("--space", type=Path, metavar="FILE", help="JSON file that replaces the search space")
     parser.add_argument("--no-stop", action="store_true", help="train trials at chance to their end, too")
-    parser.add_argument(
-        "--repeats", type=int, default=REPEATS, metavar="N", help="other seeds of the best trial (default: %(default)s)"
-    )
     add_engine_options(parser)
     parser.add_argument(*FORMER_OPTIONS, nargs="*", action=_Former, help=argparse.SUPPRESS)
     rows = "\n".join(f"  {row.name}: {row.allowed}\n      {row.reason}" for row in parse_space(DEFAULT_SPACE))
@@ -211,8 +208,7 @@ def main(argv: list[str]) -> int:
     on_all_images(base)
     document = system.read_json(options.space) if options.space else _began_with(options.dir) or default_space(base)
     space = parse_space(document)
-    kept = {"stops": not options.no_stop, "repeats": options.repeats}
-    search = SearchFolder(options.dir, options.tuner, base, space, document, parsed.preset, **kept)
+    search = SearchFolder(options.dir, options.tuner, base, space, document, parsed.preset, not options.no_stop)
     search = as_it_began(search)
     search.require_own()
     check_space(search)

@@ -15,7 +15,6 @@ from .space import Dimension, apply_values, parse_space
 
 SETTINGS = "search.json"
 TUNERS = ("random", "bayesian", "hyperband")
-REPEATS = 3  # other seeds of the best trial
 DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
 
 
@@ -31,7 +30,6 @@ class SearchFolder:
         space_document: the space in its JSON form.
         preset: the preset that ``base`` started from, for the record.
         stops: whether trials at chance after half of their epochs are stopped.
-        repeats: number of other seeds with which the best trial is repeated.
     """
 
     path: Path
@@ -41,7 +39,6 @@ class SearchFolder:
     space_document: dict[str, Any]
     preset: str | None
     stops: bool = True
-    repeats: int = REPEATS
 
     @classmethod
     def read(cls, path: Path, document: dict[str, Any] | None = None) -> SearchFolder:
@@ -57,10 +54,9 @@ class SearchFolder:
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
             space = parse_space(document["space"])
             stops = bool(document.get("stops", True))
-            repeats = int(document.get("repeats", REPEATS))
             if document["tuner"] not in TUNERS:
                 raise InputError(f"{path}: tuner must be {', '.join(TUNERS)} (got {document['tuner']!a})")
-            return cls(path, document["tuner"], base, space, document["space"], document.get("preset"), stops, repeats)
+            return cls(path, document["tuner"], base, space, document["space"], document.get("preset"), stops)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} has no settings of a search ({type(error).__name__}: {error})") from None
 
@@ -80,13 +76,8 @@ class SearchFolder:
             "space": self.space_document,
             "config_id": cfg.config_id(self.base),
             "layers": self.layers,
-            **self.options,
+            **({} if self.stops else {"stops": False}),
         }
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """``stops`` and ``repeats`` where they are not the default."""
-        return ({} if self.stops else {"stops": False}) | ({} if self.repeats == REPEATS else {"repeats": self.repeats})
 
     @property
     def layers(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, log_hparams, search_report
 from .space import apply_values
 from .trials import (
+    REPEATS,
     outcome,
     read_row,
     repeat_config,
@@ -154,7 +155,7 @@ class SearchJobs:
     def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
         """Print how far a job is that another process trains."""
         self.epochs += 1
-        total = (self.max_trials + self.search.repeats) * self.search.base.train.n_epochs
+        total = (self.max_trials + REPEATS) * self.search.base.train.n_epochs
         if self.shows_epochs and due(self.epochs, total):
             accuracy, epochs = history[-1]["val_accuracy"], f"{len(history)}/{job.config.train.n_epochs}"
             note(f"{job.name}: epoch {epochs}, validation accuracy {accuracy:.2%}")

@@ -16,6 +16,7 @@ from .folder import SearchFolder
 
 WORST = 0.0  # score of a trial that diverged
 OF_A_SUMMARY = ("status", "epochs", "escape_epoch", "seconds_total")
+REPEATS = 3  # other seeds of the best trial
 
 
 def stop_at_chance(n_epochs: int, history: list[dict[str, Any]]) -> str | None:
@@ -77,7 +78,7 @@ def read_row(search: SearchFolder, trial_id: str, values: dict[str, Any], score:
 
 def repeat_seeds(search: SearchFolder) -> list[int]:
     """Return the seeds of the repeats."""
-    return [(search.base.train.seed + n) % 2**32 for n in range(1, search.repeats + 1)]
+    return [(search.base.train.seed + n) % 2**32 for n in range(1, REPEATS + 1)]
 
 
 def repeat_config(search: SearchFolder, row: dict[str, Any], seed: int) -> Config:

@@ -32,8 +32,7 @@ def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]
     (folder.parent / "space.json").write_text(json.dumps(SPACE))
     small = ["--model.hidden-size=4", "--task.limit-train=100", "--task.validation-size=60", "--wandb.mode=disabled"]
     search = ["--tuner=random", f"--max-trials={TRIALS}", "--epochs=6", "--train.batch-size=5", "--train.threads=1"]
-    options = [*search, "--repeats=1", *small, *more]
-    command = [sys.executable, "-m", "tests.tune.test_processes", *options]
+    command = [sys.executable, "-m", "tests.tune.test_processes", *search, *small, *more]
     with folder.with_suffix(".log").open("a") as log:
         return subprocess.Popen(
             [*command, f"--dir={folder}", f"--space={folder.parent / 'space.json'}"],
@@ -95,8 +94,9 @@ def test_a_training_and_the_command_are_killed(whole: Path, tmp_path: Path, envi
 
 
 if __name__ == "__main__":
+    from seqmnist_tf.tune import trials
     from seqmnist_tf.tune.__main__ import main
 
-    sequences.load_mnist = toy_mnist
+    sequences.load_mnist, trials.REPEATS = toy_mnist, 1
     job.TRAINER = "tests.compare.commands:train_on_toy_data"
     run_command(main)

@@ -17,7 +17,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import AT_CHANCE, load_run, lock_folder
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
-from seqmnist_tf.tune import parse_space, report, search
+from seqmnist_tf.tune import parse_space, report, search, trials
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.report import search_report
 from tests.conftest import Command
@@ -33,6 +33,11 @@ SPACE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "REPEATS", 0)
+
+
 @pytest.fixture
 def space_file(tmp_path: Path) -> str:
     (tmp_path / "space.json").write_text(json.dumps(SPACE))
@@ -40,16 +45,16 @@ def space_file(tmp_path: Path) -> str:
 
 
 def words(tuner: str, trials: int, folder: Path, space_file: str, *more: str) -> list[str]:
-    search = [f"--tuner={tuner}", f"--max-trials={trials}", f"--dir={folder}", f"--space={space_file}", "--repeats=0"]
-    return [*search, *SMALL, *more]
+    return [f"--tuner={tuner}", f"--max-trials={trials}", f"--dir={folder}", f"--space={space_file}", *SMALL, *more]
 
 
 @pytest.mark.slow
 def test_a_search_yields_a_configuration_that_trains(
     command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trials, "REPEATS", 2)
     folder = tmp_path / "search"
-    answer = command(tune_command.main, *words("hyperband", 3, folder, space_file, "--epochs=3", "--repeats=2"))
+    answer = command(tune_command.main, *words("hyperband", 3, folder, space_file, "--epochs=3"))
     assert answer.status == 0, answer.err
     rows = trials_of(folder)
     assert len(rows) == 3
