@@ -89,7 +89,7 @@ def compare(
         claim(folder, [_entry(one, planned) for one in ready])
         if runs.missing:
             threads = max(run.job.config.train.threads for run in runs.missing)
-            run_jobs(runs, folder, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+            run_jobs(runs, folder, workers=workers, address=address, threads=threads)
         return _finish(ready, runs, folder, existing, data_dir)
 
 

@@ -1,14 +1,11 @@
 """Many runs: one after the other in this process, several at a time on this machine, or on a Ray cluster.
 
-A job is a run directory that resumes. Which jobs there are, and what the end of one means, its caller says by a
-:class:`Source`: ``take(slot)`` gives the next job of a slot (None: nothing for now; it is asked again when a job has
-ended), ``epoch(job, history)`` hears of new epochs, and ``ended(slot, job, end)`` of each job's end. :func:`run_jobs`
-ends when ``take`` gives nothing and nothing runs. Slots are ``slot0``, ``slot1``, and so on. All three are called in
-the command's own process and thread.
+A job is a run directory that resumes. The caller is a :class:`Source`: ``take(slot)`` gives the next job (None: nothing
+for now; it is asked again when a job has ended), ``epoch(job, history)`` hears of new epochs, and ``ended(slot, job,
+end)`` of each job's end. All three are called in the command's own process and thread.
 
-The engine's are: processes and nodes that die or hang, interrupted and damaged runs, threads, logs, absolute paths, the
-folder that all nodes share, and Ctrl-C. A job that fails by its own doing (:attr:`JobEnd.error`) does not stop others.
-A failure of the machine, such as a full disk, ends all of them as RunError; the same call resumes them.
+A job that fails by its own doing (:attr:`JobEnd.own`) does not stop the others. A failure of the machine, such as a
+full disk or the death of Ray, ends all of them as RunError; the same call resumes them.
 
 Example::
 
@@ -19,7 +16,7 @@ Example::
         def epoch(self, job, history): print(job.name, history[-1]["test_accuracy"])
         def ended(self, slot, job, end): print(job.name, end.status, end.error)
 
-    run_jobs(Two(), Path("runs"), marker="two.json", workers=2)
+    run_jobs(Two(), Path("runs"), workers=2)
 """
 
 from ..system import open_door

@@ -1,34 +1,34 @@
 """Jobs on Ray, which no other module imports: several at a time on this machine, or on a cluster.
 
-Each job is a task that watches over a process of its own. A job whose process or node dies is started again by the
-loop, on another node where there is one.
+Each job is a task in a process of its own. Ray starts a task again whose process or node has died, and the run resumes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import platform
 import signal
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
 from ..config import read_layer, with_values
-from ..system import InputError, RunError, first_line, note
-from ..train import RunDirectory
-from .job import HANG_SECONDS, POLL_SECONDS, Job, JobEnd, Watch, job_bytes, supervise
-from .options import threads_here
+from ..system import InputError, RunError, first_line
+from . import job as jobs
+from .job import Job, JobEnd
+from .options import answers, threads_here
 
-SMALL_CLUSTER_SECONDS = 60.0  # between notes that no node is large enough
-SHARED_SECONDS = 90.0  # a shared folder may show what another node has written later
+POLL_SECONDS = 1.0
+RETRIES = 10  # of a task whose process or node has died
 OBJECT_STORE_BYTES = 100_000_000  # of Ray on this machine; jobs are a few kilobytes
 
 
@@ -36,107 +36,93 @@ class RayPlace:
     """Trains jobs as tasks of the Ray that this process is connected to; arguments as ``run_jobs``.
 
     Raises:
-        InputError: a node does not see the folder, or no node has a core.
-        RunError: a node cannot run this package.
+        InputError: no node has as many cores as a job needs.
     """
 
-    def __init__(self, folder: Path, marker: str, workers: int | None, threads: int) -> None:
-        self.folder, self.marker = folder.absolute(), (marker, (folder / marker).read_bytes())
-        require_shared(self.folder, self.marker)
-        self.workers, self.cores = workers, cores_of_a_job(workers, threads)
-        self.task = ray.remote(num_cpus=1 if workers else self.cores, max_retries=0)(train_on_node)
-        self.running: dict[ray.ObjectRef, tuple[str, Job]] = {}
-        self.ended: dict[str, tuple[Job, JobEnd, float]] = {}  # by slot, with the time to wait for its files
-        self.remind_at = self.look_at = 0.0
-        self.known_slots = 0
+    def __init__(self, folder: Path, workers: int | None, threads: int) -> None:
+        self.folder, self.workers = folder.absolute(), workers
+        nodes = [_cores(node) for node in _nodes()]
+        self.cores = threads_here(workers, threads) or min(filter(None, nodes), default=1)
+        if not workers and self.cores > max(nodes):
+            raise InputError(f"train.threads: no node of the cluster has {self.cores} cores (got {nodes})")
+        settings: dict[str, Any] = {"num_cpus": 1 if workers else self.cores}
+        self.task = ray.remote(max_calls=1, max_retries=RETRIES, **settings)(train_on_node)  # a process for each job
+        self.slot_of: dict[ray.ObjectRef, str] = {}
 
     def slots(self) -> int:
-        """Return how many jobs the nodes can train at a time, at least one; a note says where no node can."""
-        if self.workers:
-            return self.workers
-        if (now := time.monotonic()) >= self.look_at:
-            self.look_at = now + POLL_SECONDS
-            cores = [_cores(node) for node in _nodes()]
-            self.known_slots = max(1, sum(count // self.cores for count in cores))
-            if max(cores, default=0) < self.cores and now >= self.remind_at:
-                note(f"no node of the cluster has {self.cores} cores: runs wait until one joins")
-                self.remind_at = now + SMALL_CLUSTER_SECONDS
-        return self.known_slots
+        """Return how many jobs the nodes can train at a time, at least one."""
+        return self.workers or max(1, sum(_cores(node) // self.cores for node in _nodes()))
 
     def start(self, slot: str, job: Job) -> None:
         """Send a job to a node."""
-        job, log = on_shared_paths(job, self.folder, self.cores)
-        config = job.config
-        images = config.num_train + config.task.validation_size + (config.num_test if config.test.enabled else 0)
-        watch = Watch(HANG_SECONDS, images / config.train.batch_size)
-        content = job_bytes(job, self.folder)
-        task = self.task.remote(self.folder, self.marker, content, job.path, log, watch)
-        self.running[task] = (slot, job)
+        job = on_shared_paths(job, self.folder, self.cores)
+        paths = [os.path.abspath(path) for path in sys.path]  # a layer's module is where the command finds it
+        self.slot_of[self.task.remote(jobs.TRAINER, paths, job, self.folder)] = slot
 
     def wait(self) -> list[tuple[str, JobEnd]]:
-        """Wait a moment; return the slots whose jobs have ended, and whose files this node sees."""
-        tasks = list(self.running)
-        done = ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
-        if done:
-            done = ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]
-        elif not tasks:
-            time.sleep(POLL_SECONDS)
-        for task in done:
-            slot, job = self.running.pop(task)
-            self.ended[slot] = (job, _end_of(task), time.monotonic() + SHARED_SECONDS)
-        seen = [
-            (slot, end) for slot, (job, end, until) in self.ended.items() if _sees(job, end) or time.monotonic() > until
-        ]
-        for slot, _ in seen:
-            del self.ended[slot]
-        return seen
-
-    def close(self) -> None:
-        """End all jobs that run."""
-        for task in self.running:
-            with contextlib.suppress(Exception):
-                ray.cancel(task, force=True)
+        """Wait a moment; return the slots whose jobs have ended. Raise RunError where Ray has died."""
+        done, _ = ray.wait(list(self.slot_of), timeout=POLL_SECONDS)
+        _require_alive()  # first: what has died with Ray is no failure of a job
+        return [(self.slot_of.pop(task), _end_of(task)) for task in done]
 
 
-def train_on_node(
-    folder: Path, marker: tuple[str, bytes], content: bytes, path: Path, log: Path, watch: Watch
-) -> JobEnd:
-    """Train a job on the node of this worker of Ray, by :func:`~.job.supervise`."""
-    if problem := folder_problem(folder, marker):
-        return JobEnd("failed", problem, own=False)
-    return supervise(content, path, log, watch)
+def train_on_node(trainer: str, paths: list[str], job: Job, folder: Path) -> JobEnd:
+    """Train a job in this worker of Ray, which has no other task before or after it."""
+    if not folder.is_dir():
+        return JobEnd(
+            "failed", f"node {platform.node()} has no {folder} (give a --dir that all nodes share)", own=False
+        )
+    if job.log:
+        job.log.parent.mkdir(exist_ok=True)
+        with job.log.open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+    module, _, name = trainer.partition(":")
+    train = getattr(importlib.import_module(module), name)
+    with contextlib.suppress(KeyboardInterrupt):
+        end: JobEnd = train(job)
+        if end.status != "interrupted":
+            return end
+    os._exit(1)  # Ray starts it again
 
 
-def folder_problem(folder: Path, marker: tuple[str, bytes]) -> str | None:
-    """Return a sentence where this node does not see the experiment's folder, else None."""
-    name, content = marker
-    with contextlib.suppress(OSError):
-        if (folder / name).read_bytes() == content:
-            return None
-    return f"node {platform.node()} does not have {folder} (give a --dir on a folder that all nodes share)"
+def _end_of(task: ray.ObjectRef) -> JobEnd:
+    """Return what a task of :func:`train_on_node` returned; raise RunError where that is not to be had."""
+    try:
+        end: JobEnd = ray.get(task)
+    except (WorkerCrashedError, OutOfMemoryError):
+        return JobEnd("failed", f"its process died {RETRIES + 1} times")
+    except RayError as error:
+        raise _failed(str(error).strip().splitlines()[-1]) from None  # before it may be a traceback
+    return end
 
 
-def on_shared_paths(job: Job, folder: Path, cores: int) -> tuple[Job, Path]:
-    """Return a job with absolute paths, which mean the same on every node, and with its threads; and its log."""
+def _require_alive() -> None:
+    """Raise RunError where Ray, or its part on this node, has died: tasks would wait for ever."""
+    here = ray.get_runtime_context()
+    if not answers(here.gcs_address):  # asked first, since Ray itself waits for a minute and then ends this process
+        raise _failed("its control store is gone")
+    if here.get_node_id() not in [node["NodeID"] for node in _nodes()]:
+        raise _failed("its part on this node is gone")
+
+
+def _failed(reason: str) -> RunError:
+    return RunError(f"Ray failed: {reason} (the same command resumes)")
+
+
+def on_shared_paths(job: Job, folder: Path, cores: int) -> Job:
+    """Return a job with absolute paths, which mean the same on every node, with its threads, its layer and its log."""
     config = job.config
     values: dict[str, Any] = {"train.threads": cores}
     if config.data.dir is not None:
         values["data.dir"] = str(Path(os.path.expanduser(config.data.dir)).absolute())
     if (order := config.task.permutation).startswith("file:"):
         values["task.permutation"] = f"file:{Path(order.removeprefix('file:')).absolute()}"
-    log = job.log or folder / "logs" / f"{'-'.join(job.path.absolute().relative_to(folder).parts)}.log"
-    layer, log = job.layer or read_layer(config), log.absolute()
-    return replace(job, path=job.path.absolute(), log=log, layer=layer, config=with_values(config, values)), log
-
-
-def cores_of_a_job(workers: int | None, threads: int) -> int:
-    """Return the cores of each job: those asked for, else this machine's divided, else those of the smallest node."""
-    if here := threads_here(workers, threads):
-        return here
-    cores = [count for node in _nodes() if (count := _cores(node))]
-    if not cores:
-        raise InputError("no node of the cluster has a core yet (give --train.threads, the cores of a run)")
-    return min(cores)
+    path = job.path.absolute()
+    log = job.log or folder / "logs" / f"{'-'.join(path.relative_to(folder).parts)}.log"
+    layer = job.layer or read_layer(config)
+    return replace(job, path=path, log=log.absolute(), layer=layer, config=with_values(config, values))
 
 
 @contextlib.contextmanager
@@ -158,8 +144,7 @@ def connected(workers: int | None, address: str | None, path: Path) -> Iterator[
             with contextlib.redirect_stderr(log):  # where Ray's logger writes from now on
                 ray.init(address=address or "local", **settings)  # local: also where another Ray runs here
         except Exception as error:
-            where = f"the Ray cluster at {address}" if address else "Ray"
-            raise RunError(f"cannot use {where}: {first_line(error)}") from None
+            raise RunError(f"cannot use the Ray of {address or 'this machine'}: {first_line(error)}") from None
         finally:
             # Ray has set its own, which ends the process with another status; only the main thread has any.
             if on_terminate is not None and threading.current_thread() is threading.main_thread():
@@ -176,50 +161,3 @@ def _nodes() -> list[dict[str, Any]]:
 
 def _cores(node: dict[str, Any]) -> int:
     return int(node["Resources"].get("CPU", 0))
-
-
-def require_shared(folder: Path, marker: tuple[str, bytes]) -> None:
-    """Raise InputError where a node does not see the experiment's folder, or RunError where it has no seqmnist_tf."""
-    check = ray.remote(num_cpus=0)(folder_problem)
-    tasks = [
-        check.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            folder, marker
-        )
-        for node in _nodes()
-    ]
-    for task in tasks:
-        try:
-            problem = ray.get(task)
-        except Exception as error:
-            raise RunError(f"a node of the cluster cannot run seqmnist_tf: {_cause(error)}") from None
-        if problem:
-            raise InputError(problem)
-
-
-def _end_of(task: ray.ObjectRef) -> JobEnd:
-    """Return what a task of :func:`train_on_node` returned, or why it is gone."""
-    try:
-        end: JobEnd = ray.get(task)
-    except ray.exceptions.OutOfMemoryError:
-        return JobEnd("died", "its node ran out of memory, and Ray ended it")
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.LocalRayletDiedError):
-        return JobEnd("died", "its node or its worker of Ray died")
-    except Exception as error:
-        return JobEnd("failed", _cause(error), own=False)
-    return end
-
-
-def _sees(job: Job, end: JobEnd) -> bool:
-    """Return whether this node sees the summary of a run that ended on another one."""
-    if end.status in ("died", "failed", "interrupted"):
-        return True
-    try:
-        return (RunDirectory(job.path).summary or {}).get("status") == end.status
-    except InputError:
-        return False
-
-
-def _cause(error: Exception) -> str:
-    """Return the last line of what a task raised; Ray's messages begin with a traceback."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..config import LAYER_FILE, has_stock_layer, is_trial, with_values
+from ..config import LAYER_FILE, has_stock_layer, is_trial
 from ..engine import same_experiment
 from ..system import InputError, json_bytes, note, read_json_object
 from ..train import (
@@ -212,7 +212,7 @@ def _search_document(
         if (run := runs.get((row["trial"], row["seed"]))) is None:
             trials.append(row)
             continue
-        if not same_experiment(with_values(search.config(row["values"]), {"train.seed": row["seed"]}), run.config):
+        if not same_experiment(search.config(row["values"]), run, run.layer_file):
             _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
             content = run.layer_file.main.content

@@ -12,7 +12,7 @@ from .. import config as cfg
 from ..model import match_units
 from ..system import InputError
 from ..train import RunDirectory
-from ..tune import drawn_values, on_all_images, repeat_seeds, stop_at_chance
+from ..tune import drawn_values, on_all_images, stop_at_chance
 from .formats import SHOWN_TYPES, environment_problems, layer_problems, text_problems
 from .origin import code_problems
 from .records import REPLAYED_BATCHES, SEARCHES, require_name
@@ -77,9 +77,6 @@ def _content_problems(search: Search, root: Path) -> list[str]:
     trials, repeats = search.of_seed(own=True), search.of_seed(own=False)
     if not trials or [row["trial"] for row in trials] != list(range(len(trials))):
         return [*problems, "its trials must be 0, 1 and so on, each once, with the seed of its base"]
-    seeds = repeat_seeds(search.settings)
-    if [row["seed"] for row in repeats] != seeds:
-        problems.append(f"its repeats must have the seeds {', '.join(map(str, seeds))}, each once")
     best = search.best
     sizes = {config.model: config for config in map(search.config, search.ended) if cfg.has_stock_layer(config)}
     problems += [

@@ -7,5 +7,4 @@ from .search import read_search as read_search
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
 from .space import Dimension as Dimension
 from .space import parse_space as parse_space
-from .trials import repeat_seeds as repeat_seeds
 from .trials import stop_at_chance as stop_at_chance

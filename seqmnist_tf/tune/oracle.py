@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from keras_tuner.engine.trial import Trial
 
 from ..system import InputError, read_json_object, write_atomically
-from .folder import SearchFolder
+from .folder import ORACLE, SearchFolder
 from .space import Dimension
 
 OBJECTIVE = "val_accuracy"
@@ -91,7 +91,7 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
         oracle = kind(max_trials=max_trials, **shared)
     oracle.verbose = 0
     oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
-    oracle.file, oracle.texts = search.oracle_file, {}
+    oracle.file, oracle.texts = search.path / ORACLE, {}
     return oracle
 
 
@@ -106,64 +106,41 @@ def drawn_values(search: SearchFolder, number: int) -> list[dict[str, Any]] | No
 
 
 def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:
-    """Return a search space as KerasTuner's hyperparameters."""
+    """Return a search space as KerasTuner's hyperparameters; raise InputError where KerasTuner refuses it."""
     hp = keras_tuner.HyperParameters()
     for row in space:
-        sampling = "log" if row.log else "linear"
-        with hp.conditional_scope(row.only_with[0], [row.only_with[1]]) if row.only_with else contextlib.nullcontext():
-            if row.choices:
-                hp.Choice(row.name, list(row.choices))
-            elif row.integer:
-                hp.Int(row.name, int(row.low or 0), int(row.high or 0), sampling=sampling)
-            else:
-                hp.Float(row.name, row.low, row.high, sampling=sampling)
+        try:
+            with (
+                hp.conditional_scope(row.only_with[0], [row.only_with[1]])
+                if row.only_with
+                else contextlib.nullcontext()
+            ):
+                if row.choices:
+                    hp.Choice(row.name, list(row.choices))
+                else:
+                    (hp.Int if row.integer else hp.Float)(row.name, row.low, row.high, sampling=row.scale)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{row.name} in the search space: {error}") from None
     return hp
 
 
-def load_oracle(
-    search: SearchFolder, max_trials: int, has_result: Callable[[str, dict[str, Any]], bool] = lambda *_: True
-) -> OneFile:
-    """Return the oracle of a search with its trials so far, or raise InputError where the state cannot be read.
-
-    Trials that have not ended wait in its queue, and with them those with a score of which ``has_result``, by number
-    and state, says that their run cannot be read.
-    """
+def load_oracle(search: SearchFolder, max_trials: int) -> OneFile:
+    """Return the oracle of a search with its trials so far; those that have not ended wait in its queue."""
     oracle = make_oracle(search, max_trials)
-    former = search.path / "oracle" / "oracle.json"  # of version 0.1.0, with a file for each trial
-    file = former if former.exists() and not search.oracle_file.exists() else search.oracle_file
-    if not file.exists():
+    if not (search.path / ORACLE).exists():
         return oracle
-    try:
-        document = _read_former(former) if file == former else read_json_object(file)
-        state = document["oracle"]
-        for trial_id, row in document["trials"].items():
-            hyperparameters = oracle.hyperparameters.copy()
-            hyperparameters.values = row["values"]
-            trial = Trial(hyperparameters, trial_id, row["status"], row["message"])
-            trial.score = row["score"]
-            if trial.status == "COMPLETED" and not has_result(trial_id, row):
-                trial.status = "RUNNING"
-            oracle.trials[trial_id] = trial
-            oracle._save_trial(trial)
-        ended = {trial_id for trial_id, trial in oracle.trials.items() if trial.status in OVER}
-        state["hyperparameters"] = oracle.hyperparameters.get_config()
-        state["ongoing_trials"] = {}
-        state["retry_queue"] = sorted(set(oracle.trials) - ended, key=int, reverse=True)  # the last one is the next
-        state["end_order"] = [trial_id for trial_id in state["end_order"] if trial_id in ended]
-        oracle.set_state(state)
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = str(error) if isinstance(error, InputError) else f"cannot read {file}: it is no state of a search"
-        raise InputError(
-            f"{problem}; the runs in {search.path / 'trials'} are intact (remove {file}: the same command then draws "
-            "the values of the trials again, and uses the runs that have them)"
-        ) from None
+    document = read_json_object(search.path / ORACLE)
+    for trial_id, row in document["trials"].items():
+        hyperparameters = oracle.hyperparameters.copy()
+        hyperparameters.values = row["values"]
+        trial = Trial(hyperparameters, trial_id, row["status"], row["message"])
+        trial.score = row["score"]
+        oracle.trials[trial_id] = trial
+        oracle._save_trial(trial)
+    ended = {trial_id for trial_id, trial in oracle.trials.items() if trial.status in OVER}
+    state = document["oracle"]
+    state["hyperparameters"] = oracle.hyperparameters.get_config()
+    state["ongoing_trials"] = {}
+    state["retry_queue"] = sorted(set(oracle.trials) - ended, key=int, reverse=True)  # the last one is the next
+    oracle.set_state(state)
     return oracle
-
-
-def _read_former(file: Path) -> dict[str, Any]:
-    """Return the state that KerasTuner itself wrote, a file for each trial beside the oracle's, as one document."""
-    state, trials = read_json_object(file), {}
-    for trial_id in state["start_order"]:
-        trial = read_json_object(file.parent / f"trial_{trial_id}" / "trial.json")
-        trials[trial_id] = {**trial, "values": trial["hyperparameters"]["values"]}
-    return {"oracle": state, "trials": trials}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any
 
 from .. import config as cfg
 from ..config import Config
@@ -15,7 +15,6 @@ from ..system import InputError
 # Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
 FIXED = ("criterion.", "task.", "test.", "data.", "wandb.", "tensorboard.")
 FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel", "train.precision")
-ROW_KEYS = ("low", "high", "scale", "choices", "only_with", "reason")  # of a row
 EDGE = 0.05  # a value within this share of a range's width, on its scale, from an end is at the edge
 
 DEFAULT_SPACE: dict[str, dict[str, Any]] = {
@@ -76,30 +75,33 @@ class Dimension:
 
     Attributes:
         name: a key of the configuration, or a name for several keys that are set together.
-        low: the lowest value of a range; None for choices.
+        low: the lowest value of a range; None for choices. Between two integers, all values are integers.
         high: the highest.
-        log: the range is explored on a logarithmic scale.
-        integer: its values are whole numbers.
+        scale: ``linear`` or ``log``.
         choices: the keys and values that each choice sets, by its label; empty for a range.
         only_with: the row applies only where this other row has this label; None for always.
         reason: why these values are explored.
     """
 
     name: str
-    low: float | None
-    high: float | None
-    log: bool
-    integer: bool
-    choices: dict[str, dict[str, Any]]
-    only_with: tuple[str, str] | None
-    reason: str
+    low: float | None = None
+    high: float | None = None
+    scale: str = "linear"
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    only_with: tuple[str, str] | None = None
+    reason: str = ""
+
+    @property
+    def integer(self) -> bool:
+        """Whether its values are integers."""
+        return type(self.low) is type(self.high) is int
 
     @property
     def allowed(self) -> str:
         """Its range or choices, as text."""
         if self.choices:
             return ", ".join(self.choices)
-        return f"{self.low:g} to {self.high:g}{', log-uniform' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{', log-uniform' if self.scale == 'log' else ''}"
 
     def text(self, value: Any) -> str:
         """Return one of its values as text."""
@@ -108,11 +110,6 @@ class Dimension:
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Return whether this row has an effect in a trial with these values."""
         return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
-
-    @property
-    def keys(self) -> set[str]:
-        """The keys of the configuration that it sets."""
-        return {key for settings in self.choices.values() for key in settings} if self.choices else {self.name}
 
     def settings(self, value: Any) -> dict[str, Any]:
         """Return the keys and values that a value sets."""
@@ -130,7 +127,7 @@ class Dimension:
         The lowest choice that the key allows is no edge: nothing is left to explore below it.
         """
         if not self.choices:
-            scale = math.log if self.log else float
+            scale = math.log if self.scale == "log" else float
             low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
             share = (at - low) / (high - low)
             return "low" if share < EDGE else "high" if share > 1 - EDGE else None
@@ -147,30 +144,20 @@ class Dimension:
 def parse_space(document: Any) -> tuple[Dimension, ...]:
     """Return a search space from its JSON form; DEFAULT_SPACE is an example.
 
+    KerasTuner checks the rest where it gets the space (``oracle.declare_space``).
+
     Raises:
-        InputError: an unknown or fixed key, a range or a choice that the key does not allow, a key that two rows set,
-            no row.
+        InputError: no rows, an unknown or fixed key, a value that the key does not allow, a choice that is not there.
     """
-    try:
-        return _parse_rows(document)
-    except RecursionError:
-        raise InputError("a search space must be a JSON object of rows (got one that is nested too deep)") from None
-
-
-def _parse_rows(document: Any) -> tuple[Dimension, ...]:
-    if not isinstance(document, dict) or not document:
-        raise InputError(f"a search space must be a JSON object of rows (got {json.dumps(document)[:60]})")
     rows: dict[str, Dimension] = {}
-    for name, row in document.items():
-        rows[name] = made = _row(name, row, rows)
-        for other in list(rows.values())[:-1]:
-            one, two = made.only_with, other.only_with
-            exclude = one and two and one[0] == two[0] and one != two  # no trial has both rows
-            if (shared := made.keys & other.keys) and not exclude:
-                raise InputError(
-                    f"{other.name} and {name} in the search space both set {min(shared)} (allowed: once, or in rows "
-                    "with only_with different choices of one row)"
-                )
+    name = "a row"
+    try:
+        for name, row in document.items():
+            rows[name] = _row(name, rows, **row)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name} in the search space: {error}") from None
+    if not rows:
+        raise InputError("the search space has no row")
     return tuple(rows.values())
 
 
@@ -183,43 +170,27 @@ def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config
     return cfg.validate(cfg.with_values(config, settings))
 
 
-def _row(name: str, row: Any, before: Mapping[str, Dimension]) -> Dimension:
-    def refuse(text: str, got: Any) -> NoReturn:
-        raise InputError(f"{name} in the search space {text} (got {json.dumps(got)[:60]})")
-
-    if not isinstance(row, dict) or ("choices" in row) == ("low" in row or "high" in row):
-        refuse("must have either low and high, or choices", row)
-    if unknown := sorted(set(row) - set(ROW_KEYS)):
-        refuse(f"may have {', '.join(ROW_KEYS)}", unknown[0])
-    reason = str(row.get("reason", ""))
-    only_with = None
-    if (condition := row.get("only_with")) is not None:
-        parts = list(condition.items()) if isinstance(condition, dict) else []
-        if len(parts) != 1 or parts[0][0] not in before or _label(parts[0][1]) not in before[parts[0][0]].choices:
-            refuse("may have only_with one choice of a row above", condition)
-        only_with = (parts[0][0], _label(parts[0][1]))
-    if "choices" in row:
-        choices = row["choices"]
-        if not isinstance(choices, list) or not choices:
-            refuse("must have a list of choices", choices)
-        if "scale" in row:
-            refuse("may have a scale only with low and high", row)
+def _row(
+    name: str,
+    before: Mapping[str, Dimension],
+    *,
+    low: Any = None,
+    high: Any = None,
+    scale: str = "linear",
+    choices: Any = None,
+    only_with: dict[str, Any] | None = None,
+    reason: str = "",
+) -> Dimension:
+    """Return a row of a search space from its keys in JSON."""
+    condition = None
+    for other, choice in (only_with or {}).items():
+        condition = (other, _label(choice))
+        before[other].choices[condition[1]]  # a KeyError where it is not there
+    if choices:
         made = {_label(choice): _settings(name, choice) for choice in choices}
-        if min(len(made), len({json.dumps(one, sort_keys=True) for one in made.values()})) < len(choices):
-            refuse("must have choices that differ", choices)
-        return Dimension(name, None, None, False, False, made, only_with, reason)
-    if any(isinstance(row.get(end), dict) for end in ("low", "high")):
-        refuse("must have numbers for low and high", row)
-    low, high = (_settings(name, row.get(end))[name] for end in ("low", "high"))
-    scale = row.get("scale", "linear")
-    if scale not in ("linear", "log"):
-        refuse("must have a scale of linear or log", scale)
-    if type(low) not in (int, float) or type(high) not in (int, float) or not low < high:
-        refuse("must have low below high", [low, high])
-    if scale == "log" and low <= 0:
-        refuse("must have low above 0 on a log scale", low)
-    integer = type(low) is type(high) is int  # of a key that takes fractions, its check has made them
-    return Dimension(name, low, high, scale == "log", integer, {}, only_with, reason)
+        return Dimension(name, choices=made, only_with=condition, reason=reason)
+    low, high = (_settings(name, end)[name] for end in (low, high))
+    return Dimension(name, low, high, scale, only_with=condition, reason=reason)
 
 
 def _label(choice: Any) -> str:

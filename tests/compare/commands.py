@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from seqmnist_tf.engine import Job, JobEnd, job
 from tests.toy import ROOT, SMALL, toy_mnist
@@ -17,17 +16,17 @@ from tests.toy import ROOT, SMALL, toy_mnist
 TINY = (*SMALL, "--train.n-epochs=2")
 
 
-def train_on_toy_data(job: Job, folder: Path) -> JobEnd:
+def train_on_toy_data(job: Job) -> JobEnd:
     """Train a job in a process of its own, on toy data; after an epoch, wait while ``FOLDER.hold`` is there."""
     from seqmnist_tf.data import sequences
     from seqmnist_tf.engine import train_job
 
     def wait() -> None:
-        while folder.with_suffix(".hold").exists():
+        while job.path.parents[1].with_suffix(".hold").exists():
             time.sleep(0.1)
 
     sequences.load_mnist = toy_mnist
-    return train_job(job, folder, wait)
+    return train_job(job, wait)
 
 
 def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -455,7 +455,7 @@ def test_runs_share_a_group_in_wandb_and_an_interruption_ends_all(
     monkeypatch.setattr(engine, "train", end)
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(ComparisonRuns(planned), folder, marker="arms.json")
+        run_jobs(ComparisonRuns(planned), folder)
     assert groups == ["mine", "mine"] and "WANDB_RUN_GROUP" not in os.environ
 
 

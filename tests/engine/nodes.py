@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.engine import job
 from tests.toy import ROOT
 
 
@@ -42,10 +41,15 @@ def descendants(pid: int) -> list[int]:
     return [*children, *(other for child in children for other in descendants(child))]
 
 
+def processes(pid: int, name: str) -> list[int]:
+    """Return the processes below a process whose command, or title, has ``name`` in its first 100 characters."""
+    commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
+    return [child for child, path in commands.items() if path.exists() and name.encode() in path.read_bytes()[:100]]
+
+
 def trainers(pid: int) -> list[int]:
     """Return the processes below a process that train jobs."""
-    commands = {child: Path(f"/proc/{child}/cmdline") for child in descendants(pid)}
-    return [child for child, path in commands.items() if path.exists() and job.CHILD.encode() in path.read_bytes()]
+    return processes(pid, "ray::train_on_node")
 
 
 def is_running(pid: int) -> bool:

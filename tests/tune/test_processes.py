@@ -1,4 +1,4 @@
-"""A search on Ray, with real trainings of toy data, whose processes and command are killed.
+"""A search on Ray, with real trainings of toy data, whose processes, Ray and command are killed.
 
 python -m tests.tune.test_processes ARGUMENTS OF seqmnist_tf.tune
 """
@@ -19,7 +19,7 @@ import pytest
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import job
 from seqmnist_tf.system import run_command
-from tests.engine.nodes import is_running, trainers
+from tests.engine.nodes import is_running, processes, trainers
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -40,10 +40,13 @@ def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]
         )  # fmt: skip
 
 
-def end(process: subprocess.Popen[str], folder: Path) -> None:
-    """Wait for a search to end, and require that it did so in order."""
+def end(process: subprocess.Popen[str], folder: Path, status: int = 0) -> str:
+    """Wait for a search to end, require its status, and return its log."""
     try:
-        assert process.wait(LONG_SECONDS) == 0, folder.with_suffix(".log").read_text()
+        ended = process.wait(LONG_SECONDS)
+        log = folder.with_suffix(".log").read_text()
+        assert ended == status, log
+        return log
     finally:
         process.kill()
 
@@ -62,6 +65,12 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
+def require_equal(folder: Path, whole: Path) -> None:
+    """Require that a search has the result of another one, in its scores and its best configuration."""
+    assert timeless(folder) == timeless(whole)
+    assert (folder / "best.json").read_bytes() == (whole / "best.json").read_bytes()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a search whose trials were trained one after the other in the command's process."""
@@ -77,26 +86,35 @@ def test_a_training_and_the_command_are_killed(whole: Path, tmp_path: Path, envi
     wait_for_epochs(process, folder, 3)
     os.kill(trainers(process.pid)[0], signal.SIGKILL)
     wait_for_epochs(process, folder, 9)
-    left = trainers(process.pid)  # Ray ends its own a minute later
+    left = trainers(process.pid)
     process.kill()
     process.wait()
-    assert "its process died (SIGKILL" in folder.with_suffix(".log").read_text()
     until = time.monotonic() + 60
     while any(is_running(pid) for pid in left):
         assert time.monotonic() < until, "a process goes on training without its command"
         time.sleep(0.2)
     ended = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/summary.json")}
     end(start(folder, "--workers=2", **environment), folder)
-    assert timeless(folder) == timeless(whole)
-    assert (folder / "best.json").read_bytes() == (whole / "best.json").read_bytes()
+    require_equal(folder, whole)
     assert {path: path.stat().st_mtime_ns for path in ended} == ended  # not run again
-    assert not (folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("victim", ["ray::DashboardAgent", "raylet/raylet", "gcs_server"])
+def test_ray_dies(victim: str, whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "search"
+    process = start(folder, "--workers=2", **environment)
+    wait_for_epochs(process, folder, 4)
+    os.kill(processes(process.pid, victim)[0], signal.SIGKILL)
+    log = end(process, folder, status=1)
+    assert log.splitlines()[-1].endswith("(the same command resumes)") and "failed (" not in log
+    assert "FAILED" not in (folder / "oracle.json").read_text()
+    end(start(folder, "--workers=2", **environment), folder)
+    require_equal(folder, whole)
 
 
 if __name__ == "__main__":
-    from seqmnist_tf.tune import trials
     from seqmnist_tf.tune.__main__ import main
 
-    sequences.load_mnist, trials.REPEATS = toy_mnist, 1
+    sequences.load_mnist = toy_mnist
     job.TRAINER = "tests.compare.commands:train_on_toy_data"
     run_command(main)
