@@ -102,7 +102,7 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     is_new = not on_a_cluster and not (search.path / SETTINGS).exists()
     require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
     for row in search.space:
-        if any(key.startswith("model.layer") for value in row.choices for key in row.settings(value)):
+        if any(key.startswith("model.layer") for key in row.keys):
             for config in _extremes(row, search.space, search.base):
                 require_trainable(config, elsewhere=on_a_cluster)
 

@@ -111,6 +111,11 @@ class Dimension:
         """Return whether this row has an effect in a trial with these values."""
         return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
 
+    @property
+    def keys(self) -> set[str]:
+        """The keys of the configuration that it sets."""
+        return {key for settings in self.choices.values() for key in settings} or {self.name}
+
     def settings(self, value: Any) -> dict[str, Any]:
         """Return the keys and values that a value sets."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}

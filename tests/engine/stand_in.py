@@ -1,10 +1,9 @@
-"""Stand-ins for a training: jobs that end at once, or die, hang or fail as their command says; and many slots."""
+"""Stand-ins for a training: jobs that end at once, or die or fail as their command says; and many slots."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,18 @@ def memory() -> float:
 
 
 def make_job(path: Path, name: str = "", plan: str = "", epochs: int = 2, **values: Any) -> Job:
-    """Return a job; ``plan`` is what its first process does, such as ``signal:9`` or ``hang``."""
+    """Return a job; ``plan`` is what its process does, such as ``kill`` or ``fail``."""
     keys = {"train.n_epochs": epochs, "model.hidden_size": 4, "task.limit_train": 40}
     keys |= {"test.enabled": False, "task.validation_size": 20}
     config = cfg.with_values(cfg.Config(), {**keys, **{k.replace("__", "."): v for k, v in values.items()}})
     return Job(path=path, name=name or path.name, config=config, command=plan, log=path.parent / "logs" / "log")
 
 
-def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) -> JobEnd:
+def train(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
     """Write a run directory as a training does, epoch by epoch; the plan is carried out after the first epoch."""
     config, run = job.config, RunDirectory(job.path)
+    if job.command == "kill always":
+        os.kill(os.getpid(), signal.SIGKILL)
     if not job.path.exists():
         RunDirectory.create(job.path, config, ENVIRONMENT, pixel_order("none"))
         (job.path / "steps.csv").write_text("step,loss\n")
@@ -50,10 +51,13 @@ def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) ->
         if on_epoch:
             on_epoch()
         if not begun and epoch == 1:
-            _carry_out(job.command)
-            if job.command in ("fail", "full disk", "fail at length"):
-                trace = "x" * 100_000 * (job.command == "fail at length")  # more than a pipe holds
-                return JobEnd("failed", f"{job.command} said so", own=job.command != "full disk", trace=trace)
+            print(f"plan: {job.command}")
+            if job.command == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if job.command == "interrupt":
+                raise KeyboardInterrupt
+            if job.command in ("fail", "full disk"):
+                return JobEnd("failed", f"{job.command} said so", own=job.command == "fail")
     if config.test.enabled:
         from tests.toy import toy_mnist
 
@@ -62,21 +66,6 @@ def train(job: Job, folder: Path, on_epoch: Callable[[], None] | None = None) ->
         (job.path / "predictions.csv").write_text("index,label,prediction,probability\n" + "".join(rows))
     run.write_json("summary.json", summarize(run.history(), config, "completed"))
     return JobEnd("completed")
-
-
-def _carry_out(plan: str) -> None:
-    if plan:
-        print(f"plan: {plan}")
-    if plan.startswith("signal:"):
-        os.kill(os.getpid(), int(plan.removeprefix("signal:")))
-    if plan == "hang":
-        time.sleep(600)
-    if plan == "interrupt":
-        raise KeyboardInterrupt
-    if plan == "exit":
-        raise SystemExit(3)
-    if plan == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class Listed:
@@ -105,8 +94,8 @@ class Listed:
 class ManySlots:
     """A place of so many slots in this process, whose jobs end at once, the last started first, or the first."""
 
-    def __init__(self, number: int, folder: Path, last: bool = True) -> None:
-        self.number, self.folder, self.last = number, folder, last
+    def __init__(self, number: int, last: bool = True) -> None:
+        self.number, self.last = number, last
         self.running: dict[str, Job] = {}
 
     def slots(self) -> int:
@@ -121,4 +110,4 @@ class ManySlots:
         return [(slot, self.train(self.running.pop(slot)))]
 
     def train(self, job: Job) -> JobEnd:
-        return train(job, self.folder)
+        return train(job)

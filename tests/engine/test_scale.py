@@ -30,7 +30,7 @@ def test_a_comparison_of_500_runs(
             run_jobs(*args, **settings, place=place)  # type: ignore[arg-type]
             begun.append(time.monotonic())
 
-        monkeypatch.setattr(comparing, "run_jobs", functools.partial(timed, place=ManySlots(200, folder)))
+        monkeypatch.setattr(comparing, "run_jobs", functools.partial(timed, place=ManySlots(200)))
         comparison = compare(["adam", "sgd"], seeds=range(seeds), directory=folder, workers=200, overrides=values)
         first, last = begun
         report = time.monotonic() - last

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.src.tuners import bayesian
@@ -18,7 +15,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.oracle import OneFile, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
-from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of, use_toys
+from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -113,10 +110,10 @@ def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> 
     rows = {}
     for name, place in (("one", None), ("first", (4, False)), ("last", (4, True))):
         search = toy_search(tmp_path / name)
-        run_search(search, TRIALS, place=place and ToySlots(place[0], search.path, last=place[1]))
+        run_search(search, TRIALS, place=place and ToySlots(*place))
         rows[name] = trials_of(search.path)
     assert rows["one"] == rows["first"] == rows["last"] and len(rows["one"]) == TRIALS
-    state = json.loads(search.oracle_file.read_text())["oracle"]
+    state = json.loads((search.path / "oracle.json").read_text())["oracle"]
     assert sorted(state["end_order"]) == state["start_order"] != state["end_order"]
 
 
@@ -132,102 +129,31 @@ def test_slots_are_kerastuners_tuners(tmp_path: Path, tuner: str, monkeypatch: p
         return populate(self, trial_id)
 
     monkeypatch.setattr(oracle, "populate_space", look)
-    run_search(search, TRIALS, place=ToySlots(3, search.path))
+    run_search(search, TRIALS, place=ToySlots(3))
     assert len(trials_of(search.path)) == TRIALS
     assert held == [0, 1, 2, 2, 2, 2, 2, 2, 2]
 
 
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda _: b"",
-    "cut": lambda content: content[: len(content) // 2],
-    "no JSON": lambda _: b"\x00\xff{]",
-    "another JSON": lambda _: b"[1]",
-    "an empty object": lambda _: b"{}",
-    "without values": lambda content: content.replace(b'"values"', b'"other"'),
-}
-
-
-@pytest.fixture(scope="module", params=["random", "hyperband"])
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchFolder:
-    """Return a search that has ended."""
-    with pytest.MonkeyPatch.context() as patch:
-        use_toys(patch.setattr)
-        search = toy_search(tmp_path_factory.mktemp(request.param) / "search", request.param)
-        run_search(search, TRIALS)
-    return search
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_state_is_one_line_and_is_found_again_from_the_runs(
-    ended: SearchFolder, tmp_path: Path, damage: str
-) -> None:
-    search = toy_search(tmp_path / "search", ended.tuner)
-    shutil.copytree(ended.path, search.path, dirs_exist_ok=True)
-    file = search.path / "oracle.json"
-    file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    with pytest.raises(InputError) as raised:
-        run_search(search, TRIALS)
-    start, _, rest = str(raised.value).partition("; ")
-    assert start.startswith(f"cannot read {file}: ") and "\n" not in start
-    assert rest == (
-        f"the runs in {search.path / 'trials'} are intact (remove {file}: the same command then draws the values of "
-        "the trials again, and uses the runs that have them)"
-    )
-    file.unlink()
-    (search.path / "trials.json").unlink()
-    written = {path: path.stat().st_mtime_ns for path in search.path.glob("trials/*/*.json*")}
-    run_search(search, TRIALS)
-    assert trials_of(search.path) == trials_of(ended.path)
-    assert {path: path.stat().st_mtime_ns for path in written} == written
-
-
-@pytest.mark.parametrize("name", ["summary.json", "history.jsonl"])
-@pytest.mark.parametrize("part", [0.0, 0.5])
-def test_a_run_that_cannot_be_read_is_trained_again(
-    ended: SearchFolder, tmp_path: Path, name: str, part: float, capsys: pytest.CaptureFixture[str]
-) -> None:
-    search = toy_search(tmp_path / "search", ended.tuner)
-    shutil.copytree(ended.path, search.path, dirs_exist_ok=True)
-    file = search.path / "trials" / "1" / name
-    content = file.read_bytes()
-    file.write_bytes(content[: int(part * len(content))])
-    run_search(search, TRIALS)
-    assert trials_of(search.path) == trials_of(ended.path)
-    assert f"trial 1 has lost its result: cannot read {file}" in capsys.readouterr().err
-    (search.path / "trials/1/summary.json").unlink()
-    run_search(search, TRIALS)
-    assert trials_of(search.path) == trials_of(ended.path)
-    assert "trial 1 has lost its result: " in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json", "trials/1/history.jsonl"])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    search = toy_search(tmp_path / "search")
+    run_search(search, 3)
+    file = search.path / name
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(InputError, match=str(file if name == "oracle.json" else file.parent)):
+        run_search(search, 3)
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_the_state_of_version_0_1_0_is_read(tmp_path: Path, tuner: str) -> None:
-    """KerasTuner itself wrote it, a file for each trial."""
-
-    class Former(make_oracle(toy_search(tmp_path / "whole", tuner), TRIALS).__class__):  # type: ignore[misc]
-        save, _save_trial = keras_tuner.Oracle.save, keras_tuner.Oracle._save_trial
-
-    run_search(toy_search(tmp_path / "whole", tuner), TRIALS)
+def test_a_state_that_is_lost_is_found_again_from_the_runs(tmp_path: Path, tuner: str) -> None:
     search = toy_search(tmp_path / "search", tuner)
-    oracle = make_oracle(search, TRIALS)
-    oracle.__class__ = Former
-    oracle._set_project_dir(str(search.path), "oracle")
-    for _ in range(4):
-        trial = oracle.create_trial("tuner0")
-        shutil.copytree(tmp_path / "whole" / "trials" / trial.trial_id, search.trial_path(trial.trial_id))
-        end(oracle, trial, toy_score(search.config(trial.hyperparameters.values), search.base.train.n_epochs))
-    oracle.create_trial("tuner0")
-    (search.path / "oracle" / "trial_9").mkdir()  # begun, and not in oracle.json when the process was killed
-    (search.path / "oracle" / "trial_9" / "trial.json").write_text("")
-    files = sorted(path.name for path in (search.path / "oracle").iterdir())
-    assert files == ["oracle.json", *(f"trial_{n}" for n in (0, 1, 2, 3, 4, 9))] and not search.oracle_file.exists()
-    damaged = toy_search(tmp_path / "damaged", tuner)
-    shutil.copytree(search.path, damaged.path, dirs_exist_ok=True)
     run_search(search, TRIALS)
-    assert trials_of(search.path) == trials_of(tmp_path / "whole")
-    (damaged.path / "oracle" / "trial_2" / "trial.json").write_text("{")
-    with pytest.raises(InputError, match=r"cannot read .*trial_2/trial.json: .*; the runs in .* are intact \(remove "):
-        run_search(damaged, TRIALS)
+    (search.path / "oracle.json").unlink()
+    rows = trials_of(search.path)
+    written = {path: path.stat().st_mtime_ns for path in search.path.glob("trials/*/*.json*")}
+    run_search(search, TRIALS)
+    assert trials_of(search.path) == rows
+    assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
@@ -236,18 +162,13 @@ def test_ten_failures_in_a_row_end_a_search_and_the_next_start_says_the_same(
 ) -> None:
     space = {"optimizer.name": {"choices": ["Adam"]}, "optimizer.momentum": {"low": 0.1, "high": 0.9}}
     search = toy_search(tmp_path, tuner, {"train.n_epochs": 27}, space)  # of which Hyperband makes enough trials
-    said = (
-        r"^the search cannot continue: the last 10 trials failed, trial 09 because optimizer.momentum must be 0 with "
-    )
     for _ in range(2):
-        with pytest.raises(RunError, match=said + r"optimizer.name Adam \(got 0\.\d+\) \(change the search space, and"):
+        with pytest.raises(RunError, match=r"the last 10 trials failed, trial 09 because optimizer.momentum must be 0"):
             run_search(search, 30)
-        state = json.loads(search.oracle_file.read_text())
+        state = json.loads((search.path / "oracle.json").read_text())
         assert list(state["trials"]) == [f"{n:02}" for n in range(FAILURES)]
         assert {trial["status"] for trial in state["trials"].values()} == {"FAILED"}
-    err = capsys.readouterr().err
-    assert err.count("failed (optimizer.momentum must be 0") == FAILURES
-    assert "cannot be read" not in err and "lost" not in err
+    assert capsys.readouterr().err.count("failed (optimizer.momentum must be 0") == FAILURES
 
 
 def test_the_highest_seed_is_one_of_kerastuner(tmp_path: Path) -> None:
@@ -277,7 +198,7 @@ def test_a_search_killed_at_its_files_ends_as_if_nothing_had_happened(
 
     def run(folder: str) -> SearchFolder:
         search = toy_search(tmp_path / folder, tuner)
-        run_search(search, 5, place=ToySlots(slots, search.path))
+        run_search(search, 5, place=ToySlots(slots))
         return search
 
     whole = files_of(run("whole"))
@@ -287,4 +208,3 @@ def test_a_search_killed_at_its_files_ends_as_if_nothing_had_happened(
     assert kills > 20 / every
     killed = run("killed")
     assert files_of(killed) == whole
-    assert not (killed.path / "damaged").exists()

@@ -93,11 +93,11 @@ def _run_epochs(run: RunDirectory, config: Config, rule: Callable[[list[Any]], s
 class ToySlots(ManySlots):
     """Slots in this process that train on the stand-ins; by default, the job that began first ends first."""
 
-    def __init__(self, number: int, folder: Path, last: bool = False) -> None:
-        super().__init__(number, folder, last)
+    def __init__(self, number: int, last: bool = False) -> None:
+        super().__init__(number, last)
 
     def train(self, job: Job) -> JobEnd:
-        return train_job(job, self.folder)
+        return train_job(job)
 
 
 def use_toys(patch: Callable[..., None] = setattr) -> None:
