@@ -39,7 +39,7 @@ from seqmnist_tf.results import model_check, records, replay
 from seqmnist_tf.serve import ask, signatures
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
-from seqmnist_tf.tune import parse_space, report, search, trials
+from seqmnist_tf.tune import parse_space, report, search
 from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Command
@@ -329,10 +329,8 @@ def test_numbers_of_the_searching_page_are_the_codes() -> None:
     text = one_line("docs/searching.md")
     assert f"accuracy is below {100 * AT_CHANCE:.0f} % after half of its epochs" in text
     assert f"the last {tune.VALIDATION_SIZE:,}, unless" in text
-    assert (trials.REPEATS, search.FAILURES) == (3, 10)
-    assert "repeated with three other seeds" in text and "ten failures in a row end the search" in text
+    assert search.FAILURES == 10 and "ten failures in a row the search ends" in text
     assert f"the best {report.MOST_TRIALS} trials" in text
-    assert f"above {tune.MOST_BAYESIAN:,} is refused with `--tuner bayesian`" in text
 
 
 def test_times_in_words_follow_from_the_records() -> None:

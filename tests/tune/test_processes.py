@@ -43,7 +43,7 @@ def start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str]
 def end(process: subprocess.Popen[str], folder: Path, status: int = 0) -> str:
     """Wait for a search to end, require its status, and return its log."""
     try:
-        ended = process.wait(LONG_SECONDS)
+        ended = process.wait(3 * LONG_SECONDS)  # several starts of TensorFlow
         log = folder.with_suffix(".log").read_text()
         assert ended == status, log
         return log
