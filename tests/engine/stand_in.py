@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def train(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
             print(f"plan: {job.command}")
             if job.command == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if job.command == "wait":
+                time.sleep(600)
             if job.command == "interrupt":
                 raise KeyboardInterrupt
             if job.command in ("fail", "full disk"):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import Job, JobEnd, job, run_jobs
 from seqmnist_tf.engine import cluster as ray_cluster
-from seqmnist_tf.system import InputError
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.commands import TINY, run_compare
 from tests.compare.test_compare import masked, timeless
@@ -111,21 +112,6 @@ def test_processes_and_the_command_are_killed(whole: Path, tmp_path: Path, envir
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["ray::DashboardAgent", "raylet/raylet", "gcs_server"])
-def test_ray_itself_is_killed(victim: str, whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    folder, log = tmp_path / "out", tmp_path / "log"
-    with comparing(folder, log, environment, "--workers=2") as process:
-        left = trainers(process.pid)
-        os.kill(processes(process.pid, victim)[0], signal.SIGKILL)
-        assert process.wait(timeout=LONG_SECONDS) == 1, log.read_text()
-    assert log.read_text().splitlines()[-1].endswith("(the same command resumes)")
-    require_ended(left)
-    done = run_compare(*WORDS, f"--dir={folder}", "--workers=2", **environment)
-    assert done.returncode == 0, done.stderr
-    require_equal(folder, whole)
-
-
-@pytest.mark.slow
 def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
     whole: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -140,6 +126,32 @@ def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
     done = run_compare(*WORDS, f"--dir={folder}")  # in this process: where a run was trained makes no difference
     assert done.returncode == 0, done.stderr
     require_equal(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["ray::DashboardAgent", "raylet/raylet", "gcs_server"])
+def test_ray_itself_dies(
+    victim: str, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", environment["RAY_TMPDIR"])
+    monkeypatch.setattr(job, "TRAINER", TRAINER)
+
+    class Deadly(Listed):
+        def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
+            if victims := processes(os.getpid(), victim):
+                os.kill(victims[0], signal.SIGKILL)
+
+    def listed(kind: type[Listed], plan: str) -> Listed:
+        return kind([make_job(tmp_path / f"run{number}", plan=plan) for number in range(3)])
+
+    source = listed(Deadly, "wait")
+    with pytest.raises(RunError, match="the same command resumes"):
+        run_jobs(source, tmp_path, workers=2)
+    assert source.ends == {}
+    source = listed(Listed, "none")
+    run_jobs(source, tmp_path, workers=2)
+    assert source.ends == {f"run{number}": JobEnd("completed") for number in range(3)}
+    assert [len(RunDirectory(tmp_path / f"run{number}").history()) for number in range(3)] == [2, 2, 2]
 
 
 @pytest.mark.slow

@@ -422,13 +422,6 @@ def test_named_files_exist(path: str) -> None:
             assert (PACKAGE / code).exists() or (ROOT / code).exists(), code
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_begin_with_the_reader(path: str) -> None:
-    title, first, *_ = DOCUMENTS[path].split("\n\n")
-    assert title.startswith("# ") and "\n" not in title
-    assert re.match(r"(After this page|With these pages) you will (be able to|know) ", first)
-
-
 def nav_pages(entries: list[Any]) -> Iterator[str]:
     for entry in entries:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry

@@ -55,7 +55,9 @@ def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -
     """Wait until the trials have so many epochs, all together."""
     until = time.monotonic() + LONG_SECONDS
     while sum(file.read_bytes().count(b"\n") for file in folder.glob("trials/*/history.jsonl")) < epochs:
-        assert process.poll() is None and time.monotonic() < until, folder.with_suffix(".log").read_text()
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            raise AssertionError(folder.with_suffix(".log").read_text())
         time.sleep(0.05)
 
 
@@ -99,12 +101,11 @@ def test_a_training_and_the_command_are_killed(whole: Path, tmp_path: Path, envi
     assert {path: path.stat().st_mtime_ns for path in ended} == ended  # not run again
 
 
-@pytest.mark.parametrize("victim", ["ray::DashboardAgent", "raylet/raylet", "gcs_server"])
-def test_ray_dies(victim: str, whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_ray_itself_dies(whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     folder = tmp_path / "search"
     process = start(folder, "--workers=2", **environment)
     wait_for_epochs(process, folder, 4)
-    os.kill(processes(process.pid, victim)[0], signal.SIGKILL)
+    os.kill(processes(process.pid, "ray::DashboardAgent")[0], signal.SIGKILL)
     log = end(process, folder, status=1)
     assert log.splitlines()[-1].endswith("(the same command resumes)") and "failed (" not in log
     assert "FAILED" not in (folder / "oracle.json").read_text()
