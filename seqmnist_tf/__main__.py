@@ -15,7 +15,7 @@ COMMANDS = {
     "data": "prepare MNIST, for example on a node that has a network",
     "train": "train a configuration",
     "evaluate": "exact test metrics of a finished run",
-    "compare": "layers and configurations side by side, over seeds, with paired tests",
+    "compare": "layers and configurations side by side, over seeds, with tests",
     "tune": "search for hyperparameters",
     "export": "write a SavedModel for TF Serving",
     "serve": "answer requests as TF Serving does, with a page to draw on",

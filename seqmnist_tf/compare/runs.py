@@ -15,6 +15,9 @@ from ..config import Config, layer_file
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run, log_problems
 
+FAILED_BELOW = 0.2  # test accuracy at the end
+SKIPPED_OF_AN_EPOCH = 0.01  # share of an epoch's steps whose gradients were not finite
+
 
 @dataclass(frozen=True)
 class CompletedRun:
@@ -62,6 +65,12 @@ class CompletedRun:
     def accuracy(self) -> float:
         """Test accuracy of the final model, 0 to 1."""
         return self.correct / self.total
+
+    @property
+    def failed(self) -> bool:
+        """Whether its training failed: it ends below 20 %, or skipped more than 1 % of an epoch's steps."""
+        skipped = self.summary.get("skipped_steps", 0)
+        return self.accuracy < FAILED_BELOW or skipped > SKIPPED_OF_AN_EPOCH * self.config.steps_per_epoch
 
     @property
     def curve(self) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..compare import SeededRuns, in_percent, pair_runs, pair_statement, percent_range, task_name
+from ..compare import SeededRuns, equivalence_bound, in_percent, pair_runs, pair_table, percent_range, task_name
 from ..config import NUM_TEST, NUM_TIMESTEPS, NUM_TRAIN
 from ..system import escape_markdown, markdown_table
 from ..train import wilson_interval
@@ -167,7 +167,7 @@ def exported_text(board: Board) -> str:
 
 
 def seeds_text(board: Board) -> str:
-    """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and paired tests."""
+    """The spread over seeds, when seeds leave the plateau, the original's accuracy among ours, and the tests."""
     several = [name for name, records in board.records.items() if len(records) > 1]
     single = [f"`{name}`" for name in board.records if name not in several]
     lines = [_spread(board, name) for name in several]
@@ -176,12 +176,11 @@ def seeds_text(board: Board) -> str:
     lines += [_place_of_the_original(board, name) for name in LIKE_THE_ORIGINAL if name in board.records]
     lines += [_collapse(r) for r in board.all_records if r.highest["test_accuracy"] - r.accuracy > COLLAPSE]
     lines += [
-        f"`{record.name}`, seed {record.seed}, diverged ({escape_markdown(record.summary['reason'])}): it is in no "
-        f"mean and no test, which favours `{record.name}`."
+        f"`{record.name}`, seed {record.seed}, diverged ({escape_markdown(record.summary['reason'])}): it counts as "
+        "failed, and is in no mean."
         for record in board.diverged
     ]
-    lines += _paired_tests(board)
-    return "\n".join(wrap_text(line, "- ", "  ") for line in lines)
+    return "\n".join(wrap_text(line, "- ", "  ") for line in lines) + _tests(board)
 
 
 def plateau_text(board: Board) -> str:
@@ -248,22 +247,15 @@ def _place_of_the_original(board: Board, name: str) -> str:
     )
 
 
-def _paired_tests(board: Board) -> list[str]:
-    """Return what the tests of ``compare`` say on the experiments with the task of the headline's experiment."""
+def _tests(board: Board) -> str:
+    """Return the experiments with the task of the headline's experiment, each against it."""
     if HEADLINE not in board.records:
-        return []
+        return ""
     task = board.records[HEADLINE][0].config.task
     others = [
         name
         for name, records in board.records.items()
         if records[0].config.task == task and name not in (HEADLINE, *board.cells)  # which are held against their LSTM
     ]
-    pairs = pair_runs([board.with_predictions(name) for name in (HEADLINE, *others)])
-    tested = [pair_statement(pair, pairs) for pair in pairs if pair.n > 1]
-    untested = [f"{pair.b} {in_percent(pair.mean_difference, sign=True)}" for pair in pairs if pair.n == 1]
-    if untested:
-        tested.append(
-            f"Differences from `{HEADLINE}` with the one seed that both have, in points: {', '.join(untested)}. One "
-            "seed allows no test: other seeds may differ by more or less."
-        )
-    return tested
+    first, *rest = (board.experiment(name) for name in (HEADLINE, *others))
+    return "\n\n" + pair_table(pair_runs([first, *rest]), equivalence_bound(first.config)) if rest else ""

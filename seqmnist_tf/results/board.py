@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,6 @@ class Board:
         """Return the completed runs of an experiment, and which of its seeds diverged."""
         diverged = tuple(record.seed for record in self.diverged if record.name == name)
         return SeededRuns(name, self.records[name], diverged=diverged)
-
-    def with_predictions(self, name: str) -> SeededRuns:
-        """Return an experiment with its predictions, for paired tests, and its name as code."""
-        predictions = [record.predictions() for record in self.records[name]]
-        return replace(self.experiment(name), name=f"`{name}`", predictions=predictions)
 
     @classmethod
     def read(cls, folder: Path) -> Board:

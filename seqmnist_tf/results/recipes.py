@@ -9,25 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compare import (
+    VERDICTS,
     PairResult,
     SeededRuns,
-    after_first_looks,
-    count_of,
+    equivalence_bound,
     in_percent,
     layer_name,
     p_text,
     pair_runs,
-    pair_statement,
     percent_range,
     task_name,
 )
-from ..config import NUM_CLASSES, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
+from ..config import PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import escape_markdown, markdown_table
 from .board import BASELINE, Board, code_of, record_link, replay_text, wrap_text
-from .records import RESULTS_FOLDER, Record, is_former_example
+from .records import RESULTS_FOLDER, Record
 from .searches import ROW_STATUSES, Search
 
 NO_CELL = "No cell of the board has its seeds published yet."
+RESULTS = [">median, %", ">mean ± SD, %", ">worst seed, %", ">failed"]
+RESULTS += [">difference, points (95 % interval)", ">p (Holm)"]
 OWN_COLUMNS = ("task.validation_size", "test.enabled", "train.n_epochs")
 
 
@@ -35,19 +36,6 @@ def chosen_by(board: Board, record: Record) -> str:
     """Return the published searches that chose the recipe of a record, as links."""
     links = [_search_link(search) for search in board.searches if search.chose(record) and not search.of_settings]
     return ", ".join(links) or "no published search"
-
-
-def choice_text(board: Board, name: str) -> str:
-    """Return for a caption how the recipe of an experiment was chosen."""
-    settings = after_first_looks(board.records[name][0].config)
-    looks = f"; its {settings} were chosen after looks at test accuracies" * bool(settings)
-    if name in board.cells and settings.startswith("chrono, "):
-        looks = looks.replace("chrono, ", "") + ", and so was the offer of chrono, to this cell alone"
-    layer = board.records[name][0].run.layer_file
-    alike = "; its weights began with the same numbers (docs/board.md)" * is_former_example(layer)
-    diverged = len(board.experiment(name).diverged)
-    left_out = f"; {diverged} of its seeds diverged and are left out" * (diverged > 0)
-    return f"chosen by {chosen_by(board, board.records[name][0])}{looks}{alike}{left_out}"
 
 
 def _search_link(search: Search) -> str:
@@ -175,59 +163,49 @@ def changed_keys(config: Config, base: Config) -> dict[str, Any]:
 def board_table(board: Board) -> str:
     """One short row per cell, for the README."""
     cells, pairs = _compared(board)
-    head = ["cell", ">seeds", ">test accuracy, %", ">difference, points", ">p (Holm)"]
-    rows = [
-        [layer_name(cell.config), cell.seeds_text, f"**{cell.text}**", *_against(cell, pairs)]
-        for cell in cells.values()
-    ]
+    head = ["cell", *RESULTS]
+    rows = [[layer_name(cell.config), *_results(cell, pairs)] for cell in cells]
     return markdown_table(head, rows) if rows else NO_CELL
 
 
 def board_text(board: Board) -> str:
-    """One row per cell with what its authors print, then what the tests say."""
+    """One row per cell with what its authors print."""
     cells, pairs = _compared(board)
     if not cells:
         return NO_CELL
-    head = ["cell", ">units", "constants", ">parameters", ">seeds", ">test accuracy, %", ">lowest to highest, %"]
-    head += [">95 % interval, %", ">against the LSTM, points", ">p after Holm", "chosen by", "printed elsewhere, %"]
+    equivalent = f"equivalent (± {100 * equivalence_bound(cells[0].config):g} points)"
+    head = ["cell", ">units", "constants", ">parameters", *RESULTS, equivalent, "chosen by", "printed elsewhere, %"]
+    verdicts = ["", *(VERDICTS[pair.equivalent] for pair in pairs)]
     rows = [
         [
-            f"{layer_name(cell.config)} {cell.name}",
+            f"{layer_name(cell.config)} `{cell.name}`",
             cell.units,
             escape_markdown(constants_text(cell.config)),
             f"{cell.num_params:,}",
-            cell.seeds_text,
-            f"**{cell.text}**",
-            percent_range(cell.range if cell.n > 1 else None),
-            percent_range(cell.ci_95),
-            *_against(cell, pairs),
-            chosen_by(board, board.records[name][0]),
-            _printed(board, name),
+            *_results(cell, pairs),
+            verdict,
+            chosen_by(board, board.records[cell.name][0]),
+            _printed(board, cell.name),
         ]
-        for name, cell in cells.items()
+        for cell, verdict in zip(cells, verdicts, strict=True)
     ]
-    said = [wrap_text(pair_statement(pair, pairs, more_seeds=False), "- ", "  ") for pair in pairs]
-    said += [wrap_text(_with_diverged(cell), "- ", "  ") for cell in cells.values() if cell.diverged]
-    return "\n\n".join([markdown_table(head, rows), *(["\n".join(said)] if said else [])])
+    return markdown_table(head, rows)
 
 
-def _with_diverged(cell: SeededRuns) -> str:
-    number = len(cell.diverged)
-    mean = (cell.mean * cell.n + number / NUM_CLASSES) / (cell.n + number)
-    seeds = count_of(number, "seed")
-    return f"{cell.name}: with the {seeds} that diverged counted at chance, its mean is {in_percent(mean)} %."
+def _compared(board: Board) -> tuple[list[SeededRuns], tuple[PairResult, ...]]:
+    """Return the cells whose seeds are published, and each other one against the LSTM."""
+    cells = [board.experiment(name) for name in board.cells]
+    return cells, pair_runs(cells)
 
 
-def _compared(board: Board) -> tuple[dict[str, SeededRuns], tuple[PairResult, ...]]:
-    """Return the cells whose seeds are published, by name of the experiment, and each other one against the LSTM."""
-    cells = {name: board.with_predictions(name) for name in board.cells}
-    return cells, pair_runs([*cells.values()])
-
-
-def _against(cell: SeededRuns, pairs: Sequence[PairResult]) -> tuple[str, str]:
-    """Return the difference from the LSTM and its corrected p; empty of the LSTM itself."""
-    pair = next((pair for pair in pairs if pair.b == cell.name), None)
-    return (in_percent(pair.mean_difference, sign=True), p_text(pair.holm_p)) if pair else ("", "")
+def _results(cell: SeededRuns, pairs: Sequence[PairResult]) -> list[str]:
+    """Return the columns RESULTS of a cell; the last two are empty for the LSTM itself."""
+    row = [in_percent(cell.median), f"**{cell.text}**", in_percent(cell.worst), cell.failures]
+    for pair in pairs:
+        if pair.b == cell.name:
+            interval = f" ({percent_range(pair.ci_95, sign=True)})" if pair.ci_95 else ""
+            return [*row, f"{in_percent(pair.mean_difference, sign=True)}{interval}", p_text(pair.holm_p)]
+    return [*row, "", ""]
 
 
 def _printed(board: Board, name: str) -> str:

@@ -6,7 +6,7 @@ import re
 import statistics
 from typing import Any
 
-from ..compare import describe_recipe, in_percent, latex_rows, markdown_rows
+from ..compare import SeededRuns, count_of, in_percent, latex_rows, markdown_rows, percent_range
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import (
@@ -26,15 +26,10 @@ COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units
 
 
 def rows_to_paste(board: Board) -> str:
-    """One row per experiment, in Markdown and in LaTeX, and the recipes in words."""
+    """One row per experiment, in Markdown and in LaTeX."""
     experiments = [board.experiment(name) for name in board.records]
-    recipes = [
-        wrap_text(f"`{name}`: {describe_recipe(records[0].config)}; {choice_text(board, name)}.", "- ", "  ")
-        for name, records in board.records.items()
-    ]
     latex = latex_rows(experiments, source="seqmnist_tf, ")
-    tables = ["```markdown", markdown_rows(experiments), "```", "", "```latex", latex, "```"]
-    return "\n".join([*tables, "", "The recipes, for a caption:", "", *recipes])
+    return "\n".join(["```markdown", markdown_rows(experiments), "```", "", "```latex", latex, "```"])
 
 
 def original_table(board: Board) -> str:

@@ -49,24 +49,35 @@ def make_arm(folder: Path, correct: Mapping[int, int], **values: Any) -> None:
 
 
 def seeded(
-    name: str, correct: Mapping[int, int], *, first: int = 0, environment: Mapping[str, Any] = {}, **values: Any
+    name: str,
+    correct: Mapping[int, int],
+    *,
+    first: int = 0,
+    total: int = TOTAL,
+    skipped: Mapping[int, int] = {},
+    **values: Any,
 ) -> SeededRuns:
     """Return the runs of an arm by their seeds, without any file.
 
     Args:
         name: of the arm.
         correct: how many test images the model of each seed classifies correctly, from the image ``first`` on.
-        environment: changes of what each run says of its machine.
+        total: number of test images.
+        skipped: steps that a seed skipped.
         values: ``section__key`` sets a key of the configuration.
     """
     runs = []
     for seed, number in correct.items():
-        final = {"test_correct": number, "test_total": TOTAL}
-        history = [{"epoch": epoch, "test_accuracy": number * epoch // 2 / TOTAL, "seconds": 3.0} for epoch in (1, 2)]
-        summary = {"num_params": 146, "final": final}
-        told = {**ENVIRONMENT, **environment}
-        runs.append(CompletedRun(RunDirectory(Path(name)), _config(seed, values), told, summary, history))
-    return SeededRuns(name, runs, [_predictions(some_right(number, first)) for number in correct.values()])
+        final = {"test_correct": number, "test_total": total}
+        history = [{"epoch": epoch, "test_accuracy": number * epoch // 2 / total, "seconds": 3.0} for epoch in (1, 2)]
+        summary: dict[str, Any] = {"num_params": 146, "final": final}
+        if seed in skipped:
+            summary["skipped_steps"] = skipped[seed]
+        config = _config(seed, values)
+        runs.append(CompletedRun(RunDirectory(Path(name)), config, ENVIRONMENT, summary, history))
+        vars(runs[-1])["config_id"] = cfg.config_id(config)
+    predictions = [_predictions(some_right(number, first)) for number in correct.values()] if total == TOTAL else ()
+    return SeededRuns(name, runs, predictions)
 
 
 def compared(*arms: SeededRuns) -> Comparison:

@@ -1,168 +1,217 @@
-"""Intervals and tests against independent computations."""
+"""Intervals and tests against independent computations, with itertools and NumPy alone where that is possible."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
+import warnings
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
-from scipy.stats import norm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from seqmnist_tf.compare import CompletedRun, SeededRuns, statistics
+from seqmnist_tf.compare import SeededRuns, pair_runs
 from seqmnist_tf.compare.statistics import (
-    difference_interval,
+    failure_interval,
     holm,
-    mcnemar_test,
-    sign_flip_p,
-    smallest_sign_flip_p,
+    is_equivalent,
+    mcnemar_p,
+    p_text,
+    permutation_p,
     t_interval,
+    welch_interval,
 )
-from seqmnist_tf.config import Config
-from seqmnist_tf.train import RunDirectory
-from tests.toy import ROOT
+from tests.compare.runs import seeded
+
+LSTM = [9861, 9842, 9831, 9828, 9826, 9861, 9843, 9829]  # digits of the published board_lstm, board_gru and others
+GRU = [9886, 9900, 9894, 9889, 9823, 9885]
+UR_LSTM = [9748, 9845, 9871, 9859, 9838, 9844]
+MIN_LSTM = [9258, 9255, 9246, 9293, 9291, 9220, 9215, 9234]
 
 
-def enumerated_p(differences: list[int]) -> float:
-    """Return the two-sided sign-flip p by looking at all flips."""
-    observed = abs(sum(differences))
-    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in _signs(len(differences))]
-    return sum(abs(total) >= observed for total in sums) / len(sums)
+def enumerated_p(a: list[int], b: list[int]) -> float:
+    """Return the share of all splits whose Welch t is as far from 0 as the observed one, or whose means are."""
+    values, n = np.array([*a, *b], float), len(a)
+    varies = len(set(a)) > 1 or len(set(b)) > 1
 
+    def distance(first: tuple[int, ...]) -> float:
+        chosen = np.isin(np.arange(len(values)), first)
+        x, y = values[chosen], values[~chosen]
+        difference = abs(y.mean() - x.mean())
+        error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) if varies else 1.0
+        return difference / error if error else math.inf if difference > 1e-9 else 0.0
 
-def _signs(n: int) -> itertools.product[tuple[int, ...]]:
-    return itertools.product((-1, 1), repeat=n)
+    distances = [distance(first) for first in itertools.combinations(range(len(values)), n)]
+    return float(np.mean(np.array(distances) >= distances[0] * (1 - 1e-9)))
 
 
 @pytest.mark.parametrize(
-    "differences",
+    ("a", "b"),
     [
-        [3, 1, 2],
-        [-52, -61, -49, -55, -58],
-        [-52, -61, -49, -55, -58, -40],
-        [5, -3, 2, 2, -1, 0, 4],
-        [0, 0, 0, 7],
-        [1, -1],
-        [0, 0],
-        [10, 10, 10, -10, 3, 3, -2, 1, 9, 4],
+        (LSTM, GRU),
+        (LSTM, MIN_LSTM[:4]),
+        (GRU, UR_LSTM),
+        ([1, 2, 3, 4], [5, 6, 7, 8]),
+        ([1, 1, 2, 2], [2, 1, 2, 1]),
+        ([9800] * 4, [9801, 9802, 9801, 9801, 9800]),
+        ([9800] * 5, [9800] * 5),
+        ([9800] * 5, [9801] * 4),
+        ([0, 0, 0, 10_000], [10_000, 10_000, 10_000, 0]),
     ],
 )
-def test_the_sign_flip_p_is_that_of_all_flips(differences: list[int]) -> None:
-    assert sign_flip_p(differences) == pytest.approx(enumerated_p(differences), abs=1e-15)
+def test_the_p_is_that_of_all_splits(a: list[int], b: list[int]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert permutation_p(a, b) == pytest.approx(enumerated_p(a, b), abs=1e-12)
+        assert permutation_p(b, a) == permutation_p(a, b)
 
 
-def test_more_seeds_than_are_enumerated_are_estimated_reproducibly() -> None:
-    random = np.random.RandomState(0)
-    differences = random.randint(-20, 30, 21).tolist()
-    p = sign_flip_p(differences)
-    assert p == sign_flip_p(differences)
-    # The exact p by the distribution of the sum, whose terms are independent.
-    distribution = {0: 1.0}
-    for d in differences:
-        after: dict[int, float] = {}
-        for total, share in distribution.items():
-            for step in (-d, d):
-                after[total + step] = after.get(total + step, 0.0) + share / 2
-        distribution = after
-    exact = sum(share for total, share in distribution.items() if abs(total) >= abs(sum(differences)))
-    assert p == pytest.approx(exact, abs=4 * math.sqrt(exact / 999_999))
+samples = st.lists(st.integers(9_780, 9_800), min_size=4, max_size=5)
 
 
-def test_what_n_allows() -> None:
-    assert [smallest_sign_flip_p(n) for n in (0, 1, 2, 5, 6)] == [1, 1, 0.5, 0.0625, 0.03125]
-    for n in (2, 5, 6):
-        assert sign_flip_p([-1] * n) == sign_flip_p([*[-1] * n, 0, 0]) == smallest_sign_flip_p(n)
-    assert sign_flip_p([4]) is None
+@given(samples, samples)
+@settings(max_examples=30, deadline=None)
+def test_the_p_of_any_samples_is_that_of_all_splits(a: list[int], b: list[int]) -> None:
+    assert permutation_p(a, b) == pytest.approx(enumerated_p(a, b), abs=1e-12)
 
 
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (12, 25), (34, 164), (5, 5), (0, 9)])
-def test_mcnemar_is_the_binomial_test_of_the_digits_that_differ(only_a: int, only_b: int) -> None:
-    a, b = np.zeros(300, bool), np.zeros(300, bool)
-    a[:only_a] = True
-    b[only_a : only_a + only_b] = True
-    a[250:] = b[250:] = True
-    result = mcnemar_test(7, a, b)
-    expected = scipy.stats.binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
-    assert (result.seed, result.only_a_right, result.only_b_right) == (7, only_a, only_b)
-    assert result.p == pytest.approx(expected, rel=1e-12)
-    assert mcnemar_test(7, a, b, test=False).p is None
+def test_the_smallest_p_of_eight_against_eight_is_that_of_two_splits() -> None:
+    assert permutation_p(LSTM, MIN_LSTM) == pytest.approx(2 / 12_870, abs=1e-15)
 
 
-def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs() -> None:
-    # By hand: 0.01 * 3, 0.02 * 2, 0.04 * 1, each at least the one before; None does not count.
-    assert holm([0.04, None, 0.01, 0.02]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
-    assert holm([None]) == [None]
-    assert holm([]) == []
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    many = np.random.default_rng(0).random(20) / 20
-    steps = [min(1.0, (20 - rank) * p) for rank, p in enumerate(sorted(many))]  # each p is the largest up to it
-    expected = dict(zip(sorted(many), accumulate(steps, max), strict=True))
-    assert holm(many.tolist()) == [expected[p] for p in many]
+def test_fewer_than_four_seeds_have_no_p() -> None:
+    assert permutation_p([1, 2, 3], [4, 5, 6, 7, 8]) is permutation_p([1, 2, 3, 4], [5]) is None
+    assert is_equivalent([1, 2, 3], [1, 2, 3, 4], 9.0) is None
+
+
+def test_more_splits_than_are_enumerated_are_drawn_reproducibly() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.integers(0, 100, 12).tolist(), random.integers(15, 115, 12).tolist()
+    p = permutation_p(a, b)
+    assert p == permutation_p(a, b)
+    assert p == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue, rel=0.2)  # near, not equal
+    far = [value + 1_000 for value in a]
+    assert permutation_p(a, far) == pytest.approx(1 / 100_000, rel=1e-9)  # one of the splits drawn, itself counted
+
+
+def test_seeds_of_equal_cells_are_told_apart_in_five_of_a_hundred_comparisons() -> None:
+    random = np.random.default_rng(0)
+    ps = [permutation_p(*random.normal(9_840, [[14], [28]], (2, 5)).round().astype(int).tolist()) for _ in range(300)]
+    assert 0.02 < np.mean(np.array(ps) < 0.05) < 0.09  # also where one varies twice as much
+
+
+@pytest.mark.parametrize(("a", "b"), [(LSTM, GRU), (LSTM, MIN_LSTM), ([1, 2], [5, 9, 9])])
+def test_welchs_interval_and_two_one_sided_tests_are_scipys(a: list[int], b: list[int]) -> None:
+    expected = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval()
+    assert welch_interval(a, b) == pytest.approx(tuple(expected), rel=1e-12)
+    if min(len(a), len(b)) < 4:
+        return
+    for bound in (20.0, 40.0, 75.0, 700.0):
+        below = scipy.stats.ttest_ind(np.add(b, bound), a, equal_var=False, alternative="greater").pvalue
+        above = scipy.stats.ttest_ind(np.subtract(b, bound), a, equal_var=False, alternative="less").pvalue
+        assert is_equivalent(a, b, bound) == (max(below, above) < 0.05)
+
+
+def test_samples_that_do_not_vary_have_an_interval_without_width() -> None:
+    assert welch_interval([3, 3], [5, 5, 5]) == (2.0, 2.0)
+    assert is_equivalent([3] * 4, [5] * 4, 2.5) is True and is_equivalent([3] * 4, [5] * 4, 2.0) is False
+    assert welch_interval([3], [5, 6]) is None
+    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5) and t_interval([0.5]) is None
 
 
 def test_the_t_interval() -> None:
     values = [0.9909, 0.9911, 0.9909, 0.9906, 0.9913]
     half = 2.7764451051977987 * np.std(values, ddof=1) / math.sqrt(5)  # t of 0.975 with 4 degrees of freedom
     assert t_interval(values) == (pytest.approx(np.mean(values) - half), pytest.approx(np.mean(values) + half))
-    assert t_interval([0.5]) is None
-    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
 
 
-def test_the_runs_of_an_experiment() -> None:
-    accuracies = {"test_correct": 0, "test_total": 1_000}
-    runs = [
-        CompletedRun(RunDirectory(Path()), Config(), {}, {"final": {**accuracies, "test_correct": correct}}, [])
-        for correct in (980, 990, 985)
+@pytest.mark.parametrize(("failed", "seeds"), [(0, 8), (1, 8), (5, 6), (8, 8)])
+def test_clopper_and_pearsons_bounds_leave_2_5_percent_on_each_side(failed: int, seeds: int) -> None:
+    low, high = failure_interval(failed, seeds)
+    if failed:
+        assert scipy.stats.binom.sf(failed - 1, seeds, low) == pytest.approx(0.025)
+    if failed < seeds:
+        assert scipy.stats.binom.cdf(failed, seeds, high) == pytest.approx(0.025)
+    assert (low == 0) == (failed == 0) and (high == 1) == (failed == seeds)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (12, 25), (34, 164), (5, 5), (0, 9)])
+def test_mcnemar_doubles_the_binomial_tail(only_a: int, only_b: int) -> None:
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    assert mcnemar_p(only_a, only_b) == pytest.approx(min(1.0, 2 * tail), rel=1e-9)
+
+
+def test_holm_multiplies_the_smallest_p_by_the_number_of_pairs() -> None:
+    # By hand: 0.01 * 3, 0.02 * 2, 0.04 * 1, each at least the one before; None does not count.
+    assert holm([0.04, None, 0.01, 0.02]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
+    assert (holm([None]), holm([]), holm([0.6, 0.7])) == ([None], [], [1.0, 1.0])
+    many = np.random.default_rng(0).random(20) / 20
+    steps = [min(1.0, (20 - rank) * p) for rank, p in enumerate(sorted(many))]  # each p is the largest up to it
+    expected = dict(zip(sorted(many), accumulate(steps, max), strict=True))
+    assert holm(many.tolist()) == [expected[p] for p in many]
+
+
+def test_a_p_has_two_digits() -> None:
+    written = {
+        1.0: "1.0",
+        0.5: "0.50",
+        0.0476: "0.048",
+        0.00234: "0.0023",
+        0.001: "0.0010",
+        0.00099: "<0.001",
+        None: "",
+    }
+    assert [p_text(p) for p in written] == list(written.values())
+
+
+def test_the_numbers_of_an_arm() -> None:
+    arm = seeded("a", {0: 20, 1: 30, 4: 22, 7: 24})
+    shares = [20 / 30, 1.0, 22 / 30, 24 / 30]
+    document = arm.to_json()
+    assert list(document) == [
+        *("name", "config_id", "num_params", "units", "seeds", "test_accuracy", "mean", "std", "median", "worst"),
+        *("failed", "ci_95", "seconds_per_epoch", "step_ms"),
     ]
-    several = SeededRuns("mine", runs)
-    assert (several.n, several.range, several.correct, several.total) == (3, (0.98, 0.99), (980, 990, 985), 1_000)
-    assert (several.mean, several.std) == (pytest.approx(0.985), pytest.approx(0.005))
-    half = 4.302653 * 0.005 / 3**0.5  # Student's t, two degrees of freedom, 97.5 %: any table
-    assert several.ci_95 == (pytest.approx(0.985 - half), pytest.approx(0.985 + half))
-    assert (several.text, several.meaning) == ("98.50 ± 0.50", "mean ± standard deviation of 3 seeds")
-    assert several.statement == "mine: 98.50 ± 0.50 % test accuracy (3 seeds, 98.00 to 99.00 %)."
-    one = SeededRuns("mine", runs[:1])
-    assert (one.std, one.ci_95, one.text, one.meaning) == (None, None, "98.00", "one seed")
-    assert one.statement == "mine: 98.00 % test accuracy (1 seed)."
+    assert (document["seeds"], document["test_accuracy"]) == ([0, 1, 4, 7], shares)
+    assert (document["mean"], document["std"]) == (
+        pytest.approx(np.mean(shares)),
+        pytest.approx(np.std(shares, ddof=1)),
+    )
+    assert (document["median"], document["worst"]) == (pytest.approx(23 / 30), 20 / 30)
+    assert document["ci_95"] == pytest.approx((np.mean(shares) - 3.182446 * np.std(shares, ddof=1) / 2, 1.0))
+    assert seeded("b", {0: 20}).std is seeded("b", {0: 20}).ci_95 is None
 
 
-def test_the_interval_of_differences() -> None:
-    few = [0.01, 0.02, 0.04, 0.03]
-    assert difference_interval(few) == (t_interval(few), "Student's t")
-    many = [*few, 0.05, 0.01]
-    (low, high), method = difference_interval(many)  # type: ignore[misc]
-    assert method == difference_interval([*few, 0.05])[1] == "BCa bootstrap"  # five differences suffice
-    assert min(many) < low < np.mean(many) < high < max(many)
-    assert difference_interval(many) == ((low, high), method)
-    assert difference_interval([0.0] * 6) == ((0.0, 0.0), "Student's t")
-    assert difference_interval([0.1]) == (None, "Student's t")
+def test_every_seed_counts() -> None:
+    """A run at chance and one that skipped steps are in the mean; one without weights is not. All three failed."""
+    arm = seeded("a", {0: 24, 1: 5, 2: 24, 3: 24}, skipped={2: 7, 3: 6})  # of 600 steps an epoch
+    arm = SeededRuns(arm.name, arm.runs, diverged=(9,))
+    assert (arm.failed, arm.failures, arm.n) == (3, "3 of 5", 4)
+    assert arm.mean == pytest.approx(77 / 120)
+    document = arm.to_json()
+    assert (document["seeds"], document["failed"]) == ([0, 1, 2, 3, 9], 3)
+    assert document["test_accuracy"] == [24 / 30, 5 / 30, 24 / 30, 24 / 30, None]
 
 
-def test_the_bootstrap_is_corrected_for_bias_and_acceleration() -> None:
-    skewed = np.array([0.0010, 0.0013, 0.0021, 0.0034, 0.0055, 0.0144])
-    means = np.random.RandomState(1).choice(skewed, (100_000, 6)).mean(axis=1)
-    without_one = np.array([np.delete(skewed, i).mean() for i in range(6)])
-    d = without_one.mean() - without_one
-    a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)  # Efron 1987: the jackknife's acceleration, the resamples' bias
-    z0 = norm.ppf((means < skewed.mean()).mean())
-    for bound, z in zip(difference_interval(skewed.tolist())[0] or (), norm.ppf([0.025, 0.975]), strict=True):
-        expected = np.quantile(means, norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))))
-        assert bound == pytest.approx(expected, abs=2.5e-4)
-        assert bound != pytest.approx(np.quantile(means, norm.cdf(z)), abs=2.5e-4)  # the percentiles as they are
+def test_pairs_are_with_the_first_arm_and_corrected_over_all() -> None:
+    a, b = seeded("a", dict(enumerate([20, 21, 19, 22]))), seeded("b", dict(enumerate([24, 25, 26, 24, 25], 3)))
+    c, d = seeded("c", dict(enumerate([20, 21, 19, 22]))), seeded("d", {0: 20})
+    ab, ac, ad = pair_runs([a, b, c, d])
+    assert ab.mean_difference == pytest.approx(24.8 / 30 - 20.5 / 30)
+    assert ab.permutation_p == enumerated_p([20, 21, 19, 22], [24, 25, 26, 24, 25])
+    assert ab.holm_p == pytest.approx(2 * ab.permutation_p) and ac.permutation_p == ac.holm_p == 1.0
+    low, high = welch_interval([20, 21, 19, 22], [24, 25, 26, 24, 25]) or (0, 0)
+    assert ab.ci_95 == pytest.approx((low / 30, high / 30))
+    assert (ad.ci_95, ad.permutation_p, ad.holm_p, ad.equivalent) == (None, None, None, None)
 
 
-def test_the_bootstraps_coverage_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 999)
-    text = " ".join((ROOT / "docs/compare.md").read_text().split())
-    found = re.search(r"(\d+), (\d+) and (\d+) of 100 cases with 6, 10 and 20 seeds", text)
-    assert found
-    random = np.random.default_rng(0)
-    for seeds, documented in zip((6, 10, 20), map(int, found.groups()), strict=True):
-        samples = random.standard_normal((1000, seeds))
-        intervals = [difference_interval(sample)[0] or (1, 1) for sample in samples.tolist()]
-        covered = 100 * np.mean([low <= 0 <= high for low, high in intervals])
-        assert covered == pytest.approx(documented, abs=2)  # the standard error of 1,000 samples is 1
+def test_equivalent_is_within_0_3_points_and_with_another_order_within_0_5() -> None:
+    for values, equivalent in (({}, False), ({"task__permutation": "bit_reversal"}, True)):
+        digits = dict.fromkeys(range(4), 9_840), dict.fromkeys(range(4), 9_880)
+        a, b = (seeded(name, correct, total=10_000, **values) for name, correct in zip("ab", digits, strict=True))
+        (pair,) = pair_runs([a, b])
+        assert pair.equivalent is equivalent

@@ -30,35 +30,26 @@ def test_cells_are_held_against_the_lstm_of_their_board(published: Path) -> None
     assert board.cells == []  # no LSTM to be held against
     board.records["board_lstm"] = [dataclasses.replace(r, name="board_lstm") for r in (first, second)]
     lstm, gru = render_section("board", board).splitlines()[2:]
-    assert lstm.startswith("| LSTM | 2 | **") and lstm.endswith("** |  |  |")
-    assert gru.endswith("** | 0.00 |  |")  # two seeds can show nothing
+    assert lstm.startswith("| LSTM | ") and lstm.endswith(" | 2 of 2 |  |  |")  # at chance
+    assert " | 2 of 2 | 0.00 (" in gru and gru.endswith(") |  |")  # two seeds have no p
     (axes,) = plots.draw_cells(board, None).axes  # type: ignore[arg-type]
     assert np.array(axes.lines[0].get_ydata())[-1] == (first.accuracy + second.accuracy) / 2
     said = render_section("board_cells", board)
-    assert "| LSTM `board_lstm` | 16 |  | 1,322 | 2 |" in said and "| 99.1 (GRU, 256 units) |" in said
-    assert "- `board_gru` against `board_lstm`, 2 pairs: 0.00 points" in said
+    assert "| LSTM `board_lstm` | 16 |  | 1,322 | " in said and "| 99.1 (GRU, 256 units) |" in said
     assert " against " not in render_section("seeds", board)
-    caption = " ".join(render_section("rows_to_paste", board).split())
-    assert "no published search; its Adam, schedule and clip by the norm" not in caption
-    recipe: dict[str, Any] = {
-        "optimizer.name": "Adam",
-        "optimizer.schedule": "cosine",
-        "optimizer.grad_clip_value": None,
+    cells: dict[str, dict[str, Any]] = {
+        "board_z": {"optimizer.name": "Adam"},
+        "board_a": {},
+        "board_m": {"task.permutation": "seed:1"},
     }
-    recipe["optimizer.grad_clip_norm"] = 0.3
-    cells: dict[str, dict[str, Any]] = {"board_z": recipe, "board_a": {}, "board_m": {"task.permutation": "seed:1"}}
     for day, (name, values) in enumerate(cells.items(), 1):
         environment = {**first.environment, "started": f"2020-01-0{day}"}
         config = cfg.with_values(first.config, values)
         board.records[name] = [dataclasses.replace(first, name=name, config=config, environment=environment)]
     assert board.cells == ["board_lstm", "board_z", "board_a", "board_gru"]  # by date, and no other task
-    caption = " ".join(render_section("rows_to_paste", board).split())
-    offered = "were chosen after looks at test accuracies, and so was the offer of chrono, to this cell alone"
-    assert caption.count(f"its Adam, schedule and clip by the norm {offered}") == 1
     board.diverged.append(dataclasses.replace(first, name="board_a"))
-    mean = 100 * (first.accuracy + 0.1) / 2
-    said = " ".join(render_section("board_cells", board).split())
-    assert f"- `board_a`: with the 1 seed that diverged counted at chance, its mean is {mean:.2f} %." in said
+    (row,) = [line for line in render_section("board_cells", board).splitlines() if "`board_a`" in line]
+    assert " | 2 of 2 | " in row
 
 
 def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:

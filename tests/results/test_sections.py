@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import SeededRuns, describe_recipe, in_percent
-from seqmnist_tf.config import NUM_TEST, Config
+from seqmnist_tf.compare import SeededRuns, in_percent
+from seqmnist_tf.config import NUM_TEST
 from seqmnist_tf.results.board import PERMUTED, QUICK_START, Board, code_of, original_accuracy, wrap_text
 from seqmnist_tf.results.pages import bibtex, render_section
 from seqmnist_tf.results.verify import name_problems
@@ -80,9 +80,7 @@ def test_sections_say_what_records_say(published: Path) -> None:
         row = f"| {record.seed} | {record.correct:,} | {record.correct / 100:.2f} ("
         assert row in render_section("runs", board)
     row = rf"\texttt{{strong}}) & sMNIST, 40 training images & 1,322 & Adam, 2 epochs & ${mean:.2f} \pm "
-    rows = render_section("rows_to_paste", board)
-    assert row in rows
-    assert "- `strong`: Adam, learning rate 0.01" in " ".join(rows.split()) and "chrono initialisation" in rows
+    assert row in render_section("rows_to_paste", board)
     exported = " ".join(render_section("exported", board).split())
     assert "`strong`, seed 0 ([record](results/strong/seed0))" in exported
     assert f"classifies **{first.correct:,}** of the 10,000 test digits correctly" in exported
@@ -172,8 +170,7 @@ def test_what_the_seeds_say(published: Path) -> None:
     assert (
         "The original's 98.38 %, inferred from its printed figure, is one run. It is above all of our 2 seeds" in said
     )
-    assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
-    assert "sign-flip p = 1.0000. No pair differs." in said
+    assert "| `baseline` against `strong` | 0.00 | " in said
     assert "lost what" not in said
     for record in (first, second):
         record.history[0]["test_accuracy"] = record.accuracy + 0.06
@@ -187,12 +184,6 @@ def test_what_the_seeds_say(published: Path) -> None:
     board.records["baseline"] = board.records["baseline"][:1]
     said = " ".join(render_section("seeds", board).split())
     assert "Our one seed of `baseline` is below it; one seed cannot say whether it is typical." in said
-    assert "with the one seed that both have, in points: `baseline` 0.00. One seed allows no test" in said
-    swapped = [(first, second.config), (second, first.config)]  # each seed has the other's results
-    board.records["baseline"] = [dataclasses.replace(r, name="baseline", config=config) for r, config in swapped]
-    said = " ".join(render_section("seeds", board).split())
-    assert "`baseline` against `strong`, 2 pairs: 0.00 points" in said
-    assert "With 2 seeds the p of this test cannot be below 0.5000" in said
 
 
 def test_the_plateau_says_when_runs_without_chrono_left_it(published: Path) -> None:
@@ -239,12 +230,6 @@ def test_each_experiment_is_cited_under_its_own_key(published: Path) -> None:
     text = bibtex(other)
     assert "@software{seqmnist_tf_mine,\n" in text
     assert f", seeds 0, 1, commit {code_of(first.environment)}, version 9.8.7}}" in text
-
-
-def test_a_recipe_says_which_part_of_the_images_it_used() -> None:
-    values = {"task.validation_size": 10_000, "task.normalization": "unit"}
-    assert describe_recipe(cfg.with_values(Config(), values)).endswith(", 50,000 training images, pixels from 0 to 1")
-    assert "training images" not in describe_recipe(Config()) and "pixels" not in describe_recipe(Config())
 
 
 def test_a_source_may_have_one_of_the_two_tasks() -> None:
