@@ -1,19 +1,17 @@
-"""Completed runs that exist: a run directory, a folder of runs, a published record. Each is checked as it is read."""
+"""Completed runs that exist: a run directory, a folder of runs, a published record."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .. import train
-from ..config import Config, layer_file
+from ..config import Config
 from ..system import InputError, note
-from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run, log_problems
+from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run
 
 FAILED_BELOW = 0.2  # test accuracy at the end
 SKIPPED_OF_AN_EPOCH = 0.01  # share of an epoch's steps whose gradients were not finite
@@ -80,65 +78,33 @@ class CompletedRun:
     @property
     def parts(self) -> list[dict[str, Any]]:
         """The environment of its start and of each resumed part."""
-        resumed = self.environment.get("resumed")
-        return [self.environment, *(resumed if isinstance(resumed, list) else [])]
+        return [self.environment, *self.environment.get("resumed", [])]
 
     @property
     def kernels(self) -> set[str]:
-        """The kernels that computed it: several where it was resumed on another."""
+        """What computed its layer, in all its parts."""
         return {str(part.get("kernel")) for part in self.parts}
-
-    @property
-    def machines(self) -> set[str]:
-        """Processors, each with its threads, and with a device that is no CPU."""
-        return {_machine(part) for part in self.parts}
-
-    @property
-    def commits(self) -> set[str]:
-        """The commits of the code that trained it, ``unknown`` outside of a clone; of other code its hash, too."""
-        commits = set()
-        for part in self.parts:
-            git = part.get("git") or {}
-            sources = f" (sources {str(part['sources'])[:12]})" if part.get("sources") else ""
-            changes = " with uncommitted changes" * bool(git.get("dirty"))
-            commits.add(
-                f"{git.get('commit') or 'unknown'}{changes}{sources * (bool(changes) or not git.get('commit'))}"
-            )
-        return commits
-
-    @cached_property
-    def layer_code(self) -> str | None:
-        """The SHA-256 of the file or module of a layer of its own, with its imports; None of a module in older runs."""
-        file, recorded = self.run.layer_file, self.environment.get("layer_code")
-        if file and layer_file(self.config):
-            return hashlib.sha256(file.content).hexdigest()
-        return recorded if isinstance(recorded, str) else None
 
     def predictions(self, data_dir: str | None = None, *, allow_code: bool = False) -> Predictions:
         """Return the predictions on the test images. Without ``predictions.csv`` the model is evaluated.
 
         Args:
             data_dir: folder of the data, for the evaluation.
-            allow_code: run the code of the run's own layer.
+            allow_code: run the code of the run's custom layer.
 
         Raises:
             InputError: the predictions are not those that the summary counts, or the model cannot be read.
         """
         path = self.run.path / PREDICTIONS_FILE
         if path.is_file():
-            made, source = Predictions.from_csv(path, self.total), str(path)
+            made = Predictions.from_csv(path, self.total)
         else:
             note(f"evaluating {self.run.path}, which has no {PREDICTIONS_FILE}")
             # By the room's door, which imports TensorFlow now: reading runs does not wait for it.
             split, metrics = train.evaluate_run(self.run, data_dir, allow_code=allow_code)
             made = Predictions(split.labels, metrics.predictions, metrics.probabilities)
-            source = f"the model of {self.run.path}"
-        right, total = made.correct, len(made.labels)
-        if (right, total) != (self.correct, self.total):
-            raise InputError(
-                f"{source} classifies {right:,} of {total:,} test images correctly, but summary.json says "
-                f"{self.correct:,} of {self.total:,}"
-            )
+        if made.correct != self.correct:
+            raise InputError(f"{path}: {made.correct:,} predictions are correct (summary.json: {self.correct:,})")
         return made
 
 
@@ -147,34 +113,9 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _machine(part: Mapping[str, Any]) -> str:
-    device, threads = part.get("device", "CPU"), part.get("threads")
-    words = [str(device)] * (device != "CPU")
-    words += [count_of(threads, "thread")] if isinstance(threads, int) else []
-    processor = (part.get("machine") or {}).get("processor") or "unknown"
-    return f"{processor}{' with ' * bool(words)}{' and '.join(words)}"
-
-
-def read_completed(run: RunDirectory, *, or_diverged: bool = False) -> CompletedRun:
-    """Return a run whose results can be compared, or raise InputError; with ``or_diverged`` also one that diverged."""
-    summary = run.summary or {"status": "not finished"}
-    status = summary.get("status")
-    if status != "completed" and not (or_diverged and status == "diverged"):
-        hint = "it has no results" if status == "diverged" else "finish it with --resume"
-        raise InputError(f"{run.path} is {status}: only completed runs can be compared ({hint})")
-    completed = CompletedRun(run, run.config, run.environment, summary, run.history())
-    if not completed.config.test.enabled:
-        raise InputError(f"{run.path} has no test results: test.enabled must be true (got false)")
-    problems = log_problems(run)
-    try:  # what is asked of it later
-        _ = (completed.config_id, completed.layer_code, completed.machines, completed.commits)
-    except (TypeError, AttributeError) as error:
-        problems.append(f"environment.json is not in the format of a run ({error})")
-    if type(summary.get("num_params")) is not int:
-        problems.append(f"num_params in summary.json must be an integer (got {summary.get('num_params')!r})")
-    if problems:
-        raise InputError(f"{run.path} cannot be compared: {problems[0]}")
-    return completed
+def read_run(run: RunDirectory) -> CompletedRun:
+    """Read a run that has ended."""
+    return CompletedRun(run, run.config, run.environment, run.summary or {}, run.history())
 
 
 def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, CompletedRun], tuple[int, ...]]:
@@ -182,34 +123,28 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, Comple
 
     ``folder`` is a run directory, or holds those of one experiment; else InputError is raised.
     """
+    paths = (
+        [folder] if (folder / "config.json").is_file() else sorted(path.parent for path in folder.glob("*/config.json"))
+    )
     by_seed: dict[int, CompletedRun] = {}
-    try:
-        runs = _runs_of(folder)
-        all_diverged = all((run.summary or {}).get("status") == "diverged" for run in runs)
-        for run in runs:
-            run.require_code_allowed(allow_code)
-            completed = read_completed(run, or_diverged=not all_diverged)
-            other = by_seed.setdefault(completed.seed, completed)
-            if other is not completed:
-                raise InputError(f"{folder} has two runs of seed {other.seed}: {other.run.path} and {run.path}")
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror} (give a folder that can be read)") from None
-    first, *others = by_seed.values()
-    for other in others:
-        if other.config_id != first.config_id:
-            raise InputError(
-                f"{folder} has runs of different configurations: {first.run.path} ({first.config_id}) and "
-                f"{other.run.path} ({other.config_id}); give a folder with the seeds of one"
-            )
-    versions = {one.layer_code: one for one in by_seed.values() if one.layer_code}  # older runs: None
-    if len(versions) > 1:
-        one, other, *_ = versions.values()
-        raise InputError(
-            f"{folder} has runs with different versions of {one.config.model.layer}: {one.run.path} and "
-            f"{other.run.path}; give a folder with the seeds of one"
-        )
-    diverged = tuple(seed for seed in sorted(by_seed) if by_seed[seed].summary["status"] == "diverged")
-    return {seed: by_seed[seed] for seed in sorted(by_seed) if seed not in diverged}, diverged
+    diverged = []
+    for run in map(load_run, paths):
+        run.require_code_allowed(allow_code)
+        one = read_run(run)
+        if (status := one.summary.get("status")) not in ("completed", "diverged"):
+            raise InputError(f"{run.path} is {status or 'not finished'} (finish it with --resume)")
+        if other := by_seed.get(one.seed):
+            raise InputError(f"{folder} has two runs of seed {one.seed}: {other.run.path} and {run.path}")
+        by_seed[one.seed] = one
+        if status == "diverged":
+            diverged.append(one.seed)
+    completed = {seed: by_seed[seed] for seed in sorted(by_seed) if seed not in diverged}
+    if not completed:
+        raise InputError(f"no completed run in {folder}")
+    if len({one.config_id for one in by_seed.values()}) > 1:
+        ids = ", ".join(f"{one.run.path.name} {one.config_id}" for one in by_seed.values())
+        raise InputError(f"{folder} has runs of different configurations: {ids}")
+    return completed, tuple(sorted(diverged))
 
 
 def name_of_folder(folder: Path) -> str:
@@ -218,12 +153,3 @@ def name_of_folder(folder: Path) -> str:
     if re.fullmatch(r"seed\d+", path.name) and (path / "config.json").is_file():
         return f"{path.parent.name}-{path.name}"
     return path.name
-
-
-def _runs_of(folder: Path) -> list[RunDirectory]:
-    if (folder / "config.json").is_file():
-        return [load_run(folder)]
-    paths = [path for path in folder.iterdir() if path.name[0] != "." and (path / "config.json").is_file()]
-    if not paths:
-        raise InputError(f"no run in {folder} (give a run directory, or a folder of run directories)")
-    return [load_run(path) for path in sorted(paths)]

@@ -37,8 +37,8 @@ def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
         "`b` against `a`",
         "+14.33",
         "+7.92 to +20.75",
-        "0.016",
-        "0.016",
+        "0.0079",
+        "0.0079",
         "not shown",
     ]
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in text and "- b: a note." in text
