@@ -12,11 +12,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import arguments_text, constants_text, flatten, of_the_experiment, value_text
+from ..config import NUM_TEST, NUM_TRAIN, Config, arguments_text, constants_text, flatten, of_the_experiment, value_text
 from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound
-from .recipe import escape_latex, layer_name, task_name
 from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent_range
 
 DPI_OF_PAPERS = 200
@@ -31,6 +30,10 @@ EXPLAINED = (
     "Differences are of mean test accuracies; intervals are Welch's. p is of the studentised permutation test of the "
     "means, two-sided, before and after Holm's correction over the pairs; below four seeds in an arm there is none. "
     "Equivalent: two one-sided tests at 5 % show that the means differ by less than these bounds."
+)
+LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {character: f"\\{character}" for character in "&%$#_{}"}
 )
 VERDICTS = {None: "", True: "yes", False: "not shown"}
 
@@ -171,3 +174,34 @@ def _cells(one: SeededRuns) -> tuple[str, ...]:
     epochs = one.config.train.n_epochs
     training = f"{one.config.optimizer.name}, {epochs} epoch{'s' if epochs > 1 else ''}"
     return task_name(one.config), f"{one.num_params:,}", training, one.text, one.seeds_text
+
+
+def escape_latex(text: str) -> str:
+    r"""Return text with the characters that LaTeX treats as commands escaped.
+
+    Example:
+        >>> escape_latex("my_layer 50 %")
+        'my\\_layer 50 \\%'
+    """
+    return text.translate(LATEX)
+
+
+def task_name(config: Config) -> str:
+    """Return the task's usual name, with the pixel order where there is one, and with a part of the images.
+
+    Example:
+        >>> task_name(Config())
+        'sMNIST'
+    """
+    task = config.task
+    parts = ["sMNIST" if task.permutation == "none" else f"psMNIST ({task.permutation})"]
+    if config.num_train != NUM_TRAIN - task.validation_size:
+        parts.append(f"{config.num_train:,} training images")
+    if config.num_test != NUM_TEST:
+        parts.append(f"{config.num_test:,} test images")
+    return ", ".join(parts)
+
+
+def layer_name(config: Config) -> str:
+    """Return the name of the layer, without its file or module."""
+    return config.model.layer.rpartition(":")[2]

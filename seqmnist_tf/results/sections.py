@@ -6,7 +6,7 @@ import re
 import statistics
 from typing import Any
 
-from ..compare import SeededRuns, count_of, in_percent, latex_rows, markdown_rows, percent_range
+from ..compare import in_percent, latex_rows, markdown_rows
 from ..config import LAYER_FILE, NUM_TEST, OPTIONS, PRESETS, value_text
 from ..system import markdown_table
 from .board import (
@@ -19,7 +19,6 @@ from .board import (
     training_machine,
     wrap_text,
 )
-from .recipes import choice_text
 from .records import Record
 
 COMPARED_UNITS = (100, 130)  # plain LSTMs of a size near 128 units

@@ -11,7 +11,6 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
 from seqmnist_tf.compare.arms import parse_arms
-from seqmnist_tf.compare.recipe import escape_latex
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import parse_train_arguments
 from tests.compare.runs import command_of, completed_run, make_arm, some_right
@@ -119,15 +118,3 @@ def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, A
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
     parsed = parse_train_arguments(words[3:])
     assert (parsed.config, parsed.options.run_dir) == (config, Path("runs/a b"))
-
-
-@pytest.mark.parametrize("name", cfg.PRESETS)
-def test_the_command_of_a_preset_is_short(name: str) -> None:
-    config = cfg.with_values(cfg.preset(name), {"train.seed": 2})
-    assert command_of(config, Path("r")) == f"python -m seqmnist_tf.train {name} --train.seed 2 --run-dir r"
-
-
-def test_latex_is_escaped() -> None:
-    assert escape_latex(r"a_b 5 % & {x} \n ~^$#") == (
-        r"a\_b 5 \% \& \{x\} \textbackslash{}n \textasciitilde{}\textasciicircum{}\$\#"
-    )

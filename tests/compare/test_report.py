@@ -97,14 +97,3 @@ def test_the_pictures_fit(toy: None) -> None:
     for figure in pictures.values():
         assert_fits(figure)
     assert list(draw_comparison(compared(arms[0]))) == ["curves.png"]
-
-
-@pytest.mark.parametrize(
-    ("correct", "errors"), [({0: 22, 1: 22}, 2), ({0: 29, 1: 5}, 2), ({0: 21, 1: 23}, 2), ({0: 30, 1: 3}, 3)]
-)
-def test_the_axes_of_the_curves_have_numbers(correct: dict[int, int], errors: int) -> None:
-    (axes,) = draw_curves(compared(seeded("a", correct))).axes
-    low, high = axes.get_ylim()
-    shown = [float(tick.get_text()) for tick in axes.get_yticklabels()]
-    assert len(shown) >= errors and all(low <= error <= high for error in shown)
-    assert [epoch for epoch in axes.get_xticks() if 0.9 < epoch < 2.1] == [1, 2]
