@@ -109,7 +109,7 @@ def test_welchs_interval_and_two_one_sided_tests_are_scipys(a: list[int], b: lis
     assert welch_interval(a, b) == pytest.approx(tuple(expected), rel=1e-12)
     if min(len(a), len(b)) < 4:
         return
-    for bound in (20.0, 40.0, 75.0, 700.0):
+    for bound in (20.0, 40.0, 66.0, 75.0, 612.0, 700.0):  # 66 and 612 lie between the 90 and the 95 % interval
         below = scipy.stats.ttest_ind(np.add(b, bound), a, equal_var=False, alternative="greater").pvalue
         above = scipy.stats.ttest_ind(np.subtract(b, bound), a, equal_var=False, alternative="less").pvalue
         assert is_equivalent(a, b, bound) == (max(below, above) < 0.05)
