@@ -5,30 +5,15 @@ python -m seqmnist_tf.client IMAGE... [--server URL] [--label NAME] [--json]
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from . import system
-from .serve import (
-    DEFAULT_SERVER,
-    Classification,
-    Prepared,
-    classify,
-    picture_files,
-    picture_to_text,
-    prepare_picture,
-    server_address,
-    verdict,
-    version_label,
-)
-from .system import InputError, note, printable, say, say_json
+from .serve import DEFAULT_SERVER, Classification, classify, picture_files, picture_to_text, prepare_picture, verdict
+from .system import note, say, say_json
 
 
 def main(argv: list[str]) -> int:
@@ -47,82 +32,49 @@ def main(argv: list[str]) -> int:
         metavar="URL",
         help=f"http://HOST:8501 for REST, grpc://HOST:8500 for gRPC (default: {DEFAULT_SERVER})",
     )
-    parser.add_argument("--label", metavar="NAME", help="ask the version of this label (default: the highest version)")
+    parser.add_argument("--label", metavar="NAME", help="ask TF Serving for the version of this label")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--show", action="store_true", help="also print each picture in MNIST's form, as the model reads it"
     )
     parser.add_argument(
-        "--timeout",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="longest time to wait for an answer (default: 30)",
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="longest wait for an answer (default: 30)"
     )
     args = parser.parse_args(argv)
-    if not 0 < args.timeout < 1e6:
-        raise InputError(f"--timeout must be a number of seconds above 0 and below 1,000,000 (got {args.timeout:g})")
-    server, label = server_address(args.server), version_label(args.label)
     pictures = list(_read_pictures(args.images))
-    found = [picture for _, picture in pictures if isinstance(picture, Prepared)]
-    if not found:
-        raise next(picture for _, picture in pictures if isinstance(picture, InputError))
-    if args.show:
-        show = note if args.json else say  # with --json, stdout holds the document alone
-        for name, picture in pictures:
-            if isinstance(picture, Prepared):
-                text = "no digit found" if picture.image is None else picture_to_text(picture.image)
-                show(f"{printable(name)}\n{text}")
-    images = [picture.image for picture in found if picture.image is not None]
-    classified = iter(classify(np.stack(images), server, args.timeout, label=label) if images else [])
-    answers = [
-        next(classified) if isinstance(picture, Prepared) and picture.image is not None else None
-        for _, picture in pictures
-    ]
+    found = [image for _, image in pictures if image is not None]
+    classified = iter(classify(np.stack(found), args.server, args.timeout, label=args.label) if found else [])
+    answers = [(name, image, None if image is None else next(classified)) for name, image in pictures]
+    for version in {answer.version for _, _, answer in answers if answer}:
+        note(f"version {version} at {args.server} answered")
+    width = max((len(name) for name, _, _ in answers), default=0)
+    for name, image, answer in answers:
+        if args.show and image is not None:
+            (note if args.json else say)(f"{name}\n{picture_to_text(image)}")
+        if not args.json:
+            say(f"{name:{width}}  {_sentence(answer)}")
     if args.json:
-        rows = zip(pictures, answers, strict=True)
-        say_json([_row(name, picture, answer) for (name, picture), answer in rows])
-    else:
-        width = max(len(printable(name)) for name, picture in pictures if isinstance(picture, Prepared))
-        for (name, picture), answer in zip(pictures, answers, strict=True):
-            if isinstance(picture, InputError):
-                say(str(picture))  # which has the name
-            else:
-                say(f"{printable(name):{width}}  {_sentence(picture, answer)}")
-    return system.EXIT_DONE if len(found) == len(pictures) else system.EXIT_FAILED
+        empty = {"class_id": None, "probabilities": None, "version": None}
+        say_json([{"file": n, **(vars(a) if a else empty), "verdict": verdict(a)} for n, _, a in answers])
+    return system.EXIT_DONE
 
 
-def _read_pictures(words: list[str]) -> Iterator[tuple[str, Prepared | InputError]]:
-    """Yield the name of each picture and what was found in it, or why it cannot be read."""
+def _read_pictures(words: list[str]) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Yield the name of each picture, and its digit in MNIST's form, or None where it is blank."""
     for word in words:
-        try:
-            names = [str(file) for file in picture_files(Path(word))] if os.path.isdir(word) else [word]
-        except InputError as error:
-            yield word, error
-            continue
-        for name in names:
-            try:
-                if name == "-":
-                    yield name, prepare_picture(sys.stdin.buffer if sys.stdin else io.BytesIO(), "stdin")
-                else:
-                    yield name, prepare_picture(name)
-            except InputError as error:
-                yield name, error
+        if word == "-":
+            yield word, prepare_picture(sys.stdin.buffer, "stdin")
+        else:
+            for path in picture_files(Path(word)) if Path(word).is_dir() else [Path(word)]:
+                yield str(path), prepare_picture(path)
 
 
-def _row(name: str, picture: Prepared | InputError, answer: Classification | None) -> dict[str, Any]:
-    outputs = {"class_id": None, "probabilities": None} if answer is None else dataclasses.asdict(answer)
-    if isinstance(picture, InputError):
-        return {"file": name, **outputs, "verdict": "unreadable", "error": str(picture)}
-    return {"file": name, **outputs, "verdict": verdict(picture.digits, answer)}
-
-
-def _sentence(picture: Prepared, answer: Classification | None) -> str:
+def _sentence(answer: Classification | None) -> str:
     if answer is None:
-        return "no digit found (give one whole digit on plain paper)"
-    comment = {"several digits": "  several digits found: the largest is read", "unsure": "  unsure"}
-    word = comment.get(verdict(picture.digits, answer), "")
-    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%}){word}"
+        return "no digit found"
+    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})" + "  unsure" * (
+        verdict(answer) == "unsure"
+    )
 
 
 if __name__ == "__main__":

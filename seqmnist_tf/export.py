@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from . import system
-from .serve import DEFAULT_FOLDER, exported_versions, read_description
+from .serve import DEFAULT_FOLDER, read_description
 from .system import InputError, note, say, warn
 from .train import load_run
 
@@ -45,38 +44,15 @@ def main(argv: list[str]) -> int:
 
     path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code)
     described = read_description(path)
-    correct, total, accuracy = (described[f"test_{key}"] for key in ("correct", "total", "accuracy"))
-    counts = f" ({correct:,} of {total:,})" if correct is not None and total is not None else ""
-    name = f"{described['preset'] or 'a run'}, seed {described['seed']}"
-    note(f"exported {name} as version {path.name}; {_accuracy(described)}{counts}")
+    accuracy = described["test_accuracy"]
+    shown = "unknown" if accuracy is None else f"{accuracy:.2%}"
+    note(f"exported {run.path} as version {path.name}; test accuracy {shown}")
     if accuracy is not None and accuracy < LOW_ACCURACY:
-        warn(f"{_accuracy(described)} is below {LOW_ACCURACY:.0%}: this model misclassifies most digits")
-    _say_what_it_replaces(path)
+        warn(f"a test accuracy below {LOW_ACCURACY:.0%}: this model misclassifies most digits")
     model_dir = "" if args.export_dir == DEFAULT_FOLDER else f" --model-dir {shlex.quote(str(args.export_dir))}"
-    note(f"next: python -m seqmnist_tf.serve{model_dir}")
+    note(f"next: python -m seqmnist_tf.serve{model_dir} --version {path.name}")
     say(str(path))
     return system.EXIT_DONE
-
-
-def _say_what_it_replaces(new: Path) -> None:
-    """Say which version was the newest, and so the default of the local server and of the client."""
-    before = [path for number, path in exported_versions(new.parent).items() if number < int(new.name)]
-    if not before:
-        return
-    try:
-        described = read_description(before[-1])
-        which = f"{described.get('preset') or 'a run'}, seed {described.get('seed')}, {_accuracy(described)}"
-    except InputError:
-        which = "no description"
-    note(
-        f"after a restart, serve answers with version {new.name} in place of version {before[-1].name} ({which}); "
-        f"to go back, remove {shlex.quote(str(new))} and restart it"
-    )
-
-
-def _accuracy(described: dict[str, Any]) -> str:
-    accuracy = described.get("test_accuracy")
-    return f"test accuracy {accuracy:.2%}" if isinstance(accuracy, float) else "test accuracy unknown"
 
 
 if __name__ == "__main__":

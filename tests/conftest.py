@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import shutil
 import signal
@@ -27,11 +26,9 @@ start_tensorflow()  # without its notes, which a process of pytest-xdist would s
 
 from seqmnist_tf.data import sequences  # noqa: E402
 from seqmnist_tf.export import main as export_main  # noqa: E402
-from seqmnist_tf.serve import exported_versions, exporter  # noqa: E402
+from seqmnist_tf.serve import SavedModel, exporter  # noqa: E402
 from seqmnist_tf.serve import server as local_server  # noqa: E402
 from seqmnist_tf.serve.app import create_app  # noqa: E402
-from seqmnist_tf.serve.guard import Limits  # noqa: E402
-from seqmnist_tf.serve.models import ServedModels  # noqa: E402
 from seqmnist_tf.train.__main__ import main as train_main  # noqa: E402
 from tests.toy import SMALL, finished_run, toy_mnist  # noqa: E402
 
@@ -105,16 +102,9 @@ def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_models(toy_versions: Path) -> ServedModels:
-    """Return the toy versions, loaded once."""
-    return ServedModels(exported_versions(toy_versions))
-
-
-def with_labels(models: ServedModels, **labels: int) -> ServedModels:
-    """Return models with other labels, loaded as they are."""
-    labelled = copy.copy(models)
-    labelled.labels = labels
-    return labelled
+def toy_model(toy_versions: Path) -> SavedModel:
+    """Return the second toy version."""
+    return SavedModel.load(toy_versions / "2")
 
 
 def assert_fits(figure: Figure) -> None:
@@ -126,11 +116,10 @@ def assert_fits(figure: Figure) -> None:
 
 
 @contextlib.contextmanager
-def serving(models: ServedModels, limits: Limits | None = None) -> Iterator[str]:
-    """Serve models in a thread of this process; give the address."""
-    limits = limits or Limits()
+def serving(model: SavedModel) -> Iterator[str]:
+    """Serve a version in a thread of this process; give the address."""
     listener = local_server.listen("127.0.0.1", 0)
-    running = local_server.create_server(create_app(models, limits), limits)
+    running = local_server.create_server(create_app(model))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -141,7 +130,7 @@ def serving(models: ServedModels, limits: Limits | None = None) -> Iterator[str]
 
 
 @pytest.fixture(scope="session")
-def server(toy_models: ServedModels) -> Iterator[str]:
-    """Return the address of a local server of the toy versions, in a thread of this process."""
-    with serving(toy_models) as url:
+def server(toy_model: SavedModel) -> Iterator[str]:
+    """Return the address of a local server of the second toy version, in a thread of this process."""
+    with serving(toy_model) as url:
         yield url

@@ -3,10 +3,8 @@ from .ask import Classification as Classification
 from .ask import classify as classify
 from .ask import server_address as server_address
 from .ask import verdict as verdict
-from .ask import version_label as version_label
 from .exporter import export_run as export_run
 from .models import SavedModel as SavedModel
-from .picture import Prepared as Prepared
 from .picture import picture_files as picture_files
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError, read_json_object, warn
+from ..system import InputError, read_json_object
 
 MODEL_NAME = "seqmnist"
 IMAGE_SIDE = 28  # of the images that a version classifies
 DEFAULT_FOLDER = Path("export", MODEL_NAME)
 DEFAULT_SIGNATURE = "serving_default"
-MODEL_FILE = "saved_model.pb"
 EXTRA_ASSETS = "assets.extra"  # TF Serving's name for the folder of extra files in a version
 DESCRIPTION_FILE = "model.json"
 WARM_UP_FILE = "tf_serving_warmup_requests"  # TF Serving replays these requests before it serves a version
-HINT = "give --model-dir a folder that seqmnist_tf.export has written to"
 
 
 def exported_versions(folder: Path) -> dict[int, Path]:
@@ -31,21 +28,33 @@ def exported_versions(folder: Path) -> dict[int, Path]:
 
 
 def require_versions(folder: Path) -> dict[int, Path]:
-    """Return the versions in a folder by number, in ascending order. One without a model is left out with a warning.
-
-    Raises:
-        InputError: the folder cannot be read, or has no version.
-    """
+    """Return the versions in a folder, as :func:`exported_versions`, or raise InputError where there is none."""
     try:
         versions = exported_versions(folder)
     except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror} ({HINT})") from None
-    complete = {number: path for number, path in versions.items() if os.path.isfile(path / MODEL_FILE)}
-    for number in versions.keys() - complete.keys():
-        warn(f"version {number} is left out: {versions[number]} has no {MODEL_FILE}, or cannot be read")
-    if not complete:
-        raise InputError(f"no version in {folder} ({HINT})")
-    return complete
+        raise InputError(f"cannot read {folder}: {error.strerror}") from None
+    if not versions:
+        raise InputError(f"no version in {folder} (seqmnist_tf.export writes one)")
+    return versions
+
+
+def choose_version(folder: Path, number: int | None = None) -> int:
+    """Return the version to serve: ``number``, else the one with the label ``stable``, else the newest.
+
+    TF Serving's ``../config/models.config`` beside the folder has the label.
+
+    Raises:
+        InputError: the folder has no version, or not this one.
+    """
+    versions = require_versions(folder)
+    if number is None:
+        config = folder.resolve().parent / "config" / "models.config"
+        text = config.read_text(encoding="utf-8") if config.is_file() else ""
+        stable = re.search(r'key:\s*"stable"\s*value:\s*(\d+)', text)
+        return int(stable[1]) if stable and int(stable[1]) in versions else max(versions)
+    if number not in versions:
+        raise InputError(f"--version must be one of {', '.join(map(str, versions))} (got {number})")
+    return number
 
 
 def read_description(version: Path) -> dict[str, Any]:

@@ -40,11 +40,8 @@ ONE_ROOM = {
     "ray": "engine",
     "keras_tuner": "tune",
     "tensorflow_datasets": "data",
-    "skimage": "serve",
     "starlette": "serve",
-    "anyio": "serve",
     "uvicorn": "serve",
-    "h11": "serve",
     "tensorflow_serving": "serve",
     "lazy_loader": "system",
 }

@@ -48,6 +48,7 @@ def test_neither_help_nor_bad_input_nor_rest_waits_for_tensorflow(server: str, t
     good = [[name, "--help"] for name in ("export", "serve", "client")]
     good.append(["client", str(tmp_path / "digit.png"), "--server", server])
     said = run_and_list_imports(*good, *(words for words, _ in bad))
+    assert said.pop(3) == f"version 2 at {server} answered"
     assert said[: len(good)] == ["ended 0"] * len(good)
     for (_, message), error, ended in zip(bad, said[len(good) :: 2], said[len(good) + 1 :: 2], strict=True):
         assert error.startswith(message) and ended == "ended 2"

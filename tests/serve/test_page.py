@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from seqmnist_tf.serve import SavedModel
 from seqmnist_tf.serve.ask import SURE
-from seqmnist_tf.serve.models import ServedModels
 from tests.conftest import serving
 from tests.serve.committed import committed_versions
 from tests.toy import ROOT
@@ -44,8 +44,8 @@ Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Serve the exported versions that the project ships."""
-    with serving(ServedModels(committed_versions())) as url:
+    """Serve the newest version that the project ships."""
+    with serving(SavedModel.load(committed_versions()[2])) as url:
         yield url
 
 
@@ -190,29 +190,6 @@ def test_reduced_motion_shows_the_end_at_once(visit: Visit) -> None:
     expect(page.locator("#count")).to_have_text("783 of 784")
 
 
-def test_everything_has_a_name(visit: Visit) -> None:
-    page, _ = visit(DESKTOP)
-    expect(page.get_by_role("button", name=re.compile("test image"))).to_have_count(10)
-    for name in ("Classify", "Clear", "Play", "A picture file"):
-        expect(page.get_by_role("button", name=name, exact=True)).to_have_count(1)
-    expect(page.get_by_role("slider", name="Pixels read")).to_have_count(1)
-    assert page.locator("button, input").count() == 10 + 4 + 1
-
-
-def test_the_largest_of_two_digits_is_read(visit: Visit) -> None:
-    page, _ = visit(STILL)
-    box = page.get_by_role("img", name="Drawing area").bounding_box()
-    assert box
-    for left in (70, 200):
-        page.mouse.move(box["x"] + left, box["y"] + 50)
-        page.mouse.down()
-        page.mouse.move(box["x"] + left, box["y"] + 150)
-        page.mouse.move(box["x"] + left, box["y"] + 230)
-        page.mouse.up()
-    assert answer(page) == 1
-    expect(page.locator("#answer")).to_contain_text("I found 2 digits and read the largest.")
-
-
 def test_an_unsure_answer_says_so(visit: Visit) -> None:
     page, _ = visit(STILL)
     rows = [[0.1] * 10] * 783 + [[SURE - 0.01, 1 - SURE + 0.01, *[0.0] * 8]]
@@ -221,26 +198,6 @@ def test_an_unsure_answer_says_so(visit: Visit) -> None:
     sample(page, 0).click()
     assert answer(page) == 0
     expect(page.locator("#answer")).to_contain_text("I am unsure: it may be a 0 (79.0\u00a0%).")
-
-
-def test_the_page_explains_itself(visit: Visit) -> None:
-    page, faults = visit(STILL)
-    sample(page, 3).click()
-    answer(page)
-    page.get_by_role("link", name=re.compile(r"^Why it first says \d$")).click()
-    expect(page.get_by_role("heading", name="Why it says a digit before it has seen one")).to_be_in_viewport()
-    page.get_by_role("link", name="Back to the page").click()
-    expect(page.get_by_role("button", name="Classify")).to_be_visible()
-    assert faults == []
-
-
-@pytest.mark.parametrize("said", ["the picture is damaged", "Damaged.", ""])
-def test_errors_are_sentences(visit: Visit, said: str) -> None:
-    page, _ = visit(STILL)
-    document = json.dumps({"error": said})
-    page.route("**/prepare", lambda route: route.fulfill(status=400, body=document, content_type="application/json"))
-    page.get_by_role("button", name="Classify").click()
-    expect(page.get_by_role("alert")).to_have_text(re.compile(r"^[A-Z][a-z ]+( 400)?\.$"))
 
 
 def test_a_layer_without_a_trace_is_said(visit: Visit) -> None:

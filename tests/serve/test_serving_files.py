@@ -18,9 +18,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.config import model_server_config_pb2
 
-from seqmnist_tf.serve import DEFAULT_FOLDER, ask, exported_versions, exporter, guard, read_description
-from seqmnist_tf.serve.models import ServedModels
-from tests.conftest import serving, with_labels
+from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, ask, exported_versions, exporter, read_description, rest
 from tests.serve.committed import committed_versions
 from tests.serve.conftest import grpc_serving
 from tests.serve.test_client import Service
@@ -56,30 +54,11 @@ def test_rows_have_one_limit() -> None:
         *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
         *("enable_large_batch_splitting", "max_execution_batch_size"),  # of session_bundle_config.proto
     }
-    assert batching["max_batch_size"] == guard.MAX_REQUEST_ROWS
+    assert batching["max_batch_size"] == rest.MAX_REQUEST_ROWS
     assert batching["max_execution_batch_size"] == ask.CLIENT_ROWS
     assert batching["enable_large_batch_splitting"] is True
-    assert ask.CLIENT_ROWS <= guard.MAX_REQUEST_ROWS
+    assert ask.CLIENT_ROWS <= rest.MAX_REQUEST_ROWS
     assert batching["max_execution_batch_size"] >= max(exporter.BATCH_SIZES)  # or a version's warm-up is refused
-    assert f"`max_batch_size` of at least {max(exporter.BATCH_SIZES)}" in README
-    assert f"the client sends at most {ask.CLIENT_ROWS}" in README
-
-
-def test_batching_is_an_option() -> None:
-    assert not [word for word in COMPOSE["command"] if "batching" in word]
-    for flag in ("--enable_batching=true", "--batching_parameters_file=/config/batching.config"):
-        assert flag in BATCHING
-    assert "--rest_api_num_threads" in BATCHING and "--rest_api_num_threads" in README
-
-
-def test_the_metrics_are_where_the_page_says() -> None:
-    text = (EXPORT / "config" / "monitoring.config").read_text()
-    (path,) = re.findall(r"^prometheus_config \{\n  enable: true\n  path: \"(.*)\"\n\}$", text, re.MULTILINE)
-    assert f"`{path}`" in README
-    annotations = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] == path
-    assert "--monitoring_config_file=/config/monitoring.config" in COMPOSE["command"]
-    assert "--model_config_file_poll_wait_seconds=10" in COMPOSE["command"]  # as export/README.md says
 
 
 def test_the_image_is_of_a_tensorflow_that_loads_the_versions() -> None:
@@ -93,18 +72,8 @@ def test_the_image_is_of_a_tensorflow_that_loads_the_versions() -> None:
     assert image(TF_SERVING_TAG="2.21.0") == "tensorflow/serving:2.21.0"
     dockerfile = (EXPORT / "k8s" / "Dockerfile").read_text()
     assert f"ARG TF_SERVING_TAG={TAG}\nFROM tensorflow/serving:${{TF_SERVING_TAG}}\n" in dockerfile
-    assert f"The image has the tag {TAG}." in README
     for path in committed_versions().values():
         assert read_description(path)["versions"]["tensorflow"].startswith("2.21.")
-
-
-def test_stopping_is_as_the_page_says() -> None:
-    """TF Serving answers until it is killed: neither file waits in vain, and Kubernetes forgets the pod first."""
-    assert f"`stop_grace_period: {COMPOSE['stop_grace_period']}`" in README
-    pod = MANIFESTS["Deployment"]["spec"]["template"]["spec"]
-    grace, (_, seconds) = pod["terminationGracePeriodSeconds"], container()["lifecycle"]["preStop"]["exec"]["command"]
-    assert f"`preStop` waits {seconds} s" in README and f"`terminationGracePeriodSeconds: {grace}`" in README
-    assert 0 < grace - int(seconds) <= 5
 
 
 def container() -> dict[str, Any]:
@@ -160,14 +129,6 @@ def asks(command: list[str], url: str, seconds: float = 5) -> bool:
         return False
 
 
-def test_the_health_check_sees_the_stable_version_and_its_absence(toy_models: ServedModels) -> None:
-    kind, *command = COMPOSE["healthcheck"]["test"]
-    assert kind == "CMD" and not asks(command, "http://127.0.0.1:9")
-    for labels, healthy in (({"stable": 2}, True), ({"stable": 3}, False), ({}, False)):
-        with serving(with_labels(toy_models, **labels)) as url:
-            assert asks(command, url) == healthy
-
-
 def test_the_liveness_probe_sees_rest_that_hangs(server: str) -> None:
     probe = container()["livenessProbe"]
     assert probe["timeoutSeconds"] * probe["failureThreshold"] >= 30  # no pod is killed for a load
@@ -186,9 +147,9 @@ def test_git_ignores_exports_that_are_not_shipped() -> None:
     assert [version for version in range(1, 20) if not is_ignored(version)] == sorted(shipped)
 
 
-def test_the_grpc_lines_call(toy_models: ServedModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grpc_lines_call(toy_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    service = Service(toy_models.get(1))
+    service = Service(SavedModel.load(toy_versions / "1"))
     monkeypatch.chdir(tmp_path)
     pixels = np.random.RandomState(0).randint(0, 256, (28, 28)).astype(np.uint8)
     Image.fromarray(pixels).save("digit.png")

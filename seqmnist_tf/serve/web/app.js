@@ -90,12 +90,12 @@ async function read(source, label, getImage) {
   element("answer").textContent = "Waiting for the server.";
   try {
     // Since the page was loaded, the server may have been restarted with another version and pixel order.
-    const [model, { image, digits }] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
+    const [model, { image }] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
     requireTrace(model);
     const probabilities = await predict(image, signal);
     if (current !== newest) return false;
     showModel(model);
-    begin({ label, digits, image: image.flat(), order: model.pixel_order, probabilities }, source);
+    begin({ label, image: image.flat(), order: model.pixel_order, probabilities }, source);
   } catch (error) {
     if (current !== newest) return false;
     forget("");
@@ -195,8 +195,7 @@ function answer() {
   const probability = trace.probabilities[STEPS - 1][digit];
   const said = `${probability < SURE ? "I am unsure: it may be" : "It is"} ${withArticle(digit)} (${percent(probability)}).`;
   const wrong = trace.label !== null && trace.label !== digit ? ` The label says ${trace.label}.` : "";
-  const several = trace.digits > 1 ? ` I found ${trace.digits} digits and read the largest.` : "";
-  return `${said}${several}${wrong} The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
+  return `${said}${wrong} The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
 }
 
 function play(from) {
@@ -358,7 +357,7 @@ function addSample({ index, label, pixels: encoded }) {
   const button = Object.assign(document.createElement("button"), { type: "button" });
   button.ariaLabel = `test image of ${withArticle(label)}`;
   button.append(pictureOf(levels, SIDE, SIDE));
-  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => ({ image, digits: 1 })));
+  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => ({ image })));
   element("samples").append(button);
 }
 
