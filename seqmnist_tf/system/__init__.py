@@ -4,7 +4,7 @@ Imports the standard library and lazy_loader; TensorFlow is imported by :func:`s
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, parse_number, run_command
-from .console import call_when_slow, escape_markdown, markdown_table, note, printable, say, say_json, warn
+from .console import call_when_slow, escape_markdown, markdown_table, note, say, say_json, warn
 from .environment import (
     PROBE_SECONDS,
     ask_git,

@@ -72,20 +72,6 @@ def say_json(document: Any) -> None:
         raise RunError("the result has a number that is not finite, which JSON does not have") from None
 
 
-def printable(text: str, longest: int = 300) -> str:
-    """Return text of others on one line, its control characters escaped, and cut after ``longest`` characters.
-
-    Control characters are all that ``str.isprintable`` denies: escape sequences, new lines, marks that turn the
-    direction of writing, lone surrogates of file names that are not UTF-8.
-
-    Example:
-        >>> printable("a\\x1b[2Jb\\n")
-        'a\\\\x1b[2Jb\\\\n'
-    """
-    shown = "".join(c if c.isprintable() else _escape(c) for c in text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-
-
 def _without_control(text: str) -> str:
     """Return text, perhaps with some of others, with what moves a terminal's cursor or turns its writing escaped."""
 
