@@ -109,14 +109,15 @@ def test_a_stream_of_single_pixels_is_the_trace(exported: Exported) -> None:
     run, saved = exported.run, exported.saved
     sequences = data.encode(images(3), run.config.task.normalization, run.pixel_order())
     trace = saved("trace", images=images(3))["probabilities"]
+    limit = parity.TIMES_KERAS * saved.description["keras_from_float64"]["trace"]
     h = c = np.zeros((3, 8), np.float32)
     cuts = [0, *range(1, 101), 101, 400, 400, 784]  # pixel by pixel, by many, none at all
     for start, end in itertools.pairwise(cuts):
         out = saved("step", pixels=sequences[:, start:end], h=h, c=c)
         h, c = out["h_next"], out["c_next"]
         assert out["probabilities"].shape == (3, end - start, 10)
-        np.testing.assert_allclose(out["probabilities"], trace[:, start:end], atol=1e-6)
-    np.testing.assert_allclose(saved(images=images(3))["probabilities"], trace[:, -1], atol=1e-6)
+        np.testing.assert_allclose(out["probabilities"], trace[:, start:end], atol=limit)
+    np.testing.assert_allclose(saved(images=images(3))["probabilities"], trace[:, -1], atol=limit)
 
 
 def test_encoded_images_are_png_or_jpeg_of_28x28(exported: Exported) -> None:
@@ -271,7 +272,9 @@ class Changed(signatures.BlockLSTM):
 
 @pytest.mark.parametrize("change", ["", "gates", "weight", "state"])
 def test_a_record_that_magnifies_rounding(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within 28 steps, its LSTM makes of rounding more than three times what is refused in one step: 9e-5."""
+    """Within 28 steps, its LSTM makes of rounding more than what is refused after one."""
+    noise = np.random.RandomState(3).randint(0, 256, (max(exporter.BATCH_SIZES), 28, 28)).astype(np.uint8)
+    monkeypatch.setattr(exporter, "load_mnist", lambda *_: {"train": data.Examples(noise, noise[:, 0, 0])})
     monkeypatch.setattr(Changed, "change", change)
     monkeypatch.setattr(signatures, "BlockLSTM", Changed)
     run = RunDirectory(ROOT / "results" / "adam" / "seed0")
@@ -280,7 +283,7 @@ def test_a_record_that_magnifies_rounding(change: str, tmp_path: Path, monkeypat
             export_run(run, tmp_path)
     else:
         described = read_description(export_run(run, tmp_path))
-        assert described["keras_from_float64"]["step"] > parity.RUN_TOLERANCE
+        assert described["keras_from_float64"]["step"] > parity.STEP_TOLERANCE
 
 
 def test_a_difference_is_noticed() -> None:

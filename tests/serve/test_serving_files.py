@@ -160,4 +160,4 @@ def test_the_grpc_lines_call(toy_versions: Path, tmp_path: Path, monkeypatch: py
     expected = service.model(images=pixels[np.newaxis])
     for name in ("class_id", "probabilities"):
         given = tf.make_ndarray(names["answer"].outputs[name])  # type: ignore
-        np.testing.assert_allclose(given, expected[name], rtol=1e-5)
+        np.testing.assert_array_equal(given, expected[name])
