@@ -19,7 +19,7 @@ from .runs import CompletedRun, name_of_folder, read_given_runs
 
 DEFAULT_SEEDS = "0-5"
 CONSTANTS = "model.layer_options"
-KERAS_LAYERS: tuple[str, ...] = OPTIONS["model.layer"].meta["choices"]
+KERAS_LAYERS = cfg.STOCK_LAYERS
 ALLOWED = (
     f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or "
     "MODULE:NAME), a run directory, a folder of runs, or a published record"
@@ -89,7 +89,7 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     word, path = os.fspath(given), Path(given)
     if word in PRESETS:
         return replace(_trained(word, cfg.preset(word), overrides), preset=word)
-    if word in KERAS_LAYERS or re.fullmatch(OPTIONS["model.layer"].meta["pattern"], word):
+    if re.match(cfg.LAYER, word):
         return _layer_arm(word, None, first, overrides)
     if path.is_dir():
         runs, diverged = read_given_runs(path, allow_code=allow_code)

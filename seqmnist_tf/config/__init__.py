@@ -1,34 +1,19 @@
-"""The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags.
-
-Standard library only.
-"""
+"""The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags."""
 
 from .experiment import (
     arguments_text,
     config_id,
     constants_text,
-    effective,
     is_trial,
     num_params,
     of_the_experiment,
     permutation_sha256,
-    publication_problems,
 )
 from .flags import Arguments, add_config_arguments, parse_arguments, read_flag, unknown_word
-from .layer_file import (
-    IMPORTS_FOLDER,
-    LAYER_FILE,
-    LayerFile,
-    Source,
-    has_stock_layer,
-    layer_file,
-    own_modules,
-    read_copy,
-    read_layer,
-    with_imports,
-)
+from .layer_file import LAYER_FILE, LayerFile, has_stock_layer, layer_file, read_copy, read_layer
 from .presets import PRESETS, Preset, preset
 from .sections import (
+    LAYER,
     NOISY_PARTS,
     NUM_CLASSES,
     NUM_TEST,
@@ -36,6 +21,7 @@ from .sections import (
     NUM_TRAIN,
     OPTIONS,
     SECTIONS,
+    STOCK_LAYERS,
     Config,
     Data,
     Model,

@@ -1,7 +1,4 @@
-"""What a configuration is as an experiment: its id, its layer, its parameters, and whether its runs can be published.
-
-Standard library only.
-"""
+"""What a configuration is as an experiment: its id, its layer, its parameters."""
 
 from __future__ import annotations
 
@@ -9,23 +6,19 @@ import hashlib
 import json
 from pathlib import Path
 
-from .layer_file import LayerFile, has_stock_layer, layer_file, read_layer, read_source
-from .sections import NUM_TEST, NUM_TRAIN, OPTIONS, Config
-from .values import flatten, value_text, with_values
+from .layer_file import LayerFile, layer_file, read_file, read_layer
+from .sections import OPTIONS, Config
+from .values import flatten, value_text
 
 SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
 KEYS_APART = ("train.seed", "train.threads", "train.kernel")
-OWN_KEYS = {  # of section optimizer, that not every optimizer uses
-    "RMSProp": ("rho", "epsilon", "epsilon_placement", "bias_rate", "momentum"),
-    "SGD": ("momentum",),
-    "Adam": ("beta_1", "beta_2", "epsilon"),
-}
 
 
 def constants_text(config: Config) -> str:
     """Return ``model.layer_options`` as arguments, with six digits; empty where there are none.
 
     Example:
+        >>> from seqmnist_tf.config import with_values
         >>> constants_text(with_values(Config(), {"model.layer_options": {"dt": 0.2123456, "mode": "a", "on": True}}))
         'dt=0.212346, mode=a, on=true'
     """
@@ -51,27 +44,6 @@ def is_trial(config: Config) -> bool:
     return config.task.validation_size > 0 and not config.test.enabled
 
 
-def publication_problems(config: Config) -> list[str]:
-    """Return the values of a configuration that keep its runs from being published, as records or as trials."""
-    layer, limit = config.model.layer, config.task.limit_train
-    reasons = {
-        f"it must be trained on all images that are not held out (task.limit_train 0, got {limit:,})": (
-            not is_trial(config) and 0 < limit < NUM_TRAIN - config.task.validation_size
-        ),
-        "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)": (
-            config.task.permutation.startswith("file:")
-        ),
-        f"it must be tested on all {NUM_TEST:,} images (test.enabled true, task.limit_test 0), or be a trial "
-        "(test.enabled false, task.validation_size above 0)": not (
-            is_trial(config) or (config.test.enabled and config.num_test == NUM_TEST)
-        ),
-        f"its layer must be a stock layer or come from a file (got {layer})": (
-            not has_stock_layer(config) and layer_file(config) is None
-        ),
-    }
-    return [reason for reason, is_so in reasons.items() if is_so]
-
-
 def of_the_experiment(key: str) -> bool:
     """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed.
 
@@ -87,7 +59,7 @@ def config_id(config: Config, layer: LayerFile | None = None, *, order_sha256: s
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
     id. Seed, threads, kernel, data, wandb and tensorboard are left out. For a pixel order or a layer from a file, the
-    file's content counts, not its path; so does that of the modules of its own that a layer's file imports.
+    file's content counts, not its path.
 
     Args:
         config: the experiment.
@@ -110,37 +82,6 @@ def config_id(config: Config, layer: LayerFile | None = None, *, order_sha256: s
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def effective(config: Config) -> Config:
-    """Return a configuration of the same experiment, in which what changes nothing has its default or usual form.
-
-    These are the keys of another optimizer, limits at or above all images, the batches of evaluations, an LSTM's own
-    forget bias, how the units were chosen, and other spellings of a pixel order. :func:`config_id` tells such
-    configurations apart.
-
-    Args:
-        config: the experiment, with its final units.
-
-    Example:
-        >>> config = with_values(Config(), {"optimizer.name": "SGD", "optimizer.rho": 0.5})
-        >>> effective(config).optimizer.rho
-        0.9
-    """
-    own = OWN_KEYS[config.optimizer.name]
-    idle = {f"optimizer.{key}" for keys in OWN_KEYS.values() for key in keys if key not in own}
-    idle |= {"test.batch_size", "model.match_parameters"}
-    if config.task.limit_train >= NUM_TRAIN - config.task.validation_size:
-        idle.add("task.limit_train")
-    if config.task.limit_test == NUM_TEST:
-        idle.add("task.limit_test")
-    if config.model.layer == "LSTM" and config.model.initializer == "keras" and config.model.forget_bias == 1:
-        idle.add("model.forget_bias")
-    values = {key: OPTIONS[key].default for key in idle}
-    if config.task.permutation.startswith("seed:"):
-        seed = int(config.task.permutation.removeprefix("seed:"))
-        values["task.permutation"] = "urnn92916" if seed == 92916 else f"seed:{seed}"
-    return with_values(config, values)
-
-
 def permutation_sha256(config: Config) -> str | None:
     """Return the hash of the file of ``task.permutation``, or None where the pixel order is not from a file.
 
@@ -149,7 +90,7 @@ def permutation_sha256(config: Config) -> str | None:
     """
     if not config.task.permutation.startswith("file:"):
         return None
-    return hashlib.sha256(read_source("task.permutation", Path(config.task.permutation[5:])).content).hexdigest()
+    return hashlib.sha256(read_file("task.permutation", Path(config.task.permutation[5:]))).hexdigest()
 
 
 def num_params(config: Config) -> int | None:

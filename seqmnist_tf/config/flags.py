@@ -1,13 +1,8 @@
-"""Command lines of configurations: ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...]``.
-
-argparse does the parsing. Libraries that build a parser from dataclasses were considered: the contract (one ``error:``
-line, ``--a.b-c`` equal to ``--a.b_c``, preset before file before flags) would need most of this module around them.
-"""
+"""Command lines of configurations: ``[PRESET] [--config FILE] [--SECTION.KEY VALUE ...]``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +12,7 @@ from typing import Any
 from ..system import InputError, Parser
 from .presets import PRESETS, preset
 from .sections import OPTIONS, Config, find_option
-from .values import flatten, read_values, unknown_key, validate, with_values
+from .values import flatten, read_values, unknown_key, validate, value_text, with_values
 
 DOCS = "docs/training.md"  # has what --help leaves out
 
@@ -65,16 +60,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
     keys = parser.add_argument_group("keys")
     for option in OPTIONS.values():
-        default = json.dumps(option.default).strip('"')
-        allowed = re.sub(r"^(an integer|a number) (from )?(?=[<>\d])", "", option.allowed)
-        doc = f"{option.meta['doc']} [{allowed}; {default}]".replace("%", "%%")
-        keys.add_argument(
-            f"--{option.key}",
-            dest=option.key,
-            metavar="X",
-            default=argparse.SUPPRESS,
-            help=argparse.SUPPRESS if option.meta["hidden"] else doc,
-        )
+        meaning = option.meaning.partition(". ")[0].removesuffix(".")
+        text = f"{meaning}. [{option.allowed}; {value_text(option.default)}]".replace("%", "%%")
+        text = argparse.SUPPRESS if option.hidden else text
+        keys.add_argument(f"--{option.key}", dest=option.key, metavar="X", default=argparse.SUPPRESS, help=text)
 
 
 def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:

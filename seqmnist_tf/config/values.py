@@ -1,7 +1,4 @@
-"""Configurations from values and JSON files, their validation, and how they differ.
-
-Standard library only.
-"""
+"""Configurations from values and JSON files, their validation, and how they differ."""
 
 from __future__ import annotations
 
@@ -13,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..system import InputError, parse_json
-from .layer_file import has_stock_layer
-from .sections import NOISY_PARTS, OPTIONS, SECTIONS, Config, find_option
+import msgspec
+
+from ..system import InputError
+from .sections import NOISY_PARTS, OPTIONS, SECTIONS, STOCK_LAYERS, Config, find_option
 
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
     "model.forget_bias": ("LSTM", "GRU"),
@@ -27,10 +25,8 @@ KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
 def unknown_key(key: str) -> InputError:
     """Return the error for a key, or a section, that does not exist."""
     section = key.split(".")[0]
-    if section in SECTIONS:
-        allowed = ", ".join(f.name for f in dataclasses.fields(SECTIONS[section]))
-        return InputError(f"unknown key {key} (allowed in {section}: {allowed})")
-    return InputError(f"unknown key {key} (allowed sections: {', '.join(SECTIONS)})")
+    names = [f.name for f in dataclasses.fields(SECTIONS[section])] if section in SECTIONS else SECTIONS
+    return InputError(f"unknown key {key} (allowed: {', '.join(names)})")
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -61,47 +57,44 @@ def validate(config: Config) -> Config:
     """Return ``config`` if every value and their combination are allowed, else raise InputError."""
     values = flatten(config)
     config = with_values(config, values)
-    opt = config.optimizer
-    if opt.grad_clip_value is not None and opt.grad_clip_norm is not None:
-        raise InputError(
-            "optimizer.grad_clip_value and optimizer.grad_clip_norm exclude each other: one of them must be null "
-            f"(got {opt.grad_clip_value:g} and {opt.grad_clip_norm:g})"
-        )
-    if opt.epsilon_placement == "outside" and opt.name != "RMSProp":
-        raise InputError(f"optimizer.epsilon_placement must be inside with optimizer.name {opt.name} (got 'outside')")
-    if opt.bias_rate != 1 and opt.epsilon_placement != "outside":
-        raise InputError(
-            f"optimizer.bias_rate must be 1 without optimizer.epsilon_placement outside (got {opt.bias_rate:g})"
-        )
-    if opt.momentum and opt.name == "Adam":
-        raise InputError(f"optimizer.momentum must be 0 with optimizer.name Adam (got {opt.momentum:g})")
-    for key, layers in KEYS_OF_LAYERS.items():
-        if values[key] != (default := OPTIONS[key].default) and config.model.layer not in layers:
-            raise InputError(
-                f"{key} must be {json.dumps(default)} with model.layer {config.model.layer}: it is for "
-                f"{' and '.join(layers)} only (got {json.dumps(values[key])})"
-            )
-    if config.model.layer_options and has_stock_layer(config):
-        raise InputError(
-            f"model.layer_options must be {{}} with model.layer {config.model.layer}: it is for layers of one's own "
-            f"only (got {json.dumps(config.model.layer_options)})"
-        )
-    if config.train.recurrent_noise and config.train.recurrent_noise_relative:
-        raise InputError("train.recurrent_noise and train.recurrent_noise_relative exclude each other: one must be 0")
+    model, optimizer = config.model, config.optimizer
     last = config.num_train - (config.steps_per_epoch - 1) * config.train.batch_size
-    if config.recurrent_noise and last < NOISY_PARTS:
-        raise InputError(
-            f"train.recurrent_noise needs at least {NOISY_PARTS} images in each batch (got {last} in an epoch's last)"
-        )
+    rules = {
+        "optimizer.grad_clip_value and optimizer.grad_clip_norm exclude each other: one of them must be null": (
+            optimizer.grad_clip_value is None or optimizer.grad_clip_norm is None
+        ),
+        f"optimizer.epsilon_placement must be inside with optimizer.name {optimizer.name}": (
+            optimizer.epsilon_placement == "inside" or optimizer.name == "RMSProp"
+        ),
+        "optimizer.bias_rate must be 1 without optimizer.epsilon_placement outside": (
+            optimizer.bias_rate == 1 or optimizer.epsilon_placement == "outside"
+        ),
+        "optimizer.momentum must be 0 with optimizer.name Adam": not (optimizer.momentum and optimizer.name == "Adam"),
+        f"model.layer_options is for custom layers, not for model.layer {model.layer}": (
+            not model.layer_options or model.layer not in STOCK_LAYERS
+        ),
+        f"train.recurrent_noise needs {NOISY_PARTS} images in each batch (an epoch's last has {last})": (
+            not config.recurrent_noise or last >= NOISY_PARTS
+        ),
+        "train.recurrent_noise and train.recurrent_noise_relative exclude each other: one must be 0": (
+            not (config.train.recurrent_noise and config.train.recurrent_noise_relative)
+        ),
+    }
+    for key, layers in KEYS_OF_LAYERS.items():
+        text = f"{key} must be {value_text(OPTIONS[key].default)}: it is for model.layer {' and '.join(layers)}"
+        rules[text] = values[key] == OPTIONS[key].default or model.layer in layers
+    for text, holds in rules.items():
+        if not holds:
+            raise InputError(text)
     check_permutation(config.task.permutation)
     return config
 
 
 def check_permutation(permutation: str) -> str:
-    """Return a value of ``task.permutation`` in its own spelling, or raise InputError."""
-    permutation = str(OPTIONS["task.permutation"].check(permutation))
+    """Return a value of ``task.permutation``, or raise InputError."""
+    OPTIONS["task.permutation"].check(permutation)
     if permutation.startswith("seed:") and int(permutation.removeprefix("seed:")) >= 2**32:
-        raise InputError(f"task.permutation seed:N needs N from 0 to {2**32 - 1} (got {permutation!r})")
+        raise InputError(f"task.permutation seed:N needs N below {2**32} (got {permutation})")
     return permutation
 
 
@@ -126,10 +119,9 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
     """
     constants = {f"model.layer_options.{name}": value for name, value in config.model.layer_options.items()}
     actual = {**flatten(config), **constants}
-    chosen = ("model.hidden_size",) if config.model.match_parameters is not None else ()
-    return {
-        key: (value, was) for key, value in given.items() if value != (was := actual.get(key)) and key not in chosen
-    }
+    if config.model.match_parameters is not None:
+        given = {key: value for key, value in given.items() if key != "model.hidden_size"}
+    return {key: (value, actual.get(key)) for key, value in given.items() if value != actual.get(key)}
 
 
 def differences(config: Config, base: Config) -> dict[str, Any]:
@@ -170,29 +162,17 @@ def read_values(path: Path) -> dict[str, Any]:
     last entry.
 
     Raises:
-        InputError: the file cannot be read, is not a JSON object of sections, or names a key twice.
+        InputError: the file cannot be read, or is not a JSON object of sections.
     """
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"cannot read configuration {path}: {reason} (give a JSON file)") from None
-    if text.startswith('"'):
-        text = "{" + text + "}"
-    # Remove a comma after a last entry: neither one in a string nor one with no entry before it.
-    text = re.sub(r'("(?:\\.|[^"\\])*"|[{\[,]\s*,)|,(?=\s*[}\]])', lambda match: match[1] or "", text)
-    try:
-        document = parse_json(text)
-    except ValueError as error:
-        raise InputError(f"configuration {path} is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise InputError(f"configuration {path} must be a JSON object of sections (got {type(document).__name__})")
-    for section, fields in document.items():
-        if section not in SECTIONS:
-            raise InputError(f"unknown section {section} in {path} (allowed: {', '.join(SECTIONS)}; each holds keys)")
-        if not isinstance(fields, dict):
-            raise InputError(f"{section} must be a JSON object of keys (got {json.dumps(fields)})")
-    return flatten_sections(document)
+        if text.startswith('"'):
+            text = "{" + text + "}"
+        # Remove a comma after a last entry, but none in a string.
+        text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
+        return flatten_sections(msgspec.json.decode(text, type=dict[str, dict[str, Any]]))
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
+        raise InputError(f"cannot read configuration {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_config(path: Path) -> Config:

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,17 +27,15 @@ from ..config import (
     OPTIONS,
     Config,
     LayerFile,
-    Source,
     has_stock_layer,
     layer_file,
     num_params,
     read_layer,
-    with_imports,
     with_values,
 )
 from ..kernel import LSTM, RNN
 from ..system import InputError, call_when_slow, note
-from .layer_import import describe_error, import_layer, layer_modules
+from .layer_import import describe_error, import_layer
 from .layer_source import layer_source, without_constants
 
 KEYS_OF_NAMES = ("name", "keras_history", "input_layers", "output_layers")  # of Keras, in configurations
@@ -49,7 +46,7 @@ TRACE_SECONDS = 10.0  # of a layer's tracing, after which a note says that it is
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 FIRST_NUMBERS = 6  # of two weights, by which they are compared
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
-MAX_UNITS = OPTIONS["model.hidden_size"].meta["high"]
+MAX_UNITS = OPTIONS["model.hidden_size"].meta.le or 0
 ADVICE = "a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once"
 STOCK_LAYERS: dict[str, LayerFactory] = {
     "LSTM": keras.layers.LSTM,
@@ -75,16 +72,15 @@ def with_layer(config: Config, layer: LayerFactory) -> tuple[Config, LayerFile |
     """
     layer, constants = without_constants(layer)
     config = with_values(config, {f"model.layer_options.{key}": value for key, value in constants.items()})
-    spec, source = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
+    spec, file = next((name for name, factory in STOCK_LAYERS.items() if factory is layer), None), None
     if spec is None:
         name, content = layer_source(layer)
-        spec, source = f"{LAYER_FILE}:{name}", Source(Path(f"<{LAYER_FILE}>"), content)
-    config = replace(config, model=replace(config.model, layer=spec))
-    return config, with_imports(config, source) if source else None
+        spec, file = f"{LAYER_FILE}:{name}", LayerFile(Path(f"<{LAYER_FILE}>"), content)
+    return replace(config, model=replace(config.model, layer=spec)), file
 
 
 def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
-    """Return the Keras classes of the modules of ``model.layer`` by name, for ``keras.saving.load_model``.
+    """Return the Keras classes of the module of ``model.layer`` by name, for ``keras.saving.load_model``.
 
     Classes that are registered under a name with Keras are registered anew: of several files with one such name, as of
     two versions of a layer, the last to be imported would stand for all.
@@ -94,11 +90,9 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
     """
     if has_stock_layer(config):
         return {}
-    module = _module(config, file)
     classes = {
         name: value
-        for part in [*layer_modules(module.__name__), module.__name__]
-        for name, value in vars(sys.modules[part]).items()
+        for name, value in vars(_module(config, file)).items()
         if isinstance(value, type) and issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")
     }
     registered = {keras.saving.get_registered_name(value): value for value in classes.values()}
@@ -407,21 +401,16 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
     return replace(config, model=replace(config.model, hidden_size=units))
 
 
-def module_code(config: Config, file: LayerFile | None = None) -> str | None:
+def module_code(config: Config, _: LayerFile | None = None) -> str | None:
     """Return the SHA-256 of the code of a layer ``MODULE:NAME``.
 
-    It is that of the module's file or, if further modules of its own belong to it, of all of them. Of an installed
-    module, which this imports, it is that of the module's file alone. None of other layers, and of a module without a
-    file.
+    It is that of the module's file; this imports the module. None of other layers, and of a module without a file.
 
     Raises:
-        InputError: the module cannot be found or read, or, as LayerError, not imported.
+        LayerError: the module cannot be imported.
     """
     if has_stock_layer(config) or layer_file(config):
         return None
-    if file := file or read_layer(config):
-        parts = [content for source in file.imports.values() if (content := source.content).strip()]
-        return hashlib.sha256(parts[0] if len(parts) == 1 else file.content).hexdigest()
     path = getattr(_module(config, None), "__file__", None)
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
 
@@ -431,7 +420,7 @@ def _module(config: Config, file: LayerFile | None) -> ModuleType:
     spec = config.model.layer
     try:
         if file := file or read_layer(config):
-            return import_layer(spec, file)
+            return import_layer(file)
         return importlib.import_module(spec.rpartition(":")[0])
     except InputError as error:
         raise LayerError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Where a run comes from: its commit and sources, as git knows them, its command, layer and pixel order.
+"""Where a run comes from: its commit, its command, layer and pixel order.
 
 The recorded command must give the run's configuration; it is published without places of the machine.
 """
@@ -6,7 +6,6 @@ The recorded command must give the run's configuration; it is published without 
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import re
 import shlex
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..config import LAYER_FILE, Arguments, Config, contradictions, flatten, is_trial, layer_file, publication_problems
+from ..config import LAYER_FILE, Arguments, Config, contradictions, flatten, is_trial, layer_file
 from ..data import pixel_order
-from ..system import InputError, RunError, ask_git, hash_sources, is_source
+from ..system import InputError, ask_git
 from ..train import TRAIN_COMMAND, RunDirectory, parse_train_arguments, train_command
-
-HASHED_SINCE = "seqmnist_tf/system/sources.py"  # a commit that has this file records a hash of its sources
+from .records import publication_problems
 
 
 def origin_problems(run: RunDirectory, environment: dict[str, Any], summary: dict[str, Any], root: Path) -> list[str]:
@@ -48,41 +46,19 @@ def code_problems(environment: dict[str, Any], root: Path) -> list[str]:
     parts = (environment, *environment["resumed"])
     problems = []
     for part in parts:
-        commit, dirty, recorded = part["git"]["commit"], part["git"]["dirty"], part.get("sources")
-        if commit is None and dirty is None and recorded is not None:
-            problems += _release_problems(part["versions"].get("seqmnist_tf"), recorded, root)
+        commit, dirty, version = part["git"]["commit"], part["git"]["dirty"], part["versions"].get("seqmnist_tf")
+        if commit is None and dirty is None:  # it ran from a wheel
+            if commit_of_version(root, version) is None:
+                problems.append(f"its commit is unknown, and version {version} is not a tag of this clone")
         elif not commit or dirty is not False:
             problems.append(
                 f"it must be trained from a commit, without changes of the code (got commit {commit}, dirty {dirty})"
             )
         else:
-            problems += commit_problems(root, commit) or _source_problems(commit, recorded, root)
+            problems += commit_problems(root, commit)
     if any(part["git"]["commit"] != environment["git"]["commit"] for part in parts):
         problems.append("its parts must be trained from one commit (they differ)")
-    if any(part.get("sources") != environment.get("sources") for part in parts):
-        problems.append("its parts must be trained by one code (sources in environment.json differ)")
     return problems
-
-
-def _source_problems(commit: str, recorded: object, root: Path) -> list[str]:
-    """Return whether the recorded hash is not that of a commit's sources; older commits recorded none."""
-    sources = sources_at(root, commit)
-    if recorded is None and HASHED_SINCE not in sources:
-        return []
-    if recorded == hash_sources(sources):
-        return []
-    return [f"sources in environment.json is not the hash of the code of commit {commit[:7]}"]
-
-
-def _release_problems(version: object, recorded: object, root: Path) -> list[str]:
-    """Return whether a run from a wheel is not of a released version; a wheel holds the package alone."""
-    commit = commit_of_version(root, version)
-    if commit is None:
-        return [f"its commit is unknown, and version {version} is not a tag of this clone"]
-    package = {name: content for name, content in sources_at(root, commit).items() if "/" in name}
-    if recorded == hash_sources(package):
-        return []
-    return [f"sources in environment.json is not the hash of the code of version {version}"]
 
 
 def _layer_problems(run: RunDirectory, config: Config) -> list[str]:
@@ -130,25 +106,6 @@ def commit_of_version(root: Path, version: object) -> str | None:
         return None
     answer = ask_git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/v{version}^{{commit}}")
     return answer.decode().strip() if answer else None
-
-
-@functools.cache
-def sources_at(root: Path, commit: str) -> dict[str, bytes]:
-    """Return the sources of a commit, by their path, as :func:`seqmnist_tf.system.package_sources`."""
-    listing = ask_git(root, "ls-tree", "-r", "-z", "--full-tree", commit)
-    if listing is None:
-        raise RunError(f"git cannot list the files of {commit} in {root.absolute()}")
-    entries = [entry.partition(b"\t") for entry in listing.split(b"\0") if entry]
-    objects = {name.decode(): info.split()[2] for info, _, name in entries if is_source(name.decode(errors="replace"))}
-    answer = ask_git(root, "cat-file", "--batch", content=b"".join(digest + b"\n" for digest in objects.values()))
-    sources, at = {}, 0
-    for name in objects:
-        if answer is None or not (header := re.match(rb"[0-9a-f]+ blob (\d+)\n", answer[at : at + 120])):
-            raise RunError(f"git cannot read {name} of {commit} in {root.absolute()}")
-        start = at + header.end()
-        sources[name] = answer[start : start + int(header[1])]
-        at = start + int(header[1]) + 1
-    return sources
 
 
 def parse_command(command: str) -> Arguments:

@@ -215,10 +215,7 @@ def _search_document(
         if not same_experiment(search.config(row["values"]), run, run.layer_file):
             _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
-            content = run.layer_file.main.content
-            if imports := list(run.layer_file.imports):
-                text = f"its layer must import no modules of its own, which a search lacks (got {imports[0]})"
-                _refuse(run.path, [text])
+            content = run.layer_file.content
             _refuse(run.path, layer_problems(content))
             if layers.setdefault(public_layer(run.config.model.layer), text := content.decode()) != text:
                 _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import CompletedRun
-from ..config import IMPORTS_FOLDER, LAYER_FILE, PRESETS, LayerFile, is_trial, publication_problems
+from ..config import LAYER_FILE, NUM_TEST, NUM_TRAIN, PRESETS, Config, LayerFile, has_stock_layer, is_trial, layer_file
 from ..system import InputError, read_json_object
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run
 
@@ -148,6 +148,21 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def publication_problems(config: Config) -> list[str]:
+    """Return the values of a configuration that keep its runs from being published, as records or as trials."""
+    limit, scored = config.task.limit_train, config.test.enabled and config.num_test == NUM_TEST
+    rules = {
+        f"task.limit_train must be 0 (got {limit})": is_trial(config)
+        or not 0 < limit < NUM_TRAIN - config.task.validation_size,
+        "task.permutation must not be a file": not config.task.permutation.startswith("file:"),
+        "it must be scored on all test images, or be a trial (task.validation_size without test.enabled)": scored
+        or is_trial(config),
+        f"model.layer must be a stock layer or FILE.py:NAME (got {config.model.layer})": has_stock_layer(config)
+        or layer_file(config) is not None,
+    }
+    return [problem for problem, holds in rules.items() if not holds]
+
+
 def choose_name(run: RunDirectory, name: str | None) -> str:
     """Return the name of a run's record: the given one, or of a trial, which has none, ``trials/<config_id>``."""
     if is_trial(run.config):
@@ -181,14 +196,7 @@ def layout_problems(folder: Path) -> list[str]:
     """Return the files that a record lacks or must not have."""
     names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
     optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or "/" not in record_name(folder)]
-    imports: list[str] = []
-    place = folder / IMPORTS_FOLDER
-    if LAYER_FILE in names and place.is_dir() and not place.is_symlink():
-        del names[IMPORTS_FOLDER]
-        paths = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
-        names |= {path.relative_to(folder).as_posix(): path for path in paths}
-        imports = [name for name in names if re.fullmatch(rf"{IMPORTS_FOLDER}/[\w/]+\.py", name)]
-    allowed = (*REQUIRED_FILES, *optional, *imports)
+    allowed = (*REQUIRED_FILES, *optional)
     return [
         *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
         *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),

@@ -15,7 +15,7 @@ from ..train import RunDirectory
 from ..tune import drawn_values, on_all_images, stop_at_chance
 from .formats import SHOWN_TYPES, environment_problems, layer_problems, text_problems
 from .origin import code_problems
-from .records import REPLAYED_BATCHES, SEARCHES, require_name
+from .records import REPLAYED_BATCHES, SEARCHES, publication_problems, require_name
 from .searches import ROW_STATUSES, Search
 
 # Of environment.json: what a replay and the checks of the code need.
@@ -66,7 +66,7 @@ def search_problems(path: Path, root: Path) -> list[str]:
 
 def _content_problems(search: Search, root: Path) -> list[str]:
     """Return where a search contradicts itself, its seed or the clone."""
-    problems = cfg.publication_problems(search.settings.base)
+    problems = publication_problems(search.settings.base)
     if not cfg.is_trial(search.settings.base):
         problems.append("its trials must be scored on held-out images (task.validation_size), without the test set")
     _ = search.replays
@@ -122,8 +122,8 @@ def _row_problems(search: Search, row: Mapping[str, Any]) -> list[str]:
     if problems or row["status"] == "failed":
         return problems
     config = search.config(row)
-    known = cfg.publication_problems(search.settings.base)
-    problems += [f"{name}: {problem}" for problem in cfg.publication_problems(config) if problem not in known]
+    known = publication_problems(search.settings.base)
+    problems += [f"{name}: {problem}" for problem in publication_problems(config) if problem not in known]
     _ = search.environment(row), search.layer(config)
     on_all_images(config)
     if type(row["seconds"]) not in (int, float) or not 0 <= row["seconds"] < math.inf:

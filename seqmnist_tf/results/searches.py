@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..config import LAYER_FILE, Config, LayerFile, Source
+from ..config import LAYER_FILE, Config, LayerFile
 from ..system import json_bytes
 from ..tune import SearchFolder, best_of
 from .records import SEARCHES, Record, latest_replays, read_document, sorted_replays
@@ -86,7 +86,7 @@ class Search:
         """Return the layer's file of a configuration, None of a stock layer."""
         if not cfg.layer_file(config):
             return None
-        return LayerFile(Source(Path(LAYER_FILE), self.document["layers"][config.model.layer].encode()))
+        return LayerFile(Path(LAYER_FILE), self.document["layers"][config.model.layer].encode())
 
     @property
     def of_settings(self) -> bool:
@@ -112,8 +112,8 @@ class Search:
 
 
 def recipe_id(config: Config, layer: LayerFile | None) -> str:
-    """Return what two configurations share that differ in epochs, in the images, or in what changes nothing."""
-    return cfg.config_id(cfg.effective(cfg.with_values(config, IS_A_BUDGET)), layer)
+    """Return what two configurations share that differ in epochs or in the images."""
+    return cfg.config_id(cfg.with_values(config, IS_A_BUDGET), layer)
 
 
 def read_searches(folder: Path) -> list[Search]:

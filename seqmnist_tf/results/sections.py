@@ -142,7 +142,7 @@ def configuration_table(_: Board) -> str:
             f"`{key}`",
             f"`{value_text(option.default)}`",
             option.allowed.replace("\\", "\\\\"),
-            f"{option.meta['doc']} {option.meta['details']}".strip().replace("\\", "\\\\"),
+            option.meaning.replace("\\", "\\\\"),
         ]
         for key, option in OPTIONS.items()
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
-from ..config import PRESETS, Config, config_id, effective, is_trial, preset, with_values
+from ..config import PRESETS, Config, config_id, is_trial, preset, with_values
 from ..model import match_units
 from ..system import InputError, read_json_object
 from ..train import PREDICTIONS_FILE, RunDirectory, log_problems
@@ -176,12 +176,12 @@ def name_problems(record: Record, others: Iterable[Record]) -> list[str]:
 
 def _experiment(record: Record) -> str:
     on_stock_keras = " on stock Keras" * (record.config.train.kernel == "keras")
-    return config_id(effective(record.config), record.run.layer_file) + on_stock_keras
+    return config_id(record.config, record.run.layer_file) + on_stock_keras
 
 
 @functools.cache
 def _preset_experiment(config: Config) -> str:
-    return config_id(effective(match_units(config)))
+    return config_id(match_units(config))
 
 
 def history_problem(record: Record, other: Record) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tqdm
 
-from ..config import KEYS_OF_LAYERS, Config, publication_problems
+from ..config import KEYS_OF_LAYERS, Config
 from ..data import Splits
 from ..model import Kernel, recurrent_weights
 from ..system import say
@@ -46,8 +46,6 @@ def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
     git = environment["git"]
     if not environment["command"].startswith(train := " ".join(TRAIN_COMMAND)):
         return f"it was not started by {train}"
-    if problems := publication_problems(config):
-        return problems[0]
     if git["commit"] is not None and git["dirty"] is not False:
         return "the package, pyproject.toml or setup.py differ from the commit (commit them first)"
     return None

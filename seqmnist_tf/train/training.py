@@ -209,8 +209,6 @@ def resume(
         commit = git.get("commit") if isinstance(git, dict) else None
         if now["git"]["commit"] != commit:
             warn(f"the commit was {commit} and is {now['git']['commit']}: the run cannot be published")
-        elif now["sources"] != first.get("sources"):
-            warn("the code is another than at the start of the run: the run cannot be published")
         record = {**first, "resumed": [*(resumed if isinstance(resumed, list) else []), now]}
         splits = load_splits(config, order)
         announce_run(run, config, first.get("preset"), splits)

@@ -142,7 +142,7 @@ class Dimension:
         in_order = sorted(numbers, key=lambda label: float(numbers[label]))
         if value == in_order[0]:
             option = cfg.find_option(self.name)
-            return None if option and numbers[value] == option.meta["low"] else "low"
+            return None if option and numbers[value] == option.meta.ge else "low"
         return "high" if value == in_order[-1] else None
 
 

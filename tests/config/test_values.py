@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -86,65 +86,63 @@ def test_configuration_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value"),
     [
-        ("train.n_epochs", 0, "train.n_epochs must be an integer from 1 to 100,000 (got 0)"),
-        ("train.n_epochs", 1.5, "train.n_epochs must be an integer from 1 to 100,000 (got 1.5)"),
-        ("train.n_epochs", True, "train.n_epochs must be an integer from 1 to 100,000 (got true)"),
-        ("train.n_epochs", "3", 'train.n_epochs must be an integer from 1 to 100,000 (got "3")'),
-        ("train.batch_size", -5, "train.batch_size must be an integer from 1 to 60,000 (got -5)"),
-        ("train.seed", 2**32, "train.seed must be an integer from 0 to 4,294,967,295 (got 4294967296)"),
-        ("train.threads", 100_000, "train.threads must be an integer from 0 to 1,024 (got 100000)"),
-        ("model.hidden_size", 20_000, "model.hidden_size must be an integer from 1 to 16,384 (got 20000)"),
-        ("optimizer.epsilon", 1e-46, "optimizer.epsilon must be a number > 0 (got 1e-46)"),  # 0 in float32
-        ("train.shuffle", "yes", 'train.shuffle must be true or false (got "yes")'),
-        ("train.kernel", None, "train.kernel must be auto, native or keras (got null)"),
-        ("optimizer.lr", 0, "optimizer.lr must be a number > 0 (got 0)"),
-        ("optimizer.lr", float("nan"), "optimizer.lr must be a number > 0 (got NaN)"),
-        ("optimizer.lr", 10**400, "optimizer.lr must be a number > 0"),
-        ("optimizer.rho", 1, "optimizer.rho must be a number >= 0 and < 1 (got 1)"),
-        ("optimizer.grad_clip_value", 0, "optimizer.grad_clip_value must be a number > 0 or null (got 0)"),
-        ("optimizer.grad_clip_norm", 0.0, "optimizer.grad_clip_norm must be a number > 0 or null (got 0.0)"),
-        ("optimizer.name", "Adagrad", 'optimizer.name must be RMSProp, SGD or Adam (got "Adagrad")'),
-        ("task.T", 28, "task.T must be 784 (got 28)"),
-        ("task.validation_size", 60_000, "task.validation_size must be an integer from 0 to 59,999 (got 60000)"),
-        ("task.permutation", "x", 'none, urnn92916, bit_reversal, seed:N or file:PATH (got "x")'),
-        ("model.forget_bias", "big", 'model.forget_bias must be a number, chrono or null (got "big")'),
-        ("model.output_size", 9, "model.output_size must be 10 (got 9)"),
-        ("wandb.project", "a/b", 'wandb.project must be up to 128 characters without /\\#?%: (got "a/b")'),
-        ("data.dir", "", 'data.dir must be text or null (got "")'),
-        ("model.layer_options", [1], "model.layer_options must be a JSON object of numbers, texts, true and false by"),
-        ("model.layer_options", {"a b": 1}, 'by name (got {"a b": 1})'),
-        ("model.layer_options", {"a": None}, "model.layer_options.a must be a number, true, false or text (got null)"),
-        ("model.layer_options.a", float("inf"), "model.layer_options.a must be a number, true, false or text (got Inf"),
-        ("model.layer_options.1", 1, "unknown key model.layer_options.1 (allowed in model: "),
-        ("train.epochs", 3, "unknown key train.epochs (allowed in train: batch_size, n_epochs,"),
-        ("trian.seed", 3, "unknown key trian.seed (allowed sections: criterion, model,"),
+        ("train.n_epochs", 1.5),
+        ("train.n_epochs", True),
+        ("train.batch_size", -5),
+        ("train.seed", 2**32),
+        ("train.shuffle", "yes"),
+        ("train.kernel", None),
+        ("optimizer.lr", 0),
+        ("optimizer.lr", float("nan")),
+        ("optimizer.rho", 1),
+        ("optimizer.grad_clip_norm", 0.0),
+        ("optimizer.name", "Adagrad"),
+        ("task.T", 28),
+        ("task.permutation", "seed:-1"),
+        ("model.forget_bias", "big"),
+        ("model.layer", "C:mine.py:Mine"),
+        ("model.layer", "a:b.py:Mine"),
+        ("wandb.project", "a/b"),
+        ("data.dir", ""),
+        ("model.layer_options", [1]),
+        ("model.layer_options", {"a b": 1}),
+        ("model.layer_options.a", None),
+        ("model.layer_options.1", 1),
+        ("train.epochs", 3),
+        ("trian.seed", 3),
     ],
 )
-def test_values_out_of_range_are_named_with_what_is_allowed(key: str, value: object, words: str) -> None:
-    with pytest.raises(InputError) as error:
+def test_a_value_that_is_not_allowed_is_named(key: str, value: object) -> None:
+    with pytest.raises(InputError, match=key):
         cfg.with_values(Config(), {key: value})
-    assert words in str(error.value)
 
 
-def test_combinations_that_contradict_are_refused() -> None:
-    def refused(**fields: Any) -> str:
-        with pytest.raises(InputError) as error:
-            cfg.validate(replace(Config(), optimizer=replace(Config().optimizer, **fields)))
-        return str(error.value)
+@pytest.mark.parametrize(
+    "layer", ["layers/mine.py:Mine", r"C:\Users\me\mine.py:Mine", "D:/mine.py:Mine", "package.m:Mine"]
+)
+def test_a_layer_may_be_a_file_or_of_a_module(layer: str) -> None:
+    assert cfg.with_values(Config(), {"model.layer": layer}).model.layer == layer
 
-    both = refused(grad_clip_norm=2.0)
-    assert "optimizer.grad_clip_value and optimizer.grad_clip_norm" in both
-    assert "(got 1 and 2)" in both
-    assert "inside with optimizer.name Adam (got 'outside')" in refused(name="Adam", epsilon_placement="outside")
-    assert "must be 0 with optimizer.name Adam (got 0.9)" in refused(name="Adam", momentum=0.9)
-    assert "must be 1 without optimizer.epsilon_placement outside" in refused(bias_rate=2.0)
-    noises = {"train.recurrent_noise": 0.1, "train.recurrent_noise_relative": 0.5}
-    with pytest.raises(InputError, match=r"recurrent_noise and train.recurrent_noise_relative exclude each other"):
-        cfg.validate(cfg.with_values(Config(), noises))
-    with pytest.raises(InputError, match=r'must be \{\} with model.layer LSTM: it is for .*\(got \{"dt": 0.3\}\)'):
-        cfg.validate(cfg.with_values(Config(), {"model.layer_options.dt": 0.3}))
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer.grad_clip_norm": 2.0},
+        {"optimizer.epsilon_placement": "outside", "optimizer.name": "Adam"},
+        {"optimizer.momentum": 0.9, "optimizer.name": "Adam"},
+        {"optimizer.bias_rate": 2.0},
+        {"train.recurrent_noise": 0.1, "train.recurrent_noise_relative": 0.5},
+        {"train.recurrent_noise": 0.1, "task.limit_train": 3},
+        {"model.layer_options.dt": 0.3},
+        {"model.forget_bias": 1, "model.layer": "SimpleRNN"},
+        {"task.permutation": "seed:4294967296"},
+    ],
+)
+def test_values_that_contradict_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(values)).removesuffix(".dt")):
+        cfg.validate(cfg.with_values(Config(), values))
 
 
 def test_constants_of_a_layer_are_part_of_the_experiment() -> None:
@@ -172,56 +170,12 @@ def test_units_that_were_chosen_contradict_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "allowed"),
-    [
-        ("layers/mine.py:Mine", True),
-        (r"C:\Users\me\mine.py:Mine", True),
-        ("D:/mine.py:Mine", True),
-        ("package.module:Mine", True),
-        ("C:mine.py:Mine", False),
-        ("a:b.py:Mine", False),
-    ],
+    "text",
+    ["[1]", "{", '{"train": 3}', '{"optimiser": {"lr": 1}}', '{"train.seed": 1}', '{"train": {"seed": 1,,}}', "\0"],
 )
-def test_a_layer_may_have_a_windows_path(layer: str, allowed: bool) -> None:
-    if allowed:
-        assert cfg.with_values(Config(), {"model.layer": layer}).model.layer == layer
-    else:
-        with pytest.raises(InputError, match=r"model\.layer must be"):
-            cfg.with_values(Config(), {"model.layer": layer})
-
-
-def test_choices_are_read_in_any_case() -> None:
-    config = cfg.with_values(Config(), {"optimizer.name": "rmsprop", "task.permutation": "NONE"})
-    assert config == Config()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[1]", "must be a JSON object of sections (got list)"),
-        ("{", "is not valid JSON: "),
-        ('{"train": 3}', "train must be a JSON object of keys (got 3)"),
-        ('{"train": {"seed": 1, "seed": 2}}', "key 'seed' is given twice"),
-        ('{"optimiser": {}}', "unknown section optimiser in "),
-        ('{"train.seed": 1}', "unknown section train.seed in "),
-        ('{"train": {,}}', "is not valid JSON: "),
-        ('{"train": {"seed": 1,,}}', "is not valid JSON: "),
-        ("[" * 100_000, "nested too deep"),
-        ('{"train": {"seed": ' + "1" * 5000 + "}}", "is not valid JSON: Exceeds the limit"),
-    ],
-)
-def test_files_that_are_no_configuration_are_refused(text: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as error:
+def test_files_that_are_no_configuration_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
         cfg.read_config(write(tmp_path, text))
-    assert words in str(error.value)
-
-
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
-        cfg.read_values(tmp_path / "none.json")
-    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not UTF-8"):
-        cfg.read_values(tmp_path / "binary.json")
 
 
 def test_config_id_is_of_the_experiment_alone() -> None:
@@ -272,64 +226,20 @@ def test_the_limit_caps_what_the_validation_split_left(values: dict[str, int], n
     assert (config.num_train, config.steps_per_epoch) == (num_train, steps)
 
 
-NOT_TESTED = (
-    "it must be tested on all 10,000 images (test.enabled true, task.limit_test 0), or be a trial (test.enabled false, "
-    "task.validation_size above 0)"
-)
-NOT_TRAINED = "it must be trained on all images that are not held out (task.limit_train 0, got 600)"
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({}, None),
-        ({"model.layer": "GRU"}, None),
-        ({"model.layer": "cells.py:Cell"}, None),
-        ({"model.layer": "cells:Cell"}, "its layer must be a stock layer or come from a file (got cells:Cell)"),
-        ({"task.limit_test": 9_999}, NOT_TESTED),
-        ({"task.limit_train": 600}, NOT_TRAINED),
-        ({"task.limit_train": 50_000, "task.validation_size": 10_000}, None),
-        ({"test.enabled": False}, NOT_TESTED),
-        ({"test.enabled": False, "task.validation_size": 10_000}, None),
-        ({"task.permutation": "seed:1"}, None),
-        (
-            {"task.permutation": "file:order.txt"},
-            "its pixel order must be reproducible (task.permutation seed:N, not file:PATH)",
-        ),
-    ],
-)
-def test_what_keeps_runs_from_being_published(values: dict[str, Any], problem: str | None) -> None:
-    assert cfg.publication_problems(cfg.with_values(Config(), values)) == ([problem] if problem else [])
-
-
-@pytest.mark.parametrize(
-    ("values", "same"),
-    [
-        ({"optimizer.name": "Adam", "optimizer.rho": 0.5}, {"optimizer.name": "Adam"}),
-        ({"optimizer.beta_1": 0.5, "test.batch_size": 10}, {}),
-        ({"task.limit_train": 60_000, "task.limit_test": 10_000}, {}),
-        ({"task.validation_size": 10_000, "task.limit_train": 50_000}, {"task.validation_size": 10_000}),
-        ({"model.forget_bias": 1.0}, {}),
-        ({"task.permutation": "seed:092916"}, {"task.permutation": "urnn92916"}),
-        ({"task.permutation": "seed:07"}, {"task.permutation": "seed:7"}),
-    ],
-)
-def test_values_that_change_nothing_are_of_the_same_experiment(values: dict[str, Any], same: dict[str, Any]) -> None:
-    given, plain = (cfg.with_values(Config(), one) for one in (values, same))
-    assert cfg.effective(given) == cfg.effective(plain) == plain
-    assert cfg.config_id(given) != cfg.config_id(plain)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"optimizer.rho": 0.5},
-        {"optimizer.name": "Adam", "optimizer.beta_1": 0.5},
-        {"task.limit_train": 50_000},
-        {"model.forget_bias": 1.0, "model.initializer": "torch"},
-        {"task.permutation": "bit_reversal"},
-    ],
-)
-def test_values_that_change_something_are_kept(values: dict[str, Any]) -> None:
-    config = cfg.with_values(Config(), values)
-    assert cfg.effective(config) == config
+def test_a_layers_file_is_read_copied_and_counts_by_its_content(tmp_path: Path) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("import nowhere\nraise SystemExit('this must not run')\n")
+    one, two = (cfg.with_values(Config(), {"model.layer": f"{tmp_path / name}:Own"}) for name in ("a.py", "b.py"))
+    before = cfg.config_id(one)
+    assert before == cfg.config_id(two)
+    file = cfg.read_layer(one)
+    assert file is not None and cfg.read_copy(tmp_path) is None
+    for name, content in file.files.items():
+        (tmp_path / name).write_bytes(content)
+    copy = cfg.read_copy(tmp_path)
+    (tmp_path / "a.py").write_text("")
+    assert copy is not None and cfg.config_id(one, copy) == before != cfg.config_id(one)
+    (tmp_path / "a.py").unlink()
+    with pytest.raises(InputError, match=r"model.layer: cannot read .*a.py"):
+        cfg.read_layer(one)
+    assert cfg.read_layer(cfg.with_values(Config(), {"model.layer": "no.such:X"})) is None

@@ -200,7 +200,7 @@ def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.M
     values = {"data.dir": "mnist", "task.permutation": "file:orders/a.txt", "model.layer": "own.py:Layer"}
     config = cfg.with_values(cfg.Config(), values)
     Path("own.py").write_text("")
-    read, given = cfg.read_layer(config), cfg.LayerFile(cfg.Source(Path("layer.py"), b""))
+    read, given = cfg.read_layer(config), cfg.LayerFile(Path("layer.py"), b"")
     for layer, log, expected in ((given, Path("out/logs/a.log"), given), (None, None, read)):
         one = Job(path=Path("out/a/seed0"), name="a seed 0", config=config, layer=layer, log=log)
         one = ray_cluster.on_shared_paths(one, tmp_path / "out", 3)

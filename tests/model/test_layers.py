@@ -527,7 +527,7 @@ def test_the_identity_of_a_layer_is_its_files_content(tmp_path: Path) -> None:
     assert cfg.config_id(configure(f"{tmp_path / 'moved.py'}:Last")) == before
     write(tmp_path, GOOD + "# changed\n")
     assert cfg.config_id(first) != before
-    assert cfg.config_id(first, cfg.LayerFile(cfg.Source(tmp_path, GOOD.encode()))) == before
+    assert cfg.config_id(first, cfg.LayerFile(tmp_path, GOOD.encode())) == before
     assert len({cfg.config_id(configure(layer)) for layer in ("LSTM", "GRU", "SimpleRNN")}) == 3
 
 

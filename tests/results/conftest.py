@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.config import NUM_TEST, Config, experiment
+from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.data import Examples, sequences
-from seqmnist_tf.results import pages
+from seqmnist_tf.results import pages, records
 from seqmnist_tf.results.pages import DOCUMENT_SECTIONS
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
-from seqmnist_tf.system import environment, package_sources
+from seqmnist_tf.system import environment
 from seqmnist_tf.train import load_run, train
 from tests.toy import ROOT, git, toy_mnist
 
@@ -59,7 +59,7 @@ class Repository(NamedTuple):
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     root = tmp_path_factory.mktemp("repository")
-    sources = package_sources()
+    sources = {"seqmnist_tf/__init__.py": b"", "pyproject.toml": b""}
     for name, content in sources.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -72,9 +72,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
-    patch.setattr(experiment, "NUM_TRAIN", SMALL["task.limit_train"])  # the images that a record is trained on
+    patch.setattr(records, "NUM_TRAIN", SMALL["task.limit_train"])  # the images that a record is trained on
     patch.setattr(environment, "git_state", lambda: {"commit": repository.commit, "dirty": False})
-    patch.setattr(environment, "package_sources", lambda: repository.sources)
     patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))
 
 

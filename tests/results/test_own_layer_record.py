@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.config import LayerFile, Source
+from seqmnist_tf.config import LayerFile
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import is_example
 from seqmnist_tf.train.__main__ import main as train_main
@@ -25,9 +25,7 @@ WORDS = (
     "--wandb.mode=disabled",
     "--run-dir=run",
 )
-SOURCE = GOOD + "open('executed', 'w').close()\nfrom own_part import PART\n"
-PART = "PART = 1\n"
-TEXTS = {"layer.py": SOURCE, "layer_imports/own_part.py": PART}
+SOURCE = GOOD + "open('executed', 'w').close()\n"
 
 
 def was_executed() -> bool:
@@ -42,7 +40,6 @@ def was_executed() -> bool:
 @pytest.mark.slow
 def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, published: Path) -> None:
     Path("own.py").write_text(SOURCE)
-    Path("own_part.py").write_text(PART)
     assert command(train_main, *WORDS).status == 0
     assert was_executed()
     refused = command(main, "add", "run", "--name", "mine")
@@ -59,10 +56,9 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     assert record.config.model.hidden_size == 13
     assert command(main).status == 0 and not was_executed()
     page = Path("results/README.md").read_text()
-    assert all(f"`{name}`:\n\n```python\n{text}```" in page for name, text in TEXTS.items())
+    assert f"```python\n{SOURCE}```" in page
     assert "| Last(13) (own layer) `mine` |" in page
 
-    Path("own_part.py").unlink()
     for words in (("--check",), ("--replay", "mine")):
         refused = command(main, *words)
         assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()
@@ -72,8 +68,8 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
 
 def test_the_code_of_an_unchanged_example_is_no_strangers() -> None:
     path = ROOT / "examples/lem.py"
-    example, other = Source(path, path.read_bytes()), Source(path, path.read_bytes() + b"\n")
+    example, other = LayerFile(path, path.read_bytes()), LayerFile(path, path.read_bytes() + b"\n")
     former = ROOT / "results/board_lem/seed0/layer.py"  # whose example was changed after its runs
     assert former.read_bytes() != path.read_bytes()
-    assert is_example(LayerFile(example)) and is_example(LayerFile(Source(path, former.read_bytes())))
-    assert not any(is_example(layer) for layer in (None, LayerFile(other), LayerFile(example, {"own.py": example})))
+    assert is_example(example) and is_example(LayerFile(path, former.read_bytes()))
+    assert not is_example(None) and not is_example(other)

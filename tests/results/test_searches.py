@@ -151,7 +151,6 @@ def lengthen_a_trial(document: dict[str, Any]) -> None:
         ),
         (put("environments", 0, "git", "commit", value="c0ffee" * 6 + "c0ff"), "is not a commit of this clone"),
         (put("environments", 0, "git", "dirty", value=True), "trained from a commit"),
-        (put("environments", 0, "sources", value="0" * 64), "is not the hash of the code of commit"),
         (put("preset", value="a|b"), "no control characters"),
         (put("trials", 0, "values", "tuner/epochs", value=50), "a value for tuner/epochs that is not in the space"),
         (lambda path: change_json(path, lengthen_a_trial), "trial 0 must be of at most 2 epochs (got 50)"),
@@ -210,10 +209,6 @@ def test_the_layer_of_a_search_is_not_run_unasked(search: Path, clone: Path, mon
     runs = {(row["trial"], row["seed"]): RunDirectory(row["path"]) for row in rows}
     (rows[0]["path"] / "layer.py").write_text("# other\n" + harmful)
     with pytest.raises(InputError, match=r"its layer\.py is not that of the other trials"):
-        publish._search_document(dataclasses.replace(read, base=base), rows, runs)
-    (rows[1]["path"] / "layer_imports").mkdir()
-    (rows[1]["path"] / "layer_imports/helper.py").write_text("")
-    with pytest.raises(InputError, match=r"must import no modules of its own, .*\(got helper\.py\)"):
         publish._search_document(dataclasses.replace(read, base=base), rows, runs)
     (clone / "results/searches").mkdir()
     (clone / "results/searches/stray.txt").touch()
