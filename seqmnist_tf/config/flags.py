@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,7 @@ class Arguments:
         Raises:
             InputError: values exclude each other.
         """
-        return validate(with_values(preset(_or_baseline(self.preset)), self.given))
+        return validate(with_values(preset("baseline" if self.preset is None else self.preset), self.given))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,12 +82,8 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
         if (flag := read_flag(word)) is None or flag[0] in OPTIONS:
             raise unknown_word(word, parser.prog)
         given[flag[0]] = flag[1]
-    resolved = flatten(with_values(preset(_or_baseline(options.preset)), given))
+    resolved = flatten(with_values(preset("baseline" if options.preset is None else options.preset), given))
     return Arguments(options.preset, {key: resolved.get(key, value) for key, value in given.items()}, options)
-
-
-def _or_baseline(name: str | None) -> str:
-    return "baseline" if name is None else name
 
 
 def read_flag(word: str) -> tuple[str, Any] | None:
@@ -104,9 +99,7 @@ def read_flag(word: str) -> tuple[str, Any] | None:
 
 def unknown_word(word: str, prog: str) -> InputError:
     """Return the error for a word of a command line that is no option of the command and no key with a value."""
-    match = re.match(r"--(\w+(?:\.\w+)+)(=|$)", word)
-    if match is None or (find_option(match[1]) and match[2]):
-        return InputError(f"unknown argument {word!r} (see {prog} --help)")
-    if find_option(match[1]):
-        return InputError(f"--{match[1]} needs a value (see {prog} --help)")
-    return unknown_key(match[1])
+    key = word.removeprefix("--").partition("=")[0]
+    if word.startswith("--") and "." in key and not find_option(key):
+        return unknown_key(key)
+    return InputError(f"unknown argument {word!r} (see {prog} --help)")

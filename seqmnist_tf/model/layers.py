@@ -46,7 +46,7 @@ TRACE_SECONDS = 10.0  # of a layer's tracing, after which a note says that it is
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 FIRST_NUMBERS = 6  # of two weights, by which they are compared
 STRIDE = 16  # of the numbers of units that a layer takes, at most: a layer may take even ones only
-MAX_UNITS = OPTIONS["model.hidden_size"].meta.le or 0
+MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
 ADVICE = "a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once"
 STOCK_LAYERS: dict[str, LayerFactory] = {
     "LSTM": keras.layers.LSTM,

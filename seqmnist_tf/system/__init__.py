@@ -1,10 +1,10 @@
 """The computer, and nothing of the experiment: errors, console, command lines, files, git, hosts, TensorFlow's start.
 
-Imports the standard library and lazy_loader; TensorFlow is imported by :func:`start_tensorflow` when it is called.
+TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
-from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, parse_number, run_command
-from .console import call_when_slow, escape_markdown, markdown_table, note, say, say_json, warn
+from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
+from .console import call_when_slow, escape_markdown, markdown_table, note, printable, say, say_json, warn
 from .environment import (
     PROBE_SECONDS,
     ask_git,
@@ -31,4 +31,3 @@ from .files import (
     write_atomically,
 )
 from .runtime import available_cores, call_room, open_door, start_tensorflow
-from .sources import hash_sources, is_source, package_sources

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from .console import abandon_stdout, note, prepare_console, reader_may_leave
+from .console import note
 from .errors import InputError, RunError
-
-Number = TypeVar("Number", int, float)
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 WIDE_HELP: Any = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)  # names are long
@@ -24,20 +22,15 @@ WIDE_HELP: Any = functools.partial(argparse.RawDescriptionHelpFormatter, max_hel
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises InputError where argparse would print its usage and exit.
 
-    Dashes and underscores are the same in the names of its options. A path must not be empty.
+    Dashes and underscores are the same in the names of its options.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=WIDE_HELP, **kwargs)
         self.add_argument("--traceback", action="store_true", help="print where in the code an error was raised, too")
-        self.register("type", Path, _path)
-        for kind in (int, float):
-            self.register("type", kind, functools.partial(parse_number, kind))
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         words, own = _canonical(args), self._option_string_actions
-        if empty := [word for word in words if re.fullmatch("--[^=]+=--", word)]:  # argparse drops the value
-            self.error(f"argument {empty[0][:-3]}: expected one argument")
         # Keys that are not its options apart: argparse takes them for positionals where their values have a blank.
         keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in own]
         namespace, rest = super().parse_known_args([word for word in words if word not in keys], namespace)
@@ -58,16 +51,17 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         if __name__ == "__main__":
             run_command(main)
     """
-    prepare_console()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # characters that a terminal lacks
     words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        try:
-            status: Any = main(words)
-        except SystemExit as ended:  # argparse, after --help
-            status = ended.code
-        with reader_may_leave():
-            sys.stdout.flush()
+        status = main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as in `--help | head`; Python would complain again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = EXIT_FAILED
     except KeyboardInterrupt:
         note("interrupted")
         status = EXIT_INTERRUPTED
@@ -75,31 +69,8 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
         if "--traceback" in words:
             traceback.print_exception(error)
         note(f"error: {' '.join(str(error).split())}")
-        abandon_stdout()
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     sys.exit(status)
-
-
-def _path(word: str) -> Path:
-    """Return the path of a word; an empty one, as a shell makes of a variable that is not set, would be this folder."""
-    if not word:
-        raise argparse.ArgumentTypeError("must be a path (got '')")
-    return Path(word)
-
-
-def parse_number(kind: Callable[[str], Number], word: str) -> Number:
-    """Return the number of a word as ``int`` or ``float`` reads it, without underscores, blanks and other digits.
-
-    Raises:
-        ValueError: it is none.
-
-    Example:
-        >>> parse_number(float, "1e-3")
-        0.001
-    """
-    if not re.fullmatch("[-+.0-9a-zA-Z]+", word):
-        raise ValueError(f"not a number: {word!r}")
-    return kind(word)
 
 
 def _canonical(argv: Sequence[str]) -> list[str]:

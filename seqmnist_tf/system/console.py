@@ -1,63 +1,19 @@
-"""Text for people: results on stdout, notes and warnings on stderr, Markdown tables, and text of others in them."""
+"""Text for people: results on stdout, notes and warnings on stderr, Markdown tables, and untrusted text in them."""
 
 import contextlib
-import errno
-import io
 import json
-import os
 import re
 import sys
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .errors import RunError
 
-CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
-TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # marks of the direction of writing
-
-
-class _Patient:
-    """A stream whose reader may go away: what cannot be written any more is dropped."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        try:
-            return int(self._stream.write(text))
-        except (OSError, ValueError):
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError):
-            return
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def prepare_console() -> None:
-    """Let no terminal end a command: characters that it lacks are escaped, and closed streams are dropped."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            # The descriptor too, or the next file to be opened would get it, and TensorFlow's notes.
-            _point_at_nothing(number)
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 as long as the process
-    if not isinstance(sys.stderr, _Patient):
-        sys.stderr = _Patient(sys.stderr)
-
 
 def say(text: str) -> None:
-    """Print a line on stdout at once. Where its reader has gone away, the line is dropped and the command goes on."""
-    with reader_may_leave():
-        print(_without_control(text), flush=True)
+    """Print a line on stdout at once."""
+    print(text, flush=True)
 
 
 def say_json(document: Any) -> None:
@@ -68,55 +24,24 @@ def say_json(document: Any) -> None:
     """
     try:
         say(json.dumps(document, allow_nan=False))
-    except ValueError:
-        raise RunError("the result has a number that is not finite, which JSON does not have") from None
-
-
-def _without_control(text: str) -> str:
-    """Return text, perhaps with some of others, with what moves a terminal's cursor or turns its writing escaped."""
-
-    def moves(character: str) -> bool:
-        return character in TURNS or (unicodedata.category(character) in CONTROL and character not in "\n\t")
-
-    return "".join(_escape(character) if moves(character) else character for character in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def abandon_stdout() -> None:
-    """Drop what stdout does not take, at the end of a command: Python would try again, and complain, at its exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _point_at_nothing(sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Point stdout at nothing where its reader went away: text left in its buffer would break whoever flushes next.
-
-    A pipe then fails with EPIPE, a terminal that was closed with EIO. A full disk stays an error.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        _point_at_nothing(sys.stdout.fileno())
-
-
-def _point_at_nothing(descriptor: int) -> None:
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    if nothing != descriptor:
-        os.dup2(nothing, descriptor)
-        os.close(nothing)
+    except ValueError as error:
+        raise RunError(str(error)) from None
 
 
 def note(text: str) -> None:
     """Print a line on stderr at once: progress and remarks that are no part of a command's result."""
-    print(_without_control(text), file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)
+
+
+def printable(text: str, longest: int = 300) -> str:
+    """Return untrusted text on one line: escaped where ``str.isprintable`` denies it, cut after ``longest`` characters.
+
+    Example:
+        >>> printable("a\\x1b[2Jb\\n")
+        'a\\\\x1b[2Jb\\\\n'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
 @contextlib.contextmanager
@@ -152,7 +77,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text of others so that it stands in a table's cell as it is: no markup, no HTML, one line.
+    """Return untrusted text so that it stands in a table's cell as it is: no markup, no HTML, one line.
 
     Characters that cannot be printed become ``?``.
 

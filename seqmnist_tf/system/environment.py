@@ -8,46 +8,32 @@ import os
 import platform
 import socket
 import subprocess
-import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .console import warn
 from .runtime import available_cores
-from .sources import BUILD_FILES, PACKAGE, hash_sources, package_sources
 
+PACKAGE = Path(__file__).resolve().parents[1]
 CLONE = PACKAGE.parent  # the root of a clone, where there is one
+BUILD_FILES = ("pyproject.toml", "setup.py")
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 GIT_SECONDS = 60
 PROBE_SECONDS = 4.0
-try:
-    IMPORTED = hash_sources(package_sources())  # of the code of this process, which stays where its files change
-except OSError:  # a file cannot be read, or is being replaced
-    IMPORTED = ""
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
     """Return the content of ``environment.json``, ready for JSON.
-
-    The code is that which this process has imported. Where its files have changed since, a warning says so, and the
-    commit counts as having changes.
 
     Args:
         command: the command line.
         threads: ``train.threads``; 0 is all cores.
         kernel: name of the kernel that computes the LSTM.
     """
-    git = git_state()
-    if hash_sources(package_sources()) != IMPORTED:
-        warn("the code has changed since this process imported it, and runs as it was (start the process anew)")
-        git["dirty"] = True
     return {
         "started": utc_now(),
         "command": command,
-        "git": git,
-        "sources": IMPORTED,
+        "git": git_state(),
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": describe_machine(),
@@ -113,33 +99,14 @@ def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
 
 
 def host_answers(url: str) -> bool:
-    """Return whether the host of ``url`` accepts a connection within PROBE_SECONDS, name look-up included.
-
-    Where the environment sets a proxy, the proxy's host is asked instead. An address whose port is no number does not
-    answer.
-    """
+    """Return whether the host of ``url`` accepts a connection within PROBE_SECONDS."""
     parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
         port = parts.port or {"https": 443}.get(parts.scheme, 80)
-    except ValueError:  # a password with a # or a / in a proxy's address cuts it off there
+        socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
+    except (OSError, ValueError):  # ValueError: an address that is none
         return False
-    done = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
-            done.set()
-        except (OSError, UnicodeError):  # a host with an empty label, as a..b, cannot be encoded
-            pass
-
-    # In a thread, because a name look-up has no time limit of its own.
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return done.is_set()
+    return True
 
 
 def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
@@ -147,7 +114,7 @@ def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
 
     Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
     """
-    import tensorflow as tf  # late, as in start_tensorflow: system imports the standard library
+    import tensorflow as tf  # late, as in start_tensorflow
 
     if kernel == "keras":
         threads = tf.config.threading.get_intra_op_parallelism_threads()

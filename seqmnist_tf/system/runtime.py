@@ -11,7 +11,6 @@ import ast
 import contextlib
 import importlib
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -22,14 +21,7 @@ from typing import Any
 
 import lazy_loader
 
-from .errors import InputError, RunError
-
-ARGUMENTS = {  # of the functions that a room is called for, where their names are not those of the flags
-    "allow-code": "allow_code=True",
-    "dir": "directory",
-    "resume": "seqmnist_tf.train.resume",
-    "run-dir": "path",
-}
+from .errors import InputError
 
 
 def open_door(
@@ -68,38 +60,16 @@ def open_door(
 def call_room(room: str, function: str) -> None:
     """Let a room be called in place of its function, so that ``seqmnist_tf.train(...)`` is ``train.train(...)``.
 
-    Its errors then name arguments, not flags.
-
-    Args:
-        room: ``__name__`` of the room, which has been imported.
-        function: a name that the room hands on.
+    A function could not stand beside the room: Python gives its name to the room when that is imported.
     """
 
     class CallableRoom(ModuleType):
         """A room that is also a function."""
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return getattr(self, function)(*args, **kwargs)
-            except (InputError, RunError) as error:
-                error.args = (without_flags(str(error)),)
-                raise
+            return getattr(self, function)(*args, **kwargs)
 
     sys.modules[room].__class__ = CallableRoom
-
-
-def without_flags(message: str) -> str:
-    """Return a message with arguments of Python in place of flags, except in whole commands.
-
-    Example:
-        >>> without_flags("--seeds must be seeds such as 0-5 (give a new --dir)")
-        'seeds must be seeds such as 0-5 (give a new directory)'
-    """
-    return re.sub(
-        r"(python -m [^)]*)|--([a-z][a-z-]*(?:\.[a-z_-]+)?)",
-        lambda match: match[1] or ARGUMENTS.get(match[2], match[2].replace("-", "_")),
-        message,
-    )
 
 
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:

@@ -150,7 +150,8 @@ def test_a_comparison_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -
 
 def test_numbers_of_a_comparison_of_published_runs() -> None:
     names = ["board_lstm", "board_gru", "board_lem"]
-    answer = json.loads(json.dumps(seqmnist_tf.compare([RESULTS / name for name in names], allow_code=True).to_json()))
+    comparison = seqmnist_tf.compare([RESULTS / name for name in names], allow_code=True)
+    answer = json.loads(json.dumps(comparison.to_json()))
     assert [arm["name"] for arm in answer["arms"]] == names
     for arm in answer["arms"]:
         runs = {path: json.loads((path / "summary.json").read_text()) for path in (RESULTS / arm["name"]).glob("seed*")}

@@ -15,7 +15,7 @@ from seqmnist_tf.results.origin import command_problems, is_absolute, parse_comm
 from seqmnist_tf.results.pages import clone_problems, render_section, write_documents
 from seqmnist_tf.results.publish import public_files
 from seqmnist_tf.results.verify import record_problems
-from seqmnist_tf.system import InputError, RunError, hash_sources
+from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, train_command
 from tests.changes import change_json, content
 from tests.compare.runs import command_of

@@ -11,9 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import seqmnist_tf
 from seqmnist_tf.system import InputError, available_cores, host_answers, runtime, start_tensorflow
-from seqmnist_tf.system.runtime import without_flags
 from tests.toy import LONG_SECONDS, ROOT
 
 
@@ -30,16 +28,6 @@ def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> No
     for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
         assert available_cores() == cores
-
-
-def test_errors_in_python_name_arguments(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match=r"^seeds must be seeds such as 0-5 or 0,2,4 \(got '5-2'\)"):
-        seqmnist_tf.compare(["strong"], seeds="5-2")
-    with pytest.raises(InputError, match=r"exists already \(give a new one, or seqmnist_tf.train.resume to resume"):
-        seqmnist_tf.train(seqmnist_tf.Config(), tmp_path / "run")
-    told = "cannot continue r: no space (python -m seqmnist_tf.train --run-dir r --resume) give --allow-code"
-    assert without_flags(told) == told.replace("--allow-code", "allow_code=True")
 
 
 def test_the_threads_of_a_run_reach_tensorflow() -> None:
@@ -71,18 +59,23 @@ print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threadin
     assert done.stdout == "1 2\n", done.stderr
 
 
-def test_where_there_is_a_proxy_it_is_asked(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        assert host_answers("https://example.invalid/")
-    assert not host_answers("https://example.invalid/")
-    monkeypatch.setenv("https_proxy", "http://a..b:80")  # no name of a host
-    assert not host_answers("https://example.invalid/")
-    assert capfd.readouterr().err == ""
-    monkeypatch.setenv("https_proxy", "http://user:pa#ss@127.0.0.1:1")
-    assert not host_answers("https://example.invalid/")
+def test_a_host_answers_or_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        assert host_answers(url)
+    assert not host_answers(url)
+    assert not host_answers("https://127.0.0.1:none/")
+
+
+def test_a_room_is_called_in_place_of_its_function() -> None:
+    code = """
+import seqmnist_tf, seqmnist_tf.train
+from seqmnist_tf.compare import Comparison
+print(callable(seqmnist_tf.train), callable(seqmnist_tf.compare), callable(seqmnist_tf.evaluate))
+seqmnist_tf.train(seqmnist_tf.preset("sgd"), ".")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LONG_SECONDS)
+    assert done.stdout == "True True True\n" and "InputError: run directory . exists already" in done.stderr
 
 
 @pytest.mark.parametrize(
