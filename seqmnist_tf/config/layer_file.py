@@ -54,5 +54,6 @@ def read_file(key: str, path: Path) -> bytes:
     """Return the content of a file that a key names; raise InputError where it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{key}: cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {reason})") from None

@@ -67,9 +67,8 @@ class Option:
             words.append(" and ".join(bounds))
         elif float in self.kinds:
             words.append("a number")
-        elif meta.min_length:
-            words.append("text")
         words += ["true", "false"] if bool in self.kinds else []
+        words += ["text"] if str in self.kinds or meta.min_length else []
         words += ["null"] if types.NoneType in self.kinds else []
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 

@@ -70,10 +70,10 @@ def validate(config: Config) -> Config:
             optimizer.bias_rate == 1 or optimizer.epsilon_placement == "outside"
         ),
         "optimizer.momentum must be 0 with optimizer.name Adam": not (optimizer.momentum and optimizer.name == "Adam"),
-        f"model.layer_options is for custom layers, not for model.layer {model.layer}": (
+        f"model.layer_options must be {{}} with model.layer {model.layer}: it is for custom layers only": (
             not model.layer_options or model.layer not in STOCK_LAYERS
         ),
-        f"train.recurrent_noise needs {NOISY_PARTS} images in each batch (an epoch's last has {last})": (
+        f"train.recurrent_noise needs at least {NOISY_PARTS} images in each batch (an epoch's last has {last})": (
             not config.recurrent_noise or last >= NOISY_PARTS
         ),
         "train.recurrent_noise and train.recurrent_noise_relative exclude each other: one must be 0": (
@@ -81,7 +81,8 @@ def validate(config: Config) -> Config:
         ),
     }
     for key, layers in KEYS_OF_LAYERS.items():
-        text = f"{key} must be {value_text(OPTIONS[key].default)}: it is for model.layer {' and '.join(layers)}"
+        default = value_text(OPTIONS[key].default)
+        text = f"{key} must be {default} with model.layer {model.layer}: it is for {' and '.join(layers)} only"
         rules[text] = values[key] == OPTIONS[key].default or model.layer in layers
     for text, holds in rules.items():
         if not holds:
