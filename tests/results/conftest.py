@@ -49,7 +49,6 @@ class Repository(NamedTuple):
 
     git_folder: Path
     commit: str
-    sources: dict[str, bytes]
 
     def at(self, root: Path) -> None:
         """Make ``root`` a clone of it."""
@@ -59,14 +58,11 @@ class Repository(NamedTuple):
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     root = tmp_path_factory.mktemp("repository")
-    sources = {"seqmnist_tf/__init__.py": b"", "pyproject.toml": b""}
-    for name, content in sources.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
+    (root / "pyproject.toml").touch()
     git(root, "init", "-q")
     git(root, "add", "-f", ".")
     git(root, "commit", "-q", "-m", "sources")
-    return Repository(root / ".git", git(root, "rev-parse", "HEAD"), sources)
+    return Repository(root / ".git", git(root, "rev-parse", "HEAD"))
 
 
 def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:

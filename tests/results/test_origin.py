@@ -1,4 +1,4 @@
-"""The commit, the sources and the command of a run, and its files as they are published."""
+"""The commit and the command of a run, and its files as they are published."""
 
 from __future__ import annotations
 
@@ -25,13 +25,9 @@ from tests.toy import git
 SEED1 = Path("results/strong/seed1")
 
 
-def test_the_sources_of_a_commit_are_those_of_its_working_tree(repository: Repository, clone: Path) -> None:
-    assert origin.sources_at(clone, repository.commit) == repository.sources
-    assert origin.commit_problems(clone, repository.commit) == []
-
-
 def test_a_tree_or_file_is_no_commit(repository: Repository, clone: Path) -> None:
-    for name in (f"{repository.commit}^{{tree}}", f"{repository.commit}:setup.py"):
+    assert origin.commit_problems(clone, repository.commit) == []
+    for name in (f"{repository.commit}^{{tree}}", f"{repository.commit}:pyproject.toml"):
         (problem,) = origin.commit_problems(clone, git(clone, "rev-parse", name))
         assert problem.endswith("is not a commit of this clone")
 
