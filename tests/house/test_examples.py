@@ -321,6 +321,36 @@ def test_the_cells_of_the_board_share_their_points_and_grow_at_an_edge() -> None
     assert [point["optimizer.grad_clip_norm"] for point in fast] == [point[1] for point in shared[18:]]
 
 
+@pytest.mark.parametrize("high_is_best", [False, True])
+def test_a_search_of_the_board_halves_its_points_and_goes_on_where_the_best_rate_is_at_an_edge(
+    high_is_best: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores follow from the learning rate alone, which is best at its highest, or at 0.004."""
+    rungs: list[tuple[Any, ...]] = []
+
+    def score(point: dict[str, Any]) -> float:
+        return point["optimizer.lr"] if high_is_best else 1 - abs(point["optimizer.lr"] - 0.004)
+
+    def run_rung(start: Any, folder: Any, rung: str, points: list[Any], epochs: int, seed: int, flags: Any) -> Any:
+        rungs.append((rung, len(points), epochs, seed))
+        return [score(point) for point in points]
+
+    monkeypatch.setitem(BOARD["search"].__globals__, "run_rung", run_rung)
+    monkeypatch.chdir(ROOT)
+    BOARD["search"]("lem", tmp_path, [])
+    first = [("rung1", 18, 3, 100), ("rung2", 6, 6, 100), ("rung3_seed100", 2, 15, 100), ("rung3_seed101", 2, 15, 101)]
+    more = [("more1", 6, 3, 100), ("more2", 2, 6, 100), ("more3_seed100", 1, 15, 100), ("more3_seed101", 1, 15, 101)]
+    assert rungs == (first + more if high_is_best else first)
+    recipe = cfg.flatten(cfg.with_values(cfg.Config(), cfg.read_values(tmp_path / "best.json")))
+    drawn = BOARD["draw_points"](BOARD["space_of"]("lem"), 0, 18)
+    if high_is_best:
+        assert 0.03 < recipe["optimizer.lr"] <= 0.09
+    else:
+        assert recipe["optimizer.lr"] == max(drawn, key=score)["optimizer.lr"]
+    assert (recipe["task.validation_size"], recipe["test.enabled"], recipe["train.n_epochs"]) == (0, True, 15)
+    assert recipe["model.match_parameters"] == 67_850 and set(recipe["model.layer_options"]) == {"dt"}
+
+
 @pytest.mark.parametrize("cell", [cell for cell in BOARD["CELLS"] if cell != "shared"])
 def test_the_points_of_the_board_suit_their_cell(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
