@@ -121,7 +121,7 @@ def compare_arms(
         write_atomically(folder / ARMS_FILE, json_bytes({"arms": entries}))
         if missing:
             threads = max(job.config.train.threads for job in missing)
-            run_jobs(progress, folder, marker=ARMS_FILE, workers=workers, address=address, threads=threads)
+            run_jobs(progress, folder, workers=workers, address=address, threads=threads)
         results = []
         for arm in ready:
             trained = {job.config.train.seed: RunDirectory(job.path) for job in jobs[arm.name] if has_ended(job)}

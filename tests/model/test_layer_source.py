@@ -65,7 +65,7 @@ def test_a_class_of_a_notebook_brings_what_it_uses(monkeypatch: pytest.MonkeyPat
     names = notebook(monkeypatch, *CELLS)
     config, file = with_layer(Config(), names["Half"])
     assert config.model.layer == "layer.py:Half" and file is not None
-    text = file.main.content.decode()
+    text = file.content.decode()
     for line in ("import numpy as np", "import keras", "SCALE = 0.5", "def halve(x):", "@keras.saving.register"):
         assert line in text
     assert "data" not in text and "Uses" not in text
@@ -101,7 +101,7 @@ def Own(units):
 def test_local_variables_are_not_those_of_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     config, file = with_layer(Config(), notebook(monkeypatch, LOCALS)["Own"])
     assert file is not None
-    text = file.main.content.decode()
+    text = file.content.decode()
     assert "Cell = Base" in text and "history = None" not in text and text.index("class Base") < text.index("Cell = ")
     assert build_model(config, file).count_params() == 128 * (1 + 128 + 1) + 1290
 
@@ -113,13 +113,13 @@ def test_a_class_without_methods_is_found_in_its_file(tmp_path: Path, monkeypatc
     )
     monkeypatch.syspath_prepend(tmp_path)
     config, file = with_layer(Config(), importlib.import_module("gates_of_the_test").Own)
-    assert file is not None and b"class Flag(enum.Flag):\n    OPEN = 1\n" in file.main.content
+    assert file is not None and b"class Flag(enum.Flag):\n    OPEN = 1\n" in file.content
     assert build_model(config, file).layers[0].name == "OPEN"
 
 
 def test_a_function_of_a_file_brings_its_cell() -> None:
     config, file = with_layer(Config(), MinLSTM)
-    assert file is not None and b"class MinLSTMCell" in file.main.content
+    assert file is not None and b"class MinLSTMCell" in file.content
     assert build_model(config, file).count_params() == 128 * 3 * (1 + 128 + 2) + 1290
 
 
