@@ -13,7 +13,7 @@ import numpy as np
 
 from . import system
 from .serve import DEFAULT_SERVER, Classification, classify, picture_files, picture_to_text, prepare_picture, verdict
-from .system import note, say, say_json
+from .system import InputError, note, say, say_json
 
 
 def main(argv: list[str]) -> int:
@@ -42,12 +42,14 @@ def main(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
     pictures = list(_read_pictures(args.images))
+    if not pictures:
+        raise InputError(f"no picture in {' '.join(args.images)}")
     found = [image for _, image in pictures if image is not None]
     classified = iter(classify(np.stack(found), args.server, args.timeout, label=args.label) if found else [])
     answers = [(name, image, None if image is None else next(classified)) for name, image in pictures]
     for version in {answer.version for _, _, answer in answers if answer}:
         note(f"version {version} at {args.server} answered")
-    width = max((len(name) for name, _, _ in answers), default=0)
+    width = max(len(name) for name, _, _ in answers)
     for name, image, answer in answers:
         if args.show and image is not None:
             (note if args.json else say)(f"{name}\n{picture_to_text(image)}")
@@ -72,9 +74,8 @@ def _read_pictures(words: list[str]) -> Iterator[tuple[str, np.ndarray | None]]:
 def _sentence(answer: Classification | None) -> str:
     if answer is None:
         return "no digit found"
-    return f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})" + "  unsure" * (
-        verdict(answer) == "unsure"
-    )
+    text = f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})"
+    return f"{text}  unsure" if verdict(answer) == "unsure" else text
 
 
 if __name__ == "__main__":

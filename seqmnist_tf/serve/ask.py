@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,10 @@ import numpy as np
 import requests
 
 from ..system import InputError, RunError, note, start_tensorflow
-from .versions import IMAGE_SIDE, MODEL_NAME
+from .versions import CONNECT_SECONDS, IMAGE_SIDE, MODEL_NAME
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
 CLIENT_ROWS = 64  # in one request; the size of TF Serving's batches
-CONNECT_SECONDS = 3.0
 SURE = 0.8  # probability of an answer that is given without a doubt; the page's script has the same number
 
 
@@ -69,7 +67,11 @@ def classify(
         # Zero images would make TF Serving with batching wait for ever.
         raise InputError(f"images must be uint8 (n, 28, 28), n at least 1 (got {images.dtype} {images.shape})")
     batches = [images[start : start + CLIENT_ROWS] for start in range(0, len(images), CLIENT_ROWS)]
-    ask = _ask_grpc if server.startswith("grpc:") else _ask_rest
+    ask = _ask_rest
+    if server.startswith("grpc:"):
+        note(f"loading TensorFlow's messages for {server}")
+        start_tensorflow()
+        from .ask_grpc import ask_grpc as ask  # late: its messages need TensorFlow, for which REST must not wait
     try:
         return [
             Classification(int(class_id), np.asarray(row, float).tolist(), version)
@@ -112,14 +114,3 @@ def _ask_rest(
         for images in batches:
             document = {"inputs": {"images": images.tolist()}}
             yield call("POST", f"/versions/{version}:predict", document)["outputs"], version
-
-
-def _ask_grpc(
-    server: str, batches: list[np.ndarray], timeout: float, label: str | None
-) -> Iterator[tuple[dict[str, Any], int]]:
-    if "tensorflow" not in sys.modules:
-        note(f"loading TensorFlow's messages for {server}")
-    start_tensorflow()
-    from .ask_grpc import ask_grpc  # late: its messages need TensorFlow, for which REST must not wait
-
-    return ask_grpc(server, batches, timeout, label, CONNECT_SECONDS)

@@ -10,11 +10,11 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ..system import RunError
-from .versions import DEFAULT_SIGNATURE, MODEL_NAME
+from .versions import CONNECT_SECONDS, DEFAULT_SIGNATURE, MODEL_NAME
 
 
 def ask_grpc(
-    server: str, batches: list[np.ndarray], timeout: float, label: str | None, connect_seconds: float
+    server: str, batches: list[np.ndarray], timeout: float, label: str | None
 ) -> Iterator[tuple[dict[str, np.ndarray], int]]:
     """Yield the outputs for each batch of images, and the version that answered.
 
@@ -23,7 +23,7 @@ def ask_grpc(
     """
     with grpc.insecure_channel(server.removeprefix("grpc://"), [("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=connect_seconds)
+            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
         except grpc.FutureTimeoutError:
             raise RunError(f"cannot reach {server} (start TF Serving; seqmnist_tf.serve has REST only)") from None
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)

@@ -9,6 +9,7 @@ from typing import Any
 from ..system import InputError, read_json_object
 
 MODEL_NAME = "seqmnist"
+CONNECT_SECONDS = 3.0  # in which a client finds its server
 IMAGE_SIDE = 28  # of the images that a version classifies
 DEFAULT_FOLDER = Path("export", MODEL_NAME)
 DEFAULT_SIGNATURE = "serving_default"

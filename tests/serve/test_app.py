@@ -297,11 +297,8 @@ def test_bad_input_is_one_line(command: Command, in_tmp: Path, words: list[str],
     before = signal.getsignal(signal.SIGTERM)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        result = command(
-            serve_command.main,
-            *["--port", "0"][: 2 * ("--port" not in words)],
-            *(w.replace("TAKEN", port) for w in words),
-        )
+        free = [] if "--port" in words else ["--port", "0"]
+        result = command(serve_command.main, *free, *(word.replace("TAKEN", port) for word in words))
     signal.signal(signal.SIGTERM, before)
     assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("error: ") and named.replace("TAKEN", port) in result.err

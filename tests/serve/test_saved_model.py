@@ -160,20 +160,3 @@ def test_the_newest_refuses_ink_in_transparency() -> None:
     Image.new("RGBA", (28, 28), (0, 0, 0, 99)).save(file, "png")
     with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes must have no transparent pixels"):
         SavedModel.load(NEWEST)("encoded_images", image_bytes=[file.getvalue()])
-
-
-@pytest.mark.slow
-def test_saved_model_cli_shows_runs_and_scans(tmp_path: Path) -> None:
-    def ask(*words: str) -> str:
-        command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *words]
-        return subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
-
-    folder = str(NEWEST)
-    shown = ask("show", "--dir", folder, "--all")
-    for signature in ("serving_default", "encoded_images", "logits", "trace", "step"):
-        assert f"signature_def['{signature}']" in shown
-    np.save(tmp_path / "images.npy", np.zeros((2, 28, 28), np.uint8))
-    tag = ("--dir", folder, "--tag_set", "serve")
-    ran = ask("run", *tag, "--signature_def", "serving_default", "--inputs", f"images={tmp_path / 'images.npy'}")
-    assert "Result for output key class_id:" in ran
-    assert "does not contain the default denylisted ops" in ask("scan", *tag)
