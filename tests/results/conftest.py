@@ -45,7 +45,7 @@ def many_mnist(source: str = "auto", folder: Any = None, splits: Sequence[str] =
 
 
 class Repository(NamedTuple):
-    """A git folder, its one commit, and the files of that commit: the sources of this package."""
+    """A git folder, and its one commit."""
 
     git_folder: Path
     commit: str
