@@ -45,7 +45,9 @@ Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Serve the newest version that the project ships."""
-    with serving(SavedModel.load(committed_versions()[2])) as url:
+    model = SavedModel.load(committed_versions()[2])
+    model.warm_up()
+    with serving(model) as url:
         yield url
 
 
