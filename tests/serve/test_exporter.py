@@ -326,28 +326,6 @@ def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
         SavedModel.load(tmp_path)
 
 
-def test_export_says_what_the_new_version_replaces(command: Command, in_tmp: Path, quick: None) -> None:
-    run = finished_run(in_tmp / "run")
-    first = command(main, "run", "--export-dir=other").err
-    assert "replace" not in first and first.startswith("exporting run: 10 to 30 seconds\n")
-    assert "exported baseline, seed 0 as version 1; test accuracy 50.00% (5,000 of 10,000)\n" in first
-    assert first.endswith("next: python -m seqmnist_tf.serve --model-dir other\n")
-    assert command(main, "run").status == 0
-    final = {"epoch": 1, "test_loss": 2.3, "test_accuracy": 0.1135, "test_correct": 1135, "test_total": 10000}
-    run.write_json("summary.json", {"status": "diverged", "final": final})
-    low = command(main, "run")
-    assert low.out == "export/seqmnist/2\n"
-    assert low.err.splitlines()[-3:] == [
-        "warning: test accuracy 11.35% is below 50%: this model misclassifies most digits",
-        "after a restart, serve answers with version 2 in place of version 1 (baseline, seed 0, test accuracy "
-        "50.00%); to go back, remove export/seqmnist/2 and restart it",
-        "next: python -m seqmnist_tf.serve",
-    ]
-    (in_tmp / "export" / "seqmnist" / "2" / EXTRA_ASSETS / DESCRIPTION_FILE).unlink()
-    third = command(main, "run", "--export-dir=export/seqmnist")
-    assert "in place of version 2 (no description); to go back, remove export/seqmnist/3 and restart it\n" in third.err
-
-
 OTHER_LAYERS = {
     "GRU": "GRU",
     "SimpleRNN": "SimpleRNN",
