@@ -38,7 +38,7 @@ CELL_ROUNDS = {"train": 11}
 MAX_SECONDS = 30.0  # after which no further round of an action begins
 PAUSE_SECONDS = 0.05  # between turns: threads of the other process may still spin
 
-Rows = dict[str, dict[str, Any]]
+Timings = dict[str, dict[str, Any]]
 """By kernel: ``median_ms``, ``quartiles_ms``, ``range_ms``, ``turns``, ``ratio`` (stock Keras = 1), ``peak_mb``."""
 
 
@@ -82,7 +82,7 @@ def measure_cells(layers: Sequence[str]) -> dict[str, Any]:
     return {"cells": cells, **_origin(any("native" in row for row in cells))}
 
 
-def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Rows]:
+def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Timings]:
     """Let stock Keras and the native kernel do actions in turns; return the rows of each action.
 
     A kernel that cannot compute the layer is left out, with a warning.
@@ -93,7 +93,7 @@ def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Ro
         rounds: how many turns of ``train``, one step, and ``evaluate`` each of them has at most.
     """
     spawn, cores = multiprocessing.get_context("spawn"), available_cores()
-    rows: dict[str, Rows] = {}
+    rows: dict[str, Timings] = {}
     with contextlib.ExitStack() as stack:
         pools: dict[Contender, ProcessPoolExecutor] = {}
         for contender in (Contender(kernel, layer, sequences) for kernel in ("keras", "native")):
@@ -158,9 +158,9 @@ def _actions(contender: Contender) -> dict[str, Callable[[], Any]]:
     return {"train": train, "evaluate": evaluate}
 
 
-def summarize_times(answers: dict[str, list[dict[str, Any]]]) -> Rows:
+def summarize_times(answers: dict[str, list[dict[str, Any]]]) -> Timings:
     """Return the row of each kernel from the answers of its turns."""
-    rows: Rows = {}
+    rows: Timings = {}
     for kernel, turns in answers.items():
         times = np.array([turn["ms"] for turn in turns])
         low, median, high = np.percentile(times, (25, 50, 75)).tolist()

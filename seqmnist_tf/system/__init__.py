@@ -4,7 +4,7 @@ TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
-from .console import call_when_slow, escape_markdown, markdown_table, note, printable, say, say_json, warn
+from .console import call_when_slow, escape_markdown, markdown_table, note, say, say_json, warn
 from .environment import (
     PROBE_SECONDS,
     ask_git,

@@ -33,17 +33,6 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def printable(text: str, longest: int = 300) -> str:
-    """Return untrusted text on one line: escaped where ``str.isprintable`` denies it, cut after ``longest`` characters.
-
-    Example:
-        >>> printable("a\\x1b[2Jb\\n")
-        'a\\\\x1b[2Jb\\\\n'
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: longest + 1])
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-
-
 @contextlib.contextmanager
 def call_when_slow(seconds: float, function: Callable[[str], None], text: str) -> Iterator[None]:
     """Call ``function(text)``, such as :func:`note`, if the block takes more than ``seconds``."""

@@ -96,7 +96,7 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
     Nodes of a cluster have the data, and kernels of their own.
     """
     from ..train import require_trainable  # late: TensorFlow has started by now
-    from .oracle import declare_space
+    from .oracle import declare_space  # KerasTuner
 
     declare_space(search.space)
     is_new = not on_a_cluster and not (search.path / SETTINGS).exists()

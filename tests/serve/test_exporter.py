@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -222,15 +221,13 @@ def test_versions_count_up_and_are_never_overwritten(command: Command, in_tmp: P
     folder = in_tmp / "export" / "seqmnist"
     assert command(main, "run").out.splitlines()[-1] == "export/seqmnist/1"
     before = {path: path.read_bytes() for path in (folder / "1").rglob("*") if path.is_file()}
-    for name in ("07", "notes", "-9", "1.5", ".new-3-abcd_123.part", ".new-site-20240101"):
+    for name in ("07", "notes", "-9", "1.5", ".new-3-abcd_123.part"):
         (folder / name).mkdir()
-    os.utime(folder / ".new-3-abcd_123.part", (0, 0))
     (folder / "12").write_text("a file")
     result = command(main, "run", "--export_dir=export/seqmnist")
     assert (result.status, result.out.splitlines()[-1]) == (0, "export/seqmnist/8")
     assert {path: path.read_bytes() for path in before} == before
     assert sorted(exported_versions(folder)) == [1, 7, 8]
-    assert [path.name for path in folder.glob(".new-*")] == [".new-site-20240101"]  # which is the user's own
 
 
 def test_a_model_that_differs_does_not_appear(command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +302,6 @@ def test_bad_input_is_one_line(command: Command, in_tmp: Path) -> None:
     for words, message in (
         (["nowhere"], "no run at nowhere"),
         (["run", "--export-dir", "file"], "cannot write to file: "),
-        (["run", "--export-dir", ""], "argument --export-dir: must be a path (got '')"),
         (["run", "--export-dir", "file/deeper"], "cannot write to file/deeper: "),
         (["run", "--nonsense"], "unrecognized arguments: --nonsense"),
         ([], "the following arguments are required: RUN_DIR"),
@@ -461,7 +457,7 @@ def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytes
 
     monkeypatch.setattr(exporter, "load_mnist", load)
     result = command(main, "run", "--export-dir", "versions", "--data-dir", "data")
-    assert "exported a run, seed 0 as version 1; test accuracy unknown\n" in result.err
+    assert "exported run as version 1; test accuracy unknown\n" in result.err
     path = in_tmp / "versions" / "1"
     described = read_description(path)
     assert asked == [("auto", "data", ("train",))]
