@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import system
+from .. import system, train
 from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
-from ..train import lock_folder
 from .folder import SETTINGS, TUNERS, SearchFolder, on_all_images
 from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
@@ -95,16 +94,15 @@ def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
 
     Nodes of a cluster have the data, and kernels of their own.
     """
-    from ..train import require_trainable  # late: TensorFlow has started by now
-    from .oracle import declare_space  # KerasTuner
+    from .oracle import declare_space  # late: TensorFlow has started by now
 
     declare_space(search.space)
     is_new = not on_a_cluster and not (search.path / SETTINGS).exists()
-    require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
+    train.require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
     for row in search.space:
         if any(key.startswith("model.layer") for key in row.keys):
             for config in _extremes(row, search.space, search.base):
-                require_trainable(config, elsewhere=on_a_cluster)
+                train.require_trainable(config, elsewhere=on_a_cluster)
 
 
 def main(argv: list[str]) -> int:
@@ -140,7 +138,7 @@ def main(argv: list[str]) -> int:
     from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
 
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
-    with lock_folder(search.path, f"search {search.path}"):
+    with train.lock_folder(search.path, f"search {search.path}"):
         search.claim()
         run_search(
             search,
