@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from .. import system, train
+from .. import system
 from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
+from ..train import lock_folder
 from .folder import SETTINGS, TUNERS, SearchFolder, on_all_images
 from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
 
@@ -90,19 +91,18 @@ def default_space(base: Config) -> dict[str, Any]:
 
 
 def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
-    """Raise InputError where KerasTuner refuses the space, a layer cannot be used, or the data cannot be read.
+    """Raise InputError where a layer cannot be used or, in a new search, the data cannot be read.
 
     Nodes of a cluster have the data, and kernels of their own.
     """
-    from .oracle import declare_space  # late: TensorFlow has started by now
+    from ..train import require_trainable  # late: TensorFlow has started by now
 
-    declare_space(search.space)
     is_new = not on_a_cluster and not (search.path / SETTINGS).exists()
-    train.require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
+    require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
     for row in search.space:
         if any(key.startswith("model.layer") for key in row.keys):
             for config in _extremes(row, search.space, search.base):
-                train.require_trainable(config, elsewhere=on_a_cluster)
+                require_trainable(config, elsewhere=on_a_cluster)
 
 
 def main(argv: list[str]) -> int:
@@ -134,11 +134,12 @@ def main(argv: list[str]) -> int:
     if options.address is not None:
         require_answer(options.address)
     system.start_tensorflow()
-    require_usable(search, on_a_cluster=options.address is not None)
-    from .search import run_search  # late, so that --help and bad input do not wait for TensorFlow
+    from .search import load_oracle, run_search  # late, so that --help and bad input do not wait for TensorFlow
 
+    load_oracle(search, options.max_trials)  # KerasTuner refuses a space here
+    require_usable(search, on_a_cluster=options.address is not None)
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
-    with train.lock_folder(search.path, f"search {search.path}"):
+    with lock_folder(search.path, f"search {search.path}"):
         search.claim()
         run_search(
             search,
