@@ -52,8 +52,8 @@ def _write_or_check(argv: list[str]) -> int:
     if args.check:
         return _report(
             pages.clone_problems(allow_code=args.allow_code),
-            "records, manifest, documents, pictures and models agree",
-            "problems in records, manifest, documents, pictures and models",
+            "hashes, tables, pictures and models agree with the records",
+            "problems in hashes, tables, pictures and models",
         )
     if args.replay is not None:
         full = args.replay[:1] == ["full"]

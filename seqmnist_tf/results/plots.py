@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from scipy.special import softmax
 
+from ..compare import layer_name
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
@@ -23,7 +24,7 @@ from .board import HEADLINE, PERMUTED, Board, headline_record
 from .records import Record
 from .store import records_digest
 
-PICTURE_FOLDER = "plots"
+PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digests of the records that it shows and of what draws it
 DPI = 110
 OVERVIEW = ("baseline", "original", "adam", "sgd", HEADLINE, PERMUTED)
@@ -38,9 +39,6 @@ class ShownModel:
 
     Attributes:
         record: its record.
-
-    Raises:
-        InputError: the record is not published.
     """
 
     def __init__(self, board: Board) -> None:
@@ -86,6 +84,11 @@ class Picture(NamedTuple):
     draw: Callable[[Board, ShownModel], Figure]
     sources: Callable[[Board], tuple[str, ...]]
 
+    @property
+    def path(self) -> Path:
+        """Its path in the results folder."""
+        return Path(PICTURE_FOLDER, self.file)
+
 
 def draw_pictures(board: Board, folder: Path) -> list[Path]:
     """Draw the pictures whose records, or whose drawing code, have changed; return their paths."""
@@ -93,28 +96,16 @@ def draw_pictures(board: Board, folder: Path) -> list[Path]:
     shown = ShownModel(board)
     paths = []
     for picture in outdated_pictures(board, folder):
-        paths.append(folder / PICTURE_FOLDER / picture.file)
+        paths.append(folder / picture.path)
         metadata = {DIGEST_KEY: picture_digest(picture, board, folder)}
         write_figure(picture.draw(board, shown), paths[-1], DPI, metadata)
     return paths
 
 
-def picture_problems(board: Board, folder: Path) -> list[str]:
-    """Return the pictures that are missing, drawn by other code, or not of the records in the folder (the board)."""
-    return [
-        f"{folder / PICTURE_FOLDER / picture.file} does not show the current records as they are drawn now (python -m "
-        "seqmnist_tf.results draws it again)"
-        for picture in outdated_pictures(board, folder)
-    ]
-
-
 def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
-    """Return the pictures of :func:`picture_problems`."""
-    return [
-        picture
-        for picture in PICTURES
-        if shown_digest(folder / PICTURE_FOLDER / picture.file) != picture_digest(picture, board, folder)
-    ]
+    """Return the pictures that are missing, drawn by other code, or not of the records in the folder (the board)."""
+    pictures = [picture for picture in PICTURES if picture.file != CELLS_PICTURE or board.cells()]
+    return [one for one in pictures if shown_digest(folder / one.path) != picture_digest(one, board, folder)]
 
 
 def picture_digest(picture: Picture, board: Board, folder: Path) -> str:
@@ -145,19 +136,26 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
                 _draw_curves(axes, board.records[name], f"{split}_{metric}", name, f"C{number}")
             axes.set_title(f"{title} {metric}{', %' if metric == 'accuracy' else ''}", fontsize=11)
             _finish_curves(axes, scale)
-    _add_legend(figure, panels[0, 0])
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
     return figure
 
 
 def draw_cells(board: Board, _: ShownModel) -> Figure:
-    """Draw the test accuracy by epoch of the board's cells: of each the mean, and a band over its seeds."""
-    figure = new_figure(8, 5)
-    axes = figure.subplots()
-    for number, name in enumerate(board.cells):
-        _draw_curves(axes, board.records[name], "test_accuracy", name, f"C{number}")
-    axes.set_ylabel("test accuracy, %")
-    _finish_curves(axes, "logit")
-    _add_legend(figure, axes)
+    """Draw the test accuracy by epoch of the board's cells: one panel a cell, one line a seed."""
+    cells = board.cells()
+    down = -(-len(cells) // 3)
+    figure = new_figure(9, 2.6 * down)
+    panels = figure.subplots(down, 3, sharex=True, sharey=True, squeeze=False)
+    for axes, cell in zip(panels.ravel(), cells, strict=False):
+        for record in board.records[cell.name]:
+            values = np.minimum(record.curve, ACCURACY_TICKS[-1])
+            axes.plot(range(1, len(values) + 1), values, color="C0", alpha=0.6, linewidth=1.2)
+        axes.set_title(layer_name(cell.config), fontsize=10)
+        _finish_curves(axes, "logit")
+    for axes in panels.ravel()[len(cells) :]:
+        axes.set_axis_off()
+    panels[0, 0].set_ylabel("test accuracy, %")
     return figure
 
 
@@ -170,11 +168,6 @@ def _finish_curves(axes: Axes, scale: str) -> None:
     if scale == "logit":
         axes.set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
         axes.set_xlabel("epoch")
-
-
-def _add_legend(figure: Figure, axes: Axes) -> None:
-    lines, labels = axes.get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
 
 
 def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
@@ -247,7 +240,7 @@ def _model_files(board: Board) -> tuple[str, ...]:
 
 PICTURES = (
     Picture("learning_curves.png", draw_learning_curves, lambda _: tuple(f"{name}/" for name in OVERVIEW)),
-    Picture("cells.png", draw_cells, lambda board: tuple(f"{name}/" for name in board.cells)),
+    Picture(CELLS_PICTURE, draw_cells, lambda board: tuple(f"{cell.name}/" for cell in board.cells())),
     Picture("confusion.png", draw_confusion, _model_files),
     Picture("hardest.png", draw_hardest, _model_files),
     Picture("unfolding.png", draw_unfolding, _model_files),

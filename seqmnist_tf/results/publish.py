@@ -1,55 +1,44 @@
-"""Publishing a run: its files are copied into the results folder after all checks, without places of the machine."""
+"""Publishing a run or a search: its files are copied once its model is recounted and its first batches are replayed."""
 
 from __future__ import annotations
 
 import gzip
-import math
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..config import LAYER_FILE, has_stock_layer, is_trial
+from ..config import LAYER_FILE, NUM_TEST, PRESETS, config_id, is_trial, preset
 from ..engine import same_experiment
-from ..system import InputError, json_bytes, note, read_json_object
-from ..train import (
-    LOSS_AGREES,
-    PACKED_STEPS_FILE,
-    PREDICTIONS_FILE,
-    RunDirectory,
-    load_final_model,
-    load_run,
-    log_problems,
-)
+from ..model import match_units
+from ..system import InputError, ask_git, json_bytes, note, read_json_object
+from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, log_problems
 from ..tune import SearchFolder, read_search
-from .formats import layer_problems
-from .model_check import ModelCheck, evaluation_problems, units_problems, weights_digest
-from .origin import ancestor_problems, public_command, public_config, public_layer
+from .model_check import drawn_problems, recount
 from .records import (
     COPIED_FILES,
     REPLAYED_BATCHES,
     REPLAYS_FILE,
     SCHEMA,
     SEARCHES,
-    Record,
     all_records,
-    all_trials,
     choose_name,
     latest_replays,
     require_name,
 )
-from .replay import merged_entry, replay_run
-from .search_check import row_of, search_problems
-from .searches import Search, read_searches
-from .store import add_files, is_listed, locked, read_manifest, require_writable, set_files
-from .verify import history_problem, name_problems, record_problems
+from .replay import Replay, merged_entry, replay_run
+from .searches import Search, row_of
+from .store import locked, require_new, set_files
+
+FOLDERS = re.compile(r"""(?<![^\s'"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'"]*[/\\])?""")  # of an absolute path
 
 
 def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a finished run under a name and return the folder of its record.
 
-    The files are copied; ``steps.csv`` is compressed, and places of the machine are left out. Before, they are checked
-    against each other and against the clone. The first batches are trained anew and must have the recorded losses. The
-    model is loaded on stock Keras, where it must classify as many test digits correctly as ``summary.json`` says.
+    Its model is loaded on stock Keras and must give the recorded results on all test images, and its first batches are
+    trained anew and must have the recorded losses. The files are copied; ``steps.csv`` is compressed, and the folders
+    of absolute paths are left out.
 
     A trial was scored on held-out training images and never read the test set. Its record is in ``trials/<config_id>``,
     and its model is scored on the held-out images.
@@ -62,91 +51,60 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         allow_code: run the code of the run's ``layer.py``.
 
     Raises:
-        InputError: a check fails, the record exists, ``folder`` is not writable, or another process has been publishing
-            for minutes; nothing is written.
+        InputError: the run cannot be published, or the record exists; nothing is written.
         RunError: no data.
-        OSError: the disk is full.
     """
-    require_writable(folder)
-    if (run.summary or {}).get("status") != "diverged":
-        run.require_model()
-    with tempfile.TemporaryDirectory() as temporary:
-        staged = RunDirectory(Path(temporary) / choose_name(run, name) / "run")
-        try:
-            return _publish(run, staged, folder, allow_code)
-        except InputError as error:
-            # The checks read the copy.
-            raise InputError(str(error).replace(str(staged.path), str(run.path))) from None
-
-
-def _publish(run: RunDirectory, staged: RunDirectory, folder: Path, allow_code: bool) -> Path:
-    """Check a copy of a run that has the files of its record, then add these to the results folder."""
-    try:
-        files = public_files(run)
-    except InputError as error:
-        raise InputError(f"{run.path} is not published: {error}") from None
-    for file, content in files.items():
-        (staged.path / file).parent.mkdir(exist_ok=True, parents=True)
-        (staged.path / file).write_bytes(content)
-    _refuse(run.path, record_problems(staged.path, folder.parent))
-    record = Record.read(staged.path)
-    path = folder / record.name / f"seed{record.seed}"
-    if is_listed(folder, path):
-        raise InputError(f"{path} is already published (give another run)")
-    _refuse(run.path, ancestor_problems(folder.parent, record.environment["git"]["commit"]))
-    _require_own_place(run, record, folder)
-    files |= _checked_anew(run, record, folder, allow_code)
+    name = choose_name(run, name)
+    path = folder / name / f"seed{run.config.train.seed}"
+    require_new(folder, path)
+    _require_finished(run, folder.parent)
+    _require_own_name(run, name, folder)
+    run.require_code_allowed(allow_code)
+    files = public_files(run)
+    diverged = (run.summary or {})["status"] == "diverged"
+    if not diverged:
+        problems, predictions = recount(run, allow_code=allow_code)
+        _refuse(run.path, problems)
+        if predictions:
+            files.setdefault(PREDICTIONS_FILE, predictions)
+    files[REPLAYS_FILE] = json_bytes(latest_replays([_replay(run, allow_code).entry()]))
     with locked(folder):
-        _require_own_place(run, record, folder)  # again: another process may have published since
-        add_files(folder, path, files)
+        require_new(folder, path)  # again: another process may have published since
+        set_files(folder, path, files)
     return path
 
 
-def _require_own_place(run: RunDirectory, record: Record, folder: Path) -> None:
-    """Raise InputError where the name, or the history, is that of other records."""
-    problems = [] if is_trial(record.config) else name_problems(record, all_records(folder))
-    problems += [problem for other in _others(record, folder) for problem in history_problem(record, other)]
+def _require_finished(run: RunDirectory, root: Path) -> None:
+    """Raise InputError where a run has not ended, its logs do not fit, or its code is not that of a commit of HEAD."""
+    summary, config, environment = run.summary or {}, run.config, run.environment
+    problems = log_problems(run)
+    if summary.get("status") not in ("completed", "stopped", "diverged"):
+        problems.append(f"it is {summary.get('status', 'not finished')}")
+    if not is_trial(config) and not (config.test.enabled and config.num_test == NUM_TEST):
+        problems.append("it must be tested on all test images, or be a trial (docs/results.md)")
+    for part in (environment, *environment["resumed"]):
+        commit, dirty = part["git"]["commit"], part["git"]["dirty"]
+        if dirty or (commit and ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is None):
+            problems.append(f"its commit {commit} is not in the history of HEAD, or its code was changed")
     _refuse(run.path, problems)
 
 
-def _others(record: Record, folder: Path) -> list[Record]:
-    """Return the published records and trials, without one in the record's own place, which is not listed."""
-    own = (record.name, record.seed)
-    return [other for other in all_records(folder) + all_trials(folder) if (other.name, other.seed) != own]
+def _require_own_name(run: RunDirectory, name: str, folder: Path) -> None:
+    """Raise InputError where a name belongs to another experiment: the seeds of a name are of one."""
+    ids = {record.run.config_id for record in all_records(folder) if record.name == name}
+    if name in PRESETS:
+        ids.add(config_id(match_units(preset(name))))
+    if others := ids - {run.config_id}:
+        problem = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
+        _refuse(run.path, [problem])
 
 
-def _checked_anew(run: RunDirectory, record: Record, folder: Path, allow_code: bool) -> dict[str, bytes]:
-    """Train the first batches anew and evaluate the model; return the files that a record has beside the run's."""
-    record.run.require_code_allowed(allow_code)
-    if record.diverged:
-        problems = units_problems(record.run)
-    else:
-        problems, digest = ModelCheck(allow_code).check(record.run)
-        problems = problems or _weight_doubles(record, digest, folder, allow_code)
-    _refuse(run.path, problems)
-    losses = record.run.step_losses()
-    note(f"training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
-    replay = replay_run(record.run, losses, allow_code=allow_code)
+def _replay(run: RunDirectory, allow_code: bool) -> Replay:
+    losses = run.step_losses()
+    note(f"{run.path}: training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
+    replay = replay_run(run, losses, allow_code=allow_code)
     _refuse(run.path, replay.problems())
-    files = {REPLAYS_FILE: json_bytes(latest_replays([replay.entry()]))}
-    if not is_trial(record.config) and not record.diverged:
-        problems, files[PREDICTIONS_FILE] = evaluation_problems(record.run, allow_code=allow_code)
-        _refuse(run.path, problems)
-    return files
-
-
-def _weight_doubles(record: Record, digest: str, folder: Path, allow_code: bool) -> list[str]:
-    """Return whether the model is that of a published record; ``digest`` is of its weights."""
-    for other in _others(record, folder):
-        allowed = allow_code or has_stock_layer(other.config)
-        if not allowed or other.diverged or other.summary.get("num_params") != record.summary["num_params"]:
-            continue
-        losses = [one.summary["final"].get("test_loss") for one in (record, other)]
-        if None not in losses and not math.isclose(*losses, rel_tol=LOSS_AGREES):
-            continue  # the loss of each model on the test images is checked
-        if weights_digest(load_final_model(other.run, allow_code=allow_code)) == digest:
-            return [f"its model is of {other.run.path}"]
-    return []
+    return replay
 
 
 def _refuse(path: Path, problems: list[str]) -> None:
@@ -158,106 +116,89 @@ def _refuse(path: Path, problems: list[str]) -> None:
 def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a search that has ended as ``searches/NAME.json`` and return that file.
 
-    Each run is checked as that of a record: its files against each other and the clone, its first batches trained
-    anew, and the model of a completed one scored on the held-out images. The test set is not read. Arguments and errors
-    as :func:`add_record`.
+    Each run is recounted on the held-out images and replayed, as :func:`add_record`. The test set is not read.
     """
     target = folder / SEARCHES / f"{require_name(name)}.json"
-    require_writable(folder)
+    require_new(folder, target)
     settings, rows = read_search(path)
-    runs = {(row["trial"], row["seed"]): load_run(row["path"]) for row in rows if row["status"] != "failed"}
-    try:
-        document = _search_document(settings, rows, runs)
-    except (KeyError, TypeError, AttributeError) as error:
-        text = f"environment.json of a run is not in its format ({type(error).__name__}: {error})"
-        raise InputError(f"{path} is not published: {text}") from None
+    runs = {row["trial"]: load_run(row["path"]) for row in rows if row["status"] != "failed"}
+    document = _search_document(settings, rows, runs)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / target.name
         staged.write_bytes(json_bytes(document))
-        _refuse(path, search_problems(staged, folder.parent))
-        _refuse(path, ancestor_problems(folder.parent, document["environments"][0]["git"]["commit"]))
-        made = Search.read(staged)
-    _require_new(folder, target, made)
-    check, replays = ModelCheck(allow_code), []
+        _refuse(path, drawn_problems(Search.read(staged)))
+    replays = []
     for run in runs.values():
+        _require_finished(run, folder.parent)
         run.require_code_allowed(allow_code)
-        completed = (run.summary or {})["status"] == "completed"
-        _refuse(run.path, log_problems(run) or (check.check(run)[0] if completed else units_problems(run)))
-        note(f"{run.path}: training the first batches anew")
-        replays.append(replay_run(run, run.step_losses(), allow_code=allow_code))
-        _refuse(run.path, replays[-1].problems())
+        if (run.summary or {})["status"] == "completed":
+            _refuse(run.path, recount(run, allow_code=allow_code)[0])
+        replays.append(_replay(run, allow_code))
     with locked(folder):
-        _require_new(folder, target, made)  # again: another process may have published since
+        require_new(folder, target)
         content = json_bytes({**document, "replayed": [merged_entry(replays)]})
         set_files(folder, target.parent, {target.name: content})
     return target
 
 
-def _require_new(folder: Path, target: Path, made: Search) -> None:
-    if f"{SEARCHES}/{target.name}" in read_manifest(folder):
-        raise InputError(f"{target} is already published (give another --name)")
-    for other in read_searches(folder):
-        if other.path != target and other.is_same(made):
-            raise InputError(f"{other.path} is the same search (give another --train.seed)")
-
-
-def _search_document(
-    search: SearchFolder, rows: list[dict[str, Any]], runs: dict[tuple[int, int], RunDirectory]
-) -> dict[str, Any]:
-    """Return the content of the file of a search; ``runs`` are those of its rows, by trial and seed."""
+def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dict[int, RunDirectory]) -> dict[str, Any]:
+    """Return the content of the file of a search; ``runs`` are those of its rows, by trial."""
     layers: dict[str, str] = {}
     environments: list[dict[str, Any]] = []
     trials = []
     for row in rows:
-        if (run := runs.get((row["trial"], row["seed"]))) is None:
+        if (run := runs.get(row["trial"])) is None:
             trials.append(row)
             continue
         if not same_experiment(search.config(row["values"]), run, run.layer_file):
             _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
-            content = run.layer_file.content
-            _refuse(run.path, layer_problems(content))
-            if layers.setdefault(public_layer(run.config.model.layer), text := content.decode()) != text:
+            layer = without_folders(run.config.model.layer)
+            if layers.setdefault(layer, text := run.layer_file.content.decode()) != text:
                 _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])
         trials.append(row_of(row, run, environments))
-    preset = next(iter(runs.values())).environment["preset"]
-    shared = {"schema": SCHEMA, "tuner": search.tuner, "preset": preset, "base": public_config(search.document["base"])}
+    document = {"schema": SCHEMA, "tuner": search.tuner, "preset": next(iter(runs.values())).environment["preset"]}
+    document["base"] = _public_config(search.document["base"])
     if not search.stops:
-        shared["stops"] = False
+        document["stops"] = False
     own = {"space": search.space_document, "layers": layers, "environments": environments, "trials": trials}
-    return {**shared, **own, "replayed": []}
+    return {**document, **own, "replayed": []}
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
-    """Return the files of a run's record by name, from a run directory or a record; without those that it lacks.
-
-    Places of the machine are replaced, in the configuration and in commands. Everything else is unchanged.
-    """
-    files = {}
-    tested = () if is_trial(run.config) else (PREDICTIONS_FILE,)
-    for name in (*COPIED_FILES, *tested, *(run.layer_file.files if run.layer_file else ())):
-        try:
-            if (run.path / name).is_file():
-                files[name] = (run.path / name).read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read {run.path / name}: {error.strerror}") from None
-    if any((run.path / name).is_file() for name in ("steps.csv", PACKED_STEPS_FILE)):
-        files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
-    config = read_json_object(run.path / "config.json")
-    if (published := public_config(config)) != config:
-        files["config.json"] = json_bytes(published)
-    if "environment.json" in files:
-        environment = read_json_object(run.path / "environment.json")
-        if (published := _public_environment(environment)) != environment:
-            files["environment.json"] = json_bytes(published)
+    """Return the files of a run's record by name, from a run directory or a record; without those that it lacks."""
+    names = [*COPIED_FILES, PREDICTIONS_FILE, *(run.layer_file.files if run.layer_file else ())]
+    files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
+    files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
+    public = {"config.json": _public_config, "environment.json": _public_environment}
+    for name, change in public.items():
+        document = read_json_object(run.path / name)
+        if (published := change(document)) != document:
+            files[name] = json_bytes(published)
     return files
 
 
+def _public_config(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of ``config.json`` without folders of the machine; its ``config_id`` is the same."""
+    sections = {name: dict(fields) for name, fields in values.items()}
+    if "dir" in sections.get("data", {}):
+        sections["data"]["dir"] = None
+    if layer := sections.get("model", {}).get("layer"):
+        sections["model"]["layer"] = without_folders(layer)
+    return sections
+
+
 def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of ``environment.json`` with commands as they are published."""
-    published = dict(environment)
-    if isinstance(environment.get("command"), str):
-        published["command"] = public_command(environment["command"])
-    if isinstance(parts := environment.get("resumed"), list):
-        published["resumed"] = [_public_environment(part) if isinstance(part, dict) else part for part in parts]
-    return published
+    parts = [_public_environment(part) for part in environment.get("resumed", [])]
+    public = {**environment, "command": without_folders(environment["command"])}
+    return {**public, "resumed": parts} if "resumed" in environment else public
+
+
+def without_folders(text: str) -> str:
+    """Return a command line whose absolute paths are their last parts.
+
+    Example:
+        >>> without_folders("--data.dir /home/me/data --model.layer=/x/cells.py:Cell --run-dir runs/1")
+        '--data.dir data --model.layer=cells.py:Cell --run-dir runs/1'
+    """
+    return FOLDERS.sub("", text)

@@ -5,45 +5,31 @@ it was trained anew. A trial is a record too, in ``results/trials/<config_id>/se
 from __future__ import annotations
 
 import decimal
-import hashlib
 import re
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ..compare import CompletedRun
-from ..config import LAYER_FILE, NUM_TEST, NUM_TRAIN, PRESETS, Config, LayerFile, has_stock_layer, is_trial, layer_file
+from ..config import PRESETS, is_trial
 from ..system import InputError, read_json_object
-from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run
+from ..train import RunDirectory, load_run
 
 RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
 REPLAYS_FILE = "record.json"
 COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
-OF_COMPLETED_RUNS = ("model.keras", PREDICTIONS_FILE)  # a run that diverged has no results
-REQUIRED_FILES = (*(name for name in COPIED_FILES if name not in OF_COMPLETED_RUNS), PACKED_STEPS_FILE)
-OPTIONAL_FILES = (*OF_COMPLETED_RUNS, REPLAYS_FILE, LAYER_FILE)  # a run of version 0.1.0 has the first of them
 REPLAYED_BATCHES = 20  # unless all are asked for
 TRIALS, SEARCHES = "trials", "searches"
 RECORD_FOLDERS = "*/seed*"
 TRIAL_FOLDERS = f"{TRIALS}/*/seed*"
 RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
-FORMER_LEM = "9387883e547cf96563307059ad00cf3f3743fb00d910a88d1b90220a3cad88f7"
 SCHEMA = 1  # of records; records of version 0.1.0 have none
 REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
 # Of weights, times the largest difference of a loss; AMX against AVX-512 gave less than 1 (strong, 100 batches).
 WEIGHTS_TOLERANCE = 10.0
-ENTRY_TYPES: dict[str, type | tuple[type, ...]] = {
-    "date": str,
-    "processor": str,
-    "kernel": str,
-    "versions": dict,
-    "batches": int,
-    "largest_difference": (int, float),
-}
 
 
 @dataclass(frozen=True)
@@ -74,29 +60,6 @@ class Record(CompletedRun):
         """Whether it has no results: its loss, or a weight, was not a finite number."""
         return self.summary.get("status") == "diverged"
 
-    @property
-    def highest(self) -> dict[str, Any]:
-        """The first row of the history with the highest test accuracy of any epoch."""
-        return max(self.history, key=lambda row: row["test_accuracy"])
-
-    @property
-    def largest_fall(self) -> float | None:
-        """The largest drop from the highest test accuracy so far to a later one, from the first above 0.5 on, 0 to 1.
-
-        None where no epoch exceeds 0.5.
-        """
-        escaped = self.summary["escape_epoch"]
-        if escaped is None:
-            return None
-        accuracies = [row["test_accuracy"] for row in self.history[escaped - 1 :]]
-        return max(highest - now for highest, now in zip(accumulate(accuracies, max), accuracies, strict=True))
-
-    @property
-    def late_deviation(self) -> float | None:
-        """Standard deviation of the test accuracy over the last ten epochs, 0 to 1; None of fewer than 20 epochs."""
-        accuracies = self.curve
-        return statistics.stdev(accuracies[-10:]) if len(accuracies) >= 20 else None
-
     def epochs_to(self, accuracy: float) -> int | None:
         """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""
         return next((row["epoch"] for row in self.history if row["test_accuracy"] >= accuracy), None)
@@ -116,11 +79,6 @@ def completed_by_name(records: Iterable[Record]) -> dict[str, list[Record]]:
         if not record.diverged:
             completed.setdefault(record.name, []).append(record)
     return completed
-
-
-def is_former_example(layer: LayerFile | None) -> bool:
-    """Return whether a layer's code is ``examples/lem.py`` as it was when its weights began with the same numbers."""
-    return layer is not None and hashlib.sha256(layer.content).hexdigest() == FORMER_LEM
 
 
 def all_records(folder: Path) -> list[Record]:
@@ -148,28 +106,13 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def publication_problems(config: Config) -> list[str]:
-    """Return the values of a configuration that keep its runs from being published, as records or as trials."""
-    limit, scored = config.task.limit_train, config.test.enabled and config.num_test == NUM_TEST
-    rules = {
-        f"task.limit_train must be 0 (got {limit})": is_trial(config)
-        or not 0 < limit < NUM_TRAIN - config.task.validation_size,
-        "task.permutation must not be a file": not config.task.permutation.startswith("file:"),
-        "it must be scored on all test images, or be a trial (task.validation_size without test.enabled)": scored
-        or is_trial(config),
-        f"model.layer must be a stock layer or FILE.py:NAME (got {config.model.layer})": has_stock_layer(config)
-        or layer_file(config) is not None,
-    }
-    return [problem for problem, holds in rules.items() if not holds]
-
-
 def choose_name(run: RunDirectory, name: str | None) -> str:
     """Return the name of a run's record: the given one, or of a trial, which has none, ``trials/<config_id>``."""
+    if run.config.task.permutation.startswith("file:"):  # its config_id is no hash
+        raise InputError(f"{run.path} is not published: task.permutation must not be a file")
     if is_trial(run.config):
         if name is not None:
             raise InputError(f"a trial has no name: leave out --name (got {name!r})")
-        if problems := publication_problems(run.config):  # where its pixel order is a file, its config_id is no hash
-            raise InputError(f"{run.path} is not published: {problems[0]}")
         return f"{TRIALS}/{run.config_id}"
     return require_name(name)
 
@@ -192,22 +135,6 @@ def record_name(folder: Path) -> str:
     return f"{TRIALS}/{name}" if folder.parent.parent.name == TRIALS else name
 
 
-def layout_problems(folder: Path) -> list[str]:
-    """Return the files that a record lacks or must not have."""
-    names = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
-    optional = [name for name in OPTIONAL_FILES if name != PREDICTIONS_FILE or "/" not in record_name(folder)]
-    allowed = (*REQUIRED_FILES, *optional)
-    return [
-        *(f"{name} is missing" for name in REQUIRED_FILES if name not in names),
-        *(f"{name} does not belong to a record" for name in sorted(names) if name not in allowed),
-        *(
-            f"{name} must be a file"
-            for name, path in sorted(names.items())
-            if name in allowed and (path.is_symlink() or not path.is_file())
-        ),
-    ]
-
-
 def read_replays(folder: Path) -> list[dict[str, Any]]:
     """Return the replays of a record, in the order of their dates; an empty list where it has none.
 
@@ -216,9 +143,7 @@ def read_replays(folder: Path) -> list[dict[str, Any]]:
     end, ``weights`` is the distance of the weights from those of ``model.keras``; the runs of a search have ``scores``.
     """
     path = folder / REPLAYS_FILE
-    if not path.exists():
-        return []
-    return sorted_replays(path, read_document(path))
+    return sorted_replays(read_document(path)) if path.exists() else []
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -229,30 +154,9 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def sorted_replays(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return ``replayed`` of a document, by date; raise InputError where it has another form."""
-    entries = document.get("replayed")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{path}: replayed must be a list of objects")
-    for entry in entries:
-        if problem := _entry_problem(entry):
-            raise InputError(f"{path}: {problem}")
-    return sorted(entries, key=lambda entry: entry["date"])
-
-
-def _entry_problem(entry: dict[str, Any]) -> str | None:
-    for key, kind in ENTRY_TYPES.items():
-        value = entry.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return f"{key} of a replay is missing or of another type"
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", entry["date"][:10]):
-        return f"date of a replay must be ISO 8601 (got {entry['date'][:40]!a})"
-    if entry["batches"] < 1 or not 0 <= entry["largest_difference"] <= REPLAY_TOLERANCE:
-        return f"batches of a replay must be at least 1, and largest_difference 0 to {REPLAY_TOLERANCE:g}"
-    weights = entry.get("weights", 0)
-    if type(weights) not in (int, float) or not 0 <= weights <= WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:
-        return f"weights of a replay must be 0 to {WEIGHTS_TOLERANCE * REPLAY_TOLERANCE:g}"
-    return None if entry.get("scores", True) is True else "scores of a replay must be true"
+def sorted_replays(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return ``replayed`` of a document, by date."""
+    return sorted(document["replayed"], key=lambda entry: entry["date"])
 
 
 def latest_replays(entries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -23,11 +23,10 @@ import numpy as np
 from ..config import Config
 from ..data import batches, pixel_order
 from ..kernel import native
-from ..model import build_model, choose_kernel, make_trainable, swap_averages
+from ..model import Kernel, build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, json_bytes, note, package_versions, say, utc_now
 from ..train import MAX_FLIPS, RunDirectory, load_final_model, weight_problem
-from .formats import environment_problems
-from .model_check import ModelCheck, is_example, score_problems, training_splits, units_problems
+from .model_check import is_example, recount, score_problems, training_splits
 from .records import (
     REPLAY_TOLERANCE,
     REPLAYED_BATCHES,
@@ -41,10 +40,11 @@ from .records import (
     read_replays,
 )
 from .searches import Search, read_searches
-from .store import locked, require_writable, set_files
+from .store import locked, set_files
 
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
 JUMP = 100.0  # times the largest difference before: rounding, which grows from batch to batch, makes no such step
+HOW_TO_BUILD = "to build the native kernel in a clone: python -m pip install -e ."
 LEAST_ROUNDING = 1e-6  # relative: float32 has 6e-8, and a step adds many
 
 
@@ -58,10 +58,10 @@ class Replay:
         losses: this step's loss, anew and as recorded.
         largest: the largest difference of a loss that agrees, relative to the recorded one; 0 is bit for bit.
         kernel: what computed the LSTM, as in ``environment.json``.
-        exact: whether it had to agree bit for bit.
+        elsewhere: how the run's machine differs from this one, so that losses need not agree bit for bit; empty where
+            they must.
         model: the trained model.
         diverged: whether a loss, or a weight in the end, is not finite.
-        elsewhere: the processor and kernel of the run.
     """
 
     batches: int
@@ -69,10 +69,9 @@ class Replay:
     losses: tuple[float, float]
     largest: float
     kernel: str
-    exact: bool
+    elsewhere: str
     model: keras.Model
     diverged: bool = False
-    elsewhere: str = ""
 
     def entry(self) -> dict[str, Any]:
         """Return the entry of ``record.json``."""
@@ -91,27 +90,22 @@ class Replay:
         if self.parted is None:
             return []
         loss, recorded = self.losses
-        text = f"trained anew, batch {self.parted:,} has loss {loss!r} (steps.csv says {recorded!r}; "
-        if self.exact or self.parted <= REPLAYED_BATCHES:
-            wanted = "bit for bit" if self.exact else f"within {REPLAY_TOLERANCE:g}"
-            return [f"{text}they must agree {wanted} on {self.kernel})"]
-        before = f"the losses before agree {agreement(self.largest)}"
+        text = f"trained anew, batch {self.parted:,} has loss {loss!r} (recorded: {recorded!r}"
+        if not self.elsewhere or self.parted <= REPLAYED_BATCHES:
+            wanted = f"within {REPLAY_TOLERANCE:g}" if self.elsewhere else "bit for bit"
+            return [f"{text}; they must agree {wanted})"]
         if not abs(loss - recorded) <= JUMP * max(self.largest, LEAST_ROUNDING) * abs(recorded):  # or one is NaN
-            return [f"{text}{before}: rounding makes no such step)"]
-        return [
-            f"{text}{before}: rounding may be the cause, so nothing after it is confirmed; replay it with "
-            f"{self.elsewhere})"
-        ]
+            return [f"{text}; the losses before agree {agreement(self.largest)}: rounding makes no such step)"]
+        return [f"{text}; rounding may be the cause, so nothing after it is confirmed: {self.elsewhere})"]
 
     def weights_problems(self, distance: float) -> list[str]:
         """Return whether weights at a :func:`weights_distance` from those of ``model.keras`` are others."""
-        allowed = 0.0 if self.exact else WEIGHTS_TOLERANCE * max(self.largest, LEAST_ROUNDING)
+        allowed = WEIGHTS_TOLERANCE * max(self.largest, LEAST_ROUNDING) if self.elsewhere else 0.0
         if distance <= allowed:
             return []
-        wanted = f"must be within {allowed:.0e}, as the losses agree {agreement(self.largest)}"
         return [
-            f"trained anew, the weights are not those of model.keras (a relative difference of {distance:.1e}; it "
-            f"{'must be 0' if self.exact else wanted})"
+            f"trained anew, the weights are not those of model.keras (a relative difference of {distance:.1e}, at most "
+            f"{allowed:.0e} is allowed)"
         ]
 
 
@@ -167,8 +161,8 @@ def replay_run(
     with _kernel_of(run.config, parts[0]["kernel"]) as config:
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
-        exact = all(agrees_exactly(part, kernel.name) for part in parts)
-        comparison = LossComparison(recorded, exact, config.steps_per_epoch)
+        elsewhere = next(filter(None, (difference_of_machines(part, kernel) for part in parts)), "")
+        comparison = LossComparison(recorded, not elsewhere, config.steps_per_epoch)
         trained = make_trainable(model, config, kernel)
         # One stream of batches over all epochs: nothing of an epoch's end acts on training.
         stream = batches(training_splits(config.task).train, config, 0).take(steps)
@@ -176,10 +170,9 @@ def replay_run(
         if comparison.parted is None:
             swap_averages(trained.optimizer)  # as train does before it saves
     compared = min(comparison.done, len(recorded))
-    elsewhere = f"{parts[0]['kernel']} on {parts[0]['machine']['processor']}"
     diverged = not comparison.finite or weight_problem(model) is not None
-    result = (compared, comparison.parted, comparison.losses, comparison.largest, kernel.name, exact, model)
-    return Replay(*result, diverged, elsewhere)
+    result = (compared, comparison.parted, comparison.losses, comparison.largest, kernel.name, elsewhere, model)
+    return Replay(*result, diverged)
 
 
 def _parts_of(environment: dict[str, Any], batches: int, full: bool) -> list[dict[str, Any]]:
@@ -198,23 +191,27 @@ def _parts_of(environment: dict[str, Any], batches: int, full: bool) -> list[dic
     return parts
 
 
-def agrees_exactly(environment: dict[str, Any], kernel: str) -> bool:
-    """Return whether losses on this machine must be those of a run, to the last bit.
+def difference_of_machines(environment: dict[str, Any], kernel: Kernel) -> str:
+    """Return on what a run was computed and on what it is here, where this may round otherwise; else nothing.
 
     The processor counts beside kernel and versions: with the same kernel, the mean over a batch came out with another
     last bit on an EPYC of family 25 than on one of family 26. Its name counts only with family and model. On stock
     Keras the number of threads counts too.
     """
-    processor, versions = environment["machine"]["processor"], package_versions()
-    return (
-        environment["kernel"] == kernel
-        and (kernel != "keras" or environment["threads"] == available_cores())
-        and processor == describe_machine()["processor"]
-        and "(family" in processor
-        and environment["device"] == "CPU"
-        and environment["onednn"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
-        and all(environment["versions"].get(name) == versions[name] for name in VERSIONS)
-    )
+    processor = environment["machine"]["processor"]
+    there = {"kernel": environment["kernel"], "processor": processor, "device": environment["device"]}
+    here = {"kernel": kernel.name, "processor": describe_machine()["processor"], "device": "CPU"}
+    if kernel.name == "keras":
+        there["threads"], here["threads"] = environment["threads"], available_cores()
+    there["onednn"], here["onednn"] = environment["onednn"], os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
+    there |= {name: environment["versions"].get(name) for name in VERSIONS}
+    here |= {name: package_versions()[name] for name in VERSIONS}
+    if there == here and "(family" in processor:
+        return ""
+    keys = [key for key in here if there[key] != here[key] or key in ("kernel", "processor")]
+    recorded, now = (", ".join(f"{key} {values[key]}" for key in keys) for values in (there, here))
+    built = f" ({kernel.reason}; {HOW_TO_BUILD})" if kernel.reason else ""
+    return f"computed on {recorded}; here on {now}{built}"
 
 
 def weights_distance(run: RunDirectory, model: keras.Model, *, allow_code: bool = False) -> float:
@@ -255,7 +252,7 @@ def replay_records(
     ``names`` are experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
     beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all. ``full`` trains
     to the end, ``write`` notes in ``record.json`` what was trained anew here. InputError is raised where a name is
-    unknown, or a record cannot be read and no other one has a problem: it does not keep the others from their replay.
+    unknown.
     """
     everything: list[Record | Search] = [*all_records(folder), *all_trials(folder), *read_searches(folder)]
     selected = [one for one in everything if not names or any(_is_named(one, name) for name in names)]
@@ -263,10 +260,7 @@ def replay_records(
         if not any(_is_named(one, name) for one in selected):
             known = ", ".join(dict.fromkeys(one.name.split("/")[0] for one in everything))
             raise InputError(f"no record {name!r} (allowed: {known or 'none is published'}, or NAME/seed<k>)")
-    if write:
-        require_writable(folder)
     problems: list[str] = []
-    unreadable: list[str] = []
     for one in selected:
         path = one.path if isinstance(one, Search) else one.run.path
         try:
@@ -275,9 +269,7 @@ def replay_records(
             else:
                 found, entry = _record_anew(one, full, allow_code or is_example(one.run.layer_file))
         except InputError as error:  # the others are trained anew all the same
-            say(str(error))
-            unreadable.append(str(error))
-            continue
+            found, entry = [str(error)], None
         problems += [f"{path}: {problem}" for problem in found]
         if write and entry:
             with locked(folder):
@@ -285,15 +277,11 @@ def replay_records(
                     set_files(folder, path.parent, {path.name: Search.read(path).with_replay(entry)})
                 else:
                     set_files(folder, path, {REPLAYS_FILE: json_bytes(latest_replays([*read_replays(path), entry]))})
-    if unreadable and not problems:
-        raise InputError(unreadable[0])
     return problems
 
 
 def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str], dict[str, Any] | None]:
     """Train a record anew and say what came of it; return its problems and, where it agrees, the entry of it."""
-    if problems := environment_problems(record.run.environment):
-        return problems, None
     losses = record.run.step_losses()
     steps = len(losses) if full else None
     note(f"{record.run.path}: training {steps or min(REPLAYED_BATCHES, len(losses)):,} batches anew")
@@ -311,8 +299,8 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> tuple[list[str
         entry["weights"] = weights_distance(record.run, replay.model, allow_code=allow_code)
         problems = replay.weights_problems(entry["weights"])
         text += ", but the weights do not" if problems else f", and the weights {agreement(entry['weights'])}"
-        problems = problems or ModelCheck(allow_code, 0 if replay.exact else MAX_FLIPS).check(record.run)[0]
-    say(f"{record.run.path}: {text}, on {replay.kernel}")
+        problems = problems or recount(record.run, allow_code=allow_code, flips=MAX_FLIPS if replay.elsewhere else 0)[0]
+    say(f"{record.run.path}: {text}, {_where(replay)}")
     return problems, None if problems else entry
 
 
@@ -335,7 +323,7 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> tuple[list[str
             run = RunDirectory.create(place, config, search.environment(row), order, layer)
             steps = (row["epochs"] + diverged) * run.config.steps_per_epoch if full else None
             replays.append(replay_run(run, row["losses"], steps=steps, allow_code=allowed))
-            found = [*units_problems(run), *replays[-1].problems()]
+            found = replays[-1].problems()
             if full and not found and not diverged:
                 found = score_problems(run, replays[-1].model, row["score"])
             elif full and not found and not replays[-1].diverged:
@@ -347,9 +335,16 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> tuple[list[str
     scores = ", and each, trained to its end, diverges or has the score as in the search" if full else ""
     say(
         f"{search.path}: {entry['batches']:,} batches of {len(replays)} runs agree "
-        f"{agreement(entry['largest_difference'])}, on {entry['kernel']}{scores}"
+        f"{agreement(entry['largest_difference'])}{scores}, {_where(replays[0])}"
     )
     return [], entry
+
+
+def _where(replay: Replay) -> str:
+    """Return what computed a replay, and why its losses need not be the recorded ones bit for bit."""
+    if not replay.elsewhere:
+        return f"on {replay.kernel}"
+    return f"{replay.elsewhere}: rounding differs, so losses must agree within {REPLAY_TOLERANCE:g}, not bit for bit"
 
 
 def _is_named(one: Record | Search, name: str) -> bool:

@@ -2,28 +2,31 @@
 
 Its keys are ``schema``, those of ``search.json`` (``tuner``, ``base``, ``space``, ``stops``), ``preset``, ``layers``
 (the text of each layer from a file), ``environments`` (where its runs were trained, each once), ``trials`` and
-``replayed``. A row of ``trials`` is a trial, or a repeat of the best one with another seed. It has ``trial``, ``seed``,
-``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0 to 1), ``epochs``,
-``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
+``replayed``. A row of ``trials`` is a trial, or in older searches a repeat of the best one with another seed. It has
+``trial``, ``seed``, ``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0
+to 1), ``epochs``, ``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile
 from ..system import json_bytes
+from ..train import RunDirectory
 from ..tune import SearchFolder, best_of
-from .records import SEARCHES, Record, latest_replays, read_document, sorted_replays
+from .records import REPLAYED_BATCHES, SEARCHES, latest_replays, read_document, sorted_replays
 
 WITH_SCORE = ("completed", "stopped", "diverged")
-ROW_STATUSES = (*WITH_SCORE, "failed")
-IS_A_BUDGET = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True, "train.n_epochs": 1}
+# Of environment.json: what a replay needs.
+ENVIRONMENT_KEYS = ("git", "python", "versions", "machine", "device", "threads", "onednn", "kernel", "first_step")
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,20 @@ class Search:
         """The rows with a score."""
         return [row for row in self.document["trials"] if row["status"] in WITH_SCORE]
 
-    def of_seed(self, own: bool) -> list[dict[str, Any]]:
-        """Return the trials, or else the repeats."""
-        return [row for row in self.document["trials"] if (row["seed"] == self.settings.base.train.seed) == own]
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """The trials, without repeats."""
+        return [row for row in self.document["trials"] if row["seed"] == self.settings.base.train.seed]
 
     @cached_property
     def best(self) -> dict[str, Any]:
         """The trial that the search chose."""
-        return best_of(row for row in self.of_seed(own=True) if row["status"] in WITH_SCORE)
+        return best_of(row for row in self.trials if row["status"] in WITH_SCORE)
 
     @property
     def replays(self) -> list[dict[str, Any]]:
         """Where it was trained anew, by date, as :func:`~seqmnist_tf.results.records.read_replays`."""
-        return sorted_replays(self.path, self.document)
+        return sorted_replays(self.document)
 
     def environment(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return where a row was trained."""
@@ -93,27 +97,25 @@ class Search:
         """Whether it has the settings of a recipe one at a time, to compare them and not to choose one."""
         return [row.name for row in self.settings.space] == ["settings"]
 
-    def chose(self, record: Record) -> bool:
-        """Return whether the recipe of a record is that of its best trial, whatever the epochs."""
-        config = self.config(self.best)
-        return recipe_id(record.config, record.run.layer_file) == recipe_id(config, self.layer(config))
-
-    def is_same(self, other: Search) -> bool:
-        """Return whether another search has its tuner, space, layers, base and seed, and so the same trials."""
-        one, two = self.settings, other.settings
-        same = all(self.document[key] == other.document[key] for key in ("tuner", "space", "layers"))
-        on_keras = {search.base.train.kernel == "keras" for search in (one, two)}
-        changed = [k for k in cfg.differences(one.base, two.base) if cfg.of_the_experiment(k) or k == "train.seed"]
-        return same and one.stops == two.stops and len(on_keras) == 1 and not changed
-
     def with_replay(self, entry: dict[str, Any]) -> bytes:
         """Return the content of its file with one more entry of ``replayed``."""
         return json_bytes({**self.document, **latest_replays([*self.replays, entry])})
 
 
-def recipe_id(config: Config, layer: LayerFile | None) -> str:
-    """Return what two configurations share that differ in epochs or in the images."""
-    return cfg.config_id(cfg.with_values(config, IS_A_BUDGET), layer)
+def row_of(row: Mapping[str, Any], run: RunDirectory, environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of a run, from :func:`~seqmnist_tf.tune.read_search`; a new environment joins ``environments``."""
+    summary, started = run.summary or {}, run.environment
+    parts = [{key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (started, *started["resumed"])]
+    if (environment := {**parts[0], "resumed": parts[1:]}) not in environments:
+        environments.append(environment)
+    return {
+        **{key: row[key] for key in ("trial", "seed", "status", "values", "score")},
+        "epochs": summary["epochs"],
+        "seconds": summary["seconds_total"],
+        "units": run.config.model.hidden_size,
+        "losses": list(takewhile(math.isfinite, run.step_losses()[:REPLAYED_BATCHES])),
+        "environment": environments.index(environment),
+    }
 
 
 def read_searches(folder: Path) -> list[Search]:

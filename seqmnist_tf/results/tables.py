@@ -1,0 +1,251 @@
+"""The generated tables: each function returns one, as Markdown whose links are relative to the root of the clone."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import textwrap
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from ..compare import (
+    VERDICTS,
+    SeededRuns,
+    equivalence_bound,
+    in_percent,
+    layer_name,
+    p_text,
+    pair_runs,
+    percent_range,
+    task_name,
+)
+from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
+from ..system import escape_markdown, markdown_table
+from .board import BASELINE, BOARD, FIRST_BOARD, HEADLINE, PERMUTED, Board
+from .plots import CELLS_PICTURE, PICTURE_FOLDER
+from .records import RESULTS_FOLDER, Record
+from .searches import Search
+
+MAIN = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README
+SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial
+ACCURACIES = [">median, %", ">mean ± SD, %", ">worst seed, %", ">failed"]
+
+
+def main_table(board: Board) -> str:
+    """One short row for each experiment that a reader looks for first."""
+    rows = [
+        [f"`{one.name}`", task_name(one.config), one.seeds_text, f"**{one.text}**", one.config.train.n_epochs]
+        for one in (board.experiment(name) for name in MAIN if name in board.records)
+    ]
+    return markdown_table(["preset", "task", ">seeds", ">test accuracy, %", ">epochs"], rows)
+
+
+def runs_table(board: Board) -> str:
+    """One row per experiment without those of the boards, with the correct digits of each seed."""
+    head = ["experiment", "task", "training", ">test accuracy, %", ">95 % interval, %", ">first epoch above 50 %"]
+    head += [">minutes", "correct of 10,000 by seed, from 0", "configuration"]
+    rows = []
+    for name, records in board.records.items():
+        if name.startswith((FIRST_BOARD, BOARD)):
+            continue
+        one = board.experiment(name)
+        escaped = sorted(record.summary["escape_epoch"] or math.inf for record in records)
+        minutes = statistics.median(record.minutes_to(len(record.history)) for record in records)
+        rows.append(
+            [
+                f"`{name}`",
+                task_name(one.config),
+                f"{one.config.optimizer.name}, {one.config.train.n_epochs} epochs",
+                f"**{one.text}**",
+                percent_range(one.ci_95),
+                _range(["never" if epoch == math.inf else str(epoch) for epoch in escaped]),
+                f"{minutes:.0f}",
+                seeds_links(board, name),
+                f"`{one.config_id}`",
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+def seeds_links(board: Board, name: str) -> str:
+    """Return the correct digits of each seed, as links to the records."""
+    records = [*board.records[name], *(record for record in board.diverged if record.name == name)]
+    return ", ".join(
+        f"[{'diverged' if record.diverged else f'{record.correct:,}'}]({record_path(record)})"
+        for record in sorted(records, key=lambda record: record.seed)
+    )
+
+
+def record_path(record: Record) -> str:
+    """Return the path of a record, relative to the root of the clone."""
+    return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
+
+
+def _range(texts: Sequence[str]) -> str:
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def board_table(board: Board) -> str:
+    """One row per cell of the board that has all its seeds, and the picture of their curves."""
+    if not (cells := board.cells()):
+        return "No cell has all its eight seeds yet."
+    pairs = {pair.b: pair for pair in pair_runs(cells)} if cells[0].name == f"{BOARD}lstm" else {}
+    bound = 100 * equivalence_bound(cells[0].config)
+    head = ["cell", ">parameters", *ACCURACIES, ">difference, points (95 % interval)", ">p (Holm)"]
+    head += [f"equivalent (± {bound:g} points)", "correct of 10,000 by seed, from 0", "trained on"]
+    rows = []
+    for cell in cells:
+        row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell)]
+        if pair := pairs.get(cell.name):
+            interval = f" ({percent_range(pair.ci_95, sign=True)})" if pair.ci_95 else ""
+            difference = in_percent(pair.mean_difference, sign=True) + interval
+            row += [difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]]
+        else:
+            row += ["", "", ""]
+        kernels = sorted({kernel for record in board.records[cell.name] for kernel in record.kernels})
+        rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
+    picture = f"{RESULTS_FOLDER.as_posix()}/{PICTURE_FOLDER}/{CELLS_PICTURE}"
+    return f"{markdown_table(head, rows)}\n\n![Test accuracy by epoch, one panel for each cell]({picture})"
+
+
+def first_board_table(board: Board) -> str:
+    """One row per cell of the first board."""
+    head = ["cell", ">parameters", *ACCURACIES, "correct of 10,000 by seed, from 0"]
+    rows = [
+        [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), seeds_links(board, cell.name)]
+        for cell in board.cells(FIRST_BOARD)
+    ]
+    return markdown_table(head, rows)
+
+
+def _cell_name(cell: SeededRuns) -> str:
+    constants = constants_text(cell.config)
+    return f"{layer_name(cell.config)}, {cell.units} units" + (f", {escape_markdown(constants)}" if constants else "")
+
+
+def _accuracies(cell: SeededRuns) -> list[str]:
+    return [in_percent(cell.median), f"**{cell.text}**", in_percent(cell.worst), cell.failures]
+
+
+def searches_table(board: Board) -> str:
+    """One row per search; the rungs of a cell of the board are one."""
+    groups: defaultdict[str, list[Search]] = defaultdict(list)
+    for search in board.searches:
+        groups[re.sub(r"_(rung|more)\d.*", "", search.path.stem)].append(search)
+    rows = []
+    for name, searches in groups.items():
+        rungs = [
+            f"[{len(one.trials)} x {one.settings.base.train.n_epochs}]({RESULTS_FOLDER.as_posix()}/{one.name}.json)"
+            for one in searches
+        ]
+        last = max(searches, key=lambda one: one.settings.base.train.n_epochs)
+        hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
+        commits = dict.fromkeys(str(one.environment(one.best)["git"]["commit"])[:7] for one in searches)
+        layer = escape_markdown(last.config(last.best).model.layer.rpartition(":")[2])
+        best = in_percent(last.best["score"])
+        rows.append([f"`{name}`", layer, ", ".join(rungs), best, f"{hours:.1f}", ", ".join(commits)])
+    head = ["search", "layer", "trials x epochs", ">best, %", ">hours", "commit"]
+    return markdown_table(head, rows)
+
+
+def trials_table(board: Board) -> str:
+    """One row per trial; of those with one pixel order and as many epochs, the best first."""
+    head = ["recipe", ">epochs", ">accuracy on 10,000 held-out images, %", ">training accuracy, %"]
+
+    def place(trial: Record) -> tuple[str, int, float]:
+        final = trial.summary["final"]
+        return trial.config.task.permutation, trial.config.train.n_epochs, -final["val_accuracy"]
+
+    rows = []
+    for trial in sorted(board.trials, key=place):
+        name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else BASELINE
+        changed = changed_keys(trial.config, PRESETS[name].config)
+        recipe = ", ".join([f"`{name}`", *(f"`{key} {value_text(value)}`" for key, value in changed.items())])
+        accuracy = in_percent(trial.summary["final"]["val_accuracy"])
+        link = f"[**{accuracy}**]({record_path(trial)})"
+        rows.append([recipe, trial.config.train.n_epochs, link, in_percent(trial.history[-1]["train_accuracy"])])
+    return markdown_table(head, rows)
+
+
+def changed_keys(config: Config, base: Config) -> dict[str, Any]:
+    """Return the keys of the experiment in which a trial differs from a configuration, and the trial's values."""
+    changed = differences(config, base)
+    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in SAID_APART}
+
+
+def settings_table(board: Board) -> str:
+    """One row per setting: added to the baseline alone, and taken away from all settings alone."""
+    scores: defaultdict[frozenset[str], list[float]] = defaultdict(list)
+    values: dict[str, Any] = {}
+    for search in board.searches:
+        for row in search.ended if search.of_settings else []:
+            if row in search.trials:
+                changed = changed_keys(search.config(row), preset(BASELINE))
+                values |= changed
+                scores[frozenset(changed)].append(row["score"])
+    every = frozenset(values)
+    rows = []
+    for keys in dict.fromkeys(min((keys, every - keys), key=len) for keys in scores):
+        cells = [", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys)) or "none, or all"]
+        for after, before in ((scores[keys], scores[frozenset()]), (scores[every - keys], scores[every])):
+            change = in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True) if keys else ""
+            cells += [", ".join(map(in_percent, after)), change]
+        rows.append(cells)
+    head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
+    return markdown_table(head, sorted(rows, key=lambda row: row[0] != "none, or all"))
+
+
+def literature_table(board: Board) -> str:
+    """Published accuracies of the plain LSTM."""
+    head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks", "figures taken from"]
+    rows = [
+        [
+            row["source"],
+            row["units"],
+            f"{_or_empty(row['smnist'])} {row.get('spread', '')}".strip(),
+            _or_empty(row["psmnist"]),
+            row.get("runs", ""),
+            "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
+            row["read_in"],
+        ]
+        for row in board.literature["plain_lstm"]
+    ]
+    return markdown_table(head, rows)
+
+
+def other_cells_table(board: Board) -> str:
+    """Published accuracies of other recurrent cells."""
+    rows = [
+        [row["source"], row["parameters"], row["smnist"], _or_empty(row["psmnist"]), row["read_in"]]
+        for row in board.literature["other_cells"]
+    ]
+    return markdown_table(["cell", ">parameters", ">sMNIST, %", ">psMNIST, %", "figures taken from"], rows)
+
+
+def _or_empty(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
+def configuration_table(_: Board) -> str:
+    """One row per key of the configuration."""
+    rows = [
+        [
+            f"`{key}`",
+            f"`{value_text(one.default)}`",
+            *(text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)),
+        ]
+        for key, one in OPTIONS.items()
+    ]
+    return markdown_table(["key", "default", "allowed values", "meaning"], rows)
+
+
+def presets_list(board: Board) -> str:
+    """One list item per preset, with the test accuracy of its published runs."""
+    items = []
+    for name, one in PRESETS.items():
+        runs = board.experiment(name) if name in board.records else None
+        text = f"- `{name}`: {one.doc}" + (f" Test accuracy: **{runs.text} %** ({runs.meaning})." if runs else "")
+        items.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False))
+    return "\n".join(items)
