@@ -62,8 +62,9 @@ def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> lis
         shared.set_weights(model.get_weights())
         trial = is_trial(config)
         split = training_splits(config.task).validation if trial else _test_split(config.task)
-        n = FIRST_HELD_OUT if trial else FIRST_IMAGES
-        first = Split(split.images[:n], split.sequences[:n], split.labels[:n])  # type: ignore[union-attr]
+        part = slice(FIRST_HELD_OUT if trial else FIRST_IMAGES)
+        first = Split(split.images[part], split.sequences[part], split.labels[part])  # type: ignore[union-attr]
+        n = len(first)
         metrics = evaluate_model(shared, first, n)
         if trial:
             share = record.summary["final"]["val_accuracy"]

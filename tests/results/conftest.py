@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.data import Examples, sequences
-from seqmnist_tf.results import pages, records
-from seqmnist_tf.results.pages import DOCUMENT_SECTIONS
+from seqmnist_tf.results import pages
+from seqmnist_tf.results.pages import SECTIONS
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
 from seqmnist_tf.system import environment
@@ -68,28 +67,21 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
-    patch.setattr(records, "NUM_TRAIN", SMALL["task.limit_train"])  # the images that a record is trained on
     patch.setattr(environment, "git_state", lambda: {"commit": repository.commit, "dirty": False})
     patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))
 
 
 def empty_clone(root: Path, repository: Repository) -> Path:
-    """Make the documents and records of a clone without records of runs; ``docs/more/page.md`` has all sections.
-
-    The benchmarks say that they measured the one commit.
-    """
+    """Make the documents and records of a clone without records of runs; ``docs/more/page.md`` has all tables."""
     repository.at(root)
     for path in REQUIRED_DOCUMENTS:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text((ROOT / path).read_text())
-    shutil.copy(ROOT / "results" / "literature.json", root / "results")
-    document = json.loads((ROOT / "results" / "benchmark.json").read_text())
-    for part in (document, *document["cells"]):
-        part["git"]["commit"] = repository.commit
-    (root / "results" / "benchmark.json").write_text(json.dumps(document))
+    for name in ("literature.json", "benchmark.json"):
+        shutil.copy(ROOT / "results" / name, root / "results")
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
-    page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in DOCUMENT_SECTIONS))
+    page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in SECTIONS))
     return root
 
 

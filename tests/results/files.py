@@ -1,9 +1,11 @@
-"""Changes of published files, large and small, for the tests of the checks."""
+"""Changes of published files, for the tests of the checks."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import keras
 
 from seqmnist_tf.results.records import Record, all_records, completed_by_name
 from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
@@ -35,3 +37,10 @@ def flip_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
+
+
+def other_weights(path: Path) -> None:
+    """Change the sign of all weights of a model."""
+    model = keras.saving.load_model(path, compile=False)
+    model.set_weights([-weights for weights in model.get_weights()])
+    model.save(path)

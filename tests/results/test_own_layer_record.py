@@ -55,10 +55,6 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     (record,) = read_records(Path("results"))["mine"]
     assert record.config.model.hidden_size == 13
     assert command(main).status == 0 and not was_executed()
-    page = Path("results/README.md").read_text()
-    assert f"```python\n{SOURCE}```" in page
-    assert "| Last(13) (own layer) `mine` |" in page
-
     for words in (("--check",), ("--replay", "mine")):
         refused = command(main, *words)
         assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()

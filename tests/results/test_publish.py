@@ -1,175 +1,219 @@
-"""Publishing a run: it is copied unchanged, and every contradiction between its files is found."""
+"""Publishing a run: it is copied unchanged, recounted and trained anew, and what does not fit is refused."""
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
-import hashlib
 import json
-import os
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import publish, verify
+from seqmnist_tf.results import tables
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.pages import render_section
-from seqmnist_tf.results.publish import public_files
-from seqmnist_tf.train import RunDirectory, train, train_command
-from tests.changes import change_json, content
+from seqmnist_tf.results.model_check import recount, recount_first
+from seqmnist_tf.results.publish import add_record, public_files, without_folders
+from seqmnist_tf.results.records import all_trials
+from seqmnist_tf.results.store import manifest_problems
+from seqmnist_tf.train import RunDirectory, load_run, train, train_command
+from tests.changes import change_json, content, drop, put, replace, row
 from tests.conftest import Command
-from tests.results.files import read_records
+from tests.results.conftest import Repository, copy_with, patch_small
+from tests.results.files import other_weights, read_records
 from tests.toy import git
+
+RESULTS = Path("results")
+COPIED = {"config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json"}
 
 
 def test_a_run_is_published_unchanged(command: Command, runs: list[Path], clone: Path) -> None:
     assert command(main, "add", str(runs[0]), "--name", "strong").out == "results/strong/seed0\n"
-    record = clone / "results" / "strong" / "seed0"
-    names = {"config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json"}
-    assert {path.name for path in record.iterdir()} == {*names, "steps.csv.gz", "predictions.csv", "record.json"}
-    assert (record / "predictions.csv").read_bytes() == (runs[0] / "predictions.csv").read_bytes()
-    document = json.loads((record / "record.json").read_text())
-    assert document["schema"] == 1
-    (replayed,) = document["replayed"]
-    assert (replayed["batches"], replayed["largest_difference"]) == (6, 0)
-    assert replayed["kernel"] == json.loads((runs[0] / "environment.json").read_text())["kernel"]
-    for name in names:
+    record = RESULTS / "strong" / "seed0"
+    assert {path.name for path in record.iterdir()} == {*COPIED, "steps.csv.gz", "predictions.csv", "record.json"}
+    for name in (*COPIED, "predictions.csv"):
         assert (record / name).read_bytes() == (runs[0] / name).read_bytes()
     assert gzip.decompress((record / "steps.csv.gz").read_bytes()) == (runs[0] / "steps.csv").read_bytes()
-    manifest = (clone / "results" / "SHA256SUMS").read_text().splitlines()
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(record.iterdir())]
-    assert manifest == [f"{h}  strong/seed0/{p.name}" for h, p in zip(hashes, sorted(record.iterdir()), strict=True)]
+    (replayed,) = json.loads((record / "record.json").read_text())["replayed"]
+    assert (replayed["batches"], replayed["largest_difference"]) == (6, 0)
+    assert manifest_problems(RESULTS, records_only=True) == []
+    assert public_files(RunDirectory(record)) == {n: d for n, d in content(record).items() if n != "record.json"}
 
     before = content(clone)
-    again = command(main, "add", str(runs[0]), "--name", "strong")
-    assert (again.status, again.err.count("already published")) == (2, 1)
+    assert command(main, "add", str(runs[0]), "--name", "strong").status == 2
     assert content(clone) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("No Name", "--name must be 1 to 40 of a-z"),
-        ("../up", "--name must be 1 to 40 of a-z"),
-        ("a" * 41, "--name must be 1 to 40 of a-z"),
-        ("full", "and not full or plots"),
-        ("baseline", "the name baseline is of configuration 44136fa355b3"),
-        ("best", "is that of strong (give --name strong, and no setting that differs)"),
-    ],
-)
-def test_a_name_of_another_experiment_is_refused(
-    name: str, message: str, command: Command, runs: list[Path], clone: Path
-) -> None:
+@pytest.mark.parametrize("name", ["No Name", "../up", "a" * 41, "full", "baseline"])
+def test_a_name_that_is_not_the_runs_is_refused(name: str, command: Command, runs: list[Path], clone: Path) -> None:
     before = content(clone)
     refused = command(main, "add", str(runs[0]), "--name", name)
-    assert refused.status == 2 and message in refused.err
+    assert refused.status == 2 and "--name" in refused.err
     assert content(clone) == before
 
 
 def test_a_name_stands_for_one_experiment(command: Command, runs: list[Path], published: Path) -> None:
     shutil.copytree(published / "results" / "strong", published / "results" / "mine")
-    config = published / "results" / "mine" / "seed0" / "config.json"
-    change_json(config, lambda d: d["optimizer"].update(lr=0.5))
+    change_json(RESULTS / "mine" / "seed0" / "config.json", lambda d: d["optimizer"].update(lr=0.5))
     refused = command(main, "add", str(runs[1]), "--name", "mine")
-    assert refused.status == 2 and "the name mine is of configuration" in refused.err
+    assert refused.status == 2 and "the name mine" in refused.err
 
 
-def test_a_seed_that_diverged_is_published_and_shown(command: Command, published: Path) -> None:
-    values = {"optimizer.name": "SGD", "optimizer.lr": 1e38, "optimizer.grad_clip_norm": None}
-    values["optimizer.grad_clip_value"] = None
-    config = cfg.with_values(cfg.preset("strong"), values)
-    summary = train(config, Path("run"), preset="strong", command=train_command("strong", values))
-    assert summary["status"] == "diverged"
-    added = command(main, "add", "run", "--name", "wild")
-    assert (added.out, added.status) == ("results/wild/seed0\n", 0), added.err
-    record, (first, *_) = published / "results" / "wild" / "seed0", read_records(Path("results"))["strong"]
-    assert not (record / "model.keras").exists() and not (record / "predictions.csv").exists()
-    assert verify.folder_problems(Path("results")) == []
-    replayed = command(main, "--replay", "full", "wild")
-    assert replayed.status == 0 and "bit for bit" in replayed.out
-    board = Board.read(Path("results"))
-    assert list(board.records) == ["strong"]
-    assert f"| diverged: {summary['reason']} |  |  |  |  | `" in render_section("runs", board)
-    assert "`wild`, seed 0, diverged (" in render_section("seeds", board)
-    board.diverged[0] = dataclasses.replace(board.diverged[0], name="strong")
-    assert "| `strong` | sMNIST, 40 training images | 2 of 3 | **" in render_section("summary", board)
-    assert "of 2 of 3 seeds)" in render_section("headline", board)
-    assert "1 of its seeds diverged and are left out" in " ".join(render_section("rows_to_paste", board).split())
-    shutil.copy(first.run.path / "model.keras", record)
-    assert "model.keras is of a run that diverged" in verify.record_problems(record, published)
-    change_json(record / "summary.json", lambda d: d.pop("reason"))
-    assert "summary.json has no reason" in verify.record_problems(record, published)
-    change_json(first.run.path / "summary.json", lambda d: d.update(status="diverged"))  # a bad seed, hidden
-    hidden = command(main, "--replay", "full", "strong/seed0")
-    assert hidden.status == 1 and "trained anew, it does not diverge" in hidden.out
+def first_loss(path: Path) -> None:
+    """Exchange the first two losses: their epoch's mean stays."""
+    head, first, second, *rest = path.read_text().splitlines()
+    a, b = first.split(","), second.split(",")
+    lines = [head, f"1,{b[1]},{b[2]}", f"2,{a[1]},{a[2]}", *rest]
+    path.write_text("".join(line + "\n" for line in lines))
 
 
-def test_a_name_that_is_taken_during_the_checks_is_refused(
-    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("summary.json", put("status", value="failed"), "summary.json|failed"),
+        ("summary.json", put("final", "test_correct", value=1), "summary.json"),
+        ("summary.json", put("final", "test_loss", value=math.nan), "finite"),
+        ("history.jsonl", row(0, train_loss=1.0), "train_loss"),
+        ("steps.csv", replace(r"\n3,[^,]*,", "\n3,2.5,"), "train_loss"),
+        ("steps.csv", first_loss, "batch 1 has loss"),
+        ("config.json", put("optimizer", "lr", value=0.5), "config"),
+        ("config.json", put("task", "permutation", value="file:x"), "task.permutation"),
+        ("config.json", put("test", "enabled", value=False), "test"),
+        ("environment.json", put("git", "dirty", value=True), "commit"),
+        ("environment.json", put("git", "commit", value="c0ffee" * 6 + "c0ff"), "commit c0ffee"),
+        ("model.keras", other_weights, "model.keras"),
+        ("model.keras", Path.unlink, "model.keras"),
+        ("predictions.csv", replace(r"(?m)^7,(\d),(\d),.*$", "7,1,1,0.777"), "predictions.csv"),
+    ],
+)  # fmt: skip
+def test_a_run_that_does_not_fit_is_refused(
+    file: str, change: Callable[[Path], Any], words: str, command: Command, runs: list[Path], clone: Path
 ) -> None:
-    answers = iter([[], ["its name was taken meanwhile"]])
-    monkeypatch.setattr(publish, "name_problems", lambda *_: next(answers))
-    monkeypatch.setattr(publish, "_checked_anew", lambda *_: {})
+    shutil.copytree(runs[0], clone / "run")
+    change(clone / "run" / file)
     before = content(clone)
-    refused = command(main, "add", str(runs[0]), "--name", "strong")
-    assert refused.status == 2 and "is not published: its name was taken meanwhile" in refused.err
-    assert {name: data for name, data in content(clone).items() if name != "results/.lock"} == before
+    refused = command(main, "add", "run", "--name", "strong")
+    assert refused.status == 2 and any(word in refused.err.splitlines()[-1] for word in words.split("|")), refused.err
+    assert content(clone) == before
 
 
 def test_a_commit_that_was_amended_is_refused(command: Command, runs: list[Path], clone: Path) -> None:
     amended = shutil.copytree(runs[0], clone / "run")
     commit = git(clone, "commit-tree", "-m", "before it was amended", "HEAD^{tree}")
-    change_json(amended / "environment.json", lambda d: d["git"].update(commit=commit))
-    before = content(clone)
+    put("git", "commit", value=commit)(amended / "environment.json")
     refused = command(main, "add", "run", "--name", "strong")
-    assert refused.status == 2 and f"its commit {commit[:7]} is not in the history of HEAD (commits" in refused.err
-    assert content(clone) == before
+    assert refused.status == 2 and commit in refused.err
 
 
-def test_a_folder_that_cannot_be_written_is_reported_at_once(
-    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    access = os.access
-
-    def deny(path: Any, *mode: Any, **words: Any) -> bool:
-        return str(path) != "results" and access(path, *mode, **words)
-
-    monkeypatch.setattr(os, "access", deny)
-    refused = command(main, "add", str(runs[0]), "--name", "strong")
-    assert refused.status == 2
-    assert refused.err == "error: nothing can be published in results: results is not a writable folder\n"
-
-
-def test_a_file_that_cannot_be_read_is_reported(
-    command: Command, runs: list[Path], clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read_bytes = Path.read_bytes
-
-    def deny(path: Path) -> bytes:
-        if path.name == "model.keras":
-            raise PermissionError(13, "Permission denied", str(path))
-        return read_bytes(path)
-
-    monkeypatch.setattr(Path, "read_bytes", deny)
-    refused = command(main, "add", str(runs[0]), "--name", "strong")
-    assert refused.status == 2
-    assert refused.err.endswith(f"is not published: cannot read {runs[0] / 'model.keras'}: Permission denied\n")
+def test_a_seed_that_diverged_is_published(command: Command, published: Path) -> None:
+    values = {"optimizer.name": "SGD", "optimizer.lr": 1e38, "optimizer.grad_clip_norm": None}
+    values["optimizer.grad_clip_value"] = None
+    config = cfg.with_values(cfg.preset("strong"), values)
+    assert train(config, Path("run"), preset="strong", command=train_command("strong", values))["status"] == "diverged"
+    added = command(main, "add", "run", "--name", "wild")
+    assert (added.out, added.status) == ("results/wild/seed0\n", 0), added.err
+    record = RESULTS / "wild" / "seed0"
+    assert not (record / "model.keras").exists() and not (record / "predictions.csv").exists()
+    replayed = command(main, "--replay", "full", "wild")
+    assert replayed.status == 0 and "bit for bit" in replayed.out
+    board = Board.read(RESULTS)
+    assert list(board.records) == ["strong"] and [record.name for record in board.diverged] == ["wild"]
+    put("status", value="diverged")(RESULTS / "strong" / "seed0" / "summary.json")  # a bad seed, hidden
+    hidden = command(main, "--replay", "full", "strong/seed0")
+    assert hidden.status == 1 and "it does not diverge" in hidden.out
 
 
-def test_a_record_is_added_like_a_run(command: Command, published: Path) -> None:
-    again = command(main, "add", "results/strong/seed1", "--name", "strong")
-    assert (again.status, again.err.count("already published")) == (2, 1), again.err
-    record = published / "results" / "strong" / "seed1"
-    files = public_files(RunDirectory(record))
-    assert files == {name: data for name, data in content(record).items() if name != "record.json"}
+def test_folders_of_the_machine_are_not_published(runs: list[Path], clone: Path) -> None:
+    run = RunDirectory(shutil.copytree(runs[0], clone / "run"))
+    command = "python -m seqmnist_tf.train strong --data.dir /home/me/data --run-dir=/home/me/runs/x"
+    put("data", "dir", value="/home/me/data")(run.path / "config.json")
+    again = "python -m seqmnist_tf.train --run-dir '/home/me/x' --resume"
+    change_json(run.path / "environment.json", lambda d: d.update(command=command, resumed=[{**d, "command": again}]))
+    files = public_files(run)
+    assert not [name for name, data in files.items() if b"/home" in data]
+    environment = json.loads(files["environment.json"])
+    assert environment["command"] == "python -m seqmnist_tf.train strong --data.dir data --run-dir=x"
+    assert environment["resumed"][0]["command"] == "python -m seqmnist_tf.train --run-dir 'x' --resume"
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("/home/me/cells.py:Cell", "cells.py:Cell"),
+        ("--run-dir=C:\\me\\x ~/y", "--run-dir=x y"),
+        ("--task.permutation seed:1 runs/x/y examples/a.py:B", "--task.permutation seed:1 runs/x/y examples/a.py:B"),
+    ],
+)
+def test_relative_paths_stay(text: str, public: str) -> None:
+    assert without_folders(text) == public
 
 
 def test_a_missing_run_is_reported(command: Command, clone: Path) -> None:
     refused = command(main, "add", "nowhere", "--name", "mine")
-    assert refused.status == 2 and "no run at nowhere" in refused.err
-    refused = command(main, "add", 300 * "x", "--name", "mine")
-    assert refused.status == 2 and "File name too long" in refused.err
+    assert refused.status == 2 and "nowhere" in refused.err
+
+
+HELD_OUT = {"task.validation_size": 20, "test.enabled": False, "optimizer.lr": 0.02}
+
+
+@pytest.fixture(scope="session")
+def finished(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished trial of the small preset, with another learning rate."""
+    path = tmp_path_factory.mktemp("trial") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch_small(patch, repository)
+        command = train_command("strong", HELD_OUT)
+        train(cfg.with_values(cfg.preset("strong"), HELD_OUT), path, preset="strong", command=command)
+    return path
+
+
+@pytest.fixture(scope="session")
+def published_trial(
+    finished: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    run, root = load_run(finished), tmp_path_factory.mktemp("trial_clone")
+    return copy_with(published_once, root, repository, lambda results: add_record(run, None, results))
+
+
+@pytest.fixture
+def trial(published_trial: Path, published: Path) -> Path:
+    """The folder of the trial, published in a clone that is also the working directory."""
+    shutil.copytree(published_trial, published, dirs_exist_ok=True)
+    (path,) = RESULTS.glob("trials/*/seed0")
+    return path
+
+
+def test_a_trial_is_published_apart_from_runs(command: Command, trial: Path, finished: Path) -> None:
+    assert trial == RESULTS / "trials" / load_run(finished).config_id / "seed0"
+    assert {path.name for path in trial.iterdir()} == {*COPIED, "steps.csv.gz", "record.json"}
+    assert list(read_records(RESULTS)) == ["strong"]
+    assert [record.run.path for record in all_trials(RESULTS)] == [trial]
+    accuracy = 100 * json.loads((trial / "summary.json").read_text())["final"]["val_accuracy"]
+    line = f"| `strong`, `optimizer.lr 0.02` | 2 | [**{accuracy:.2f}**]({trial.as_posix()}) |"
+    assert line in tables.trials_table(Board.read(RESULTS))
+    assert command(main).status == 0 and command(main, "--check").status == 0
+    answer = command(main, "--replay", "full", f"trials/{trial.parent.name}")
+    assert answer.status == 0 and "6 batches agree bit for bit, and the weights bit for bit" in answer.out
+    assert command(main, "add", str(finished)).status == 2  # published once
+    assert command(main, "add", str(finished), "--name", "mine").status == 2
+
+
+def test_the_score_of_a_trial_is_recounted(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqmnist_tf.results.model_check.FIRST_HELD_OUT", 20)
+    run = load_run(trial)
+    assert recount(run)[0] == [] == recount_first(all_trials(RESULTS))
+    final = run.summary["final"]  # type: ignore[index]
+    for key, other in (("val_accuracy", 0.95), ("val_loss", final["val_loss"] + 0.1)):
+        change_json(trial / "summary.json", lambda d: d["final"].update({key: other}))  # noqa: B023
+        assert len(recount(run)[0]) == 1
+        assert len(recount_first(all_trials(RESULTS))) == (key == "val_accuracy")
+        change_json(trial / "summary.json", lambda d: d.update(final=final))
+
+
+def test_a_trial_without_its_score_is_refused(command: Command, finished: Path, clone: Path) -> None:
+    drop("final")(shutil.copytree(finished, clone / "run") / "summary.json")
+    assert command(main, "add", "run").status == 2

@@ -1,0 +1,154 @@
+"""The tables have the numbers of the records."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqmnist_tf import config as cfg
+from seqmnist_tf.config import NUM_TEST
+from seqmnist_tf.results import plots, tables
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.records import Record
+from seqmnist_tf.results.searches import Search
+from seqmnist_tf.system import read_json_object
+from seqmnist_tf.tune import SearchFolder, parse_space
+from tests.toy import ROOT
+
+
+def with_counts(record: Record, name: str, counts: list[int]) -> list[Record]:
+    """Return records of a name, one a seed, with these numbers of correct digits."""
+    return [
+        dataclasses.replace(
+            record,
+            name=name,
+            config=cfg.with_values(record.config, {"train.seed": seed}),
+            summary={**record.summary, "final": {"test_correct": count, "test_total": NUM_TEST}},
+        )
+        for seed, count in enumerate(counts)
+    ]
+
+
+@pytest.fixture
+def board(published: Path) -> Board:
+    return Board.read(Path("results"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "cells"),
+    [([9_800, 9_900, 9_850], "| **98.50 ± 0.50** | 97.26 to 99.74 |"), ([9_838], "| **98.38** |  |")],
+)
+def test_runs_of_an_experiment(counts: list[int], cells: str, board: Board) -> None:
+    board.records["strong"] = with_counts(board.records["strong"][0], "strong", counts)
+    (row,) = tables.runs_table(board).splitlines()[2:]
+    assert row.startswith("| `strong` | sMNIST, 40 training images | Adam, 2 epochs ") and cells in row
+    for seed, count in enumerate(counts):
+        assert f"[{count:,}](results/strong/seed{seed})" in row
+    (row,) = tables.main_table(board).splitlines()[2:]
+    assert cells.split(" | ")[0] in row
+
+
+def test_epochs_and_minutes_of_a_run(board: Board) -> None:
+    first, second = board.records["strong"]
+    slow = dataclasses.replace(first, history=[{"seconds": seconds} for seconds in (60.0, 60.0, 6000.0, 63.0)])
+    assert (slow.minutes_to(2), slow.minutes_to(4)) == (61.5 / 60 * 2, 61.5 / 60 * 4)  # without its pause
+    escaped = [
+        dataclasses.replace(one, summary={**one.summary, "escape_epoch": e}) for one, e in ((first, 7), (second, 2))
+    ]
+    board.records["strong"] = escaped
+    assert "| 2 to 7 |" in tables.runs_table(board)
+    never = dataclasses.replace(first, summary={**first.summary, "escape_epoch": None})
+    board.records["strong"] = [never, escaped[1]]
+    assert "| 2 to never |" in tables.runs_table(board)
+
+
+def test_the_board_shows_cells_that_have_all_their_seeds(board: Board) -> None:
+    one = board.records["strong"][0]
+    lstm = [9_800, 9_810, 9_820, 9_830, 9_840, 9_850, 9_860, 9_870]
+    board.records["board2_lstm"] = with_counts(one, "board2_lstm", lstm)
+    board.records["board2_gru"] = with_counts(one, "board2_gru", [count + 100 for count in lstm[:7]])
+    board.records["board_lstm"] = with_counts(one, "board_lstm", lstm)
+    assert "board" not in tables.runs_table(board)
+    assert len(tables.first_board_table(board).splitlines()) == 3
+    (row,) = tables.board_table(board).splitlines()[2:-2]  # seven seeds are not all
+    assert row.startswith("| LSTM, 16 units | 1,322 | 98.35 | **98.35 ± 0.24** | 98.00 | 0 of 8 |  |  |  | [9,800](")
+    board.records["board2_gru"] = with_counts(one, "board2_gru", [count + 100 for count in lstm])
+    _, row = tables.board_table(board).splitlines()[2:-2]
+    # Welch: 1 ± 2.1448 * 0.2449 * sqrt(2 / 8) points; the two samples do not overlap in 12,870 splits but a few
+    assert " | 99.35 | **99.35 ± 0.24** | 99.00 | 0 of 8 | +1.00 (+0.74 to +1.26) | <0.001 | not shown |" in row
+    figure = plots.draw_cells(board, None)  # type: ignore[arg-type]
+    drawn = [axes for axes in figure.axes if axes.lines]
+    assert [len(axes.lines) for axes in drawn] == [8, 8]
+    assert np.asarray(drawn[0].lines[0].get_ydata()).tolist() == one.curve
+    board.records["board2_gru"].pop()
+    board.diverged.append(
+        dataclasses.replace(
+            one,
+            name="board2_gru",
+            config=cfg.with_values(one.config, {"train.seed": 7}),
+            summary={**one.summary, "status": "diverged"},
+        )
+    )
+    _, row = tables.board_table(board).splitlines()[2:-2]
+    assert " | 1 of 8 | " in row and "[diverged](results/board2_gru/seed7)" in row
+
+
+def test_a_setting_is_added_to_the_baseline_and_taken_away_from_all() -> None:
+    searches = []
+    for name, seed in itertools.product(("baseline", "strong"), (0, 1)):
+        document = read_json_object(ROOT / f"examples/board/settings_{'added' if name == 'baseline' else 'taken'}.json")
+        space = parse_space(document)
+        apart = {"train.seed": seed, "task.validation_size": 10_000, "test.enabled": False, "train.n_epochs": 15}
+        base = cfg.with_values(cfg.preset(name), apart)
+        search = Search(SearchFolder(Path("settings"), "random", base, space, document, name), {})
+        trials = []
+        for label in reversed(space[0].choices):
+            config = search.config({"values": {"settings": label}, "seed": seed})
+            score = len(tables.changed_keys(config, cfg.preset("baseline"))) / 100 + seed / 1000
+            trials.append({"values": {"settings": label}, "seed": seed, "status": "completed", "score": score})
+        searches.append(dataclasses.replace(search, document={"trials": trials}))
+    _, _, none, *rows = tables.settings_table(Board({}, {}, {}, searches=searches)).splitlines()
+    assert none == "| none, or all | 0.00, 0.10 |  | 9.00, 9.10 |  |"
+    assert len(rows) == 8 and "| `optimizer.lr 0.01` | 1.00, 1.10 | +1.00 | 8.00, 8.10 | -1.00 |" in rows
+    clip = "| `optimizer.grad_clip_norm 0.1`, `optimizer.grad_clip_value null` |"
+    assert f"{clip} 2.00, 2.10 | +2.00 | 7.00, 7.10 | -2.00 |" in rows
+
+
+def test_the_rungs_of_a_cell_are_one_row() -> None:
+    document = read_json_object(ROOT / "results" / "searches" / "settings_added_0.json")
+    settings = SearchFolder.read(Path("x"), document)
+    searches = []
+    for name, epochs, score in (
+        ("board2_lstm_rung1", 3, 0.9),
+        ("board2_lstm_rung3_seed100", 15, 0.95),
+        ("mine", 5, 0.8),
+    ):
+        base = cfg.with_values(settings.base, {"train.n_epochs": epochs})
+        trials = [{**row, "score": score, "seconds": 1800.0} for row in document["trials"][:2]]
+        one = dataclasses.replace(settings, path=Path(f"{name}.json"), base=base)
+        searches.append(Search(one, {**document, "trials": trials}))
+    first, second = tables.searches_table(Board({}, {}, {}, searches=searches)).splitlines()[2:]
+    links = [f"(results/searches/board2_lstm_{rung}.json)" for rung in ("rung1", "rung3_seed100")]
+    assert f"| `board2_lstm` | LSTM | [2 x 3]{links[0]}, [2 x 15]{links[1]} | 95.00 | 2.0 |" in first
+    assert second.startswith("| `mine` | LSTM | [2 x 5](results/searches/mine.json) | 80.00 | 1.0 |")
+
+
+def test_a_source_may_have_one_of_the_two_tasks() -> None:
+    literature = json.loads((ROOT / "results" / "literature.json").read_text())
+    text = tables.literature_table(Board({}, literature, {}))
+    assert "| Kiani et al. 2022 (projUNN) | 116 |  | 91.8 | 3 |" in text
+    assert len(text.splitlines()) == 2 + len(literature["plain_lstm"])
+
+
+def test_every_key_and_every_preset_has_its_row(board: Board) -> None:
+    lines = tables.configuration_table(board).splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == [*cfg.OPTIONS]
+    assert "| `optimizer.grad_clip_norm` | `null` | > 0 or null |" in "\n".join(lines)
+    items = tables.presets_list(board).split("\n- ")
+    assert len(items) == len(cfg.PRESETS)
+    assert max(map(len, "\n- ".join(items).splitlines())) <= 120
