@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .records import (
     require_name,
 )
 from .replay import Replay, merged_entry, replay_run
-from .searches import Search, row_of
+from .searches import WITH_SCORE, Search, row_of
 from .store import locked, require_new, set_files
 
 FOLDERS = re.compile(r"""(?<![^\s'"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'"]*[/\\])?""")  # of an absolute path
@@ -57,7 +58,7 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     name = choose_name(run, name)
     path = folder / name / f"seed{run.config.train.seed}"
     require_new(folder, path)
-    _require_finished(run, folder.parent)
+    _require_finished(run, folder.parent, ("completed",) if is_trial(run.config) else ("completed", "diverged"))
     _require_own_name(run, name, folder)
     run.require_code_allowed(allow_code)
     files = public_files(run)
@@ -74,12 +75,12 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     return path
 
 
-def _require_finished(run: RunDirectory, root: Path) -> None:
+def _require_finished(run: RunDirectory, root: Path, statuses: Sequence[str]) -> None:
     """Raise InputError where a run has not ended, its logs do not fit, or its code is not that of a commit of HEAD."""
     summary, config, environment = run.summary or {}, run.config, run.environment
     problems = log_problems(run)
-    if summary.get("status") not in ("completed", "stopped", "diverged"):
-        problems.append(f"it is {summary.get('status', 'not finished')}")
+    if summary.get("status") not in statuses:
+        problems.append(f"it is {summary.get('status', 'not finished')}, and not {' or '.join(statuses)}")
     if not is_trial(config) and not (config.test.enabled and config.num_test == NUM_TEST):
         problems.append("it must be tested on all test images, or be a trial (docs/results.md)")
     for part in (environment, *environment["resumed"]):
@@ -129,7 +130,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         _refuse(path, drawn_problems(Search.read(staged)))
     replays = []
     for run in runs.values():
-        _require_finished(run, folder.parent)
+        _require_finished(run, folder.parent, WITH_SCORE)
         run.require_code_allowed(allow_code)
         if (run.summary or {})["status"] == "completed":
             _refuse(run.path, recount(run, allow_code=allow_code)[0])

@@ -44,7 +44,7 @@ from .store import locked, set_files
 
 VERSIONS = ("tensorflow", "keras", "numpy")  # of what computes a loss
 JUMP = 100.0  # times the largest difference before: rounding, which grows from batch to batch, makes no such step
-HOW_TO_BUILD = "to build the native kernel in a clone: python -m pip install -e ."
+HOW_TO_BUILD = "where the native kernel was not built, python -m pip install -e . builds it"
 LEAST_ROUNDING = 1e-6  # relative: float32 has 6e-8, and a step adds many
 
 
@@ -210,7 +210,7 @@ def difference_of_machines(environment: dict[str, Any], kernel: Kernel) -> str:
         return ""
     keys = [key for key in here if there[key] != here[key] or key in ("kernel", "processor")]
     recorded, now = (", ".join(f"{key} {values[key]}" for key in keys) for values in (there, here))
-    built = f" ({kernel.reason}; {HOW_TO_BUILD})" if kernel.reason else ""
+    built = f" (stock Keras computes: {kernel.reason}; {HOW_TO_BUILD})" if kernel.reason else ""
     return f"computed on {recorded}; here on {now}{built}"
 
 
