@@ -13,7 +13,7 @@ An experiment is a value: a configuration goes in, a run directory comes out. ::
 
 A layer of your own stands beside the LSTM, over seeds, with tests::
 
-    seqmnist_tf.compare(["results/strong", MyLayer], seeds=range(6), directory="runs/mine-and-lstm")
+    seqmnist_tf.compare(["results/strong", "my_layer.py:MyLayer"], seeds=range(6), directory="runs/mine-and-lstm")
 
 For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` and ``RNN`` are drop-ins for those of
 ``keras.layers`` on the native CPU kernel. The commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``,

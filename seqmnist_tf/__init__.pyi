@@ -14,7 +14,7 @@ from .train import load_run as load_run
 __version__: str
 
 def compare(
-    arms: typing.Sequence[str | os.PathLike[str] | Config | typing.Callable[[int], typing.Any]],
+    arms: typing.Sequence[str | os.PathLike[str] | Config],
     *,
     seeds: str | typing.Iterable[int] | None = None,
     directory: str | os.PathLike[str] | None = None,
@@ -31,6 +31,5 @@ def train(
     preset: str | None = None,
     command: str = "",
     stop_rule: typing.Callable[[list[dict[str, typing.Any]]], str | None] | None = None,
-    layer: typing.Callable[[int], typing.Any] | None = None,
     layer_file: typing.Any = None,
 ) -> dict[str, typing.Any]: ...

@@ -25,7 +25,7 @@ ALLOWED = (
     "MODULE:NAME), a run directory, a folder of runs, or a published record"
 )
 
-ArmWord = str | os.PathLike[str] | Config | tuple[Config, LayerFile]  # a pair: a layer of Python code, and its source
+ArmWord = str | os.PathLike[str] | Config
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     """Return the arms of a comparison; raise InputError where one is unknown or cannot be read.
 
     A word is a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, or one of Keras's), a run
-    directory, a folder of runs, or a published record; in Python also a configuration, or a layer with its source. A
-    layer takes the recipe of the first arm. ``overrides`` are values of keys, which change all arms that are trained.
+    directory, a folder of runs, or a published record; in Python also a configuration. A layer takes the recipe of the
+    first arm. ``overrides`` are values of keys, which change all arms that are trained.
     """
     arms: list[Arm] = []
     for word in words:
@@ -83,14 +83,11 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
 def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], allow_code: bool) -> Arm:
     if isinstance(given, Config):
         return _trained("config", given, overrides)
-    if isinstance(given, tuple):
-        config, file = given
-        return _layer_arm(config.model.layer, file, first, {CONSTANTS: dict(config.model.layer_options), **overrides})
     word, path = os.fspath(given), Path(given)
     if word in PRESETS:
         return replace(_trained(word, cfg.preset(word), overrides), preset=word)
     if re.match(cfg.LAYER, word):
-        return _layer_arm(word, None, first, overrides)
+        return _layer_arm(word, first, overrides)
     if path.is_dir():
         runs, diverged = read_given_runs(path, allow_code=allow_code)
         run = next(iter(runs.values()))
@@ -101,7 +98,7 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     raise InputError(f"unknown arm {word!r} (allowed: {ALLOWED})")
 
 
-def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
+def _layer_arm(word: str, first: Arm | None, overrides: Mapping[str, Any]) -> Arm:
     """Return the arm of a layer: the first arm's recipe, without the keys that the layer does not have."""
     if first is None or first.matched:
         raise InputError(f"the first arm cannot be a layer, whose recipe is the first arm's (got {word})")
@@ -117,7 +114,7 @@ def _layer_arm(word: str, file: LayerFile | None, first: Arm | None, overrides: 
     left = [f"`{key}`" for key in idle if recipe[key] != OPTIONS[key].default]
     notes = (f"{name}: {' and '.join(left)} of {first.name} is not applied to it.",) if left else ()
     arm = _trained(name, cfg.with_values(first.config, values), overrides)
-    return replace(arm, preset=first.preset, matched=True, file=file, notes=notes)
+    return replace(arm, preset=first.preset, matched=True, notes=notes)
 
 
 def _trained(name: str, config: Config, overrides: Mapping[str, Any]) -> Arm:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, constants_text, validate
+from ..config import Config, constants_text
 from ..data import load_splits, pixel_order
 from ..engine import Job, require_answer, require_engine_options, run_jobs
-from ..model import LayerFactory, choose_kernel, with_layer
+from ..model import choose_kernel
 from ..system import (
     InputError,
     RunError,
@@ -24,7 +24,7 @@ from ..system import (
     write_atomically,
 )
 from ..train import RunDirectory, lock_folder
-from .arms import DEFAULT_SEEDS, Arm, ArmWord, parse_arms, parse_seeds
+from .arms import DEFAULT_SEEDS, Arm, parse_arms, parse_seeds
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
 from .plan import Progress, duration, has_ended, hours_of, make_ready, measure_steps, parameters_of, plan_jobs
@@ -36,7 +36,7 @@ SHORT = 100  # steps left, up to which no step is measured
 
 
 def compare(
-    arms: Sequence[str | os.PathLike[str] | Config | LayerFactory],
+    arms: Sequence[str | os.PathLike[str] | Config],
     *,
     seeds: str | Iterable[int] | None = None,
     directory: str | os.PathLike[str] | None = None,
@@ -51,11 +51,10 @@ def compare(
     seconds.
 
     Args:
-        arms: each a preset, a configuration (a ``Config`` or a JSON file), a layer (``FILE.py:NAME``, ``MODULE:NAME``,
-            a layer class or a function of units, also in a ``functools.partial``), a run directory, a folder of runs,
-            or a published record such as ``results/strong``. The first arm is the reference. A layer is trained by the
-            first arm's recipe, with the units that match its number of parameters. Runs that exist are used as they
-            are.
+        arms: each a preset, a configuration (a ``Config`` or a JSON file), a layer (``FILE.py:NAME`` or
+            ``MODULE:NAME``), a run directory, a folder of runs, or a published record such as ``results/strong``. The
+            first arm is the reference. A layer is trained by the first arm's recipe, with the units that match its
+            number of parameters. Runs that exist are used as they are.
         seeds: such as ``"0-5"`` or ``range(6)``. None is 0 to 5 for arms that are trained, and all seeds of arms that
             exist.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
@@ -77,11 +76,11 @@ def compare(
 
     Example::
 
-        comparison = compare(["results/strong", MyLayer], seeds=range(6), directory="runs/mine")
+        comparison = compare(["results/strong", "my_layer.py:MyLayer"], seeds=range(6), directory="runs/mine")
         print(comparison.pairs[0].mean_difference, comparison.pairs[0].permutation_p)
     """
     require_engine_options(workers, address)
-    parsed = parse_arms(_words(arms), overrides or {}, allow_code=allow_code)
+    parsed = parse_arms(arms, overrides or {}, allow_code=allow_code)
     return compare_arms(parsed, seeds, directory, workers, address, allow_code=allow_code)
 
 
@@ -205,15 +204,3 @@ def _measured_before(folder: Path) -> dict[str, float]:
     path = folder / ARMS_FILE
     arms = read_json_object(path)["arms"] if path.exists() else []
     return {arm["name"]: arm["step_ms"] for arm in arms if arm.get("step_ms")}
-
-
-def _words(arms: Sequence[Any]) -> list[ArmWord]:
-    """Return the arms, each layer that was defined in Python with the file that its source makes."""
-    words: list[ArmWord] = []
-    for arm in arms:
-        if callable(arm):
-            config, file = with_layer(Config(), arm)
-            words.append((config, file) if file else validate(config).model.layer)
-        else:
-            words.append(arm)
-    return words

@@ -16,7 +16,7 @@ import keras
 from ..config import Config, LayerFile, config_id, with_values
 from ..model import LayerError, module_code
 from ..system import InputError, RunError, first_line, note
-from ..train import LayerFailedError, RunDirectory, resume, train
+from ..train import RunDirectory, resume, train
 from .job import Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
@@ -202,7 +202,7 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
             summary = _train(job, rule)
     except Exception as error:
         machine = isinstance(error, InputError | RunError | OSError)
-        own = isinstance(error, LayerError | LayerFailedError) or not machine
+        own = isinstance(error, LayerError) or not machine
         text = str(error) if machine else f"{type(error).__name__}: {first_line(error)}"
         trace = "".join(traceback.format_exception(error))
         if own or job.log:

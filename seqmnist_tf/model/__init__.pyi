@@ -1,13 +1,8 @@
-from .layer_import import describe_error as describe_error
 from .layers import LayerError as LayerError
-from .layers import LayerFactory as LayerFactory
 from .layers import check_layer as check_layer
-from .layers import custom_objects as custom_objects
 from .layers import match_units as match_units
 from .layers import module_code as module_code
 from .layers import recurrent_weights as recurrent_weights
-from .layers import with_layer as with_layer
-from .model import architecture_problems as architecture_problems
 from .model import build_model as build_model
 from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
@@ -19,4 +14,3 @@ from .training_step import StepTime as StepTime
 from .training_step import choose_kernel as choose_kernel
 from .training_step import make_trainable as make_trainable
 from .training_step import time_step as time_step
-from .training_step import try_layer as try_layer

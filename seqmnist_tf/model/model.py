@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import keras
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config, LayerFile
-from .layer_import import describe_error
-from .layers import LayerError, make_layer, require_float32, setting_problems
+from ..system import InputError
+from .layers import make_layer
 
 
 def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequential:
     """Build the model of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
 
-    A plain ``keras.Sequential`` of stock layers, or of a layer of one's own and a dense layer. Keras's global random
+    A plain ``keras.Sequential`` of stock layers, or of a custom layer and a dense layer. Keras's global random
     seed is set to ``train.seed`` first, so that the initial weights depend on the configuration alone and equal those
     of plain Keras code with that seed.
 
@@ -27,16 +26,13 @@ def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequenti
     Raises:
         InputError: Keras is set to another type than float32, or the layer cannot be made.
     """
-    require_float32()
+    if (policy := keras.config.dtype_policy().name) != "float32":
+        raise InputError(f"Keras must compute in float32 (got {policy}: see keras.config.set_dtype_policy)")
     keras.utils.set_random_seed(config.train.seed)
     shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
     if config.model.layer != "LSTM":
         layer = make_layer(config, file)
-        dense_layer = keras.layers.Dense(config.model.output_size, name="logits")
-        try:
-            model = keras.Sequential([shape, layer, dense_layer])
-        except (Exception, SystemExit) as error:
-            raise LayerError(f"model.layer {config.model.layer}: its layer raised {describe_error(error)}") from error
+        model = keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
         if config.model.layer == "GRU":
             _set_initial_bias(config, layer.cell.bias)
         return model
@@ -83,31 +79,3 @@ def _set_initial_bias(config: Config, variable: keras.Variable) -> None:
     elif forget is not None:
         gate[:] = forget
     variable.assign(bias)
-
-
-def architecture_problems(model: keras.Model, config: Config, file: LayerFile | None = None) -> list[str]:
-    """Return how a model differs from the model of a configuration, weights left out.
-
-    The classes of its layers must be exactly the same: a subclass may compute anything. Arguments as
-    :func:`build_model`.
-    """
-    states = random.getstate(), np.random.get_state()
-    expected = build_model(config, file)
-    random.setstate(states[0])  # the caller's random numbers are not those of the run that it reads
-    np.random.set_state(states[1])
-    if type(model) is not keras.Sequential:
-        return [f"it must be a keras.Sequential (got {type(model).__name__})"]
-    classes = [[f"{type(layer).__module__}.{type(layer).__name__}" for layer in m.layers] for m in (model, expected)]
-    if classes[0] != classes[1]:
-        return [f"its layers must be {', '.join(classes[1])} (got {', '.join(classes[0]) or 'none'})"]
-    if model.input_shape != expected.input_shape:
-        return [f"its input must have the shape {expected.input_shape} (got {model.input_shape})"]
-    problems: list[str] = []
-    for layer, reference in zip(model.layers, expected.layers, strict=True):
-        problems += setting_problems(layer, reference)
-        own = layer is model.layers[0] and config.model.layer != "LSTM"
-        if layer.name != reference.name and not own:
-            problems.append(f"name of its layer {reference.name} must be {reference.name} (got {layer.name})")
-    if model.count_params() != expected.count_params():
-        problems.append(f"it must have {expected.count_params():,} parameters (got {model.count_params():,})")
-    return problems

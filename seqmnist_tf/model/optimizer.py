@@ -163,7 +163,7 @@ def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
 def compile_model(model: keras.Model, config: Config) -> None:
     """Compile ``model``, which is built, with the loss on logits, the optimizer and the accuracy of a configuration."""
     optimizer = build_optimizer(config)
-    # The gates' biases set how long memories last. A layer of one's own may name them as it likes: vectors are spared.
+    # The gates' biases set how long memories last. A custom layer may name them as it likes: vectors are spared.
     # Keras's ``var_names`` are looked for in the names of layers too.
     spared = [weight for weight in model.trainable_weights if len(weight.shape) < 2 or "bias" in weight.name]
     optimizer.exclude_from_weight_decay(var_list=spared)

@@ -14,8 +14,7 @@ import tensorflow as tf
 from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
 from ..kernel import RNN, DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
-from .layer_import import describe_error
-from .layers import LayerError, check_layer, recurrent_weights
+from .layers import recurrent_weights
 from .model import build_model
 from .optimizer import apply_if_finite, compile_model
 
@@ -46,9 +45,9 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
     """Return the kernel that ``train.kernel`` selects on this machine.
 
     Args:
-        model: the configuration's model. A layer of one's own is computed by the native kernel where it is, or has,
-            recurrent layers of Keras that the kernel can compute; to know that, it is traced. Without the model the
-            answer is stock Keras for a layer of one's own, and a guess for a GRU or SimpleRNN.
+        model: the configuration's model. The native kernel computes a custom layer where it is, or has, recurrent
+            layers of Keras that the kernel can compute; to know that, it is traced. Without the model the answer is
+            stock Keras for a custom layer, and a guess for a GRU or SimpleRNN.
 
     Raises:
         InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
@@ -216,28 +215,6 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     return trained
 
 
-def try_layer(config: Config, file: LayerFile | None = None) -> None:
-    """Raise InputError where the layer of a configuration, or the kernel that it asks for, cannot be used here.
-
-    A layer of one's own is also trained for a step on eight sequences, with the recipe's noise and optimizer.
-
-    Arguments as :func:`build_model`.
-    """
-    check_layer(config, file)
-    model = build_model(config, file)
-    kernel = choose_kernel(config, model)
-    if has_stock_layer(config):
-        return
-    random = np.random.RandomState(0)
-    sequences = random.standard_normal((2 * NOISY_PARTS, NUM_TIMESTEPS, 1)).astype(np.float32)
-    labels = np.arange(2 * NOISY_PARTS)
-    batch = tf.data.Dataset.from_tensor_slices((sequences, labels)).batch(2 * NOISY_PARTS)
-    try:
-        make_trainable(model, config, kernel).fit(batch, shuffle=False, verbose=0)
-    except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from error
-
-
 @dataclass(frozen=True)
 class StepTime:
     """How long the training of a configuration takes here, measured on a few batches.
@@ -261,22 +238,15 @@ class StepTime:
 
 
 def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
-    """Return how long a training step takes, on random sequences. Arguments as :func:`build_model`.
-
-    Raises:
-        LayerError: the layer raises.
-    """
+    """Return how long a training step takes, on random sequences. Arguments as :func:`build_model`."""
     model = build_model(config, file)
     kernel = choose_kernel(config, model)
     trained, size, random = make_trainable(model, config, kernel), config.train.batch_size, np.random.RandomState(0)
     sequences = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
     labels = random.randint(config.model.output_size, size=size)
     seconds: list[float] = []
-    try:
-        while len(seconds) < 2 or (len(seconds) <= TIMED_STEPS and sum(seconds[1:]) < TIMED_SECONDS):
-            start = time.perf_counter()
-            trained.train_on_batch(sequences, labels)
-            seconds.append(time.perf_counter() - start)
-    except (Exception, SystemExit) as error:
-        raise LayerError(f"model.layer {config.model.layer}: in fit it raised {describe_error(error)}") from error
+    while len(seconds) < 2 or (len(seconds) <= TIMED_STEPS and sum(seconds[1:]) < TIMED_SECONDS):
+        start = time.perf_counter()
+        trained.train_on_batch(sequences, labels)
+        seconds.append(time.perf_counter() - start)
     return StepTime(kernel, int(model.count_params()), seconds[0], min(seconds[1:]))

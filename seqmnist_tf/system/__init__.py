@@ -1,20 +1,11 @@
-"""The computer, and nothing of the experiment: errors, console, command lines, files, git, hosts, TensorFlow's start.
+"""The computer, and nothing of the experiment: errors, console, command lines, files, git, TensorFlow's start.
 
 TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
-from .console import call_when_slow, escape_markdown, markdown_table, note, say, say_json, warn
-from .environment import (
-    PROBE_SECONDS,
-    ask_git,
-    describe_environment,
-    describe_machine,
-    git_state,
-    host_answers,
-    package_versions,
-    utc_now,
-)
+from .console import escape_markdown, markdown_table, note, say, say_json, warn
+from .environment import ask_git, describe_environment, describe_machine, git_state, package_versions, utc_now
 from .errors import InputError, RunError, first_line
 from .files import (
     folder_atomically,

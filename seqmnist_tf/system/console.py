@@ -1,11 +1,9 @@
 """Text for people: results on stdout, notes and warnings on stderr, Markdown tables, and untrusted text in them."""
 
-import contextlib
 import json
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import RunError
@@ -31,18 +29,6 @@ def say_json(document: Any) -> None:
 def note(text: str) -> None:
     """Print a line on stderr at once: progress and remarks that are no part of a command's result."""
     print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def call_when_slow(seconds: float, function: Callable[[str], None], text: str) -> Iterator[None]:
-    """Call ``function(text)``, such as :func:`note`, if the block takes more than ``seconds``."""
-    timer = threading.Timer(seconds, function, [text])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def warn(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The surroundings of a run: versions, machine, threads, commit, and whether a host answers."""
+"""The surroundings of a run: versions, machine, threads, commit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from .runtime import available_cores
 
@@ -19,7 +17,6 @@ CLONE = PACKAGE.parent  # the root of a clone, where there is one
 BUILD_FILES = ("pyproject.toml", "setup.py")
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "wandb", "keras-tuner", "h5py", "seqmnist_tf")
 GIT_SECONDS = 60
-PROBE_SECONDS = 4.0
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
@@ -96,17 +93,6 @@ def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
-
-
-def host_answers(url: str) -> bool:
-    """Return whether the host of ``url`` accepts a connection within PROBE_SECONDS."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or {"https": 443}.get(parts.scheme, 80)
-        socket.create_connection((parts.hostname or "", port), PROBE_SECONDS).close()
-    except (OSError, ValueError):  # ValueError: an address that is none
-        return False
-    return True
 
 
 def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:

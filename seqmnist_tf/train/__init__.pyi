@@ -1,4 +1,3 @@
-from .checkpoint import NotResumableError as NotResumableError
 from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments
 from .command_line import train_command as train_command
@@ -25,7 +24,6 @@ from .summary import Predictions as Predictions
 from .summary import log_problems as log_problems
 from .summary import summarize as summarize
 from .terminal import AT_CHANCE as AT_CHANCE
-from .training import LayerFailedError as LayerFailedError
 from .training import require_trainable as require_trainable
 from .training import resume as resume
 from .training import train as train

@@ -16,7 +16,7 @@ from ..data import Split, Splits
 from ..model import learning_rate, swap_averages
 from ..system import replace_atomically
 from .metrics import Metrics, evaluate_model, weight_problem
-from .run_directory import STEPS_HEAD, RunDirectory, is_skipped
+from .run_directory import RunDirectory, is_skipped
 from .terminal import Interruption, ProgressBar
 
 OnEpoch = Callable[[list[dict[str, Any]]], str | None]
@@ -40,10 +40,7 @@ class BatchLog(keras.callbacks.Callback):
         self.config = config
         self.losses: list[float] = []
         self.correct = self.epoch = 0
-        path = run.path / "steps.csv"
-        with path.open("rb") as file:
-            self.has_norms = file.readline().rstrip() == STEPS_HEAD
-        self.file = path.open("a", encoding="ascii", buffering=1)
+        self.file = (run.path / "steps.csv").open("a", encoding="ascii", buffering=1)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch, self.losses, self.correct = epoch + 1, [], 0
@@ -52,12 +49,12 @@ class BatchLog(keras.callbacks.Callback):
         logs = logs or {}
         loss = float(logs["loss"])
         step = (self.epoch - 1) * self.config.steps_per_epoch + batch + 1
-        norm = f",{float(logs['gradient_norm'])!r}" if self.has_norms else ""
-        self.file.write(f"{step},{loss!r}{norm}\n")
+        norm = float(logs["gradient_norm"])
+        self.file.write(f"{step},{loss!r},{norm!r}\n")
         self.losses.append(loss)
         size = min(self.config.train.batch_size, self.config.num_train - batch * self.config.train.batch_size)
         self.correct += round(float(logs["accuracy"]) * size)
-        if not math.isfinite(loss) and not is_skipped(self.config, float(logs["gradient_norm"])):
+        if not math.isfinite(loss) and not is_skipped(self.config, norm):
             raise DivergedError(f"the training loss is {loss} at step {step:,} (epoch {self.epoch})")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -173,22 +170,16 @@ class EarlyStop(keras.callbacks.Callback):
 
     Attributes:
         reason: why the run was stopped, or None.
-        error: what ``on_epoch`` raised, or None.
     """
 
     def __init__(self, run: RunDirectory, on_epoch: OnEpoch | None) -> None:
         super().__init__()
         self.run, self.on_epoch = run, on_epoch
         self.reason: str | None = None
-        self.error: Exception | None = None
 
     def ask(self) -> str | None:
         """Call ``on_epoch``, and return the reason to stop."""
-        try:
-            self.reason = self.on_epoch(self.run.history()) if self.on_epoch else None
-        except Exception as error:
-            self.error = error
-            raise
+        self.reason = self.on_epoch(self.run.history()) if self.on_epoch else None
         return self.reason
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -29,9 +29,7 @@ from ..system import (
 )
 
 PREDICTIONS_FILE, PACKED_STEPS_FILE = "predictions.csv", "steps.csv.gz"
-STEPS_HEAD, OLD_STEPS_HEAD = b"step,loss,gradient_norm", b"step,loss"  # of version 0.1.0, also where it is resumed
-MAX_STEPS_BYTES = 200_000_000  # uncompressed; 100 epochs of 600 steps are 3 MB
-LONGEST_NAME = 230  # bytes; file systems allow 255, of which an unfinished folder needs 19
+STEPS_HEAD = b"step,loss,gradient_norm"  # records of version 0.1.0 have no gradient_norm
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,6 @@ class RunDirectory:
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise InputError where a new run directory cannot be made at ``path``."""
-        if (longest := max((len(os.fsencode(part)) for part in path.parts), default=0)) > LONGEST_NAME:
-            raise InputError(f"run directory {path} has a name of {longest} bytes (allowed: at most {LONGEST_NAME})")
         if is_there(path) or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
         if problem := unwritable(path):
@@ -94,28 +90,21 @@ class RunDirectory:
 
     @property
     def config_id(self) -> str:
-        """The id of the run's experiment.
-
-        The id of a pixel order from a file depends on that file, whose hash is recorded; a run of an older version has
-        no such hash, and its recorded id counts. The file itself is not opened: it may be a stranger's path.
-        """
+        """The id of the run's experiment. Where its pixel order is from a file, the recorded hash of that counts."""
         config, order_sha256 = self.config, None
         if config.task.permutation.startswith("file:"):
-            record = self.environment
-            order_sha256 = record.get("permutation_sha256")
-            if order_sha256 is None:
-                return str(record.get("config_id"))
+            order_sha256 = self.environment.get("permutation_sha256")
         return cfg.config_id(config, self.layer_file, order_sha256=order_sha256)
 
     @property
     def layer_file(self) -> LayerFile | None:
-        """The run's own copy of the file of ``model.layer``, with the modules that it imports; None without one."""
+        """The run's own copy of the file of ``model.layer``; None without one."""
         return cfg.read_copy(self.path)
 
     def require_code_allowed(self, allow_code: bool) -> None:
-        """Raise InputError where the layer is code of the run's own and ``allow_code`` is false.
+        """Raise InputError where the layer is custom and ``allow_code`` is false, or its ``layer.py`` is missing.
 
-        Raise it too where ``layer.py`` is missing: the file at the path of a stranger's configuration would be run.
+        Without ``layer.py``, the file at the path of an untrusted configuration would be run.
         """
         if cfg.layer_file(self.config) and not self.layer_file:
             raise InputError(f"{self.path} has no {LAYER_FILE}, and its layer is from a file (restore it)")
@@ -149,36 +138,19 @@ class RunDirectory:
         Raises:
             InputError: a row is not a JSON object.
         """
+        path = self.path / "history.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         try:
-            lines = (self.path / "history.jsonl").read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise InputError(f"cannot read {self.path / 'history.jsonl'}: {error.strerror}") from None
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                continue
-            try:
-                rows.append(parse_json(line))
-            except ValueError as error:
-                raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number}: {error}") from None
-            if not isinstance(rows[-1], dict):
-                raise InputError(f"cannot read {self.path / 'history.jsonl'}: line {number} is not a JSON object")
-        return rows
+            return [dict(parse_json(line)) for line in lines if line.endswith(b"\n")]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"cannot read {path}: {error}") from None
 
     def steps(self) -> list[tuple[int, float, float]]:
         """Return step, loss and gradient norm (0 in old files) of each batch, from :meth:`steps_csv`.
 
         A last row that a kill cut off is left out.
-
-        Raises:
-            InputError: the file cannot be read, or has another format.
         """
-        header, *lines = self.steps_csv().splitlines(keepends=True) or [b""]
-        if header.rstrip() not in (STEPS_HEAD, OLD_STEPS_HEAD):
-            raise InputError(f"cannot read {self._steps_file}: its first line must be {STEPS_HEAD.decode()}")
-        rows = (line.split(b",") for line in lines if line.endswith(b"\n"))
+        rows = [line.split(b",") for line in self.steps_csv().splitlines(keepends=True)[1:] if line.endswith(b"\n")]
         try:
             return [(int(step), float(loss), float(norm[0]) if norm else 0.0) for step, loss, *norm in rows]
         except ValueError as error:
@@ -196,21 +168,12 @@ class RunDirectory:
         )
 
     def steps_csv(self) -> bytes:
-        """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place.
-
-        Raises:
-            InputError: the file cannot be read, or a packed one holds more than MAX_STEPS_BYTES.
-        """
+        """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place."""
         path = self._steps_file
-        packed = path.suffix == ".gz"  # a stranger's few bytes may unpack to many
         try:
-            with gzip.open(path) if packed else path.open("rb") as file:
-                content = file.read(MAX_STEPS_BYTES + 1 if packed else -1)
+            return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-        if packed and len(content) > MAX_STEPS_BYTES:
-            raise InputError(f"cannot read {path}: it holds more than {MAX_STEPS_BYTES:,} bytes")
-        return content
+            raise InputError(f"cannot read {path}: {error}") from None
 
     @property
     def _steps_file(self) -> Path:
@@ -221,11 +184,9 @@ class RunDirectory:
         """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
         rows = self.history()[:epochs]
         write_atomically(self.path / "history.jsonl", "".join(to_line(row) for row in rows).encode())
-        try:
-            losses = (self.path / "steps.csv").read_bytes().splitlines(keepends=True)[: steps + 1]
-        except FileNotFoundError:
-            losses = []
-        write_atomically(self.path / "steps.csv", b"".join(losses or [STEPS_HEAD + b"\n"]))
+        path = self.path / "steps.csv"
+        lines = path.read_bytes().splitlines(keepends=True)[: steps + 1] if path.exists() else []
+        write_atomically(path, b"".join(lines or [STEPS_HEAD + b"\n"]))
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def append_history(self, row: dict[str, Any]) -> None:
@@ -244,8 +205,7 @@ class RunDirectory:
         path = self.path / "model.keras"
         if not path.is_file():
             status = (self.summary or {}).get("status", "not finished")
-            mend = "" if status in ("completed", "diverged") else " (finish it with --resume)"
-            raise InputError(f"{self.path} has no model.keras: the run is {status}{mend}")
+            raise InputError(f"{self.path} has no model.keras: the run is {status}")
         return path
 
     def lock(self, timeout: float = 0.0) -> filelock.AcquireReturnProxy:

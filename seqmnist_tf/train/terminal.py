@@ -12,11 +12,10 @@ from typing import Any
 import keras
 import tqdm
 
-from ..config import KEYS_OF_LAYERS, Config
+from ..config import Config
 from ..data import Splits
 from ..model import Kernel, recurrent_weights
 from ..system import say
-from .command_line import TRAIN_COMMAND
 from .run_directory import RunDirectory
 
 AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
@@ -30,25 +29,6 @@ def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: 
     parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
     order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
     say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
-
-
-def announce_origin(environment: dict[str, Any], config: Config) -> None:
-    """Say at the start where a run cannot become a record, and why; ``environment`` is its ``environment.json``."""
-    if reason := _unpublishable(environment, config):
-        say(f"this run cannot be published as a record: {reason}")
-    elif environment["git"]["commit"] is None:
-        version = environment["versions"].get("seqmnist_tf")
-        say(f"this run can be published as a record only if {version} is a released version: it is in no clone")
-
-
-def _unpublishable(environment: dict[str, Any], config: Config) -> str | None:
-    """Return the first reason for which :mod:`seqmnist_tf.results` will refuse a run, None where none is known yet."""
-    git = environment["git"]
-    if not environment["command"].startswith(train := " ".join(TRAIN_COMMAND)):
-        return f"it was not started by {train}"
-    if git["commit"] is not None and git["dirty"] is not False:
-        return "the package, pyproject.toml or setup.py differ from the commit (commit them first)"
-    return None
 
 
 def announce_kernel(kernel: Kernel, config: Config) -> None:
@@ -74,12 +54,11 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows a bar with the time left of the whole run, a line an epoch, and a warning while the run is at chance."""
+    """Shows a bar with the time left of the whole run, and a line an epoch."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.explained = False
         self.bar = tqdm.tqdm(disable=True)  # until it begins
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -110,25 +89,12 @@ class ProgressBar(keras.callbacks.Callback):
             if row.get(f"{name}_loss") is not None:
                 parts.append(f"{name} loss {row[f'{name}_loss']:.4f} accuracy {row[f'{name}_accuracy']:.2%}")
         parts.append(f"{row['seconds']:.0f} s")
-        accuracy = next(
-            row[key] for key in ("test_accuracy", "val_accuracy", "train_accuracy") if row.get(key) is not None
-        )
+        accuracies = [row.get(f"{name}_accuracy") for name in ("test", "val", "train")]
+        if next(accuracy for accuracy in accuracies if accuracy is not None) < AT_CHANCE:
+            parts.append("(near chance)")
         self.bar.clear()
         say("  ".join(parts))
-        if accuracy < AT_CHANCE:
-            say(f"warning: still near chance ({accuracy:.1%}){self._explain(row['train_accuracy'])}")
         self.bar.refresh()
-
-    def _explain(self, train_accuracy: float) -> str:
-        if self.config.optimizer.ema_momentum is not None and train_accuracy >= AT_CHANCE:
-            return f"; the averaged weights lag behind the trained ones ({train_accuracy:.1%})"
-        if self.explained:
-            return ""
-        self.explained = True
-        text = "; many recipes are near chance in their first epochs, and some to their end"
-        model = self.config.model
-        without_chrono = model.layer in KEYS_OF_LAYERS["model.forget_bias"] and model.forget_bias != "chrono"
-        return text + (" (--model.forget_bias chrono avoids it)" if without_chrono else "")
 
     def close(self) -> None:
         """Remove the bar."""
@@ -162,7 +128,7 @@ class Interruption(keras.callbacks.Callback):
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        with contextlib.suppress(OSError):  # the same signal may have ended who reads stderr: `2>&1 | tee log`
+        with contextlib.suppress(OSError):  # the same signal may have ended the reader of stderr: `2>&1 | tee log`
             os.write(2, b"\ninterrupting after this batch\n")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -49,10 +49,8 @@ def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
 
 
 def test_constants_are_those_of_custom_layers() -> None:
-    file = cfg.LayerFile(Path("layer.py"), b"")
-    own = cfg.Config(model=cfg.Model(layer="layer.py:A", layer_options={"dt": 1, "on": True}))
-    arms = parse_arms(["strong", "GRU", "m:Layer", (own, file)], {"model.layer_options.dt": 0.5})
-    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}, {"dt": 0.5, "on": True}]
+    arms = parse_arms(["strong", "GRU", "m:Layer"], {"model.layer_options.dt": 0.5})
+    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}]
     first, other = parse_arms([arms[2].config, "m:Other"], {})
     assert (first.config, other.config.model.layer_options) == (arms[2].config, {})
 

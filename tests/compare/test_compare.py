@@ -92,41 +92,24 @@ def test_a_trained_run_is_that_of_train(command: Command, in_tmp: Path, toy: Non
     assert trained.arms[0].test_accuracy == [(RunDirectory(in_tmp / "again").summary or {})["final"]["test_accuracy"]]
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class Mean(keras.layers.Layer):
-    """The mean of the sequence, times a kernel: float32 (n, T, 1) to (n, units)."""
-
-    def __init__(self, units: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.units = units
-
-    def build(self, shape: Any) -> None:
-        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
-
-    def call(self, x: Any) -> Any:
-        return keras.ops.matmul(keras.ops.mean(x, axis=1), self.kernel)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
-
-
-def test_layers_of_python_beside_runs_that_exist(in_tmp: Path, toy: None) -> None:
+def test_a_custom_layer_beside_runs_that_exist(in_tmp: Path, toy: None) -> None:
     values = {key.replace(".", "__"): value for key, value in TINY_VALUES.items()}
     for seed in (0, 1):
         completed_run(in_tmp / f"mine/{seed}", seed, some_right(20), **values)
-    comparison = compare(["mine", Mean], seeds=range(2), directory="out", overrides=TINY_VALUES)
-    assert [(arm.name, arm.num_params) for arm in comparison.arms] == [("mine", 146), ("Mean", 142)]
-    assert "class Mean(keras.layers.Layer):" in (in_tmp / "out/Mean/seed1/layer.py").read_text()
+    (in_tmp / "own.py").write_text(GOOD)
+    comparison = compare(["mine", "own.py:Last"], seeds=range(2), directory="out", overrides=TINY_VALUES)
+    assert [(arm.name, arm.num_params) for arm in comparison.arms] == [("mine", 146), ("Last", 142)]
+    assert (in_tmp / "out/Last/seed1/layer.py").read_text() == GOOD
     # A folder of such runs has code, which is not run unasked.
     with pytest.raises(InputError, match="allow-code"):
-        compare(["out/Mean", "mine"], directory="again")
-    again = compare(["mine", "out/Mean"], directory="again", allow_code=True)
+        compare(["out/Last", "mine"], directory="again")
+    again = compare(["mine", "out/Last"], directory="again", allow_code=True)
     assert again.pairs == comparison.pairs
 
 
 def test_a_layer_that_cannot_be_used_is_refused_before_anything_is_trained(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "own.py").write_text(f"{GOOD}\n\ndef make(units):\n    raise RuntimeError('no such layer')\n")
-    for arm, flags in (("own.py:make", []), ("own.py:Last", ["--train.kernel=native"])):
+    (in_tmp / "own.py").write_text(f"{GOOD}\n\ndef make(units):\n    return keras.layers.LSTM(units + 1)\n")
+    for arm, flags in (("own.py:make", []), ("own.py:Other", []), ("own.py:Last", ["--train.kernel=native"])):
         result = command(compare_main, "baseline", arm, "--dir=out", "--seeds=0", *TINY, *flags)
         assert (result.status, (in_tmp / "out").exists()) == (2, False)
 

@@ -22,20 +22,20 @@ def test_the_python_lines_compare_and_leave_the_documented_files(
     in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small_quickstart(monkeypatch)
-    # From a file, in which the source of the layer is found; with one seed and one epoch, for time.
+    # With one seed and one epoch, for time.
     (lines,) = fenced_blocks("python", DOCUMENTS[PAGE])
     lines = lines.replace("range(6)", "range(1)").replace('{"wandb', '{"train.n_epochs": 1, "wandb')
     (in_tmp / "lines.py").write_text(lines)
     names = runpy.run_path(str(in_tmp / "lines.py"))
     comparison = names["comparison"]
-    assert [(arm.name, arm.seeds) for arm in comparison.arms] == [("quickstart", (0,)), ("TwoGRUs", (0,))]
+    assert [(arm.name, arm.seeds) for arm in comparison.arms] == [("quickstart", (0,)), ("GRU", (0,))]
     assert len(capsys.readouterr().out.splitlines()[-1].split()) == 3
 
     documented = re.findall(r"`([^`]+)`", " ".join(row[0] for row in table_rows(PAGE, "file")))
-    folder = in_tmp / "runs" / "two-grus"
+    folder = in_tmp / "runs" / "lstm-and-gru"
     top = {path.name for path in folder.iterdir() if path.name[0] != "."} - {arm.name for arm in comparison.arms}
     assert {name.rstrip("/") for name in documented if "<" not in name} == top
-    inside = {path.name for path in (folder / "TwoGRUs").iterdir()}
+    inside = {path.name for path in (folder / "GRU").iterdir()}
     below = {name.removeprefix("<arm>/").rstrip("/") for name in documented if "<" in name}
     assert {name.replace("<k>", "0") for name in below} == inside
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import Any
 
 import keras
@@ -124,13 +125,6 @@ def test_chrono_bias_is_the_log_of_a_uniform_time() -> None:
     assert times.mean() == pytest.approx(392, rel=0.1)
     assert np.array_equal(i, -f)
     assert not g.any() and not o.any()
-
-
-def test_a_number_is_the_forget_bias() -> None:
-    for initializer in ("keras", "torch"):
-        bias = build_model(configure(model__initializer=initializer, model__forget_bias=-2.5)).get_weights()[2]
-        assert (bias[8:16] == -2.5).all()
-        assert not (bias[16:] == -2.5).any()
 
 
 def one_step(config: Config) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
@@ -302,17 +296,6 @@ def test_the_rate_rises_and_the_schedule_runs_over_the_rest(schedule: str, warmu
     np.testing.assert_allclose(rates, expected, atol=1e-8)
 
 
-def test_the_measured_model_trains_the_layers_of_its_source() -> None:
-    config = configure()
-    model = build_model(config)
-    measured = MeasuredSequential.of(model, Kernel(None))
-    compile_model(measured, config)
-    before = model.get_weights()
-    measured.train_on_batch(*toy_batch())
-    assert not np.array_equal(before[1], model.get_weights()[1])
-    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), measured.get_weights(), strict=True))
-
-
 def test_a_step_measures_the_accuracy_before_it_and_the_weights_after_it() -> None:
     config = configure(optimizer__name="SGD", optimizer__lr=10.0)
     model = MeasuredSequential.of(build_model(config), Kernel(None))
@@ -377,13 +360,8 @@ def test_a_saved_model_loads_without_this_package(tmp_path: Any) -> None:
     config = configure(model__initializer="torch", model__forget_bias="chrono")
     model = build_model(config)
     model.save(tmp_path / "model.keras")
-    import json
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        content = archive.read("config.json").decode()
-    assert "seqmnist" not in content
-    assert json.loads(content)["class_name"] == "Sequential"
+        assert b"seqmnist" not in archive.read("config.json")
     reloaded = keras.saving.load_model(tmp_path / "model.keras")
     x, _ = toy_batch()
     assert np.array_equal(model.predict(x, verbose=0), reloaded.predict(x, verbose=0))

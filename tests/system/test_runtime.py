@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqmnist_tf.system import InputError, available_cores, host_answers, runtime, start_tensorflow
+from seqmnist_tf.system import InputError, available_cores, runtime, start_tensorflow
 from tests.toy import LONG_SECONDS, ROOT
 
 
@@ -57,14 +56,6 @@ print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threadin
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONG_SECONDS)
     assert done.stdout == "1 2\n", done.stderr
-
-
-def test_a_host_answers_or_does_not() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        assert host_answers(url)
-    assert not host_answers(url)
-    assert not host_answers("https://127.0.0.1:none/")
 
 
 def test_a_room_is_called_in_place_of_its_function() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 
@@ -11,11 +10,9 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
-from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import build_model
-from seqmnist_tf.train import RunDirectory, evaluate_model, evaluate_run, score, wilson_interval
+from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
 from seqmnist_tf.train.page import draw_overview, write_figure
-from tests.conftest import Command
 from tests.toy import write_logs
 
 
@@ -76,31 +73,3 @@ def test_the_page_draws_a_layer_of_any_path(in_tmp: Path) -> None:
     run = RunDirectory.create(in_tmp / "run", cfg.with_values(cfg.Config(), values), {}, data.pixel_order("none"))
     write_logs(run, [0.1])
     write_figure(draw_overview(run, None, None), in_tmp / "page.png", 50)
-
-
-def test_metrics_are_told_whatever_the_logs_hold(
-    command: Command, in_tmp: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seqmnist_tf.train.evaluate_run", functools.cache(evaluate_run))  # the model stays the same
-    table = command(evaluate_main, "run").out
-    for name, text in (
-        ("history.jsonl", '{"train_loss": 1.0}\n'),
-        ("history.jsonl", '{"epoch": "x", "learning_rate": {}, "train_loss": [], "test_accuracy": "y"}\n'),
-        ("history.jsonl", "[" * 100_000 + "\n"),
-        ("history.jsonl", f'{{"epoch": 1, "train_loss": 1.0, "learning_rate": {10**400}}}\n'),
-        ("steps.csv", "step,loss\n1,x\n"),
-    ):
-        kept = (in_tmp / "run" / name).read_bytes()
-        (in_tmp / "run" / name).write_text(text)
-        result = command(evaluate_main, "run")
-        assert (result.status, result.out) == (0, table), result.err
-        assert "warning: the page of run is not written: " in result.err
-        (in_tmp / "run" / name).write_bytes(kept)
-    with RunDirectory(in_tmp / "run").lock():  # as a training does, which writes its own page
-        before = (in_tmp / "run/overview.png").stat().st_mtime_ns
-        result = command(evaluate_main, "run")
-        assert (result.status, result.out) == (0, table) and "in use by another process" in result.err
-        assert (in_tmp / "run/overview.png").stat().st_mtime_ns == before
-    (in_tmp / "run" / "config.json").write_text("[" * 100_000)
-    result = command(evaluate_main, "run")
-    assert (result.status, len(result.err.splitlines())) == (2, 1)
