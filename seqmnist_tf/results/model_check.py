@@ -50,22 +50,24 @@ def is_example(layer: LayerFile | None) -> bool:
 def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> list[str]:
     """Run the model of each record on its first images; return where it contradicts the record.
 
-    Models of one architecture share a graph: to trace it takes longer than the images.
+    Models of one architecture share a graph, into which the weights are read: to build it takes longer than the images.
     """
     problems: list[str] = []
-    traced: dict[tuple[str, bytes], keras.Model] = {}
+    models: dict[tuple[str, int, str, bytes], keras.Model] = {}
     for record in records:
         run, config = record.run, record.config
-        model = load_final_model(run, allow_code=allow_code or is_example(run.layer_file))
-        content = run.layer_file.content if run.layer_file else b""
-        shared = traced.setdefault((model.to_json(), content), model)
-        shared.set_weights(model.get_weights())
+        layer = run.layer_file.content if run.layer_file else b""
+        key = config.model.layer, config.model.hidden_size, str(config.model.layer_options), layer
+        if key in models:
+            models[key].load_weights(run.require_model())
+        else:
+            models[key] = load_final_model(run, allow_code=allow_code or is_example(run.layer_file))
         trial = is_trial(config)
         split = training_splits(config.task).validation if trial else _test_split(config.task)
         part = slice(FIRST_HELD_OUT if trial else FIRST_IMAGES)
         first = Split(split.images[part], split.sequences[part], split.labels[part])  # type: ignore[union-attr]
         n = len(first)
-        metrics = evaluate_model(shared, first, n)
+        metrics = evaluate_model(models[key], first, n)
         if trial:
             share = record.summary["final"]["val_accuracy"]
             if abs(metrics.correct - n * share) > 5 * math.sqrt(n * share * (1 - share)) + 1:
