@@ -22,7 +22,7 @@ from ..system import InputError, note
 
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
-STOCK_LAYERS = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "SimpleRNN": keras.layers.SimpleRNN}
+LAYERS = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "SimpleRNN": keras.layers.SimpleRNN}
 
 
 class LayerError(InputError):
@@ -37,7 +37,7 @@ def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
     """
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
-        return STOCK_LAYERS[spec](units, **options)
+        return LAYERS[spec](units, **options)
     factory = getattr(_module(config, file), spec.rpartition(":")[2], None)
     if not callable(factory):
         raise LayerError(f"model.layer must name a layer class or a function of units (got {spec})")

@@ -23,7 +23,7 @@ DOCS_FOLDER = Path("docs")
 OUTDATED = "does not match the records (python -m seqmnist_tf.results writes it again)"
 MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LOCAL_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))")
-SECTIONS: dict[str, Callable[[Board], str]] = {
+TABLES: dict[str, Callable[[Board], str]] = {
     "main": tables.main_table,
     "runs": tables.runs_table,
     "board": tables.board_table,
@@ -48,9 +48,9 @@ def render_document(text: str, board: Board, document: Path) -> str:
     """
 
     def render(match: re.Match[str]) -> str:
-        if match[2] not in SECTIONS:
-            raise InputError(f"{document}: unknown table {match[2]!r} (allowed: {', '.join(SECTIONS)})")
-        return match[1] + relative_links(SECTIONS[match[2]](board), document) + "\n" + match[3]
+        if match[2] not in TABLES:
+            raise InputError(f"{document}: unknown table {match[2]!r} (allowed: {', '.join(TABLES)})")
+        return match[1] + relative_links(TABLES[match[2]](board), document) + "\n" + match[3]
 
     return MARKED_SECTION.sub(render, text)
 

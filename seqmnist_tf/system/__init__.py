@@ -16,8 +16,6 @@ from .files import (
     read_json_object,
     replace_atomically,
     require_folder,
-    unfinished_file,
-    unfinished_folders,
     unwritable,
     write_atomically,
 )

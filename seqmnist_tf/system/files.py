@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ import msgspec
 from .errors import InputError
 
 # How folder_atomically names a folder.
-UNFINISHED_FOLDER = re.compile(r"\.new-.+-[a-z0-9_]{8}\.part")
 
 
 def is_there(path: Path) -> bool:
@@ -131,7 +129,7 @@ def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
 
-    A process that is killed leaves it beside; see :func:`unfinished_folders`.
+    A process that is killed leaves it beside.
 
     Raises:
         OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
@@ -145,8 +143,3 @@ def folder_atomically(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-
-
-def unfinished_folders(folder: Path) -> list[Path]:
-    """Return the folders in ``folder`` that :func:`folder_atomically` fills, or that a killed process left."""
-    return [p for p in folder.iterdir() if UNFINISHED_FOLDER.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]

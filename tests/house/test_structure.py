@@ -138,7 +138,7 @@ def late_imports() -> list[tuple[Path, int]]:
 
 def test_imports_inside_functions_are_few_and_have_a_reason() -> None:
     places = late_imports()
-    assert 0 < len(places) <= 16, places
+    assert 0 < len(places) <= 18, places
     for path, line in places:
         assert "#" in path.read_text().splitlines()[line - 1], f"{path}:{line} has no reason"
 

@@ -14,7 +14,7 @@ from seqmnist_tf.data import Split, load_test
 from seqmnist_tf.model import choose_kernel, make_trainable
 from seqmnist_tf.results import HEADLINE, Record, pages, plots
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.pages import MARKED_SECTION, SECTIONS, find_documents
+from seqmnist_tf.results.pages import MARKED_SECTION, TABLES, find_documents
 from seqmnist_tf.results.records import all_records
 from seqmnist_tf.serve import DEFAULT_FOLDER, exported_versions, read_description
 from seqmnist_tf.serve.versions import choose_version
@@ -58,7 +58,7 @@ def test_no_text_of_a_picture_leaves_it(picture: plots.Picture) -> None:
 
 def test_every_section_is_shown() -> None:
     text = "\n".join((ROOT / path).read_text() for path in find_documents(ROOT))
-    assert {match[2] for match in MARKED_SECTION.finditer(text)} == {*SECTIONS}
+    assert {match[2] for match in MARKED_SECTION.finditer(text)} == {*TABLES}
     assert text.count("<!-- results:") == len(list(MARKED_SECTION.finditer(text)))
 
 

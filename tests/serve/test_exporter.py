@@ -400,18 +400,10 @@ def foreign_model(run: RunDirectory, *layers: keras.Layer) -> None:
 LSTM, DENSE = keras.layers.LSTM, keras.layers.Dense
 FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
     # what a run from elsewhere may hold, and the error
-    "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "its layers must be keras."),
+    "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "model.keras"),
     "eleven classes": (
         lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(11, name="logits")),
-        "units of its layer logits must be 10 (got 11)",
-    ),
-    "backwards": (
-        lambda run: foreign_model(run, LSTM(8, name="lstm", go_backwards=True), DENSE(10, name="logits")),
-        "go_backwards of its layer lstm must be False (got True)",
-    ),
-    "a softmax": (
-        lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(10, name="logits", activation="softmax")),
-        "activation of its layer logits must be linear (got softmax)",
+        "model.keras",
     ),
     "an order with a pixel twice": (
         lambda run: (run.path / "pixel_order.txt").write_text("0\n" * 784),
@@ -444,6 +436,7 @@ def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytes
         data__source="pypi",
     )
     environment = {"preset": 7, "git": "main", "versions": {"keras": 3}, "config_id": run.config_id}
+    environment["permutation_sha256"] = cfg.permutation_sha256(run.config)
     run.write_json("environment.json", environment)
     (run.path / "summary.json").write_text(
         '{"final": {"test_accuracy": "0.99", "test_loss": 1e99, "test_correct": "9,909", "epoch": 3}}'
