@@ -14,7 +14,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST, Config
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.results import pages
-from seqmnist_tf.results.pages import SECTIONS
+from seqmnist_tf.results.pages import TABLES
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
 from seqmnist_tf.system import environment
@@ -81,7 +81,7 @@ def empty_clone(root: Path, repository: Repository) -> Path:
         shutil.copy(ROOT / "results" / name, root / "results")
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
-    page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in SECTIONS))
+    page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in TABLES))
     return root
 
 
