@@ -76,13 +76,13 @@ def first_loss(path: Path) -> None:
     [
         ("summary.json", put("status", value="failed"), "summary.json|failed"),
         ("summary.json", put("final", "test_correct", value=1), "summary.json"),
-        ("summary.json", put("final", "test_loss", value=math.nan), "finite"),
+        ("summary.json", put("final", "test_loss", value=math.nan), "summary.json"),
         ("history.jsonl", row(0, train_loss=1.0), "train_loss"),
         ("steps.csv", replace(r"\n3,[^,]*,", "\n3,2.5,"), "train_loss"),
         ("steps.csv", first_loss, "batch 1 has loss"),
         ("config.json", put("optimizer", "lr", value=0.5), "config"),
         ("config.json", put("task", "permutation", value="file:x"), "task.permutation"),
-        ("config.json", put("test", "enabled", value=False), "test"),
+        ("config.json", put("test", "enabled", value=False), "summary.json"),
         ("environment.json", put("git", "dirty", value=True), "commit"),
         ("environment.json", put("git", "commit", value="c0ffee" * 6 + "c0ff"), "commit c0ffee"),
         ("model.keras", other_weights, "model.keras"),
@@ -212,8 +212,3 @@ def test_the_score_of_a_trial_is_recounted(trial: Path, monkeypatch: pytest.Monk
         assert len(recount(run)[0]) == 1
         assert len(recount_first(all_trials(RESULTS))) == (key == "val_accuracy")
         change_json(trial / "summary.json", lambda d: d.update(final=final))
-
-
-def test_a_trial_without_its_score_is_refused(command: Command, finished: Path, clone: Path) -> None:
-    drop("final")(shutil.copytree(finished, clone / "run") / "summary.json")
-    assert command(main, "add", "run").status == 2
