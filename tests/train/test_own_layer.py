@@ -79,7 +79,7 @@ def test_a_module_beside_a_layers_file_is_not_found(command: Command, in_tmp: Pa
         pytest.param(
             "stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1), marks=pytest.mark.slow
         ),
-        ("lem.py:LEM", "machine", 4 * 12 * (12 + 2)),
+        ("lem.py:LEM", "machine2", 4 * 12 * (12 + 2)),
     ],
 )
 def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
