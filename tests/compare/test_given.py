@@ -89,7 +89,6 @@ def test_a_report_needs_no_images(in_tmp: Path, monkeypatch: pytest.MonkeyPatch)
         ("summary.json", Path.unlink, "a/run-0"),
         ("summary.json", text('{"status": "interrupted"}'), "a/run-0"),
         ("summary.json", put("final", "test_correct", value=21), "a/run-0/predictions.csv"),
-        ("predictions.csv", text(""), "a/run-0/predictions.csv"),
         ("predictions.csv", Path.unlink, "a/run-0 has no model.keras"),
         ("config.json", text("{"), "a/run-0/config.json"),
         ("config.json", put("model", "layer", value="harmful_module:Own"), "--allow-code"),

@@ -70,7 +70,7 @@ def test_the_model_of_another_run_is_found_though_its_hash_agrees(published: Pat
     model = Path(RECORD, "model.keras")
     shutil.copy("results/strong/seed0/model.keras", model)
     list_record(Path(RECORD))
-    (problem,) = pages.clone_problems()
+    (problem,) = recount_first(records)
     assert problem.startswith(f"{RECORD}: predictions.csv is not what model.keras gives for ")
     other_weights(model)
     assert len(recount_first(records)) == 1

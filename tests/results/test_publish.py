@@ -21,7 +21,7 @@ from seqmnist_tf.results.publish import add_record, public_files, without_folder
 from seqmnist_tf.results.records import all_trials
 from seqmnist_tf.results.store import manifest_problems
 from seqmnist_tf.train import RunDirectory, load_run, train, train_command
-from tests.changes import change_json, content, drop, put, replace, row
+from tests.changes import change_json, content, put, replace, row
 from tests.conftest import Command
 from tests.results.conftest import Repository, copy_with, patch_small
 from tests.results.files import other_weights, read_records
