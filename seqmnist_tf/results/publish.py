@@ -130,8 +130,8 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         _refuse(path, drawn_problems(Search.read(staged)))
     replays = []
     for run in runs.values():
-        _require_finished(run, folder.parent, WITH_SCORE)
         run.require_code_allowed(allow_code)
+        _require_finished(run, folder.parent, WITH_SCORE)
         if (run.summary or {})["status"] == "completed":
             _refuse(run.path, recount(run, allow_code=allow_code)[0])
         replays.append(_replay(run, allow_code))
