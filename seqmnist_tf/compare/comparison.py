@@ -195,7 +195,10 @@ def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:
 
     Example::
 
-        (pair,) = pair_runs([lstm, gru])
+        import seqmnist_tf
+
+        comparison = seqmnist_tf.compare(["results/strong", "results/sprint_15"])
+        (pair,) = pair_runs(comparison.arms)
         print(pair.mean_difference, pair.ci_95, pair.holm_p)
     """
     pairs = [_pair(experiments[0], other) for other in experiments[1:]]
