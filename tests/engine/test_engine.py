@@ -179,7 +179,7 @@ def test_an_error_of_a_layer_is_the_jobs_own_and_its_log_has_it(tmp_path: Path, 
     )
     job = toy_job(tmp_path / "run", model__layer=f"{tmp_path}/own.py:Layer")
     ended = end_of(job, tmp_path)
-    assert (ended.status, ended.own) == ("failed", True) and "no" in str(ended.error)
+    assert (ended.status, ended.own) == ("failed", True) and "RuntimeError" in str(ended.error)
     assert "Traceback" in (tmp_path / "logs/log").read_text()
 
 
