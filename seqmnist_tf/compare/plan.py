@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import PRESETS, differences, read_layer, with_values
 from ..engine import Job, JobEnd, due, threads_here
-from ..model import StepTime, build_model, module_code, recurrent_weights, time_step
+from ..model import StepTime, build_model, recurrent_weights, time_step
 from ..system import InputError, note
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import Arm
@@ -63,7 +63,6 @@ def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
                 layer=arm.file,
                 log=folder / "logs" / f"{arm.name}-seed{seed}.log",
                 group=folder.resolve().name,
-                code=module_code(config, arm.file),
             )
             if (path / "config.json").exists() and RunDirectory(path).config_id != arm.config_id:
                 raise InputError(f"{path} is a run of another configuration (give a new --dir)")

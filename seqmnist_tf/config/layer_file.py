@@ -17,11 +17,6 @@ class LayerFile(NamedTuple):
     path: Path
     content: bytes
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The files of a run's copy."""
-        return {LAYER_FILE: self.content}
-
 
 def layer_file(config: Config) -> Path | None:
     """Return the file of ``model.layer``, or None where the layer is not from a file."""

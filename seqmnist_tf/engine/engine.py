@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import keras
 
 from ..config import Config, LayerFile, config_id, with_values
-from ..model import LayerError, module_code
+from ..model import LayerError
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory, resume, train
 from .job import Job, JobEnd
@@ -215,8 +215,6 @@ def _train(job: Job, rule: Callable[[list[dict[str, Any]]], str | None]) -> dict
     """Train or resume a run to its end and return its summary."""
     run = RunDirectory(job.path)
     if not run.path.is_dir():
-        if job.code is not None and module_code(job.config, job.layer) != job.code:
-            raise RunError(f"{job.config.model.layer} has changed since the first run began (restore the module)")
         return train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
     with run.lock(LOCK_SECONDS):
         pass

@@ -25,7 +25,6 @@ class Job:
         layer: the file of its layer; None reads what the configuration names.
         log: the file of what it prints; None is the terminal, for jobs in this process.
         group: its group in W&B.
-        code: the hash of the module that its layer is from, where it must not change.
         stop_rule: as for ``train``; a function of a module, or a ``functools.partial`` of one.
     """
 
@@ -38,7 +37,6 @@ class Job:
     layer: LayerFile | None = None
     log: Path | None = None
     group: str | None = None
-    code: str | None = None
     stop_rule: Callable[[list[dict[str, Any]]], str | None] | None = None
 
 

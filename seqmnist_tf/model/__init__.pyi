@@ -1,7 +1,6 @@
 from .layers import LayerError as LayerError
 from .layers import check_layer as check_layer
 from .layers import match_units as match_units
-from .layers import module_code as module_code
 from .layers import recurrent_weights as recurrent_weights
 from .model import build_model as build_model
 from .optimizer import build_optimizer as build_optimizer

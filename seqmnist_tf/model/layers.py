@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NUM_TIMESTEPS, OPTIONS, Config, LayerFile, has_stock_layer, layer_file, num_params, read_layer
+from ..config import NUM_TIMESTEPS, OPTIONS, Config, LayerFile, has_stock_layer, num_params, read_layer
 from ..system import InputError, note
 
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
@@ -177,11 +177,3 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
         below -= 1
     units = min(below, low, key=lambda units: (abs(parameters(units) - target), units))
     return replace(config, model=replace(config.model, hidden_size=units))
-
-
-def module_code(config: Config, _: LayerFile | None = None) -> str | None:
-    """Return the SHA-256 of the module's file of a layer ``MODULE:NAME``, which is imported; None of other layers."""
-    if has_stock_layer(config) or layer_file(config):
-        return None
-    path = getattr(_module(config, None), "__file__", None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None

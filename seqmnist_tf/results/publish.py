@@ -168,7 +168,7 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
     """Return the files of a run's record by name, from a run directory or a record; without those that it lacks."""
-    names = [*COPIED_FILES, PREDICTIONS_FILE, *(run.layer_file.files if run.layer_file else ())]
+    names = [*COPIED_FILES, PREDICTIONS_FILE, LAYER_FILE]
     files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
     files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
     public = {"config.json": _public_config, "environment.json": _public_environment}

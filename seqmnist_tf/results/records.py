@@ -60,10 +60,6 @@ class Record(CompletedRun):
         """Whether it has no results: its loss, or a weight, was not a finite number."""
         return self.summary.get("status") == "diverged"
 
-    def epochs_to(self, accuracy: float) -> int | None:
-        """Return the first epoch with a test accuracy of at least ``accuracy`` (0 to 1), or None."""
-        return next((row["epoch"] for row in self.history if row["test_accuracy"] >= accuracy), None)
-
     def minutes_to(self, epoch: int) -> float:
         """Return the minutes until the end of an epoch, evaluations included, had each epoch taken the median time.
 

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from ..config import Config
-from ..model import module_code
 from ..system import InputError, first_line
 from .run_directory import RunDirectory
 from .summary import log_problems
@@ -42,16 +41,8 @@ def restore(run: RunDirectory, config: Config, trained: keras.Model) -> int:
 
 
 def require_own_files(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where a run has another configuration, pixel order or layer than it began with.
-
-    This imports the module of a layer ``MODULE:NAME``. Records of older versions lack some of these values.
-    """
-    now = {
-        "config_id": run.config_id,
-        "seed": config.train.seed,
-        "pixel_order_sha256": order_hash(run.pixel_order()),
-        "layer_code": module_code(config),
-    }
+    """Raise InputError where a run has another configuration or pixel order than it began with."""
+    now = {"config_id": run.config_id, "seed": config.train.seed, "pixel_order_sha256": order_hash(run.pixel_order())}
     record = run.environment
     for key, value in now.items():
         if record.get(key, value) != value:

@@ -73,9 +73,8 @@ class RunDirectory:
             (new / "config.json").write_bytes(json_bytes(cfg.config_to_dict(config)))
             (new / "environment.json").write_bytes(json_bytes(environment))
             (new / "pixel_order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
-            for name, content in layer.files.items() if layer else ():
-                (new / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).write_bytes(content)
+            if layer:
+                (new / LAYER_FILE).write_bytes(layer.content)
         return cls(path)
 
     @property

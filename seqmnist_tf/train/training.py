@@ -13,7 +13,7 @@ import keras
 
 from ..config import Config, LayerFile, config_id, permutation_sha256, read_layer, validate, with_values
 from ..data import Splits, batches, load_splits, pixel_order
-from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units, module_code
+from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
 from .callbacks import DivergedError, OnEpoch, RunCallbacks
 from .checkpoint import order_hash, require_own_files, restore
@@ -74,14 +74,13 @@ def train(
     splits = load_splits(config, order)
 
     record = describe_environment(command, config.train.threads, kernel.name)
-    order_file_sha256, code = permutation_sha256(config), module_code(config, file)
+    order_file_sha256 = permutation_sha256(config)
     record.update(
         preset=preset,
         config_id=config_id(config, file, order_sha256=order_file_sha256),
         seed=config.train.seed,
         pixel_order_sha256=order_hash(order),
         **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
-        **({"layer_code": code} if code else {}),
         wandb_run_id=uuid.uuid4().hex[:8],
         resumed=[],
     )

@@ -234,8 +234,7 @@ def test_a_layers_file_is_read_copied_and_counts_by_its_content(tmp_path: Path) 
     assert before == cfg.config_id(two)
     file = cfg.read_layer(one)
     assert file is not None and cfg.read_copy(tmp_path) is None
-    for name, content in file.files.items():
-        (tmp_path / name).write_bytes(content)
+    (tmp_path / cfg.LAYER_FILE).write_bytes(file.content)
     copy = cfg.read_copy(tmp_path)
     (tmp_path / "a.py").write_text("")
     assert copy is not None and cfg.config_id(one, copy) == before != cfg.config_id(one)

@@ -18,8 +18,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.kernel import native
-from seqmnist_tf.system import InputError
-from seqmnist_tf.train import RunDirectory, load_final_model, resume, train
+from seqmnist_tf.train import RunDirectory, load_final_model, train
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.kernel.test_native import isas
@@ -229,20 +228,6 @@ def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, t
     assert parts.step_losses() == whole.step_losses()
     models = [load_final_model(run, allow_code=True).get_weights() for run in (whole, parts)]
     assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
-
-
-def test_a_module_that_has_changed_is_not_trained_on(in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(in_tmp)
-    (in_tmp / "module_of_a_run.py").write_text(GOOD)
-    config = cfg.with_values(own_config(), {"model.layer": "module_of_a_run:Last", "train.n_epochs": 2})
-    assert train(config, "run", stop_rule=lambda history: "enough")["status"] == "stopped"
-    del sys.modules["module_of_a_run"]
-    (in_tmp / "module_of_a_run.py").write_text(GOOD + "# changed\n")
-    with pytest.raises(InputError, match="it began with layer_code"):
-        resume("run")
-    (in_tmp / "module_of_a_run.py").write_text(GOOD)
-    del sys.modules["module_of_a_run"]
-    assert resume("run")["status"] == "completed"
 
 
 def test_a_layer_that_fails_shows_its_traceback_and_its_run_has_failed(in_tmp: Path, toy: None) -> None:
