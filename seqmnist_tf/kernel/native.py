@@ -53,7 +53,6 @@ def library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
         library.seqmnist_lstm_source.restype = ctypes.c_char_p
-        library.seqmnist_lstm_peak.restype = ctypes.c_double
         built_from = library.seqmnist_lstm_source().decode()
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
@@ -187,15 +186,6 @@ def aligned(kept: np.ndarray) -> np.ndarray:
     aligned = take(kept.size)
     aligned[:] = kept
     return aligned
-
-
-def peak_flops(threads: int) -> float:
-    """Return the measured peak of matrix products in floating-point operations a second, over all threads.
-
-    On ``amx`` these are products of bfloat16; the kernel needs three or four of them for one of float32.
-    """
-    require_threads(threads)
-    return float(library().seqmnist_lstm_peak(ISAS.index(instruction_set()), threads))
 
 
 def require_threads(threads: int, least: int = 1) -> None:

@@ -706,8 +706,6 @@ def test_impossible_numbers_of_threads_are_refused(threads: Any) -> None:
     kept = native.forward(x, weights, threads=1, keep=True)[1]
     with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
         native.backward(x, weights, kept, np.zeros((2, 16), np.float32), threads=threads)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="threads must be an integer from 1 to 1,024"):
-        native.peak_flops(threads)
     if threads:
         with pytest.raises(ValueError, match="threads must be an integer from 0 to 1,024"):
             LSTM(16, threads=threads)

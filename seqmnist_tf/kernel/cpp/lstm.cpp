@@ -151,24 +151,6 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
   for (int lane = 0; lane <= lanes; ++lane) kernels.unpack(problem, gradients.get() + lane * sums, dw, du, db);
 }
 
-// Operations a second of all threads together, in products that need no memory.
-double peak(const Kernels& kernels, int threads) {
-  constexpr int kRounds = 10000;
-  constexpr double kSeconds = 0.1;
-  std::vector<double> operations(threads);
-  parallel(threads, threads, [&](int item, int) {
-    const auto start = std::chrono::steady_clock::now();
-    std::chrono::duration<double> spent{};
-    double done = 0;
-    while (spent.count() < kSeconds) {
-      done += kernels.spin(kRounds);
-      spent = std::chrono::steady_clock::now() - start;
-    }
-    operations[item] = done / spent.count();
-  });
-  return std::accumulate(operations.begin(), operations.end(), 0.0);
-}
-
 }  // namespace
 }  // namespace lstm
 
@@ -190,8 +172,6 @@ extern "C" {
 const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the sources that this was compiled from
 
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
-
-double seqmnist_lstm_peak(int isa, int threads) { return lstm::peak(*lstm::kIsas[isa], threads); }
 
 // Units are a multiple of 16. `kept` is null, or (batch + 1) * steps * units * kKept floats, aligned to 64 bytes, which
 // the backward pass reads; other arrays need no alignment.

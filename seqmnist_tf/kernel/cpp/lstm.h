@@ -52,8 +52,6 @@ struct Kernels {
   void (*backward)(const Problem&, const Segment&, const float* packed, const Kept& kept, const Kept& before,
                    const Upstream& upstream, float* dh, float* dc, float* sums, float* dx, float* scratch);
   void (*unpack)(const Problem&, const float* sums, float* dw, float* du, float* db);  // adds
-
-  double (*spin)(int rounds);  // does nothing but products in registers; returns how many operations
 };
 
 }  // namespace lstm

@@ -204,44 +204,11 @@ void unpack(const Problem& problem, const float* sums, float* dw, float* du, flo
   }
 }
 
-#if LSTM_AMX
-
-double spin(int rounds) {
-  configure(16);
-  for (int i = 0; i < rounds; ++i) {
-    TILE_PRODUCT(0, 4, 6);
-    TILE_PRODUCT(1, 4, 7);
-    TILE_PRODUCT(2, 5, 6);
-    TILE_PRODUCT(3, 5, 7);
-  }
-  TILE_RELEASE();
-  return 4.0 * 2 * 16 * 16 * 32 * rounds;
-}
-
-#else
-
-double spin(int rounds) {
-  V sums[12];
-  V a = set(1e-3f), b = set(0.5f);
-  LSTM_UNROLL
-  for (int j = 0; j < 12; ++j) sums[j] = set(j);
-  for (int i = 0; i < rounds; ++i) {
-    LSTM_UNROLL
-    for (int j = 0; j < 12; ++j) sums[j] = fma(sums[j], b, a);
-    asm volatile("" : LSTM_IN_OUT(a), LSTM_IN_OUT(b));
-  }
-  LSTM_UNROLL
-  for (int j = 0; j < 12; ++j) asm volatile("" : LSTM_IN_OUT(sums[j]));
-  return 12.0 * 2 * W * rounds;
-}
-
-#endif
-
 }  // namespace
 
 extern const Kernels kernels;
-const Kernels kernels = {packed_size,   pack,     forward_scratch, forward, backward_scratch,
-                         gradient_size, backward, unpack,          spin};
+const Kernels kernels = {packed_size,      pack,          forward_scratch, forward,
+                         backward_scratch, gradient_size, backward,        unpack};
 
 }  // namespace LSTM_ISA
 

@@ -2,9 +2,8 @@
 
 #if LSTM_WIDTH == 16
 
-LSTM_INLINE V scale_down(V v, V n) {
-  return _mm512_scalef_ps(v, n);
-}  // v 2^n, n < 128: 0 where that is no normal float
+// v 2^n, n < 128: 0 where that is no normal float.
+LSTM_INLINE V scale_down(V v, V n) { return _mm512_scalef_ps(v, n); }
 LSTM_INLINE V square_root(V v) { return _mm512_sqrt_ps(v); }
 LSTM_INLINE V absolute(V v) { return _mm512_abs_ps(v); }
 LSTM_INLINE V whole(V v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }

@@ -15,7 +15,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <climits>
 #include <cmath>
 #include <cstdint>
@@ -24,15 +23,9 @@
 #include <exception>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#define LSTM_IN_OUT(v) "+v"(v)
-#else
-#define LSTM_IN_OUT(v) "+w"(v)
-#endif
 #define LSTM_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
 #define LSTM_UNROLL _Pragma("clang loop unroll(full)")
