@@ -224,59 +224,55 @@ class Translator:
         return Rows(self.expressions.dot(left.pieces, self.parameter(b), bool(second), shape[1]), shape)
 
     def _einsum(self, operation: tf.Operation) -> Any:
-        """Return a product per head: of rows and a weight, or of two tensors of rows, which a weight's gradient is."""
-        inputs, output = operation.get_attr("equation").decode().split("->")
+        """Return products per head: of rows and a weight or, for a weight's gradient, of rows and rows."""
+        equation = operation.get_attr("equation").decode()
+        inputs, output = equation.split("->")
         labels = inputs.split(",")
         if len(labels) != 2 or any(len(set(part)) < len(part) or "." in part for part in (*labels, output)):
-            raise ValueError(f"the equation {inputs}->{output}")
-        axes = [
-            axis for part, t in zip(labels, operation.inputs, strict=True) for axis in zip(part, t.shape, strict=True)
-        ]
-        sizes = {label: int(length) for label, length in axes}
+            raise ValueError(equation)
+        shapes = zip(labels, operation.inputs, strict=True)
+        sizes = {label: int(n) for part, tensor in shapes for label, n in zip(part, tensor.shape, strict=True)}
         by_rows = [self.step.kind(tensor) == ROWS for tensor in operation.inputs]
-        left = by_rows.index(True) if not all(by_rows) else int(output[-1] in labels[0])
+        is_gradient = all(by_rows)
+        left = int(output[-1] in labels[0]) if is_gradient else by_rows.index(True)
         (a, b), (x, y) = ((pair[left], pair[1 - left]) for pair in (labels, operation.inputs))
-        shared = [label for label in b if label in a and label in output]
-        summed = [
-            label for label in b if label in a and label not in output and label != (b[0] if all(by_rows) else "")
-        ]
-        own = [label for label in a[1:] if label not in b]
-        other = [label for label in b if label not in a]
+        # Labels of heads, of what is summed besides rows, and of the left and the right operand alone.
+        heads = [label for label in b if label in a and label in output]
+        summed = [label for label in b[int(is_gradient) :] if label in a and label not in output]
+        own, other = ([label for label in one[1:] if label not in two] for one, two in ((a, b), (" " + b, a)))
+        made, plain, transposed = [*heads, *own, *other], [*heads, *summed, *other], [*heads, *other, *summed]
+        if is_gradient:
+            fits = a[0] == b[0] and [*output] == made and len(other) == 1
+        else:
+            matrices = [plain] * (len(other) == 1) + [transposed] * (len(summed) == 1)
+            fits = a[0] == output[0] and a[0] not in b and [*b] in matrices and set(made) == {*output[1:]}
+        left_value, right_value = self.value(x), self.value(y) if is_gradient else None
+        if not fits or isinstance(left_value, Summed) or isinstance(right_value, Summed):
+            raise ValueError(equation)
 
         def grid(part: str, *groups: list[str]) -> np.ndarray:
             """Return the columns of an operand, one axis for each group of labels."""
+            lengths = [sizes[label] for label in part[1:]]
             order = [part.index(label) - 1 for group in groups for label in group]
-            columns = np.arange(int(np.prod([sizes[label] for label in part[1:]])))
-            columns = columns.reshape([sizes[label] for label in part[1:]]).transpose(order)
+            columns = np.arange(int(np.prod(lengths))).reshape(lengths).transpose(order)
             return columns.reshape([int(np.prod([sizes[label] for label in group])) for group in groups])
 
-        value = self.value(x)
-        if isinstance(value, Summed) or any(label not in output for label in (*own, *other)):
-            raise ValueError("it mixes the rows of a batch")
         shape = tuple(operation.outputs[0].shape)
-        if all(by_rows):
-            right = self.value(y)
-            if isinstance(right, Summed) or a[0] != b[0] or [*output] != [*shared, *own, *other] or len(other) != 1:
-                raise ValueError(f"the equation {inputs}->{output}")
+        if right_value is not None:
             terms = []
-            lefts, rights = grid(a, shared, summed, own), grid(b, shared, summed, other)
+            lefts, rights = grid(a, heads, summed, own), grid(b, heads, summed, other)
             for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
-                some = columns_of(self._columns(value.pieces, lefts[head, item]))
-                others = columns_of(self._columns(right.pieces, rights[head, item]))
+                some = columns_of(self._columns(left_value.pieces, lefts[head, item]))
+                others = columns_of(self._columns(right_value.pieces, rights[head, item]))
                 terms += [(m, n, head * lefts.shape[2] + i, j) for i, m in some for j, n in others]
             return Summed(tuple(terms), shape)
-        transposed = [*b] == [*shared, *other, *summed]
-        if a[0] != output[0] or a[0] in b or len(summed if transposed else other) != 1:
-            raise ValueError(f"the equation {inputs}->{output}")
-        if not transposed and [*b] != [*shared, *summed, *other]:
-            raise ValueError(f"the equation {inputs}->{output}")
         pieces: Pieces = []
-        lefts, width = grid(a, shared, own, summed), int(np.prod([sizes[label] for label in other]))
+        is_transposed = [*b] != plain or len(other) != 1
+        lefts, width = grid(a, heads, own, summed), int(np.prod([sizes[label] for label in other]))
         for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
-            rows, columns = (0, head * width) if transposed else (head * lefts.shape[2], 0)
-            chosen = self._columns(value.pieces, lefts[head, item])
-            pieces += self.expressions.dot(chosen, self.parameter(y), transposed, width, rows, columns)
-        made = [*shared, *own, *other]
+            row, column = (0, head * width) if is_transposed else (head * lefts.shape[2], 0)
+            chosen = self._columns(left_value.pieces, lefts[head, item])
+            pieces += self.expressions.dot(chosen, self.parameter(y), is_transposed, width, row, column)
         if made != [*output[1:]]:
             pieces = self._columns(pieces, np.ravel(grid("." + "".join(made), [*output[1:]])))
         return Rows(pieces, shape)
@@ -328,11 +324,9 @@ class Translator:
             if operation.type not in KEEP_ORDER:
                 raise ValueError("it mixes the rows of a batch")
             return [Summed(values[0].terms, shapes[0])]
-        if (
-            operation.type in KEEP_ORDER
-            and values[0].shape[:1] == (self.step.rows,)
-            and self.step.rows in (*shapes[0][:1], *(shapes[0][1:2] if shapes[0][:1] == (1,) else ()))
-        ):
+        # Before the rows, the gradient of a Tile has an axis of length 1.
+        by_rows = shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
+        if operation.type in KEEP_ORDER and values[0].shape[:1] == by_rows[:1] == (self.step.rows,):
             return [Rows(values[0].pieces, shapes[0])]
         places = self._places(values)
         rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]

@@ -82,13 +82,17 @@ class Step:
         definition = self.function.graph.as_graph_def()
         single, double = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
         functions = definition.library.function
-        for argument in (a for f in functions for a in (*f.signature.input_arg, *f.signature.output_arg)):
-            argument.type = double if argument.type == single else argument.type
+        for function in functions:
+            function.signature.name += "_float64"  # the process has one of the old name
+            for argument in (*function.signature.input_arg, *function.signature.output_arg):
+                argument.type = double if argument.type == single else argument.type
         for node in [*definition.node, *(n for f in functions for n in f.node_def)]:
             for attribute in node.attr.values():
                 kind = attribute.WhichOneof("value")
                 if kind == "list":
                     attribute.list.type[:] = [double if one == single else one for one in attribute.list.type]
+                if kind == "func":
+                    attribute.func.name += "_float64"
                 if kind == "type" and attribute.type == single:
                     attribute.type = double
                 if kind == "tensor" and attribute.tensor.dtype == single:
