@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from .. import system
-from ..system import InputError, RunError, is_there, say
+from ..system import InputError, RunError, say
 from ..train import load_run
 from ..tune import SETTINGS
 from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name, require_name
@@ -91,7 +91,7 @@ def _add(argv: list[str]) -> int:
     _add_allow_code(parser)
     args = parser.parse_args(argv)
     _require_clone()
-    is_search = is_there(args.run_dir / SETTINGS)
+    is_search = (args.run_dir / SETTINGS).exists()
     if is_search:
         require_name(args.name)
     else:

@@ -9,7 +9,6 @@ from .environment import ask_git, describe_environment, describe_machine, git_st
 from .errors import InputError, RunError, first_line
 from .files import (
     folder_atomically,
-    is_there,
     json_bytes,
     parse_json,
     read_json,

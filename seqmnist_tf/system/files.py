@@ -15,20 +15,6 @@ import msgspec
 
 from .errors import InputError
 
-# How folder_atomically names a folder.
-
-
-def is_there(path: Path) -> bool:
-    """Return whether there is something at ``path``.
-
-    Raises:
-        InputError: the system does not say: the name is too long, or the folder is another user's.
-    """
-    try:
-        return path.exists()
-    except OSError as error:
-        raise InputError(f"cannot look at {path}: {error.strerror}") from None
-
 
 def parse_json(text: str | bytes) -> Any:
     """Return a JSON document, whose numbers are finite; raise ValueError for another text.
@@ -78,12 +64,8 @@ def json_bytes(document: Any) -> bytes:
 
 
 def unwritable(path: Path) -> str | None:
-    """Return why no folder can be made or written at ``path``, which need not exist; None where one can.
-
-    Raises:
-        InputError: as :func:`is_there`.
-    """
-    nearest = next(place for place in (path, *path.absolute().parents) if is_there(place))
+    """Return why no folder can be made or written at ``path``, which need not exist; None where one can."""
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return None
     return f"{nearest} is not a writable folder"
@@ -103,18 +85,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     replace_atomically(path, lambda new: new.write_bytes(content))
 
 
-def unfinished_file(path: Path) -> Path:
-    """Return where :func:`replace_atomically` writes what will be the file at ``path``."""
-    return path.with_name(f".new-{path.name}")
-
-
 def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
 
     Raises:
         OSError: the disk is full or refuses; ``path`` is as it was.
     """
-    new = unfinished_file(path)
+    new = path.with_name(f".new-{path.name}")
     try:
         write(new)
         with open(new, "rb+") as file:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import config as cfg
 from .. import data, system
-from ..system import InputError, is_there, say
+from ..system import InputError, say
 from .command_line import TRAIN_COMMAND, parse_train_arguments, train_command
 from .run_directory import RunDirectory, load_run
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     path = args.options.run_dir
     resuming = bool(args.options.resume)
     if args.options.resume == "auto":
-        resuming = is_there(_require_run_dir(path) / "config.json")
+        resuming = (_require_run_dir(path) / "config.json").exists()
     if resuming:
         run = load_run(_require_run_dir(path))
         _require_same(run, args)

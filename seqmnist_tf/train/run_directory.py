@@ -20,7 +20,6 @@ from ..data import read_pixel_order
 from ..system import (
     InputError,
     folder_atomically,
-    is_there,
     json_bytes,
     parse_json,
     read_json_object,
@@ -52,7 +51,7 @@ class RunDirectory:
     @staticmethod
     def refuse_existing(path: Path) -> None:
         """Raise InputError where a new run directory cannot be made at ``path``."""
-        if is_there(path) or path.is_symlink():
+        if path.exists() or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
         if problem := unwritable(path):
             raise InputError(f"run directory {path} cannot be made: {problem}")
@@ -259,6 +258,6 @@ def load_run(path: str | os.PathLike[str]) -> RunDirectory:
         print(run.config.optimizer.lr, run.summary["final"]["test_accuracy"], len(run.history()))
     """
     path = Path(path)
-    if not is_there(path / "config.json"):
+    if not (path / "config.json").exists():
         raise InputError(f"no run at {path} (give a run directory of seqmnist_tf.train: it holds config.json)")
     return RunDirectory(path)

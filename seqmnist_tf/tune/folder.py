@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError, is_there, json_bytes, read_json_object, require_folder, write_atomically
+from ..system import InputError, json_bytes, read_json_object, require_folder, write_atomically
 from .space import Dimension, apply_values, parse_space
 
 SETTINGS, ORACLE = "search.json", "oracle.json"
@@ -46,7 +46,7 @@ class SearchFolder:
         Raises:
             InputError: there is none, or it is not in the format of a search.
         """
-        if document is None and not is_there(path / SETTINGS):
+        if document is None and not (path / SETTINGS).exists():
             raise InputError(f"no search at {path} (give a folder of seqmnist_tf.tune: it holds {SETTINGS})")
         document = read_json_object(path / SETTINGS) if document is None else document
         try:

@@ -120,12 +120,6 @@ class Dimension:
         """Return the keys and values that a value sets."""
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
 
-    def admits(self, value: Any) -> bool:
-        """Return whether a value is one of its choices, or a number in its range."""
-        if self.choices:
-            return isinstance(value, str) and value in self.choices
-        return type(value) in (int, float) and self.low <= value <= self.high
-
     def at_edge(self, value: Any) -> str | None:
         """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None.
 
