@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,11 @@ class CompletedRun:
         """The id of its experiment."""
         return self.run.config_id
 
+    @cached_property
+    def skipped_steps(self) -> list[int]:
+        """The steps that were skipped, since a gradient was not finite."""
+        return self.run.skipped_steps()
+
     @property
     def seed(self) -> int:
         """``train.seed``."""
@@ -67,8 +73,10 @@ class CompletedRun:
     @property
     def failed(self) -> bool:
         """Whether its training failed: it ends below 20 %, or skipped more than 1 % of an epoch's steps."""
-        skipped = self.summary.get("skipped_steps", 0)
-        return self.accuracy < FAILED_BELOW or skipped > SKIPPED_OF_AN_EPOCH * self.config.steps_per_epoch
+        per_epoch = self.config.steps_per_epoch
+        skipped = Counter((step - 1) // per_epoch for step in self.skipped_steps)
+        most = max(skipped.values(), default=0)
+        return self.accuracy < FAILED_BELOW or most > SKIPPED_OF_AN_EPOCH * per_epoch
 
     @property
     def curve(self) -> list[float]:

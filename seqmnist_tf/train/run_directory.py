@@ -158,12 +158,12 @@ class RunDirectory:
         """Return the loss of each batch, as :meth:`steps`; an empty list where there is no such file."""
         return [loss for _, loss, _ in self.steps()] if self._steps_file.exists() else []
 
-    def skipped_steps(self) -> int:
-        """Return the number of steps that ``optimizer.nonfinite skip`` skipped."""
+    def skipped_steps(self) -> list[int]:
+        """Return the steps that ``optimizer.nonfinite skip`` skipped; the first of a run is 1."""
         config = self.config
-        return (
-            sum(is_skipped(config, norm) for _, _, norm in self.steps()) if config.optimizer.nonfinite == "skip" else 0
-        )
+        if config.optimizer.nonfinite != "skip":
+            return []
+        return [step for step, _, norm in self.steps() if is_skipped(config, norm)]
 
     def steps_csv(self) -> bytes:
         """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place."""

@@ -138,7 +138,7 @@ def _summary_problems(
         parameters=num_params(config) or summary["num_params"],  # only its model knows those of a custom layer
         reason=summary.get("reason"),
         experiment=run.config_id,
-        skipped=run.skipped_steps(),
+        skipped=len(run.skipped_steps()),
     )
     final, last = summary["final"], expected["final"]
     if last and final and config.test.enabled:  # the results of model.keras on stock Keras

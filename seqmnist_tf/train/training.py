@@ -245,7 +245,7 @@ def fit(
             final=final,
             reason=reason,
             experiment=run.config_id,
-            skipped=run.skipped_steps(),
+            skipped=len(run.skipped_steps()),
         )
         run.write_json("summary.json", summary)
         tracker.finish(summary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def seeded(
     *,
     first: int = 0,
     total: int = TOTAL,
-    skipped: Mapping[int, int] = {},
+    skipped: Mapping[int, Iterable[int]] = {},
     **values: Any,
 ) -> SeededRuns:
     """Return the runs of an arm by their seeds, without any file.
@@ -71,11 +71,9 @@ def seeded(
         final = {"test_correct": number, "test_total": total}
         history = [{"epoch": epoch, "test_accuracy": number * epoch // 2 / total, "seconds": 3.0} for epoch in (1, 2)]
         summary: dict[str, Any] = {"num_params": 146, "final": final}
-        if seed in skipped:
-            summary["skipped_steps"] = skipped[seed]
         config = _config(seed, values)
         runs.append(CompletedRun(RunDirectory(Path(name)), config, ENVIRONMENT, summary, history))
-        vars(runs[-1])["config_id"] = cfg.config_id(config)
+        vars(runs[-1]).update(config_id=cfg.config_id(config), skipped_steps=[*skipped.get(seed, ())])
     predictions = [_predictions(some_right(number, first)) for number in correct.values()] if total == TOTAL else ()
     return SeededRuns(name, runs, predictions)
 
