@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
-from ..kernel import RNN, DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
+from ..kernel import DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
 from .layers import recurrent_weights
 from .model import build_model
@@ -60,7 +60,7 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
         found = drop_ins(model.layers[0])
         problems = kernel_problems(model.layers[0], found, model.input_shape) if found else []
         computed = [part.native for part, problem in zip(found, problems, strict=True) if problem is None]
-        runs_programs = any(isinstance(part, RNN) for part in computed)
+        runs_programs = any(part.runs_program for part in computed)
         if not computed:
             reason = f"model.layer is {layer}: {problems[0] if problems else 'it has no recurrent layer of Keras'}"
     if reason is None:

@@ -58,13 +58,19 @@ class Metrics:
             for hits, total in zip(self.confusion.diagonal(), totals, strict=True)
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the test metrics under the contract's names, ready for JSON."""
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Loss, accuracy, correct and total of a test set, as in ``summary.json``."""
         return {
+            "test_loss": self.loss,
+            "test_accuracy": self.accuracy,
             "test_correct": self.correct,
             "test_total": self.total,
-            "test_accuracy": self.accuracy,
-            "test_loss": self.loss,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the test metrics, ready for JSON."""
+        return self.counts | {
             "wilson_95": list(wilson_interval(self.correct, self.total)),
             "per_class_accuracy": self.per_class_accuracy,
             "confusion": self.confusion.tolist(),
