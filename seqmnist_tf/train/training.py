@@ -91,23 +91,8 @@ def require_trainable(
 ) -> Config:
     """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
 
-    This runs the code of ``model.layer``, where it is not a stock layer.
-
-    Args:
-        config: the experiment.
-        file: the layer's file, in place of the one that ``model.layer`` names.
-        data: read the images, too.
-        elsewhere: it is trained by nodes of a cluster, which have kernels of their own.
-
-    Raises:
-        InputError: its pixel order cannot be read, its layer cannot be used, its kernel is not to be had here, or the
-            folder of the data cannot be read or written.
-        RunError: no source of MNIST could be reached.
-
-    Example::
-
-        config = require_trainable(preset("gru"), data=True)
-        print(config.model.hidden_size)  # 147
+    This runs the code of ``model.layer``, where it is not a stock layer; with ``data``, the images are read, too. With
+    ``elsewhere`` it is trained by nodes of a cluster, which have kernels of their own. Errors as :func:`train`.
     """
     order, file = pixel_order(config.task.permutation), file or read_layer(config)
     only_there = elsewhere and config.train.kernel == "native"

@@ -94,7 +94,7 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 
 
 BAD = {
-    "no such file": (None, "Last", "model.layer must name a file"),
+    "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
     "no function": (GOOD + "Number = 3\n", "Number", "model.layer must name a layer class"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
