@@ -142,7 +142,7 @@ def test_a_file_that_has_changed_is_another_search(key: str, tmp_path: Path) -> 
     with pytest.raises(InputError, match="holds another search"):
         claim()
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match="cannot read the file of model.layer"):
+    with pytest.raises(InputError, match=r"cannot read the file of model.layer"):
         claim()
 
 
