@@ -237,6 +237,7 @@ def test_three_lines_classify_a_digit(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out.splitlines()[-1] == f"{samples[0]['label']} {samples[0]['label']}"
 
 
+@pytest.mark.filterwarnings("ignore:.*stock Keras is used")  # where there is no compiler
 def test_the_layer_is_a_drop_in(in_tmp: Path) -> None:
     names: dict[str, Any] = {}
     exec(python_block("docs/speed.md"), names)

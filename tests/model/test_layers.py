@@ -102,6 +102,7 @@ BAD = {
     "sequences": (HEAD + "def f(units):\n    return keras.layers.LSTM(units, return_sequences=True)\n", "f", "into"),
     "no weight": (HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :6, 0])\n", "f", "a gradient"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
+    "no numbers": (GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(ops.sqrt(-1 - x[:, -1] ** 2)"), "Last", "finite"),
     "random numbers without a state": (
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(keras.random.normal((1, 1)) + x[:, -1]"),
         "Last",
