@@ -10,7 +10,7 @@ import numpy as np
 import requests
 
 from ..system import InputError, RunError, note, start_tensorflow
-from .versions import DEFAULT_SIGNATURE, MODEL_NAME
+from .versions import MODEL_NAME
 
 DEFAULT_SERVER = "http://127.0.0.1:8501"
 CONNECT_SECONDS = 3.0
@@ -65,7 +65,11 @@ def classify(
     server = server.rstrip("/")
     if not server.startswith(("http://", "https://", "grpc://")):
         raise InputError(f"--server must be http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT (got {server})")
-    ask = _ask_grpc if server.startswith("grpc:") else _ask_rest
+    ask = _ask_rest
+    if server.startswith("grpc:"):
+        note(f"loading TensorFlow's messages for {server}")
+        start_tensorflow()
+        from .ask_grpc import ask_grpc as ask  # late: its messages need TensorFlow, for which REST must not wait
     batches = [images[start : start + CLIENT_ROWS] for start in range(0, len(images), CLIENT_ROWS)]
     try:
         return [
@@ -100,29 +104,3 @@ def _ask_rest(
         for images in batches:
             document = {"inputs": {"images": images.tolist()}}
             yield call("POST", f"/versions/{version}:predict", document)["outputs"], version
-
-
-def _ask_grpc(
-    server: str, batches: list[np.ndarray], timeout: float, label: str | None
-) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the outputs for each batch, and the version that answered."""
-    note(f"loading TensorFlow's messages for {server}")
-    start_tensorflow()
-    import grpc  # late: REST must not wait for TensorFlow
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
-    # A proxy of the environment would answer in the server's place.
-    with grpc.insecure_channel(server.removeprefix("grpc://"), [("grpc.enable_http_proxy", 0)]) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for images in batches:
-            request = predict_pb2.PredictRequest(
-                model_spec={"name": MODEL_NAME, "signature_name": DEFAULT_SIGNATURE, "version_label": label},
-                inputs={"images": tf.make_tensor_proto(images)},
-            )
-            try:
-                response = stub.Predict(request, timeout=timeout)
-            except grpc.RpcError as error:
-                raise RunError(f"no answer from {server}: {error.code().name}: {error.details()}") from None
-            outputs = {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
-            yield outputs, response.model_spec.version.value

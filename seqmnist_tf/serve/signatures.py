@@ -21,7 +21,7 @@ from .. import data
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from .versions import IMAGE_SIDE
 
-MAX_FILE_BYTES = 2**16  # of an encoded image: what is decoded from so few bytes fits in the memory
+MAX_FILE_BYTES = 2**16  # of an encoded image, so that what it decodes to stays small
 # Rows of a block. With 16 rows, weights and states still fit in a core's own cache. A smaller batch is divided into two
 # blocks, for two cores, of at least 4 rows.
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 4, 16
