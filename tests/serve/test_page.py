@@ -160,16 +160,6 @@ def test_an_empty_drawing_is_an_error_and_the_page_goes_on(visit: Visit) -> None
     expect(page.get_by_role("alert")).to_be_empty()
 
 
-def test_reduced_motion_shows_the_end_at_once(visit: Visit) -> None:
-    page, _ = visit(STILL)
-    sample(page, 0).click()
-    expect(page.locator("#answer")).to_have_text(ANSWER, timeout=5000)  # sooner than an animation would end
-    expect(page.locator("#count")).to_have_text("784 of 784")
-    expect(page.locator("#play")).to_be_hidden()
-    page.get_by_role("slider", name="Pixels read").press("ArrowLeft")
-    expect(page.locator("#count")).to_have_text("783 of 784")
-
-
 def test_an_unsure_answer_says_so(visit: Visit) -> None:
     page, _ = visit(STILL)
     rows = [[0.1] * 10] * 783 + [[SURE - 0.01, 1 - SURE + 0.01, *[0.0] * 8]]

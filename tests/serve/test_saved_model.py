@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 
 from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel, read_description
@@ -36,36 +35,6 @@ def warm_up(saved: SavedModel) -> list[dict[str, Arrays]]:
     """Return the inputs of the warm-up requests by signature, batch by batch."""
     requests, n = list(saved.warm_up_requests()), len(saved.signatures)
     return [dict(requests[start : start + n]) for start in range(0, len(requests), n)]
-
-
-@pytest.fixture(scope="module")
-def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the C++ program that loads a model as TF Serving does, compiled against TensorFlow's own library."""
-    program = tmp_path_factory.mktemp("loader") / "saved_model_loader"
-    library = Path(tf.sysconfig.get_lib())
-    command = ["g++", "-std=c++17", "-w", str(ROOT / "tests" / "serve" / "saved_model_loader.cpp"), "-o", str(program)]
-    command += [f"-I{tf.sysconfig.get_include()}", f"-L{library}", f"-Wl,-rpath,{library}", "-Wl,--no-as-needed"]
-    command += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-    subprocess.run(command, check=True, timeout=280)
-    return program
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("version", COMMITTED)
-def test_tensorflows_cpp_loader_replays_the_warm_up(loader: Path, version: int, tmp_path: Path) -> None:
-    """The program writes each output as a tensor, request by request, in the order of the outputs' names."""
-    saved, answers = SavedModel.load(COMMITTED[version]), tmp_path / "answers"
-    requests = saved.path / "assets.extra" / "tf_serving_warmup_requests"
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [str(loader), str(saved.path), str(requests), str(answers)]
-    subprocess.run(command, check=True, timeout=120, env=environment, stdout=subprocess.DEVNULL)
-    records = tf.data.TFRecordDataset(str(answers)).as_numpy_iterator()
-    tensors = (tf.make_ndarray(tensor_pb2.TensorProto.FromString(record)) for record in records)
-    names = {name: sorted(function.structured_outputs) for name, function in saved.signatures.items()}
-    for inputs in warm_up(saved):
-        got = {name: {output: next(tensors) for output in names[name]} for name in inputs}
-        assert_near_float64(got, keras_model(saved.path), inputs)
-    assert next(tensors, None) is None
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,9 @@ def test_rows_have_one_limit() -> None:
 def test_the_image_is_of_a_tensorflow_that_loads_the_versions() -> None:
     """``test_the_tensorflow_before_loads_and_agrees`` loads them with it."""
 
-    def image(**environment: str) -> str:  # Compose replaces variables as a shell does
-        words = ["bash", "-c", f'echo "{COMPOSE["image"]}"']
-        return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout.strip()
-
-    assert image() == f"tensorflow/serving:{TAG}" and TAG.startswith(f"{OLDER_TENSORFLOW}.")
-    assert image(TF_SERVING_TAG="2.21.0") == "tensorflow/serving:2.21.0"
+    assert COMPOSE["image"] == f"tensorflow/serving:${{TF_SERVING_TAG:-{TAG}}}" and TAG.startswith(
+        f"{OLDER_TENSORFLOW}."
+    )
     dockerfile = (EXPORT / "k8s" / "Dockerfile").read_text()
     assert f"ARG TF_SERVING_TAG={TAG}\nFROM tensorflow/serving:${{TF_SERVING_TAG}}\n" in dockerfile
     for path in committed_versions().values():
@@ -117,15 +113,6 @@ def test_the_compose_file_mounts_existing_files() -> None:
         assert len(flags) == (2 if target == "/config" else 0)
         assert all((EXPORT / source / Path(flag).name).is_file() for flag in flags)
     assert all(port.startswith("127.0.0.1:") for port in COMPOSE["ports"])
-
-
-def test_git_ignores_exports_that_are_not_shipped() -> None:
-    def is_ignored(version: int) -> bool:
-        words = ["git", "check-ignore", "-q", "--no-index", f"export/seqmnist/{version}/saved_model.pb"]
-        return subprocess.run(words, cwd=ROOT).returncode == 0
-
-    shipped = committed_versions()
-    assert [version for version in range(1, 20) if not is_ignored(version)] == sorted(shipped)
 
 
 def test_the_grpc_lines_call(grpc_server: tuple[str, Service], in_tmp: Path) -> None:
