@@ -17,6 +17,7 @@ from .versions import DEFAULT_FOLDER, choose_version, exported_versions
 
 def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is lost before the server is ready
     parser = system.Parser(
         prog="python -m seqmnist_tf.serve",
         description="Serve an exported version of the model with TF Serving's REST API and a page to draw digits on.\n"

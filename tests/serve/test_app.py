@@ -198,6 +198,19 @@ def test_a_request_is_answered_before_the_server_ends(number: int, status: int, 
     assert err == "version 2 is newer: --version 2 serves it\n" + "interrupted\n" * (status == 130)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 1, 2, 3])
+def test_sigterm_ends_a_server_that_starts(seconds: float, toy_versions: Path) -> None:
+    with start(toy_versions) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+        out, err = process.communicate(timeout=LONG_SECONDS)
+    assert (process.returncode, err) == (0 if out else -signal.SIGTERM, "")
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
