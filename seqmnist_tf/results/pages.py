@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Board], str]] = {
     "main": tables.main_table,
     "runs": tables.runs_table,
     "board": tables.board_table,
+    "board_summary": tables.board_summary,
     "first_board": tables.first_board_table,
     "searches": tables.searches_table,
     "trials": tables.trials_table,
@@ -110,10 +111,8 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     board = Board.read(folder)
     for path in find_documents(root):
         text = (root / path).read_text(encoding="utf-8")
-        pairs = zip(
-            MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, board, path)), strict=True
-        )
-        problems += [f"{path}: table {old[2]} {OUTDATED}" for old, new in pairs if old[0] != new[0]]
+        both = MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, board, path))
+        problems += [f"{path}: table {old[2]} {OUTDATED}" for old, new in zip(*both, strict=True) if old[0] != new[0]]
     problems += [f"{folder / picture.path} {OUTDATED}" for picture in outdated_pictures(board, folder)]
     problems += [problem for search in board.searches for problem in drawn_problems(search)]
     if problems or not models:

@@ -34,7 +34,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import flags
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.kernel import native
-from seqmnist_tf.results import model_check, records, replay
+from seqmnist_tf.results import model_check, replay
 from seqmnist_tf.serve import ask, signatures
 from seqmnist_tf.train import AT_CHANCE
 from seqmnist_tf.tune import __main__ as tune
@@ -311,7 +311,7 @@ def one_line(path: str) -> str:
 def test_limits_on_the_pages_are_the_codes() -> None:
     for path in ("docs/results.md", "docs/contributing.md"):
         assert f"first {replay.REPLAYED_BATCHES} batches" in one_line(path)
-    assert records.REPLAY_TOLERANCE == 5e-5
+    assert replay.REPLAY_TOLERANCE == 5e-5
     for path in ("docs/results.md", "results/README.md"):
         assert "within 5e-5 elsewhere" in one_line(path)
     assert f"on the first {model_check.FIRST_IMAGES} test images" in one_line("docs/results.md")
