@@ -61,11 +61,7 @@ class Board:
 
     @classmethod
     def read(cls, folder: Path) -> Board:
-        """Read a results folder.
-
-        Raises:
-            InputError: a file is missing or cannot be read.
-        """
+        """Read a results folder, or raise InputError where a file is missing or cannot be read."""
         literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
         completed: dict[str, list[Record]] = {}
         diverged: list[Record] = []

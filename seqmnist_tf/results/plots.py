@@ -33,11 +33,7 @@ LABELLED_PROBABILITY = 0.25  # a digit is in the legend if its probability ever 
 
 
 class ShownModel:
-    """The headline's model of the lowest seed. Images are read and the model is run when first needed.
-
-    Attributes:
-        record: its record.
-    """
+    """The headline's model of the lowest seed. Images are read and the model is run when first needed."""
 
     def __init__(self, board: Board) -> None:
         if HEADLINE not in board.records:
@@ -74,13 +70,7 @@ class ShownModel:
 
 
 class Picture(NamedTuple):
-    """A picture in ``results/plots/``.
-
-    Attributes:
-        file: its file name.
-        draw: returns the figure.
-        sources: returns the beginnings of the paths of the record files that it shows.
-    """
+    """A picture in ``results/plots/``; ``sources`` are the beginnings of the paths of the record files it shows."""
 
     file: str
     draw: Callable[[Board, ShownModel], Figure]

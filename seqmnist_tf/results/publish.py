@@ -38,25 +38,14 @@ FOLDERS = re.compile(r"""(?<![^\s'"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'"]*[/\\])?"""
 
 
 def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
-    """Publish a finished run under a name and return the folder of its record.
+    """Publish a finished run and return the folder of its record in the results ``folder`` of a clone.
 
     Its model is loaded on stock Keras and must give the recorded results on all test images, and its first batches are
     trained anew and must have the recorded losses. The files are copied; ``steps.csv`` is compressed, and the folders
-    of absolute paths are left out.
+    of absolute paths are left out. ``name`` is the preset's, a new one, or that of records of the same experiment.
 
-    A trial was scored on held-out training images and never read the test set. Its record is in ``trials/<config_id>``,
-    and its model is scored on the held-out images.
-
-    Args:
-        run: a run directory.
-        name: the preset's name if the run is of a preset; else a new name, or the name of records of the same
-            experiment. None for a trial, and only for a trial.
-        folder: the results folder, in the root of a clone.
-        allow_code: run the code of the run's ``layer.py``.
-
-    Raises:
-        InputError: the run cannot be published, or the record exists; nothing is written.
-        RunError: no data.
+    A trial was scored on held-out training images and never read the test set. It has no name: its record is in
+    ``trials/<config_id>``, and its model is scored on the held-out images.
     """
     name = choose_name(run, name)
     path = folder / name / f"seed{run.config.train.seed}"
@@ -150,10 +139,8 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
             layer = without_folders(run.config.model.layer)
             if layers.setdefault(layer, text := run.layer_file.content.decode()) != text:
                 _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])
-        parts = [
-            {key: part[key] for key in ENVIRONMENT_KEYS if key in part}
-            for part in (run.environment, *run.environment["resumed"])
-        ]
+        started = run.environment
+        parts = [{key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (started, *started["resumed"])]
         if (environment := {**parts[0], "resumed": parts[1:]}) not in environments:
             environments.append(environment)
         summary = run.summary or {}
@@ -167,12 +154,18 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
                 "environment": environments.index(environment),
             }
         )
-    document = {"schema": SCHEMA, "tuner": search.tuner, "preset": next(iter(runs.values())).environment["preset"]}
-    document["base"] = _public_config(search.document["base"])
-    if not search.stops:
-        document["stops"] = False
-    own = {"space": search.space_document, "layers": layers, "environments": environments, "trials": trials}
-    return {**document, **own, "replayed": []}
+    return {
+        "schema": SCHEMA,
+        "tuner": search.tuner,
+        "preset": next(iter(runs.values())).environment["preset"],
+        "base": _public_config(search.document["base"]),
+        **({} if search.stops else {"stops": False}),
+        "space": search.space_document,
+        "layers": layers,
+        "environments": environments,
+        "trials": trials,
+        "replayed": [],
+    }
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
@@ -189,7 +182,6 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
 
 
 def _public_config(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of ``config.json`` without folders of the machine; its ``config_id`` is the same."""
     sections = {name: dict(fields) for name, fields in values.items()}
     if "dir" in sections.get("data", {}):
         sections["data"]["dir"] = None

@@ -56,11 +56,7 @@ class Record(CompletedRun):
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read the folder of a record.
-
-        Raises:
-            InputError: a file is missing or cannot be read.
-        """
+        """Read the folder of a record, or raise InputError where a file is missing or cannot be read."""
         run, name = load_run(path), path.parent.name
         name = f"{TRIALS}/{name}" if path.parent.parent.name == TRIALS else name
         return cls(run, run.config, run.environment, read_json_object(path / "summary.json"), run.history(), name)
