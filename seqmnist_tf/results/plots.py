@@ -157,9 +157,8 @@ def _finish_curves(axes: Axes, scale: str) -> None:
 
 def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
     highest = ACCURACY_TICKS[-1] if key.endswith("accuracy") else float("inf")
-    shortest = min(len(record.history) for record in records)
-    epochs = [row["epoch"] for row in records[0].history[:shortest]]
-    values = np.minimum([[row[key] for row in record.history[:shortest]] for record in records], highest)
+    values = np.minimum([[row[key] for row in record.history] for record in records], highest)
+    epochs = range(1, values.shape[1] + 1)
     label = name if len(records) == 1 else f"{name} ({len(records)} seeds)"
     axes.plot(epochs, values.mean(axis=0), color=colour, alpha=0.85, linewidth=1.3, label=label)
     if len(records) > 1:

@@ -117,13 +117,12 @@ def _differences(cells: Sequence[SeededRuns]) -> list[list[str]]:
     """Return difference from the LSTM, p and verdict of each cell; empty for the LSTM, and where it is missing."""
     pairs = {pair.b: pair for pair in pair_runs(cells)} if cells[0].name == f"{BOARD}lstm" else {}
     rows = []
-    for pair in (pairs.get(cell.name) for cell in cells):
-        if pair is None:
+    for cell in cells:
+        if pair := pairs.get(cell.name):
+            difference = f"{in_percent(pair.mean_difference, sign=True)} ({percent_range(pair.ci_95, sign=True)})"
+            rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
+        else:
             rows.append(["", "", ""])
-            continue
-        interval = f" ({percent_range(pair.ci_95, sign=True)})" if pair.ci_95 else ""
-        difference = in_percent(pair.mean_difference, sign=True) + interval
-        rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
     return rows
 
 

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import keras
 
-from seqmnist_tf.results.records import Record, all_records
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
     """Return the completed records of a results folder by name."""
-    records: dict[str, list[Record]] = {}
-    for record in all_records(folder):
-        if not record.diverged:
-            records.setdefault(record.name, []).append(record)
-    return records
+    return Board.read(folder).records
 
 
 def list_record(folder: Path) -> None:
