@@ -6,7 +6,6 @@ python -m seqmnist_tf.results add RUN_DIR|SEARCH_DIR [--name NAME] [--allow-code
 
 from __future__ import annotations
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from ..system import InputError, RunError, say
 from ..train import load_run
 from ..tune import SETTINGS
 from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name, require_name
+
+ALLOW_CODE = "run the code of the records' own layers (layer.py)"
 
 
 def main(argv: list[str]) -> int:
@@ -38,39 +39,32 @@ def _write_or_check(argv: list[str]) -> int:
         help="train the first batches of the published runs anew and compare their losses; NAME: an experiment, "
         "NAME/seed<k>, trials or searches (default: all); --replay full [NAME ...]: all batches",
     )
-    parser.add_argument(
-        "--write", action="store_true", help="with --replay: note in the records what was replayed here"
-    )
-    _add_allow_code(parser)
+    parser.add_argument("--write", action="store_true", help="with --replay: note in the records what was replayed")
+    parser.add_argument("--allow-code", action="store_true", help=ALLOW_CODE)
     args = parser.parse_args(argv)
-    if args.write and args.replay is None:
+    names = args.replay
+    if args.write and names is None:
         raise InputError("--write needs --replay (without both, everything is written)")
     _require_clone()
-    system.start_tensorflow(0, operations=1 if args.replay is not None else 0)
+    system.start_tensorflow(0, operations=0 if names is None else 1)
     from . import pages, replay  # late, so that --help does not wait for TensorFlow
 
+    if not args.check and names is None:
+        changed = pages.write_documents()
+        say(f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date")
+        return system.EXIT_DONE
     if args.check:
-        return _report(
-            pages.clone_problems(allow_code=args.allow_code),
-            "hashes, tables, pictures and models agree with the records",
-            "problems in hashes, tables, pictures and models",
-        )
-    if args.replay is not None:
-        full = args.replay[:1] == ["full"]
-        names = args.replay[1:] if full else args.replay
+        problems = pages.clone_problems(allow_code=args.allow_code)
+        good = "hashes, tables, pictures and models agree with the records"
+    else:
+        full = names[:1] == ["full"]
+        names = names[1:] if full else names
         problems = replay.replay_records(RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code)
-        return _report(problems, "no replayed record has a problem", "problems found by the replay")
-    changed = pages.write_documents()
-    say(f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date")
-    return system.EXIT_DONE
-
-
-def _report(problems: list[str], good: str, bad: str) -> int:
-    """Print the problems, or ``good``; return the exit status, or raise RunError with their number and ``bad``."""
+        good = "no replayed record has a problem"
     for problem in problems:
         say(problem)
     if problems:
-        raise RunError(f"{len(problems)} {bad}")
+        raise RunError(f"{len(problems)} problems found by {'--check' if args.check else '--replay'}")
     say(good)
     return system.EXIT_DONE
 
@@ -81,14 +75,10 @@ def _add(argv: list[str]) -> int:
         description="Publish a finished run: check its files and copy them to results/NAME/seed<k>/. A trial (scored "
         "on held-out images, without the test set) goes to results/trials/, a search to results/searches/NAME.json.",
     )
-    parser.add_argument(
-        "run_dir",
-        type=Path,
-        metavar="RUN_DIR",
-        help="a run directory of seqmnist_tf.train, or a folder of seqmnist_tf.tune",
-    )
+    whose = "a run directory of seqmnist_tf.train, or a folder of seqmnist_tf.tune"
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help=whose)
     parser.add_argument("--name", help="the name of the run's preset, or a new name; a trial has none")
-    _add_allow_code(parser)
+    parser.add_argument("--allow-code", action="store_true", help=ALLOW_CODE)
     args = parser.parse_args(argv)
     _require_clone()
     is_search = (args.run_dir / SETTINGS).exists()
@@ -105,10 +95,6 @@ def _add(argv: list[str]) -> int:
         path = publish.add_record(load_run(args.run_dir), args.name, RESULTS_FOLDER, allow_code=args.allow_code)
     say(str(path))
     return system.EXIT_DONE
-
-
-def _add_allow_code(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow-code", action="store_true", help="run the code of the records' own layers (layer.py)")
 
 
 def _require_clone() -> None:

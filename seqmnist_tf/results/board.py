@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..compare import SeededRuns
-from ..system import InputError, read_json_object
-from .records import Record, all_records, all_trials, completed_by_name
-from .searches import Search, read_searches
+from ..system import read_json_object
+from .records import Record, Search, all_records, all_searches, all_trials
 
 HEADLINE = "strong"  # name of the experiment that this project is judged by
 PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
 BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
 FIRST_BOARD, BOARD = "board_", "board2_"  # how the names of the cells of a board begin, see docs/board.md
+CELLS = ("lstm", "gru", "ur_lstm", "lem", "cornn", "min_gru")  # that the present board is to have
 BOARD_SEEDS = 8  # of each cell
+PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Board:
     """The content of a results folder.
 
     Attributes:
-        records: lists of records by name, see :func:`completed_by_name`.
+        records: lists of the records that did not diverge, by name.
         literature: ``literature.json``: the results of papers.
         speed: ``benchmark.json``.
         trials: the trials.
@@ -44,6 +45,15 @@ class Board:
         whole = [cell for cell in cells if cell.n + len(cell.diverged) >= BOARD_SEEDS]
         return sorted(whole, key=lambda cell: (cell.name != f"{board}lstm", cell.name))
 
+    def unfinished(self) -> dict[str, str]:
+        """Return how far each cell of the present board is that has not all its seeds: ``{"lem": "3 of 8 seeds"}``."""
+        done, states = {cell.name for cell in self.cells()}, {}
+        for cell in (cell for cell in CELLS if BOARD + cell not in done):
+            seeds = len(self.records.get(BOARD + cell, [])) + sum(one.name == BOARD + cell for one in self.diverged)
+            searched = any(search.path.stem.startswith(f"{BOARD}{cell}_") for search in self.searches)
+            states[cell] = f"{seeds} of {BOARD_SEEDS} seeds" if seeds else "search" if searched else "not begun"
+        return states
+
     def experiment(self, name: str) -> SeededRuns:
         """Return the completed runs of an experiment, and which of its seeds diverged."""
         diverged = tuple(record.seed for record in self.diverged if record.name == name)
@@ -51,19 +61,10 @@ class Board:
 
     @classmethod
     def read(cls, folder: Path) -> Board:
-        """Read a results folder.
-
-        Raises:
-            InputError: a file is missing or cannot be read.
-        """
+        """Read a results folder, or raise InputError where a file is missing or cannot be read."""
         literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
-        records = all_records(folder)
-        others = all_trials(folder), read_searches(folder), [record for record in records if record.diverged]
-        return cls(completed_by_name(records), literature, speed, *others)
-
-
-def headline_record(board: Board) -> Record:
-    """Return the record of the exported model, which the pictures show, or raise InputError: HEADLINE's lowest seed."""
-    if HEADLINE not in board.records:
-        raise InputError(f"no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name {HEADLINE})")
-    return board.records[HEADLINE][0]
+        completed: dict[str, list[Record]] = {}
+        diverged: list[Record] = []
+        for record in all_records(folder):
+            (diverged if record.diverged else completed.setdefault(record.name, [])).append(record)
+        return cls(completed, literature, speed, all_trials(folder), all_searches(folder), diverged)

@@ -27,8 +27,7 @@ from ..train import (
     load_final_model,
 )
 from ..tune import drawn_values
-from .records import Record
-from .searches import Search
+from .records import Record, Search
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
@@ -123,15 +122,14 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
 
 def drawn_problems(search: Search) -> list[str]:
     """Return whether the trials of a random search have other values than its seed gives."""
+
+    def rounded(values: Mapping[str, Any]) -> dict[str, Any]:  # logarithms may round otherwise elsewhere
+        return {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in values.items()}
+
     drawn = drawn_values(search.settings, len(search.trials))
-    if drawn is None or [*map(_rounded, drawn)] == [_rounded(row["values"]) for row in search.trials]:
+    if drawn is None or [*map(rounded, drawn)] == [rounded(row["values"]) for row in search.trials]:
         return []
     return [f"{search.path}: its trials do not have the values that its seed gives"]
-
-
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values whose numbers have nine digits: logarithms may round otherwise elsewhere."""
-    return {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in values.items()}
 
 
 @functools.lru_cache(maxsize=1)

@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Board], str]] = {
     "main": tables.main_table,
     "runs": tables.runs_table,
     "board": tables.board_table,
+    "board_summary": tables.board_summary,
     "first_board": tables.first_board_table,
     "searches": tables.searches_table,
     "trials": tables.trials_table,
@@ -41,11 +42,7 @@ TABLES: dict[str, Callable[[Board], str]] = {
 
 
 def render_document(text: str, board: Board, document: Path) -> str:
-    """Return a document, whose path is relative to the root of the clone, with all its tables made anew.
-
-    Raises:
-        InputError: it names an unknown table.
-    """
+    """Return a document, whose path is relative to the root of the clone, with all its tables made anew."""
 
     def render(match: re.Match[str]) -> str:
         if match[2] not in TABLES:
@@ -56,12 +53,7 @@ def render_document(text: str, board: Board, document: Path) -> str:
 
 
 def relative_links(text: str, document: Path) -> str:
-    """Return Markdown whose links, written relative to the root of the clone, are relative to a document's folder.
-
-    Example::
-
-        relative_links("[record](results/strong/seed0)", Path("docs/results.md"))  # [record](../results/strong/seed0)
-    """
+    """Return Markdown whose links, written relative to the root of the clone, are relative to a document's folder."""
     return LOCAL_LINK.sub(lambda match: Path(os.path.relpath(match[0], document.parent)).as_posix(), text)
 
 
@@ -72,11 +64,7 @@ def find_documents(root: Path = Path()) -> list[Path]:
 
 
 def write_documents(root: Path = Path()) -> list[Path]:
-    """Draw outdated pictures, write outdated documents; return the pictures and documents that changed.
-
-    Raises:
-        RunError: a record does not match its hash; nothing is written.
-    """
+    """Draw outdated pictures, write outdated documents; return those that changed. RunError of a changed record."""
     folder = root / RESULTS_FOLDER
     with locked(folder):
         if problems := manifest_problems(folder, records_only=True):
@@ -95,14 +83,7 @@ def write_documents(root: Path = Path()) -> list[Path]:
 def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool = False) -> list[str]:
     """Return where hashes, tables, pictures and models do not match the records of the clone at ``root``.
 
-    Args:
-        root: the root of the clone.
-        models: load the models too, once everything else agrees, and run them on their first images.
-        allow_code: run the code of ``layer.py`` of records.
-
-    Raises:
-        InputError: a record cannot be read.
-        RunError: no source of MNIST could be reached.
+    ``models``: run the models too, once everything else agrees; ``allow_code``: also those with a ``layer.py``.
     """
     folder = root / RESULTS_FOLDER
     if problems := manifest_problems(folder):
@@ -110,10 +91,8 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     board = Board.read(folder)
     for path in find_documents(root):
         text = (root / path).read_text(encoding="utf-8")
-        pairs = zip(
-            MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, board, path)), strict=True
-        )
-        problems += [f"{path}: table {old[2]} {OUTDATED}" for old, new in pairs if old[0] != new[0]]
+        both = MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, board, path))
+        problems += [f"{path}: table {old[2]} {OUTDATED}" for old, new in zip(*both, strict=True) if old[0] != new[0]]
     problems += [f"{folder / picture.path} {OUTDATED}" for picture in outdated_pictures(board, folder)]
     problems += [problem for search in board.searches for problem in drawn_problems(search)]
     if problems or not models:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +11,19 @@ import keras
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from scipy.special import softmax
 
 from ..compare import layer_name
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
+from ..system import InputError
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
-from .board import HEADLINE, PERMUTED, Board, headline_record
+from .board import CELLS_PICTURE, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
 from .records import Record
 from .store import records_digest
 
-PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
-DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digests of the records that it shows and of what draws it
+DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
 DPI = 110
 OVERVIEW = ("baseline", "original", "adam", "sgd", HEADLINE, PERMUTED)
 UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
@@ -35,14 +33,14 @@ LABELLED_PROBABILITY = 0.25  # a digit is in the legend if its probability ever 
 
 
 class ShownModel:
-    """The headline's model of the lowest seed. Images are read and the model is run when first needed.
-
-    Attributes:
-        record: its record.
-    """
+    """The headline's model of the lowest seed. Images are read and the model is run when first needed."""
 
     def __init__(self, board: Board) -> None:
-        self.record = headline_record(board)
+        if HEADLINE not in board.records:
+            raise InputError(
+                f"no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name {HEADLINE})"
+            )
+        self.record = board.records[HEADLINE][0]
 
     @cached_property
     def test(self) -> Split:
@@ -72,13 +70,7 @@ class ShownModel:
 
 
 class Picture(NamedTuple):
-    """A picture in ``results/plots/``.
-
-    Attributes:
-        file: its file name.
-        draw: returns the figure.
-        sources: returns the beginnings of the paths of the record files that it shows.
-    """
+    """A picture in ``results/plots/``; ``sources`` are the beginnings of the paths of the record files it shows."""
 
     file: str
     draw: Callable[[Board, ShownModel], Figure]
@@ -91,38 +83,31 @@ class Picture(NamedTuple):
 
 
 def draw_pictures(board: Board, folder: Path) -> list[Path]:
-    """Draw the pictures whose records, or whose drawing code, have changed; return their paths."""
+    """Draw the pictures that are missing or of other records; return their paths. To draw one anew, remove it."""
     (folder / PICTURE_FOLDER).mkdir(parents=True, exist_ok=True)
     shown = ShownModel(board)
     paths = []
     for picture in outdated_pictures(board, folder):
         paths.append(folder / picture.path)
-        metadata = {DIGEST_KEY: picture_digest(picture, board, folder)}
+        metadata = {DIGEST_KEY: records_digest(folder, picture.sources(board))}
         write_figure(picture.draw(board, shown), paths[-1], DPI, metadata)
     return paths
 
 
 def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
-    """Return the pictures that are missing, drawn by other code, or not of the records in the folder (the board)."""
-    pictures = [picture for picture in PICTURES if picture.file != CELLS_PICTURE or board.cells()]
-    return [one for one in pictures if shown_digest(folder / one.path) != picture_digest(one, board, folder)]
-
-
-def picture_digest(picture: Picture, board: Board, folder: Path) -> str:
-    """Return what identifies a picture: 16 hexadecimal digits for its records, and 16 for the code that draws it."""
-    code = Path(__file__).read_text(encoding="utf-8")
-    code += "".join(inspect.getsource(function) for function in (new_figure, write_figure, draw_counts))
-    drawing = hashlib.sha256(code.encode()).hexdigest()[:16]
-    return f"{records_digest(folder, picture.sources(board))} {drawing}"
-
-
-def shown_digest(path: Path) -> str | None:
-    """Return the digest that a PNG carries; None if there is no such file or entry."""
-    try:
-        with Image.open(path) as image:
-            return image.text.get(DIGEST_KEY) if isinstance(image, PngImagePlugin.PngImageFile) else None
-    except (OSError, UnidentifiedImageError):
-        return None
+    """Return the pictures that are missing, or not of the records in the folder (the board)."""
+    outdated = []
+    for picture in PICTURES:
+        if picture.file == CELLS_PICTURE and not board.cells():
+            continue
+        try:
+            with Image.open(folder / picture.path) as image:
+                shown = image.info.get(DIGEST_KEY, "")
+        except (OSError, UnidentifiedImageError):
+            shown = ""
+        if shown[:16] != records_digest(folder, picture.sources(board)):  # older pictures have a second digest
+            outdated.append(picture)
+    return outdated
 
 
 def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
@@ -146,7 +131,7 @@ def draw_cells(board: Board, _: ShownModel) -> Figure:
     cells = board.cells()
     down = -(-len(cells) // 3)
     figure = new_figure(9, 2.6 * down)
-    panels = figure.subplots(down, 3, sharex=True, sharey=True, squeeze=False)
+    panels = figure.subplots(down, 3, sharey=True, squeeze=False)
     for axes, cell in zip(panels.ravel(), cells, strict=False):
         for record in board.records[cell.name]:
             values = np.minimum(record.curve, ACCURACY_TICKS[-1])
@@ -172,9 +157,8 @@ def _finish_curves(axes: Axes, scale: str) -> None:
 
 def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
     highest = ACCURACY_TICKS[-1] if key.endswith("accuracy") else float("inf")
-    shortest = min(len(record.history) for record in records)
-    epochs = [row["epoch"] for row in records[0].history[:shortest]]
-    values = np.minimum([[row[key] for row in record.history[:shortest]] for record in records], highest)
+    values = np.minimum([[row[key] for row in record.history] for record in records], highest)
+    epochs = range(1, values.shape[1] + 1)
     label = name if len(records) == 1 else f"{name} ({len(records)} seeds)"
     axes.plot(epochs, values.mean(axis=0), color=colour, alpha=0.85, linewidth=1.3, label=label)
     if len(records) > 1:
@@ -234,8 +218,7 @@ def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
 
 def _model_files(board: Board) -> tuple[str, ...]:
     """Return the folder of the record whose model is shown."""
-    record = headline_record(board)
-    return (f"{record.name}/seed{record.seed}/",)
+    return (f"{HEADLINE}/seed{ShownModel(board).record.seed}/",)
 
 
 PICTURES = (

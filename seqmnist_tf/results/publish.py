@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
-import tempfile
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +23,48 @@ from .records import (
     REPLAYS_FILE,
     SCHEMA,
     SEARCHES,
+    WITH_SCORE,
+    Search,
     all_records,
     choose_name,
-    latest_replays,
     require_name,
 )
 from .replay import Replay, merged_entry, replay_run
-from .searches import WITH_SCORE, Search, row_of
 from .store import locked, require_new, set_files
 
+# Of environment.json: what a replay of a search's run needs.
+ENVIRONMENT_KEYS = ("git", "python", "versions", "machine", "device", "threads", "onednn", "kernel", "first_step")
 FOLDERS = re.compile(r"""(?<![^\s'"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'"]*[/\\])?""")  # of an absolute path
 
 
 def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
-    """Publish a finished run under a name and return the folder of its record.
+    """Publish a finished run and return the folder of its record in the results ``folder`` of a clone.
 
     Its model is loaded on stock Keras and must give the recorded results on all test images, and its first batches are
     trained anew and must have the recorded losses. The files are copied; ``steps.csv`` is compressed, and the folders
-    of absolute paths are left out.
+    of absolute paths are left out. ``name`` is the preset's, a new one, or that of records of the same experiment.
 
-    A trial was scored on held-out training images and never read the test set. Its record is in ``trials/<config_id>``,
-    and its model is scored on the held-out images.
-
-    Args:
-        run: a run directory.
-        name: the preset's name if the run is of a preset; else a new name, or the name of records of the same
-            experiment. None for a trial, and only for a trial.
-        folder: the results folder, in the root of a clone.
-        allow_code: run the code of the run's ``layer.py``.
-
-    Raises:
-        InputError: the run cannot be published, or the record exists; nothing is written.
-        RunError: no data.
+    A trial was scored on held-out training images and never read the test set. It has no name: its record is in
+    ``trials/<config_id>``, and its model is scored on the held-out images.
     """
     name = choose_name(run, name)
     path = folder / name / f"seed{run.config.train.seed}"
     require_new(folder, path)
     _require_finished(run, folder.parent, ("completed",) if is_trial(run.config) else ("completed", "diverged"))
-    _require_own_name(run, name, folder)
+    ids = {record.run.config_id for record in all_records(folder) if record.name == name}
+    if name in PRESETS:
+        ids.add(config_id(match_units(preset(name))))
+    if others := ids - {run.config_id}:
+        text = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
+        _refuse(run.path, [text])
     run.require_code_allowed(allow_code)
     files = public_files(run)
-    diverged = (run.summary or {})["status"] == "diverged"
-    if not diverged:
+    if (run.summary or {})["status"] == "completed":
         problems, predictions = recount(run, allow_code=allow_code)
         _refuse(run.path, problems)
         if predictions:
             files.setdefault(PREDICTIONS_FILE, predictions)
-    files[REPLAYS_FILE] = json_bytes(latest_replays([_replay(run, allow_code).entry()]))
+    files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_replay(run, allow_code).entry()]})
     with locked(folder):
         require_new(folder, path)  # again: another process may have published since
         set_files(folder, path, files)
@@ -77,27 +73,16 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
 
 def _require_finished(run: RunDirectory, root: Path, statuses: Sequence[str]) -> None:
     """Raise InputError where a run has not ended, its logs do not fit, or its code is not that of a commit of HEAD."""
-    summary, config, environment = run.summary or {}, run.config, run.environment
-    problems = log_problems(run)
-    if summary.get("status") not in statuses:
-        problems.append(f"it is {summary.get('status', 'not finished')}, and not {' or '.join(statuses)}")
-    if not is_trial(config) and not (config.test.enabled and config.num_test == NUM_TEST):
+    status, problems = (run.summary or {}).get("status", "not finished"), log_problems(run)
+    if status not in statuses:
+        problems.append(f"it is {status}, and not {' or '.join(statuses)}")
+    if not is_trial(run.config) and not (run.config.test.enabled and run.config.num_test == NUM_TEST):
         problems.append("it must be tested on all test images, or be a trial (docs/results.md)")
-    for part in (environment, *environment["resumed"]):
+    for part in (run.environment, *run.environment["resumed"]):
         commit, dirty = part["git"]["commit"], part["git"]["dirty"]
         if dirty or (commit and ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is None):
             problems.append(f"its commit {commit} is not in the history of HEAD, or its code was changed")
     _refuse(run.path, problems)
-
-
-def _require_own_name(run: RunDirectory, name: str, folder: Path) -> None:
-    """Raise InputError where a name belongs to another experiment: the seeds of a name are of one."""
-    ids = {record.run.config_id for record in all_records(folder) if record.name == name}
-    if name in PRESETS:
-        ids.add(config_id(match_units(preset(name))))
-    if others := ids - {run.config_id}:
-        problem = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
-        _refuse(run.path, [problem])
 
 
 def _replay(run: RunDirectory, allow_code: bool) -> Replay:
@@ -124,10 +109,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     settings, rows = read_search(path)
     runs = {row["trial"]: load_run(row["path"]) for row in rows if row["status"] != "failed"}
     document = _search_document(settings, rows, runs)
-    with tempfile.TemporaryDirectory() as temporary:
-        staged = Path(temporary) / target.name
-        staged.write_bytes(json_bytes(document))
-        _refuse(path, drawn_problems(Search.read(staged)))
+    _refuse(path, drawn_problems(Search(settings, document)))
     replays = []
     for run in runs.values():
         run.require_code_allowed(allow_code)
@@ -157,13 +139,33 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
             layer = without_folders(run.config.model.layer)
             if layers.setdefault(layer, text := run.layer_file.content.decode()) != text:
                 _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])
-        trials.append(row_of(row, run, environments))
-    document = {"schema": SCHEMA, "tuner": search.tuner, "preset": next(iter(runs.values())).environment["preset"]}
-    document["base"] = _public_config(search.document["base"])
-    if not search.stops:
-        document["stops"] = False
-    own = {"space": search.space_document, "layers": layers, "environments": environments, "trials": trials}
-    return {**document, **own, "replayed": []}
+        started = run.environment
+        parts = [{key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (started, *started["resumed"])]
+        if (environment := {**parts[0], "resumed": parts[1:]}) not in environments:
+            environments.append(environment)
+        summary = run.summary or {}
+        trials.append(
+            {
+                **{key: row[key] for key in ("trial", "seed", "status", "values", "score")},
+                "epochs": summary["epochs"],
+                "seconds": summary["seconds_total"],
+                "units": run.config.model.hidden_size,
+                "losses": list(takewhile(math.isfinite, run.step_losses()[:REPLAYED_BATCHES])),
+                "environment": environments.index(environment),
+            }
+        )
+    return {
+        "schema": SCHEMA,
+        "tuner": search.tuner,
+        "preset": next(iter(runs.values())).environment["preset"],
+        "base": _public_config(search.document["base"]),
+        **({} if search.stops else {"stops": False}),
+        "space": search.space_document,
+        "layers": layers,
+        "environments": environments,
+        "trials": trials,
+        "replayed": [],
+    }
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
@@ -180,7 +182,6 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
 
 
 def _public_config(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of ``config.json`` without folders of the machine; its ``config_id`` is the same."""
     sections = {name: dict(fields) for name, fields in values.items()}
     if "dir" in sections.get("data", {}):
         sections["data"]["dir"] = None

@@ -5,18 +5,19 @@ One process writes at a time. What a killed process left is not listed, and the 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from ..system import InputError, write_atomically
 from ..train import PREDICTIONS_FILE, lock_folder
-from .records import REPLAYS_FILE, SEARCHES, TRIALS, is_hidden
+from .records import REPLAYS_FILE, SEARCHES, TRIALS
 
 MANIFEST_FILE = "SHA256SUMS"
-NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md")  # pages are compared with the records instead
+NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md|(.*/)?\..*")  # pages are compared with the records
 RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/|{SEARCHES}/")  # how the path of a record's file begins
 WRITER_SECONDS = 120.0
 
@@ -39,20 +40,20 @@ def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
 
 def update_manifest(folder: Path) -> None:
     """Compute the hashes of benchmarks, literature and pictures again; the hashes of records stay."""
-    kept = {name: digest for name, digest in read_manifest(folder).items() if RECORD_FILE.match(name)}
     fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD_FILE.match(name)}
-    write_manifest(folder, {**kept, **fresh})
+    write_manifest(folder, {**_of_records(folder), **fresh})
 
 
 def manifest_problems(folder: Path, *, records_only: bool = False) -> list[str]:
     """Return the files of a results folder that are missing, not listed or changed, one line each.
 
-    ``records_only`` ignores the files that :func:`update_manifest` lists.
+    ``records_only`` ignores the files that :func:`update_manifest` lists, and records that were removed as a whole.
     """
     listed, files = read_manifest(folder), _listed_files(folder)
-    names = {name for name in listed.keys() | files.keys() if not records_only or RECORD_FILE.match(name)}
+    if records_only:
+        listed, files = _of_records(folder), {name: files[name] for name in files if RECORD_FILE.match(name)}
     problems = []
-    for name in sorted(names):
+    for name in sorted({*listed, *files}):
         if name not in files:
             problems.append(f"{folder / name} is missing")
         elif name not in listed:
@@ -60,6 +61,16 @@ def manifest_problems(folder: Path, *, records_only: bool = False) -> list[str]:
         elif file_hash(files[name]) != listed[name]:
             problems.append(f"{folder / name} does not match its SHA-256 in {MANIFEST_FILE}")
     return problems
+
+
+def _of_records(folder: Path) -> dict[str, str]:
+    """Return the part of the manifest about records and searches, without those that were removed as a whole."""
+
+    def is_there(name: str) -> bool:
+        path = folder / name
+        return path.exists() if name.startswith(f"{SEARCHES}/") else path.parent.exists()
+
+    return {name: h for name, h in read_manifest(folder).items() if RECORD_FILE.match(name) and is_there(name)}
 
 
 def file_hash(path: Path) -> str:
@@ -72,24 +83,20 @@ def records_digest(folder: Path, prefixes: tuple[str, ...]) -> str:
 
     It shows the files whose paths begin with one of the ``prefixes``, but for predictions and replays.
     """
-    not_shown = (PREDICTIONS_FILE, REPLAYS_FILE)
-    shown = {name: h for name, h in read_manifest(folder).items() if name.rpartition("/")[2] not in not_shown}
-    lines = [f"{h} {name}" for name, h in sorted(shown.items()) if name.startswith(prefixes)]
+    shown = [(name, h) for name, h in sorted(_of_records(folder).items()) if name.startswith(prefixes)]
+    lines = [f"{h} {name}" for name, h in shown if not name.endswith((f"/{PREDICTIONS_FILE}", f"/{REPLAYS_FILE}"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _listed_files(folder: Path) -> dict[str, Path]:
     """Return the files that the manifest must list, by their path in the folder."""
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    names = {name.as_posix(): path for name, path in files.items() if not is_hidden(name)}
-    return {name: path for name, path in names.items() if not NOT_LISTED.fullmatch(name)}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path for name, path in files.items() if not NOT_LISTED.fullmatch(name)}
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let no other process write into a results folder."""
-    with lock_folder(folder, f"results folder {folder}", WRITER_SECONDS):
-        yield
+def locked(folder: Path) -> AbstractContextManager[Any]:
+    """Return a context in which no other process writes into a results folder."""
+    return lock_folder(folder, f"results folder {folder}", WRITER_SECONDS)
 
 
 def require_new(folder: Path, path: Path) -> None:

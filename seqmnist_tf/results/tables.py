@@ -23,14 +23,13 @@ from ..compare import (
 )
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import escape_markdown, markdown_table
-from .board import BASELINE, BOARD, FIRST_BOARD, HEADLINE, PERMUTED, Board
-from .plots import CELLS_PICTURE, PICTURE_FOLDER
-from .records import RESULTS_FOLDER, Record
-from .searches import Search
+from .board import BASELINE, BOARD, CELLS_PICTURE, FIRST_BOARD, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
+from .records import RESULTS_FOLDER, Record, Search
 
 MAIN = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README
 SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial
 ACCURACIES = [">median, %", ">mean ± SD, %", ">worst seed, %", ">failed"]
+DIFFERENCES = [">difference, points (95 % interval)", ">p (Holm)"]
 
 
 def main_table(board: Board) -> str:
@@ -51,8 +50,9 @@ def runs_table(board: Board) -> str:
         if name.startswith((FIRST_BOARD, BOARD)):
             continue
         one = board.experiment(name)
-        escaped = sorted(record.summary["escape_epoch"] or math.inf for record in records)
-        minutes = statistics.median(record.minutes_to(len(record.history)) for record in records)
+        escaped = [record.summary["escape_epoch"] or math.inf for record in records]
+        ends = min(escaped), max(escaped)
+        minutes = statistics.median(record.minutes for record in records)
         rows.append(
             [
                 f"`{name}`",
@@ -60,7 +60,7 @@ def runs_table(board: Board) -> str:
                 f"{one.config.optimizer.name}, {one.config.train.n_epochs} epochs",
                 f"**{one.text}**",
                 percent_range(one.ci_95),
-                _range(["never" if epoch == math.inf else str(epoch) for epoch in escaped]),
+                " to ".join(dict.fromkeys("never" if epoch == math.inf else str(epoch) for epoch in ends)),
                 f"{minutes:.0f}",
                 seeds_links(board, name),
                 f"`{one.config_id}`",
@@ -83,31 +83,47 @@ def record_path(record: Record) -> str:
     return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
 
 
-def _range(texts: Sequence[str]) -> str:
-    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
-
-
 def board_table(board: Board) -> str:
-    """One row per cell of the board that has all its seeds, and the picture of their curves."""
-    if not (cells := board.cells()):
-        return "No cell has all its eight seeds yet."
+    """One row per cell of the board that has all its seeds, the picture of their curves, and what is still to come."""
+    cells, parts = board.cells(), []
+    if cells:
+        bound = 100 * equivalence_bound(cells[0].config)
+        head = ["cell", ">parameters", *ACCURACIES, *DIFFERENCES, f"equivalent (± {bound:g} points)"]
+        head += ["correct of 10,000 by seed, from 0", "trained on"]
+        rows = []
+        for cell, compared in zip(cells, _differences(cells), strict=True):
+            kernels = sorted({kernel for record in board.records[cell.name] for kernel in record.kernels})
+            row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), *compared]
+            rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
+        picture = f"{RESULTS_FOLDER.as_posix()}/{PICTURE_FOLDER}/{CELLS_PICTURE}"
+        parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
+    if unfinished := board.unfinished():
+        states = ", ".join(f"`{cell}` ({state})" for cell, state in unfinished.items())
+        parts.append(f"Still to come: {states}." + (" p is corrected for the cells that are shown." if cells else ""))
+    return "\n\n".join(parts)
+
+
+def board_summary(board: Board) -> str:
+    """One short row per cell of the board, once all of them have all their seeds."""
+    if unfinished := board.unfinished():
+        return f"*Not all cells have their eight seeds yet; still to come: {', '.join(unfinished)}.*"
+    cells = board.cells()
+    pairs = zip(cells, _differences(cells), strict=True)
+    rows = [[layer_name(cell.config), *_accuracies(cell), *row[: len(DIFFERENCES)]] for cell, row in pairs]
+    return markdown_table(["cell", *ACCURACIES, *DIFFERENCES], rows)
+
+
+def _differences(cells: Sequence[SeededRuns]) -> list[list[str]]:
+    """Return difference from the LSTM, p and verdict of each cell; empty for the LSTM, and where it is missing."""
     pairs = {pair.b: pair for pair in pair_runs(cells)} if cells[0].name == f"{BOARD}lstm" else {}
-    bound = 100 * equivalence_bound(cells[0].config)
-    head = ["cell", ">parameters", *ACCURACIES, ">difference, points (95 % interval)", ">p (Holm)"]
-    head += [f"equivalent (± {bound:g} points)", "correct of 10,000 by seed, from 0", "trained on"]
     rows = []
     for cell in cells:
-        row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell)]
         if pair := pairs.get(cell.name):
-            interval = f" ({percent_range(pair.ci_95, sign=True)})" if pair.ci_95 else ""
-            difference = in_percent(pair.mean_difference, sign=True) + interval
-            row += [difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]]
+            difference = f"{in_percent(pair.mean_difference, sign=True)} ({percent_range(pair.ci_95, sign=True)})"
+            rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
         else:
-            row += ["", "", ""]
-        kernels = sorted({kernel for record in board.records[cell.name] for kernel in record.kernels})
-        rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
-    picture = f"{RESULTS_FOLDER.as_posix()}/{PICTURE_FOLDER}/{CELLS_PICTURE}"
-    return f"{markdown_table(head, rows)}\n\n![Test accuracy by epoch, one panel for each cell]({picture})"
+            rows.append(["", "", ""])
+    return rows
 
 
 def first_board_table(board: Board) -> str:
@@ -179,8 +195,9 @@ def settings_table(board: Board) -> str:
     """One row per setting: added to the baseline alone, and taken away from all settings alone."""
     scores: defaultdict[frozenset[str], list[float]] = defaultdict(list)
     values: dict[str, Any] = {}
-    for search in board.searches:
-        for row in search.ended if search.of_settings else []:
+    one_at_a_time = [one for one in board.searches if [row.name for row in one.settings.space] == ["settings"]]
+    for search in one_at_a_time:
+        for row in search.ended:
             if row in search.trials:
                 changed = changed_keys(search.config(row), preset(BASELINE))
                 values |= changed
@@ -200,44 +217,30 @@ def settings_table(board: Board) -> str:
 def literature_table(board: Board) -> str:
     """Published accuracies of the plain LSTM."""
     head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks", "figures taken from"]
-    rows = [
-        [
-            row["source"],
-            row["units"],
-            f"{_or_empty(row['smnist'])} {row.get('spread', '')}".strip(),
-            _or_empty(row["psmnist"]),
-            row.get("runs", ""),
-            "; ".join(filter(None, [row["recipe"], row.get("note", "")])),
-            row["read_in"],
-        ]
-        for row in board.literature["plain_lstm"]
-    ]
+    rows = []
+    for row in board.literature["plain_lstm"]:
+        smnist = f"{row['smnist'] or ''} {row.get('spread', '')}".strip()
+        remarks = "; ".join(filter(None, [row["recipe"], row.get("note", "")]))
+        numbers = [row["units"], smnist, row["psmnist"] or "", row.get("runs", "")]
+        rows.append([row["source"], *numbers, remarks, row["read_in"]])
     return markdown_table(head, rows)
 
 
 def other_cells_table(board: Board) -> str:
     """Published accuracies of other recurrent cells."""
     rows = [
-        [row["source"], row["parameters"], row["smnist"], _or_empty(row["psmnist"]), row["read_in"]]
+        [row["source"], row["parameters"], row["smnist"], row["psmnist"] or "", row["read_in"]]
         for row in board.literature["other_cells"]
     ]
     return markdown_table(["cell", ">parameters", ">sMNIST, %", ">psMNIST, %", "figures taken from"], rows)
 
 
-def _or_empty(value: float | None) -> float | str:
-    return "" if value is None else value
-
-
 def configuration_table(_: Board) -> str:
     """One row per key of the configuration."""
-    rows = [
-        [
-            f"`{key}`",
-            f"`{value_text(one.default)}`",
-            *(text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)),
-        ]
-        for key, one in OPTIONS.items()
-    ]
+    rows = []
+    for key, one in OPTIONS.items():
+        words = [text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)]
+        rows.append([f"`{key}`", f"`{value_text(one.default)}`", *words])
     return markdown_table(["key", "default", "allowed values", "meaning"], rows)
 
 

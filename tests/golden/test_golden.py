@@ -24,8 +24,8 @@ import tensorflow as tf
 
 import seqmnist_tf
 from seqmnist_tf.config import config_id
+from seqmnist_tf.results.records import Search
 from seqmnist_tf.results.replay import replay_run
-from seqmnist_tf.results.searches import Search
 from tests.model import numpy_lstm
 from tests.toy import LONG_SECONDS, ROOT
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import keras
 
-from seqmnist_tf.results.records import Record, all_records, completed_by_name
+from seqmnist_tf.results.board import Board
+from seqmnist_tf.results.records import Record
 from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
     """Return the completed records of a results folder by name."""
-    return completed_by_name(all_records(folder))
+    return Board.read(folder).records
 
 
 def list_record(folder: Path) -> None:

@@ -84,7 +84,6 @@ def first_loss(path: Path) -> None:
         ("config.json", put("task", "permutation", value="file:x"), "task.permutation"),
         ("config.json", put("test", "enabled", value=False), "summary.json"),
         ("environment.json", put("git", "dirty", value=True), "commit"),
-        ("environment.json", put("git", "commit", value="c0ffee" * 6 + "c0ff"), "commit c0ffee"),
         ("model.keras", other_weights, "model.keras"),
         ("model.keras", Path.unlink, "model.keras"),
         ("predictions.csv", replace(r"(?m)^7,(\d),(\d),.*$", "7,1,1,0.777"), "predictions.csv"),
@@ -138,23 +137,9 @@ def test_folders_of_the_machine_are_not_published(runs: list[Path], clone: Path)
     environment = json.loads(files["environment.json"])
     assert environment["command"] == "python -m seqmnist_tf.train strong --data.dir data --run-dir=x"
     assert environment["resumed"][0]["command"] == "python -m seqmnist_tf.train --run-dir 'x' --resume"
-
-
-@pytest.mark.parametrize(
-    ("text", "public"),
-    [
-        ("/home/me/cells.py:Cell", "cells.py:Cell"),
-        ("--run-dir=C:\\me\\x ~/y", "--run-dir=x y"),
-        ("--task.permutation seed:1 runs/x/y examples/a.py:B", "--task.permutation seed:1 runs/x/y examples/a.py:B"),
-    ],
-)
-def test_relative_paths_stay(text: str, public: str) -> None:
-    assert without_folders(text) == public
-
-
-def test_a_missing_run_is_reported(command: Command, clone: Path) -> None:
-    refused = command(main, "add", "nowhere", "--name", "mine")
-    assert refused.status == 2 and "nowhere" in refused.err
+    assert without_folders("--run-dir=C:\\me\\x ~/y /home/me/cells.py:Cell") == "--run-dir=x y cells.py:Cell"
+    relative = "--task.permutation seed:1 runs/x/y examples/a.py:B"
+    assert without_folders(relative) == relative
 
 
 HELD_OUT = {"task.validation_size": 20, "test.enabled": False, "optimizer.lr": 0.02}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import MARKED_SECTION, TABLES, find_documents
 from seqmnist_tf.results.records import all_records
 from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
-from seqmnist_tf.train import MAX_FLIPS, evaluate_model, load_final_model, load_run, score
+from seqmnist_tf.train import MAX_FLIPS, evaluate_model, load_final_model, score
 from seqmnist_tf.train.page import draw_overview
 from tests.conftest import assert_fits
 from tests.results.files import read_records
@@ -67,13 +66,6 @@ def test_the_seeds_of_each_experiment_begin_with_0_and_have_no_gap() -> None:
     for name in {record.name for record in published}:
         seeds = [record.seed for record in published if record.name == name]
         assert sorted(seeds) == list(range(len(seeds)))
-
-
-def test_the_losses_of_a_record_are_read_like_those_of_a_run() -> None:
-    run = load_run(ROOT / "results" / "quickstart" / "seed0")
-    losses = run.step_losses()
-    assert len(losses) == run.config.train.n_epochs * run.config.steps_per_epoch
-    assert run.history()[-1]["train_loss"] == math.fsum(losses[-run.config.steps_per_epoch :]) / 600
 
 
 @pytest.mark.network
