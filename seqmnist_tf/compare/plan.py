@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, differences, read_layer, with_values
-from ..engine import Job, JobEnd, due, threads_here
+from ..engine import Job, JobEnd, prints_line, threads_here
 from ..model import StepTime, build_model, recurrent_weights, time_step
 from ..system import InputError, note
 from ..train import RunDirectory, require_trainable, train_command
@@ -113,7 +113,7 @@ class Progress:
         new = len(history) - self.epochs.get(job.path, 0)
         self.epochs[job.path] = len(history)
         done, total, row = sum(self.epochs.values()), sum(self.totals.values()), history[-1]
-        if due(done, total, new):
+        if prints_line(done, total, new):
             filled = BAR_WIDTH * done // total
             pace = (time.monotonic() - self.began) / max(done - self.before, 1)
             note(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from .job import Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
-GROUP = "WANDB_RUN_GROUP"  # W&B's own variable
+GROUP = "WANDB_RUN_GROUP"  # of W&B: the runs of an experiment share a group, unless the environment names one
 
 
 class Source(Protocol):
@@ -96,17 +96,7 @@ class _Running:
 
     job: Job
     rows: list[dict[str, Any]] = field(default_factory=list)
-    seen: tuple[int, int] = (0, 0)  # size and time of the history that was read
-
-    def read(self) -> bool:
-        """Read the rows that the history has more; return whether there are any."""
-        before = len(self.rows)
-        with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
-            now = (self.job.path / "history.jsonl").stat()
-            if self.seen != (now.st_size, now.st_mtime_ns):
-                self.seen = now.st_size, now.st_mtime_ns
-                self.rows = RunDirectory(self.job.path).history()
-        return len(self.rows) > before
+    size: int = 0  # of the history that was read
 
 
 class _Loop:
@@ -139,7 +129,12 @@ class _Loop:
     def read_epochs(self) -> None:
         """Tell the source of the new epochs of all jobs that run."""
         for one in self.running.values():
-            if one.read():
+            before = len(one.rows)
+            with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
+                size = (one.job.path / "history.jsonl").stat().st_size
+                if size != one.size:
+                    one.rows, one.size = RunDirectory(one.job.path).history(), size
+            if len(one.rows) > before:
                 self.source.epoch(one.job, one.rows)
 
     def _fill(self, place: Place, slots: int) -> bool:
@@ -197,9 +192,11 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
         return job.stop_rule(history) if job.stop_rule else None
 
     keras.utils.clear_session()  # names of layers, and the memory of the run before
+    groups = job.group is not None and GROUP not in os.environ
+    if groups:
+        os.environ[GROUP] = str(job.group)
     try:
-        with _grouped(job.group):
-            summary = _train(job, rule)
+        summary = _train(job, rule)
     except Exception as error:
         machine = isinstance(error, InputError | RunError | OSError)
         own = isinstance(error, LayerError) or not machine
@@ -208,6 +205,9 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
         if own or job.log:
             print(trace, file=sys.stderr)
         return JobEnd("failed", " ".join(text.split()), own, trace=trace)
+    finally:
+        if groups:
+            del os.environ[GROUP]
     return JobEnd(str(summary["status"]), reason=summary.get("reason"))
 
 
@@ -235,16 +235,3 @@ def same_experiment(config: Config, run: RunDirectory, layer: LayerFile | None =
     if config.model.match_parameters is not None:
         config = with_values(config, {"model.hidden_size": made.model.hidden_size})
     return (run.config_id, made.train.seed) == (config_id(config, layer), config.train.seed)
-
-
-@contextlib.contextmanager
-def _grouped(group: str | None) -> Iterator[None]:
-    """Let the runs of an experiment share a group in W&B, unless the environment names one."""
-    if group is None or GROUP in os.environ:
-        yield
-        return
-    os.environ[GROUP] = group
-    try:
-        yield
-    finally:
-        del os.environ[GROUP]

@@ -46,8 +46,6 @@ class SearchFolder:
         Raises:
             InputError: there is none, or it is not in the format of a search.
         """
-        if document is None and not (path / SETTINGS).exists():
-            raise InputError(f"no search at {path} (give a folder of seqmnist_tf.tune: it holds {SETTINGS})")
         document = read_json_object(path / SETTINGS) if document is None else document
         try:
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))

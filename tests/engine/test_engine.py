@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.engine import Job, JobEnd, due, engine, run_jobs, same_experiment
+from seqmnist_tf.engine import Job, JobEnd, engine, prints_line, run_jobs, same_experiment
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory
 from tests.engine.stand_in import Listed, ManySlots, make_job
@@ -63,7 +63,7 @@ def test_a_failure_of_its_own_stops_one_job_and_one_of_the_machine_all(tmp_path:
 
 
 def test_progress_has_a_bound() -> None:
-    assert [due(done, 10_000, 5) for done in range(5, 45, 5)] == [False, False, False, True] * 2
+    assert [prints_line(done, 10_000, 5) for done in range(5, 45, 5)] == [False, False, False, True] * 2
 
 
 def toy_job(path: Path, **values: Any) -> Job:

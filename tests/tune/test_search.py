@@ -82,7 +82,7 @@ def test_of_many_trials_a_line_for_the_best_and_some_others_is_printed(
     assert len(re.findall(r"^trial \d: ", out, re.M)) == 3 and "epoch" not in err  # this process shows its own
     run_search(toy_search(tmp_path / "few"), 4, place=ToySlots(2))
     assert "trial 3: epoch 4/4" in capsys.readouterr().err
-    monkeypatch.setattr(search_module, "due", lambda done, total: done == total == 6)
+    monkeypatch.setattr(search_module, "prints_line", lambda done, total: done == total == 6)
     run_search(toy_search(tmp_path / "many"), 6)
     shown = re.findall(r"^trial (\d): .* \(trial (\d)\); ", capsys.readouterr().out, re.M)
     assert len(shown) < 6 and shown[0] == ("0", "0") and shown[-1][0] == "5"
