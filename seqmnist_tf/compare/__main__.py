@@ -75,7 +75,8 @@ def main(argv: list[str]) -> int:
     require_engine_options(options.workers, options.address)
     arms = parse_arms([*options.arms, *more], overrides, allow_code=options.allow_code)
     system.start_tensorflow()
-    from .comparing import compare_arms, dry_run  # late, so that --help and bad input do not wait for TensorFlow
+    from .comparing import compare_arms  # late, so that --help and bad input do not wait for TensorFlow
+    from .plan import dry_run
 
     # What a layer's own code prints does not belong into the JSON document.
     with contextlib.redirect_stdout(sys.stderr):

@@ -122,7 +122,7 @@ def _trained(name: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
     if overrides.get("model.layer", config.model.layer) in KERAS_LAYERS:
         overrides = {key: value for key, value in overrides.items() if not key.startswith(CONSTANTS)}
     config = cfg.validate(cfg.with_values(config, {**overrides, "train.seed": OPTIONS["train.seed"].default}))
-    return Arm(name, config, nearest_preset(config))
+    return Arm(name, config, nearest_preset(config), file=cfg.read_layer(config))
 
 
 def _unique_name(name: str, taken: Sequence[str]) -> str:

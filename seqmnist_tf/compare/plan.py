@@ -1,21 +1,72 @@
-"""What a comparison trains: arms with their units, their jobs, how long they take, and their progress."""
+"""What a comparison trains: its arms with their units, the runs of each, and how long they take here."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, differences, read_layer, with_values
-from ..engine import Job, JobEnd, prints_line, threads_here
-from ..model import StepTime, build_model, recurrent_weights, time_step
-from ..system import InputError, note
+from ..config import PRESETS, constants_text, differences, with_values
+from ..engine import Job, threads_here
+from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
+from ..system import InputError, note, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
-from .arms import Arm
+from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
-BAR_WIDTH = 20
+ARMS_FILE = "arms.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison before it is trained.
+
+    Attributes:
+        folder: of the comparison.
+        arms: the arms; those that are trained have their units, and their layers were tried.
+        jobs: the runs of each arm that is trained, by its name.
+    """
+
+    folder: Path
+    arms: Sequence[Arm]
+    jobs: Mapping[str, Sequence[Job]]
+
+    def missing(self, arm: Arm) -> list[Job]:
+        """Return the jobs of an arm whose runs have not ended."""
+        return [job for job in self.jobs[arm.name] if not has_ended(job)]
+
+
+def make_plan(
+    arms: Sequence[Arm],
+    seeds: str | Iterable[int] | None,
+    directory: str | os.PathLike[str] | None,
+    on_a_cluster: bool = False,
+) -> Plan:
+    """Return what :func:`~seqmnist_tf.compare.compare` would train. Code of layers is run, and nothing is written.
+
+    Raises:
+        InputError: a layer cannot be used, an arm has no run of these seeds, or the folder has other files or runs.
+    """
+    folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
+    require_folder(folder, (ARMS_FILE,), "comparison")
+    if seeds is not None:
+        arms = [_restricted(arm, parse_seeds(seeds)) for arm in arms]
+    trained = [arm.config for arm in arms if arm.is_trained]
+    native = not on_a_cluster and any(choose_kernel(config).isa for config in trained)
+    start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
+    ready = make_ready(arms, on_a_cluster)
+    return Plan(folder, ready, plan_jobs(ready, parse_seeds(DEFAULT_SEEDS if seeds is None else seeds), folder))
+
+
+def _restricted(arm: Arm, seeds: Sequence[int]) -> Arm:
+    """Return an arm with those of its existing runs whose seeds are compared."""
+    given = {seed: run for seed, run in arm.given.items() if seed in seeds}
+    if arm.given and not given:
+        raise InputError(f"{arm.name} has no completed run of --seeds (it has {', '.join(map(str, arm.given))})")
+    return replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
 
 
 def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
@@ -26,17 +77,16 @@ def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
             ready.append(arm)
             continue
         config, notes = arm.config, list(arm.notes)
-        file = arm.file or read_layer(config)
         if arm.matched:
             config = with_values(config, {"model.match_parameters": parameters_of(ready[0])})
-        config = require_trainable(config, file, elsewhere=on_a_cluster)
-        model = build_model(config, file)
+        config = require_trainable(config, arm.file, elsewhere=on_a_cluster)
+        model = build_model(config, arm.file)
         if (target := config.model.match_parameters) is not None:
             units, parameters = config.model.hidden_size, model.count_params()
             notes.append(f"{arm.name}: {units} units, {parameters:,} parameters ({target:,} were to be matched).")
         if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
             notes.append(f"{arm.name}: `train.recurrent_noise` has no effect: its layer names no recurrent weights.")
-        ready.append(replace(arm, config=config, file=file, notes=tuple(notes)))
+        ready.append(replace(arm, config=config, notes=tuple(notes)))
     return ready
 
 
@@ -75,12 +125,11 @@ def has_ended(job: Job) -> bool:
     return (RunDirectory(job.path).summary or {}).get("status") in ("completed", "diverged")
 
 
-def measure_steps(arms: Sequence[Arm], jobs: Sequence[Job], workers: int | None) -> dict[str, StepTime]:
-    """Return how long a training step takes here in each arm that has a job, by its name."""
-    names = {job.path.parent.name for job in jobs}
+def measure_steps(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, StepTime]:
+    """Return how long a training step takes here in each arm that has a longer run to train, by its name."""
     times = {}
-    for arm in arms:
-        if arm.name in names:
+    for arm in plan.arms:
+        if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
             threads = {"train.threads": threads_here(workers, arm.config.train.threads)}
             times[arm.name] = time_step(with_values(arm.config, threads), arm.file)
             if reason := times[arm.name].kernel.reason:
@@ -88,54 +137,37 @@ def measure_steps(arms: Sequence[Arm], jobs: Sequence[Job], workers: int | None)
     return times
 
 
-def hours_of(jobs: Sequence[Job], times: Mapping[str, StepTime]) -> float:
-    """Return the hours of jobs, one after the other: measured steps times their number, and what evaluations take."""
-    seconds = [times[job.path.parent.name].epoch(job.config) * job.config.train.n_epochs for job in jobs]
-    return sum(seconds) / 3600
+def hours_of(jobs: Sequence[Job], time: StepTime | None) -> float:
+    """Return the hours of an arm's jobs, one after the other; 0 where no step was measured."""
+    return sum(time.epoch(job.config) * job.config.train.n_epochs for job in jobs) / 3600 if time else 0.0
 
 
-class Progress:
-    """Hands out jobs seed by seed, so that an early end leaves as many seeds of each arm, and prints their epochs."""
+def dry_run(
+    arms: Sequence[Arm],
+    seeds: str | Iterable[int] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+) -> tuple[list[dict[str, Any]], float]:
+    """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.queue = sorted(jobs, key=lambda job: job.config.train.seed)
-        self.epochs = {job.path: len(RunDirectory(job.path).history()) for job in jobs if job.path.exists()}
-        self.totals = {job.path: job.config.train.n_epochs for job in jobs}
-        self.began, self.before = time.monotonic(), sum(self.epochs.values())
-        self.errors: dict[str, JobEnd] = {}
-
-    def take(self, slot: str) -> Job | None:
-        """Return the next job."""
-        return self.queue.pop(0) if self.queue else None
-
-    def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
-        """Print the last epoch of a job, and the time left at the pace so far."""
-        new = len(history) - self.epochs.get(job.path, 0)
-        self.epochs[job.path] = len(history)
-        done, total, row = sum(self.epochs.values()), sum(self.totals.values()), history[-1]
-        if prints_line(done, total, new):
-            filled = BAR_WIDTH * done // total
-            pace = (time.monotonic() - self.began) / max(done - self.before, 1)
-            note(
-                f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy "
-                f"{row['test_accuracy']:.2%} | all runs [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] "
-                f"{done}/{total} epochs, {duration(pace * (total - done))} left"
-            )
-
-    def ended(self, slot: str, job: Job, end: JobEnd) -> None:
-        """Take note of a job's end; the epochs that it has not are not trained any more."""
-        self.totals[job.path] = self.epochs.get(job.path, 0)
-        if end.status == "failed":
-            self.errors[job.name] = end
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words.
-
-    Example:
-        >>> duration(75), duration(600), duration(7200)
-        ('75 s', '10 min', '2.0 h')
+    Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``, ``step_ms``, ``runs`` to train and
+    their ``hours``, one after the other: a step is measured. Of an arm without runs to train, kernel and step are null.
     """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+    plan = make_plan(arms, seeds, directory)
+    times = measure_steps(plan, workers)
+    rows: list[dict[str, Any]] = []
+    for arm in plan.arms:
+        time, missing = times.get(arm.name), plan.missing(arm)
+        rows.append(
+            {
+                "name": arm.name,
+                "constants": constants_text(arm.config),
+                "units": arm.config.model.hidden_size,
+                "num_params": parameters_of(arm),
+                "kernel": time and time.kernel.name,
+                "step_ms": time and 1000 * time.step,
+                "runs": len(missing),
+                "hours": hours_of(missing, time),
+            }
+        )
+    return rows, sum(row["hours"] for row in rows) / (workers or 1)

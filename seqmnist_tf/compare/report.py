@@ -143,12 +143,12 @@ def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     return markdown_table(ROW_HEAD, [(f"{_model(one)} `{one.name}`", *_cells(one)) for one in experiments])
 
 
-def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
-    """Return the same rows for a table in LaTeX; ``source`` stands before each name."""
+def latex_rows(experiments: Iterable[SeededRuns]) -> str:
+    """Return the same rows for a table in LaTeX."""
     lines = []
     for one in experiments:
         *cells, accuracy, seeds = _cells(one)
-        name = rf"{escape_latex(_model(one))} ({escape_latex(source)}\texttt{{{escape_latex(one.name)}}})"
+        name = rf"{escape_latex(_model(one))} (\texttt{{{escape_latex(one.name)}}})"
         accuracy = f"${accuracy.replace('±', chr(92) + 'pm')}$"
         lines.append(" & ".join([name, *map(escape_latex, cells), accuracy, seeds]) + r" \\")
     return "\n".join(lines)

@@ -16,7 +16,8 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
-from seqmnist_tf.compare.plan import Progress, hours_of, make_ready, plan_jobs
+from seqmnist_tf.compare.comparing import Progress
+from seqmnist_tf.compare.plan import hours_of, make_ready, plan_jobs
 from seqmnist_tf.engine import Job, JobEnd, engine
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, RunError
@@ -127,7 +128,7 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     arms = parse_arms(["adam", "sgd"], {"train.n_epochs": 4})
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
-    monkeypatch.setattr("seqmnist_tf.compare.plan.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("seqmnist_tf.compare.comparing.time.monotonic", lambda: clock[0])
     progress = Progress(jobs)
     taken: list[Job] = []
     while job := progress.take("slot0"):
@@ -145,11 +146,10 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
 
 
 def test_the_hours_are_measured_steps_times_their_number(in_tmp: Path) -> None:
-    arms = parse_arms(["adam", "sgd"], {"task.limit_train": 3_000, "train.n_epochs": 2})
-    jobs = plan_jobs(arms, [0, 1, 2], in_tmp)
-    times = {"adam": StepTime(Kernel(None), 154, 9.0, 1.0), "sgd": StepTime(Kernel(None), 154, 9.0, 3.0)}
+    arms = parse_arms(["adam"], {"task.limit_train": 3_000, "train.n_epochs": 2})
+    jobs = plan_jobs(arms, [0, 1, 2], in_tmp)["adam"]
     epoch = 30 + 10_000 / 100 / 3  # steps, and an evaluation
-    assert hours_of([*jobs["adam"], *jobs["sgd"]], times) == pytest.approx(3 * 2 * 4 * epoch / 3600)
+    assert hours_of(jobs, StepTime(Kernel(None), 154, 9.0, 4.0)) == pytest.approx(3 * 2 * 4 * epoch / 3600)
 
 
 def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, toy: None) -> None:
@@ -214,7 +214,7 @@ def test_a_layer_that_fails_does_not_stop_the_others(
 def test_a_measured_step_is_in_the_report_and_stays_there(
     in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seqmnist_tf.compare.comparing.SHORT", 0)
+    monkeypatch.setattr("seqmnist_tf.compare.comparing.MEASURED_ABOVE", 0)
     first = compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
     again = compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
     assert 0 < (first.arms[0].step_ms or 0) == again.arms[0].step_ms

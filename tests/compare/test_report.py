@@ -56,12 +56,12 @@ def test_models_of_one_seed_are_compared_by_mcnemars_test() -> None:
 def test_rows_for_a_paper() -> None:
     own: dict[str, Any] = {"model__layer": "lem:My_LEM", "model__layer_options": {"dt": 0.2, "mode": "a|b"}}
     arms = [seeded("a", A, task__limit_train=600, train__n_epochs=1), seeded("b", {0: 20}, **own)]
-    latex = latex_rows(arms, source="ours, ").splitlines()
+    latex = latex_rows(arms).splitlines()
     assert latex[0] == (
-        r"LSTM(4) (ours, \texttt{a}) & sMNIST, 600 training images, 30 test images & 146 & RMSProp, 1 epoch & "
+        r"LSTM(4) (\texttt{a}) & sMNIST, 600 training images, 30 test images & 146 & RMSProp, 1 epoch & "
         r"$68.33 \pm 4.30$ & 4 \\"
     )
-    assert latex[1].startswith(r"My\_LEM(4, dt=0.2, mode=a|b) (custom layer) (ours, \texttt{b}) & ")
+    assert latex[1].startswith(r"My\_LEM(4, dt=0.2, mode=a|b) (custom layer) (\texttt{b}) & ")
     assert r"| My_LEM(4, dt=0.2, mode=a\|b) (custom layer) `b` | sMNIST, 30 test images | 146 |" in markdown_rows(arms)
     head, first, second = csv.reader(csv_rows(arms).splitlines())
     assert head == ["name", "model", "task", "parameters", "training", "test accuracy, %", "seeds"]
