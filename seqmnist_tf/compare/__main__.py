@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import system
-from ..config import PRESETS, read_flag, unknown_word
+from ..config import read_flag, unknown_word
 from ..engine import add_engine_options, require_engine_options
 from ..system import markdown_table, say, say_json
-from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms
+from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 
 def make_compare_parser() -> system.Parser:
@@ -27,10 +28,8 @@ def make_compare_parser() -> system.Parser:
     )
     parser.usage = f"{parser.prog} ARM... [--SECTION.KEY VALUE ...] [options]"
     parser.epilog = (
-        f"an ARM is a preset ({', '.join(PRESETS)}), a JSON\n"
-        f"configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or MODULE:NAME, trained by\n"
-        "the first arm's recipe with as many parameters), a run directory, a folder of runs,\n"
-        "or a published record (results/strong). The first arm is the reference.\n"
+        f"{textwrap.fill(f'an ARM is {ALLOWED}', 88)}\n"
+        "The first arm is the reference; a layer is trained by its recipe, with as many parameters.\n"
         "--SECTION.KEY VALUE changes all arms that are trained;\n"
         "`python -m seqmnist_tf.train --help` lists the keys.\n"
         "The same command resumes a comparison.\n"

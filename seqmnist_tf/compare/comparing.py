@@ -21,7 +21,6 @@ from .report import write_report
 from .runs import count_of, read_run
 
 MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
-BAR_WIDTH = 20
 
 
 def compare(
@@ -164,12 +163,10 @@ class Progress:
         self.epochs[job.path] = len(history)
         done, total, row = sum(self.epochs.values()), sum(self.totals.values()), history[-1]
         if prints_line(done, total, new):
-            filled = BAR_WIDTH * done // total
             pace = (time.monotonic() - self.began) / max(done - self.before, 1)
             note(
                 f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy "
-                f"{row['test_accuracy']:.2%} | all runs [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] "
-                f"{done}/{total} epochs, {duration(pace * (total - done))} left"
+                f"{row['test_accuracy']:.2%}; all runs: {done}/{total} epochs, {duration(pace * (total - done))} left"
             )
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:

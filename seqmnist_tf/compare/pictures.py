@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..config import Data
 from ..data import load_test
@@ -44,35 +43,17 @@ def draw_curves(comparison: Comparison) -> Figure:
     for number, arm in enumerate(comparison.arms):
         errors = np.maximum(100 * (1 - np.array([run.curve for run in arm.runs])), lowest)
         epochs = np.arange(1, arm.config.train.n_epochs + 1)
-        label = f"{arm.name} ({count_of(arm.n, 'seed')})"
-        axes.plot(
-            epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker="o" * (len(epochs) == 1)
-        )
+        label, marker = f"{arm.name} ({count_of(arm.n, 'seed')})", "o" if len(epochs) == 1 else ""
+        axes.plot(epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, marker=marker, label=label)
         axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ticks = error_ticks(*axes.get_ylim())
-    axes.set_yticks(ticks, [f"{error:g}" for error in ticks])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=NORMAL, frameon=False)
     return _small(figure)
-
-
-def error_ticks(low: float, high: float) -> list[float]:
-    """Return the errors that are labelled on a logarithmic axis from ``low`` to ``high``, at least two of them.
-
-    Example:
-        >>> error_ticks(0.6, 15.0), error_ticks(0.02, 90.0), error_ticks(2.2, 4.8)
-        ([1.0, 2.0, 5.0, 10.0], [0.1, 1.0, 10.0], [3.0, 4.0])
-    """
-    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    for candidates in (decades, [digit * decade for decade in decades for digit in (1, 2, 5)]):
-        inside = [tick for tick in candidates if low <= tick <= high]
-        if len(inside) > 2:
-            return inside
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return [float(f"{tick:.6g}") for tick in ticks if low <= tick <= high]
 
 
 def draw_differences(comparison: Comparison) -> Figure:

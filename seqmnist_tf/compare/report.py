@@ -76,22 +76,28 @@ def tables(comparison: Comparison) -> str:
 
 def arm_table(arms: Sequence[SeededRuns]) -> str:
     """Return one row per arm."""
-    constants = [constants_text(arm.config) for arm in arms]
-    head = ["arm", *["constants"] * any(constants), ">units", ">parameters", ">seeds", ">median, %", ">mean ± SD, %"]
-    head += [">95 % interval, %", ">worst seed, %", ">failed", ">epochs", ">s per epoch", ">ms per step"]
-    rows = []
-    for arm, own in zip(arms, constants, strict=True):
-        row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}", arm.n]
-        row += [in_percent(arm.median), arm.text, percent_range(arm.ci_95), in_percent(arm.worst), failure_text(arm)]
-        row += [arm.config.train.n_epochs, f"{arm.seconds_per_epoch:.1f}", f"{arm.step_ms:.1f}" if arm.step_ms else ""]
-        rows.append(row)
-    return markdown_table(head, rows)
-
-
-def failure_text(arm: SeededRuns) -> str:
-    """Return how many seeds failed, with the interval of their share: ``1 of 8 (0 to 53 %)``."""
-    low, high = failure_interval(arm.failed, arm.n + len(arm.diverged))
-    return f"{arm.failures} ({100 * low:.0f} to {100 * high:.0f} %)"
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        low, high = failure_interval(arm.failed, arm.n + len(arm.diverged))
+        constants = {"constants": constants_text(arm.config)} if any(constants_text(a.config) for a in arms) else {}
+        rows.append(
+            {
+                "arm": f"`{arm.name}`",
+                **constants,
+                ">units": arm.units,
+                ">parameters": f"{arm.num_params:,}",
+                ">seeds": arm.n,
+                ">median, %": in_percent(arm.median),
+                ">mean ± SD, %": arm.text,
+                ">95 % interval, %": percent_range(arm.ci_95),
+                ">worst seed, %": in_percent(arm.worst),
+                ">failed": f"{arm.failures} ({100 * low:.0f} to {100 * high:.0f} %)",
+                ">epochs": arm.config.train.n_epochs,
+                ">s per epoch": f"{arm.seconds_per_epoch:.1f}",
+                ">ms per step": f"{arm.step_ms:.1f}" if arm.step_ms else "",
+            }
+        )
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def pair_table(pairs: Sequence[PairResult], bound: float) -> str:

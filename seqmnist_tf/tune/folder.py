@@ -81,7 +81,7 @@ class SearchFolder:
         require_folder(self.path, (SETTINGS, ORACLE), "search")
         if (self.path / SETTINGS).exists():
             saved = read_json_object(self.path / SETTINGS)
-            saved["base"] = _shared_values(SearchFolder.read(self.path, saved).base)  # newer keys have their defaults
+            saved["base"] = _shared_values(SearchFolder.read(self.path).base)  # newer keys have their defaults
             if saved != document:
                 raise InputError(f"{self.path} holds another search (give a new --dir, or its own arguments and files)")
 

@@ -51,7 +51,7 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "1", "--dir", "out", *TINY, "--train.n-epochs=1")
     result = command(compare_main, *words, "--json")
     assert result.status == 0, result.err
-    assert json.loads(result.out)["arms"] and "read me" in result.err and "] 2/2 epochs, 0 s left" in result.err
+    assert json.loads(result.out)["arms"] and "read me" in result.err and "all runs: 2/2 epochs, 0 s left" in result.err
     for arm in ("chrono", "Last"):
         run = load_run(in_tmp / f"out/{arm}/seed1")
         assert (run.summary or {})["status"] == "completed"
