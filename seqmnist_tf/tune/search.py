@@ -15,7 +15,7 @@ from .. import config as cfg
 from ..config import LayerFile, read_layer
 from ..engine import Job, JobEnd, prints_line, run_jobs
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
-from ..train import AT_CHANCE, RunDirectory, train_command
+from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .folder import SearchFolder, best_of, on_all_images
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
@@ -193,13 +193,14 @@ class SearchJobs:
         config = on_all_images(apply_values(search.space, best["values"], search.base))
         write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(config)))
         write_atomically(search.path / "trials.json", json_bytes(rows))
-        draw_search(search, rows, search.path / "search.png")
+        write_figure(draw_search(search, rows, best), search.path / "search.png", dpi=110)
         failed = {key: str(trial.message) for key, trial in self.oracle.trials.items() if trial.status == "FAILED"}
         text = search_report(search, rows, best, dict(sorted(failed.items(), key=lambda item: int(item[0]))))
         write_atomically(search.path / "report.md", text.encode())
         file = shlex.quote(str(search.path / "best.json"))
         say(text)
-        say(f"train it: {train_command()} --config {file}")
+        epochs = cfg.preset(search.preset or "baseline").train.n_epochs  # those of a trial are mostly fewer
+        say(f"train it: {train_command()} --config {file} --train.n-epochs {epochs}")
         say(f"with other seeds: python -m seqmnist_tf.compare {file} --seeds 1-3")
 
     def _fail(self, trial: Trial, reason: str) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
@@ -19,7 +20,7 @@ from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report
 from seqmnist_tf.tune.folder import SearchFolder
-from seqmnist_tf.tune.report import search_report
+from seqmnist_tf.tune.report import draw_search, search_report
 from tests.conftest import Command
 from tests.toy import ROOT
 from tests.tune.toy_search import trials_of
@@ -65,6 +66,7 @@ def test_a_search_yields_a_configuration_that_trains(
     assert f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%}" in report
     assert "`optimizer.lr`" in report and f"seqmnist_tf.compare {folder / 'best.json'} --seeds 1-3" in answer.out
     assert report in answer.out and answer.out.count("best so far") == 3
+    assert f"train --config {folder / 'best.json'} --train.n-epochs 100\n" in answer.out  # of baseline
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
     small = ["--task.limit-train=20", "--task.limit-test=20", "--run-dir", str(tmp_path / "run")]
     assert command(train_main, "--config", str(folder / "best.json"), *small).status == 0
@@ -161,9 +163,15 @@ def test_the_report(tmp_path: Path) -> None:
         "| `optimizer.lr` | 0.0011 | 0.001 to 0.1, log-uniform | low |",
         "| `optimizer.momentum` | - | 0.1 to 0.9 |  |",  # not with Adam
         "| `model.hidden_size` | 1536 | 64 to 4096 |  |",
-        "| 7 | 10.00% | stopped | 2 | - | 13 |",
+        '| 7 | 10.00% | stopped | 2 | - | 13 | 0.0011 | "Adam" | - | 20 | 1536 |',
     ):
         assert line in text.splitlines()
+    panels = draw_search(search, rows, best).axes
+    stars = [
+        np.asarray(line.get_xydata()).tolist() for panel in panels for line in panel.lines if line.get_marker() == "*"
+    ]
+    assert stars == [[[0, 95]], [[0.0011, 95]], [[1, 95]], [], [[1, 95]], [[1536, 95]]]  # momentum: not with Adam
+    assert list(np.asarray(panels[0].lines[0].get_xdata())) == [7, 0] and not np.any(panels[0].get_xticks() % 1)
     rows = [{**best, "trial": f"{n}", "score": 0.1 + 0.0001 * n} for n in range(report.MOST_TRIALS + 9)]
     text = search_report(search, rows, best, {f"{n}": "no" for n in range(report.MOST_FAILURES + 1001)})
     assert text.count("| completed |") == 50 and "| 58 | 10.58% |" in text and "| 8 | 10.08% |" not in text
