@@ -16,7 +16,7 @@ from ..train import RunDirectory, lock_folder
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, has_ended, hours_of, make_plan, measure_steps
+from .plan import ARMS_FILE, Pace, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import count_of, read_run
 
@@ -92,15 +92,15 @@ def compare_arms(
         for arm in plan.arms
         for run in arm.given.values()
     }
-    step_ms = _measured_before(folder)
+    step_ms, paces = _measured_before(folder), {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
-        times = measure_steps(plan, workers, MEASURED_ABOVE)
-        step_ms |= {name: 1000 * time.step for name, time in times.items()}
-        hours = sum(hours_of(plan.missing(arm), times.get(arm.name)) for arm in plan.arms) / (workers or 1)
-        left = f", about {duration(3600 * hours)}" if times else ""
+        paces = measure_paces(plan, workers, MEASURED_ABOVE)
+        step_ms |= {name: 1000 * pace.step.step for name, pace in paces.items()}
+        hours = sum(paces[arm.name].hours(plan.missing(arm)) for arm in plan.arms if arm.name in paces)
+        left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
         note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
-    progress = Progress(missing)
+    progress = Progress(missing, paces)
     with lock_folder(folder, f"comparison {folder}"):
         entries = [
             {"name": arm.name, "config_id": arm.config_id, "step_ms": step_ms.get(arm.name)}
@@ -146,11 +146,16 @@ def _measured_before(folder: Path) -> dict[str, float]:
 class Progress:
     """Hands out jobs seed by seed, so that an early end leaves as many seeds of each arm, and prints their epochs."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], paces: Mapping[str, Pace]) -> None:
         self.queue = sorted(jobs, key=lambda job: job.config.train.seed)
-        self.epochs = {job.path: len(RunDirectory(job.path).history()) for job in jobs if job.path.exists()}
+        self.epochs = {job.path: len(RunDirectory(job.path).history()) for job in jobs}
         self.totals = {job.path: job.config.train.n_epochs for job in jobs}
-        self.began, self.before = time.monotonic(), sum(self.epochs.values())
+        # What an epoch and the final evaluation cost: seconds, or each 1 where no pace was measured.
+        self.costs = {job.path: (1.0, 1.0) for job in jobs}
+        for job in jobs:
+            if pace := paces.get(job.path.parent.name):
+                self.costs[job.path] = pace.step.epoch(job.config), pace.evaluation
+        self.began, self.spent = time.monotonic(), 0.0
         self.errors: dict[str, JobEnd] = {}
 
     def take(self, slot: str) -> Job | None:
@@ -159,19 +164,28 @@ class Progress:
 
     def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
         """Print the last epoch of a job, and the time left at the pace so far."""
-        new = len(history) - self.epochs.get(job.path, 0)
+        new = len(history) - self.epochs[job.path]
         self.epochs[job.path] = len(history)
-        done, total, row = sum(self.epochs.values()), sum(self.totals.values()), history[-1]
+        self.spent += new * self.costs[job.path][0]
+        done, total, n_epochs = sum(self.epochs.values()), sum(self.totals.values()), job.config.train.n_epochs
         if prints_line(done, total, new):
-            pace = (time.monotonic() - self.began) / max(done - self.before, 1)
+            left = sum(
+                (self.totals[path] - self.epochs[path]) * epoch + evaluation
+                for path, (epoch, evaluation) in self.costs.items()
+            )
+            seconds = left * (time.monotonic() - self.began) / self.spent
+            then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
             note(
-                f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy "
-                f"{row['test_accuracy']:.2%}; all runs: {done}/{total} epochs, {duration(pace * (total - done))} left"
+                f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
+                f"all runs: {done}/{total} epochs, {duration(seconds)} left"
             )
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a job's end; the epochs that it has not are not trained any more."""
-        self.totals[job.path] = self.epochs.get(job.path, 0)
+        self.totals[job.path] = self.epochs[job.path]
+        if end.status == "completed":
+            self.spent += self.costs[job.path][1]
+        self.costs[job.path] = (0.0, 0.0)
         if end.status == "failed":
             self.errors[job.name] = end
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, constants_text, differences, with_values
+import numpy as np
+
+from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
 from ..engine import Job, threads_here
 from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
 from ..system import InputError, note, require_folder, start_tensorflow
@@ -125,21 +128,45 @@ def has_ended(job: Job) -> bool:
     return (RunDirectory(job.path).summary or {}).get("status") in ("completed", "diverged")
 
 
-def measure_steps(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, StepTime]:
-    """Return how long a training step takes here in each arm that has a longer run to train, by its name."""
-    times = {}
+@dataclass(frozen=True)
+class Pace:
+    """How fast the runs of an arm are trained here.
+
+    Attributes:
+        step: how long a training step takes.
+        evaluation: seconds of the final evaluation, which is on stock Keras.
+    """
+
+    step: StepTime
+    evaluation: float
+
+    def hours(self, jobs: Sequence[Job]) -> float:
+        """Return the hours of jobs, one after the other."""
+        seconds = [self.step.epoch(job.config) * job.config.train.n_epochs + self.evaluation for job in jobs]
+        return sum(seconds) / 3600
+
+
+def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:
+    """Return the pace of each arm that has a longer run to train, by its name."""
+    paces = {}
     for arm in plan.arms:
         if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
-            threads = {"train.threads": threads_here(workers, arm.config.train.threads)}
-            times[arm.name] = time_step(with_values(arm.config, threads), arm.file)
-            if reason := times[arm.name].kernel.reason:
+            note(f"timing a step of {arm.name}")
+            config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
+            paces[arm.name] = Pace(time_step(config, arm.file), _time_evaluation(config, arm.file))
+            if reason := paces[arm.name].step.kernel.reason:
                 note(f"{arm.name}: on stock Keras, {reason}")
-    return times
+    return paces
 
 
-def hours_of(jobs: Sequence[Job], time: StepTime | None) -> float:
-    """Return the hours of an arm's jobs, one after the other; 0 where no step was measured."""
-    return sum(time.epoch(job.config) * job.config.train.n_epochs for job in jobs) / 3600 if time else 0.0
+def _time_evaluation(config: Config, file: LayerFile | None) -> float:
+    """Return how long stock Keras takes to evaluate a model on the test images, from the second of two batches."""
+    model, size = build_model(config, file), min(config.test.batch_size, config.num_test)
+    batch = np.zeros((size, NUM_TIMESTEPS, 1), np.float32)
+    model.predict_on_batch(batch)
+    started = time.perf_counter()
+    model.predict_on_batch(batch)
+    return (time.perf_counter() - started) * config.num_test / size
 
 
 def dry_run(
@@ -154,20 +181,20 @@ def dry_run(
     their ``hours``, one after the other: a step is measured. Of an arm without runs to train, kernel and step are null.
     """
     plan = make_plan(arms, seeds, directory)
-    times = measure_steps(plan, workers)
+    paces = measure_paces(plan, workers)
     rows: list[dict[str, Any]] = []
     for arm in plan.arms:
-        time, missing = times.get(arm.name), plan.missing(arm)
+        pace, missing = paces.get(arm.name), plan.missing(arm)
         rows.append(
             {
                 "name": arm.name,
                 "constants": constants_text(arm.config),
                 "units": arm.config.model.hidden_size,
                 "num_params": parameters_of(arm),
-                "kernel": time and time.kernel.name,
-                "step_ms": time and 1000 * time.step,
+                "kernel": pace and pace.step.kernel.name,
+                "step_ms": pace and 1000 * pace.step.step,
                 "runs": len(missing),
-                "hours": hours_of(missing, time),
+                "hours": pace.hours(missing) if pace else 0.0,
             }
         )
     return rows, sum(row["hours"] for row in rows) / (workers or 1)

@@ -84,6 +84,7 @@ def run_jobs(
     else:
         if address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, when imported, then listens on 127.0.0.1
+        note(f"connecting to Ray at {address}" if address else "starting Ray")
         from .cluster import RayPlace, connected  # late: Ray is an extra
 
         with connected(workers, address, folder / "logs" / "ray.log"):

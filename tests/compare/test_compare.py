@@ -17,7 +17,7 @@ from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.comparing import Progress
-from seqmnist_tf.compare.plan import hours_of, make_ready, plan_jobs
+from seqmnist_tf.compare.plan import Pace, make_ready, plan_jobs
 from seqmnist_tf.engine import Job, JobEnd, engine
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, RunError
@@ -51,7 +51,8 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "1", "--dir", "out", *TINY, "--train.n-epochs=1")
     result = command(compare_main, *words, "--json")
     assert result.status == 0, result.err
-    assert json.loads(result.out)["arms"] and "read me" in result.err and "all runs: 2/2 epochs, 0 s left" in result.err
+    assert json.loads(result.out)["arms"] and "read me" in result.err
+    assert "evaluating on stock Keras; all runs: 2/2 epochs, " in result.err
     for arm in ("chrono", "Last"):
         run = load_run(in_tmp / f"out/{arm}/seed1")
         assert (run.summary or {})["status"] == "completed"
@@ -129,7 +130,8 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
     monkeypatch.setattr("seqmnist_tf.compare.comparing.time.monotonic", lambda: clock[0])
-    progress = Progress(jobs)
+    pace = Pace(StepTime(Kernel(None), 154, 9.0, 1 / (600 + 100 / 3)), 2.0)  # an epoch takes 1 s, an evaluation 2 s
+    progress = Progress(jobs, {"adam": pace, "sgd": pace})
     taken: list[Job] = []
     while job := progress.take("slot0"):
         taken.append(job)
@@ -137,11 +139,12 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     rows = [{"test_accuracy": 0.5}] * 4
     clock[0] += 20.0
     progress.epoch(taken[0], rows[:2])
-    assert "adam seed 0: epoch 2/4" in (line := capsys.readouterr().err) and "2/16 epochs, 2 min left" in line
+    line = capsys.readouterr().err
+    assert "adam seed 0: epoch 2/4" in line and "2/16 epochs, 4 min left" in line  # 10 (14 + 4 x 2) s
     progress.ended("slot0", taken[1], JobEnd("failed", "no such value"))
     clock[0] += 20.0
     progress.epoch(taken[0], rows)
-    assert "4/12 epochs, 80 s left" in capsys.readouterr().err  # 10 seconds each, and none of the failed run's
+    assert "4/12 epochs, 2 min left" in capsys.readouterr().err  # 10 (8 + 3 x 2) s
     assert list(progress.errors) == ["sgd seed 0"]
 
 
@@ -149,7 +152,7 @@ def test_the_hours_are_measured_steps_times_their_number(in_tmp: Path) -> None:
     arms = parse_arms(["adam"], {"task.limit_train": 3_000, "train.n_epochs": 2})
     jobs = plan_jobs(arms, [0, 1, 2], in_tmp)["adam"]
     epoch = 30 + 10_000 / 100 / 3  # steps, and an evaluation
-    assert hours_of(jobs, StepTime(Kernel(None), 154, 9.0, 4.0)) == pytest.approx(3 * 2 * 4 * epoch / 3600)
+    assert Pace(StepTime(Kernel(None), 154, 9.0, 4.0), 7.0).hours(jobs) == pytest.approx(3 * (2 * 4 * epoch + 7) / 3600)
 
 
 def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, toy: None) -> None:
