@@ -21,9 +21,10 @@ from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent
 DPI_OF_PAPERS = 200
 REPORT_FILE = "comparison.json"
 CAPTIONS = {
-    "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
-    "differences.png": "Differences in test accuracy from the first arm. Grey: seeds; blue: mean and 95 % interval.",
-    "disagreements.png": "Test digits that one of two arms classifies correctly in more seeds than the other.",
+    "curves": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
+    "gradients": "Median norm of an epoch's gradients, before clipping: mean over seeds, and the range.",
+    "differences": "Differences in test accuracy from the first arm. Grey: seeds; blue: mean and 95 % interval.",
+    "disagreements": "Test digits that one of two arms classifies correctly in more seeds than the other.",
 }
 ROW_HEAD = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
 EXPLAINED = (
@@ -42,16 +43,18 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
     """Write the report with its pictures, by the names of CAPTIONS; return the comparison with the report's tables."""
     comparison = replace(comparison, markdown=tables(comparison))
     for name in CAPTIONS:
-        if name in pictures:
-            write_figure(pictures[name], folder / name, DPI_OF_PAPERS)
-        else:  # of an earlier report
-            (folder / name).unlink(missing_ok=True)
-    rows = {"md": markdown_rows, "tex": latex_rows, "csv": csv_rows}
+        for suffix in ("png", "pdf"):
+            path = folder / f"{name}.{suffix}"
+            if name in pictures:
+                write_figure(pictures[name], path, DPI_OF_PAPERS)
+            else:  # of an earlier report
+                path.unlink(missing_ok=True)
+    rows = {"md": markdown_rows, "tex": latex_table, "csv": csv_rows}
     for kind, make in rows.items():
         write_atomically(folder / f"row.{kind}", f"{make(comparison.arms)}\n".encode())
-    shown = "\n\n".join(f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in pictures)
+    shown = "\n\n".join(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}" for name in pictures)
     title = f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}"
-    parts = [title, comparison.markdown, f"## Pictures\n\n{shown}"]
+    parts = [title, comparison.markdown, f"## Pictures\n\n{shown}\n\nEach is also there as PDF."]
     parts.append(f"## Rows for a paper\n\n{markdown_rows(comparison.arms)}\n\nAlso in `row.tex` and `row.csv`.\n")
     write_atomically(folder / REPORT_FILE, json_bytes(comparison.to_json()))
     write_atomically(folder / "report.md", "\n\n".join(parts).encode())
@@ -149,15 +152,17 @@ def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     return markdown_table(ROW_HEAD, [(f"{_model(one)} `{one.name}`", *_cells(one)) for one in experiments])
 
 
-def latex_rows(experiments: Iterable[SeededRuns]) -> str:
-    """Return the same rows for a table in LaTeX."""
-    lines = []
+def latex_table(experiments: Iterable[SeededRuns]) -> str:
+    """Return the same rows as a ``tabular`` of LaTeX."""
+    columns = "".join("r" if column.startswith(">") else "l" for column in ROW_HEAD)
+    head = " & ".join(escape_latex(column.removeprefix(">")) for column in ROW_HEAD)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", rf"{head} \\", r"\hline"]
     for one in experiments:
         *cells, accuracy, seeds = _cells(one)
         name = rf"{escape_latex(_model(one))} (\texttt{{{escape_latex(one.name)}}})"
         accuracy = f"${accuracy.replace('±', chr(92) + 'pm')}$"
         lines.append(" & ".join([name, *map(escape_latex, cells), accuracy, seeds]) + r" \\")
-    return "\n".join(lines)
+    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
 
 
 def csv_rows(experiments: Iterable[SeededRuns]) -> str:

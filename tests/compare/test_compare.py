@@ -18,6 +18,7 @@ from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.comparing import Progress
 from seqmnist_tf.compare.plan import Pace, make_ready, plan_jobs
+from seqmnist_tf.compare.runs import read_run
 from seqmnist_tf.engine import Job, JobEnd, engine
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, RunError
@@ -64,6 +65,7 @@ def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -
     run = load_run(in_tmp / "out/Last/seed1")
     assert (run.config.model.match_parameters, run.config.model.forget_bias) == (146, None)
     assert (run.path / "layer.py").read_text() == good
+    assert read_run(run).gradient_norms == [np.median([norm for _, _, norm in run.steps()])]
     notes = (in_tmp / "out/report.md").read_text().partition("## Notes")[2]
     assert "`model.forget_bias` of chrono is not applied" in notes and "12 units, 142 parameters" in notes
 
