@@ -26,19 +26,6 @@ def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> N
     assert sorted(source.heard) == [(f"run{number}", 3) for number in range(7)]
 
 
-def test_a_source_is_asked_again_only_when_a_job_has_ended(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    class Careful(Listed):
-        def take(self, slot: str) -> Job | None:
-            asked.append(slot)
-            return super().take(slot) if len(asked) != 2 else None
-
-    source = Careful([make_job(tmp_path / f"run{number}") for number in range(3)])
-    run_jobs(source, tmp_path, place=ManySlots(2))
-    assert asked == ["slot0", "slot1", "slot0", "slot1", "slot1", "slot0"] and len(source.ends) == 3
-
-
 def test_a_place_that_grows_is_filled(tmp_path: Path) -> None:
     class Growing(ManySlots):
         def slots(self) -> int:
