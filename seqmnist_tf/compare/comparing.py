@@ -18,7 +18,7 @@ from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
 from .plan import ARMS_FILE, Pace, has_ended, make_plan, measure_paces
 from .report import write_report
-from .runs import count_of, read_run
+from .runs import CompletedRun, count_of, read_run
 
 MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
 
@@ -86,7 +86,7 @@ def compare_arms(
         require_answer(address)
     plan = make_plan(arms, seeds, directory, on_a_cluster=address is not None)
     folder, missing = plan.folder, [job for arm in plan.arms for job in plan.missing(arm)]
-    data_dir = next((arm.config.data.dir for arm in plan.arms if arm.is_trained), None)
+    data_dir = ([arm.config.data.dir for arm in plan.arms if arm.is_trained] or [None])[0]
     predictions = {  # what is wrong with them is said before anything is trained
         run.run.path: run.predictions(data_dir, allow_code=allow_code)
         for arm in plan.arms
@@ -113,15 +113,10 @@ def compare_arms(
             run_jobs(progress, folder, workers=workers, address=address, threads=threads)
         results = []
         for arm in plan.arms:
-            runs, diverged = list(arm.given.values()), list(arm.diverged)
-            for run in (read_run(RunDirectory(job.path)) for job in plan.jobs[arm.name] if has_ended(job)):
-                if run.summary["status"] == "diverged":
-                    diverged.append(run.seed)
-                else:
-                    runs.append(run)
+            runs, diverged = _ended_runs(arm, plan.jobs[arm.name])
             made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
             if runs:
-                results.append(SeededRuns(arm.name, runs, made, tuple(diverged), step_ms.get(arm.name), arm.notes))
+                results.append(SeededRuns(arm.name, runs, made, diverged, step_ms.get(arm.name), arm.notes))
         compared = {arm.name for arm in results}
         without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
         without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
@@ -134,6 +129,14 @@ def compare_arms(
             error.add_note(end.trace)
         raise error
     return comparison
+
+
+def _ended_runs(arm: Arm, jobs: Sequence[Job]) -> tuple[list[CompletedRun], tuple[int, ...]]:
+    """Return the completed runs of an arm, and the seeds of those that diverged."""
+    trained = [read_run(RunDirectory(job.path)) for job in jobs if has_ended(job)]
+    diverged = [run.seed for run in trained if run.summary["status"] == "diverged"]
+    completed = [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]
+    return completed, (*arm.diverged, *diverged)
 
 
 def _measured_before(folder: Path) -> dict[str, float]:

@@ -112,8 +112,10 @@ class _Loop:
         more, slots = True, 0
         while True:
             if more or place.slots() > slots:
-                slots = place.slots()
-                more = self._fill(place, slots)
+                slots, more = place.slots(), True
+                for slot in (f"slot{number}" for number in range(slots)):
+                    if more and slot not in self.running:
+                        more = self._start(place, slot)
             if not self.running:
                 return
             ended = place.wait()
@@ -138,14 +140,12 @@ class _Loop:
             if len(one.rows) > before:
                 self.source.epoch(one.job, one.rows)
 
-    def _fill(self, place: Place, slots: int) -> bool:
-        """Start jobs in the free slots; return whether the source may have more."""
-        for slot in (f"slot{number}" for number in range(slots)):
-            if slot not in self.running:
-                if (job := self.source.take(slot)) is None:
-                    return False
-                self.running[slot] = _Running(job)
-                place.start(slot, job)
+    def _start(self, place: Place, slot: str) -> bool:
+        """Start the next job in a free slot; return whether there was one."""
+        if (job := self.source.take(slot)) is None:
+            return False
+        self.running[slot] = _Running(job)
+        place.start(slot, job)
         return True
 
 

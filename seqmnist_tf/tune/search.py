@@ -92,7 +92,8 @@ class SearchJobs:
     """
 
     def __init__(self, search: SearchFolder, max_trials: int, command: str = "", shows_epochs: bool = False) -> None:
-        self.search, self.max_trials, self.command, self.shows_epochs = search, max_trials, command, shows_epochs
+        self.search, self.max_trials = search, max_trials
+        self.command, self.shows_epochs = command, shows_epochs
         self.oracle = load_oracle(search, max_trials)
         self.rows = {
             trial_id: self._read_row(trial)
@@ -101,7 +102,8 @@ class SearchJobs:
         }
         self.best = best_of(self.rows.values()) if self.rows else None
         self.layers: dict[str, LayerFile | None] = {}  # read once: a file may change during a search
-        self.started, self.before, self.epochs = time.monotonic(), len(self.rows), 0
+        self.started, self.before = time.monotonic(), len(self.rows)
+        self.epochs = 0  # of all trials, since then
 
     @property
     def running(self) -> bool:
