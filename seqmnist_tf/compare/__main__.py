@@ -74,16 +74,15 @@ def main(argv: list[str]) -> int:
     require_engine_options(options.workers, options.address)
     arms = parse_arms([*options.arms, *more], overrides, allow_code=options.allow_code)
     system.start_tensorflow()
-    from .comparing import compare_arms  # late, so that --help and bad input do not wait for TensorFlow
-    from .plan import dry_run
+    from . import comparing, plan  # late, so that --help and bad input do not wait for TensorFlow
 
     # What a layer's own code prints does not belong into the JSON document.
     with contextlib.redirect_stdout(sys.stderr):
         if options.dry_run:
-            rows, hours = dry_run(arms, options.seeds, options.dir, options.workers)
+            rows, hours = plan.dry_run(arms, options.seeds, options.dir, options.workers)
         else:
             places = (options.dir, options.workers, options.address)
-            comparison = compare_arms(arms, options.seeds, *places, allow_code=options.allow_code)
+            comparison = comparing.compare_arms(arms, options.seeds, *places, allow_code=options.allow_code)
     if options.dry_run and options.json:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:

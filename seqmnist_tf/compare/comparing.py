@@ -16,7 +16,7 @@ from ..train import RunDirectory, lock_folder
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, Pace, has_ended, make_plan, measure_paces
+from .plan import ARMS_FILE, Pace, duration, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import CompletedRun, count_of, read_run
 
@@ -191,15 +191,3 @@ class Progress:
         self.costs[job.path] = (0.0, 0.0)
         if end.status == "failed":
             self.errors[job.name] = end
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words.
-
-    Example:
-        >>> duration(75), duration(600), duration(7200)
-        ('75 s', '10 min', '2.0 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -153,9 +153,10 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
         if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
             note(f"timing a step of {arm.name}")
             config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
-            paces[arm.name] = Pace(time_step(config, arm.file), _time_evaluation(config, arm.file))
-            if reason := paces[arm.name].step.kernel.reason:
-                note(f"{arm.name}: on stock Keras, {reason}")
+            step = time_step(config, arm.file)
+            paces[arm.name] = Pace(step, _time_evaluation(config, arm.file))
+            reason = f", on stock Keras: {step.kernel.reason}" if step.kernel.reason else ""
+            note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
     return paces
 
 
@@ -198,3 +199,15 @@ def dry_run(
             }
         )
     return rows, sum(row["hours"] for row in rows) / (workers or 1)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    Example:
+        >>> duration(75), duration(600), duration(7200)
+        ('75 s', '10 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -27,11 +27,7 @@ CAPTIONS = {
     "disagreements": "Test digits that one of two arms classifies correctly in more seeds than the other.",
 }
 ROW_HEAD = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
-EXPLAINED = (
-    "Differences are of mean test accuracies; intervals are Welch's. p is of the studentised permutation test of the "
-    "means, two-sided, before and after Holm's correction over the pairs; below four seeds in an arm there is none. "
-    "Equivalent: two one-sided tests at 5 % show that the means differ by less than these bounds."
-)
+EXPLAINED = "Intervals are Welch's; p is of a permutation test, two-sided (docs/compare.md explains each column)."
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {character: f"\\{character}" for character in "&%$#_{}"}
