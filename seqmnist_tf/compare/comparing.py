@@ -12,7 +12,7 @@ from ..config import Config
 from ..data import load_splits, pixel_order
 from ..engine import Job, JobEnd, prints_line, require_answer, require_engine_options, run_jobs
 from ..system import RunError, json_bytes, note, read_json_object, write_atomically
-from ..train import RunDirectory, lock_folder
+from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
@@ -178,7 +178,7 @@ class Progress:
             )
             seconds = left * (time.monotonic() - self.began) / self.spent
             then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
-            note(
+            note_above_bar(
                 f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
                 f"all runs: {done}/{total} epochs, {duration(seconds)} left"
             )

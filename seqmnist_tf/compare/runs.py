@@ -88,8 +88,8 @@ class CompletedRun:
     @cached_property
     def gradient_norms(self) -> list[float]:
         """Median over each epoch's batches of the gradients' norm, before clipping; empty where it was not logged."""
-        norms = np.array([norm for _, _, norm in self.run.steps()]).reshape(-1, self.config.steps_per_epoch)
-        return np.nanmedian(norms, axis=1).tolist() if norms.any() else []
+        norms = [norm for _, _, norm in self.run.steps()]
+        return [float(np.nanmedian(of)) for of in np.array_split(norms, len(self.history))] if any(norms) else []
 
     @property
     def parts(self) -> list[dict[str, Any]]:

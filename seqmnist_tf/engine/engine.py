@@ -162,19 +162,12 @@ class _ThisProcess:
         self.slot, self.job = slot, job
 
     def wait(self) -> list[tuple[str, JobEnd]]:
-        terminal = sys.stdout, sys.stderr
-
-        def on_epoch() -> None:
-            with contextlib.redirect_stdout(terminal[0]), contextlib.redirect_stderr(terminal[1]):
-                self.on_epoch()
-
         with contextlib.ExitStack() as stack:
             if self.job.log:
                 self.job.log.parent.mkdir(exist_ok=True)
                 log = stack.enter_context(self.job.log.open("a", encoding="utf-8", errors="backslashreplace"))
-                stack.enter_context(contextlib.redirect_stdout(log))
-                stack.enter_context(contextlib.redirect_stderr(log))
-            end = train_job(self.job, on_epoch)
+                stack.enter_context(contextlib.redirect_stdout(log))  # its bar, on stderr, stays on the terminal
+            end = train_job(self.job, self.on_epoch)
         if end.status == "interrupted":
             raise KeyboardInterrupt
         return [(self.slot, end)]
@@ -204,7 +197,7 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
         text = str(error) if machine else f"{type(error).__name__}: {first_line(error)}"
         trace = "".join(traceback.format_exception(error))
         if own or job.log:
-            print(trace, file=sys.stderr)
+            print(trace, file=sys.stdout if job.log else sys.stderr)
         return JobEnd("failed", " ".join(text.split()), own, trace=trace)
     finally:
         if groups:

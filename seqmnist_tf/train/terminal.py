@@ -53,6 +53,11 @@ def announce_model(config: Config, model: keras.Sequential) -> None:
         say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights (docs/compare.md)")
 
 
+def note_above_bar(text: str) -> None:
+    """Print a line on stderr, above the bar of a run that is trained in this process."""
+    tqdm.tqdm.write(text, file=sys.stderr)
+
+
 class ProgressBar(keras.callbacks.Callback):
     """Shows a bar with the time left of the whole run, and a line an epoch."""
 

@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
         require_answer(options.address)
     system.start_tensorflow()
     from ..train import require_trainable  # late, so that --help and bad input do not wait for TensorFlow
-    from .search import load_oracle, run_search
+    from .search import load_oracle, run_search  # late: KerasTuner
 
     load_oracle(search, options.max_trials)  # KerasTuner refuses a space here
     elsewhere = options.address is not None  # nodes of a cluster have the data, and kernels of their own
