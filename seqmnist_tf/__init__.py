@@ -15,11 +15,15 @@ A layer of your own stands beside the LSTM, over seeds, with tests::
 
     seqmnist_tf.compare(["results/strong", "my_layer.py:MyLayer"], seeds=range(6), directory="runs/mine-and-lstm")
 
-For plain Keras code: ``load_sequences`` returns the data, and ``LSTM`` and ``RNN`` are drop-ins for those of
-``keras.layers`` on the native CPU kernel. The commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``,
-``compare``, ``tune``, ``export``, ``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf``
-lists them, and each has ``--help``.
+For plain Keras code: ``load_sequences`` returns the data; ``LSTM``, ``GRU``, ``SimpleRNN`` and ``RNN`` are drop-ins for
+those of ``keras.layers`` on the native CPU kernel, and ``to_keras`` makes a model of stock layers from them. The
+commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``, ``compare``, ``tune``, ``export``, ``serve``,
+``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has ``--help``.
 """
+
+import importlib
+
+import wrapt
 
 from .system import open_door
 
@@ -29,3 +33,9 @@ __getattr__, __dir__, __all__ = open_door(
     __name__, __file__, light=("config", "train"), rooms=("compare", "evaluate", "train")
 )
 __all__ += ["__version__"]
+
+# A saved model names the drop-ins: Keras knows them wherever it is imported beside this package.
+wrapt.register_post_import_hook(
+    lambda keras: keras.backend.backend() == "tensorflow" and importlib.import_module(f"{__name__}.kernel.layer"),
+    "keras",
+)

@@ -5,8 +5,11 @@ from .compare import Comparison as Comparison
 from .config import Config as Config
 from .config import preset as preset
 from .data import load_sequences as load_sequences
+from .kernel import GRU as GRU
 from .kernel import LSTM as LSTM
 from .kernel import RNN as RNN
+from .kernel import SimpleRNN as SimpleRNN
+from .kernel import to_keras as to_keras
 from .train import Metrics as Metrics
 from .train import RunDirectory as RunDirectory
 from .train import load_run as load_run

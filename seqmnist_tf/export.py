@@ -10,10 +10,8 @@ from pathlib import Path
 
 from . import system
 from .serve import DEFAULT_FOLDER, read_description
-from .system import InputError, note, say, warn
+from .system import InputError, note, say
 from .train import load_run
-
-LOW_ACCURACY = 0.5
 
 
 def main(argv: list[str]) -> int:
@@ -47,8 +45,6 @@ def main(argv: list[str]) -> int:
     accuracy = described["test_accuracy"]
     shown = "unknown" if accuracy is None else f"{accuracy:.2%}"
     note(f"exported {run.path} as version {path.name}; test accuracy {shown}")
-    if accuracy is not None and accuracy < LOW_ACCURACY:
-        warn(f"a test accuracy below {LOW_ACCURACY:.0%}: this model misclassifies most digits")
     model_dir = "" if args.export_dir == DEFAULT_FOLDER else f" --model-dir {shlex.quote(str(args.export_dir))}"
     note(f"next: python -m seqmnist_tf.serve{model_dir} --version {path.name}")
     say(str(path))

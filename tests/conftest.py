@@ -27,8 +27,8 @@ start_tensorflow()  # without its notes, which a process of pytest-xdist would s
 from seqmnist_tf.data import sequences  # noqa: E402
 from seqmnist_tf.export import main as export_main  # noqa: E402
 from seqmnist_tf.serve import SavedModel, exporter  # noqa: E402
-from seqmnist_tf.serve import server as local_server  # noqa: E402
-from seqmnist_tf.serve.app import create_app  # noqa: E402
+from seqmnist_tf.serve.__main__ import listen  # noqa: E402
+from seqmnist_tf.serve.app import create_server  # noqa: E402
 from seqmnist_tf.train.__main__ import main as train_main  # noqa: E402
 from tests.toy import SMALL, finished_run, toy_mnist  # noqa: E402
 
@@ -118,8 +118,7 @@ def assert_fits(figure: Figure) -> None:
 @contextlib.contextmanager
 def serving(model: SavedModel) -> Iterator[str]:
     """Serve a version in a thread of this process; give the address."""
-    listener = local_server.listen("127.0.0.1", 0)
-    running = local_server.create_server(create_app(model))
+    listener, running = listen("127.0.0.1", 0), create_server(model)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -15,13 +15,7 @@ KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 
 
 def constants_text(config: Config) -> str:
-    """Return ``model.layer_options`` as arguments, with six digits; empty where there are none.
-
-    Example:
-        >>> from seqmnist_tf.config import with_values
-        >>> constants_text(with_values(Config(), {"model.layer_options": {"dt": 0.2123456, "mode": "a", "on": True}}))
-        'dt=0.212346, mode=a, on=true'
-    """
+    """Return ``model.layer_options`` as arguments, with six digits, as ``dt=0.21, on=true``; empty without any."""
     constants = config.model.layer_options
     texts = {name: f"{x:g}" if isinstance(x, float) else value_text(x) for name, x in constants.items()}
     return ", ".join(f"{name}={text}" for name, text in texts.items())
@@ -33,24 +27,12 @@ def arguments_text(config: Config) -> str:
 
 
 def is_trial(config: Config) -> bool:
-    """Return whether runs of a configuration are trials: scored on held-out training images, without the test set.
-
-    Example:
-        >>> from seqmnist_tf.config import with_values
-        >>> held_out = with_values(Config(), {"task.validation_size": 10000})
-        >>> is_trial(held_out), is_trial(with_values(held_out, {"test.enabled": False}))
-        (False, True)
-    """
+    """Return whether runs of a configuration are trials: scored on held-out training images, without the test set."""
     return config.task.validation_size > 0 and not config.test.enabled
 
 
 def of_the_experiment(key: str) -> bool:
-    """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed.
-
-    Example:
-        >>> of_the_experiment("optimizer.lr"), of_the_experiment("train.threads"), of_the_experiment("wandb.mode")
-        (True, False, False)
-    """
+    """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed."""
     return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
 
 
@@ -59,15 +41,7 @@ def config_id(config: Config, layer: LayerFile | None = None, *, order_sha256: s
 
     The id is a SHA-256 of the values that differ from their defaults, so that a key which is added later changes no
     id. Seed, threads, kernel, data, wandb and tensorboard are left out. For a pixel order or a layer from a file, the
-    file's content counts, not its path.
-
-    Args:
-        config: the experiment.
-        layer: the layer's file; None reads it.
-        order_sha256: the hash of the pixel order's file; None reads it.
-
-    Raises:
-        InputError: a file that the configuration names cannot be read.
+    file's content counts, not its path; ``layer`` and ``order_sha256`` are given where it was read before.
     """
     values = {
         key: value for key, value in flatten(config).items() if value != OPTIONS[key].default and of_the_experiment(key)

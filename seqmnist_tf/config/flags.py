@@ -70,9 +70,6 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
 
     Each value is checked; whether they exclude each other only ``config`` of the result says: where a run is resumed,
     they need not make a whole configuration.
-
-    Raises:
-        InputError: an unknown option or key, an unreadable file, a value that is not allowed.
     """
     options, rest = parser.parse_known_args(argv)
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}

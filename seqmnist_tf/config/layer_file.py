@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 from typing import NamedTuple
 
-from ..system import InputError
+from ..system import reading
 from .sections import STOCK_LAYERS, Config
 
 LAYER_FILE = "layer.py"  # in a run
@@ -51,9 +51,6 @@ def read_copy(folder: Path) -> LayerFile | None:
 
 
 def read_file(key: str, path: Path) -> bytes:
-    """Return the content of a file that a key names; raise InputError where it cannot be read."""
-    try:
+    """Return the content of a file that a key names."""
+    with reading(f"the file of {key}, {path}"):
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{key} must name a file that can be read (got {str(path)!r}: {reason})") from None

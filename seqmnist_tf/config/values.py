@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..system import InputError
+from ..system import InputError, reading
 from .sections import NOISY_PARTS, OPTIONS, SECTIONS, STOCK_LAYERS, Config, find_option
 
 KEYS_OF_LAYERS = {  # keys that have a meaning for some of Keras's layers only
@@ -33,9 +33,6 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """Return ``config`` with the values of some keys replaced; each value is checked, their combination is not.
 
     ``model.layer_options.NAME`` replaces one constant, also of an object that is among the values.
-
-    Raises:
-        InputError: an unknown key, or a value of the wrong type or out of range.
 
     Example:
         >>> with_values(Config(), {"train.seed": 1}).train.seed
@@ -113,10 +110,6 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
     """Return the keys whose given value is not that of a configuration, each with the given and the actual value.
 
     Units that ``model.match_parameters`` chose contradict no others that were given.
-
-    Example:
-        >>> contradictions({"train.seed": 1, "train.n_epochs": 100}, Config())
-        {'train.seed': (1, 0)}
     """
     constants = {f"model.layer_options.{name}": value for name, value in config.model.layer_options.items()}
     actual = {**flatten(config), **constants}
@@ -126,23 +119,13 @@ def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[
 
 
 def differences(config: Config, base: Config) -> dict[str, Any]:
-    """Return the values in which a configuration differs from another, by ``section.key``.
-
-    Example:
-        >>> differences(with_values(Config(), {"model.hidden_size": 64}), Config())
-        {'model.hidden_size': 64}
-    """
+    """Return the values in which a configuration differs from another, by ``section.key``."""
     before = flatten(base)
     return {key: value for key, value in flatten(config).items() if value != before[key]}
 
 
 def value_text(value: Any) -> str:
-    """Return the value of a key as a flag takes it.
-
-    Example:
-        >>> value_text(None), value_text(True), value_text(0.001), value_text("Adam")
-        ('null', 'true', '0.001', 'Adam')
-    """
+    """Return the value of a key as a flag takes it: ``null``, ``true``, ``0.001``, ``Adam``."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -161,19 +144,14 @@ def read_values(path: Path) -> dict[str, Any]:
 
     The block as the original project printed it is accepted too: without its outer braces, and with a comma after the
     last entry.
-
-    Raises:
-        InputError: the file cannot be read, or is not a JSON object of sections.
     """
-    try:
+    with reading(f"configuration {path}"):
         text = path.read_text(encoding="utf-8-sig").strip()
         if text.startswith('"'):
             text = "{" + text + "}"
         # Remove a comma after a last entry, but none in a string.
         text = re.sub(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', lambda match: match[1] or "", text)
         return flatten_sections(msgspec.json.decode(text, type=dict[str, dict[str, Any]]))
-    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
-        raise InputError(f"cannot read configuration {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_config(path: Path) -> Config:

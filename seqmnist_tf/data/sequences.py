@@ -53,30 +53,17 @@ def normalized_levels(normalization: str) -> np.ndarray:
 
 
 def encode(images: np.ndarray, normalization: str, order: np.ndarray) -> np.ndarray:
-    """Return images as sequences.
+    """Return images uint8 (n, 28, 28) as sequences float32 (n, 784, 1), read in a pixel order int (784,).
 
-    Args:
-        images: uint8 (n, 28, 28), 0 to 255.
-        normalization: ``standard`` for (x / 255 - 0.1307) / 0.3081, ``unit`` for x / 255.
-        order: int (784,), a pixel order.
-
-    Returns:
-        float32 (n, 784, 1).
+    ``normalization`` is ``standard`` for (x / 255 - 0.1307) / 0.3081, ``unit`` for x / 255.
     """
     return normalized_levels(normalization)[images.reshape(len(images), NUM_TIMESTEPS)[:, order]][..., None]
 
 
 def load_splits(config: Config, order: np.ndarray) -> Splits:
-    """Return the splits of a configuration. The test set is not read where ``test.enabled`` is false.
+    """Return the splits of a configuration, read in a pixel order int (784,), see :func:`pixel_order`.
 
-    Args:
-        config: ``task``, ``test.enabled`` and ``data`` are used.
-        order: the pixel order, int (784,), see :func:`pixel_order`.
-
-    Example::
-
-        splits = load_splits(Config(), pixel_order("none"))
-        print(splits.train.sequences.shape)  # (60000, 784, 1)
+    The test set is not read where ``test.enabled`` is false.
     """
     names = ("train", "test") if config.test.enabled else ("train",)
     mnist = load_mnist(config.data.source, config.data.dir, names)

@@ -1,4 +1,4 @@
-"""The drop-in for ``keras.layers.LSTM`` on the native kernel, and what it shares with that for other cells."""
+"""The drop-ins for Keras's recurrent layers on the native kernel."""
 
 from __future__ import annotations
 
@@ -14,36 +14,70 @@ from tensorflow.python.eager import forwardprop_util
 from ..system import available_cores
 from . import native
 from .gradients import differentiable
+from .machine import StepProgram, rnn_outputs
+from .tracing import Untranslatable
+from .translation import translate
 
-# The arguments of ``keras.layers.LSTM`` that the kernel supports; anything else is left to stock Keras.
-SUPPORTED = {
-    "use_bias": True,
-    "dropout": 0,
-    "recurrent_dropout": 0,
-    "return_state": False,
-    "go_backwards": False,
-    "stateful": False,
-}
+PACKAGE = "seqmnist_tf"
+# The recurrent layers of Keras. A subclass that has another loop, or another start, wants them computed.
+STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
+LOOP = ("inner_loop", "get_initial_state")
+PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
+# What the LSTM's own kernel computes; other LSTMs are run as programs.
+OF_THE_KERNEL = {"use_bias": True, "dropout": 0, "recurrent_dropout": 0}
 ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
 
-class NativeLayer(keras.layers.RNN):
-    """What the drop-ins share: the native kernel computes a call where it can, stock Keras where it cannot.
+def stock_class(layer: keras.Layer) -> type[keras.layers.RNN] | None:
+    """Return which of Keras's recurrent layers a layer is, or None."""
+    return next((base for base in STOCK if isinstance(layer, base)), None)
 
-    Attributes:
-        threads: CPU threads, 0 to 1,024; 0 is all cores.
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class RNN(keras.layers.RNN):
+    """``keras.layers.RNN`` on the native CPU kernel, for any cell: same arguments, weights and results.
+
+    Sequences float32 (n, steps, features) to the outputs of the cell float32 (n, units) or, with ``return_sequences``,
+    to those of all steps, (n, steps, units). The step of the cell is traced once, as a graph, and translated with its
+    gradient to a short program of vector operations and matrix products, which the kernel runs over all steps; no
+    compiler is needed. The program is compared with the graph on a few random steps before it is used.
+
+    What the kernel cannot compute is left to stock Keras, with one warning that says why: initial states,
+    ``stateful``, ``return_state``, random operations and loops in the cell, other types than float32, an operation
+    that it does not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode
+    gradients, and graphs that may be saved, such as those of ``model.export()``.
+
+    The cell's Python code runs when it is traced, and no more: a number that it reads from an attribute is that of the
+    first call, as in a graph of TensorFlow.
+
+    Args:
+        cell: as ``keras.layers.RNN``: a cell, or a list of cells.
+        threads: CPU threads, 0 to 1,024; 0 is all cores. The result does not depend on it, to the last bit.
+        args, kwargs: as ``keras.layers.RNN``.
+
+    Raises:
+        ValueError: another number of threads.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), RNN(MyCell(128)), keras.layers.Dense(10)])
     """
 
-    threads = 0
     _warned = False
 
-    def _set_threads(self, threads: int) -> None:
+    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         native.require_threads(threads, least=0)
         self.threads = threads
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "threads": self.threads}
+        return {**super().get_config(), **({"threads": self.threads} if self.threads else {})}
+
+    @property
+    def runs_program(self) -> bool:
+        """Whether a program of the cell's step is run, not the kernel that LSTMs have."""
+        return True
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         reason = self.why_stock(sequences, initial_state, mask, bool(training))
@@ -55,20 +89,35 @@ class NativeLayer(keras.layers.RNN):
         if not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
             with tf.control_dependencies([_unsaved().read_value()]):
                 sequences = tf.identity(sequences)
-        return self._states(sequences, bool(training))
+        if self.go_backwards:
+            sequences, mask = (None if given is None else tf.reverse(given, [1]) for given in (sequences, mask))
+        if mask is None:
+            return self._outputs(sequences, bool(training), self.return_sequences)
+        # A masked step changes no state: those that count are computed as if they came first, and read where they are.
+        mask = tf.cast(mask, tf.bool)
+        order = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)
+        done = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # steps that count, up to and with each step
+        counts = tf.sequence_mask(done[:, -1], tf.shape(mask)[1])[..., None]
+        first = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
+        outputs = self._outputs(first, bool(training), True)
+        done = done if self.return_sequences else done[:, -1:]
+        read = tf.gather(outputs, tf.maximum(done - 1, 0), axis=1, batch_dims=1)
+        read = tf.where(done[..., None] > 0, read, 0.0)
+        return read if self.return_sequences else read[:, 0]
 
     def why_stock(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> str | None:
         """Return why the kernel must not compute this call where it is made, traced or differentiated, or None."""
         for dtype in (self.variable_dtype, self.compute_dtype):
             if dtype != "float32":
                 return f"dtype is {dtype}, not float32"
-        if initial_state is not None or mask is not None:
-            return "an initial state or a mask is given"
+        if initial_state is not None:
+            return "an initial state is given"
+        if mask is not None and (self.zero_output_for_mask or len(mask.shape) != 2):
+            return "zero_output_for_mask is True" if self.zero_output_for_mask else f"a mask is {mask.shape}"
         if sequences.dtype != tf.float32:
             return f"sequences are {sequences.dtype.name}, not float32"
-        stock = keras.layers.LSTM if isinstance(self, keras.layers.LSTM) else keras.layers.RNN
-        for name in ("get_initial_state", "inner_loop"):  # a subclass may have its own
-            if getattr(type(self), name) is not getattr(stock, name):
+        for name in LOOP:
+            if getattr(type(self), name) is not getattr(stock_class(self), name):
                 return f"it has its own {name}"
         if reason := why_not_native() or self._problem(sequences):
             return reason
@@ -81,22 +130,45 @@ class NativeLayer(keras.layers.RNN):
 
     def _problem(self, sequences: tf.Tensor) -> str | None:
         """Return why the kernel cannot compute the layer for sequences of these features, or None."""
-        raise NotImplementedError
+        for key in ("return_state", "stateful", "unroll"):
+            if getattr(self, key):
+                return f"{key} is True, not False"
+        if not isinstance(self.cell, keras.Layer):
+            return "its cell is no layer of Keras"
+        if len(sequences.shape) != 3 or sequences.shape[-1] is None:
+            return f"sequences are {sequences.shape}, not (n, steps, features)"
+        if not self.runs_program:
+            return None
+        program = self._program(sequences.shape[-1])
+        return str(program) if isinstance(program, Untranslatable) else None
 
-    def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
+    def _program(self, features: int) -> StepProgram | Untranslatable:
+        programs: dict[tuple[int, ...], StepProgram | Untranslatable] = self.cell.__dict__.setdefault(PROGRAMS, {})
+        key = (features, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
+        if key not in programs:
+            try:
+                # The translation computes. A call may be traced, and its weights be other tensors for the time being.
+                with tf.init_scope(), keras.StatelessScope():
+                    programs[key] = translate(self.cell, features)
+            except Untranslatable as error:
+                programs[key] = Untranslatable(str(error))  # without what it was raised from, which holds the graph
+        return programs[key]
+
+    def _outputs(self, sequences: tf.Tensor, training: bool, all_steps: bool) -> tf.Tensor:
         """Return what the kernel computes, float32 (n, units) or (n, steps, units)."""
-        raise NotImplementedError
+        program: Any = self._program(sequences.shape[-1])
+        return rnn_outputs(program, self.cell, sequences, all_steps=all_steps, threads=self.threads, training=training)
 
 
-@keras.saving.register_keras_serializable(package="seqmnist_tf")
-class LSTM(NativeLayer, keras.layers.LSTM):
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class LSTM(RNN, keras.layers.LSTM):
     """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
 
     Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
     to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's by rounding: of
-    another order of additions, and on AMX of products of bfloat16 parts. Stock Keras computes what the kernel does not
-    support (other activations, dropout, masks, initial states, forward-mode gradients, a GPU, ...), and graphs that may
-    be saved, such as those of ``model.export()``, with one warning that says why.
+    another order of additions, and on AMX of products of bfloat16 parts. An LSTM of the usual arguments has a kernel of
+    its own; with other activations, or without a bias, it is run as a program, as :class:`RNN`, which also says what is
+    left to stock Keras.
 
     A step: i, f, o = sigmoid(x W + h U + b), g = tanh(x W + h U + b), c' = f c + i g, h' = o tanh(c'), where each gate
     has its own part of the last axis of kernel W, recurrent kernel U and bias b, in Keras's order i, f, g, o
@@ -104,27 +176,24 @@ class LSTM(NativeLayer, keras.layers.LSTM):
 
     Args:
         threads: CPU threads, 0 to 1,024; 0 is all cores. The result does not depend on it, to the last bit.
-        args, kwargs: as ``keras.layers.LSTM``; models of earlier versions also have ``precision``, ``float32``.
+        args, kwargs: as ``keras.layers.LSTM``.
 
     Raises:
-        ValueError: another number of threads, or another precision.
+        ValueError: another number of threads.
 
     Example::
 
         model = keras.Sequential([keras.Input((784, 1)), LSTM(128), keras.layers.Dense(10)])
     """
 
-    def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
-        if (precision := kwargs.pop("precision", "float32")) != "float32":
-            raise ValueError(f"precision must be 'float32' (got {precision!r}): there is no lower one any more")
-        super().__init__(*args, **kwargs)
-        self._set_threads(threads)
+    @property
+    def runs_program(self) -> bool:
+        return not has_own_kernel(self)
 
-    def _problem(self, sequences: tf.Tensor) -> str | None:
-        return unsupported_argument(self)
-
-    def _states(self, sequences: tf.Tensor, training: bool) -> tf.Tensor:
-        threads, all_steps = self.threads or min(available_cores(), native.MAX_THREADS), self.return_sequences
+    def _outputs(self, sequences: tf.Tensor, training: bool, all_steps: bool) -> tf.Tensor:
+        if self.runs_program:
+            return super()._outputs(sequences, training, all_steps)
+        threads = self.threads or min(available_cores(), native.MAX_THREADS)
 
         def forward(x: np.ndarray, *weights: np.ndarray, keep: bool) -> Any:
             return native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps)
@@ -148,17 +217,48 @@ class LSTM(NativeLayer, keras.layers.LSTM):
         )
 
 
-def unsupported_argument(layer: keras.layers.LSTM) -> str | None:
-    """Return which argument of an LSTM its kernel does not support, or None."""
-    for key, value in SUPPORTED.items():
-        if (given := getattr(layer, key)) != value:  # ``get_config`` would fail where an initializer cannot be written
-            return f"{key} is {given!r}, not {value!r}"
-    for key, function in ACTIVATIONS.items():
-        given, name = getattr(layer.cell, key), function.__name__
-        if given is not function:
-            given_name = getattr(given, "__name__", repr(given))
-            return f"{key} is not Keras's {name}" if given_name == name else f"{key} is {given_name!r}, not {name!r}"
-    return None
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GRU(RNN, keras.layers.GRU):
+    """``keras.layers.GRU`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class SimpleRNN(RNN, keras.layers.SimpleRNN):
+    """``keras.layers.SimpleRNN`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+
+
+def to_keras(model: keras.Model) -> keras.Model:
+    """Return the same model of stock Keras layers, with the same weights: what it saves loads without this package.
+
+    Args:
+        model: a built model, which has a configuration; it stays as it is.
+
+    Example::
+
+        seqmnist_tf.to_keras(model).save("model.keras")
+    """
+
+    def stock(part: Any) -> Any:
+        if isinstance(part, list | tuple):
+            return [stock(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        part = {key: stock(value) for key, value in part.items()}
+        if str(part.get("registered_name")).startswith(f"{PACKAGE}>"):
+            part |= {"module": "keras.layers", "registered_name": None}
+            part["config"].pop("threads", None)
+        return part
+
+    same = keras.saving.deserialize_keras_object(stock(keras.saving.serialize_keras_object(model)))
+    same.set_weights(model.get_weights())
+    return same
+
+
+def has_own_kernel(layer: keras.layers.LSTM) -> bool:
+    """Return whether an LSTM of Keras is the one that the kernel has."""
+    return all(getattr(layer, key) == value for key, value in OF_THE_KERNEL.items()) and all(
+        getattr(layer.cell, key) is function for key, function in ACTIVATIONS.items()
+    )
 
 
 def why_not_native() -> str | None:

@@ -97,7 +97,7 @@ def step_forward(
     threads: int,
     keep: bool,
     all_steps: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[np.ndarray, Any]:
     """Run a step's program over sequences float32 (n, steps, features).
 
     Args:
@@ -108,10 +108,9 @@ def step_forward(
         The outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
     """
     sequences = native.contiguous(sequences)
-    n, steps, _ = _program_shape(program, sequences)
-    if initial is not None and initial.shape != (n, sum(program.states)):
-        raise ValueError(f"first states must be {(n, sum(program.states))} (got {initial.shape})")
-    native.require_threads(threads)
+    n, steps, features = sequences.shape
+    if features != program.features or not steps:
+        raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
     isa = native.ISAS.index(native.instruction_set())
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
     kept = None
@@ -129,7 +128,7 @@ def step_backward(
     program: StepProgram,
     sequences: np.ndarray,
     parameters: np.ndarray,
-    kept: np.ndarray | None,
+    kept: np.ndarray,
     gradient: np.ndarray,
     *,
     threads: int,
@@ -143,15 +142,9 @@ def step_backward(
         gradient: float32 (n, units) or (n, steps, units), with respect to the outputs that it returned.
         want_initial: whether it was given first states.
     """
-    if kept is None:
-        raise ValueError("the forward pass kept nothing")
     sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.contiguous(kept)
-    n, steps, _ = _program_shape(program, sequences)
-    native.require_threads(threads)
+    n, steps, _ = sequences.shape
     all_steps = gradient.ndim == 3
-    size = (n + 1) * steps * program.kept + 1
-    if gradient.shape != ((n, steps, program.units) if all_steps else (n, program.units)) or kept.shape != (size,):
-        raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps}")
     kept = native.aligned(kept)
     wrt_parameters = np.zeros(parameters.shape, np.float32)
     wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
@@ -162,11 +155,3 @@ def step_backward(
         read = (sequences, native.contiguous(parameters), kept, gradient)
         native.call("machine_backward", int(kept[-1]), threads, *given, *read, *results)
     return wrt_sequences, wrt_parameters, wrt_initial
-
-
-def _program_shape(program: StepProgram, sequences: np.ndarray) -> tuple[int, int, int]:
-    if sequences.ndim != 3 or sequences.shape[2] != program.features or not sequences.shape[1]:
-        raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
-    if max(sequences.shape) > native.MAX_LENGTH:
-        raise ValueError(f"no axis may be longer than {native.MAX_LENGTH:,} (got {sequences.shape})")
-    return sequences.shape

@@ -28,7 +28,7 @@ SOURCES = FOLDER / "cpp"
 ISAS = ("avx2", "avx512", "amx", "neon")  # the library's numbers for them; on x86-64 a later one is faster
 UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with units whose weights are 0
 MAX_THREADS = 1024
-MAX_LENGTH = 2**30 - 1  # of an axis: the library counts in 32 bits, also to twice an axis
+MAX_LENGTH = 2**30 - 1  # of a program: the library counts in 32 bits, also to twice an axis
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
 ALIGNMENT = 64
 NO_MEMORY = 1
@@ -155,10 +155,6 @@ def backward(
             g.reshape(*g.shape[:-1], 4, -1)[..., :units].reshape(*g.shape[:-1], 4 * units) for g in wide
         )
         return kernel_gradient, np.ascontiguousarray(recurrent_gradient[:units]), bias_gradient, x_gradient
-    if gradient.shape != ((n, steps, units) if all_steps else (n, units)) or kept.shape != (
-        _kept_size(n, steps, units),
-    ):
-        raise ValueError(f"no gradient {gradient.shape} and kept {kept.shape} belong to {n} x {steps} x {units}")
     kept = aligned(kept)
     weight_gradients = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
     sequence_gradient = np.zeros(sequences.shape, np.float32) if want_sequences else None
@@ -205,8 +201,6 @@ def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, 
             "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,) "
             f"(got {[sequences.shape, *shapes]})"
         )
-    if max(*sequences.shape, 4 * units) > MAX_LENGTH:
-        raise ValueError(f"no axis may be longer than {MAX_LENGTH:,} (got {[sequences.shape, *shapes]})")
     return (*sequences.shape, units)
 
 
@@ -239,27 +233,19 @@ def take(floats: int) -> np.ndarray:
         MemoryError: the system does not have the memory.
     """
     size = max(4 * floats, 1)
-    memory = _reuse(size)
-    if memory is None:
+    if (memory := _reuse(size)) is None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         try:
-            memory = _map(size)
-        except (OSError, OverflowError, ValueError) as error:
-            raise MemoryError(f"no {size / 1e6:,.0f} MB for the LSTM's states: {error}") from None
+            memory = mmap.mmap(-1, size, flags=flags)
+        except OSError as error:
+            _free.clear()  # of other sizes, and perhaps as large as what is asked for
+            raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a hint, which Linux without huge pages refuses
                 memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
     weakref.finalize(array, _give_back, memory)
     return array
-
-
-def _map(size: int) -> mmap.mmap:
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    try:
-        return mmap.mmap(-1, size, flags=flags)
-    except OSError:
-        _free.clear()  # of other sizes, and perhaps as large as what is asked for
-        return mmap.mmap(-1, size, flags=flags)
 
 
 def _give_back(memory: mmap.mmap) -> None:

@@ -96,20 +96,24 @@ class Translator:
         return self._known[tensor.name]
 
     def _translate(self, tensor: tf.Tensor) -> None:
-        if self.step.kind(tensor) != ROWS:
-            self._known[tensor.name] = self._fixed(tensor)
-            return
         operation = tensor.op
         try:
+            if self.step.kind(tensor) != ROWS:
+                self._known[tensor.name] = self._fixed(tensor)
+                return
             results = self._results(operation)
         except ValueError as error:
-            raise self._refuse(operation, str(error)) from None
+            why = f" ({error})" if str(error) else ""
+            raise Untranslatable(f"operation {operation.type}{why}{location(operation)}") from None
         for output, result in zip(operation.outputs, results, strict=True):
             self._known[output.name] = result
 
-    def _refuse(self, operation: tf.Operation, why: str = "") -> Untranslatable:
-        because = f" ({why})" if why else ""
-        return Untranslatable(f"operation {operation.type}{because}{location(operation)}")
+    def _rows(self, tensor: tf.Tensor) -> Rows:
+        """Return a tensor that is no sum over rows."""
+        value = self.value(tensor)
+        if isinstance(value, Summed):
+            raise ValueError("it mixes the rows of a batch")
+        return value
 
     def _fixed(self, tensor: tf.Tensor) -> Rows:
         """Return a constant, or what is computed from weights alone, as what all rows have in common."""
@@ -117,15 +121,15 @@ class Translator:
         if self.step.kind(tensor) == CONSTANT:
             values = np.asarray(self.constants[tensor.name])
             if values.dtype.kind not in "fbiu" or values.dtype == np.float64:
-                raise self._refuse(tensor.op, f"a constant of type {values.dtype}")
+                raise ValueError(f"a constant of type {values.dtype}")
             values = values.astype(np.float32)
             if values.ndim and values.shape[0] == self.step.rows:
                 if not all(np.array_equal(row, values[0], equal_nan=True) for row in values):
-                    raise self._refuse(tensor.op, "a constant that differs from row to row")
+                    raise ValueError("a constant that differs from row to row")
                 values = values[0]
             return Rows([self.expressions.wide_constant(values, values.size)], shape)
         if tensor.dtype != tf.float32:
-            raise self._refuse(tensor.op, f"weights of type {tensor.dtype.name}")
+            raise ValueError(f"weights of type {tensor.dtype.name}")
         return Rows([self.expressions.parameter(self.parameter(tensor), 0, int(np.prod(shape)))], shape)
 
     def parameter(self, tensor: tf.Tensor) -> int:
@@ -138,7 +142,7 @@ class Translator:
         kind = operation.type
         for tensor in operation.outputs:
             if tensor.dtype not in (tf.float32, tf.bool) or not tensor.shape.is_fully_defined():
-                raise self._refuse(operation, f"its result is {tensor.dtype.name} {tensor.shape}")
+                raise ValueError(f"its result is {tensor.dtype.name} {tensor.shape}")
         if kind in SAME:
             return [self.value(given) for given in operation.inputs]
         if kind == "MatMul":
@@ -152,19 +156,17 @@ class Translator:
                 raise ValueError("an axis besides rows and columns")
             terms = tuple((None, piece, 0, i) for i, piece in columns_of(self.value(operation.inputs[0]).pieces))
             return [Summed(terms, tuple(operation.outputs[0].shape))]
-        values = [self.value(given) for given in operation.inputs] if kind not in MOVES else []
-        if kind == "AddN" and any(isinstance(value, Summed) for value in values):
-            return [Summed(tuple(term for value in values for term in value.terms), tuple(operation.outputs[0].shape))]
         if kind in MOVES:
             return self._moved(operation)
-        if any(isinstance(value, Summed) for value in values):
-            raise ValueError("it mixes the rows of a batch")
         shape = tuple(operation.outputs[0].shape)
+        if kind == "AddN" and isinstance(self.value(operation.inputs[0]), Summed):
+            return [Summed(tuple(term for given in operation.inputs for term in self.value(given).terms), shape)]
+        values = [self._rows(given) for given in operation.inputs]
         if kind in ("Softmax", "LogSoftmax"):
             return [Rows(self._softmax(values[0], kind == "LogSoftmax"), shape)]
         rule = DIRECT.get(kind) or RULES.get(kind)
         if rule is None:
-            raise self._refuse(operation)
+            raise ValueError
         if kind == "Select" and operation.inputs[0].shape.rank != operation.inputs[1].shape.rank:
             raise ValueError("a condition of another shape")
         operands = [self._broadcast(value, shape) for value in values]
@@ -209,16 +211,14 @@ class Translator:
         a, b = operation.inputs
         first, second = operation.get_attr("transpose_a"), operation.get_attr("transpose_b")
         if self.step.kind(a) == ROWS and self.step.kind(b) == ROWS:
-            left, right = self.value(a), self.value(b)
-            if not first or second or isinstance(left, Summed) or isinstance(right, Summed):
+            left, right = self._rows(a), self._rows(b)
+            if not first or second:
                 raise ValueError("a product of two tensors of rows")
             shape = tuple(operation.outputs[0].shape)
             terms = [(x, y, i, j) for i, x in columns_of(left.pieces) for j, y in columns_of(right.pieces)]
             return Summed(tuple(terms), shape)
-        if self.step.kind(a) != ROWS or first:
-            raise ValueError("a product that mixes the rows of a batch")
-        left = self.value(a)
-        if isinstance(left, Summed) or len(left.shape) != 2:
+        left = self._rows(a)
+        if self.step.kind(a) != ROWS or first or len(left.shape) != 2:
             raise ValueError("a product that mixes the rows of a batch")
         shape = tuple(operation.outputs[0].shape)
         return Rows(self.expressions.dot(left.pieces, self.parameter(b), bool(second), shape[1]), shape)
@@ -246,8 +246,8 @@ class Translator:
         else:
             matrices = [plain] * (len(other) == 1) + [transposed] * (len(summed) == 1)
             fits = a[0] == output[0] and a[0] not in b and [*b] in matrices and set(made) == {*output[1:]}
-        left_value, right_value = self.value(x), self.value(y) if is_gradient else None
-        if not fits or isinstance(left_value, Summed) or isinstance(right_value, Summed):
+        left_value, right_value = self._rows(x), self._rows(y) if is_gradient else None
+        if not fits:
             raise ValueError(equation)
 
         def grid(part: str, *groups: list[str]) -> np.ndarray:
@@ -279,9 +279,7 @@ class Translator:
 
     def _reduced(self, operation: tf.Operation) -> Any:
         tensor, axes = operation.inputs
-        value = self.value(tensor)
-        if isinstance(value, Summed):
-            raise ValueError("it mixes the rows of a batch")
+        value = self._rows(tensor)
         rank = len(value.shape)
         reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
         if value.shape[:2] == (1, self.step.rows) and 0 in reduced:  # the gradient of a Tile
@@ -318,12 +316,10 @@ class Translator:
 
     def _moved(self, operation: tf.Operation) -> list[Any]:
         givens = [t for t in operation.inputs if t.dtype in (tf.float32, tf.bool)]
-        values = [self.value(given) for given in givens]
         shapes = [tuple(tensor.shape) for tensor in operation.outputs]
-        if any(isinstance(value, Summed) for value in values):
-            if operation.type not in KEEP_ORDER:
-                raise ValueError("it mixes the rows of a batch")
-            return [Summed(values[0].terms, shapes[0])]
+        if operation.type in KEEP_ORDER and isinstance(value := self.value(givens[0]), Summed):
+            return [Summed(value.terms, shapes[0])]
+        values = [self._rows(given) for given in givens]
         # Before the rows, the gradient of a Tile has an axis of length 1.
         by_rows = shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
         if operation.type in KEEP_ORDER and values[0].shape[:1] == by_rows[:1] == (self.step.rows,):

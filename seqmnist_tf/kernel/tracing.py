@@ -258,11 +258,9 @@ def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
 
 
 def _require_results(output: tf.Tensor, new_states: list[tf.Tensor], states: list[tf.Tensor], rows: int) -> None:
-    if len(new_states) != len(states):
-        raise Untranslatable(f"the step returns {len(new_states)} states for {len(states)}")
-    for state, new in zip(states, new_states, strict=True):
-        if new.shape != state.shape or new.dtype != tf.float32:
-            raise Untranslatable(f"a state {state.dtype.name} {state.shape} becomes {new.dtype.name} {new.shape}")
+    before, after = ([(state.dtype.name, tuple(state.shape)) for state in some] for some in (states, new_states))
+    if after != before:
+        raise Untranslatable(f"states {before} become {after}")
     if output.dtype != tf.float32 or output.shape.rank != 2 or output.shape[0] != rows:
         raise Untranslatable(f"the output is {output.dtype.name} {output.shape}, not float32 (n, units)")
 

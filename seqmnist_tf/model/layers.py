@@ -117,6 +117,8 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     for variable, state in zip(model.variables, states, strict=True):
         variable.assign(state)
     again, _ = step()
+    if not np.isfinite(output).all():
+        raise LayerError(f"model.layer {spec} must give finite numbers (its first output has others)")
     if all(gradient is None for gradient in gradients):
         raise LayerError(f"model.layer {spec} must have a gradient for one of its trainable weights (got none)")
     if not np.allclose(output, again, rtol=1e-3, atol=1e-4, equal_nan=True):

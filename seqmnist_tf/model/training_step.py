@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
-from ..kernel import RNN, DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
+from ..kernel import DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
 from .layers import recurrent_weights
 from .model import build_model
@@ -42,15 +42,11 @@ class Kernel:
 
 
 def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kernel:
-    """Return the kernel that ``train.kernel`` selects on this machine.
+    """Return the kernel that ``train.kernel`` selects on this machine for the configuration's model.
 
-    Args:
-        model: the configuration's model. The native kernel computes a custom layer where it is, or has, recurrent
-            layers of Keras that the kernel can compute; to know that, it is traced. Without the model the answer is
-            stock Keras for a custom layer, and a guess for a GRU or SimpleRNN.
-
-    Raises:
-        InputError: ``train.kernel`` is ``native``, and the native kernel cannot be used.
+    The native kernel computes a custom layer where it is, or has, recurrent layers of Keras that the kernel can
+    compute; to know that, it is traced. Without the model the answer is stock Keras for a custom layer, and a guess for
+    a GRU or SimpleRNN. InputError is raised where ``train.kernel`` is ``native`` and it cannot be used.
     """
     if config.train.kernel == "keras" or (model is None and not has_stock_layer(config)):
         return Kernel(None)
@@ -60,7 +56,7 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
         found = drop_ins(model.layers[0])
         problems = kernel_problems(model.layers[0], found, model.input_shape) if found else []
         computed = [part.native for part, problem in zip(found, problems, strict=True) if problem is None]
-        runs_programs = any(isinstance(part, RNN) for part in computed)
+        runs_programs = any(part.runs_program for part in computed)
         if not computed:
             reason = f"model.layer is {layer}: {problems[0] if problems else 'it has no recurrent layer of Keras'}"
     if reason is None:
@@ -108,12 +104,7 @@ class MeasuredSequential(keras.Sequential):
 
     @classmethod
     def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
-        """Return a measured Sequential over the layers of ``model``, its recurrent layers computed by ``kernel``.
-
-        Args:
-            model: the layers, on Keras alone, that own the weights.
-            threads: CPU threads of the native kernel; 0 is all cores.
-        """
+        """Return a measured Sequential over the layers of ``model``, its recurrent layers computed by ``kernel``."""
         measured = cls([keras.Input(model.input_shape[1:]), *model.layers])
         if kernel.isa:
             # Keras must not find them: they have the weights once more, and checkpoints are of Keras's layers.
@@ -198,11 +189,8 @@ class MeasuredSequential(keras.Sequential):
 def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> MeasuredSequential:
     """Return a compiled model that trains the layers of ``model`` as the configuration says.
 
-    Args:
-        model: the layers, on Keras alone, that own the weights, with the initial weights of the seed, on which
-            ``train.recurrent_noise_relative`` depends; a checkpoint is loaded later.
-        config: optimizer, noise, seed and threads are used.
-        kernel: computes the recurrent layer.
+    ``model`` has the initial weights of the seed, on which ``train.recurrent_noise_relative`` depends; a checkpoint is
+    loaded later. ``kernel`` computes its recurrent layer.
     """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
     trained.noise_seed, weights = config.train.seed, recurrent_weights(model.layers[0])
@@ -217,14 +205,7 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
 
 @dataclass(frozen=True)
 class StepTime:
-    """How long the training of a configuration takes here, measured on a few batches.
-
-    Attributes:
-        kernel: what computes the layer.
-        parameters: of the model.
-        first: seconds of the first step, which traces the model.
-        step: seconds of a later step, the shortest one.
-    """
+    """How long training takes here: seconds of the first step, which traces the model, and of a later one."""
 
     kernel: Kernel
     parameters: int

@@ -1,7 +1,6 @@
 from .ask import DEFAULT_SERVER as DEFAULT_SERVER
 from .ask import Classification as Classification
 from .ask import classify as classify
-from .ask import server_address as server_address
 from .ask import verdict as verdict
 from .exporter import export_run as export_run
 from .models import SavedModel as SavedModel
@@ -9,7 +8,6 @@ from .picture import picture_files as picture_files
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture
 from .versions import DEFAULT_FOLDER as DEFAULT_FOLDER
-from .versions import MODEL_NAME as MODEL_NAME
+from .versions import choose_version as choose_version
 from .versions import exported_versions as exported_versions
 from .versions import read_description as read_description
-from .versions import require_versions as require_versions

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 from .. import system
 from ..system import InputError, note, say
-from .server import create_server, listen
 from .versions import DEFAULT_FOLDER, choose_version, exported_versions
 
 
@@ -42,25 +42,40 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--port", type=int, default=8501, help="port to listen on; 0: any free port (default: 8501)")
     args = parser.parse_args(argv)
-    if not 0 <= args.port <= 65535:  # else the system takes the rest of it by 65,536
+    if not 0 <= args.port <= 65535:
         raise InputError(f"--port must be 0 to 65535 (got {args.port})")
-    number = choose_version(args.model_dir, args.version)
-    with listen(args.host, args.port) as server_socket:
+    version = choose_version(args.model_dir, args.version)
+    with listen(args.host, args.port) as listener:
         system.start_tensorflow(0)
         from . import app, models  # late, so that --help and bad input do not wait for TensorFlow
 
-        model = models.SavedModel.load(exported_versions(args.model_dir)[number])
-        model.warm_up()
-        server = create_server(app.create_app(model, args.host))
+        model = models.SavedModel.load(version)
+        for signature, inputs in model.warm_up_requests():  # then the first request takes no longer than the others
+            model(signature, **inputs)
+        server = app.create_server(model, args.host)
         # After its shutdown uvicorn raises the signal again. To take TensorFlow down would take 1 to 2 s of a core.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(system.EXIT_DONE))
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a script's background ignores it
-        if (newest := max(exported_versions(args.model_dir))) > number:
+        if (newest := max(exported_versions(args.model_dir))) > int(version.name):
             note(f"version {newest} is newer: --version {newest} serves it")
-        host, port = server_socket.getsockname()[:2]
-        say(f"version {number} at http://{f'[{host}]' if ':' in host else host}:{port}")
-        server.run(sockets=[server_socket])
+        host, port = listener.getsockname()[:2]
+        say(f"version {version.name} at http://{f'[{host}]' if ':' in host else host}:{port}")
+        server.run(sockets=[listener])
     return system.EXIT_DONE
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket on a host's name or address; port 0 is any free port.
+
+    Raises:
+        InputError: the host is unknown, or the port is in use or forbidden.
+    """
+    try:
+        family = socket.getaddrinfo(host, port)[0][0]
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port}: {error} (give another --host or --port)") from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Nagle's algorithm delays each answer by 40 ms
+    return listener
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The local server's application: TF Serving's REST API for one exported version, and a page to draw digits on.
+"""The local server: TF Serving's REST API for one exported version, and a page to draw digits on.
 
 A page of any site can post to a server on this computer; it reveals itself by the header Origin. A site whose name
 resolves to this computer ("DNS rebinding") reveals itself by the header Host.
@@ -6,14 +6,16 @@ resolves to this computer ("DNS rebinding") reveals itself by the header Host.
 
 from __future__ import annotations
 
-import importlib.metadata
+import base64
 import io
+import json
 import mimetypes
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import tensorflow as tf
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,21 +27,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..system import InputError, first_line
+from ..system import InputError, first_line, parse_json
 from .models import SavedModel
 from .picture import prepare_picture
-from .rest import parse_predict, predict_answer
-from .versions import MODEL_NAME
+from .versions import DEFAULT_SIGNATURE, MODEL_NAME, read_description
 
 WEB = Path(__file__).parent / "web"
 MODEL_PATH = f"/v1/models/{MODEL_NAME}"
 MAX_BODY_BYTES = 8 * 2**20
+MAX_REQUEST_ROWS = 256  # export/config/batching.config gives TF Serving the same; a test compares the two
+SECURITY_HEADERS = [
+    ("content-security-policy", "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"),
+    ("x-content-type-options", "nosniff"),
+]
 
 
-def create_app(model: SavedModel, host: str = "localhost") -> Starlette:
-    """Return the ASGI application of a version; requests may name localhost and ``host``, where the server listens.
+def create_server(model: SavedModel, host: str = "localhost") -> uvicorn.Server:
+    """Return an HTTP server for a version; its ``run`` takes the sockets to listen on.
 
-    Where it listens on all addresses, requests may name any host.
+    Requests may name localhost and ``host``, where the server listens: any host where it listens on all addresses.
     """
     mimetypes.add_type("text/javascript", ".js")  # Windows may have another type for it
     name = f"[{host}]" if ":" in host else host
@@ -50,7 +56,6 @@ def create_app(model: SavedModel, host: str = "localhost") -> Starlette:
             *(Route(path, get_status) for path in paths),
             *(Route(f"{path}/metadata", get_metadata) for path in paths),
             *(Route(f"{path}:predict", post_predict, methods=["POST"]) for path in paths),
-            Mount("/v1", routes=[]),  # 404 for all else
             Route("/model.json", get_description),
             Route("/prepare", post_prepare, methods=["POST"]),
             Mount("/", StaticFiles(directory=WEB, html=True)),
@@ -62,7 +67,8 @@ def create_app(model: SavedModel, host: str = "localhost") -> Starlette:
         ],
     )
     app.state.model = model
-    return app
+    options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 10}
+    return uvicorn.Server(uvicorn.Config(app, headers=SECURITY_HEADERS, **options))
 
 
 async def get_status(request: Request) -> Response:
@@ -76,18 +82,18 @@ async def get_metadata(request: Request) -> Response:
     """Answer with the version's number and its signatures, as TF Serving does."""
     model: SavedModel = request.app.state.model
     spec = {"name": MODEL_NAME, "signature_name": "", "version": model.path.name}
-    return JSONResponse({"model_spec": spec, "metadata": {"signature_def": {"signature_def": model.signature_defs}}})
+    return JSONResponse({"model_spec": spec, "metadata": {"signature_def": {"signature_def": model.signature_defs()}}})
 
 
 async def post_predict(request: Request) -> Response:
     """Answer with the outputs of a signature, as TF Serving does."""
     body = await _body_of_own_page(request)
-    return Response(await run_in_threadpool(_predict, request.app.state.model, body), media_type="application/json")
+    return Response(await run_in_threadpool(predict, request.app.state.model, body), media_type="application/json")
 
 
 async def get_description(request: Request) -> Response:
     """Answer with the description that export wrote about the version."""
-    return JSONResponse({**request.app.state.model.description, "project": project_address()})
+    return JSONResponse(read_description(request.app.state.model.path))
 
 
 async def post_prepare(request: Request) -> Response:
@@ -100,13 +106,45 @@ async def post_prepare(request: Request) -> Response:
     return JSONResponse({"image": None if image is None else image.tolist()})
 
 
-def project_address() -> str | None:
-    """Return the address of the project's repository, as its metadata have it; None where no owner has set it."""
+def predict(model: SavedModel, body: bytes) -> bytes:
+    """Return the answer to the body of a ``:predict`` request, both TF Serving's JSON.
+
+    A request has ``instances``, row by row, or ``inputs``, input by input, and its answer has the same form. The value
+    of a single input or output stands without its name.
+
+    Raises:
+        HTTPException: 400, the body is not such JSON, or does not fit the signature.
+    """
     try:
-        urls = importlib.metadata.metadata("seqmnist_tf").get_all("Project-URL") or []
-    except importlib.metadata.PackageNotFoundError:  # a folder of sources that is not installed
-        return None
-    return dict(url.split(", ", 1) for url in urls).get("Repository")
+        document = parse_json(body)
+        signature = document.get("signature_name") or DEFAULT_SIGNATURE
+        specs, by_rows = model.inputs(signature), "instances" in document
+        if by_rows:
+            rows = [_by_name(row, list(specs)) for row in document["instances"]]
+            inputs = {name: [row[name] for row in rows] for name in specs}
+        else:
+            inputs = _by_name(document["inputs"], list(specs))
+        for name, values in inputs.items():
+            if len(values) > MAX_REQUEST_ROWS:
+                raise ValueError(f"{len(values)} rows (at most {MAX_REQUEST_ROWS} are allowed)")
+            if specs[name].dtype == tf.string:  # TF Serving takes base64 without padding, too
+                inputs[name] = [base64.b64decode(value["b64"] + "==") for value in values]
+        outputs = {name: array.tolist() for name, array in model(signature, **inputs).items()}
+    except (AttributeError, KeyError, TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        hint = f"{MODEL_PATH}/metadata has the signatures"
+        raise HTTPException(400, f"{type(error).__name__}: {first_line(error)[:200]} ({hint})") from None
+    answer: Any = outputs
+    if len(outputs) == 1:
+        (answer,) = outputs.values()
+    elif by_rows:
+        answer = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
+    return json.dumps({"predictions" if by_rows else "outputs": answer}).encode()
+
+
+def _by_name(value: Any, names: list[str]) -> dict[str, Any]:
+    if len(names) == 1 and not (isinstance(value, dict) and names[0] in value):
+        return {names[0]: value}
+    return {name: value[name] for name in names}
 
 
 async def _body_of_own_page(request: Request) -> bytes:
@@ -114,14 +152,6 @@ async def _body_of_own_page(request: Request) -> bytes:
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
         raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
     return await request.body()
-
-
-def _predict(model: SavedModel, body: bytes) -> bytes:
-    request = parse_predict(body, model)
-    try:
-        return predict_answer(request, model(request.signature, **request.inputs))
-    except tf.errors.InvalidArgumentError as error:
-        raise HTTPException(400, first_line(error)) from None
 
 
 def _answer_error(request: Request, error: HTTPException) -> Any:

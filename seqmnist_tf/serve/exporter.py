@@ -13,18 +13,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from .. import config as cfg
-from ..config import Config, has_stock_layer
+from ..config import Config
 from ..data import load_mnist
-from ..system import (
-    RunError,
-    first_line,
-    folder_atomically,
-    json_bytes,
-    note,
-    package_versions,
-    start_tensorflow,
-    utc_now,
-)
+from ..system import folder_atomically, json_bytes, note, package_versions, start_tensorflow, utc_now
 from ..train import RunDirectory, load_final_model, lock_folder
 from .models import SavedModel
 from .parity import Arrays, example_inputs, require_parity
@@ -53,32 +44,23 @@ def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, 
 
     Raises:
         InputError: the run has no model, or a model that is not its configuration's, or ``folder`` is not writable.
-        RunError: a signature differs from the Keras model, cannot be written, or MNIST cannot be loaded.
+        RunError: a signature differs from the Keras model, or MNIST cannot be loaded.
         OSError: the disk is full.
 
     Example::
 
         path = export_run(seqmnist_tf.load_run("results/strong/seed0"), Path("export/mine"))
-        print(SavedModel.load(path).description["test_accuracy"])
+        print(read_description(path)["test_accuracy"])
     """
-    run.require_model()
     start_tensorflow(run.config.train.threads)
     note(f"loading the model of {run.path}")
-    model, order = load_final_model(run, allow_code=allow_code), run.pixel_order()
-    described = describe_export(run, order)
+    model, described = load_final_model(run, allow_code=allow_code), describe_export(run)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
     with lock_folder(folder, f"folder {folder}", timeout=-1):
         version = max(exported_versions(folder), default=0) + 1
-        try:
-            with folder_atomically(folder / str(version)) as new:
-                _write_version(new, version, model, described, digits)
-        except tf.errors.OpError as error:
-            raise RunError(f"cannot export to {folder}: {first_line(error)} (is the disk full?)") from None
-        except Exception as error:  # a layer of the user's own may raise anything
-            if isinstance(error, OSError | RunError) or has_stock_layer(run.config):
-                raise
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise RunError(f"model.layer {run.config.model.layer} cannot be exported ({reason})") from None
+        note(f"writing version {version}")
+        with folder_atomically(folder / str(version)) as new:
+            _write_version(new, model, {"model": MODEL_NAME, "version": version, **described}, digits)
     return folder / str(version)
 
 
@@ -95,36 +77,31 @@ def write_warm_up(path: Path, requests: list[dict[str, Arrays]]) -> None:
                 file.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def describe_export(run: RunDirectory, order: np.ndarray) -> dict[str, Any]:
+def describe_export(run: RunDirectory) -> dict[str, Any]:
     """Return the description of an exported run, ready for JSON: configuration, commit, accuracy, order, versions.
 
     ``commit`` and ``trained_with`` are the commit and the package versions of the training; the SHA-256 is the one of
     the run's ``pixel_order.txt``.
     """
-    record, summary = run.environment, run.summary or {}
-    git, final = (part if isinstance(part, dict) else {} for part in (record.get("git"), summary.get("final")))
-    versions = record.get("versions")
+    record, final = run.environment, (run.summary or {}).get("final") or {}
+    git = record.get("git") or {}
     return {
         "config": cfg.config_to_dict(_without_places(run.config)),
         "config_id": run.config_id,
-        "preset": _value(record.get("preset"), str),
+        "preset": record.get("preset"),
         "seed": run.config.train.seed,
-        "commit": _value(git.get("commit"), str),
-        "dirty": _value(git.get("dirty"), bool),
-        **{key: _value(final.get(key), int) for key in ("epoch", "test_correct", "test_total")},
-        **{key: _value(final.get(key), float) for key in ("test_accuracy", "test_loss")},
-        "pixel_order": order.tolist(),
+        **{key: git.get(key) for key in ("commit", "dirty")},
+        **{key: final.get(key) for key in ("epoch", "test_correct", "test_total", "test_accuracy", "test_loss")},
+        "pixel_order": run.pixel_order().tolist(),
         "pixel_order_sha256": hashlib.sha256((run.path / "pixel_order.txt").read_bytes()).hexdigest(),
-        "trained_with": {key: _value(value, str) for key, value in versions.items()}
-        if isinstance(versions, dict)
-        else None,
+        "trained_with": record.get("versions"),
         "versions": package_versions(),
         "exported": utc_now(),
     }
 
 
 def _without_places(config: Config) -> Config:
-    """Return a configuration without what is nobody's business: folders (of Unix or Windows), W&B's account."""
+    """Return a configuration without folders, of Unix or Windows, and without W&B's account."""
     default = Config()
     path, colon, name = config.model.layer.rpartition(":")
     model, task = replace(config.model, layer=f"{PureWindowsPath(path).name}{colon}{name}"), config.task
@@ -133,36 +110,20 @@ def _without_places(config: Config) -> Config:
     return replace(config, model=model, task=task, data=default.data, wandb=default.wandb)
 
 
-def _value(value: Any, kind: type) -> Any:
-    """Return a value of a run, perhaps a stranger's, or None where it has another type or is too large."""
-    if kind is float:
-        return float(value) if type(value) in (int, float) and abs(value) < 2**53 else None
-    return value if type(value) is kind else None
-
-
-def _write_version(
-    path: Path, version: int, model: keras.Sequential, described: dict[str, Any], digits: np.ndarray
-) -> None:
+def _write_version(path: Path, model: keras.Sequential, described: dict[str, Any], digits: np.ndarray) -> None:
     """Write a version: the SavedModel, its warm-up requests and its description.
 
     Its signatures are compared with the model on ``digits``, uint8 (n, 28, 28), n at least 33.
     """
-    config, order = described["config"], np.array(described["pixel_order"])
-    encoding = config["task"]["normalization"], order
-    note(f"writing version {version}")
+    encoding = described["config"]["task"]["normalization"], np.array(described["pixel_order"])
     save_signatures(model, *encoding, path)
     saved = SavedModel.load(path)
     if not has_block_lstm(model):
         note("the signatures trace and step are left out: they need the states of a stock LSTM")
-    if python := saved.python_operations():
-        raise RunError(
-            f"model.layer {config['model']['layer']} needs Python ({', '.join(python)}), which no server has"
-        )
     note(f"comparing {len(saved.signatures)} signatures with the Keras model on {max(BATCH_SIZES)} digits")
     differences = require_parity(saved, model, [example_inputs(digits[:n], model, *encoding) for n in BATCH_SIZES])
     noise = np.random.RandomState(0).randint(0, 256, (max(BATCH_SIZES), IMAGE_SIDE, IMAGE_SIDE)).astype(np.uint8)
-    assets = path / EXTRA_ASSETS
-    assets.mkdir()
-    write_warm_up(assets / WARM_UP_FILE, [example_inputs(noise[:n], model, *encoding) for n in BATCH_SIZES])
-    description = {"model": MODEL_NAME, "version": version, **described, **differences}
-    (assets / DESCRIPTION_FILE).write_bytes(json_bytes(description))
+    (path / EXTRA_ASSETS).mkdir()
+    warm_up = [example_inputs(noise[:n], model, *encoding) for n in BATCH_SIZES]
+    write_warm_up(path / EXTRA_ASSETS / WARM_UP_FILE, warm_up)
+    (path / EXTRA_ASSETS / DESCRIPTION_FILE).write_bytes(json_bytes({**described, **differences}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from ..system import InputError, first_line
-from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE, read_description
+from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE
 
 
 @dataclass(frozen=True)
@@ -45,57 +44,31 @@ class SavedModel:
         try:
             return cls(path, dict(tf.saved_model.load(str(path)).signatures))
         except Exception as error:  # TensorFlow raises many kinds for missing and damaged files
-            hint = "give a folder that seqmnist_tf.export has written"
-            raise InputError(f"cannot read {path}: {first_line(error)} ({hint})") from None
-
-    @functools.cached_property
-    def description(self) -> dict[str, Any]:
-        """The description that export wrote: run, configuration, test accuracy, pixel order, package versions."""
-        return read_description(self.path)
+            raise InputError(f"cannot read {path}: {first_line(error)} (seqmnist_tf.export writes versions)") from None
 
     def inputs(self, signature: str) -> dict[str, Any]:
         """Return TensorFlow's specification (shape and dtype) of each input of a signature."""
         return dict(self.signatures[signature].structured_input_signature[1])
 
-    def outputs(self, signature: str) -> dict[str, Any]:
-        """Return TensorFlow's specification (shape and dtype) of each output of a signature."""
-        return dict(self.signatures[signature].structured_outputs)
-
-    @functools.cached_property
     def signature_defs(self) -> dict[str, Any]:
         """Return the signatures as the SavedModel declares them, ready for JSON, as in TF Serving's metadata."""
-        declared = self._meta_graph().signature_def
+        (graph,) = saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes()).meta_graphs
         options = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-        return {name: MessageToDict(definition, **options) for name, definition in declared.items()}
-
-    def python_operations(self) -> list[str]:
-        """Return the names of the operations that call back into Python, which a server without Python lacks."""
-        graph = self._meta_graph().graph_def
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        return sorted({node.op for node in nodes} & {"PyFunc", "PyFuncStateless", "EagerPyFunc"})
-
-    def _meta_graph(self) -> Any:
-        return saved_model_pb2.SavedModel.FromString((self.path / "saved_model.pb").read_bytes()).meta_graphs[0]
+        return {name: MessageToDict(definition, **options) for name, definition in graph.signature_def.items()}
 
     def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Yield the signature and the inputs of each request that TF Serving replays before it serves the version.
 
         A version that was not written by this project's export may have none.
         """
-        if not (self.path / EXTRA_ASSETS / WARM_UP_FILE).exists():
-            return
-        for record in tf.data.TFRecordDataset(str(self.path / EXTRA_ASSETS / WARM_UP_FILE)).as_numpy_iterator():
+        path = self.path / EXTRA_ASSETS / WARM_UP_FILE
+        for record in tf.data.TFRecordDataset([str(path)] if path.exists() else []).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             yield request.model_spec.signature_name, inputs
 
-    def warm_up(self) -> None:
-        """Answer the warm-up requests, after which the first request of a client takes no longer than the others."""
-        for signature, inputs in self.warm_up_requests():
-            self(signature, **inputs)
-
     def __call__(self, signature: str = DEFAULT_SIGNATURE, **inputs: Any) -> dict[str, np.ndarray]:
-        """Call a signature on arrays and return its outputs as arrays."""
+        """Call a signature on arrays, or on nested lists, and return its outputs as arrays."""
         specs = self.inputs(signature)
         tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
         return {name: output.numpy() for name, output in self.signatures[signature](**tensors).items()}

@@ -9,7 +9,6 @@ from typing import Any
 from ..system import InputError, read_json_object
 
 MODEL_NAME = "seqmnist"
-CONNECT_SECONDS = 3.0  # in which a client finds its server
 IMAGE_SIDE = 28  # of the images that a version classifies
 DEFAULT_FOLDER = Path("export", MODEL_NAME)
 DEFAULT_SIGNATURE = "serving_default"
@@ -19,43 +18,30 @@ WARM_UP_FILE = "tf_serving_warmup_requests"  # TF Serving replays these requests
 
 
 def exported_versions(folder: Path) -> dict[int, Path]:
-    """Return the versions in a folder by number, in ascending order: the subfolders whose names are numbers.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    paths = (path for path in folder.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir())
+    """Return the versions in a folder by number, in ascending order: the subfolders whose names are numbers."""
+    paths = (path for path in folder.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
     return dict(sorted((int(path.name), path) for path in paths))
 
 
-def require_versions(folder: Path) -> dict[int, Path]:
-    """Return the versions in a folder, as :func:`exported_versions`, or raise InputError where there is none."""
-    try:
-        versions = exported_versions(folder)
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {error.strerror}") from None
-    if not versions:
-        raise InputError(f"no version in {folder} (seqmnist_tf.export writes one)")
-    return versions
-
-
-def choose_version(folder: Path, number: int | None = None) -> int:
-    """Return the version to serve: ``number``, else the one with the label ``stable``, else the newest.
+def choose_version(folder: Path, number: int | None = None) -> Path:
+    """Return the path of the version to serve: ``number``, else the one with the label ``stable``, else the newest.
 
     TF Serving's ``../config/models.config`` beside the folder has the label.
 
     Raises:
         InputError: the folder has no version, or not this one.
     """
-    versions = require_versions(folder)
+    versions = exported_versions(folder)
+    if not versions:
+        raise InputError(f"no version in {folder} (seqmnist_tf.export writes one)")
     if number is None:
         config = folder.resolve().parent / "config" / "models.config"
         text = config.read_text(encoding="utf-8") if config.is_file() else ""
         stable = re.search(r'key:\s*"stable"\s*value:\s*(\d+)', text)
-        return int(stable[1]) if stable and int(stable[1]) in versions else max(versions)
+        number = int(stable[1]) if stable and int(stable[1]) in versions else max(versions)
     if number not in versions:
         raise InputError(f"--version must be one of {', '.join(map(str, versions))} (got {number})")
-    return number
+    return versions[number]
 
 
 def read_description(version: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .files import (
     parse_json,
     read_json,
     read_json_object,
+    reading,
     replace_atomically,
     require_folder,
     unwritable,

@@ -45,11 +45,6 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
 
     SIGTERM ends a command in the same way as Ctrl-C, so that nothing half-written stays. With ``--traceback``, the
     traceback of an error is printed before its line.
-
-    Example::
-
-        if __name__ == "__main__":
-            run_command(main)
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -37,14 +37,7 @@ def warn(text: str) -> None:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table without a newline at its end.
-
-    A heading that begins with ``>`` is the heading of a right-aligned column.
-
-    Example::
-
-        markdown_table(["run", ">seeds"], [["baseline", 5]])
-    """
+    """Return a Markdown table; a column is right-aligned where its heading begins with ``>``."""
     texts = [[re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\|", str(cell)) for cell in row] for row in rows]
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)

@@ -20,13 +20,7 @@ GIT_SECONDS = 60
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
-    """Return the content of ``environment.json``, ready for JSON.
-
-    Args:
-        command: the command line.
-        threads: ``train.threads``; 0 is all cores.
-        kernel: name of the kernel that computes the LSTM.
-    """
+    """Return the content of ``environment.json``; 0 of ``threads`` is all cores."""
     return {
         "started": utc_now(),
         "command": command,
@@ -75,13 +69,7 @@ def git_state() -> dict[str, Any]:
 
 
 def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
-    """Return the output of a command of git in a clone; None where it fails, or there is no git.
-
-    Args:
-        root: the root of the clone.
-        words: the command, such as ``"rev-parse", "HEAD"``.
-        content: what it reads.
-    """
+    """Return the output of a command of git in the clone at ``root``; None where it fails, or there is no git."""
     command = ["git", "-C", str(root), *words]
     # What git tells its hooks would name another repository, and a replacement object could stand in for a commit.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

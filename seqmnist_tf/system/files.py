@@ -13,16 +13,22 @@ from typing import Any
 
 import msgspec
 
-from .errors import InputError
+from .errors import InputError, first_line
+
+
+@contextlib.contextmanager
+def reading(name: str | os.PathLike[str]) -> Iterator[None]:
+    """Let what fails while a file is read be bad input; ``name`` is its path, perhaps with the key that names it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # each format has its own exceptions for a broken file
+        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or first_line(error)}") from error
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return a JSON document, whose numbers are finite; raise ValueError for another text.
-
-    Example:
-        >>> parse_json('{"a": [1, 2.5]}')
-        {'a': [1, 2.5]}
-    """
+    """Return a JSON document, whose numbers are finite; raise ValueError for another text."""
     return msgspec.json.decode(text)
 
 
@@ -32,10 +38,8 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: it is missing or cannot be read, or is no such document.
     """
-    try:
+    with reading(path):
         return parse_json(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -51,15 +55,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def json_bytes(document: Any) -> bytes:
-    """Return a JSON document as the content of a file: UTF-8, indented, with a new line at its end.
-
-    Raises:
-        ValueError: it has a number that JSON does not have, such as NaN.
-
-    Example:
-        >>> json_bytes({"a": 1})
-        b'{\\n  "a": 1\\n}\\n'
-    """
+    """Return a JSON document as the content of a file: UTF-8, indented; raise ValueError where it has a NaN."""
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -106,10 +102,7 @@ def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
 
-    A process that is killed leaves it beside.
-
-    Raises:
-        OSError: the disk is full or refuses, or there is a folder with content or a file at ``path``, which stays.
+    A process that is killed leaves it beside. OSError is raised where there is a file, or a folder with content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".new-{path.name}-{secrets.token_hex(4)}.part")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ..config import Config
-from ..system import InputError, first_line
+from ..system import InputError, reading
 from .run_directory import RunDirectory
 from .summary import log_problems
 
@@ -25,15 +25,10 @@ def restore(run: RunDirectory, config: Config, trained: keras.Model) -> int:
             raise InputError(f"{run.path} cannot be resumed: {run.resume_file} is missing")
         return 0
     trained.optimizer.build(trained.trainable_variables)
-    try:
-        with warnings.catch_warnings():
-            # Keras warns, and goes on, where the file has no optimizer state that fits.
-            warnings.filterwarnings("error", message=".*Skipping variable loading for optimizer.*")
-            trained.load_weights(run.resume_file)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise InputError(f"cannot read checkpoint {run.resume_file}: {first_line(error)}") from error
+    with reading(run.resume_file), warnings.catch_warnings():
+        # Keras warns, and goes on, where the file has no optimizer state that fits.
+        warnings.filterwarnings("error", message=".*Skipping variable loading for optimizer.*")
+        trained.load_weights(run.resume_file)
     steps = int(trained.optimizer.iterations)
     if problems := log_problems(run, epochs=steps // config.steps_per_epoch):
         raise InputError(f"{run.path} cannot be resumed: {problems[0]}")

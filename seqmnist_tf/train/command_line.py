@@ -15,13 +15,7 @@ TRAIN_COMMAND = ("python", "-m", "seqmnist_tf.train")  # how a recorded command 
 
 
 def parse_train_arguments(argv: Sequence[str]) -> Arguments:
-    """Return the arguments of ``python -m seqmnist_tf.train``; ``options`` has ``run_dir`` and ``resume``.
-
-    ``resume`` is None, ``required`` or ``auto``.
-
-    Raises:
-        InputError: an unknown option or key, an unreadable file, a value that is not allowed.
-    """
+    """Return the arguments of the command; ``options.resume`` is None, ``required`` or ``auto``."""
     parser = Parser(prog=" ".join(TRAIN_COMMAND), description="Train an LSTM on sequential MNIST.")
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="the run directory (default: runs/<preset>-<seed>-<timestamp>)"
@@ -43,13 +37,7 @@ def train_command(
     run_dir: str | os.PathLike[str] | None = None,
     resume: str | None = None,
 ) -> str:
-    """Return a command line of ``seqmnist_tf.train``, quoted for a shell.
-
-    Args:
-        preset: its name.
-        values: of keys, such as ``{"train.seed": 1}``.
-        run_dir: the run directory.
-        resume: None, ``required`` or ``auto``.
+    """Return a command line of ``seqmnist_tf.train``, quoted for a shell. Arguments as the command's.
 
     Example:
         >>> train_command("adam", {"train.n_epochs": 3}, run_dir="runs/a b")

@@ -15,7 +15,7 @@ import tqdm
 from ..config import NUM_CLASSES, Data
 from ..data import Split, in_batches, load_test
 from ..model import build_model
-from ..system import InputError, first_line, note
+from ..system import InputError, note, reading
 from .run_directory import RunDirectory
 
 
@@ -58,13 +58,19 @@ class Metrics:
             for hits, total in zip(self.confusion.diagonal(), totals, strict=True)
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the test metrics under the contract's names, ready for JSON."""
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Loss, accuracy, correct and total of a test set, as in ``summary.json``."""
         return {
+            "test_loss": self.loss,
+            "test_accuracy": self.accuracy,
             "test_correct": self.correct,
             "test_total": self.total,
-            "test_accuracy": self.accuracy,
-            "test_loss": self.loss,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the test metrics, ready for JSON."""
+        return self.counts | {
             "wilson_95": list(wilson_interval(self.correct, self.total)),
             "per_class_accuracy": self.per_class_accuracy,
             "confusion": self.confusion.tolist(),
@@ -93,14 +99,9 @@ def evaluate_model(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     description: str | None = None,
 ) -> Metrics:
-    """Return the metrics of a model over every example of a split.
+    """Return the metrics of a model, sequences float32 (n, 784, 1) to logits float32 (n, 10), over a whole split.
 
-    Args:
-        model: sequences float32 (n, 784, 1) to logits float32 (n, 10).
-        split: the examples.
-        batch_size: examples per step; the result does not depend on it beyond rounding.
-        callbacks: for ``predict``.
-        description: says on the terminal what is evaluated, above a bar; None for neither.
+    ``callbacks`` are for ``predict``; ``description`` says on the terminal what is evaluated, above a bar.
     """
     if description:
         note(description)
@@ -134,16 +135,11 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson 1927), both ends 0 to 1.
-
-    Args:
-        correct: 0 to ``total``.
-        total: at least 1.
+    """Return the 95 % score interval of a proportion (Wilson 1927), both ends 0 to 1; ``total`` is at least 1.
 
     Example:
-        >>> low, high = wilson_interval(9_909, 10_000)
-        >>> f"{low:.4f} {high:.4f}"
-        '0.9888 0.9926'
+        >>> wilson_interval(9_909, 10_000)
+        (0.9888..., 0.9926...)
     """
     from scipy.stats import binomtest  # late: it takes a second, which a training does not need
 
@@ -156,15 +152,8 @@ def evaluate_run(
 ) -> tuple[Split, Metrics]:
     """Return the test split of a finished run and the metrics of its ``model.keras``, loaded on stock Keras, on it.
 
-    Args:
-        run: a run, perhaps from another machine: its ``data.source`` and ``data.dir`` are ignored.
-        data_dir: folder of the data; None is tensorflow-datasets' own.
-        allow_code: as :func:`load_final_model`.
-        show_progress: say that it evaluates, above a bar.
-
-    Raises:
-        InputError: the run has no model, its model cannot be read or is not its configuration's, or its loss is not a
-            finite number.
+    The run may be from another machine: its ``data.source`` and ``data.dir`` are ignored. InputError is raised where
+    its model cannot be read (as :func:`load_final_model`), or has a loss that is not a finite number.
     """
     model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
@@ -179,23 +168,15 @@ def evaluate_run(
 def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Sequential:
     """Return the model of a run's configuration, with the weights of its ``model.keras``.
 
-    Args:
-        run: a run, perhaps untrusted: of its files, this runs the code of the layer alone.
-        allow_code: run the code of ``layer.py``, or of the module that ``model.layer`` names.
-
-    Raises:
-        InputError: the run has no model, or its model cannot be read, is not its configuration's, or has a weight that
-            is not a finite number.
+    The run may be untrusted: only with ``allow_code`` is the code of its layer run, of ``layer.py`` or of the module
+    that ``model.layer`` names. InputError is raised where there is no model, or it cannot be read, is not its
+    configuration's, or has a weight that is not a finite number.
     """
     path = run.require_model()
     run.require_code_allowed(allow_code)
     model = build_model(run.config, run.layer_file)
-    try:
+    with reading(path):
         model.load_weights(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # zip and HDF5 readers each have their own exceptions for a broken file
-        raise InputError(f"cannot read {path}: {first_line(error)}") from None
     if problem := weight_problem(model):
         raise InputError(f"{path} has no results: {problem} (its run has diverged)")
     return model

@@ -97,13 +97,7 @@ def _marker(rows: list[dict[str, Any]]) -> str:
 
 
 def draw_counts(axes: Axes, counts: np.ndarray, font_size: float = 7) -> None:
-    """Draw a confusion matrix, its errors shaded.
-
-    Args:
-        axes: where to draw.
-        counts: int (10, 10): how often a label (row) is taken for a class (column).
-        font_size: of the numbers, in points.
-    """
+    """Draw a confusion matrix int (10, 10), label (row) by class (column), its errors shaded; font size in points."""
     errors = counts - np.diag(counts.diagonal())
     axes.imshow(errors, cmap="Blues", vmin=0, vmax=max(int(errors.max()), 1))
     for label in range(NUM_CLASSES):

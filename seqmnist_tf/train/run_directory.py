@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ..system import (
     json_bytes,
     parse_json,
     read_json_object,
+    reading,
     unwritable,
     write_atomically,
 )
@@ -36,9 +36,6 @@ class RunDirectory:
     """A run directory that holds at least its configuration and its environment.
 
     Its properties raise InputError where a file cannot be read.
-
-    Attributes:
-        path: the folder.
 
     Example::
 
@@ -60,12 +57,7 @@ class RunDirectory:
     def create(
         cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray, layer: LayerFile | None = None
     ) -> RunDirectory:
-        """Make a run directory; it appears with its configuration, environment, pixel order and layer at once.
-
-        Raises:
-            InputError: ``path`` exists, or cannot be written.
-            OSError: the disk is full.
-        """
+        """Make a run directory; it appears with its configuration, environment, pixel order and layer at once."""
         cls.refuse_existing(path)
         with folder_atomically(path) as new:
             (new / "checkpoints").mkdir()
@@ -138,10 +130,8 @@ class RunDirectory:
         """
         path = self.path / "history.jsonl"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        try:
+        with reading(path):
             return [dict(parse_json(line)) for line in lines if line.endswith(b"\n")]
-        except (ValueError, TypeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
 
     def steps(self) -> list[tuple[int, float, float]]:
         """Return step, loss and gradient norm (0 in old files) of each batch, from :meth:`steps_csv`.
@@ -149,10 +139,8 @@ class RunDirectory:
         A last row that a kill cut off is left out.
         """
         rows = [line.split(b",") for line in self.steps_csv().splitlines(keepends=True)[1:] if line.endswith(b"\n")]
-        try:
+        with reading(self._steps_file):
             return [(int(step), float(loss), float(norm[0]) if norm else 0.0) for step, loss, *norm in rows]
-        except ValueError as error:
-            raise InputError(f"cannot read {self._steps_file}: {error}") from None
 
     def step_losses(self) -> list[float]:
         """Return the loss of each batch, as :meth:`steps`; an empty list where there is no such file."""
@@ -168,10 +156,8 @@ class RunDirectory:
     def steps_csv(self) -> bytes:
         """Return the content of ``steps.csv``, or of the ``steps.csv.gz`` that a published record has in its place."""
         path = self._steps_file
-        try:
+        with reading(path):
             return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
 
     @property
     def _steps_file(self) -> Path:
@@ -214,18 +200,8 @@ class RunDirectory:
 def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.AcquireReturnProxy:
     """Make a folder, which may be there, and lock it for this process until the context or the process ends.
 
-    Args:
-        path: the folder.
-        name: what messages call it.
-        timeout: seconds to wait for another process; -1 waits for ever.
-
-    Raises:
-        InputError: another process has locked it, or it cannot be written.
-
-    Example::
-
-        with lock_folder(Path("runs/search"), "search runs/search"):
-            ...
+    ``name`` is what messages call it; ``timeout`` is in seconds, -1 waits for ever. InputError is raised where another
+    process has locked it, or it cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

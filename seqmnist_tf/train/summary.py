@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_CLASSES, Config, config_id, num_params
-from ..system import InputError
+from ..config import Config, config_id, num_params
+from ..system import InputError, reading
 from .run_directory import RunDirectory
 
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
@@ -41,15 +41,8 @@ def summarize(
     validation accuracy (the lowest loss among equal ones), null where nothing is held out. ``escape_epoch`` is the
     first epoch whose accuracy on the test set (without it: on the validation split) exceeds 0.5.
 
-    Args:
-        history: the rows of ``history.jsonl``.
-        config: the run's configuration.
-        status: completed, diverged, interrupted, stopped or failed.
-        parameters: number of parameters of the model; None computes it, for a stock layer.
-        final: test results of the reloaded model, in place of the last row's.
-        reason: why the run was stopped.
-        experiment: the ``config_id``, where it was computed before.
-        skipped: number of steps that were skipped; of a run with ``optimizer.nonfinite skip``.
+    The argument ``final`` holds the test results of the reloaded model, in place of the last row's; ``experiment`` is
+    the ``config_id``, and ``parameters`` the number of them, where they are known.
     """
     # Not sum(), which from Python 3.12 on rounds otherwise: one run has one summary, to the digit.
     seconds = functools.reduce(operator.add, (row["seconds"] for row in history), 0)
@@ -91,18 +84,8 @@ def log_problems(run: RunDirectory, *, epochs: int | None = None) -> list[str]:
     """Return how history, batch losses, configuration and summary of a run contradict each other.
 
     Three checks: every epoch has a row and every batch a loss; ``train_loss`` is the mean of its epoch's losses; the
-    summary follows from history and configuration.
-
-    Args:
-        run: a run directory or a published record.
-        epochs: look at the first so many epochs only, and not at the summary, as before a run is resumed after them.
-
-    Raises:
-        InputError: a file cannot be read.
-
-    Example::
-
-        print(log_problems(load_run("results/strong/seed0")))  # []
+    summary follows from history and configuration. With ``epochs``, the first so many epochs alone are looked at, and
+    not the summary, as before a run is resumed after them.
     """
     config, history, steps = run.config, run.history(), run.steps()
     per_epoch, summary = config.steps_per_epoch, None
@@ -161,11 +144,6 @@ class Predictions:
         labels: int (n,), 0 to 9.
         classes: int (n,), 0 to 9: the class with the highest probability.
         probabilities: float (n,), of that class, 0.1 to 1.
-
-    Example::
-
-        table = Predictions.from_csv(Path("results/strong/seed0/predictions.csv"), 10_000)
-        print(table.right.sum())
     """
 
     labels: np.ndarray
@@ -190,22 +168,11 @@ class Predictions:
 
     @classmethod
     def from_csv(cls, path: Path, total: int) -> Predictions:
-        """Return the content of a ``predictions.csv``.
-
-        Args:
-            path: the file.
-            total: number of images that it must have.
-
-        Raises:
-            InputError: it cannot be read, or is no table of so many images.
-        """
-        try:
+        """Return the content of a ``predictions.csv`` of ``total`` images; InputError where it is no such table."""
+        with reading(path):
             table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-            if table.shape != (total, 4) or (table[:, 0] != np.arange(total)).any():
-                raise ValueError(f"it must have {TABLE_HEAD.strip()} of the images 0 to {total - 1:,}")
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
+        digits = table[:, 1:3]
+        if table.shape != (total, 4) or (table[:, 0] != np.arange(total)).any() or not np.isin(digits, range(10)).all():
+            raise InputError(f"{path} must have {TABLE_HEAD.strip()} of the images 0 to {total - 1:,}")
         _, labels, classes, probabilities = table.T
-        if not (np.isin(labels, range(NUM_CLASSES)) & np.isin(classes, range(NUM_CLASSES))).all():
-            raise InputError(f"cannot read {path}: labels and predictions must be 0 to {NUM_CLASSES - 1}")
         return cls(labels.astype(np.int64), classes.astype(np.int64), probabilities.copy())

@@ -21,36 +21,29 @@ from .run_directory import RunDirectory
 AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, and the plateau wanders a little above
 
 
-def announce_run(run: RunDirectory, config: Config, preset: str | None, splits: Splits) -> None:
-    """Say where the run is, and what it reads."""
-    parts = [f"{len(splits.train):,} training images"]
-    if splits.validation is not None:
-        parts.append(f"{len(splits.validation):,} held out")
-    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
-    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
-    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
-
-
-def announce_kernel(kernel: Kernel, config: Config) -> None:
-    """Say what computes the layer, and why where it is not the native kernel."""
+def announce(
+    run: RunDirectory, config: Config, preset: str | None, model: keras.Sequential, kernel: Kernel, splits: Splits
+) -> None:
+    """Say what trains the model, what it is where that is not plain, where the run is, and what it reads."""
     if kernel.isa:
-        layer = config.model.layer.rpartition(":")[2]
-        say(f"{layer} on the native kernel ({kernel.isa})")
+        say(f"{config.model.layer.rpartition(':')[2]} on the native kernel ({kernel.isa})")
     else:
         reason = kernel.reason or "train.kernel is keras"
         say(f"on stock Keras, on a CPU several times slower than the native kernel: {reason}")
-
-
-def announce_model(config: Config, model: keras.Sequential) -> None:
-    """Say what the model is where it is not the baseline's."""
-    parameters, target = model.count_params(), config.model.match_parameters
-    if target is not None:
+    if target := config.model.match_parameters:
+        parameters = model.count_params()
         say(
             f"{config.model.hidden_size} units of {config.model.layer}: {parameters:,} parameters, "
             f"{parameters - target:+,} against model.match_parameters {target:,}"
         )
     if config.recurrent_noise and not recurrent_weights(model.layers[0]):
         say(f"train.recurrent_noise has no effect: {config.model.layer} names no recurrent weights (docs/compare.md)")
+    parts = [f"{len(splits.train):,} training images"]
+    if splits.validation is not None:
+        parts.append(f"{len(splits.validation):,} held out")
+    parts.append(f"{len(splits.test):,} test images" if splits.test is not None else "the test set is not read")
+    order = "" if config.task.permutation == "none" else f", pixel order {config.task.permutation}"
+    say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
 
 
 def note_above_bar(text: str) -> None:

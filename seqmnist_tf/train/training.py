@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from ..config import Config, LayerFile, config_id, permutation_sha256, read_layer, validate, with_values
-from ..data import Splits, batches, load_splits, pixel_order
+from ..data import Split, Splits, batches, load_splits, pixel_order
 from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
 from .callbacks import DivergedError, OnEpoch, RunCallbacks
@@ -22,7 +22,7 @@ from .metrics import evaluate_model, load_final_model
 from .page import write_overview, write_predictions
 from .run_directory import RunDirectory, load_run
 from .summary import summarize
-from .terminal import announce_kernel, announce_model, announce_run
+from .terminal import Interruption, announce
 from .wandb_run import Tracker
 
 
@@ -69,10 +69,7 @@ def train(
     check_layer(config, file)
     model = build_model(config, file)
     kernel = choose_kernel(config, model)
-    announce_kernel(kernel, config)
-    announce_model(config, model)
     splits = load_splits(config, order)
-
     record = describe_environment(command, config.train.threads, kernel.name)
     order_file_sha256 = permutation_sha256(config)
     record.update(
@@ -85,9 +82,8 @@ def train(
         resumed=[],
     )
     run = RunDirectory.create(path, config, record, order, file)
-    announce_run(run, config, preset, splits)
     with run.lock():
-        return fit(run, config, model, splits, kernel, stop_rule)
+        return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
 def require_trainable(
@@ -95,23 +91,8 @@ def require_trainable(
 ) -> Config:
     """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
 
-    This runs the code of ``model.layer``, where it is not a stock layer.
-
-    Args:
-        config: the experiment.
-        file: the layer's file, in place of the one that ``model.layer`` names.
-        data: read the images, too.
-        elsewhere: it is trained by nodes of a cluster, which have kernels of their own.
-
-    Raises:
-        InputError: its pixel order cannot be read, its layer cannot be used, its kernel is not to be had here, or the
-            folder of the data cannot be read or written.
-        RunError: no source of MNIST could be reached.
-
-    Example::
-
-        config = require_trainable(preset("gru"), data=True)
-        print(config.model.hidden_size)  # 147
+    This runs the code of ``model.layer``, where it is not a stock layer; with ``data``, the images are read, too. With
+    ``elsewhere`` it is trained by nodes of a cluster, which have kernels of their own. Errors as :func:`train`.
     """
     order, file = pixel_order(config.task.permutation), file or read_layer(config)
     only_there = elsewhere and config.train.kernel == "native"
@@ -163,9 +144,7 @@ def resume(
         require_own_files(run, config)
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
-        announce_kernel(kernel, config)
         splits = load_splits(config, order)
-
         record = run.environment
         now = describe_environment(command, config.train.threads, kernel.name)
         before, after = ({**one, "processor": one["machine"]["processor"], **one["git"]} for one in (record, now))
@@ -175,8 +154,7 @@ def resume(
                     f"{key} was {before.get(key)} and is {after[key]}: the last digits may differ from one whole run's"
                 )
         record["resumed"].append(now)
-        announce_run(run, config, record.get("preset"), splits)
-        return fit(run, config, model, splits, kernel, stop_rule, record)
+        return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
 def _start_tensorflow(config: Config) -> None:
@@ -184,28 +162,29 @@ def _start_tensorflow(config: Config) -> None:
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
 
 
-def fit(
+def _fit(
     run: RunDirectory,
     config: Config,
     model: keras.Sequential,
     splits: Splits,
     kernel: Kernel,
     stop_rule: OnEpoch | None,
-    record: dict[str, Any] | None = None,
+    record: dict[str, Any],
 ) -> dict[str, Any]:
     """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
 
-    ``model`` is saved, and ``kernel`` computes its layer in training. ``record`` is the new content of
-    ``environment.json`` where the run is resumed; the step is noted from which on.
+    ``model`` is saved, and ``kernel`` computes its layer in training. ``record`` is the content of
+    ``environment.json``; of a resumed run, the step is noted from which on.
     """
+    announce(run, config, record.get("preset"), model, kernel, splits)
     trained = make_trainable(model, config, kernel)
     steps = restore(run, config, trained)
     first_epoch = steps // config.steps_per_epoch
-    if record:
+    if record["resumed"]:
         record["resumed"][-1]["first_step"] = steps
         run.write_json("environment.json", record)
     run.truncate(first_epoch, steps)
-    tracker = Tracker(config, run.config_id, run.path, run.environment.get("wandb_run_id"))
+    tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"))
     callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
     status, reason, final = "failed", None, None
     try:
@@ -225,7 +204,7 @@ def fit(
                 reason = callbacks.early_stop.reason
             if not reason:
                 callbacks.close()
-                final = _finish_model(run, config, model, splits, tracker, [callbacks.interruption])
+                final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
             status = "stopped" if reason else "completed"
     except DivergedError as error:
         warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
@@ -258,12 +237,12 @@ def _finish_model(
     run: RunDirectory,
     config: Config,
     model: keras.Sequential,
-    splits: Splits,
+    test: Split | None,
     tracker: Tracker,
-    interruption: list[keras.callbacks.Callback],
+    interruption: Interruption,
 ) -> dict[str, Any] | None:
     """Write ``model.keras`` and return the test results of the reloaded file; None without a test set."""
-    path, test = run.path / "model.keras", splits.test
+    path = run.path / "model.keras"
     replace_atomically(path, model.save)
     tracker.log_model(path)
     if test is None:
@@ -271,15 +250,10 @@ def _finish_model(
         return None
     reloaded = load_final_model(run, allow_code=True)  # the code has just been trained
     description = f"evaluating the saved model.keras on stock Keras: {len(test):,} test images"
-    metrics = evaluate_model(reloaded, test, config.test.batch_size, interruption, description)
+    metrics = evaluate_model(reloaded, test, config.test.batch_size, [interruption], description)
     if not math.isfinite(metrics.loss):
         raise DivergedError(f"the test loss of model.keras on stock Keras is {metrics.loss}")
     write_predictions(run, test, metrics)
     write_overview(run, test, metrics)
     tracker.log_predictions(test, metrics.predictions)
-    return {
-        "test_loss": metrics.loss,
-        "test_accuracy": metrics.accuracy,
-        "test_correct": metrics.correct,
-        "test_total": metrics.total,
-    }
+    return metrics.counts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import re
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -17,13 +19,14 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+import seqmnist_tf
 from examples.cornn import CoRNNCell
 from examples.lem import LEMCell
 from examples.min_gru import MinGRUCell
 from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
-from seqmnist_tf.kernel.rnn import sharing
+from seqmnist_tf.kernel.sharing import sharing
 from tests.kernel.test_native import isas, relative_error
 
 UNITS, FEATURES, STEPS = 6, 3, 17
@@ -157,11 +160,11 @@ def sequences(n: int = 28, steps: int = STEPS) -> tf.Tensor:
     return tf.constant(x)
 
 
-def results(layer: keras.layers.RNN, x: tf.Tensor, training: bool = True) -> list[np.ndarray]:
+def results(layer: keras.layers.RNN, x: tf.Tensor, training: bool = True, mask: Any = None) -> list[np.ndarray]:
     """Return outputs and the gradients of sequences and weights."""
     with tf.GradientTape() as tape:
         tape.watch(x)
-        outputs = layer(x, training=training)
+        outputs = layer(x, training=training, **({} if mask is None else {"mask": tf.constant(mask)}))
         weighting = np.random.RandomState(1).standard_normal(outputs.shape).astype(np.float32)
         loss = tf.reduce_sum(outputs * weighting)
     gradients = tape.gradient(loss, [x, *layer.trainable_variables])
@@ -199,9 +202,52 @@ def test_every_bit_is_the_same_for_any_number_of_threads(name: str) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(once, other, strict=True))
 
 
-def test_backwards_and_both_ways() -> None:
-    stock = stock_rnn(keras.layers.GRUCell(UNITS), return_sequences=True, go_backwards=True)
-    require_equal(results(sharing(stock), sequences()), results(stock, sequences()))
+def tanh(x: Any) -> Any:
+    """Return another function than Keras's, under its name."""
+    return 1.7159 * ops.tanh(2 * x / 3)
+
+
+MASKS: dict[str, Any] = {
+    "none": None,
+    "right-padded": np.arange(STEPS) < np.linspace(0, STEPS, 28).astype(int)[:, None],
+    "any": np.random.default_rng(1).random((28, STEPS)) < 0.5,
+}
+OPTIONS: list[dict[str, Any]] = [
+    *({}, {"go_backwards": True}, {"return_sequences": True}, {"return_sequences": True, "go_backwards": True}),
+    *({"use_bias": False}, {"activation": "relu"}, {"activation": tanh}),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_the_drop_ins_are_the_layers_of_keras(name: str, options: dict[str, Any], mask: str) -> None:
+    kinds = getattr(keras.layers, name), getattr(seqmnist_tf, name)
+    stock, ours = (kind(UNITS, **options) for kind in kinds)
+    for layer in (stock, ours):
+        layer.build((None, STEPS, FEATURES))
+    ours.set_weights(stock.get_weights())
+    assert {**ours.get_config(), "name": stock.name} == stock.get_config()  # so that Keras can load it
+    expected, given = (results(layer, sequences(), mask=MASKS[mask]) for layer in (stock, ours))
+    require_equal(given, expected)
+
+
+def test_a_saved_drop_in_is_found_and_can_be_made_stock(tmp_path: Path) -> None:
+    layers = [keras.layers.Bidirectional(LSTM(5)), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
+    model.save(tmp_path / "ours.keras")
+    seqmnist_tf.to_keras(model).save(tmp_path / "stock.keras")
+    np.save(tmp_path / "x.npy", sequences(4))
+    for name, more in (("ours", "import seqmnist_tf"), ("stock", "")):
+        code = f"""{more}
+import keras, numpy, sys
+model = keras.saving.load_model("{name}.keras")
+numpy.save("{name}.npy", model(numpy.load("x.npy")))
+print(type(model.layers[0].forward_layer).__module__.split(".")[0], "seqmnist_tf" in sys.modules)
+"""
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True)
+        assert done.stdout.split() == [["keras", "False"], ["seqmnist_tf", "True"]][name == "ours"]
+    require_equal([np.load(tmp_path / "ours.npy")], [np.load(tmp_path / "stock.npy")])
 
 
 @keras.saving.register_keras_serializable(package="test")
@@ -430,7 +476,7 @@ def test_a_masked_layer_is_left_to_stock_keras_with_all_its_arguments() -> None:
     layer = keras.layers.GRU(UNITS, return_sequences=True, zero_output_for_mask=True)
     x, mask = sequences(9), tf.constant(np.arange(STEPS) < [[7]] * 9)
     expected = layer(x, mask=mask)
-    with on_kernel(drop_ins(layer)), pytest.warns(UserWarning, match="an initial state or a mask is given"):
+    with on_kernel(drop_ins(layer)), pytest.warns(UserWarning, match="zero_output_for_mask is True"):
         np.testing.assert_array_equal(layer(x, mask=mask), expected)
 
 
@@ -440,8 +486,7 @@ def test_a_masked_layer_is_left_to_stock_keras_with_all_its_arguments() -> None:
         ({"stateful": True}, {}, "stateful is True, not False"),
         ({"return_state": True}, {}, "return_state is True, not False"),
         ({"unroll": True}, {}, "unroll is True, not False"),
-        ({}, {"mask": np.arange(STEPS)[None] < [[7]] * 9}, "an initial state or a mask is given"),
-        ({}, {"initial_state": [tf.ones((9, UNITS))]}, "an initial state or a mask is given"),
+        ({}, {"initial_state": [tf.ones((9, UNITS))]}, "an initial state is given"),
         ({"dtype": "mixed_bfloat16"}, {}, "dtype is bfloat16, not float32"),
     ],
 )
@@ -601,16 +646,14 @@ def test_layers_that_have_recurrent_layers_compute_the_same_on_the_kernel(number
     np.testing.assert_array_equal(np.asarray(layer(x, training=True)), expected[0])  # it is as it was
 
 
-def test_a_layer_with_a_mask_is_seen_before() -> None:
+def test_what_cannot_be_computed_is_seen_before() -> None:
     layers = [keras.layers.GRU(4, return_sequences=True), keras.layers.Masking(0.0), keras.layers.GRU(4, dropout=0.5)]
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
     unused = Holder()
     unused(sequences(2))
     unused.call = lambda x: x  # type: ignore[method-assign]
-    assert kernel_problems(model, drop_ins(model), (None, STEPS, FEATURES)) == [
-        None,
-        "an initial state or a mask is given",
-    ]
+    drawn = "random numbers are drawn in the step"
+    assert kernel_problems(model, drop_ins(model), (None, STEPS, FEATURES)) == [None, drawn]
     alone = layers[2]
-    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == ["random numbers are drawn in the step"]
+    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == [drawn]
     assert set(kernel_problems(unused, drop_ins(unused), (None, STEPS, FEATURES))) == {"it is not called"}

@@ -94,7 +94,7 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 
 
 BAD = {
-    "no such file": (None, "Last", "model.layer must name a file"),
+    "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
     "no function": (GOOD + "Number = 3\n", "Number", "model.layer must name a layer class"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
@@ -102,6 +102,7 @@ BAD = {
     "sequences": (HEAD + "def f(units):\n    return keras.layers.LSTM(units, return_sequences=True)\n", "f", "into"),
     "no weight": (HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :6, 0])\n", "f", "a gradient"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
+    "no numbers": (GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(ops.sqrt(-1 - x[:, -1] ** 2)"), "Last", "finite"),
     "random numbers without a state": (
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(keras.random.normal((1, 1)) + x[:, -1]"),
         "Last",

@@ -24,6 +24,8 @@ from seqmnist_tf.model import (
 from tests.model import numpy_lstm
 from tests.model.numpy_lstm import relative_error
 
+ROUNDING = 3e-7  # of a weight below 1 after a step: a few units in its last place, 6e-8 each
+
 
 def configure(**values: object) -> Config:
     """Return a configuration with ``section__key`` replaced; no clipping unless asked for."""
@@ -153,7 +155,7 @@ def test_a_step_weighs_its_samples_where_weights_are_given() -> None:
     scale = 8 / len(x)  # the mean is over all samples
     start = build_model(config).get_weights()
     for first, weighted, alone in zip(start, *trained, strict=True):
-        np.testing.assert_allclose(weighted - first, scale * (alone - first), atol=3e-7)
+        np.testing.assert_allclose(weighted - first, scale * (alone - first), atol=ROUNDING)
         assert np.abs(alone - first).max() > 1e-4
 
 
@@ -178,7 +180,7 @@ def test_one_rmsprop_step_is_the_formula(placement: str, clip: float | None) -> 
         v = 0.01 * g**2
         step = g / np.sqrt(v + 1e-4) if placement == "inside" else g / (np.sqrt(v) + 1e-4)
         # Weights are float32 of size 1: their last digit is 6e-8.
-        np.testing.assert_allclose(w_next - w, -0.01 * step, atol=3e-7, rtol=1e-4)
+        np.testing.assert_allclose(w_next - w, -0.01 * step, atol=ROUNDING, rtol=1e-4)
     assert clip is None or clipped > 10
 
 
@@ -188,7 +190,7 @@ def test_the_lstms_bias_alone_moves_at_its_own_rate() -> None:
     _, _, twice = one_step(configure(**torch_like, optimizer__bias_rate=2.0))
     factors = [1, 1, 2, 1, 1]  # kernel, recurrent kernel, bias; dense kernel and bias
     for w, w_once, w_twice, factor in zip(before, once, twice, factors, strict=True):
-        np.testing.assert_allclose(w_twice - w, factor * (w_once - w), atol=3e-7)
+        np.testing.assert_allclose(w_twice - w, factor * (w_once - w), atol=ROUNDING)
         assert np.abs(w_once - w).max() > 1e-4
 
 
@@ -218,7 +220,7 @@ def test_norm_clipping_is_over_all_gradients() -> None:
     norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
     assert norm > 0.05
     for w, g, w_next in zip(before, gradients, after, strict=True):
-        np.testing.assert_allclose(w_next - w, -g * 0.05 / norm, atol=3e-7, rtol=1e-4)
+        np.testing.assert_allclose(w_next - w, -g * 0.05 / norm, atol=ROUNDING, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_weight_decay_is_decoupled_and_spares_biases() -> None:
         for decay in (0.0, 0.5)
     )
     for w, w_plain, w_decayed in zip(plain[0], plain[2], decayed[2], strict=True):
-        np.testing.assert_allclose(w_plain - w_decayed, 0.1 * 0.5 * w if w.ndim == 2 else 0, atol=3e-7)
+        np.testing.assert_allclose(w_plain - w_decayed, 0.1 * 0.5 * w if w.ndim == 2 else 0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("RMSProp", "RMSprop"), ("SGD", "SGD"), ("Adam", "Adam")])

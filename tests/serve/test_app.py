@@ -6,12 +6,10 @@ import base64
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ import requests
 from PIL import Image
 
 from seqmnist_tf import data
-from seqmnist_tf.serve import SavedModel, app, prepare_picture, rest
+from seqmnist_tf.serve import SavedModel, app, choose_version, prepare_picture, read_description
 from seqmnist_tf.serve import __main__ as serve_command
-from seqmnist_tf.serve.versions import choose_version
-from tests.conftest import Command, serving
+from tests.conftest import Command
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 
 IMAGES = toy_mnist()["test"].images
@@ -38,6 +35,10 @@ def encode_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def in_json(value: Any) -> Any:
+    return {"b64": base64.b64encode(value).decode().rstrip("=")} if isinstance(value, bytes) else value.tolist()
 
 
 def post(server: str, document: Any, path: str = PREDICT, **headers: str) -> requests.Response:
@@ -57,8 +58,7 @@ def test_status_and_metadata_are_tf_servings(server: str, toy_model: SavedModel)
     images = signatures["serving_default"]["inputs"]["images"]
     assert images["dtype"] == "DT_UINT8"
     assert [axis["size"] for axis in images["tensor_shape"]["dim"]] == ["-1", "28", "28"]
-    described = requests.get(f"{server}/model.json", timeout=60).json()
-    assert described == {**toy_model.description, "project": app.project_address()}
+    assert requests.get(f"{server}/model.json", timeout=60).json() == read_description(toy_model.path)
 
 
 def test_every_signature_by_rows_and_by_columns(server: str, toy_model: SavedModel) -> None:
@@ -66,15 +66,16 @@ def test_every_signature_by_rows_and_by_columns(server: str, toy_model: SavedMod
     state = np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8)
     asked: dict[str, dict[str, Any]] = {
         "serving_default": {"images": IMAGES[:3]},
+        "encoded_images": {"image_bytes": [encode_png(image) for image in IMAGES[:3]]},
         "logits": {"sequence": pixels},
         "trace": {"images": IMAGES[:3]},
         "step": {"pixels": pixels[:, 300:310], "h": state, "c": -state},
     }
     for signature, inputs in asked.items():
         expected = toy_model(signature, **inputs)
-        named = {name: value.tolist() for name, value in inputs.items()}
-        by_column = post(server, {"signature_name": signature, "inputs": named}).json()["outputs"]
+        named = {name: [in_json(value) for value in values] for name, values in inputs.items()}
         rows = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
+        by_column = post(server, {"signature_name": signature, "inputs": named}).json()["outputs"]
         by_row = post(server, {"signature_name": signature, "instances": rows}).json()["predictions"]
         if len(expected) == 1:
             (name,) = expected
@@ -84,54 +85,28 @@ def test_every_signature_by_rows_and_by_columns(server: str, toy_model: SavedMod
                 np.testing.assert_array_equal(np.array(answered, wanted.dtype), wanted, err_msg=f"{signature} {name}")
 
 
-def test_pictures_as_base64(server: str, toy_model: SavedModel) -> None:
-    files = [encode_png(image) for image in IMAGES[:2]]
-    rows = [{"b64": base64.b64encode(file).decode().rstrip("=")} for file in files]
-    request = {"signature_name": "encoded_images", "instances": rows}
-    answered = [
-        row["probabilities"] for row in post(server, request, f"{MODEL}/versions/2:predict").json()["predictions"]
-    ]
-    np.testing.assert_array_equal(np.array(answered, np.float32), toy_model(images=IMAGES[:2])["probabilities"])
-
-
 def changed(value: Any) -> dict[str, Any]:
     image = [[0] * 28 for _ in range(28)]
     image[3][3] = value
     return {"instances": [image]}
 
 
-def step(**inputs: Any) -> dict[str, Any]:
-    return {"signature_name": "step", "inputs": {"pixels": [[[0.5]]], "h": [[0.0] * 8], "c": [[0.0] * 8]} | inputs}
-
-
 BAD_BODIES: dict[str, Any] = {
     "empty": b"",
     "truncated": b'{"instances": [',
-    "deep": b"[" * 100_000,
     "a list": [],
     "neither": {},
-    "both": {**GOOD, "inputs": []},
     "unknown signature": {**GOOD, "signature_name": "no"},
-    "signature a list": {**GOOD, "signature_name": [1]},
-    "no instances": {"instances": []},
     "instances a number": {"instances": 5},
-    "instances null": {"instances": None},
-    "zero rows": {"inputs": {"images": []}},
     "27 rows of pixels": {"instances": [GOOD_IMAGE[:27]]},
     "ragged": {"instances": [[[0] * 27, *GOOD_IMAGE[1:]]]},
-    **{f"{value!r} in uint8": changed(value) for value in (0.5, 1.0, "a", "5", None, 300, -1)},
-    "a text for a number": {"signature_name": "logits", "instances": [[["a"]] * 784]},
-    "NaN": {"signature_name": "logits", "instances": [[[float("nan")]] * 784]},
-    "infinite answer": step(h=[[3e38] * 8], c=[[3e38] * 8]),
-    "step without h": {"signature_name": "step", "inputs": {"pixels": [], "c": []}},
+    **{f"{value!r} in uint8": changed(value) for value in (0.5, 1.0, "5", None)},  # a cast would lose the ink
+    "step without h": {"signature_name": "step", "inputs": {"pixels": [[[0.5]]], "c": [[0.0] * 8]}},
     "step, plain": {"signature_name": "step", "instances": [[[0.0]]]},
-    "step, rows 2 and 1": step(h=[[0.0] * 8] * 2),
-    "step, h of 7": step(h=[[0.0] * 7]),
-    "no base64": {"signature_name": "encoded_images", "instances": [{"b64": "!"}]},
+    "step, h of 7": {"signature_name": "step", "inputs": {"pixels": [[[0.5]]], "h": [[0.0] * 7], "c": [[0.0] * 8]}},
     "base64 a number": {"signature_name": "encoded_images", "instances": [{"b64": 5}]},
     "no picture": {"signature_name": "encoded_images", "instances": [{"b64": "bm8gaW1hZ2U="}]},
-    "257 rows": {"instances": [GOOD_IMAGE] * (rest.MAX_REQUEST_ROWS + 1)},
-    "many pixels": step(pixels=[[[0.5]] * (rest.MAX_VALUES + 1)]),
+    "257 rows": {"instances": [GOOD_IMAGE] * (app.MAX_REQUEST_ROWS + 1)},
 }
 
 
@@ -141,22 +116,10 @@ def test_a_bad_body_is_answered_with_400(server: str, name: str) -> None:
     assert answer.status_code == 400 and answer.json()["error"], answer.text
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", f"{MODEL}/versions/1", 404),
-        ("POST", f"{MODEL}/versions/1:predict", 404),
-        ("POST", "/v1/models/other:predict", 404),
-        ("GET", "/v1/models/other", 404),
-        ("GET", f"{MODEL}/labels/stable", 404),
-        ("GET", PREDICT, 404),
-        ("GET", "/nothing", 404),
-        ("GET", "/../app.py", 404),
-    ],
-)
-def test_other_paths_are_errors(server: str, method: str, path: str, status: int) -> None:
-    answer = requests.request(method, server + path, json=GOOD, timeout=60)
-    assert answer.status_code == status and answer.json()["error"]
+@pytest.mark.parametrize("path", [f"{MODEL}/versions/1", "/v1/models/other", PREDICT, "/nothing", "/../app.py"])
+def test_other_paths_are_errors(server: str, path: str) -> None:
+    answer = requests.get(server + path, timeout=60)
+    assert answer.status_code == 404 and answer.json()["error"]
 
 
 def test_large_bodies_are_refused(server: str) -> None:
@@ -175,7 +138,7 @@ def test_pages_of_other_sites_may_not_call(server: str, path: str) -> None:
         assert post(server, body, path, Origin=origin).status_code == 403
 
 
-def test_the_name_of_the_host_is_checked(server: str, toy_model: SavedModel) -> None:
+def test_the_name_of_the_host_is_checked(server: str) -> None:
     """A site whose name resolves to this computer learns nothing."""
 
     def status(url: str, host: str) -> int:
@@ -197,46 +160,17 @@ def test_the_page_prepares_pictures(server: str) -> None:
     assert post(server, b"no picture", "/prepare").status_code == 400
 
 
-def test_many_clients_at_once_get_their_own_answers(server: str, toy_model: SavedModel) -> None:
-    wanted = toy_model(images=IMAGES)["probabilities"]
-    wrong: list[int] = []
-
-    def ask(first: int) -> None:
-        with requests.Session() as session:
-            for n in range(first, len(IMAGES), 8):
-                answer = session.post(server + PREDICT, json={"instances": [IMAGES[n].tolist()]}, timeout=60).json()
-                # Of one image and of all, BlockLSTMV2 sums in another order.
-                if not np.allclose(answer["predictions"][0]["probabilities"], wanted[n], atol=1e-5):
-                    wrong.append(n)
-
-    threads = [threading.Thread(target=ask, args=(first,)) for first in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-def test_a_version_without_warm_up_requests_is_served(toy_versions: Path, tmp_path: Path) -> None:
-    shutil.copytree(toy_versions / "2", tmp_path / "7")
-    (tmp_path / "7" / "assets.extra" / "tf_serving_warmup_requests").unlink()
-    model = SavedModel.load(tmp_path / "7")
-    model.warm_up()
-    with serving(model) as url:
-        assert post(url, GOOD, f"{MODEL}/versions/7:predict").status_code == 200
-
-
 def test_the_version_is_the_one_asked_for_or_stable_or_the_newest(tmp_path: Path) -> None:
     for number in (2, 9, 10):
         (tmp_path / "seqmnist" / str(number)).mkdir(parents=True)
-    assert choose_version(tmp_path / "seqmnist") == 10
+    assert choose_version(tmp_path / "seqmnist").name == "10"
     (tmp_path / "config").mkdir()
     text = (ROOT / "export" / "config" / "models.config").read_text()
     (tmp_path / "config" / "models.config").write_text(text)
-    assert choose_version(tmp_path / "seqmnist") == 2
-    assert choose_version(tmp_path / "seqmnist", 9) == 9
+    assert choose_version(tmp_path / "seqmnist").name == "2"
+    assert choose_version(tmp_path / "seqmnist", 9).name == "9"
     (tmp_path / "config" / "models.config").write_text(text.replace("value: 2", "value: 3"))
-    assert choose_version(tmp_path / "seqmnist") == 10
+    assert choose_version(tmp_path / "seqmnist").name == "10"
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:

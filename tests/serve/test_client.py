@@ -6,25 +6,20 @@ import base64
 import http.server
 import io
 import json
-import os
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, ask, classify, prepare_picture, server_address
+from seqmnist_tf.serve import SavedModel, ask, classify, prepare_picture
 from seqmnist_tf.serve.app import WEB
-from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.system import RunError
 from tests.conftest import Command
-from tests.serve.conftest import grpc_serving
+from tests.serve.conftest import Service
 from tests.toy import ROOT, toy_mnist
 
 
@@ -36,38 +31,6 @@ def digits(in_tmp: Path) -> list[str]:
     for path, image in zip(paths, toy_mnist()["test"].images, strict=False):
         Image.fromarray(255 - image).resize((140, 140)).save(path)
     return paths
-
-
-class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """TF Serving's Predict over a SavedModel; two rows are an error, three take two seconds."""
-
-    def __init__(self, model: SavedModel) -> None:
-        self.model = model
-        self.rows: list[int] = []
-        self.label = ""
-
-    def Predict(
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        self.label = request.model_spec.version_label
-        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        (rows,) = {len(array) for array in inputs.values()}
-        self.rows.append(rows)
-        if rows == 2:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "two are too many")
-        if rows == 3:
-            threading.Event().wait(2)
-        response = predict_pb2.PredictResponse(model_spec={"version": {"value": 5}})
-        for name, value in self.model(request.model_spec.signature_name, **inputs).items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-        return response
-
-
-@pytest.fixture
-def grpc_server(toy_model: SavedModel) -> Iterator[tuple[str, Service]]:
-    service = Service(toy_model)
-    with grpc_serving(service) as url:
-        yield url, service
 
 
 def prepared(path: str) -> np.ndarray:
@@ -102,7 +65,7 @@ def test_stdin_and_show(command: Command, digits: list[str], server: str, monkey
     assert "@@" in shown.out and len(shown.out.splitlines()) == 30
 
 
-def test_an_answer_is_sure_from_a_probability_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_sure_from_a_probability_on() -> None:
     for probability, said in ((0.81, "digit"), (0.79, "unsure")):
         rest = [1 - probability, *[0.0] * 8]
         assert ask.verdict(ask.Classification(0, [probability, *rest], 1)) == said
@@ -137,7 +100,7 @@ def test_a_servers_error_reaches_the_user(
 ) -> None:
     url, service = grpc_server
     result = command(client.main, *digits[:2], "--server", url)
-    assert result.status == 1 and result.err.endswith(f"error: {url} answered INVALID_ARGUMENT: two are too many\n")
+    assert result.status == 1 and url in result.err and "INVALID_ARGUMENT: two are too many" in result.err
     result = command(client.main, *digits, "--server", url, "--timeout", "0.5")
     assert result.status == 1 and "DEADLINE_EXCEEDED" in result.err
     assert service.rows == [2, 3]
@@ -167,10 +130,11 @@ def test_another_server_is_an_error(status: int, body: bytes) -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9", "http://no.such.host.invalid:1"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "grpc://127.0.0.1:9", "http://h.invalid"])
 def test_no_server_is_one_line(command: Command, digits: list[str], url: str) -> None:
     result = command(client.main, digits[0], "--server", url)
-    assert result.status == 1 and result.err.splitlines()[-1].startswith(f"error: cannot reach {url} (")
+    *_, error = result.err.splitlines()
+    assert result.status == 1 and error.startswith("error: ") and url in error
 
 
 @pytest.mark.parametrize(
@@ -181,17 +145,7 @@ def test_no_server_is_one_line(command: Command, digits: list[str], url: str) ->
         (["empty"], "empty"),
         ([], "IMAGE"),
         (["pictures/0.png", "--timeout=soon"], "--timeout"),
-        *(
-            (["pictures/0.png", "--server", url], "--server")
-            for url in (
-                "127.0.0.1:8501",
-                "ftp://x:1",
-                "http://",
-                "http://h/path",
-                "http://user:word@h:1",
-                "http://h:1/?x",
-            )
-        ),
+        *((["pictures/0.png", "--server", url], "--server") for url in ("127.0.0.1:8501", "ftp://h", "http://")),
     ],
 )
 def test_bad_input_is_one_line(command: Command, digits: list[str], words: list[str], named: str) -> None:
@@ -202,40 +156,10 @@ def test_bad_input_is_one_line(command: Command, digits: list[str], words: list[
     assert result.err.startswith("error: ") and named in result.err
 
 
-def test_an_address_has_one_form() -> None:
-    assert [server_address(url) for url in ("https://h/", "grpc://h:1", "http://[::1]")] == [
-        *("https://h", "grpc://h:1", "http://[::1]")
-    ]
-
-
-@pytest.mark.parametrize(
-    "images", [np.zeros((0, 28, 28), np.uint8), np.zeros((1, 27, 28), np.uint8), np.zeros((1, 28, 28))]
-)
-def test_images_of_another_kind_are_never_sent(images: np.ndarray) -> None:
-    with pytest.raises(InputError, match="images must be uint8"):
-        classify(images, "http://127.0.0.1:9")
-
-
-def sample_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return the page's sample digits uint8 (10, 28, 28), and their labels."""
-    samples = json.loads((WEB / "samples.json").read_text())
-    pixels = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
-    return np.stack(pixels), np.array([sample["label"] for sample in samples])
-
-
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_sample_digits_are_classified_correctly(version: int) -> None:
-    images, labels = sample_digits()
-    answers = SavedModel.load(ROOT / "export" / "seqmnist" / str(version))(images=images)
-    assert labels.tolist() == list(range(10))
-    assert answers["class_id"].tolist() == labels.tolist()
+    samples = json.loads((WEB / "samples.json").read_text())
+    images = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
+    answers = SavedModel.load(ROOT / "export" / "seqmnist" / str(version))(images=np.stack(images))
+    assert answers["class_id"].tolist() == [sample["label"] for sample in samples] == list(range(10))
     assert answers["probabilities"].max(axis=1).min() > 0.95
-
-
-@pytest.mark.skipif("TF_SERVING_URL" not in os.environ, reason="TF_SERVING_URL is not set to a TF Serving")
-@pytest.mark.parametrize("label", [None, "stable"])
-def test_tf_serving_classifies_200_pictures_in_one_call(label: str | None) -> None:
-    images, labels = sample_digits()
-    answers = classify(np.tile(images, (20, 1, 1)), os.environ["TF_SERVING_URL"], label=label)
-    assert [answer.class_id for answer in answers] == np.tile(labels, 20).tolist()
-    assert {answer.version for answer in answers} == {2}

@@ -16,17 +16,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import prediction_log_pb2
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.export import main
 from seqmnist_tf.model import build_model
 from seqmnist_tf.serve import SavedModel, export_run, exported_versions, exporter, parity, read_description, signatures
-from seqmnist_tf.serve.versions import DESCRIPTION_FILE, EXTRA_ASSETS, WARM_UP_FILE
-from seqmnist_tf.system import RunError
+from seqmnist_tf.serve.versions import DESCRIPTION_FILE, EXTRA_ASSETS
 from seqmnist_tf.train import RunDirectory, load_final_model
 from tests.conftest import Command
+from tests.serve.rounding import assert_near_float64, limits
 from tests.toy import ROOT, finished_run, toy_mnist
 
 
@@ -73,7 +72,7 @@ def test_signatures_have_the_names_shapes_and_types_of_the_contract(exported: Ex
     described = {
         name: [
             {key: (spec.dtype.name, tuple(spec.shape)) for key, spec in specs(name).items()}
-            for specs in (saved.inputs, saved.outputs)
+            for specs in (saved.inputs, lambda name: saved.signatures[name].structured_outputs)
         ]
         for name in saved.signatures
     }
@@ -105,46 +104,30 @@ def test_no_images_have_no_answers(exported: Exported) -> None:
 
 
 def test_a_stream_of_single_pixels_is_the_trace(exported: Exported) -> None:
-    run, saved = exported.run, exported.saved
-    sequences = data.encode(images(3), run.config.task.normalization, run.pixel_order())
-    trace = saved("trace", images=images(3))["probabilities"]
-    limit = parity.TIMES_KERAS * saved.description["keras_from_float64"]["trace"]
+    saved, inputs = exported.saved, exported.inputs(3)
     h = c = np.zeros((3, 8), np.float32)
+    parts = []
     cuts = [0, *range(1, 101), 101, 400, 400, 784]  # pixel by pixel, by many, none at all
     for start, end in itertools.pairwise(cuts):
-        out = saved("step", pixels=sequences[:, start:end], h=h, c=c)
+        out = saved("step", pixels=inputs["logits"]["sequence"][:, start:end], h=h, c=c)
         h, c = out["h_next"], out["c_next"]
-        assert out["probabilities"].shape == (3, end - start, 10)
-        np.testing.assert_allclose(out["probabilities"], trace[:, start:end], atol=limit)
-    np.testing.assert_allclose(saved(images=images(3))["probabilities"], trace[:, -1], atol=limit)
+        parts.append(out["probabilities"])
+    stream = {"probabilities": np.concatenate(parts, axis=1)}
+    assert_near_float64({"trace": stream, "serving_default": saved(images=images(3))}, exported.model, inputs)
+    assert_near_float64({"trace": saved("trace", images=images(3))}, exported.model, inputs)
 
 
 def test_encoded_images_are_png_or_jpeg_of_28x28(exported: Exported) -> None:
     saved = exported.saved
-    image = images(10)[9]
-    grey = image[..., None]
-    wanted = saved(images=image[None])["probabilities"]
-
-    def classify(content: bytes) -> np.ndarray:
-        return saved("encoded_images", image_bytes=np.array([content], object))["probabilities"]
-
-    np.testing.assert_array_equal(classify(tf.io.encode_png(grey).numpy()), wanted)
-    np.testing.assert_array_equal(classify(tf.io.encode_png(np.repeat(grey, 3, axis=-1)).numpy()), wanted)
-    np.testing.assert_allclose(classify(tf.io.encode_jpeg(grey, quality=100).numpy()), wanted, atol=0.05)
-    opaque = np.full_like(grey, 255)
-    np.testing.assert_array_equal(classify(tf.io.encode_png(np.concatenate([grey, opaque], -1)).numpy()), wanted)
-    clear = opaque.copy()
-    clear[0, 0] = 254
-    for transparent in ([grey, clear], [opaque, opaque, opaque, grey]):  # ink in alpha was read as a blank picture
-        with pytest.raises(tf.errors.InvalidArgumentError, match="must have no transparent pixels"):
-            classify(tf.io.encode_png(np.concatenate(transparent, -1)).numpy())
-    huge = tf.io.encode_png(np.zeros((28, 30, 1), np.uint8)).numpy()
-    huge = huge[:16] + (2**15).to_bytes(4, "big") * 2 + huge[24:]
-    for bad in (b"", b"x" * 100, tf.io.encode_png(grey).numpy()[:60], tf.io.encode_jpeg(grey[:27]).numpy(), huge):
+    grey = images(10)[9][..., None]
+    png, jpeg = tf.io.encode_png(grey).numpy(), tf.io.encode_jpeg(grey, quality=100).numpy()
+    for content in (png, tf.io.encode_png(np.repeat(grey, 3, axis=-1)).numpy(), jpeg):
+        wanted = saved(images=tf.io.decode_image(content, channels=1)[None, ..., 0])
+        answer = saved("encoded_images", image_bytes=[content])
+        np.testing.assert_array_equal(answer["probabilities"], wanted["probabilities"])
+    for bad in (b"", b"x" * 100, png[:60], png + bytes(2**16), tf.io.encode_png(grey[:, :27]).numpy()):
         with pytest.raises(tf.errors.InvalidArgumentError):
-            classify(bad)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must be PNG or JPEG images of 28x28"):
-        classify(tf.io.encode_png(grey[:, :27]).numpy())
+            saved("encoded_images", image_bytes=[bad])
 
 
 def test_the_graph_is_stock_and_for_any_device(exported: Exported) -> None:
@@ -165,10 +148,10 @@ def test_the_graph_is_stock_and_for_any_device(exported: Exported) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Export versions that hold a description only."""
 
-    def write(path: Path, version: int, _: keras.Model, described: dict[str, Any], *__: Any) -> None:
+    def write(path: Path, _: keras.Model, described: dict[str, Any], *__: Any) -> None:
         time.sleep(0.2)
         (path / EXTRA_ASSETS).mkdir()
-        (path / EXTRA_ASSETS / DESCRIPTION_FILE).write_text(json.dumps({**described, "version": version}))
+        (path / EXTRA_ASSETS / DESCRIPTION_FILE).write_text(json.dumps(described))
 
     monkeypatch.setattr(exporter, "_write_version", write)
 
@@ -192,8 +175,7 @@ def test_no_graph_is_built_with_cudnn(layer: str) -> None:
 
 
 def test_the_description_says_where_the_model_comes_from(exported: Exported) -> None:
-    run, described = exported.run, exported.saved.description
-    assert read_description(exported.saved.path) == described
+    run, described = exported.run, read_description(exported.saved.path)
     assert (described["model"], described["version"]) == ("seqmnist", 1)
     assert cfg.with_values(
         cfg.Config(), {f"{s}.{k}": v for s, keys in described["config"].items() for k, v in keys.items()}
@@ -211,9 +193,6 @@ def test_the_warm_up_requests_replay(exported: Exported) -> None:
     saved = exported.saved
     replayed = [(name, len(next(iter(saved(name, **inputs).values())))) for name, inputs in saved.warm_up_requests()]
     assert sorted(replayed) == sorted((name, n) for name in saved.signatures for n in exporter.BATCH_SIZES)
-    for record in tf.data.TFRecordDataset(str(saved.path / EXTRA_ASSETS / WARM_UP_FILE)):
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        assert request.model_spec.name == "seqmnist"
 
 
 def test_versions_count_up_and_are_never_overwritten(command: Command, in_tmp: Path, quick: None) -> None:
@@ -228,23 +207,6 @@ def test_versions_count_up_and_are_never_overwritten(command: Command, in_tmp: P
     assert (result.status, result.out.splitlines()[-1]) == (0, "export/seqmnist/8")
     assert {path: path.read_bytes() for path in before} == before
     assert sorted(exported_versions(folder)) == [1, 7, 8]
-
-
-def test_a_model_that_differs_does_not_appear(command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished_run(in_tmp / "run")
-
-    class Other(SavedModel):
-        def __call__(self, signature: str = "serving_default", **inputs: Any) -> dict[str, np.ndarray]:
-            outputs = super().__call__(signature, **inputs)
-            return {**outputs, "h_next": outputs["h_next"] + np.float32(3e-5)} if signature == "step" else outputs
-
-    monkeypatch.setattr(exporter, "SavedModel", Other)
-    result = command(main, "run", "--export-dir", "versions")
-    assert result.status == 1
-    assert result.err.endswith(
-        "\nerror: signature step differs from the Keras model by 3.0e-05 (at most 2e-06 is allowed)\n"
-    ) and not list((in_tmp / "versions").glob("[!.]*"))
-    assert not list((in_tmp / "versions").glob(".new-*"))
 
 
 class Changed(signatures.BlockLSTM):
@@ -268,19 +230,26 @@ class Changed(signatures.BlockLSTM):
 
 
 @pytest.mark.parametrize("change", ["", "gates", "weight", "state"])
-def test_a_record_that_magnifies_rounding(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_magnifies_rounding(
+    change: str, command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Within 28 steps, its LSTM makes of rounding more than what is refused after one."""
     noise = np.random.RandomState(3).randint(0, 256, (max(exporter.BATCH_SIZES), 28, 28)).astype(np.uint8)
     monkeypatch.setattr(exporter, "load_mnist", lambda *_: {"train": data.Examples(noise, noise[:, 0, 0])})
     monkeypatch.setattr(Changed, "change", change)
     monkeypatch.setattr(signatures, "BlockLSTM", Changed)
     run = RunDirectory(ROOT / "results" / "adam" / "seed0")
+    result = command(main, str(run.path), "--export-dir", "versions")
     if change:
-        with pytest.raises(RunError, match=r"^signature step differs from the Keras model by .* \(at most 2e-06 is"):
-            export_run(run, tmp_path)
+        assert result.status == 1
+        assert result.err.splitlines()[-1].startswith("error: signature step differs from the Keras model by ")
+        assert not [*Path("versions").glob("[!.]*"), *Path("versions").glob(".new-*")]
     else:
-        described = read_description(export_run(run, tmp_path))
-        assert described["keras_from_float64"]["step"] > parity.STEP_TOLERANCE
+        assert result.status == 0
+        model = load_final_model(run)
+        inputs = parity.example_inputs(noise[:8], model, run.config.task.normalization, run.pixel_order())
+        one_step = inputs["step"] | {"pixels": inputs["step"]["pixels"][:, :1]}
+        assert limits(model, inputs)["step"] > 10 * limits(model, inputs | {"step": one_step})["step"]
 
 
 def test_a_difference_is_noticed() -> None:
@@ -289,47 +258,48 @@ def test_a_difference_is_noticed() -> None:
     assert parity.largest_difference({**expected, "class_id": np.array([2])}, expected) == pytest.approx(0.2)
     off = {"logits": np.array([[100.0, 0]], np.float32)}
     assert parity.largest_difference({"logits": off["logits"] + 1}, off) == pytest.approx(0.01)
-    with pytest.raises(RunError, match=r"output logits must be float32 \(1, 2\) \(got float32 \(1, 1\)\)"):
-        parity.largest_difference({"logits": off["logits"][:, :1]}, off)
-    nan = {"logits": np.array([[np.nan, 0]], np.float32)}
-    with pytest.raises(RunError, match="signature logits differs from the Keras model by nan"):
-        parity._require("logits", parity.largest_difference(nan, off), parity.RUN_TOLERANCE)
+    assert parity.largest_difference({"logits": off["logits"][:, :1]}, off) == np.inf
+    assert np.isnan(parity.largest_difference({"logits": np.array([[np.nan, 0]], np.float32)}, off))
 
 
-def test_bad_input_is_one_line(command: Command, in_tmp: Path) -> None:
+def foreign_model(run: RunDirectory) -> None:
+    layers = [keras.Input((784, 1)), keras.layers.GRU(8), keras.layers.Dense(10)]
+    keras.Sequential(layers).save(run.path / "model.keras")
+
+
+@pytest.mark.parametrize(
+    ("words", "spoil", "named"),
+    [
+        ("nowhere", None, "nowhere"),
+        ("run --export-dir run/config.json", None, "run/config.json"),
+        ("run --export-dir run/config.json/deeper", None, "run/config.json"),
+        ("run --nonsense", None, "--nonsense"),
+        ("", None, "RUN_DIR"),
+        ("run", foreign_model, "model.keras"),
+        ("run", lambda run: (run.path / "model.keras").write_bytes(b"no model"), "model.keras"),
+        ("run", lambda run: (run.path / "model.keras").unlink(), "model.keras"),
+        ("run", lambda run: (run.path / "pixel_order.txt").write_text("0\n" * 784), "pixel_order.txt"),
+        ("run", lambda run: (run.path / "environment.json").unlink(), "environment.json"),
+    ],
+)
+def test_bad_input_is_one_line(
+    command: Command, in_tmp: Path, words: str, spoil: Callable[[RunDirectory], Any] | None, named: str
+) -> None:
     run = finished_run(in_tmp / "run")
-    (in_tmp / "file").write_text("")
-    for words, message in (
-        (["nowhere"], "no run at nowhere"),
-        (["run", "--export-dir", "file"], "cannot write to file: "),
-        (["run", "--export-dir", "file/deeper"], "cannot write to file/deeper: "),
-        (["run", "--nonsense"], "unrecognized arguments: --nonsense"),
-        ([], "the following arguments are required: RUN_DIR"),
-    ):
-        result = command(main, *words)
-        assert (result.status, result.out) == (2, ""), words
-        *notes, error = result.err.splitlines()
-        assert error.startswith(f"error: {message}") and "error" not in " ".join(notes)
-    (run.path / "model.keras").write_bytes(b"no model")
-    assert "\nerror: cannot read run/model.keras" in command(main, "run").err
-    (run.path / "model.keras").unlink()
-    assert "has no model.keras" in command(main, "run").err
-    assert not (in_tmp / "export").exists()
-
-
-def test_a_folder_without_a_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot read .*give a folder that seqmnist_tf\.export has written"):
-        SavedModel.load(tmp_path)
+    if spoil:
+        spoil(run)
+    result = command(main, *words.split())
+    assert (result.status, result.out) == (2, "")
+    *notes, error = result.err.splitlines()
+    assert error.startswith("error: ") and named in error and "error" not in " ".join(notes)
+    assert not list(in_tmp.glob("export/seqmnist/[!.]*"))
 
 
 OTHER_LAYERS = {
     "GRU": "GRU",
-    "SimpleRNN": "SimpleRNN",
     "other_arguments": "other_arguments.py:Softsign",
     "min_lstm": f"{ROOT}/examples/min_lstm.py:MinLSTM",
-    "stacked_lstm": f"{ROOT}/examples/stacked_lstm.py:StackedLSTM",
 }
-SLOW_LAYERS = ("SimpleRNN", "min_lstm", "stacked_lstm")  # exported as the others are
 OTHER_ARGUMENTS = """
 import keras
 
@@ -338,9 +308,7 @@ def Softsign(units):
 """
 
 
-@pytest.mark.parametrize(
-    "layer", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_LAYERS)) for name in OTHER_LAYERS]
-)
+@pytest.mark.parametrize("layer", OTHER_LAYERS)
 def test_another_layer_has_the_signatures_that_mean_something_for_it(
     command: Command, in_tmp: Path, layer: str
 ) -> None:
@@ -363,70 +331,8 @@ def test_another_layer_has_the_signatures_that_mean_something_for_it(
     assert len(list(saved.warm_up_requests())) == 6
 
 
-PYTHON_LAYER = """
-import keras
-import tensorflow as tf
-
-class Python(keras.layers.Layer):
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-    def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[1], self.units))
-    def call(self, x):
-        x = tf.numpy_function(lambda x: x, [x[..., 0]], tf.float32)
-        return tf.ensure_shape(x, (None, 784)) @ self.kernel
-    def compute_output_shape(self, shape):
-        return (shape[0], self.units)
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-"""
-
-
-def test_a_layer_that_needs_python_is_refused(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "mine.py").write_text(PYTHON_LAYER)
-    run = finished_run(in_tmp / "run", model__layer="mine.py:Python")
-    (run.path / "layer.py").write_text(PYTHON_LAYER)
-    result = command(main, "run", "--allow-code")
-    assert (result.status, result.out) == (1, "")
-    assert result.err.endswith("error: model.layer mine.py:Python needs Python (PyFunc), which no server has\n")
-    assert not list((in_tmp / "export" / "seqmnist").glob("[!.]*"))
-
-
-def foreign_model(run: RunDirectory, *layers: keras.Layer) -> None:
-    keras.Sequential([keras.Input((784, 1)), *layers]).save(run.path / "model.keras")
-
-
-LSTM, DENSE = keras.layers.LSTM, keras.layers.Dense
-FOREIGN_RUNS: dict[str, tuple[Callable[[RunDirectory], Any], str]] = {
-    # what a run from elsewhere may hold, and the error
-    "another layer": (lambda run: foreign_model(run, keras.layers.GRU(8), DENSE(10)), "model.keras"),
-    "eleven classes": (
-        lambda run: foreign_model(run, LSTM(8, name="lstm"), DENSE(11, name="logits")),
-        "model.keras",
-    ),
-    "an order with a pixel twice": (
-        lambda run: (run.path / "pixel_order.txt").write_text("0\n" * 784),
-        "pixel_order.txt",
-    ),
-    "no order": (lambda run: (run.path / "pixel_order.txt").unlink(), "pixel_order.txt"),
-    "no configuration": (lambda run: (run.path / "config.json").write_text("{"), "config.json"),
-    "no environment": (lambda run: (run.path / "environment.json").unlink(), "environment.json"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", FOREIGN_RUNS)
-def test_a_run_that_does_not_fit_is_one_line(command: Command, in_tmp: Path, kind: str) -> None:
-    spoil, message = FOREIGN_RUNS[kind]
-    spoil(finished_run(in_tmp / "run"))
-    result = command(main, "run")
-    assert (result.status, result.out) == (2, ""), result.err
-    assert message in result.err.splitlines()[-1] and result.err.splitlines()[-1].startswith("error: ")
-    assert not list(in_tmp.glob("export/seqmnist/[!.]*"))
-
-
 def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder of data is ignored, its own pixel order counts, and odd values of its records are left out."""
+    """Its folder of data is ignored, and its own pixel order counts."""
     order = np.random.RandomState(3).permutation(784)
     (in_tmp / "order.txt").write_text("".join(f"{pixel}\n" for pixel in order))
     run = finished_run(
@@ -435,12 +341,9 @@ def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytes
         data__dir="/home/other/data",
         data__source="pypi",
     )
-    environment = {"preset": 7, "git": "main", "versions": {"keras": 3}, "config_id": run.config_id}
-    environment["permutation_sha256"] = cfg.permutation_sha256(run.config)
-    run.write_json("environment.json", environment)
-    (run.path / "summary.json").write_text(
-        '{"final": {"test_accuracy": "0.99", "test_loss": 1e99, "test_correct": "9,909", "epoch": 3}}'
-    )
+    (run.path / "summary.json").unlink()
+    run.write_json("environment.json", {"permutation_sha256": cfg.permutation_sha256(run.config)})
+    config_id = run.config_id
     (in_tmp / "order.txt").write_text("".join(f"{pixel}\n" for pixel in order[::-1]))  # changed since
     asked: list[tuple[Any, ...]] = []
 
@@ -455,13 +358,8 @@ def test_a_run_from_elsewhere(command: Command, in_tmp: Path, monkeypatch: pytes
     described = read_description(path)
     assert asked == [("auto", "data", ("train",))]
     assert described["pixel_order"] == order.tolist()
-    assert described["config_id"] == environment["config_id"]
+    assert described["config_id"] == config_id
     assert described["config"]["data"] == cfg.config_to_dict(cfg.Config())["data"]
-    assert [described[key] for key in ("preset", "commit", "dirty", "test_accuracy", "test_correct", "epoch")] == [
-        *[None] * 5,
-        3,
-    ]
-    assert described["trained_with"] == {"keras": None}
     sequences = data.encode(images(4), "standard", order)
     saved = SavedModel.load(path)
     expected = saved("logits", sequence=sequences)["logits"].argmax(axis=1)
@@ -478,30 +376,7 @@ def test_places_and_accounts_of_the_training_are_not_published(layer: str, tmp_p
         wandb__entity="me",
         wandb__project="mine",
     )
-    config = exporter.describe_export(run, run.pixel_order())["config"]
+    config = exporter.describe_export(run)["config"]
     assert config["model"]["layer"] == layer.rpartition("/")[2]
     assert config["task"]["permutation"] == "file:order.txt"
     assert config["wandb"] == cfg.config_to_dict(cfg.Config())["wandb"]
-
-
-FULL = "No space left on device"
-FULL_DISKS: dict[str, Exception] = {
-    "TensorFlow": tf.errors.ResourceExhaustedError(None, None, f"x/variables; {FULL}"),
-    "TensorFlow, unknown": tf.errors.UnknownError(None, None, f"x/warmup; {FULL}"),
-    "Python": OSError(28, FULL),
-}
-
-
-@pytest.mark.parametrize("kind", FULL_DISKS)
-def test_a_full_disk_is_one_line(command: Command, in_tmp: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished_run(in_tmp / "run")
-
-    def fail(*_: Any) -> None:
-        raise FULL_DISKS[kind]
-
-    monkeypatch.setattr(exporter, "save_signatures", fail)
-    result = command(main, "run")
-    assert (result.status, result.out) == (1, "")
-    assert result.err.splitlines()[-1].startswith("error: ") and FULL in result.err.splitlines()[-1]
-    assert not list((in_tmp / "export" / "seqmnist").glob("[!.]*"))
-    assert not list((in_tmp / "export" / "seqmnist").glob(".new-*"))

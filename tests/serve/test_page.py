@@ -7,18 +7,14 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from PIL import Image, ImageChops
 
 from seqmnist_tf.serve import SavedModel
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
 from tests.serve.committed import committed_versions
-from tests.toy import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -45,9 +41,7 @@ Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Serve the newest version that the project ships."""
-    model = SavedModel.load(committed_versions()[2])
-    model.warm_up()
-    with serving(model) as url:
+    with serving(SavedModel.load(committed_versions()[2])) as url:
         yield url
 
 
@@ -137,7 +131,7 @@ def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) 
     assert shown and shown["y"] + shown["height"] <= screen["viewport"]["height"]  # without scrolling
     at_the_end = bars(page)
     assert list(at_the_end) == list(range(10))
-    assert sum(at_the_end.values()) == pytest.approx(100, abs=0.5)
+    assert sum(at_the_end.values()) == pytest.approx(100, abs=0.5)  # ten percentages with one decimal
     assert max(at_the_end, key=lambda digit: at_the_end[digit]) == 3
     expect(page.locator("#chart .curve")).to_have_count(10)
     page.get_by_role("slider", name="Pixels read").fill("100")
@@ -148,28 +142,12 @@ def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) 
     assert faults == []
 
 
-def test_the_picture_in_the_documentation_is_of_this_page(visit: Visit, tmp_path: Path) -> None:
-    page, _ = visit(DESKTOP)
-    draw(page)
-    answer(page)
-    page.mouse.move(5, 5)
-    taken = tmp_path / "page.png"
-    page.screenshot(path=taken, full_page=True)
-    with Image.open(taken) as now, Image.open(ROOT / "export" / "page.png") as shown:
-        hint = f"if the page has changed, look at {taken} and copy it to export/page.png"
-        assert shown.width == now.width and abs(shown.height - now.height) < 0.03 * now.height, hint
-        difference = ImageChops.difference(now.convert("L"), shown.convert("L").resize(now.size))
-        assert np.asarray(difference).mean() < 6, hint  # other fonts differ by less
-
-
 def test_test_images_are_chosen_by_keyboard(visit: Visit) -> None:
     page, faults = visit(STILL)
-    answers = []
     for digit in range(10):
         sample(page, digit).focus()
         page.keyboard.press("Enter")
-        answers.append(answer(page))
-    assert sum(answered == digit for digit, answered in enumerate(answers)) == 10
+        assert answer(page) == digit
     assert faults == []
 
 
@@ -180,16 +158,6 @@ def test_an_empty_drawing_is_an_error_and_the_page_goes_on(visit: Visit) -> None
     draw(page)
     assert answer(page) == 3
     expect(page.get_by_role("alert")).to_be_empty()
-
-
-def test_reduced_motion_shows_the_end_at_once(visit: Visit) -> None:
-    page, _ = visit(STILL)
-    sample(page, 0).click()
-    expect(page.locator("#answer")).to_have_text(ANSWER, timeout=5000)  # sooner than an animation would end
-    expect(page.locator("#count")).to_have_text("784 of 784")
-    expect(page.locator("#play")).to_be_hidden()
-    page.get_by_role("slider", name="Pixels read").press("ArrowLeft")
-    expect(page.locator("#count")).to_have_text("783 of 784")
 
 
 def test_an_unsure_answer_says_so(visit: Visit) -> None:

@@ -43,11 +43,11 @@ DAMAGE: dict[str, tuple[str, Change, str]] = {
     "steps deleted": (STEPS, Path.unlink, "cannot read run/steps.csv"),
     "steps cut": (STEPS, first_lines(4), "steps.csv must have steps 1 to 6"),
     "checkpoint deleted": (RESUME, Path.unlink, f"run/{RESUME} is missing"),
-    "checkpoint corrupt": (RESUME, text("broken"), f"cannot read checkpoint run/{RESUME}"),
+    "checkpoint corrupt": (RESUME, text("broken"), f"cannot read run/{RESUME}"),
     "epoch file as checkpoint": (
         RESUME,
         lambda path: shutil.copy(path.with_name("epoch-0002.keras"), path),
-        f"cannot read checkpoint run/{RESUME}",
+        f"cannot read run/{RESUME}",
     ),
     "seed": ("config.json", put("train", "seed", value=5), "it began with seed 0"),
     "optimizer": ("config.json", put("optimizer", "name", value="Adam"), "it began with config_id "),

@@ -199,7 +199,7 @@ def test_a_broken_checkpoint_is_an_error(command: Command, finished: Path) -> No
     before = content(finished)
     result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2 and content(finished) == before
-    assert "error: cannot read checkpoint run/checkpoints/resume.keras: " in result.err
+    assert "error: cannot read run/checkpoints/resume.keras: " in result.err
 
 
 def test_resume_auto_starts_and_continues_with_one_command_line(command: Command, in_tmp: Path, toy: None) -> None:

@@ -335,13 +335,10 @@ function moveCursor() {
 
 // The page's parts and events
 
-function showModel({ version, test_accuracy: accuracy, pixel_order: order, project }) {
+function showModel({ version, test_accuracy: accuracy, pixel_order: order }) {
   const known = accuracy === null ? "unknown" : `${(100 * accuracy).toFixed(2)}\u00a0%`;
   const inOrder = order.every((position, index) => position === index) ? "row by row" : "permuted";
   element("model").textContent = `Model version ${version}, test accuracy ${known}, pixel order: ${inOrder}. `;
-  if (project) {
-    element("model").append(Object.assign(document.createElement("a"), { href: project, textContent: "The project" }));
-  }
 }
 
 function addBar(digit) {
