@@ -6,14 +6,9 @@ from .comparison import SeededRuns as SeededRuns
 from .comparison import equivalence_bound as equivalence_bound
 from .comparison import pair_runs as pair_runs
 from .report import VERDICTS as VERDICTS
-from .report import escape_latex as escape_latex
-from .report import latex_rows as latex_rows
 from .report import layer_name as layer_name
-from .report import markdown_rows as markdown_rows
-from .report import pair_table as pair_table
 from .report import task_name as task_name
 from .runs import CompletedRun as CompletedRun
-from .runs import count_of as count_of
 from .statistics import in_percent as in_percent
 from .statistics import p_text as p_text
 from .statistics import percent_range as percent_range

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import system
-from ..config import PRESETS, read_flag, unknown_word
+from ..config import read_flag, unknown_word
 from ..engine import add_engine_options, require_engine_options
 from ..system import markdown_table, say, say_json
-from .arms import DEFAULT_SEEDS, KERAS_LAYERS, parse_arms
+from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 
 def make_compare_parser() -> system.Parser:
@@ -27,10 +28,8 @@ def make_compare_parser() -> system.Parser:
     )
     parser.usage = f"{parser.prog} ARM... [--SECTION.KEY VALUE ...] [options]"
     parser.epilog = (
-        f"an ARM is a preset ({', '.join(PRESETS)}), a JSON\n"
-        f"configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or MODULE:NAME, trained by\n"
-        "the first arm's recipe with as many parameters), a run directory, a folder of runs,\n"
-        "or a published record (results/strong). The first arm is the reference.\n"
+        f"{textwrap.fill(f'an ARM is {ALLOWED}', 88)}\n"
+        "The first arm is the reference; a layer is trained by its recipe, with as many parameters.\n"
         "--SECTION.KEY VALUE changes all arms that are trained;\n"
         "`python -m seqmnist_tf.train --help` lists the keys.\n"
         "The same command resumes a comparison.\n"
@@ -75,15 +74,15 @@ def main(argv: list[str]) -> int:
     require_engine_options(options.workers, options.address)
     arms = parse_arms([*options.arms, *more], overrides, allow_code=options.allow_code)
     system.start_tensorflow()
-    from .comparing import compare_arms, dry_run  # late, so that --help and bad input do not wait for TensorFlow
+    from . import comparing, plan  # late, so that --help and bad input do not wait for TensorFlow
 
     # What a layer's own code prints does not belong into the JSON document.
     with contextlib.redirect_stdout(sys.stderr):
         if options.dry_run:
-            rows, hours = dry_run(arms, options.seeds, options.dir, options.workers)
+            rows, hours = plan.dry_run(arms, options.seeds, options.dir, options.workers)
         else:
             places = (options.dir, options.workers, options.address)
-            comparison = compare_arms(arms, options.seeds, *places, allow_code=options.allow_code)
+            comparison = comparing.compare_arms(arms, options.seeds, *places, allow_code=options.allow_code)
     if options.dry_run and options.json:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:

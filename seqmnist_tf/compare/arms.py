@@ -19,9 +19,8 @@ from .runs import CompletedRun, name_of_folder, read_given_runs
 
 DEFAULT_SEEDS = "0-5"
 CONSTANTS = "model.layer_options"
-KERAS_LAYERS = cfg.STOCK_LAYERS
 ALLOWED = (
-    f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer ({', '.join(KERAS_LAYERS)}, FILE.py:NAME or "
+    f"a preset ({', '.join(PRESETS)}), a JSON configuration, a layer ({', '.join(cfg.STOCK_LAYERS)}, FILE.py:NAME or "
     "MODULE:NAME), a run directory, a folder of runs, or a published record"
 )
 
@@ -119,10 +118,10 @@ def _layer_arm(word: str, first: Arm | None, overrides: Mapping[str, Any]) -> Ar
 
 def _trained(name: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
     """Return an arm that is trained; its seed is set for each run. Constants of a layer are not for Keras's layers."""
-    if overrides.get("model.layer", config.model.layer) in KERAS_LAYERS:
+    if overrides.get("model.layer", config.model.layer) in cfg.STOCK_LAYERS:
         overrides = {key: value for key, value in overrides.items() if not key.startswith(CONSTANTS)}
     config = cfg.validate(cfg.with_values(config, {**overrides, "train.seed": OPTIONS["train.seed"].default}))
-    return Arm(name, config, nearest_preset(config))
+    return Arm(name, config, nearest_preset(config), file=cfg.read_layer(config))
 
 
 def _unique_name(name: str, taken: Sequence[str]) -> str:

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, constants_text
+from ..config import Config
 from ..data import load_splits, pixel_order
-from ..engine import Job, require_answer, require_engine_options, run_jobs
-from ..model import choose_kernel
-from ..system import (
-    InputError,
-    RunError,
-    json_bytes,
-    note,
-    read_json_object,
-    require_folder,
-    start_tensorflow,
-    write_atomically,
-)
-from ..train import RunDirectory, lock_folder
-from .arms import DEFAULT_SEEDS, Arm, parse_arms, parse_seeds
+from ..engine import Job, JobEnd, prints_line, require_answer, require_engine_options, run_jobs
+from ..system import RunError, json_bytes, note, read_json_object, write_atomically
+from ..train import RunDirectory, lock_folder, note_above_bar
+from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import Progress, duration, has_ended, hours_of, make_ready, measure_steps, parameters_of, plan_jobs
+from .plan import ARMS_FILE, Pace, duration, has_ended, make_plan, measure_paces
 from .report import write_report
-from .runs import count_of, read_run
+from .runs import CompletedRun, count_of, read_run
 
-ARMS_FILE = "arms.json"
-SHORT = 100  # steps left, up to which no step is measured
+MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
 
 
 def compare(
@@ -96,44 +84,43 @@ def compare_arms(
     """Compare arms that were parsed; the other arguments as :func:`compare`."""
     if address is not None:
         require_answer(address)
-    ready, jobs, folder = _plan(arms, seeds, directory, on_a_cluster=address is not None)
-    data_dir = next((arm.config.data.dir for arm in ready if arm.is_trained), None)
+    plan = make_plan(arms, seeds, directory, on_a_cluster=address is not None)
+    folder, missing = plan.folder, [job for arm in plan.arms for job in plan.missing(arm)]
+    data_dir = ([arm.config.data.dir for arm in plan.arms if arm.is_trained] or [None])[0]
     predictions = {  # what is wrong with them is said before anything is trained
-        run.run.path: run.predictions(data_dir, allow_code=allow_code) for arm in ready for run in arm.given.values()
+        run.run.path: run.predictions(data_dir, allow_code=allow_code)
+        for arm in plan.arms
+        for run in arm.given.values()
     }
-    missing = [job for of_arm in jobs.values() for job in of_arm if not has_ended(job)]
-    step_ms = _measured_before(folder)
+    step_ms, paces = _measured_before(folder), {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
-        long = [job for job in missing if job.config.train.n_epochs * job.config.steps_per_epoch > SHORT]
-        times = measure_steps(ready, long, workers)
-        step_ms |= {name: 1000 * measured.step for name, measured in times.items()}
-        left = f", about {duration(3600 * hours_of(long, times) / (workers or 1))}" if long else ""
-        note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, jobs.values()))}{left}")
-    progress = Progress(missing)
+        paces = measure_paces(plan, workers, MEASURED_ABOVE)
+        step_ms |= {name: 1000 * pace.step.step for name, pace in paces.items()}
+        hours = sum(paces[arm.name].hours(plan.missing(arm)) for arm in plan.arms if arm.name in paces)
+        left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
+        note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
+    progress = Progress(missing, paces)
     with lock_folder(folder, f"comparison {folder}"):
         entries = [
             {"name": arm.name, "config_id": arm.config_id, "step_ms": step_ms.get(arm.name)}
-            | {"seeds": [*arm.given, *(job.config.train.seed for job in jobs[arm.name])]}
-            for arm in ready
+            | {"seeds": [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])]}
+            for arm in plan.arms
         ]
         write_atomically(folder / ARMS_FILE, json_bytes({"arms": entries}))
         if missing:
             threads = max(job.config.train.threads for job in missing)
             run_jobs(progress, folder, workers=workers, address=address, threads=threads)
         results = []
-        for arm in ready:
-            trained = {job.config.train.seed: RunDirectory(job.path) for job in jobs[arm.name] if has_ended(job)}
-            diverged = [seed for seed, run in trained.items() if (run.summary or {})["status"] == "diverged"]
-            runs = [*arm.given.values(), *(read_run(run) for seed, run in trained.items() if seed not in diverged)]
+        for arm in plan.arms:
+            runs, diverged = _ended_runs(arm, plan.jobs[arm.name])
             made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
             if runs:
-                lost = (*arm.diverged, *diverged)
-                results.append(SeededRuns(arm.name, runs, made, lost, step_ms.get(arm.name), arm.notes))
+                results.append(SeededRuns(arm.name, runs, made, diverged, step_ms.get(arm.name), arm.notes))
         compared = {arm.name for arm in results}
-        without = [f"{arm.name}, which has no completed run" for arm in ready if arm.name not in compared]
+        without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
         without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
-        if ready[0].name in compared:
+        if plan.arms[0].name in compared:
             comparison = Comparison(tuple(results), pair_runs(results), folder)
             comparison = write_report(comparison, draw_comparison(comparison, data_dir), folder)
     if without:
@@ -144,59 +131,12 @@ def compare_arms(
     return comparison
 
 
-def dry_run(
-    arms: Sequence[Arm],
-    seeds: str | Iterable[int] | None = None,
-    directory: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-) -> tuple[list[dict[str, Any]], float]:
-    """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
-
-    Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``, ``step_ms``, ``runs`` to train and
-    their ``hours``, one after the other: a step is measured. Of an arm without runs to train, kernel and step are null.
-    """
-    ready, jobs, _ = _plan(arms, seeds, directory)
-    jobs = {name: [job for job in of_arm if not has_ended(job)] for name, of_arm in jobs.items()}
-    times = measure_steps(ready, [job for of_arm in jobs.values() for job in of_arm], workers)
-    rows: list[dict[str, Any]] = []
-    for arm in ready:
-        measured = times.get(arm.name)
-        row: dict[str, Any] = {
-            "name": arm.name,
-            "constants": constants_text(arm.config),
-            "units": arm.config.model.hidden_size,
-        }
-        row |= {"num_params": parameters_of(arm), "kernel": measured and measured.kernel.name}
-        row |= {"step_ms": measured and 1000 * measured.step, "runs": len(jobs[arm.name])}
-        rows.append(row | {"hours": hours_of(jobs[arm.name], times)})
-    return rows, sum(row["hours"] for row in rows) / (workers or 1)
-
-
-def _plan(
-    arms: Sequence[Arm],
-    seeds: str | Iterable[int] | None,
-    directory: str | os.PathLike[str] | None,
-    on_a_cluster: bool = False,
-) -> tuple[list[Arm], dict[str, list[Job]], Path]:
-    """Return the arms, tried, the jobs of each, and the folder of the comparison. Nothing is written there."""
-    folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
-    require_folder(folder, (ARMS_FILE,), "comparison")
-    if seeds is not None:
-        arms = [_restricted(arm, parse_seeds(seeds)) for arm in arms]
-    trained = [arm.config for arm in arms if arm.is_trained]
-    native = not on_a_cluster and any(choose_kernel(config).isa for config in trained)
-    start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
-    ready = make_ready(arms, on_a_cluster)
-    return ready, plan_jobs(ready, parse_seeds(DEFAULT_SEEDS if seeds is None else seeds), folder), folder
-
-
-def _restricted(arm: Arm, seeds: Sequence[int]) -> Arm:
-    """Return an arm with those of its existing runs whose seeds are compared."""
-    given = {seed: run for seed, run in arm.given.items() if seed in seeds}
-    if arm.given and not given:
-        raise InputError(f"{arm.name} has no completed run of --seeds (it has {', '.join(map(str, arm.given))})")
-    return replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
+def _ended_runs(arm: Arm, jobs: Sequence[Job]) -> tuple[list[CompletedRun], tuple[int, ...]]:
+    """Return the completed runs of an arm, and the seeds of those that diverged."""
+    trained = [read_run(RunDirectory(job.path)) for job in jobs if has_ended(job)]
+    diverged = [run.seed for run in trained if run.summary["status"] == "diverged"]
+    completed = [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]
+    return completed, (*arm.diverged, *diverged)
 
 
 def _measured_before(folder: Path) -> dict[str, float]:
@@ -204,3 +144,50 @@ def _measured_before(folder: Path) -> dict[str, float]:
     path = folder / ARMS_FILE
     arms = read_json_object(path)["arms"] if path.exists() else []
     return {arm["name"]: arm["step_ms"] for arm in arms if arm.get("step_ms")}
+
+
+class Progress:
+    """Hands out jobs seed by seed, so that an early end leaves as many seeds of each arm, and prints their epochs."""
+
+    def __init__(self, jobs: Sequence[Job], paces: Mapping[str, Pace]) -> None:
+        self.queue = sorted(jobs, key=lambda job: job.config.train.seed)
+        self.epochs = {job.path: len(RunDirectory(job.path).history()) for job in jobs}
+        self.totals = {job.path: job.config.train.n_epochs for job in jobs}
+        # What an epoch and the final evaluation cost: seconds, or each 1 where no pace was measured.
+        self.costs = {job.path: (1.0, 1.0) for job in jobs}
+        for job in jobs:
+            if pace := paces.get(job.path.parent.name):
+                self.costs[job.path] = pace.step.epoch(job.config), pace.evaluation
+        self.began, self.spent = time.monotonic(), 0.0
+        self.errors: dict[str, JobEnd] = {}
+
+    def take(self, slot: str) -> Job | None:
+        """Return the next job."""
+        return self.queue.pop(0) if self.queue else None
+
+    def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
+        """Print the last epoch of a job, and the time left at the pace so far."""
+        new = len(history) - self.epochs[job.path]
+        self.epochs[job.path] = len(history)
+        self.spent += new * self.costs[job.path][0]
+        done, total, n_epochs = sum(self.epochs.values()), sum(self.totals.values()), job.config.train.n_epochs
+        if prints_line(done, total, new):
+            left = sum(
+                (self.totals[path] - self.epochs[path]) * epoch + evaluation
+                for path, (epoch, evaluation) in self.costs.items()
+            )
+            seconds = left * (time.monotonic() - self.began) / self.spent
+            then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
+            note_above_bar(
+                f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
+                f"all runs: {done}/{total} epochs, {duration(seconds)} left"
+            )
+
+    def ended(self, slot: str, job: Job, end: JobEnd) -> None:
+        """Take note of a job's end; the epochs that it has not are not trained any more."""
+        self.totals[job.path] = self.epochs[job.path]
+        if end.status == "completed":
+            self.spent += self.costs[job.path][1]
+        self.costs[job.path] = (0.0, 0.0)
+        if end.status == "failed":
+            self.errors[job.name] = end

@@ -131,11 +131,6 @@ class SeededRuns:
         return interval and (max(0.0, interval[0]), min(1.0, interval[1]))
 
     @property
-    def range(self) -> Interval:
-        """Lowest and highest test accuracy."""
-        return min(self.test_accuracy), max(self.test_accuracy)
-
-    @property
     def text(self) -> str:
         """Mean and standard deviation of the test accuracy in percent, such as ``99.11 ± 0.04``."""
         return in_percent(self.mean) + ("" if self.std is None else f" ± {in_percent(self.std)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..config import Data
 from ..data import load_test
@@ -22,57 +22,54 @@ SMALL, NORMAL = 7.5, 9.0  # font sizes in points
 
 
 def draw_comparison(comparison: Comparison, data_dir: str | None = None) -> dict[str, Figure]:
-    """Return the pictures of a comparison by the names of their files.
+    """Return the pictures of a comparison by the names of their files, without suffix.
 
     ``data_dir`` is the folder of the data, for the pictures of digits; without MNIST there are none.
     """
-    pictures = {"curves.png": draw_curves(comparison)}
+    pictures = {"curves": draw_curves(comparison)}
+    if gradients := draw_gradients(comparison):
+        pictures["gradients"] = gradients
     if comparison.pairs:
-        pictures["differences.png"] = draw_differences(comparison)
+        pictures["differences"] = draw_differences(comparison)
         try:
-            pictures["disagreements.png"] = draw_disagreements(comparison, data_dir)
+            pictures["disagreements"] = draw_disagreements(comparison, data_dir)
         except (InputError, RunError) as error:  # runs that exist may be compared where MNIST is not
             warn(f"disagreements.png is left out: {error}")
     return pictures
 
 
 def draw_curves(comparison: Comparison) -> Figure:
-    """Draw the test error by epoch of each arm: mean over seeds, and the range from lowest to highest seed."""
+    """Draw the test error by epoch of each arm."""
+    lowest = 100 / comparison.arms[0].total / 2  # half a digit stands for no error on the logarithmic axis
+    errors = [np.maximum(100 * (1 - np.array([run.curve for run in arm.runs])), lowest) for arm in comparison.arms]
+    return _draw_by_epoch(comparison, errors, "test error, %")
+
+
+def draw_gradients(comparison: Comparison) -> Figure | None:
+    """Draw the norm of the gradients by epoch of each arm; None where a run has not logged it."""
+    norms = [[run.gradient_norms for run in arm.runs] for arm in comparison.arms]
+    if not all(row for rows in norms for row in rows):
+        return None
+    return _draw_by_epoch(comparison, [np.array(rows) for rows in norms], "gradient norm")
+
+
+def _draw_by_epoch(comparison: Comparison, values: Sequence[np.ndarray], label: str) -> Figure:
+    """Draw numbers by epoch, (seeds, epochs) for each arm: mean over seeds, and range from lowest to highest seed."""
     figure = new_figure(5.5, 3.4)
     axes = figure.subplots()
-    lowest = 100 / comparison.arms[0].total / 2  # half a digit stands for no error on the logarithmic axis
-    for number, arm in enumerate(comparison.arms):
-        errors = np.maximum(100 * (1 - np.array([run.curve for run in arm.runs])), lowest)
+    for number, (arm, rows) in enumerate(zip(comparison.arms, values, strict=True)):
         epochs = np.arange(1, arm.config.train.n_epochs + 1)
-        label = f"{arm.name} ({count_of(arm.n, 'seed')})"
-        axes.plot(
-            epochs, errors.mean(axis=0), color=f"C{number}", linewidth=1.4, label=label, marker="o" * (len(epochs) == 1)
-        )
-        axes.fill_between(epochs, errors.min(axis=0), errors.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
-    axes.set(xlabel="epoch", ylabel="test error, %", yscale="log")
+        name, marker = f"{arm.name} ({count_of(arm.n, 'seed')})", "o" if len(epochs) == 1 else ""
+        axes.plot(epochs, rows.mean(axis=0), color=f"C{number}", linewidth=1.4, marker=marker, label=name)
+        axes.fill_between(epochs, rows.min(axis=0), rows.max(axis=0), color=f"C{number}", alpha=0.2, linewidth=0)
+    axes.set(xlabel="epoch", ylabel=label, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ticks = error_ticks(*axes.get_ylim())
-    axes.set_yticks(ticks, [f"{error:g}" for error in ticks])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=NORMAL, frameon=False)
     return _small(figure)
-
-
-def error_ticks(low: float, high: float) -> list[float]:
-    """Return the errors that are labelled on a logarithmic axis from ``low`` to ``high``, at least two of them.
-
-    Example:
-        >>> error_ticks(0.6, 15.0), error_ticks(0.02, 90.0), error_ticks(2.2, 4.8)
-        ([1.0, 2.0, 5.0, 10.0], [0.1, 1.0, 10.0], [3.0, 4.0])
-    """
-    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    for candidates in (decades, [digit * decade for decade in decades for digit in (1, 2, 5)]):
-        inside = [tick for tick in candidates if low <= tick <= high]
-        if len(inside) > 2:
-            return inside
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return [float(f"{tick:.6g}") for tick in ticks if low <= tick <= high]
 
 
 def draw_differences(comparison: Comparison) -> Figure:

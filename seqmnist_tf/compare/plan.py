@@ -1,21 +1,75 @@
-"""What a comparison trains: arms with their units, their jobs, how long they take, and their progress."""
+"""What a comparison trains: its arms with their units, the runs of each, and how long they take here."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, differences, read_layer, with_values
-from ..engine import Job, JobEnd, due, threads_here
-from ..model import StepTime, build_model, recurrent_weights, time_step
-from ..system import InputError, note
-from ..train import RunDirectory, require_trainable, train_command
-from .arms import Arm
+import numpy as np
 
-BAR_WIDTH = 20
+from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
+from ..engine import Job, threads_here
+from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
+from ..system import InputError, note, require_folder, start_tensorflow
+from ..train import RunDirectory, require_trainable, train_command
+from .arms import DEFAULT_SEEDS, Arm, parse_seeds
+
+ARMS_FILE = "arms.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison before it is trained.
+
+    Attributes:
+        folder: of the comparison.
+        arms: the arms; those that are trained have their units, and their layers were tried.
+        jobs: the runs of each arm that is trained, by its name.
+    """
+
+    folder: Path
+    arms: Sequence[Arm]
+    jobs: Mapping[str, Sequence[Job]]
+
+    def missing(self, arm: Arm) -> list[Job]:
+        """Return the jobs of an arm whose runs have not ended."""
+        return [job for job in self.jobs[arm.name] if not has_ended(job)]
+
+
+def make_plan(
+    arms: Sequence[Arm],
+    seeds: str | Iterable[int] | None,
+    directory: str | os.PathLike[str] | None,
+    on_a_cluster: bool = False,
+) -> Plan:
+    """Return what :func:`~seqmnist_tf.compare.compare` would train. Code of layers is run, and nothing is written.
+
+    Raises:
+        InputError: a layer cannot be used, an arm has no run of these seeds, or the folder has other files or runs.
+    """
+    folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
+    require_folder(folder, (ARMS_FILE,), "comparison")
+    if seeds is not None:
+        arms = [_restricted(arm, parse_seeds(seeds)) for arm in arms]
+    trained = [arm.config for arm in arms if arm.is_trained]
+    native = not on_a_cluster and any(choose_kernel(config).isa for config in trained)
+    start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
+    ready = make_ready(arms, on_a_cluster)
+    return Plan(folder, ready, plan_jobs(ready, parse_seeds(DEFAULT_SEEDS if seeds is None else seeds), folder))
+
+
+def _restricted(arm: Arm, seeds: Sequence[int]) -> Arm:
+    """Return an arm with those of its existing runs whose seeds are compared."""
+    given = {seed: run for seed, run in arm.given.items() if seed in seeds}
+    if arm.given and not given:
+        raise InputError(f"{arm.name} has no completed run of --seeds (it has {', '.join(map(str, arm.given))})")
+    return replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
 
 
 def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
@@ -26,17 +80,16 @@ def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
             ready.append(arm)
             continue
         config, notes = arm.config, list(arm.notes)
-        file = arm.file or read_layer(config)
         if arm.matched:
             config = with_values(config, {"model.match_parameters": parameters_of(ready[0])})
-        config = require_trainable(config, file, elsewhere=on_a_cluster)
-        model = build_model(config, file)
+        config = require_trainable(config, arm.file, elsewhere=on_a_cluster)
+        model = build_model(config, arm.file)
         if (target := config.model.match_parameters) is not None:
             units, parameters = config.model.hidden_size, model.count_params()
             notes.append(f"{arm.name}: {units} units, {parameters:,} parameters ({target:,} were to be matched).")
         if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
             notes.append(f"{arm.name}: `train.recurrent_noise` has no effect: its layer names no recurrent weights.")
-        ready.append(replace(arm, config=config, file=file, notes=tuple(notes)))
+        ready.append(replace(arm, config=config, notes=tuple(notes)))
     return ready
 
 
@@ -75,58 +128,77 @@ def has_ended(job: Job) -> bool:
     return (RunDirectory(job.path).summary or {}).get("status") in ("completed", "diverged")
 
 
-def measure_steps(arms: Sequence[Arm], jobs: Sequence[Job], workers: int | None) -> dict[str, StepTime]:
-    """Return how long a training step takes here in each arm that has a job, by its name."""
-    names = {job.path.parent.name for job in jobs}
-    times = {}
-    for arm in arms:
-        if arm.name in names:
-            threads = {"train.threads": threads_here(workers, arm.config.train.threads)}
-            times[arm.name] = time_step(with_values(arm.config, threads), arm.file)
-            if reason := times[arm.name].kernel.reason:
-                note(f"{arm.name}: on stock Keras, {reason}")
-    return times
+@dataclass(frozen=True)
+class Pace:
+    """How fast the runs of an arm are trained here.
+
+    Attributes:
+        step: how long a training step takes.
+        evaluation: seconds of the final evaluation, which is on stock Keras.
+    """
+
+    step: StepTime
+    evaluation: float
+
+    def hours(self, jobs: Sequence[Job]) -> float:
+        """Return the hours of jobs, one after the other."""
+        seconds = [self.step.epoch(job.config) * job.config.train.n_epochs + self.evaluation for job in jobs]
+        return sum(seconds) / 3600
 
 
-def hours_of(jobs: Sequence[Job], times: Mapping[str, StepTime]) -> float:
-    """Return the hours of jobs, one after the other: measured steps times their number, and what evaluations take."""
-    seconds = [times[job.path.parent.name].epoch(job.config) * job.config.train.n_epochs for job in jobs]
-    return sum(seconds) / 3600
+def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:
+    """Return the pace of each arm that has a longer run to train, by its name."""
+    paces = {}
+    for arm in plan.arms:
+        if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
+            note(f"timing a step of {arm.name}")
+            config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
+            step = time_step(config, arm.file)
+            paces[arm.name] = Pace(step, _time_evaluation(config, arm.file))
+            reason = f", on stock Keras: {step.kernel.reason}" if step.kernel.reason else ""
+            note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
+    return paces
 
 
-class Progress:
-    """Hands out jobs seed by seed, so that an early end leaves as many seeds of each arm, and prints their epochs."""
+def _time_evaluation(config: Config, file: LayerFile | None) -> float:
+    """Return how long stock Keras takes to evaluate a model on the test images, from the second of two batches."""
+    model, size = build_model(config, file), min(config.test.batch_size, config.num_test)
+    batch = np.zeros((size, NUM_TIMESTEPS, 1), np.float32)
+    model.predict_on_batch(batch)
+    started = time.perf_counter()
+    model.predict_on_batch(batch)
+    return (time.perf_counter() - started) * config.num_test / size
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.queue = sorted(jobs, key=lambda job: job.config.train.seed)
-        self.epochs = {job.path: len(RunDirectory(job.path).history()) for job in jobs if job.path.exists()}
-        self.totals = {job.path: job.config.train.n_epochs for job in jobs}
-        self.began, self.before = time.monotonic(), sum(self.epochs.values())
-        self.errors: dict[str, JobEnd] = {}
 
-    def take(self, slot: str) -> Job | None:
-        """Return the next job."""
-        return self.queue.pop(0) if self.queue else None
+def dry_run(
+    arms: Sequence[Arm],
+    seeds: str | Iterable[int] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+) -> tuple[list[dict[str, Any]], float]:
+    """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
 
-    def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
-        """Print the last epoch of a job, and the time left at the pace so far."""
-        new = len(history) - self.epochs.get(job.path, 0)
-        self.epochs[job.path] = len(history)
-        done, total, row = sum(self.epochs.values()), sum(self.totals.values()), history[-1]
-        if due(done, total, new):
-            filled = BAR_WIDTH * done // total
-            pace = (time.monotonic() - self.began) / max(done - self.before, 1)
-            note(
-                f"{job.name}: epoch {len(history)}/{job.config.train.n_epochs}, test accuracy "
-                f"{row['test_accuracy']:.2%} | all runs [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] "
-                f"{done}/{total} epochs, {duration(pace * (total - done))} left"
-            )
-
-    def ended(self, slot: str, job: Job, end: JobEnd) -> None:
-        """Take note of a job's end; the epochs that it has not are not trained any more."""
-        self.totals[job.path] = self.epochs.get(job.path, 0)
-        if end.status == "failed":
-            self.errors[job.name] = end
+    Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``, ``step_ms``, ``runs`` to train and
+    their ``hours``, one after the other: a step is measured. Of an arm without runs to train, kernel and step are null.
+    """
+    plan = make_plan(arms, seeds, directory)
+    paces = measure_paces(plan, workers)
+    rows: list[dict[str, Any]] = []
+    for arm in plan.arms:
+        pace, missing = paces.get(arm.name), plan.missing(arm)
+        rows.append(
+            {
+                "name": arm.name,
+                "constants": constants_text(arm.config),
+                "units": arm.config.model.hidden_size,
+                "num_params": parameters_of(arm),
+                "kernel": pace and pace.step.kernel.name,
+                "step_ms": pace and 1000 * pace.step.step,
+                "runs": len(missing),
+                "hours": pace.hours(missing) if pace else 0.0,
+            }
+        )
+    return rows, sum(row["hours"] for row in rows) / (workers or 1)
 
 
 def duration(seconds: float) -> str:

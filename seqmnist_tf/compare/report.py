@@ -21,16 +21,13 @@ from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent
 DPI_OF_PAPERS = 200
 REPORT_FILE = "comparison.json"
 CAPTIONS = {
-    "curves.png": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
-    "differences.png": "Differences in test accuracy from the first arm. Grey: seeds; blue: mean and 95 % interval.",
-    "disagreements.png": "Test digits that one of two arms classifies correctly in more seeds than the other.",
+    "curves": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
+    "gradients": "Median norm of an epoch's gradients, before clipping: mean over seeds, and the range.",
+    "differences": "Differences in test accuracy from the first arm. Grey: seeds; blue: mean and 95 % interval.",
+    "disagreements": "Test digits that one of two arms classifies correctly in more seeds than the other.",
 }
 ROW_HEAD = ["model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
-EXPLAINED = (
-    "Differences are of mean test accuracies; intervals are Welch's. p is of the studentised permutation test of the "
-    "means, two-sided, before and after Holm's correction over the pairs; below four seeds in an arm there is none. "
-    "Equivalent: two one-sided tests at 5 % show that the means differ by less than these bounds."
-)
+EXPLAINED = "Intervals are Welch's; p is of a permutation test, two-sided (docs/compare.md explains each column)."
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {character: f"\\{character}" for character in "&%$#_{}"}
@@ -42,16 +39,18 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
     """Write the report with its pictures, by the names of CAPTIONS; return the comparison with the report's tables."""
     comparison = replace(comparison, markdown=tables(comparison))
     for name in CAPTIONS:
-        if name in pictures:
-            write_figure(pictures[name], folder / name, DPI_OF_PAPERS)
-        else:  # of an earlier report
-            (folder / name).unlink(missing_ok=True)
-    rows = {"md": markdown_rows, "tex": latex_rows, "csv": csv_rows}
+        for suffix in ("png", "pdf"):
+            path = folder / f"{name}.{suffix}"
+            if name in pictures:
+                write_figure(pictures[name], path, DPI_OF_PAPERS)
+            else:  # of an earlier report
+                path.unlink(missing_ok=True)
+    rows = {"md": markdown_rows, "tex": latex_table, "csv": csv_rows}
     for kind, make in rows.items():
         write_atomically(folder / f"row.{kind}", f"{make(comparison.arms)}\n".encode())
-    shown = "\n\n".join(f"![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}" for name in pictures)
+    shown = "\n\n".join(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}" for name in pictures)
     title = f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}"
-    parts = [title, comparison.markdown, f"## Pictures\n\n{shown}"]
+    parts = [title, comparison.markdown, f"## Pictures\n\n{shown}\n\nEach is also there as PDF."]
     parts.append(f"## Rows for a paper\n\n{markdown_rows(comparison.arms)}\n\nAlso in `row.tex` and `row.csv`.\n")
     write_atomically(folder / REPORT_FILE, json_bytes(comparison.to_json()))
     write_atomically(folder / "report.md", "\n\n".join(parts).encode())
@@ -76,22 +75,28 @@ def tables(comparison: Comparison) -> str:
 
 def arm_table(arms: Sequence[SeededRuns]) -> str:
     """Return one row per arm."""
-    constants = [constants_text(arm.config) for arm in arms]
-    head = ["arm", *["constants"] * any(constants), ">units", ">parameters", ">seeds", ">median, %", ">mean ± SD, %"]
-    head += [">95 % interval, %", ">worst seed, %", ">failed", ">epochs", ">s per epoch", ">ms per step"]
-    rows = []
-    for arm, own in zip(arms, constants, strict=True):
-        row: list[Any] = [f"`{arm.name}`", *[own] * any(constants), arm.units, f"{arm.num_params:,}", arm.n]
-        row += [in_percent(arm.median), arm.text, percent_range(arm.ci_95), in_percent(arm.worst), failure_text(arm)]
-        row += [arm.config.train.n_epochs, f"{arm.seconds_per_epoch:.1f}", f"{arm.step_ms:.1f}" if arm.step_ms else ""]
-        rows.append(row)
-    return markdown_table(head, rows)
-
-
-def failure_text(arm: SeededRuns) -> str:
-    """Return how many seeds failed, with the interval of their share: ``1 of 8 (0 to 53 %)``."""
-    low, high = failure_interval(arm.failed, arm.n + len(arm.diverged))
-    return f"{arm.failures} ({100 * low:.0f} to {100 * high:.0f} %)"
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        low, high = failure_interval(arm.failed, arm.n + len(arm.diverged))
+        constants = {"constants": constants_text(arm.config)} if any(constants_text(a.config) for a in arms) else {}
+        rows.append(
+            {
+                "arm": f"`{arm.name}`",
+                **constants,
+                ">units": arm.units,
+                ">parameters": f"{arm.num_params:,}",
+                ">seeds": arm.n,
+                ">median, %": in_percent(arm.median),
+                ">mean ± SD, %": arm.text,
+                ">95 % interval, %": percent_range(arm.ci_95),
+                ">worst seed, %": in_percent(arm.worst),
+                ">failed": f"{arm.failures} ({100 * low:.0f} to {100 * high:.0f} %)",
+                ">epochs": arm.config.train.n_epochs,
+                ">s per epoch": f"{arm.seconds_per_epoch:.1f}",
+                ">ms per step": f"{arm.step_ms:.1f}" if arm.step_ms else "",
+            }
+        )
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def pair_table(pairs: Sequence[PairResult], bound: float) -> str:
@@ -143,15 +148,17 @@ def markdown_rows(experiments: Iterable[SeededRuns]) -> str:
     return markdown_table(ROW_HEAD, [(f"{_model(one)} `{one.name}`", *_cells(one)) for one in experiments])
 
 
-def latex_rows(experiments: Iterable[SeededRuns], source: str = "") -> str:
-    """Return the same rows for a table in LaTeX; ``source`` stands before each name."""
-    lines = []
+def latex_table(experiments: Iterable[SeededRuns]) -> str:
+    """Return the same rows as a ``tabular`` of LaTeX."""
+    columns = "".join("r" if column.startswith(">") else "l" for column in ROW_HEAD)
+    head = " & ".join(escape_latex(column.removeprefix(">")) for column in ROW_HEAD)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", rf"{head} \\", r"\hline"]
     for one in experiments:
         *cells, accuracy, seeds = _cells(one)
-        name = rf"{escape_latex(_model(one))} ({escape_latex(source)}\texttt{{{escape_latex(one.name)}}})"
+        name = rf"{escape_latex(_model(one))} (\texttt{{{escape_latex(one.name)}}})"
         accuracy = f"${accuracy.replace('±', chr(92) + 'pm')}$"
         lines.append(" & ".join([name, *map(escape_latex, cells), accuracy, seeds]) + r" \\")
-    return "\n".join(lines)
+    return "\n".join([*lines, r"\hline", r"\end{tabular}"])
 
 
 def csv_rows(experiments: Iterable[SeededRuns]) -> str:

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import train
 from ..config import Config
 from ..system import InputError, note
@@ -82,6 +84,12 @@ class CompletedRun:
     def curve(self) -> list[float]:
         """Test accuracy after each epoch, 0 to 1."""
         return [row["test_accuracy"] for row in self.history]
+
+    @cached_property
+    def gradient_norms(self) -> list[float]:
+        """Median over each epoch's batches of the gradients' norm, before clipping; empty where it was not logged."""
+        norms = [norm for _, _, norm in self.run.steps()]
+        return [float(np.nanmedian(of)) for of in np.array_split(norms, len(self.history))] if any(norms) else []
 
     @property
     def parts(self) -> list[dict[str, Any]]:

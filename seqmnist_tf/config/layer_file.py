@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +35,13 @@ def read_layer(config: Config) -> LayerFile | None:
 
     Raises:
         InputError: the file cannot be read.
+        SyntaxError: it is no Python, which is said here, before TensorFlow starts.
     """
-    path = layer_file(config)
-    return LayerFile(path, read_file("model.layer", path)) if path else None
+    if (path := layer_file(config)) is None:
+        return None
+    file = LayerFile(path, read_file("model.layer", path))
+    ast.parse(file.content, str(path))
+    return file
 
 
 def read_copy(folder: Path) -> LayerFile | None:

@@ -41,17 +41,17 @@ class RayPlace:
 
     def __init__(self, folder: Path, workers: int | None, threads: int) -> None:
         self.folder, self.workers = folder.absolute(), workers
-        nodes = [_cores(node) for node in _nodes()]
+        nodes = list(_nodes().values())
         self.cores = threads_here(workers, threads) or min(filter(None, nodes), default=1)
         if not workers and self.cores > max(nodes):
             raise InputError(f"train.threads: no node of the cluster has {self.cores} cores (got {nodes})")
-        settings: dict[str, Any] = {"num_cpus": 1 if workers else self.cores}
-        self.task = ray.remote(max_calls=1, max_retries=RETRIES, **settings)(train_on_node)  # a process for each job
+        # max_calls: a process for each job
+        self.task = ray.remote(num_cpus=1 if workers else self.cores, max_calls=1, max_retries=RETRIES)(train_on_node)
         self.slot_of: dict[ray.ObjectRef, str] = {}
 
     def slots(self) -> int:
         """Return how many jobs the nodes can train at a time, at least one."""
-        return self.workers or max(1, sum(_cores(node) // self.cores for node in _nodes()))
+        return self.workers or max(1, sum(cores // self.cores for cores in _nodes().values()))
 
     def start(self, slot: str, job: Job) -> None:
         """Send a job to a node."""
@@ -103,7 +103,7 @@ def _require_alive() -> None:
     here = ray.get_runtime_context()
     if not answers(here.gcs_address):  # asked first, since Ray itself waits for a minute and then ends this process
         raise _failed("its control store is gone")
-    if here.get_node_id() not in [node["NodeID"] for node in _nodes()]:
+    if here.get_node_id() not in _nodes():
         raise _failed("its part on this node is gone")
 
 
@@ -155,9 +155,6 @@ def connected(workers: int | None, address: str | None, path: Path) -> Iterator[
             ray.shutdown()
 
 
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _cores(node: dict[str, Any]) -> int:
-    return int(node["Resources"].get("CPU", 0))
+def _nodes() -> dict[str, int]:
+    """Return the cores of each node that is alive, by its id."""
+    return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}

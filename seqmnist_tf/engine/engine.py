@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from .job import Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
-GROUP = "WANDB_RUN_GROUP"  # W&B's own variable
+GROUP = "WANDB_RUN_GROUP"  # of W&B: the runs of an experiment share a group, unless the environment names one
 
 
 class Source(Protocol):
@@ -84,6 +84,7 @@ def run_jobs(
     else:
         if address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, when imported, then listens on 127.0.0.1
+        note(f"connecting to Ray at {address}" if address else "starting Ray")
         from .cluster import RayPlace, connected  # late: Ray is an extra
 
         with connected(workers, address, folder / "logs" / "ray.log"):
@@ -96,17 +97,7 @@ class _Running:
 
     job: Job
     rows: list[dict[str, Any]] = field(default_factory=list)
-    seen: tuple[int, int] = (0, 0)  # size and time of the history that was read
-
-    def read(self) -> bool:
-        """Read the rows that the history has more; return whether there are any."""
-        before = len(self.rows)
-        with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
-            now = (self.job.path / "history.jsonl").stat()
-            if self.seen != (now.st_size, now.st_mtime_ns):
-                self.seen = now.st_size, now.st_mtime_ns
-                self.rows = RunDirectory(self.job.path).history()
-        return len(self.rows) > before
+    size: int = 0  # of the history that was read
 
 
 class _Loop:
@@ -121,8 +112,10 @@ class _Loop:
         more, slots = True, 0
         while True:
             if more or place.slots() > slots:
-                slots = place.slots()
-                more = self._fill(place, slots)
+                slots, more = place.slots(), True
+                for slot in (f"slot{number}" for number in range(slots)):
+                    if more and slot not in self.running:
+                        more = self._start(place, slot)
             if not self.running:
                 return
             ended = place.wait()
@@ -139,17 +132,20 @@ class _Loop:
     def read_epochs(self) -> None:
         """Tell the source of the new epochs of all jobs that run."""
         for one in self.running.values():
-            if one.read():
+            before = len(one.rows)
+            with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
+                size = (one.job.path / "history.jsonl").stat().st_size
+                if size != one.size:
+                    one.rows, one.size = RunDirectory(one.job.path).history(), size
+            if len(one.rows) > before:
                 self.source.epoch(one.job, one.rows)
 
-    def _fill(self, place: Place, slots: int) -> bool:
-        """Start jobs in the free slots; return whether the source may have more."""
-        for slot in (f"slot{number}" for number in range(slots)):
-            if slot not in self.running:
-                if (job := self.source.take(slot)) is None:
-                    return False
-                self.running[slot] = _Running(job)
-                place.start(slot, job)
+    def _start(self, place: Place, slot: str) -> bool:
+        """Start the next job in a free slot; return whether there was one."""
+        if (job := self.source.take(slot)) is None:
+            return False
+        self.running[slot] = _Running(job)
+        place.start(slot, job)
         return True
 
 
@@ -166,19 +162,12 @@ class _ThisProcess:
         self.slot, self.job = slot, job
 
     def wait(self) -> list[tuple[str, JobEnd]]:
-        terminal = sys.stdout, sys.stderr
-
-        def on_epoch() -> None:
-            with contextlib.redirect_stdout(terminal[0]), contextlib.redirect_stderr(terminal[1]):
-                self.on_epoch()
-
         with contextlib.ExitStack() as stack:
             if self.job.log:
                 self.job.log.parent.mkdir(exist_ok=True)
                 log = stack.enter_context(self.job.log.open("a", encoding="utf-8", errors="backslashreplace"))
-                stack.enter_context(contextlib.redirect_stdout(log))
-                stack.enter_context(contextlib.redirect_stderr(log))
-            end = train_job(self.job, on_epoch)
+                stack.enter_context(contextlib.redirect_stdout(log))  # its bar, on stderr, stays on the terminal
+            end = train_job(self.job, self.on_epoch)
         if end.status == "interrupted":
             raise KeyboardInterrupt
         return [(self.slot, end)]
@@ -197,17 +186,22 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
         return job.stop_rule(history) if job.stop_rule else None
 
     keras.utils.clear_session()  # names of layers, and the memory of the run before
+    groups = job.group is not None and GROUP not in os.environ
+    if groups:
+        os.environ[GROUP] = str(job.group)
     try:
-        with _grouped(job.group):
-            summary = _train(job, rule)
+        summary = _train(job, rule)
     except Exception as error:
         machine = isinstance(error, InputError | RunError | OSError)
         own = isinstance(error, LayerError) or not machine
         text = str(error) if machine else f"{type(error).__name__}: {first_line(error)}"
         trace = "".join(traceback.format_exception(error))
         if own or job.log:
-            print(trace, file=sys.stderr)
+            print(trace, file=sys.stdout if job.log else sys.stderr)
         return JobEnd("failed", " ".join(text.split()), own, trace=trace)
+    finally:
+        if groups:
+            del os.environ[GROUP]
     return JobEnd(str(summary["status"]), reason=summary.get("reason"))
 
 
@@ -235,16 +229,3 @@ def same_experiment(config: Config, run: RunDirectory, layer: LayerFile | None =
     if config.model.match_parameters is not None:
         config = with_values(config, {"model.hidden_size": made.model.hidden_size})
     return (run.config_id, made.train.seed) == (config_id(config, layer), config.train.seed)
-
-
-@contextlib.contextmanager
-def _grouped(group: str | None) -> Iterator[None]:
-    """Let the runs of an experiment share a group in W&B, unless the environment names one."""
-    if group is None or GROUP in os.environ:
-        yield
-        return
-    os.environ[GROUP] = group
-    try:
-        yield
-    finally:
-        del os.environ[GROUP]

@@ -23,7 +23,7 @@ class Job:
         preset: the preset that its command starts from, for its record.
         command, resume_command: the command that trains it, and the one that resumes it, for its record.
         layer: the file of its layer; None reads what the configuration names.
-        log: the file of what it prints; None is the terminal, for jobs in this process.
+        log: the file of what it prints; None is the terminal. In this process, its bar is on the terminal.
         group: its group in W&B.
         stop_rule: as for ``train``; a function of a module, or a ``functools.partial`` of one.
     """

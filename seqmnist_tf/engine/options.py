@@ -47,11 +47,11 @@ def require_answer(address: str) -> None:
         raise InputError(f"--address: no Ray cluster answers at {address} (HOST:PORT; start one: ray start --head)")
 
 
-def due(done: int, total: int, new: int = 1) -> bool:
+def prints_line(done: int, total: int, new: int = 1) -> bool:
     """Return whether progress prints a line for the last ``new`` of ``done`` events: for each, or at most 500 in all.
 
     Example:
-        >>> [sum(due(done, total) for done in range(1, total + 1)) for total in (40, 500, 100_000)]
+        >>> [sum(prints_line(done, total) for done in range(1, total + 1)) for total in (40, 500, 100_000)]
         [40, 500, 500]
     """
     lines = min(total, MOST_LINES)

@@ -24,6 +24,7 @@ from .summary import Predictions as Predictions
 from .summary import log_problems as log_problems
 from .summary import summarize as summarize
 from .terminal import AT_CHANCE as AT_CHANCE
+from .terminal import note_above_bar as note_above_bar
 from .training import require_trainable as require_trainable
 from .training import resume as resume
 from .training import train as train

@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     if not resuming:
         path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
         RunDirectory.refuse_existing(path)
+        cfg.read_layer(config)
     system.start_tensorflow()
     from .training import resume, train  # late, so that --help and bad input do not wait for TensorFlow
 

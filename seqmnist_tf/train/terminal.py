@@ -46,6 +46,11 @@ def announce(
     say(f"run {run.path}: preset {preset or 'none'}, seed {config.train.seed}, {', '.join(parts)}{order}")
 
 
+def note_above_bar(text: str) -> None:
+    """Print a line on stderr, above the bar of a run that is trained in this process."""
+    tqdm.tqdm.write(text, file=sys.stderr)
+
+
 class ProgressBar(keras.callbacks.Callback):
     """Shows a bar with the time left of the whole run, and a line an epoch."""
 

@@ -4,7 +4,7 @@ from .folder import best_of as best_of
 from .folder import on_all_images as on_all_images
 from .oracle import drawn_values as drawn_values
 from .search import read_search as read_search
+from .search import stop_at_chance as stop_at_chance
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
 from .space import Dimension as Dimension
 from .space import parse_space as parse_space
-from .trials import stop_at_chance as stop_at_chance

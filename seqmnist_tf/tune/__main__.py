@@ -7,7 +7,6 @@ python -m seqmnist_tf.tune [PRESET] --tuner {random,bayesian,hyperband} --max-tr
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
 from ..train import lock_folder
 from .folder import SETTINGS, TUNERS, SearchFolder, on_all_images
-from .space import DEFAULT_SPACE, Dimension, apply_values, parse_space
+from .space import DEFAULT_SPACE, apply_values, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 
@@ -67,20 +66,14 @@ def check_space(search: SearchFolder) -> None:
 
     Each is tried by itself; values that do not suit each other are found in their trial.
     """
+    rows = {row.name: row for row in search.space}
     for row in search.space:
-        for config in _extremes(row, search.space, search.base):
-            on_all_images(config)
-
-
-def _extremes(row: Dimension, space: tuple[Dimension, ...], base: Config) -> Iterator[Config]:
-    """Return the configurations of a row's choices, or of the ends of its range, each by itself."""
-    rows = {row.name: row for row in space}
-    values, condition = {}, row.only_with
-    while condition:
-        values[condition[0]] = condition[1]
-        condition = rows[condition[0]].only_with
-    for value in tuple(row.choices) or (row.low, row.high):
-        yield apply_values(space, {**values, row.name: value}, base)
+        values, condition = {}, row.only_with
+        while condition:
+            values[condition[0]] = condition[1]
+            condition = rows[condition[0]].only_with
+        for value in tuple(row.choices) or (row.low, row.high):
+            on_all_images(apply_values(search.space, {**values, row.name: value}, search.base))
 
 
 def default_space(base: Config) -> dict[str, Any]:
@@ -90,27 +83,8 @@ def default_space(base: Config) -> dict[str, Any]:
     return {name: row for name, row in DEFAULT_SPACE.items() if not name.startswith("model.")}
 
 
-def require_usable(search: SearchFolder, on_a_cluster: bool) -> None:
-    """Raise InputError where a layer cannot be used or, in a new search, the data cannot be read.
-
-    Nodes of a cluster have the data, and kernels of their own.
-    """
-    from ..train import require_trainable  # late: TensorFlow has started by now
-
-    is_new = not on_a_cluster and not (search.path / SETTINGS).exists()
-    require_trainable(search.base, data=is_new, elsewhere=on_a_cluster)
-    for row in search.space:
-        if any(key.startswith("model.layer") for key in row.keys):
-            for config in _extremes(row, search.space, search.base):
-                require_trainable(config, elsewhere=on_a_cluster)
-
-
 def main(argv: list[str]) -> int:
-    """Run the command; return its exit status.
-
-    What is wrong with the arguments is said before TensorFlow starts, what is wrong with a layer, or with the data of
-    a new search, before anything is written.
-    """
+    """Run the command; return its exit status. Bad input is found before anything is written."""
     parsed = cfg.parse_arguments(make_parser(), argv)
     options = parsed.options
     require_engine_options(options.workers, options.address)
@@ -123,7 +97,7 @@ def main(argv: list[str]) -> int:
     on_all_images(base)
     if options.space:
         document = system.read_json(options.space)
-    elif (options.dir / SETTINGS).exists():  # it began with a space of its own, or another version's
+    elif (options.dir / SETTINGS).exists():  # its own space, perhaps of an earlier version
         document = SearchFolder.read(options.dir).space_document
     else:
         document = default_space(base)
@@ -134,10 +108,12 @@ def main(argv: list[str]) -> int:
     if options.address is not None:
         require_answer(options.address)
     system.start_tensorflow()
-    from .search import load_oracle, run_search  # late, so that --help and bad input do not wait for TensorFlow
+    from ..train import require_trainable  # late, so that --help and bad input do not wait for TensorFlow
+    from .search import load_oracle, run_search  # late: KerasTuner
 
     load_oracle(search, options.max_trials)  # KerasTuner refuses a space here
-    require_usable(search, on_a_cluster=options.address is not None)
+    elsewhere = options.address is not None  # nodes of a cluster have the data, and kernels of their own
+    require_trainable(base, data=not elsewhere and not (search.path / SETTINGS).exists(), elsewhere=elsewhere)
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
     with lock_folder(search.path, f"search {search.path}"):
         search.claim()

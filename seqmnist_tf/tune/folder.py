@@ -46,8 +46,6 @@ class SearchFolder:
         Raises:
             InputError: there is none, or it is not in the format of a search.
         """
-        if document is None and not (path / SETTINGS).exists():
-            raise InputError(f"no search at {path} (give a folder of seqmnist_tf.tune: it holds {SETTINGS})")
         document = read_json_object(path / SETTINGS) if document is None else document
         try:
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
@@ -83,7 +81,7 @@ class SearchFolder:
         require_folder(self.path, (SETTINGS, ORACLE), "search")
         if (self.path / SETTINGS).exists():
             saved = read_json_object(self.path / SETTINGS)
-            saved["base"] = _shared_values(SearchFolder.read(self.path, saved).base)  # newer keys have their defaults
+            saved["base"] = _shared_values(SearchFolder.read(self.path).base)  # newer keys have their defaults
             if saved != document:
                 raise InputError(f"{self.path} holds another search (give a new --dir, or its own arguments and files)")
 

@@ -26,15 +26,10 @@ class OneFile(keras_tuner.Oracle):
 
     KerasTuner has a file for each trial and one for the rest, which a kill leaves in contradiction, and empties a file
     before it writes it.
-
-    Attributes:
-        file: the file.
-        texts: of the trials, in JSON: only a trial that changes is turned into text again, since all of them are
-            written each time.
     """
 
     file: Path
-    texts: dict[str, str]
+    texts: dict[str, str]  # of the trials, in JSON: all are written each time, and few have changed
 
     def _save_trial(self, trial: Trial) -> None:
         """Take note of a trial that has changed. KerasTuner calls :meth:`save` after that."""
@@ -58,8 +53,8 @@ class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Choose the values of a trial.
 
-        The random numbers follow from the number of the trial; KerasTuner would begin with the same ones again after
-        each start of the command. At the high end of a range KerasTuner may come out above it, such as at 257 of 256.
+        Random numbers follow from the number of the trial: KerasTuner would repeat the first ones after each start of
+        the command. At the high end of a range KerasTuner may come out above it, such as at 257 of 256.
         """
         self._random_state = np.random.RandomState((self.seed + int(trial_id)) % 2**32)
         chosen: dict[str, Any] = super().populate_space(trial_id)

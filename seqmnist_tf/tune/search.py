@@ -13,16 +13,28 @@ from keras_tuner.engine.trial import Trial
 
 from .. import config as cfg
 from ..config import LayerFile, read_layer
-from ..engine import Job, JobEnd, due, run_jobs
+from ..engine import Job, JobEnd, prints_line, run_jobs
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
-from ..train import train_command
+from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .folder import SearchFolder, best_of, on_all_images
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
 from .space import apply_values
-from .trials import read_row, stop_at_chance
 
+DIVERGED = 0.0  # score of a trial that diverged
 FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
+
+
+def stop_at_chance(n_epochs: int, history: list[dict[str, Any]]) -> str | None:
+    """Return why a run of ``n_epochs`` is stopped: it is at chance after half of its epochs. None where it goes on.
+
+    Averaged weights (``optimizer.ema_momentum``) can be at chance long after the trained ones have left it, so both the
+    training and the held-out images have to be at chance.
+    """
+    at_chance = max(history[-1]["val_accuracy"], history[-1]["train_accuracy"]) < AT_CHANCE
+    if at_chance and len(history) < n_epochs <= 2 * len(history):
+        return f"at chance after {len(history)} of {n_epochs} epochs"
+    return None
 
 
 def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:
@@ -80,16 +92,18 @@ class SearchJobs:
     """
 
     def __init__(self, search: SearchFolder, max_trials: int, command: str = "", shows_epochs: bool = False) -> None:
-        self.search, self.max_trials, self.command, self.shows_epochs = search, max_trials, command, shows_epochs
+        self.search, self.max_trials = search, max_trials
+        self.command, self.shows_epochs = command, shows_epochs
         self.oracle = load_oracle(search, max_trials)
         self.rows = {
-            trial_id: read_row(search, trial_id, trial.hyperparameters.values)
+            trial_id: self._read_row(trial)
             for trial_id, trial in self.oracle.trials.items()
             if trial.status == "COMPLETED"
         }
         self.best = best_of(self.rows.values()) if self.rows else None
         self.layers: dict[str, LayerFile | None] = {}  # read once: a file may change during a search
-        self.started, self.before, self.epochs = time.monotonic(), len(self.rows), 0
+        self.started, self.before = time.monotonic(), len(self.rows)
+        self.epochs = 0  # of all trials, since then
 
     @property
     def running(self) -> bool:
@@ -107,7 +121,7 @@ class SearchJobs:
                 config = self.search.config(trial.hyperparameters.values)
                 on_all_images(config)
             except InputError as error:
-                if due(len(self.oracle.end_order) + 1, self.max_trials):
+                if prints_line(len(self.oracle.end_order) + 1, self.max_trials):
                     note(f"trial {trial.trial_id}: failed ({error})")
                 self._fail(trial, str(error))
                 continue
@@ -129,7 +143,7 @@ class SearchJobs:
     def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
         """Print how far a job is that another process trains."""
         self.epochs += 1
-        if self.shows_epochs and due(self.epochs, self.max_trials * self.search.base.train.n_epochs):
+        if self.shows_epochs and prints_line(self.epochs, self.max_trials * self.search.base.train.n_epochs):
             accuracy, epochs = history[-1]["val_accuracy"], f"{len(history)}/{job.config.train.n_epochs}"
             note(f"{job.name}: epoch {epochs}, validation accuracy {accuracy:.2%}")
 
@@ -143,14 +157,13 @@ class SearchJobs:
         if end.error:
             self._fail(trial, end.error)
             return
-        row = read_row(self.search, trial.trial_id, dict(trial.hyperparameters.values))
-        self.rows[trial.trial_id] = row
+        self.rows[trial.trial_id] = row = self._read_row(trial)
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
         former, self.best = self.best, best_of([*([self.best] if self.best else []), row])
         done = len(self.oracle.end_order)
-        if self.best is former and not due(done, self.max_trials):
+        if self.best is former and not prints_line(done, self.max_trials):
             return
         pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
         say(
@@ -182,13 +195,14 @@ class SearchJobs:
         config = on_all_images(apply_values(search.space, best["values"], search.base))
         write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(config)))
         write_atomically(search.path / "trials.json", json_bytes(rows))
-        draw_search(search, rows, search.path / "search.png")
+        write_figure(draw_search(search, rows, best), search.path / "search.png", dpi=110)
         failed = {key: str(trial.message) for key, trial in self.oracle.trials.items() if trial.status == "FAILED"}
         text = search_report(search, rows, best, dict(sorted(failed.items(), key=lambda item: int(item[0]))))
         write_atomically(search.path / "report.md", text.encode())
         file = shlex.quote(str(search.path / "best.json"))
         say(text)
-        say(f"train it: {train_command()} --config {file}")
+        epochs = cfg.preset(search.preset or "baseline").train.n_epochs  # those of a trial are mostly fewer
+        say(f"train it: {train_command()} --config {file} --train.n-epochs {epochs}")
         say(f"with other seeds: python -m seqmnist_tf.compare {file} --seeds 1-3")
 
     def _fail(self, trial: Trial, reason: str) -> None:
@@ -196,3 +210,25 @@ class SearchJobs:
         trial.status, trial.message = "FAILED", reason
         self.oracle.end_trial(trial)
         self.require_successes()
+
+    def _read_row(self, trial: Trial) -> dict[str, Any]:
+        """Return the row of ``trials.json`` of a trial that has ended.
+
+        Its keys: ``trial`` (the number, as text), ``status`` (completed, stopped, diverged), ``score`` (held-out
+        accuracy, 0 to 1), ``epochs``, ``escape_epoch``, ``seconds``, ``values`` (by row of the space) and
+        ``hyperparameters`` (KerasTuner's).
+        """
+        run = RunDirectory(self.search.trial_path(trial.trial_id))
+        summary, history, values = run.summary, run.history(), dict(trial.hyperparameters.values)
+        if summary is None or len(history) != summary["epochs"]:
+            raise InputError(f"{run.path} has lost its summary.json or rows of history.jsonl (restore them)")
+        return {
+            "trial": trial.trial_id,
+            "status": summary["status"],
+            "score": DIVERGED if summary["status"] == "diverged" else history[-1]["val_accuracy"],
+            "epochs": summary["epochs"],
+            "escape_epoch": summary["escape_epoch"],
+            "seconds": summary["seconds_total"],
+            "values": {key: value for key, value in values.items() if not key.startswith("tuner/")},
+            "hyperparameters": values,
+        }

@@ -18,16 +18,8 @@ FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel", "
 EDGE = 0.05  # a value within this share of a range's width, on its scale, from an end is at the edge
 
 DEFAULT_SPACE: dict[str, dict[str, Any]] = {
-    "optimizer.name": {
-        "choices": ["RMSProp", "Adam"],
-        "reason": "The original's optimizer and the usual one; SGD needs learning rates beyond this range.",
-    },
-    "optimizer.lr": {
-        "low": 3e-4,
-        "high": 3e-2,
-        "scale": "log",
-        "reason": "Below, an epoch moves too little to leave the plateau; the presets have 0.001 to 0.02.",
-    },
+    "optimizer.name": {"choices": ["RMSProp", "Adam"], "reason": "SGD needs learning rates beyond this range."},
+    "optimizer.lr": {"low": 3e-4, "high": 3e-2, "scale": "log", "reason": "The presets have 0.001 to 0.02."},
     "optimizer.rho": {
         "choices": [0.9, 0.99],
         "only_with": {"optimizer.name": "RMSProp"},
@@ -37,7 +29,7 @@ DEFAULT_SPACE: dict[str, dict[str, Any]] = {
         "low": 1e-8,
         "high": 1e-4,
         "scale": "log",
-        "reason": "Keras's default and around it, inside of the root; gradients through 784 steps can be smaller.",
+        "reason": "Keras's default and around it; gradients through 784 steps can be smaller.",
     },
     "clipping": {
         "choices": [
@@ -46,26 +38,14 @@ DEFAULT_SPACE: dict[str, dict[str, Any]] = {
             {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 1.0},
             {"optimizer.grad_clip_value": None, "optimizer.grad_clip_norm": 0.1},
         ],
-        "reason": "By value as in the original, or by norm, which keeps the direction; loose and tight.",
+        "reason": "By value as in the original, or by norm, which keeps the direction.",
     },
-    "model.initializer": {"choices": ["keras", "torch"], "reason": "Keras's and PyTorch's."},
-    "model.forget_bias": {
-        "choices": [0, 1, "chrono"],
-        "reason": "How long the initial memory lasts: some steps (0, 1), or up to all 784 (chrono).",
-    },
-    "optimizer.schedule": {
-        "choices": ["constant", "cosine"],
-        "reason": "As in the original, or falling to 0 over the run.",
-    },
-    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the original's 100: more steps, or less noise."},
-    "optimizer.weight_decay": {
-        "choices": [0, 0.01, 0.1],
-        "reason": "Against overfitting: none, as in the original, up to that of the preset strong.",
-    },
-    "train.recurrent_noise": {
-        "choices": [0, 0.03, 0.1],
-        "reason": "Against overfitting: none, as in the original, up to that of the preset strong.",
-    },
+    "model.initializer": {"choices": ["keras", "torch"], "reason": "Keras's default and PyTorch's."},
+    "model.forget_bias": {"choices": [0, 1, "chrono"], "reason": "A memory of some steps, or up to all 784 (chrono)."},
+    "optimizer.schedule": {"choices": ["constant", "cosine"], "reason": "As in the original, or falling to 0."},
+    "train.batch_size": {"choices": [50, 100, 200], "reason": "Around the original's: more steps, or less noise."},
+    "optimizer.weight_decay": {"choices": [0, 0.01, 0.1], "reason": "None, up to that of the preset strong."},
+    "train.recurrent_noise": {"choices": [0, 0.03, 0.1], "reason": "None, up to that of the preset strong."},
 }
 
 
@@ -110,11 +90,6 @@ class Dimension:
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Return whether this row has an effect in a trial with these values."""
         return self.name in values and (self.only_with is None or values.get(self.only_with[0]) == self.only_with[1])
-
-    @property
-    def keys(self) -> set[str]:
-        """The keys of the configuration that it sets."""
-        return {key for settings in self.choices.values() for key in settings} or {self.name}
 
     def settings(self, value: Any) -> dict[str, Any]:
         """Return the keys and values that a value sets."""

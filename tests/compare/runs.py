@@ -73,7 +73,9 @@ def seeded(
         summary: dict[str, Any] = {"num_params": 146, "final": final}
         config = _config(seed, values)
         runs.append(CompletedRun(RunDirectory(Path(name)), config, ENVIRONMENT, summary, history))
-        vars(runs[-1]).update(config_id=cfg.config_id(config), skipped_steps=[*skipped.get(seed, ())])
+        vars(runs[-1]).update(
+            config_id=cfg.config_id(config), skipped_steps=[*skipped.get(seed, ())], gradient_norms=[]
+        )
     predictions = [_predictions(some_right(number, first)) for number in correct.values()] if total == TOTAL else ()
     return SeededRuns(name, runs, predictions)
 

@@ -41,6 +41,12 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})[0].preset == "adam"
 
 
+def test_a_syntax_error_of_a_layer_is_found_before_anything_else(in_tmp: Path) -> None:
+    (in_tmp / "own.py").write_text("def layer(units:\n    return 1\n")
+    with pytest.raises(SyntaxError, match="never closed"):
+        parse_arms(["strong", "own.py:layer"], {})
+
+
 def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
     _, layer = parse_arms(["original", "GRU"], {})
     assert (layer.config.model.initializer, layer.config.optimizer.bias_rate) == ("keras", 1)

@@ -50,13 +50,13 @@ def test_runs_that_exist_give_the_documented_json(command: Command, in_tmp: Path
     assert pair["ci_95"] == pytest.approx([bound / TOTAL for bound in welch_interval(*counts) or ()])
     assert pair["permutation_p"] == pair["holm_p"] == permutation_p(*counts) and pair["equivalent"] is False
     names = {"arms.json", "comparison.json", "report.md", "row.md", "row.tex", "row.csv"}
-    names |= {"curves.png", "differences.png", "disagreements.png"}
+    names |= {f"{name}.{kind}" for name in ("curves", "differences", "disagreements") for kind in ("png", "pdf")}
     written = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir() if path.name[0] != "."}
     assert set(written) == names
     assert command(compare_main, "a", "b", "--dir=out").status == 0
     assert {name: (in_tmp / "out" / name).read_bytes() for name in names} == written
     compare(["a"], directory="out")
-    assert [path.name for path in (in_tmp / "out").glob("*.png")] == ["curves.png"]
+    assert [path.name for path in (in_tmp / "out").glob("*.p*")] == ["curves.png", "curves.pdf"]
 
 
 def test_seeds_that_diverged_count_as_failed(in_tmp: Path) -> None:

@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqmnist_tf.compare.pictures import draw_comparison, draw_curves, draw_differences, draw_disagreements
-from seqmnist_tf.compare.report import csv_rows, latex_rows, markdown_rows, tables
+from seqmnist_tf.compare.pictures import (
+    draw_comparison,
+    draw_curves,
+    draw_differences,
+    draw_disagreements,
+    draw_gradients,
+)
+from seqmnist_tf.compare.report import csv_rows, latex_table, markdown_rows, tables
 from tests.compare.runs import compared, seeded
 from tests.conftest import assert_fits
 
@@ -56,12 +62,14 @@ def test_models_of_one_seed_are_compared_by_mcnemars_test() -> None:
 def test_rows_for_a_paper() -> None:
     own: dict[str, Any] = {"model__layer": "lem:My_LEM", "model__layer_options": {"dt": 0.2, "mode": "a|b"}}
     arms = [seeded("a", A, task__limit_train=600, train__n_epochs=1), seeded("b", {0: 20}, **own)]
-    latex = latex_rows(arms, source="ours, ").splitlines()
+    begin, rule, heading, _, *latex, last, end = latex_table(arms).splitlines()
+    assert (begin, end) == (r"\begin{tabular}{llrlrr}", r"\end{tabular}") and rule == last == r"\hline"
+    assert heading == r"model & task & parameters & training & test accuracy, \% & seeds \\"
     assert latex[0] == (
-        r"LSTM(4) (ours, \texttt{a}) & sMNIST, 600 training images, 30 test images & 146 & RMSProp, 1 epoch & "
+        r"LSTM(4) (\texttt{a}) & sMNIST, 600 training images, 30 test images & 146 & RMSProp, 1 epoch & "
         r"$68.33 \pm 4.30$ & 4 \\"
     )
-    assert latex[1].startswith(r"My\_LEM(4, dt=0.2, mode=a|b) (custom layer) (ours, \texttt{b}) & ")
+    assert latex[1].startswith(r"My\_LEM(4, dt=0.2, mode=a|b) (custom layer) (\texttt{b}) & ")
     assert r"| My_LEM(4, dt=0.2, mode=a\|b) (custom layer) `b` | sMNIST, 30 test images | 146 |" in markdown_rows(arms)
     head, first, second = csv.reader(csv_rows(arms).splitlines())
     assert head == ["name", "model", "task", "parameters", "training", "test accuracy, %", "seeds"]
@@ -80,6 +88,11 @@ def test_the_pictures_show_the_numbers(toy: None) -> None:
     assert interval == pytest.approx([100 * bound for bound in comparison.pairs[0].ci_95 or ()])
     assert [np.array(line.get_ydata())[-1] for line in curves.lines] == pytest.approx([100 * 10 / 30, 30])
     assert np.array(curves.collections[1].get_paths()[0].vertices)[:, 1].min() == pytest.approx(100 * 8 / 30)
+    assert draw_gradients(comparison) is None  # they are not logged
+    for run in (*a.runs, *b.runs):
+        vars(run)["gradient_norms"] = [4.0, 1.0 + run.seed]
+    gradients = draw_gradients(comparison)
+    assert gradients and [np.array(line.get_ydata()).tolist() for line in gradients.axes[0].lines] == [[4, 1.5], [4, 2]]
     figure = draw_disagreements(comparison)
     assert [part.get_suptitle() for part in figure.subfigs] == [
         "a is right more often than b: 3 digits",  # the images 0 to 2
@@ -93,7 +106,7 @@ def test_the_pictures_fit(toy: None) -> None:
     names = ("a", "an-arm-whose-name-is-long", "c", "d")
     arms = [seeded(name, {0: 20 + n, 1: 21}, first=n, optimizer__lr=0.1 + n) for n, name in enumerate(names)]
     pictures = draw_comparison(compared(*arms))
-    assert list(pictures) == ["curves.png", "differences.png", "disagreements.png"]
+    assert list(pictures) == ["curves", "differences", "disagreements"]
     for figure in pictures.values():
         assert_fits(figure)
-    assert list(draw_comparison(compared(arms[0]))) == ["curves.png"]
+    assert list(draw_comparison(compared(arms[0]))) == ["curves"]

@@ -18,12 +18,6 @@ TRAINER = "tests.engine.stand_in:train"
 ENVIRONMENT = {"kernel": "stand-in", "machine": {"processor": "none"}, "git": {"commit": "c0ffee"}}
 
 
-def memory() -> float:
-    """Return the resident memory of this process, MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def make_job(path: Path, name: str = "", plan: str = "", epochs: int = 2, **values: Any) -> Job:
     """Return a job; ``plan`` is what its process does, such as ``kill`` or ``fail``."""
     keys = {"train.n_epochs": epochs, "model.hidden_size": 4, "task.limit_train": 40}

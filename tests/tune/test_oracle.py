@@ -110,23 +110,6 @@ def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> 
     assert sorted(state["end_order"]) == state["start_order"] != state["end_order"]
 
 
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_slots_are_kerastuners_tuners(tmp_path: Path, tuner: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[int] = []
-    search = toy_search(tmp_path, tuner)
-    oracle: Any = type(make_oracle(search, TRIALS))
-    populate = oracle.populate_space
-
-    def look(self: OneFile, trial_id: str) -> Any:
-        held.append(len(self.ongoing_trials))
-        return populate(self, trial_id)
-
-    monkeypatch.setattr(oracle, "populate_space", look)
-    run_search(search, TRIALS, place=ToySlots(3))
-    assert len(trials_of(search.path)) == TRIALS
-    assert held == [0, 1, 2, 2, 2, 2, 2, 2, 2]
-
-
 @pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json", "trials/1/history.jsonl"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     search = toy_search(tmp_path / "search")

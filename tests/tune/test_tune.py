@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
@@ -19,7 +20,7 @@ from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report
 from seqmnist_tf.tune.folder import SearchFolder
-from seqmnist_tf.tune.report import search_report
+from seqmnist_tf.tune.report import draw_search, search_report
 from tests.conftest import Command
 from tests.toy import ROOT
 from tests.tune.toy_search import trials_of
@@ -38,7 +39,7 @@ def space_file(tmp_path: Path) -> str:
     return str(tmp_path / "space.json")
 
 
-def words(tuner: str, trials: int, folder: Path, space_file: str, *more: str) -> list[str]:
+def search_words(tuner: str, trials: int, folder: Path, space_file: str, *more: str) -> list[str]:
     return [f"--tuner={tuner}", f"--max-trials={trials}", f"--dir={folder}", f"--space={space_file}", *SMALL, *more]
 
 
@@ -47,7 +48,7 @@ def test_a_search_yields_a_configuration_that_trains(
     command: Command, toy: None, tmp_path: Path, space_file: str
 ) -> None:
     folder = tmp_path / "search"
-    answer = command(tune_command.main, *words("hyperband", 3, folder, space_file, "--epochs=3"))
+    answer = command(tune_command.main, *search_words("hyperband", 3, folder, space_file, "--epochs=3"))
     assert answer.status == 0, answer.err
     rows = trials_of(folder)
     assert len(rows) == 3
@@ -65,34 +66,10 @@ def test_a_search_yields_a_configuration_that_trains(
     assert f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%}" in report
     assert "`optimizer.lr`" in report and f"seqmnist_tf.compare {folder / 'best.json'} --seeds 1-3" in answer.out
     assert report in answer.out and answer.out.count("best so far") == 3
+    assert f"train --config {folder / 'best.json'} --train.n-epochs 100\n" in answer.out  # of baseline
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
     small = ["--task.limit-train=20", "--task.limit-test=20", "--run-dir", str(tmp_path / "run")]
     assert command(train_main, "--config", str(folder / "best.json"), *small).status == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["--model.layer=nosuch.py:Own"], "nosuch.py"),
-        (["--space=constants.json"], "model.layer_options"),
-        (["--space=layers.json"], "nosuch.py"),
-        (["--space=scale.json"], "optimizer.lr"),
-        (["--task.permutation=file:nosuch.txt"], "nosuch.txt"),
-        (["--task.permutation=file:short.txt"], "short.txt"),
-    ],
-)
-def test_what_cannot_be_trained_is_bad_input_and_nothing_is_written(
-    command: Command, toy: None, in_tmp: Path, space_file: str, words: list[str], named: str
-) -> None:
-    (in_tmp / "short.txt").write_text("1 2 3")
-    (in_tmp / "layers.json").write_text('{"model.layer": {"choices": ["GRU", "nosuch.py:Own"]}}')
-    (in_tmp / "scale.json").write_text('{"optimizer.lr": {"low": 0.1, "high": 1, "scale": "square"}}')
-    (in_tmp / "constants.json").write_text('{"model.layer_options.dt": {"low": 0.1, "high": 1}}')
-    small = ["--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
-    tune = ["--tuner=random", "--max-trials=1", "--dir=search", f"--space={space_file}", *small, *words]
-    answer = command(tune_command.main, *tune)
-    assert answer.status == 2 and named in answer.err.splitlines()[-1], answer.err
-    assert not (in_tmp / "search").exists()
 
 
 @pytest.mark.parametrize("preset", ["baseline", "strong", "gru"])
@@ -117,7 +94,7 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     (tmp_path / "wild.json").write_text(json.dumps({"optimizer.lr": {"choices": [1e-9, 3e38]}}))
     wild = ["--optimizer.grad-clip-value=null", "--optimizer.name=SGD", "--train.batch-size=10"]
     folder = tmp_path / "search"
-    argv = words("random", 2, folder, str(tmp_path / "wild.json"), "--epochs=4", *wild)
+    argv = search_words("random", 2, folder, str(tmp_path / "wild.json"), "--epochs=4", *wild)
     answer = command(tune_command.main, *argv)
     assert answer.status == 0, answer.err
     assert set(asked) == {("train",)}  # the test set is never read
@@ -161,54 +138,81 @@ def test_the_report(tmp_path: Path) -> None:
         "| `optimizer.lr` | 0.0011 | 0.001 to 0.1, log-uniform | low |",
         "| `optimizer.momentum` | - | 0.1 to 0.9 |  |",  # not with Adam
         "| `model.hidden_size` | 1536 | 64 to 4096 |  |",
-        "| 7 | 10.00% | stopped | 2 | - | 13 |",
+        '| 7 | 10.00% | stopped | 2 | - | 13 | 0.0011 | "Adam" | - | 20 | 1536 |',
     ):
         assert line in text.splitlines()
+    panels = draw_search(search, rows, best).axes
+    stars = [
+        np.asarray(line.get_xydata()).tolist() for panel in panels for line in panel.lines if line.get_marker() == "*"
+    ]
+    assert stars == [[[0, 95]], [[0.0011, 95]], [[1, 95]], [], [[1, 95]], [[1536, 95]]]  # momentum: not with Adam
+    assert list(np.asarray(panels[0].lines[0].get_xdata())) == [7, 0] and not np.any(panels[0].get_xticks() % 1)
     rows = [{**best, "trial": f"{n}", "score": 0.1 + 0.0001 * n} for n in range(report.MOST_TRIALS + 9)]
     text = search_report(search, rows, best, {f"{n}": "no" for n in range(report.MOST_FAILURES + 1001)})
     assert text.count("| completed |") == 50 and "| 58 | 10.58% |" in text and "| 8 | 10.08% |" not in text
     assert text.count("- trial ") == 20 and "1,001 more" in text
 
 
-def test_bad_input_is_one_line(
+FILES = {
+    "bad.json": '{"optimizer.lr": {"low": -1, "high": 0.1}}',
+    "scale.json": '{"optimizer.lr": {"low": 0.1, "high": 1, "scale": "square"}}',
+    "clash.json": '{"clip": {"choices": [{"optimizer.grad_clip_value": 1}]}}',
+    "range.json": '{"optimizer.grad_clip_value": {"low": 0.1, "high": 1}}',
+    "constants.json": '{"model.layer_options.dt": {"low": 0.1, "high": 1}}',
+    "layers.json": '{"model.layer": {"choices": ["GRU", "nosuch.py:Own"]}}',
+    "all.json": '{"train.batch_size": {"choices": [20, 131]}}',  # 60,000 images leave 2
+    "short.txt": "1 2 3",
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--tuner=grid"], "--tuner"),
+        (["--max-trials=0"], "--max-trials"),
+        (["--epochs=0"], "train.n_epochs"),
+        (["--workers=0"], "--workers"),
+        (["--workers=2", "--address=host:1"], "--workers"),
+        (["--address=nowhere"], "--address"),
+        (["--address=127.0.0.1:9"], "127.0.0.1:9"),
+        (["--test.enabled=true"], "test.enabled"),
+        (["--optimizer.lr=0"], "optimizer.lr"),
+        (["--dir=bad.json"], "bad.json"),
+        (["--dir=."], "holds other files"),
+        (["--space=bad.json"], "optimizer.lr"),
+        (["--space=missing.json"], "missing.json"),
+        (["--space=scale.json"], "optimizer.lr"),
+        (["--space=constants.json"], "model.layer_options"),
+        (["--space=layers.json"], "nosuch.py"),
+        (["quickstart", "--space=clash.json"], "optimizer.grad_clip_value"),
+        (["strong", "--space=range.json"], "optimizer.grad_clip_value"),
+        (["strong", "--space=all.json"], "train.recurrent_noise"),
+        (["--model.layer=nosuch.py:Own"], "nosuch.py"),
+        (["--task.permutation=file:nosuch.txt"], "nosuch.txt"),
+        (["--task.permutation=file:short.txt"], "short.txt"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    command: Command, toy: None, in_tmp: Path, space_file: str, words: list[str], named: str
+) -> None:
+    for name, content in FILES.items():
+        (in_tmp / name).write_text(content)
+    preset = [word for word in words if not word.startswith("-")]
+    flags = [word for word in words if word.startswith("-")]
+    answer = command(tune_command.main, *preset, *search_words("random", 1, Path("search"), space_file), *flags)
+    last = answer.err.splitlines()[-1]
+    assert (answer.status, answer.out) == (2, "") and last.startswith("error: ") and named in last, answer.err
+    assert not (in_tmp / "search").exists()
+
+
+def test_a_search_that_has_ended_needs_no_data_and_is_not_another(
     command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thing").write_text("")
-    clash = {"clip": {"choices": [{"optimizer.grad_clip_value": 1}]}}
-    (tmp_path / "clash.json").write_text(json.dumps(clash))
-    (tmp_path / "range.json").write_text('{"optimizer.grad_clip_value": {"low": 0.1, "high": 1}}')
-    (tmp_path / "all.json").write_text('{"train.batch_size": {"choices": [20, 131]}}')  # 60,000 images leave 2
-    (tmp_path / "bad.json").write_text('{"optimizer.lr": {"low": -1, "high": 0.1}}')
-    good = words("random", 1, tmp_path / "search", space_file, "--epochs=1")
-    for argv, named in (
-        ([], "--tuner, --max-trials, --dir"),
-        ([*good, "--tuner=grid"], "--tuner"),
-        ([*good, "--max-trials=0"], "--max-trials"),
-        ([*good, "--epochs=0"], "train.n_epochs"),
-        ([*good, "--workers=0"], "--workers"),
-        ([*good, "--workers=2", "--address=host:1"], "--workers"),
-        ([*good, "--address=nowhere"], "--address"),
-        ([*good, "--address=127.0.0.1:9"], "127.0.0.1:9"),
-        ([*good, "--test.enabled=true"], "test.enabled"),
-        ([*good, "--space", str(tmp_path / "bad.json")], "optimizer.lr"),
-        ([*good, "--space", str(tmp_path / "no.json")], str(tmp_path / "no.json")),
-        ([*good, "--dir", str(tmp_path / "file")], str(tmp_path / "file")),
-        ([*good, "--dir", str(tmp_path / "full")], str(tmp_path / "full")),
-        ([*good, "--optimizer.lr=0"], "optimizer.lr"),
-        (["quickstart", *good, "--space", str(tmp_path / "clash.json")], "optimizer.grad_clip_value"),
-        (["strong", *good, "--space", str(tmp_path / "range.json")], "optimizer.grad_clip_value"),
-        (["strong", *good, "--space", str(tmp_path / "all.json")], "train.recurrent_noise"),
-    ):
-        answer = command(tune_command.main, *argv)
-        assert (answer.status, answer.out) == (2, ""), argv
-        assert answer.err.startswith("error: ") and named in answer.err and answer.err.count("\n") == 1, answer.err
-    assert not (tmp_path / "search").exists()
-
     def unreadable(*_: Any) -> None:
         raise InputError("data.dir must be a folder")
 
+    good = search_words("random", 1, tmp_path / "search", space_file, "--epochs=1")
     with monkeypatch.context() as patch:
         patch.setattr(sequences, "load_mnist", unreadable)
         for workers in ([], ["--workers=2"]):
@@ -219,7 +223,7 @@ def test_bad_input_is_one_line(
     monkeypatch.setattr(sequences, "load_mnist", unreadable)
     without = [word for word in good if not word.startswith("--space")]
     assert command(tune_command.main, *without).status == 0  # its own space, which may be of an earlier version
-    assert command(tune_command.main, *good).status == 0  # it has ended, and its report is written again
+    assert command(tune_command.main, *good).status == 0  # its report is written again
     for change in (
         [*good, "--tuner=bayesian"], [*good, "--optimizer.beta-1=0.5"], [*good, "--epochs=2"], ["gru", *without],
     ):  # fmt: skip

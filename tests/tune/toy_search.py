@@ -105,6 +105,7 @@ def use_toys(patch: Callable[..., None] = setattr) -> None:
     patch(os, "fsync", lambda _: None)
     patch(engine.keras.utils, "clear_session", lambda: None)  # half a second each
     patch(search, "draw_search", lambda *_: None)
+    patch(search, "write_figure", lambda *_, **__: None)
     patch(engine, "train", toy_train)
     patch(engine, "resume", toy_resume)
 
