@@ -5,16 +5,12 @@ python -m seqmnist_tf.benchmark [--cells [LAYER ...]] [--json]
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from .. import system
 from .report import cells_report, training_report
 
-CELLS = (
-    "LSTM",
-    "GRU",
-    "SimpleRNN",
+EXAMPLE_LAYERS = (
     "examples/ur_lstm.py:URLSTM",
     "examples/lem.py:LEM",
     "examples/min_lstm.py:MinLSTM",
@@ -37,15 +33,15 @@ def main(argv: list[str]) -> int:
         "model.layer (default: Keras's layers, and those of examples/ where it is)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    args: argparse.Namespace = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     system.start_tensorflow()
     from .training import measure_cells, measure_training  # late, so that --help does not wait for TensorFlow
 
     if args.cells is None:
         document, report = measure_training(), training_report
     else:
-        found = [layer for layer in CELLS if ":" not in layer or Path(layer.partition(":")[0]).is_file()]
-        document, report = measure_cells(args.cells or found), cells_report
+        found = [layer for layer in EXAMPLE_LAYERS if Path(layer.partition(":")[0]).is_file()]
+        document, report = measure_cells(args.cells or ["LSTM", "GRU", "SimpleRNN", *found]), cells_report
     if args.json:
         system.say_json(document)
     else:

@@ -38,22 +38,15 @@ CELL_ROUNDS = {"train": 11}
 MAX_SECONDS = 30.0  # after which no further round of an action begins
 PAUSE_SECONDS = 0.05  # between turns: threads of the other process may still spin
 
-Timings = dict[str, dict[str, Any]]
-"""By kernel: ``median_ms``, ``quartiles_ms``, ``range_ms``, ``turns``, ``ratio`` (stock Keras = 1), ``peak_mb``."""
+Timings = dict[str, dict[str, Any]]  # a row of the JSON document by kernel
 
 
 class Contender(NamedTuple):
-    """A layer on a kernel.
+    """A layer on a kernel."""
 
-    Attributes:
-        kernel: ``keras`` or ``native``.
-        layer: ``model.layer``.
-        sequences: a file of arrays: ``x`` float32 (n, 784, 1) and ``y`` int32 (n,) to train on, ``test`` to evaluate.
-    """
-
-    kernel: str
-    layer: str
-    sequences: Path
+    kernel: str  # keras or native
+    layer: str  # model.layer
+    sequences: Path  # a file of arrays: x float32 (n, 784, 1) and y int32 (n,) to train on, test to evaluate
 
 
 def configure(layer: str, kernel: str) -> cfg.Config:
@@ -85,12 +78,8 @@ def measure_cells(layers: Sequence[str]) -> dict[str, Any]:
 def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Timings]:
     """Let stock Keras and the native kernel do actions in turns; return the rows of each action.
 
-    A kernel that cannot compute the layer is left out, with a warning.
-
-    Args:
-        layer: ``model.layer``.
-        sequences: see :class:`Contender`.
-        rounds: how many turns of ``train``, one step, and ``evaluate`` each of them has at most.
+    ``rounds`` says how many turns of ``train``, one step, and ``evaluate`` each of them has at most. A kernel that
+    cannot compute the layer is left out, with a warning.
     """
     spawn, cores = multiprocessing.get_context("spawn"), available_cores()
     rows: dict[str, Timings] = {}

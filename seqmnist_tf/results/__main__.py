@@ -1,6 +1,6 @@
 """The published results: records in ``results/``, and the documents and pictures made from them.
 
-python -m seqmnist_tf.results [--check | --replay [full] [NAME ...] [--write]] [--allow-code]
+python -m seqmnist_tf.results [--check | --replay [full] [NAME ...]] [--allow-code]
 python -m seqmnist_tf.results add RUN_DIR|SEARCH_DIR [--name NAME] [--allow-code]
 """
 
@@ -13,7 +13,7 @@ from .. import system
 from ..system import InputError, RunError, say
 from ..train import load_run
 from ..tune import SETTINGS
-from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, choose_name, require_name
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER
 
 ALLOW_CODE = "run the code of the records' own layers (layer.py)"
 
@@ -39,28 +39,23 @@ def _write_or_check(argv: list[str]) -> int:
         help="train the first batches of the published runs anew and compare their losses; NAME: an experiment, "
         "NAME/seed<k>, trials or searches (default: all); --replay full [NAME ...]: all batches",
     )
-    parser.add_argument("--write", action="store_true", help="with --replay: note in the records what was replayed")
     parser.add_argument("--allow-code", action="store_true", help=ALLOW_CODE)
     args = parser.parse_args(argv)
-    names = args.replay
-    if args.write and names is None:
-        raise InputError("--write needs --replay (without both, everything is written)")
     _require_clone()
-    system.start_tensorflow(0, operations=0 if names is None else 1)
+    system.start_tensorflow(0, operations=0 if args.replay is None else 1)
     from . import pages, replay  # late, so that --help does not wait for TensorFlow
 
-    if not args.check and names is None:
-        changed = pages.write_documents()
-        say(f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date")
-        return system.EXIT_DONE
     if args.check:
         problems = pages.clone_problems(allow_code=args.allow_code)
         good = "hashes, tables, pictures and models agree with the records"
-    else:
-        full = names[:1] == ["full"]
-        names = names[1:] if full else names
-        problems = replay.replay_records(RESULTS_FOLDER, names, full=full, write=args.write, allow_code=args.allow_code)
+    elif args.replay is not None:
+        full = args.replay[:1] == ["full"]
+        names = args.replay[1:] if full else args.replay
+        problems = replay.replay_records(RESULTS_FOLDER, names, full=full, allow_code=args.allow_code)
         good = "no replayed record has a problem"
+    else:
+        problems, changed = [], pages.write_documents()
+        good = f"written: {', '.join(map(str, changed))}" if changed else "all pictures and documents are up to date"
     for problem in problems:
         say(problem)
     if problems:
@@ -81,15 +76,10 @@ def _add(argv: list[str]) -> int:
     parser.add_argument("--allow-code", action="store_true", help=ALLOW_CODE)
     args = parser.parse_args(argv)
     _require_clone()
-    is_search = (args.run_dir / SETTINGS).exists()
-    if is_search:
-        require_name(args.name)
-    else:
-        choose_name(load_run(args.run_dir), args.name)
     system.start_tensorflow(0)
-    from . import publish  # late, so that a missing run or name is reported at once
+    from . import publish  # late, so that --help does not wait for TensorFlow
 
-    if is_search:
+    if (args.run_dir / SETTINGS).exists():
         path = publish.add_search(args.run_dir, args.name, RESULTS_FOLDER, allow_code=args.allow_code)
     else:
         path = publish.add_record(load_run(args.run_dir), args.name, RESULTS_FOLDER, allow_code=args.allow_code)

@@ -21,23 +21,14 @@ PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
 
 @dataclass(frozen=True)
 class Board:
-    """The content of a results folder.
+    """The content of a results folder."""
 
-    Attributes:
-        records: lists of the records that did not diverge, by name.
-        literature: ``literature.json``: the results of papers.
-        speed: ``benchmark.json``.
-        trials: the trials.
-        searches: the searches.
-        diverged: the records of runs that diverged: their seeds belong to an experiment, and have no results.
-    """
-
-    records: dict[str, list[Record]]
-    literature: dict[str, Any]
-    speed: dict[str, Any]
+    records: dict[str, list[Record]]  # by name, without those that diverged
+    literature: dict[str, Any]  # literature.json: the results of papers
+    speed: dict[str, Any]  # benchmark.json
     trials: list[Record] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
-    diverged: list[Record] = field(default_factory=list)
+    diverged: list[Record] = field(default_factory=list)  # their seeds belong to an experiment, and have no results
 
     def cells(self, board: str = BOARD) -> list[SeededRuns]:
         """Return the cells of a board that have all their seeds, the LSTM first."""
@@ -61,7 +52,7 @@ class Board:
 
     @classmethod
     def read(cls, folder: Path) -> Board:
-        """Read a results folder, or raise InputError where a file is missing or cannot be read."""
+        """Read a results folder."""
         literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
         completed: dict[str, list[Record]] = {}
         diverged: list[Record] = []

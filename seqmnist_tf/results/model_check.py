@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..config import NUM_TEST, Config, Data, LayerFile, Task, is_trial, with_values
+from ..config import Config, Data, LayerFile, Task, is_trial, with_values
 from ..data import Split, Splits, load_splits, load_test, pixel_order
 from ..model import choose_kernel, make_trainable
 from ..train import (
@@ -47,11 +47,9 @@ def is_example(layer: LayerFile | None) -> bool:
 
 
 def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> list[str]:
-    """Run the model of each record on its first images; return where it contradicts the record.
-
-    Models of one architecture share a graph, into which the weights are read: to build it takes longer than the images.
-    """
+    """Run the model of each record on its first images; return where it contradicts the record."""
     problems: list[str] = []
+    # Models of one architecture share a graph, into which weights are read: to build it takes longer than the images.
     models: dict[tuple[str, int, str, bytes], keras.Model] = {}
     for record in records:
         run, config = record.run, record.config
@@ -81,28 +79,27 @@ def recount(run: RunDirectory, *, allow_code: bool = False, flips: int = 0) -> t
     """Run ``model.keras`` of a run or record on all test images, of a trial on all held-out ones.
 
     Return how the results contradict ``summary.json`` and ``predictions.csv``, and the content of ``predictions.csv``.
-    ``allow_code`` runs the code of ``layer.py``; ``flips`` digits more or fewer may be correct.
+    ``flips`` digits more or fewer may be correct.
     """
     final = (run.summary or {})["final"]
     if is_trial(run.config):
         model = load_final_model(run, allow_code=allow_code)
         return score_problems(run, model, final["val_accuracy"], final["val_loss"]), b""
     split, metrics = evaluate_run(run, allow_code=allow_code, show_progress=True)
-    made = Predictions(split.labels, metrics.predictions, metrics.probabilities)
     problems: list[str] = []
     counted, noted = f"{metrics.correct:,} (loss {metrics.loss:.6f})", final["test_correct"]
     same_loss = math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE)
     if abs(metrics.correct - noted) > flips or not same_loss:
         problems.append(f"model.keras classifies {counted} correctly (summary.json: {noted:,}, {final['test_loss']})")
     if (run.path / PREDICTIONS_FILE).exists():
-        problems += _table_problems(run, made.labels, made.classes, made.probabilities)
-    return problems, made.to_csv()
+        problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
+    return problems, Predictions(split.labels, metrics.predictions, metrics.probabilities).to_csv()
 
 
 def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
     """Return whether a model has another accuracy (0 to 1) or loss than was recorded on the held-out images of a run.
 
-    The kernel of this machine computes it, as a kernel scored it; images between two classes may differ.
+    The kernel of this machine computes it; images between two classes may differ.
     """
     here = run.config.train  # where there is no native kernel, a run on it is scored on stock Keras
     here = replace(here, kernel="keras" if here.kernel == "keras" else "auto")
@@ -134,7 +131,7 @@ def drawn_problems(search: Search) -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def _test_split(task: Task) -> Split:
-    """Return the test split of a task. Records of one task follow each other."""
+    """Return the test split of a task; records of one task follow each other."""
     return load_test(Config(task=task), pixel_order(task.permutation))
 
 
@@ -146,7 +143,7 @@ def training_splits(task: Task) -> Splits:
 
 def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
     """Return whether ``predictions.csv`` has other labels, or in its first rows other predictions than the model."""
-    table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, NUM_TEST), len(classes)
+    table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, run.config.num_test), len(classes)
     differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
     other_class = table.classes[:n] != classes
     if other_class.sum() > MAX_OTHER_CLASSES * n:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..benchmark import cells_report, training_report
-from ..system import InputError, RunError, write_atomically
+from ..system import RunError, write_atomically
 from . import tables
 from .board import Board
 from .model_check import drawn_problems, recount_first
 from .plots import draw_pictures, outdated_pictures
 from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER
-from .store import locked, manifest_problems, update_manifest
+from .store import locked, manifest_problems, read_manifest, updated_manifest, write_manifest
 
 DOCS_FOLDER = Path("docs")
 OUTDATED = "does not match the records (python -m seqmnist_tf.results writes it again)"
@@ -44,8 +44,6 @@ def render_document(text: str, board: Board, document: Path) -> str:
     """Return a document, whose path is relative to the root of the clone, with all its tables made anew."""
 
     def render(match: re.Match[str]) -> str:
-        if match[2] not in TABLES:
-            raise InputError(f"{document}: unknown table {match[2]!r} (allowed: {', '.join(TABLES)})")
         return match[1] + relative_links(TABLES[match[2]](board), document) + "\n" + match[3]
 
     return MARKED_SECTION.sub(render, text)
@@ -66,11 +64,11 @@ def write_documents(root: Path = Path()) -> list[Path]:
     """Draw outdated pictures, write outdated documents; return those that changed. RunError of a changed record."""
     folder = root / RESULTS_FOLDER
     with locked(folder):
-        if problems := manifest_problems(folder, records_only=True):
+        if problems := manifest_problems(folder, updated_manifest(folder)):
             raise RunError(f"nothing was written: {problems[0]}")
         board = Board.read(folder)
         changed = draw_pictures(board, folder)
-        update_manifest(folder)
+        write_manifest(folder, updated_manifest(folder))
         for path in find_documents(root):
             text = (root / path).read_text(encoding="utf-8")
             if (rendered := render_document(text, board, path)) != text:
@@ -85,7 +83,7 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     ``models``: run the models too, once everything else agrees; ``allow_code``: also those with a ``layer.py``.
     """
     folder = root / RESULTS_FOLDER
-    if problems := manifest_problems(folder):
+    if problems := manifest_problems(folder, read_manifest(folder)):
         return problems
     board = Board.read(folder)
     for path in find_documents(root):

@@ -17,10 +17,8 @@ from scipy.special import softmax
 from ..compare import layer_name
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
-from ..system import InputError
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
 from .board import CELLS_PICTURE, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
-from .records import Record
 from .store import records_digest
 
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
@@ -36,37 +34,20 @@ class ShownModel:
     """The headline's model of the lowest seed. Images are read and the model is run when first needed."""
 
     def __init__(self, board: Board) -> None:
-        if HEADLINE not in board.records:
-            raise InputError(
-                f"no record of {HEADLINE}, which the pictures show (results add RUN_DIR --name {HEADLINE})"
-            )
         self.record = board.records[HEADLINE][0]
 
     @cached_property
     def test(self) -> Split:
-        """The test set."""
         return load_test(self.record.config, self.record.run.pixel_order())
 
     @cached_property
     def model(self) -> keras.Sequential:
-        """The model, on stock Keras."""
         return load_final_model(self.record.run)
 
     @cached_property
     def logits(self) -> np.ndarray:
-        """The model's logits for the test set, float32 (10000, 10)."""
+        """Its logits for the test set, float32 (10000, 10)."""
         return self.model.predict(in_batches(self.test.sequences, self.record.config.test.batch_size), verbose=0)
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """The model's probabilities for the test set, float64 (10000, 10)."""
-        return softmax(self.logits.astype(np.float64), axis=-1)
-
-    def probabilities_by_pixel(self, indices: np.ndarray) -> np.ndarray:
-        """Return the probabilities after each pixel of test images, int (n,) of 0 to 9,999: float64 (n, 784, 10)."""
-        lstm, dense = self.model.layers
-        states = keras.layers.RNN(lstm.cell, return_sequences=True)(self.test.sequences[indices])
-        return softmax(keras.ops.convert_to_numpy(dense(states)).astype(np.float64), axis=-1)
 
 
 class Picture(NamedTuple):
@@ -117,8 +98,16 @@ def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
     names = [name for name in OVERVIEW if name in board.records]
     for column, (split, title) in enumerate((("train", "training"), ("test", "test"))):
         for axes, metric, scale in zip(panels[:, column], ("loss", "accuracy"), ("log", "logit"), strict=True):
+            highest = ACCURACY_TICKS[-1] if metric == "accuracy" else np.inf
             for number, name in enumerate(names):
-                _draw_curves(axes, board.records[name], f"{split}_{metric}", name, f"C{number}")
+                histories = [record.history for record in board.records[name]]
+                values = np.minimum([[row[f"{split}_{metric}"] for row in rows] for rows in histories], highest)
+                label = name if len(values) == 1 else f"{name} ({len(values)} seeds)"
+                epochs, line = range(1, values.shape[1] + 1), {"color": f"C{number}", "label": label}
+                axes.plot(epochs, values.mean(axis=0), alpha=0.85, linewidth=1.3, **line)
+                if len(values) > 1:
+                    low, high = values.min(axis=0), values.max(axis=0)
+                    axes.fill_between(epochs, low, high, color=f"C{number}", alpha=0.25, linewidth=0)
             axes.set_title(f"{title} {metric}{', %' if metric == 'accuracy' else ''}", fontsize=11)
             _finish_curves(axes, scale)
     lines, labels = panels[0, 0].get_legend_handles_labels()
@@ -155,16 +144,6 @@ def _finish_curves(axes: Axes, scale: str) -> None:
         axes.set_xlabel("epoch")
 
 
-def _draw_curves(axes: Axes, records: list[Record], key: str, name: str, colour: str) -> None:
-    highest = ACCURACY_TICKS[-1] if key.endswith("accuracy") else float("inf")
-    values = np.minimum([[row[key] for row in record.history] for record in records], highest)
-    epochs = range(1, values.shape[1] + 1)
-    label = name if len(records) == 1 else f"{name} ({len(records)} seeds)"
-    axes.plot(epochs, values.mean(axis=0), color=colour, alpha=0.85, linewidth=1.3, label=label)
-    if len(records) > 1:
-        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.25, linewidth=0)
-
-
 def draw_confusion(_: Board, shown: ShownModel) -> Figure:
     """Draw how often each digit is classified as each other."""
     counts = score(shown.logits, shown.test.labels).confusion
@@ -179,7 +158,7 @@ def draw_confusion(_: Board, shown: ShownModel) -> Figure:
 def draw_hardest(_: Board, shown: ShownModel) -> Figure:
     """Draw the test digits whose label gets the lowest probability."""
     across, down = 10, 4
-    probabilities, labels = shown.probabilities, shown.test.labels
+    probabilities, labels = softmax(shown.logits.astype(np.float64), axis=-1), shown.test.labels
     label_probability = probabilities[np.arange(len(labels)), labels]
     hardest = label_probability.argsort(kind="stable")
     figure = new_figure(11, 5.4)
@@ -195,9 +174,12 @@ def draw_hardest(_: Board, shown: ShownModel) -> Figure:
 def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
     """Draw the ten probabilities after each pixel of some digits, with the ink shaded beneath."""
     indices = np.array(UNFOLDING_IMAGES)
+    lstm, dense = shown.model.layers
+    states = keras.layers.RNN(lstm.cell, return_sequences=True)(shown.test.sequences[indices])
+    probabilities = softmax(keras.ops.convert_to_numpy(dense(states)).astype(np.float64), axis=-1)  # (n, 784, 10)
     figure = new_figure(11, 1.7 * len(indices))
     panels = figure.subplots(len(indices), 2, width_ratios=(1, 7))
-    for (picture, axes), index, by_pixel in zip(panels, indices, shown.probabilities_by_pixel(indices), strict=True):
+    for (picture, axes), index, by_pixel in zip(panels, indices, probabilities, strict=True):
         picture.imshow(shown.test.images[index], cmap="gray_r")
         picture.set_axis_off()
         ink = shown.test.images[index].reshape(-1)[shown.record.run.pixel_order()] / 255
@@ -217,8 +199,7 @@ def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
 
 
 def _model_files(board: Board) -> tuple[str, ...]:
-    """Return the folder of the record whose model is shown."""
-    return (f"{HEADLINE}/seed{ShownModel(board).record.seed}/",)
+    return (f"{HEADLINE}/seed{board.records[HEADLINE][0].seed}/",)
 
 
 PICTURES = (

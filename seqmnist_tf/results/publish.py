@@ -4,50 +4,51 @@ from __future__ import annotations
 
 import gzip
 import math
+import platform
 import re
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ..config import LAYER_FILE, NUM_TEST, PRESETS, config_id, is_trial, preset
+from ..config import LAYER_FILE, PRESETS, config_id, is_trial, preset
 from ..engine import same_experiment
 from ..model import match_units
-from ..system import InputError, ask_git, json_bytes, note, read_json_object
+from ..system import (
+    InputError,
+    ask_git,
+    describe_machine,
+    json_bytes,
+    note,
+    package_versions,
+    read_json_object,
+    utc_now,
+)
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, log_problems
 from ..tune import SearchFolder, read_search
 from .model_check import drawn_problems, recount
-from .records import (
-    COPIED_FILES,
-    REPLAYED_BATCHES,
-    REPLAYS_FILE,
-    SCHEMA,
-    SEARCHES,
-    WITH_SCORE,
-    Search,
-    all_records,
-    choose_name,
-    require_name,
-)
-from .replay import Replay, merged_entry, replay_run
+from .records import REPLAYED_BATCHES, REPLAYS_FILE, SEARCHES, TRIALS, WITH_SCORE, Search, all_records
+from .replay import VERSIONS, Replay, replay_run
 from .store import locked, require_new, set_files
 
+COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 # Of environment.json: what a replay of a search's run needs.
 ENVIRONMENT_KEYS = ("git", "python", "versions", "machine", "device", "threads", "onednn", "kernel", "first_step")
+RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
+SCHEMA = 1
 FOLDERS = re.compile(r"""(?<![^\s'"=])(?:~|[A-Za-z]:)?[/\\](?:[^\s'"]*[/\\])?""")  # of an absolute path
 
 
 def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
     """Publish a finished run and return the folder of its record in the results ``folder`` of a clone.
 
-    Its model is loaded on stock Keras and must give the recorded results on all test images, and its first batches are
-    trained anew and must have the recorded losses. The files are copied; ``steps.csv`` is compressed, and the folders
-    of absolute paths are left out. ``name`` is the preset's, a new one, or that of records of the same experiment.
-
-    A trial was scored on held-out training images and never read the test set. It has no name: its record is in
-    ``trials/<config_id>``, and its model is scored on the held-out images.
+    ``name`` is the preset's, a new one, or that of records of the same experiment. A trial was scored on held-out
+    training images and never read the test set: it has no name, and its record is in ``trials/<config_id>``.
     """
-    name = choose_name(run, name)
+    if run.config.task.permutation.startswith("file:"):  # its config_id is no hash
+        raise InputError(f"{run.path} is not published: task.permutation must not be a file")
+    if is_trial(run.config) and name is not None:
+        raise InputError(f"a trial has no name: leave out --name (got {name!r})")
+    name = f"{TRIALS}/{run.config_id}" if is_trial(run.config) else require_name(name)
     path = folder / name / f"seed{run.config.train.seed}"
     require_new(folder, path)
     _require_finished(run, folder.parent, ("completed",) if is_trial(run.config) else ("completed", "diverged"))
@@ -57,26 +58,32 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     if others := ids - {run.config_id}:
         text = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
         _refuse(run.path, [text])
-    run.require_code_allowed(allow_code)
     files = public_files(run)
     if (run.summary or {})["status"] == "completed":
         problems, predictions = recount(run, allow_code=allow_code)
         _refuse(run.path, problems)
         if predictions:
             files.setdefault(PREDICTIONS_FILE, predictions)
-    files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_replay(run, allow_code).entry()]})
+    files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_entry([_replay(run, allow_code)])]})
     with locked(folder):
-        require_new(folder, path)  # again: another process may have published since
         set_files(folder, path, files)
     return path
 
 
-def _require_finished(run: RunDirectory, root: Path, statuses: Sequence[str]) -> None:
+def require_name(name: str | None) -> str:
+    """Return a name of records or of a search, or raise InputError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name or "") or name in RESERVED_NAMES:
+        reserved = " or ".join(RESERVED_NAMES)
+        raise InputError(f"--name must be 1 to 40 of a-z, 0-9, - and _, and not {reserved} (got {name!r})")
+    return str(name)
+
+
+def _require_finished(run: RunDirectory, root: Path, statuses: tuple[str, ...]) -> None:
     """Raise InputError where a run has not ended, its logs do not fit, or its code is not that of a commit of HEAD."""
     status, problems = (run.summary or {}).get("status", "not finished"), log_problems(run)
     if status not in statuses:
         problems.append(f"it is {status}, and not {' or '.join(statuses)}")
-    if not is_trial(run.config) and not (run.config.test.enabled and run.config.num_test == NUM_TEST):
+    if not is_trial(run.config) and not (run.config.test.enabled and not run.config.task.limit_test):
         problems.append("it must be tested on all test images, or be a trial (docs/results.md)")
     for part in (run.environment, *run.environment["resumed"]):
         commit, dirty = part["git"]["commit"], part["git"]["dirty"]
@@ -85,25 +92,35 @@ def _require_finished(run: RunDirectory, root: Path, statuses: Sequence[str]) ->
     _refuse(run.path, problems)
 
 
-def _replay(run: RunDirectory, allow_code: bool) -> Replay:
-    losses = run.step_losses()
-    note(f"{run.path}: training the first {min(REPLAYED_BATCHES, len(losses))} batches anew")
-    replay = replay_run(run, losses, allow_code=allow_code)
-    _refuse(run.path, replay.problems())
-    return replay
-
-
 def _refuse(path: Path, problems: list[str]) -> None:
     """Raise InputError with the first of some problems, if there is one."""
     if problems:
         raise InputError(f"{path} is not published: {problems[0]}")
 
 
-def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
-    """Publish a search that has ended as ``searches/NAME.json`` and return that file.
+def _replay(run: RunDirectory, allow_code: bool) -> Replay:
+    """Replay the first batches of a run, which must agree."""
+    note(f"{run.path}: training the first {REPLAYED_BATCHES} batches anew")
+    replay = replay_run(run, run.step_losses(), allow_code=allow_code)
+    _refuse(run.path, replay.problems())
+    return replay
 
-    Each run is recounted on the held-out images and replayed, as :func:`add_record`. The test set is not read.
-    """
+
+def _entry(replays: list[Replay]) -> dict[str, Any]:
+    """Return what a record notes of its replay, or a search of those of its runs."""
+    versions = package_versions()
+    return {
+        "date": utc_now(),
+        "processor": describe_machine()["processor"],
+        "kernel": replays[0].kernel,
+        "versions": {"python": platform.python_version(), **{name: versions[name] for name in VERSIONS}},
+        "batches": sum(one.batches for one in replays),
+        "largest_difference": max(one.largest for one in replays),  # of a loss, relative to the recorded one
+    }
+
+
+def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool = False) -> Path:
+    """Publish a search that has ended as ``searches/NAME.json`` and return that file."""
     target = folder / SEARCHES / f"{require_name(name)}.json"
     require_new(folder, target)
     settings, rows = read_search(path)
@@ -112,15 +129,12 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     _refuse(path, drawn_problems(Search(settings, document)))
     replays = []
     for run in runs.values():
-        run.require_code_allowed(allow_code)
         _require_finished(run, folder.parent, WITH_SCORE)
         if (run.summary or {})["status"] == "completed":
             _refuse(run.path, recount(run, allow_code=allow_code)[0])
         replays.append(_replay(run, allow_code))
     with locked(folder):
-        require_new(folder, target)
-        content = json_bytes({**document, "replayed": [merged_entry(replays)]})
-        set_files(folder, target.parent, {target.name: content})
+        set_files(folder, target.parent, {target.name: json_bytes({**document, "replayed": [_entry(replays)]})})
     return target
 
 
@@ -136,12 +150,10 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
         if not same_experiment(search.config(row["values"]), run, run.layer_file):
             _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
-            layer = without_folders(run.config.model.layer)
-            if layers.setdefault(layer, text := run.layer_file.content.decode()) != text:
-                _refuse(run.path, [f"its {LAYER_FILE} is not that of the other trials"])
-        started = run.environment
-        parts = [{key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in (started, *started["resumed"])]
-        if (environment := {**parts[0], "resumed": parts[1:]}) not in environments:
+            layers[without_folders(run.config.model.layer)] = run.layer_file.content.decode()
+        parts = (run.environment, *run.environment["resumed"])
+        first, *resumed = ({key: part[key] for key in ENVIRONMENT_KEYS if key in part} for part in parts)
+        if (environment := {**first, "resumed": resumed}) not in environments:
             environments.append(environment)
         summary = run.summary or {}
         trials.append(
@@ -164,17 +176,15 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
         "layers": layers,
         "environments": environments,
         "trials": trials,
-        "replayed": [],
     }
 
 
 def public_files(run: RunDirectory) -> dict[str, bytes]:
-    """Return the files of a run's record by name, from a run directory or a record; without those that it lacks."""
+    """Return the files of a run's record by name, from a run directory or a record."""
     names = [*COPIED_FILES, PREDICTIONS_FILE, LAYER_FILE]
     files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
     files[PACKED_STEPS_FILE] = gzip.compress(run.steps_csv(), mtime=0)
-    public = {"config.json": _public_config, "environment.json": _public_environment}
-    for name, change in public.items():
+    for name, change in (("config.json", _public_config), ("environment.json", _public_environment)):
         document = read_json_object(run.path / name)
         if (published := change(document)) != document:
             files[name] = json_bytes(published)
@@ -191,16 +201,12 @@ def _public_config(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
-    parts = [_public_environment(part) for part in environment.get("resumed", [])]
     public = {**environment, "command": without_folders(environment["command"])}
-    return {**public, "resumed": parts} if "resumed" in environment else public
+    if "resumed" in public:
+        public["resumed"] = [_public_environment(part) for part in public["resumed"]]
+    return public
 
 
 def without_folders(text: str) -> str:
-    """Return a command line whose absolute paths are their last parts.
-
-    Example:
-        >>> without_folders("--data.dir /home/me/data --model.layer=/x/cells.py:Cell --run-dir runs/1")
-        '--data.dir data --model.layer=cells.py:Cell --run-dir runs/1'
-    """
+    """Return a command line whose absolute paths are their last parts."""
     return FOLDERS.sub("", text)

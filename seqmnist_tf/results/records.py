@@ -1,7 +1,7 @@
 """Published runs and searches.
 
-``results/<name>/seed<k>/`` holds the files of a run directory, and ``record.json``, which says where it was trained
-anew. A trial is a record too, in ``results/trials/<config_id>/seed<k>/``.
+``results/<name>/seed<k>/`` holds the files of a run directory, and ``record.json``: where ``results add`` replayed it.
+A trial is a record too, in ``results/trials/<config_id>/seed<k>/``.
 
 ``results/searches/NAME.json`` holds what a search was to try, and what its trials came to. Its keys are ``schema``,
 those of ``search.json`` (``tuner``, ``base``, ``space``, ``stops``), ``preset``, ``layers`` (the text of each layer
@@ -9,16 +9,10 @@ from a file), ``environments`` (where its runs were trained, each once), ``trial
 ``trials`` is a trial, or in older searches a repeat of the best one with another seed. It has ``trial``, ``seed``,
 ``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0 to 1), ``epochs``,
 ``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
-
-Each entry of ``replayed`` has ``date``, ``processor``, ``kernel`` (whose name ends in the instruction set),
-``versions``, ``batches``, and ``largest_difference`` of a loss, relative to the recorded one: 0 is bit for bit. Where a
-run was trained to its end, ``weights`` is the distance of the weights from those of ``model.keras``; the runs of a
-search have ``scores``.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,35 +22,28 @@ from typing import Any
 
 from .. import config as cfg
 from ..compare import CompletedRun
-from ..config import LAYER_FILE, PRESETS, Config, LayerFile, is_trial
-from ..system import InputError, read_json_object
-from ..train import RunDirectory, load_run
+from ..config import LAYER_FILE, PRESETS, Config, LayerFile
+from ..system import read_json_object
+from ..train import load_run
 from ..tune import SearchFolder, best_of
 
 RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
 REPLAYS_FILE = "record.json"
-COPIED_FILES = ("config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json")
 REPLAYED_BATCHES = 20  # unless all are asked for
 TRIALS, SEARCHES = "trials", "searches"
-RESERVED_NAMES = ("full", "plots", TRIALS, SEARCHES)  # a word of the command line, and folders beside the records
-SCHEMA = 1
 WITH_SCORE = ("completed", "stopped", "diverged")  # statuses of a trial
 
 
 @dataclass(frozen=True)
 class Record(CompletedRun):
-    """A published run.
-
-    Attributes:
-        name: name of the experiment; the preset's name if the run is of a preset; of a trial ``trials/<config_id>``.
-    """
+    """A published run; its name is that of its experiment, of a trial ``trials/<config_id>``."""
 
     name: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read the folder of a record, or raise InputError where a file is missing or cannot be read."""
+        """Read the folder of a record."""
         run, name = load_run(path), path.parent.name
         name = f"{TRIALS}/{name}" if path.parent.parent.name == TRIALS else name
         return cls(run, run.config, run.environment, read_json_object(path / "summary.json"), run.history(), name)
@@ -74,25 +61,20 @@ class Record(CompletedRun):
 
 @dataclass(frozen=True)
 class Search:
-    """A published search.
-
-    Attributes:
-        settings: its space, tuner and base; the path is that of its file.
-        document: the content of its file.
-    """
+    """A published search: its space, tuner and base, and the content of its file."""
 
     settings: SearchFolder
     document: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Search:
-        """Read ``results/searches/NAME.json``, or raise InputError where it is not in the format of a search."""
-        document = read_document(path)
+        """Read ``results/searches/NAME.json``."""
+        document = read_json_object(path)
         return cls(SearchFolder.read(path, document), document)
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """Its file, ``results/searches/NAME.json``."""
         return self.settings.path
 
     @property
@@ -149,41 +131,3 @@ def all_trials(folder: Path) -> list[Record]:
 def all_searches(folder: Path) -> list[Search]:
     """Return the searches of a results folder, by name."""
     return [Search.read(path) for path in sorted((folder / SEARCHES).glob("[!.]*.json"))]
-
-
-def choose_name(run: RunDirectory, name: str | None) -> str:
-    """Return the name of a run's record: the given one, or of a trial, which has none, ``trials/<config_id>``."""
-    if run.config.task.permutation.startswith("file:"):  # its config_id is no hash
-        raise InputError(f"{run.path} is not published: task.permutation must not be a file")
-    if is_trial(run.config):
-        if name is not None:
-            raise InputError(f"a trial has no name: leave out --name (got {name!r})")
-        return f"{TRIALS}/{run.config_id}"
-    return require_name(name)
-
-
-def require_name(name: str | None) -> str:
-    """Return a name of records or of a search, or raise InputError."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name or "") or name in RESERVED_NAMES:
-        raise InputError(
-            f"--name must be the name of the run's preset, or a new one: 1 to 40 of a-z, 0-9, - and _, a letter or "
-            f"digit first, and not {' or '.join(RESERVED_NAMES)} (got {name!r})"
-        )
-    return str(name)
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Return the content of ``record.json``, or of the file of a search; InputError where it has another schema."""
-    document = read_json_object(path)
-    if document.get("schema") != SCHEMA:
-        raise InputError(f"{path} has schema {document.get('schema')!a} (this version reads {SCHEMA})")
-    return document
-
-
-def with_replay(document: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Return a document with an entry of ``replayed`` in place of that by machine, kernel, batches and ``scores``."""
-
-    def key(one: dict[str, Any]) -> list[Any]:
-        return [one.get(name) for name in ("processor", "kernel", "batches", "scores")]
-
-    return {**document, "replayed": [*(one for one in document["replayed"] if key(one) != key(entry)), entry]}

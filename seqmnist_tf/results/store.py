@@ -33,26 +33,23 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 
 def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
-    """Write a manifest; ``hashes`` has the SHA-256 of each file by its path in the folder."""
+    """Write a manifest of hashes, by the path of their file in the folder."""
     text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     write_atomically(folder / MANIFEST_FILE, text.encode())
 
 
-def update_manifest(folder: Path) -> None:
-    """Compute the hashes of benchmarks, literature and pictures again; the hashes of records stay."""
-    fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD_FILE.match(name)}
-    write_manifest(folder, {**_of_records(folder), **fresh})
+def updated_manifest(folder: Path) -> dict[str, str]:
+    """Return the manifest with the present hashes of benchmarks, literature and pictures, and without removed records.
 
-
-def manifest_problems(folder: Path, *, records_only: bool = False) -> list[str]:
-    """Return the files of a results folder that are missing, not listed or changed, one line each.
-
-    ``records_only`` ignores the files that :func:`update_manifest` lists, and records that were removed as a whole.
+    The hashes of records stay.
     """
-    listed, files = read_manifest(folder), _listed_files(folder)
-    if records_only:
-        listed, files = _of_records(folder), {name: files[name] for name in files if RECORD_FILE.match(name)}
-    problems = []
+    fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD_FILE.match(name)}
+    return {**_of_records(folder), **fresh}
+
+
+def manifest_problems(folder: Path, listed: dict[str, str]) -> list[str]:
+    """Return the files of a results folder that are missing, not listed or changed, one line each."""
+    files, problems = _listed_files(folder), []
     for name in sorted({*listed, *files}):
         if name not in files:
             problems.append(f"{folder / name} is missing")
@@ -65,12 +62,13 @@ def manifest_problems(folder: Path, *, records_only: bool = False) -> list[str]:
 
 def _of_records(folder: Path) -> dict[str, str]:
     """Return the part of the manifest about records and searches, without those that were removed as a whole."""
-
-    def is_there(name: str) -> bool:
+    of_records = {}
+    for name, digest in read_manifest(folder).items():
         path = folder / name
-        return path.exists() if name.startswith(f"{SEARCHES}/") else path.parent.exists()
-
-    return {name: h for name, h in read_manifest(folder).items() if RECORD_FILE.match(name) and is_there(name)}
+        place = path if name.startswith(f"{SEARCHES}/") else path.parent
+        if RECORD_FILE.match(name) and place.exists():
+            of_records[name] = digest
+    return of_records
 
 
 def file_hash(path: Path) -> str:

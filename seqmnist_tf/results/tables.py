@@ -23,7 +23,7 @@ from ..compare import (
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import escape_markdown, markdown_table
 from .board import BASELINE, BOARD, CELLS_PICTURE, FIRST_BOARD, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
-from .records import RESULTS_FOLDER, Record, Search
+from .records import Record, Search
 
 MAIN = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README
 SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial
@@ -50,36 +50,22 @@ def runs_table(board: Board) -> str:
             continue
         one = board.experiment(name)
         escaped = [record.summary["escape_epoch"] or math.inf for record in records]
-        ends = min(escaped), max(escaped)
-        minutes = statistics.median(record.minutes for record in records)
-        rows.append(
-            [
-                f"`{name}`",
-                task_name(one.config),
-                f"{one.config.optimizer.name}, {one.config.train.n_epochs} epochs",
-                f"**{one.text}**",
-                percent_range(one.ci_95),
-                " to ".join(dict.fromkeys("never" if epoch == math.inf else str(epoch) for epoch in ends)),
-                f"{minutes:.0f}",
-                seeds_links(board, name),
-                f"`{one.config_id}`",
-            ]
-        )
+        ends = ["never" if epoch == math.inf else str(epoch) for epoch in (min(escaped), max(escaped))]
+        training = f"{one.config.optimizer.name}, {one.config.train.n_epochs} epochs"
+        row = [f"`{name}`", task_name(one.config), training, f"**{one.text}**", percent_range(one.ci_95)]
+        row += [" to ".join(dict.fromkeys(ends)), f"{statistics.median(record.minutes for record in records):.0f}"]
+        rows.append([*row, seeds_links(board, name), f"`{one.config_id}`"])
     return markdown_table(head, rows)
 
 
 def seeds_links(board: Board, name: str) -> str:
     """Return the correct digits of each seed, as links to the records."""
     records = [*board.records[name], *(record for record in board.diverged if record.name == name)]
-    return ", ".join(
-        f"[{'diverged' if record.diverged else f'{record.correct:,}'}]({record_path(record)})"
+    links = [
+        f"[{'diverged' if record.diverged else f'{record.correct:,}'}](results/{name}/seed{record.seed})"
         for record in sorted(records, key=lambda record: record.seed)
-    )
-
-
-def record_path(record: Record) -> str:
-    """Return the path of a record, relative to the root of the clone."""
-    return f"{RESULTS_FOLDER.as_posix()}/{record.name}/seed{record.seed}"
+    ]
+    return ", ".join(links)
 
 
 def board_table(board: Board) -> str:
@@ -94,7 +80,7 @@ def board_table(board: Board) -> str:
             kernels = sorted({kernel for record in board.records[cell.name] for kernel in record.kernels})
             row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), *compared]
             rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
-        picture = f"{RESULTS_FOLDER.as_posix()}/{PICTURE_FOLDER}/{CELLS_PICTURE}"
+        picture = f"results/{PICTURE_FOLDER}/{CELLS_PICTURE}"
         parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
     if unfinished := board.unfinished():
         states = ", ".join(f"`{cell}` ({state})" for cell, state in unfinished.items())
@@ -152,8 +138,7 @@ def searches_table(board: Board) -> str:
     rows = []
     for name, searches in groups.items():
         rungs = [
-            f"[{len(one.trials)} x {one.settings.base.train.n_epochs}]({RESULTS_FOLDER.as_posix()}/{one.name}.json)"
-            for one in searches
+            f"[{len(one.trials)} x {one.settings.base.train.n_epochs}](results/{one.name}.json)" for one in searches
         ]
         last = max(searches, key=lambda one: one.settings.base.train.n_epochs)
         hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
@@ -179,7 +164,7 @@ def trials_table(board: Board) -> str:
         changed = changed_keys(trial.config, PRESETS[name].config)
         recipe = ", ".join([f"`{name}`", *(f"`{key} {value_text(value)}`" for key, value in changed.items())])
         accuracy = in_percent(trial.summary["final"]["val_accuracy"])
-        link = f"[**{accuracy}**]({record_path(trial)})"
+        link = f"[**{accuracy}**](results/{trial.name}/seed{trial.seed})"
         rows.append([recipe, trial.config.train.n_epochs, link, in_percent(trial.history[-1]["train_accuracy"])])
     return markdown_table(head, rows)
 

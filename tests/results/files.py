@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -18,11 +19,10 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
 
 
 def list_record(folder: Path) -> None:
-    """Write the present hashes of a record's files into the manifest, and drop those of files that are gone."""
+    """Write the present hashes of a record's files into the manifest."""
     results = Path("results")
-    present = {path.relative_to(results).as_posix(): file_hash(path) for path in folder.iterdir() if path.is_file()}
-    kept = {name: digest for name, digest in read_manifest(results).items() if (results / name).is_file()}
-    write_manifest(results, {**kept, **present})
+    present = {path.relative_to(results).as_posix(): file_hash(path) for path in folder.iterdir()}
+    write_manifest(results, {**read_manifest(results), **present})
 
 
 def flip_digit(path: Path, pattern: str = r"\d") -> None:
@@ -38,6 +38,14 @@ def flip_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
+
+
+def exchange_losses(path: Path) -> None:
+    """Exchange the first two losses of ``steps.csv`` or ``steps.csv.gz``: their epoch's mean stays."""
+    packed = path.suffix == ".gz"
+    text = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+    text = re.sub(rb"\n1,([^,]*)(.*)\n2,([^,]*)", rb"\n1,\3\2\n2,\1", text, count=1)
+    path.write_bytes(gzip.compress(text) if packed else text)
 
 
 def other_weights(path: Path) -> None:

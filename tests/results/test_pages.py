@@ -14,7 +14,6 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.model_check import recount_first
 from seqmnist_tf.results.pages import relative_links
-from seqmnist_tf.system import InputError
 from tests.changes import content
 from tests.conftest import Command
 from tests.results.files import flip_byte, flip_digit, list_record, other_weights, read_records
@@ -94,22 +93,10 @@ def test_a_record_that_is_removed_leaves_pages_and_pictures(command: Command, pu
     assert command(main, "--check").status == 0
 
 
-@pytest.mark.parametrize(
-    ("document", "link"),
-    [
-        ("README.md", "results/strong/seed0"),
-        ("results/README.md", "strong/seed0"),
-        ("docs/more/page.md", "../../results/strong/seed0"),
-    ],
-)
-def test_links_are_relative_to_their_document(document: str, link: str) -> None:
-    text = "[a](results/strong/seed0), [b](https://example.org/x), [c](#part)"
-    assert relative_links(text, Path(document)) == f"[a]({link}), [b](https://example.org/x), [c](#part)"
-
-
-def test_an_unknown_table_is_an_error() -> None:
-    with pytest.raises(InputError, match="headlines"):
-        pages.render_document("<!-- results: headlines -->\n<!-- end -->\n", Board({}, {}, {}), Path("README.md"))
+def test_links_are_relative_to_their_document() -> None:
+    for document, link in (("README.md", "results/a"), ("results/README.md", "a"), ("docs/b/c.md", "../../results/a")):
+        text = "[a](results/a), [b](https://example.org/x), [c](#part)"
+        assert relative_links(text, Path(document)) == f"[a]({link}), [b](https://example.org/x), [c](#part)"
 
 
 def test_it_runs_in_a_clone_only(command: Command, in_tmp: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,21 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import tables
+from seqmnist_tf.config import LayerFile
+from seqmnist_tf.results import model_check, tables
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.model_check import recount, recount_first
-from seqmnist_tf.results.publish import add_record, public_files, without_folders
+from seqmnist_tf.results.model_check import is_example, recount, recount_first
+from seqmnist_tf.results.publish import public_files, without_folders
 from seqmnist_tf.results.records import all_trials
-from seqmnist_tf.results.store import manifest_problems
+from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.train import RunDirectory, load_run, train, train_command
+from seqmnist_tf.train.__main__ import main as train_main
 from tests.changes import change_json, content, put, replace, row
 from tests.conftest import Command
-from tests.results.conftest import Repository, copy_with, patch_small
-from tests.results.files import other_weights, read_records
-from tests.toy import git
+from tests.model.test_layers import GOOD
+from tests.results.files import exchange_losses, other_weights, read_records
+from tests.toy import ROOT, git
 
 RESULTS = Path("results")
 COPIED = {"config.json", "environment.json", "history.jsonl", "model.keras", "pixel_order.txt", "summary.json"}
@@ -40,7 +43,8 @@ def test_a_run_is_published_unchanged(command: Command, runs: list[Path], clone:
     assert gzip.decompress((record / "steps.csv.gz").read_bytes()) == (runs[0] / "steps.csv").read_bytes()
     (replayed,) = json.loads((record / "record.json").read_text())["replayed"]
     assert (replayed["batches"], replayed["largest_difference"]) == (6, 0)
-    assert manifest_problems(RESULTS, records_only=True) == []
+    listed = {name: digest for name, digest in read_manifest(RESULTS).items() if name.startswith("strong")}
+    assert len(listed) == 9 and len(manifest_problems(RESULTS, listed)) == 2  # what is no record is not listed yet
     assert public_files(RunDirectory(record)) == {n: d for n, d in content(record).items() if n != "record.json"}
 
     before = content(clone)
@@ -63,14 +67,6 @@ def test_a_name_stands_for_one_experiment(command: Command, runs: list[Path], pu
     assert refused.status == 2 and "the name mine" in refused.err
 
 
-def first_loss(path: Path) -> None:
-    """Exchange the first two losses: their epoch's mean stays."""
-    head, first, second, *rest = path.read_text().splitlines()
-    a, b = first.split(","), second.split(",")
-    lines = [head, f"1,{b[1]},{b[2]}", f"2,{a[1]},{a[2]}", *rest]
-    path.write_text("".join(line + "\n" for line in lines))
-
-
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
@@ -79,7 +75,7 @@ def first_loss(path: Path) -> None:
         ("summary.json", put("final", "test_loss", value=math.nan), "summary.json"),
         ("history.jsonl", row(0, train_loss=1.0), "train_loss"),
         ("steps.csv", replace(r"\n3,[^,]*,", "\n3,2.5,"), "train_loss"),
-        ("steps.csv", first_loss, "batch 1 has loss"),
+        ("steps.csv", exchange_losses, "batch 1 "),
         ("config.json", put("optimizer", "lr", value=0.5), "config"),
         ("config.json", put("task", "permutation", value="file:x"), "task.permutation"),
         ("config.json", put("test", "enabled", value=False), "summary.json"),
@@ -145,55 +141,70 @@ def test_folders_of_the_machine_are_not_published(runs: list[Path], clone: Path)
 HELD_OUT = {"task.validation_size": 20, "test.enabled": False, "optimizer.lr": 0.02}
 
 
-@pytest.fixture(scope="session")
-def finished(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished trial of the small preset, with another learning rate."""
-    path = tmp_path_factory.mktemp("trial") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch_small(patch, repository)
-        command = train_command("strong", HELD_OUT)
-        train(cfg.with_values(cfg.preset("strong"), HELD_OUT), path, preset="strong", command=command)
-    return path
-
-
-@pytest.fixture(scope="session")
-def published_trial(
-    finished: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    run, root = load_run(finished), tmp_path_factory.mktemp("trial_clone")
-    return copy_with(published_once, root, repository, lambda results: add_record(run, None, results))
-
-
-@pytest.fixture
-def trial(published_trial: Path, published: Path) -> Path:
-    """The folder of the trial, published in a clone that is also the working directory."""
-    shutil.copytree(published_trial, published, dirs_exist_ok=True)
-    (path,) = RESULTS.glob("trials/*/seed0")
-    return path
-
-
-def test_a_trial_is_published_apart_from_runs(command: Command, trial: Path, finished: Path) -> None:
-    assert trial == RESULTS / "trials" / load_run(finished).config_id / "seed0"
-    assert {path.name for path in trial.iterdir()} == {*COPIED, "steps.csv.gz", "record.json"}
+def test_a_trial_is_published_apart_from_runs_and_its_score_is_recounted(
+    command: Command, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_check, "FIRST_HELD_OUT", 20)
+    source = train_command("strong", HELD_OUT)
+    train(cfg.with_values(cfg.preset("strong"), HELD_OUT), Path("run"), preset="strong", command=source)
+    assert command(main, "add", "run", "--name", "mine").status == 2
+    assert command(main, "add", "run").status == 0
+    assert command(main, "add", "run").status == 2  # published once
+    (trial,) = all_trials(RESULTS)
+    path, final = trial.run.path, trial.summary["final"]
+    assert path == RESULTS / "trials" / load_run("run").config_id / "seed0"
+    assert {file.name for file in path.iterdir()} == {*COPIED, "steps.csv.gz", "record.json"}
     assert list(read_records(RESULTS)) == ["strong"]
-    assert [record.run.path for record in all_trials(RESULTS)] == [trial]
-    accuracy = 100 * json.loads((trial / "summary.json").read_text())["final"]["val_accuracy"]
-    line = f"| `strong`, `optimizer.lr 0.02` | 2 | [**{accuracy:.2f}**]({trial.as_posix()}) |"
+    line = f"| `strong`, `optimizer.lr 0.02` | 2 | [**{100 * final['val_accuracy']:.2f}**]({path.as_posix()}) |"
     assert line in tables.trials_table(Board.read(RESULTS))
     assert command(main).status == 0 and command(main, "--check").status == 0
-    answer = command(main, "--replay", "full", f"trials/{trial.parent.name}")
+    answer = command(main, "--replay", "full", f"trials/{path.parent.name}")
     assert answer.status == 0 and "6 batches agree bit for bit, and the weights bit for bit" in answer.out
-    assert command(main, "add", str(finished)).status == 2  # published once
-    assert command(main, "add", str(finished), "--name", "mine").status == 2
-
-
-def test_the_score_of_a_trial_is_recounted(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqmnist_tf.results.model_check.FIRST_HELD_OUT", 20)
-    run = load_run(trial)
-    assert recount(run)[0] == [] == recount_first(all_trials(RESULTS))
-    final = run.summary["final"]  # type: ignore[index]
+    assert recount(trial.run)[0] == [] == recount_first(all_trials(RESULTS))
     for key, other in (("val_accuracy", 0.95), ("val_loss", final["val_loss"] + 0.1)):
-        change_json(trial / "summary.json", lambda d: d["final"].update({key: other}))  # noqa: B023
-        assert len(recount(run)[0]) == 1
+        put("final", value={**final, key: other})(path / "summary.json")
+        assert len(recount(trial.run)[0]) == 1
         assert len(recount_first(all_trials(RESULTS))) == (key == "val_accuracy")
-        change_json(trial / "summary.json", lambda d: d.update(final=final))
+
+
+WORDS = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--task.limit-train=40", "--train.batch-size=16"]
+WORDS += ["--train.n-epochs=2", "--wandb.mode=disabled", "--run-dir=run"]
+SOURCE = GOOD + "open('executed', 'w').close()\n"
+
+
+def was_executed() -> bool:
+    """Return whether the layer's code ran since the last call; forget that it was imported."""
+    for name in [name for name in sys.modules if name.startswith("seqmnist_layer_")]:
+        del sys.modules[name]
+    ran = Path("executed").exists()
+    Path("executed").unlink(missing_ok=True)
+    return ran
+
+
+@pytest.mark.slow
+def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, published: Path) -> None:
+    Path("own.py").write_text(SOURCE)
+    assert command(train_main, *WORDS).status == 0
+    assert was_executed()
+    refused = command(main, "add", "run", "--name", "mine")
+    assert refused.status == 2 and "run has a layer of its own (own.py:Last)" in refused.err
+    assert "give --allow-code" in refused.err and not was_executed()
+    done = command(main, "add", "run", "--name", "mine", "--allow-code")
+    assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
+    (record,) = read_records(Path("results"))["mine"]
+    assert record.config.model.hidden_size == 13
+    assert command(main).status == 0 and not was_executed()
+    for words in (("--check",), ("--replay", "mine")):
+        refused = command(main, *words)
+        assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()
+        allowed = command(main, *words, "--allow-code")
+        assert allowed.status == 0 and was_executed(), allowed
+
+
+def test_the_code_of_an_unchanged_example_is_no_strangers() -> None:
+    path = ROOT / "examples/lem.py"
+    example, other = LayerFile(path, path.read_bytes()), LayerFile(path, path.read_bytes() + b"\n")
+    former = ROOT / "results/board_lem/seed0/layer.py"  # whose example was changed after its runs
+    assert former.read_bytes() != path.read_bytes()
+    assert is_example(example) and is_example(LayerFile(path, former.read_bytes()))
+    assert not is_example(None) and not is_example(other)

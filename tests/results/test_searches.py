@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,18 +11,16 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.results import publish
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import drawn_problems
 from seqmnist_tf.results.publish import add_search
 from seqmnist_tf.results.records import Search
-from seqmnist_tf.results.store import manifest_problems
-from seqmnist_tf.system import InputError
+from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put, replace
 from tests.conftest import Command
-from tests.results.conftest import Repository, copy_with, patch_small
+from tests.results.conftest import patch_small
 from tests.results.files import read_records
 
 pytestmark = pytest.mark.slow  # a search is trained, and each of its trials anew
@@ -35,11 +32,8 @@ SPACE: dict[str, Any] = {
 }
 
 
-OWN = {"layer": "own.py:Last", "forget_bias": None, "match_parameters": 150}
-
-
 @pytest.fixture(scope="session")
-def search(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def search(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of three trials that has ended."""
     path = tmp_path_factory.mktemp("search") / "lr"
     with pytest.MonkeyPatch.context() as patch:
@@ -55,10 +49,13 @@ def search(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def published_search(
-    search: Path, published_once: Path, repository: Repository, tmp_path_factory: pytest.TempPathFactory
+    search: Path, published_once: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    root = tmp_path_factory.mktemp("search_clone")
-    return copy_with(published_once, root, repository, lambda results: add_search(search, "mine", results))
+    root = Path(shutil.copytree(published_once, tmp_path_factory.mktemp("search_clone"), dirs_exist_ok=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch_small(patch, repository)
+        add_search(search, "mine", root / "results")
+    return root
 
 
 @pytest.fixture
@@ -69,7 +66,7 @@ def mine(published_search: Path, published: Path) -> Search:
 
 
 def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -> None:
-    assert manifest_problems(RESULTS) == [] == drawn_problems(mine)
+    assert manifest_problems(RESULTS, read_manifest(RESULTS)) == [] == drawn_problems(mine)
     assert "/home/me" not in FILE.read_text()
     assert [row["trial"] for row in mine.trials] == [0, 1, 2] and mine.document["trials"] == mine.trials
     for row, made in zip(mine.trials, json.loads((search / "trials.json").read_text()), strict=True):
@@ -81,20 +78,17 @@ def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -
 
 
 def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
-    answer = command(main, "--replay", "full", "searches/mine", "--write")
+    answer = command(main, "--replay", "full", "searches/mine")
     assert answer.status == 0
     assert answer.out.startswith(f"{FILE}: 18 batches of 3 runs agree bit for bit, and each, trained to its end, ")
-    assert command(main, "--replay", "searches/mine", "--write").status == 0  # of the first batches: both are kept
-    assert manifest_problems(RESULTS) == []
-    assert sorted("scores" in entry for entry in json.loads(FILE.read_text())["replayed"]) == [False, True]
     change_json(FILE, lambda d: d["trials"][0].update(status="diverged", score=0.0, epochs=1))
     change_json(FILE, lambda d: d["trials"][1].update(score=1.0))
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
-    answer = command(main, "--replay", "full", "searches", "--write")
+    answer = command(main, "--replay", "full", "searches")
     assert answer.status == 1
     assert "trial 0 with seed 0: trained anew, it does not diverge\n" in answer.out
     assert "trial 1 with seed 0: its model classifies " in answer.out and "(recorded: 20)" in answer.out
-    assert "trial 2 with seed 0: trained anew, batch 5 has loss " in answer.out
+    assert "trial 2 with seed 0: trained anew, batch 5 (epoch 2) has loss " in answer.out
     assert command(main, "--replay", "search").status == 2
 
 
@@ -126,21 +120,6 @@ def test_a_search_that_is_not_whole_is_refused(
     refused = command(main, "add", "search", "--name", "mine")
     assert refused.status == 2 and words in refused.err.splitlines()[-1], refused.err
     assert content(clone) == before
-
-
-def test_the_layer_of_a_search_is_not_run_unasked(search: Path, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(search, clone / "search")
-    Path("own.py").write_text(harmful := "open('executed', 'w')\n")
-    for config in (clone / "search").rglob("config.json"):
-        change_json(config, lambda document: document["model"].update(OWN))
-        config.with_name("layer.py").write_text(harmful)
-    read, rows = tune_search.read_search(search)
-    base = cfg.with_values(read.base, {f"model.{key}": value for key, value in OWN.items()})
-    rows = [{**row, "path": clone / "search" / row["path"].relative_to(search)} for row in rows]
-    monkeypatch.setattr(publish, "read_search", lambda _: (dataclasses.replace(read, base=base), rows))
-    with pytest.raises(InputError, match=r"has a layer of its own \(own\.py:Last\).*give --allow-code"):
-        add_search(clone / "search", "mine", RESULTS)
-    assert not (clone / "executed").exists()
 
 
 def test_a_search_is_published_once_and_has_a_name(command: Command, mine: Search, search: Path) -> None:
