@@ -90,14 +90,14 @@ def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two exported versions of toy runs, ``run0`` and ``run1`` beside it, whose models differ."""
+    """Return a folder of two exported toy versions, `run1` and `run2` beside it. Pixels of the first are permuted."""
     folder = tmp_path_factory.mktemp("toy_versions")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "load_mnist", toy_mnist)
-        for seed in (0, 1):
-            run = finished_run(folder / f"run{seed}", train__seed=seed)
-            words = [str(run.path), "--export-dir", str(folder / "versions")]
-            export_main(words)
+        finished_run(folder / "run1", task__permutation="urnn92916", task__normalization="unit")
+        finished_run(folder / "run2")
+        for name in ("run1", "run2"):
+            export_main([str(folder / name), "--export-dir", str(folder / "versions")])
     return folder / "versions"
 
 

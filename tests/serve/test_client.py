@@ -6,6 +6,7 @@ import base64
 import http.server
 import io
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from seqmnist_tf import client
-from seqmnist_tf.serve import SavedModel, ask, classify, prepare_picture
+from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, ask, choose_version, classify, prepare_picture
 from seqmnist_tf.serve.app import WEB
 from seqmnist_tf.system import RunError
 from tests.conftest import Command
@@ -39,7 +40,9 @@ def prepared(path: str) -> np.ndarray:
     return image
 
 
-def test_answers_are_the_models(command: Command, digits: list[str], server: str, toy_model: SavedModel) -> None:
+def test_answers_are_the_models(
+    command: Command, digits: list[str], server: str, toy_model: SavedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.new("L", (60, 60), 255).save("blank.png")
     expected = toy_model(images=np.stack([prepared(path) for path in digits]))
     result = command(client.main, "pictures", "blank.png", "--server", server, "--json")
@@ -57,12 +60,9 @@ def test_answers_are_the_models(command: Command, digits: list[str], server: str
     shown = f"{digits[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})"
     assert lines[1].removesuffix("  unsure") == shown
     assert lines[3].split(maxsplit=1) == ["blank.png", "no digit found"]
-
-
-def test_stdin_and_show(command: Command, digits: list[str], server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(digits[0]).read_bytes())))
-    shown = command(client.main, "-", "--server", server, "--show")
-    assert "@@" in shown.out and len(shown.out.splitlines()) == 30
+    shown = command(client.main, "-", "--server", server, "--show").out
+    assert "@@" in shown and len(shown.splitlines()) == 30
 
 
 def test_an_answer_is_sure_from_a_probability_on() -> None:
@@ -81,6 +81,20 @@ def test_200_images_are_sent_in_requests_of_64(server: str, grpc_server: tuple[s
     assert over_rest[0].probabilities == over_grpc[0].probabilities
     assert (over_rest[0].version, over_grpc[0].version) == (2, 5)
     assert (service.rows, service.label) == ([64, 64, 64, 8], "canary")
+
+
+CLIENT = """
+import sys
+from seqmnist_tf import client
+client.main(sys.argv[1:])
+assert not {"tensorflow", "keras", "grpc"} & set(sys.modules)
+"""
+
+
+def test_the_client_does_not_wait_for_tensorflow(digits: list[str], server: str) -> None:
+    words = [sys.executable, "-c", CLIENT, str(Path(digits[0]).resolve()), "--server", server]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120).stderr
+    assert said == f"version 2 at {server} answered\n"
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
@@ -156,10 +170,9 @@ def test_bad_input_is_one_line(command: Command, digits: list[str], words: list[
     assert result.err.startswith("error: ") and named in result.err
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_sample_digits_are_classified_correctly(version: int) -> None:
+def test_the_sample_digits_are_classified_correctly() -> None:
     samples = json.loads((WEB / "samples.json").read_text())
     images = [np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(28, 28) for sample in samples]
-    answers = SavedModel.load(ROOT / "export" / "seqmnist" / str(version))(images=np.stack(images))
+    answers = SavedModel.load(choose_version(ROOT / DEFAULT_FOLDER))(images=np.stack(images))
     assert answers["class_id"].tolist() == [sample["label"] for sample in samples] == list(range(10))
     assert answers["probabilities"].max(axis=1).min() > 0.95

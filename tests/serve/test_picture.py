@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel, picture, picture_to_text, prepare_picture
-from seqmnist_tf.serve.picture import otsu, prepare
+from seqmnist_tf.serve.picture import prepare
 from seqmnist_tf.system import InputError
 from tests.toy import ROOT
 
@@ -104,12 +104,6 @@ def test_any_picture_has_mnists_form_or_is_blank(n: int) -> None:
     image = Image.fromarray(random.randint(0, [2, 256][n % 2], (*size, 4)).astype(np.uint8), "RGBA").convert(mode)
     result = prepare(image)
     assert result is None or ((result.dtype, result.shape) == (np.uint8, (28, 28)) and result.any())
-
-
-def test_otsu_separates_two_levels() -> None:
-    random = np.random.RandomState(0)
-    values = np.concatenate([random.normal(60, 8, 900), random.normal(180, 8, 100)]).round().astype(np.uint8)
-    assert 80 < otsu(values) < 160
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

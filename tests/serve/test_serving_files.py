@@ -15,8 +15,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.config import model_server_config_pb2
 
-from seqmnist_tf.serve import DEFAULT_FOLDER, app, ask, exported_versions, exporter, read_description
-from tests.serve.committed import committed_versions
+from seqmnist_tf.serve import DEFAULT_FOLDER, app, ask, exported_versions, exporter
 from tests.serve.conftest import Service
 from tests.serve.test_saved_model import OLDER_TENSORFLOW
 from tests.toy import ROOT
@@ -61,19 +60,11 @@ def test_rows_have_one_limit() -> None:
 
 def test_the_image_is_of_a_tensorflow_that_loads_the_versions() -> None:
     """``test_the_tensorflow_before_loads_and_agrees`` loads them with it."""
-
     assert COMPOSE["image"] == f"tensorflow/serving:${{TF_SERVING_TAG:-{TAG}}}" and TAG.startswith(
         f"{OLDER_TENSORFLOW}."
     )
     dockerfile = (EXPORT / "k8s" / "Dockerfile").read_text()
     assert f"ARG TF_SERVING_TAG={TAG}\nFROM tensorflow/serving:${{TF_SERVING_TAG}}\n" in dockerfile
-    for path in committed_versions().values():
-        assert read_description(path)["versions"]["tensorflow"].startswith("2.21.")
-
-
-def container() -> dict[str, Any]:
-    (only,) = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["containers"]
-    return only
 
 
 def test_kubernetes_accepts_the_manifests() -> None:
@@ -87,11 +78,11 @@ def test_kubernetes_accepts_the_manifests() -> None:
 
 def test_kubernetes_serves_what_compose_serves() -> None:
     pod = MANIFESTS["Deployment"]["spec"]["template"]
-    assert container()["args"] == COMPOSE["command"]
-    ready = container()["readinessProbe"]["httpGet"]
-    assert (
-        container()["startupProbe"]["httpGet"] == ready and f"GET {ready['path']} " in COMPOSE["healthcheck"]["test"][3]
-    )
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == COMPOSE["command"]
+    ready = container["readinessProbe"]["httpGet"]
+    assert container["startupProbe"]["httpGet"] == ready
+    assert f"GET {ready['path']} " in COMPOSE["healthcheck"]["test"][3]
     (generated,) = KUSTOMIZATION["configMapGenerator"]
     assert {volume["configMap"]["name"] for volume in pod["spec"]["volumes"]} == {generated["name"]}
     assert {f"/{path}" for path in generated["files"]} == {
@@ -99,10 +90,10 @@ def test_kubernetes_serves_what_compose_serves() -> None:
     }
     selectors = [MANIFESTS["Service"]["spec"]["selector"], MANIFESTS["Deployment"]["spec"]["selector"]["matchLabels"]]
     assert selectors == [pod["metadata"]["labels"]] * 2
-    ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {port["targetPort"]: port["port"] for port in MANIFESTS["Service"]["spec"]["ports"]}
-    assert {container()[probe]["httpGet"]["port"] for probe in ("readinessProbe", "livenessProbe")} <= set(ports)
-    assert f"-t {container()['image']} export" in README
+    assert {container[probe]["httpGet"]["port"] for probe in ("readinessProbe", "livenessProbe")} <= set(ports)
+    assert f"-t {container['image']} export" in README
 
 
 def test_the_compose_file_mounts_existing_files() -> None:
