@@ -392,6 +392,12 @@ state.addEventListener("change", () => {
   drawChart();
 });
 new ResizeObserver(drawChart).observe(chart);
+if (window.frameElement) {
+  // In a page of the same site, such as the documentation, the frame is as high as its content.
+  document.body.classList.add("framed");
+  const fit = () => (window.frameElement.style.height = `${document.documentElement.offsetHeight}px`);
+  new ResizeObserver(fit).observe(document.documentElement);
+}
 
 DIGITS.forEach(addBar);
 clearPaper();

@@ -10,6 +10,8 @@ const MIN_STROKE = 0.1; // of the area of the largest stroke; smaller pieces are
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const most = (values) => values.reduce((largest, value) => Math.max(largest, value), 0);
+// Half to even, as in Python.
+const round = (value) => (value % 2 === 0.5 ? Math.floor(value) : Math.round(value));
 const transposed = (rows) => rows[0].map((_, column) => rows.map((row) => row[column]));
 
 // Resolves to the levels of the digit, 784 numbers from 0 (background) to 255 (ink), or null where there is none. The
@@ -29,7 +31,7 @@ export async function prepare(picture) {
 function greyOf(data) {
   const levels = Float64Array.from({ length: data.length / 4 }, (_, index) => {
     const [red, green, blue] = data.subarray(4 * index, 4 * index + 3);
-    return Math.round(0.299 * red + 0.587 * green + 0.114 * blue);
+    return round(0.299 * red + 0.587 * green + 0.114 * blue);
   });
   const opacity = levels.map((_, index) => data[4 * index + 3] / 255);
   const mean = sum(levels.map((level, index) => level * opacity[index])) / Math.max(sum(opacity), 1e-9);
@@ -42,7 +44,7 @@ function toMnist(grey, width, height) {
     return x === 0 || y === 0 || x === width - 1 || y === height - 1;
   });
   const paper = edge.sort()[edge.length >> 1];
-  const ink = grey.map((level) => Math.round(Math.abs(level - paper)));
+  const ink = grey.map((level) => round(Math.abs(level - paper)));
   if (most(ink) < MIN_CONTRAST) return null;
   const rows = Array.from({ length: height }, (_, y) => [...ink.subarray(y * width, (y + 1) * width)]);
   if (isMnist(rows)) return rows.flat();
@@ -54,7 +56,7 @@ function toMnist(grey, width, height) {
     .map((row, y) => row.map((level, x) => (kept.has(y * width + x) ? level : 0)).slice(left, right))
     .slice(top, bottom);
   const longest = Math.max(right - left, bottom - top);
-  const [wide, high] = [right - left, bottom - top].map((side) => Math.max(1, Math.round((side * BOX) / longest)));
+  const [wide, high] = [right - left, bottom - top].map((side) => Math.max(1, round((side * BOX) / longest)));
   const columns = transposed(drawn.map((row) => resized(row, wide)));
   return centred(transposed(columns.map((column) => resized(column, high))));
 }
@@ -63,7 +65,7 @@ function isMnist(rows) {
   if (rows.length !== SIDE || rows[0].length !== SIDE) return false;
   return [rows, transposed(rows)].every((lines) => {
     const [from, to] = extent([...lines.keys()].filter((index) => sum(lines[index]) > 0));
-    return to - from <= BOX && Math.round(centreOf(lines)) === CENTRE;
+    return to - from <= BOX && round(centreOf(lines)) === CENTRE;
   });
 }
 
@@ -130,8 +132,8 @@ function cubic(distance) {
 
 function centred(digit) {
   const scale = 255 / most(digit.flat());
-  const levels = digit.map((row) => row.map((level) => Math.round(scale * Math.max(level, 0))));
-  const place = (lines) => Math.min(Math.max(Math.round(CENTRE - centreOf(lines)), 0), SIDE - lines.length);
+  const levels = digit.map((row) => row.map((level) => round(scale * Math.max(level, 0))));
+  const place = (lines) => Math.min(Math.max(round(CENTRE - centreOf(lines)), 0), SIDE - lines.length);
   const [top, left] = [place(levels), place(transposed(levels))];
   const image = new Array(SIDE * SIDE).fill(0);
   levels.forEach((row, b) => row.forEach((level, a) => (image[(top + b) * SIDE + left + a] = level)));
