@@ -1,4 +1,7 @@
-"""mkdocs hook: links from docs/ to files elsewhere in the repository, its address, and words of code in one piece.
+"""mkdocs hook: the live page, links from docs/ to files elsewhere in the repository, and words of code in one piece.
+
+The site's folder live/ has the page that `serve` shows, with the version that `serve` chooses. The first page shows it
+in place of its picture.
 
 On GitHub such a link is relative. In the built site, the documents, pictures and notebooks of ``ADDED`` are pages and
 files of the site. A link to any other file of the repository (a record, code), or to a notebook, leads to the address
@@ -8,6 +11,7 @@ becomes its text.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import tomllib
@@ -17,12 +21,17 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, lstm_weights, read_description
+
 ROOT = Path(__file__).resolve().parents[1]
 ADDED = (
     *("results/README.md", "results/*/README.md", "export/README.md"),
     *("results/plots/*.png", "export/*.png", "notebooks/*.ipynb"),
 )
 FOLDER = "repository/"  # of the added files in the site
+WEB = ROOT / "seqmnist_tf" / "serve" / "web"
+PICTURE = re.compile(r"^!\[.*unfolding\.png\)\n\n\*.*?\*$", re.DOTALL | re.MULTILINE)  # with its caption
+LIVE_PAGE = '<iframe class="live" src="live/index.html" title="How an LSTM reads a digit"></iframe>'
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"(<pre.*?</pre>)|(?<=<code>).*?(?=</code>)", re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
@@ -41,16 +50,24 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the documents and pictures from outside docs/."""
+    """Add the documents and pictures from outside docs/, and the live page with its model."""
     for pattern in ADDED:
         for path in sorted(ROOT.glob(pattern)):
             uri = FOLDER + path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
+    for path in sorted(WEB.iterdir()):
+        files.append(File.generated(config, f"live/{path.name}", abs_src_path=str(path)))
+    version = choose_version(ROOT / DEFAULT_FOLDER)
+    files.append(File.generated(config, "live/model.json", content=json.dumps(read_description(version))))
+    files.append(File.generated(config, "live/weights.bin", content=lstm_weights(version)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Rewrite the links of a page, except in fenced code."""
+    """Rewrite the links of a page, except in fenced code, and put the live page into the first one."""
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["toc"]
+        markdown = PICTURE.sub(LIVE_PAGE, markdown)
     here = Path(page.file.abs_src_path or "").parent
 
     def rewrite(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from .ask import classify as classify
 from .ask import verdict as verdict
 from .exporter import export_run as export_run
 from .models import SavedModel as SavedModel
+from .models import lstm_weights as lstm_weights
 from .picture import picture_files as picture_files
 from .picture import picture_to_text as picture_to_text
 from .picture import prepare_picture as prepare_picture

@@ -7,7 +7,6 @@ resolves to this computer ("DNS rebinding") reveals itself by the header Host.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import mimetypes
 from pathlib import Path
@@ -27,9 +26,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..system import InputError, first_line, parse_json
-from .models import SavedModel
-from .picture import prepare_picture
+from ..system import first_line, parse_json
+from .models import SavedModel, lstm_weights
 from .versions import DEFAULT_SIGNATURE, MODEL_NAME, read_description
 
 WEB = Path(__file__).parent / "web"
@@ -57,7 +55,7 @@ def create_server(model: SavedModel, host: str = "localhost") -> uvicorn.Server:
             *(Route(f"{path}/metadata", get_metadata) for path in paths),
             *(Route(f"{path}:predict", post_predict, methods=["POST"]) for path in paths),
             Route("/model.json", get_description),
-            Route("/prepare", post_prepare, methods=["POST"]),
+            Route("/weights.bin", get_weights),
             Mount("/", StaticFiles(directory=WEB, html=True)),
         ],
         exception_handlers={HTTPException: _answer_error},  # type: ignore[dict-item]
@@ -87,7 +85,10 @@ async def get_metadata(request: Request) -> Response:
 
 async def post_predict(request: Request) -> Response:
     """Answer with the outputs of a signature, as TF Serving does."""
-    body = await _body_of_own_page(request)
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+        raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
+    body = await request.body()
     return Response(await run_in_threadpool(predict, request.app.state.model, body), media_type="application/json")
 
 
@@ -96,14 +97,12 @@ async def get_description(request: Request) -> Response:
     return JSONResponse(read_description(request.app.state.model.path))
 
 
-async def post_prepare(request: Request) -> Response:
-    """Answer with the digit of the picture in the body in MNIST's form, or null."""
-    body = await _body_of_own_page(request)
-    try:
-        image = await run_in_threadpool(prepare_picture, io.BytesIO(body), "the picture")
-    except InputError as error:
-        raise HTTPException(400, str(error)) from None
-    return JSONResponse({"image": None if image is None else image.tolist()})
+def get_weights(request: Request) -> Response:
+    """Answer with the weights of the version's LSTM, with which the page computes."""
+    weights = lstm_weights(request.app.state.model.path)
+    if weights is None:
+        raise HTTPException(404, "only a version of a stock LSTM has weights for the page")
+    return Response(weights, media_type="application/octet-stream")
 
 
 def predict(model: SavedModel, body: bytes) -> bytes:
@@ -145,13 +144,6 @@ def _by_name(value: Any, names: list[str]) -> dict[str, Any]:
     if len(names) == 1 and not (isinstance(value, dict) and names[0] in value):
         return {names[0]: value}
     return {name: value[name] for name in names}
-
-
-async def _body_of_own_page(request: Request) -> bytes:
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
-        raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
-    return await request.body()
 
 
 def _answer_error(request: Request, error: HTTPException) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from ..system import InputError, first_line
-from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE
+from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE, read_description
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,17 @@ class SavedModel:
         specs = self.inputs(signature)
         tensors = {name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
         return {name: output.numpy() for name, output in self.signatures[signature](**tensors).items()}
+
+
+def lstm_weights(version: Path) -> bytes | None:
+    """Return the weights of a version's LSTM and dense layer, little-endian float32, in the order of ``web/lstm.js``.
+
+    None where the recurrent layer is no stock LSTM: such a version has no signature ``trace``.
+    """
+    if "trace" not in read_description(version)["difference_from_keras"]:
+        return None
+    checkpoint = tf.train.load_checkpoint(str(version / "variables" / "variables"))
+    matches = (re.match(r"variables/(\d+)/", name) for name in checkpoint.get_variable_to_shape_map())
+    names = {int(match[1]): match.string for match in matches if match}
+    arrays = [checkpoint.get_tensor(names[number]) for number in sorted(names)]
+    return b"".join(array.astype("<f4").tobytes() for array in arrays if array.dtype == np.float32)

@@ -42,6 +42,7 @@ ROOMS = ["seqmnist_tf"] + [
 EXAMPLES = [
     ("cornn:CoRNN", 181, 67_704, ["recurrent_kernel"]),
     ("lem:LEM", 128, 67_850, ["recurrent_kernel", "recurrent_kernel_y"]),
+    ("mgu:MGU", 180, 67_510, []),
     ("min_gru:MinGRU", 180, 67_690, []),
     ("min_lstm:MinLSTM", 147, 67_630, []),
     ("stacked_lstm:StackedLSTM", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),

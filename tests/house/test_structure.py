@@ -205,7 +205,7 @@ import seqmnist_tf
 from seqmnist_tf import serve
 from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, Board, Record
 dir(seqmnist_tf); seqmnist_tf.preset("strong"); seqmnist_tf.train; seqmnist_tf.load_run
-[getattr(serve, name) for name in set(dir(serve)) - {{"SavedModel", "export_run"}}]
+[getattr(serve, name) for name in set(dir(serve)) - {{"SavedModel", "export_run", "lstm_weights"}}]
 assert not (heavy := {HEAVY} & set(sys.modules)), heavy
 commands = {("data", "train", "compare", "tune", "serve", "benchmark", "results", *COMMANDS)}
 for name, word in [*((name, "--help") for name in commands), ("train", "--print-config")]:

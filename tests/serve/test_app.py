@@ -13,15 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
 from seqmnist_tf import data
-from seqmnist_tf.serve import SavedModel, app, choose_version, prepare_picture, read_description
+from seqmnist_tf.serve import SavedModel, app, choose_version, read_description
 from seqmnist_tf.serve import __main__ as serve_command
-from tests.conftest import Command
+from tests.conftest import Command, serving
 from tests.toy import LONG_SECONDS, ROOT, toy_mnist
 
 IMAGES = toy_mnist()["test"].images
@@ -41,9 +42,9 @@ def in_json(value: Any) -> Any:
     return {"b64": base64.b64encode(value).decode().rstrip("=")} if isinstance(value, bytes) else value.tolist()
 
 
-def post(server: str, document: Any, path: str = PREDICT, **headers: str) -> requests.Response:
+def post(server: str, document: Any, **headers: str) -> requests.Response:
     body = document if isinstance(document, bytes) else json.dumps(document)
-    return requests.post(server + path, data=body, headers=headers, timeout=60)
+    return requests.post(server + PREDICT, data=body, headers=headers, timeout=60)
 
 
 def test_status_and_metadata_are_tf_servings(server: str, toy_model: SavedModel) -> None:
@@ -129,13 +130,11 @@ def test_large_bodies_are_refused(server: str) -> None:
     assert post(server, b" " * app.MAX_BODY_BYTES).status_code == 400
 
 
-@pytest.mark.parametrize("path", [PREDICT, "/prepare"])
-def test_pages_of_other_sites_may_not_call(server: str, path: str) -> None:
-    body = json.dumps(GOOD).encode() if path == PREDICT else encode_png(IMAGES[0])
+def test_pages_of_other_sites_may_not_call(server: str) -> None:
     port = server.rpartition(":")[2]
-    assert post(server, body, path, Origin=server).status_code == 200
+    assert post(server, GOOD, Origin=server).status_code == 200
     for origin in ("https://example.org", "null", f"http://localhost:{port}", "http://127.0.0.1:1"):
-        assert post(server, body, path, Origin=origin).status_code == 403
+        assert post(server, GOOD, Origin=origin).status_code == 403
 
 
 def test_the_name_of_the_host_is_checked(server: str) -> None:
@@ -150,14 +149,16 @@ def test_the_name_of_the_host_is_checked(server: str) -> None:
         assert status(server, host) == 400
 
 
-def test_the_page_prepares_pictures(server: str) -> None:
+def test_the_page_gets_the_weights(server: str, toy_model: SavedModel, tmp_path: Path) -> None:
     page = requests.get(server, timeout=60)
     assert "<!doctype html>" in page.text and "default-src 'self'" in page.headers["content-security-policy"]
-    large = encode_png(np.kron(255 - IMAGES[0], np.ones((9, 9), np.uint8)))
-    wanted = prepare_picture(io.BytesIO(large))
-    assert wanted is not None and post(server, large, "/prepare").json() == {"image": wanted.tolist()}
-    assert post(server, encode_png(np.full((50, 50), 200, np.uint8)), "/prepare").json() == {"image": None}
-    assert post(server, b"no picture", "/prepare").status_code == 400
+    weights = keras.saving.load_model(toy_model.path.parents[1] / "run1" / "model.keras").get_weights()
+    served = requests.get(f"{server}/weights.bin", timeout=60).content
+    np.testing.assert_array_equal(np.frombuffer(served, "<f4"), np.concatenate([array.ravel() for array in weights]))
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "model.json").write_text('{"difference_from_keras": {"logits": 0}}')
+    with serving(SavedModel(tmp_path, {})) as url:  # another layer has no trace
+        assert requests.get(f"{url}/weights.bin", timeout=60).status_code == 404
 
 
 def test_the_version_is_the_one_asked_for_or_stable_or_the_newest(tmp_path: Path) -> None:

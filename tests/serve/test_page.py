@@ -1,23 +1,37 @@
-"""The page in a browser: it classifies drawings and test images, shows when the answer came, and survives errors."""
+"""The page in a browser: it computes what TensorFlow does, on the server and as static files, and survives errors."""
 
 from __future__ import annotations
 
+import base64
+import functools
+import http.server
+import io
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from seqmnist_tf.serve import SavedModel
+from seqmnist_tf.data import encode, load_mnist
+from seqmnist_tf.serve import SavedModel, app, exporter, read_description
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
 from tests.serve.committed import committed_versions
+from tests.serve.test_picture import DIGIT, SAME, difference, to_mnist
+from tests.toy import ROOT, finished_run, toy_mnist
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, FrameLocator, Locator, Page, Route
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -35,7 +49,7 @@ ANSWER = re.compile(r"^(?:It is|I am unsure: it may be) an? (\d) \([\d.]+\s%\)\.
 TRACE_TIMEOUT = 20_000  # ms: six seconds of animation, on a busy machine
 
 Point = tuple[float, float]
-Visit = Callable[[dict[str, Any]], "tuple[Page, list[str]]"]
+Visit = Callable[..., "tuple[Page, list[str]]"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +57,19 @@ def url() -> Iterator[str]:
     """Serve the newest version that the project ships."""
     with serving(SavedModel.load(committed_versions()[2])) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Build the documentation and serve its files."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +85,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, url: str) -> Iterator[Visit]:
-    """Open the page afresh and list its faults: errors on the console, requests to other servers."""
+    """Open a page afresh and list its faults: errors on the console, requests to other servers."""
     contexts = []
 
-    def open_page(options: dict[str, Any]) -> tuple[Page, list[str]]:
+    def open_page(options: dict[str, Any], url: str = url, **answers: Any) -> tuple[Page, list[str]]:
+        """``answers`` has what answers in the server's place, by the first word of a file's name."""
         contexts.append(browser.new_context(**options))
         page, faults, own = contexts[-1].new_page(), list[str](), (f"{url}/", "data:", "blob:")
+        for name, answer in answers.items():
+            page.route(f"**/{name}.*", answer)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda sent: None if sent.url.startswith(own) else faults.append(sent.url))
@@ -84,9 +114,9 @@ def arc(centre: Point, radius: float, start: float, end: float) -> list[Point]:
 THREE = arc((130, 95), 42, -150, 80), arc((130, 185), 50, -80, 150)
 
 
-def draw(page: Page, touch: bool = False) -> None:
+def draw(page: Page, touch: bool = False, frame: FrameLocator | None = None) -> None:
     """Draw a 3 in two strokes."""
-    box = page.get_by_role("img", name="Drawing area").bounding_box()
+    box = (frame or page).get_by_role("img", name="Drawing area").bounding_box()
     assert box
     session = page.context.new_cdp_session(page)
     for stroke in THREE:
@@ -104,7 +134,7 @@ def draw(page: Page, touch: bool = False) -> None:
             page.mouse.up()
 
 
-def answer(page: Page) -> int:
+def answer(page: Page | FrameLocator) -> int:
     """Wait for the answer and return its digit."""
     expect(page.locator("#answer")).to_have_text(ANSWER, timeout=TRACE_TIMEOUT)
     return int(ANSWER.sub(r"\1", page.locator("#answer").inner_text()))
@@ -134,6 +164,7 @@ def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) 
     assert sum(at_the_end.values()) == pytest.approx(100, abs=0.5)  # ten percentages with one decimal
     assert max(at_the_end, key=lambda digit: at_the_end[digit]) == 3
     expect(page.locator("#chart .curve")).to_have_count(10)
+    expect(page.locator("#chart image")).to_have_count(2)  # the pixels and the heat map
     page.get_by_role("slider", name="Pixels read").fill("100")
     expect(page.locator("#count")).to_have_text("100 of 784")
     assert bars(page) != at_the_end
@@ -161,26 +192,124 @@ def test_an_empty_drawing_is_an_error_and_the_page_goes_on(visit: Visit) -> None
 
 
 def test_an_unsure_answer_says_so(visit: Visit) -> None:
-    page, _ = visit(STILL)
-    rows = [[0.1] * 10] * 783 + [[SURE - 0.01, 1 - SURE + 0.01, *[0.0] * 8]]
-    document = json.dumps({"predictions": [rows]})
-    page.route("**/v1/**", lambda route: route.fulfill(body=document, content_type="application/json"))
+    weights = np.zeros(67_850, "<f4")
+    weights[-10:] = [math.log(SURE - 0.01), math.log(1 - SURE + 0.01), *[-99] * 8]  # the bias of the logits
+    page, _ = visit(STILL, weights=lambda route: route.fulfill(body=weights.tobytes()))
     sample(page, 0).click()
     assert answer(page) == 0
     expect(page.locator("#answer")).to_contain_text("I am unsure: it may be a 0 (79.0\u00a0%).")
 
 
-def test_a_layer_without_a_trace_is_said(visit: Visit) -> None:
-    page, _ = visit(STILL)
-    answered = {
-        "version": 3,
-        "test_accuracy": 0.9,
-        "pixel_order": list(range(784)),
-        "config": {"model": {"layer": "GRU"}},
-    }
-    document = json.dumps({**answered, "difference_from_keras": {"logits": 0}})
-    page.route("**/model.json", lambda route: route.fulfill(body=document, content_type="application/json"))
+def test_another_layer_is_said(visit: Visit) -> None:
+    described = {**read_description(committed_versions()[2]), "config": {"model": {"layer": "GRU"}}}
+    missing = {"weights": lambda route: route.fulfill(status=404)}
+    page, _ = visit(STILL, model=lambda route: route.fulfill(json=described), **missing)
+    said = "This page reads with a stock LSTM, and this version has another layer (GRU)."
+    expect(page.get_by_role("alert")).to_have_text(said)
     sample(page, 0).click()
-    expect(page.get_by_role("alert")).to_have_text(
-        "This version (GRU) has no probabilities after each pixel. Use the command client."
-    )
+    expect(page.get_by_role("alert")).to_have_text(said)
+
+
+def test_only_the_newest_request_is_answered(visit: Visit) -> None:
+    waiting: list[Route] = []
+    page, faults = visit(STILL, weights=lambda route: waiting.append(route))
+    sample(page, 1).click()
+    expect(page.locator("#answer")).to_have_text("Reading.")
+    page.get_by_role("button", name="Clear").click()
+    waiting[0].continue_()
+    page.wait_for_timeout(2000)
+    expect(page.locator("#answer")).to_have_text("Draw a digit or choose a picture.")
+    sample(page, 2).click()
+    assert answer(page) == 2
+    assert faults == []
+
+
+def test_the_heat_map_shows_the_states(visit: Visit) -> None:
+    page, faults = visit(STILL)
+    sample(page, 7).click()
+    assert answer(page) == 7
+    opacity = {}
+    for state in ("Hidden state", "Forget gate", "Input gate"):
+        page.get_by_role("combobox", name="Heat map of the units").select_option(state)
+        href = page.locator("#chart image").last.get_attribute("href") or ""
+        with Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))) as picture:
+            opacity[state] = np.asarray(picture.getchannel("A"), float) / 255
+    assert {array.shape for array in opacity.values()} == {(128, 784)}
+
+    forget, inputs, hidden = 1 - (1 - opacity["Forget gate"]) ** 2, opacity["Input gate"] ** 2, opacity["Hidden state"]
+    assert np.diff(forget.mean(1)).max() < 0.005  # long memories first
+    assert inputs.mean() < 0.5 < forget.mean()
+    (encoded,) = (row["pixels"] for row in json.loads((app.WEB / "samples.json").read_text()) if row["label"] == 7)
+    image = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(1, 28, 28)
+    pixels, zeros = encode(image, "standard", np.arange(784)), np.zeros((1, 128), np.float32)
+    h = SavedModel.load(committed_versions()[2])("step", pixels=pixels, h=zeros, c=zeros)["h_next"]
+    np.testing.assert_allclose(np.sort(hidden[:, -1] ** 2), np.sort(abs(h[0])), rtol=0, atol=0.005)
+    assert faults == []
+
+
+@pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_site_reads_a_drawing_without_a_server(visit: Visit, site: str, screen: dict[str, Any]) -> None:
+    page, faults = visit({"reduced_motion": "reduce", **screen}, url=site)
+    frame = page.frame_locator("iframe.live")
+    expect(frame.locator("footer")).to_contain_text("test accuracy")
+    draw(page, "has_touch" in screen, frame)
+    assert answer(frame) == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
+    fits = "const root = document.documentElement; [innerHeight - root.scrollHeight, innerWidth - root.scrollWidth]"
+    assert page.frames[1].evaluate(fits) == [0, 0]
+    assert faults == []
+
+
+def traced(page: Page, images: np.ndarray) -> np.ndarray:
+    """Return the probabilities (n, 784, 10) that the page's modules compute in the browser."""
+    script = """async (images) => {
+        const { readWeights, trace } = await import("./lstm.js");
+        const description = await (await fetch("model.json")).json();
+        const { hidden_size: units, output_size: classes } = description.config.model;
+        const weights = readWeights(await (await fetch("weights.bin")).arrayBuffer(), units, classes);
+        const traces = images.map((image) => trace(description, weights, image));
+        return JSON.stringify(traces.map((steps) => steps.map(({ probabilities }) => probabilities)));
+    }"""
+    return np.array(json.loads(page.evaluate(script, images.reshape(len(images), 784).tolist())))
+
+
+@pytest.mark.network
+def test_the_browser_computes_what_tensorflow_does(visit: Visit) -> None:
+    images = load_mnist("auto", None, ("test",))["test"].images[:100]
+    page, _ = visit(STILL)
+    expected = SavedModel.load(committed_versions()[2])("trace", images=images)["probabilities"]
+    np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
+
+
+def test_the_browser_knows_pixel_order_and_normalization(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "load_mnist", toy_mnist)
+    run = finished_run(tmp_path / "run", task__permutation="urnn92916", task__normalization="unit")
+    model = SavedModel.load(exporter.export_run(run, tmp_path / "versions"))
+    images = toy_mnist()["test"].images[:10]
+    with serving(model) as url:
+        page, _ = visit(STILL, url=url)
+        expected = model("trace", images=images)["probabilities"]
+        np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
+
+
+def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
+    page, _ = visit(STILL)
+    script = """async (bytes) => {
+        const { prepare } = await import("./picture.js");
+        return prepare(new Blob([Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))]));
+    }"""
+    mnist = Image.fromarray(to_mnist(DIGIT))
+    in_mnists_form = {"MNIST": mnist, "MNIST, dark on light": ImageOps.invert(mnist)}
+    exact = in_mnists_form | {name: SAME[name] for name in ("56 pixels", "100 pixels", "cut out tightly")}
+    for name, picture in {**SAME, **exact}.items():
+        if picture.mode in ("CMYK", "F", "I;16"):  # browsers read no such files
+            continue
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        prepared = np.reshape(page.evaluate(script, base64.b64encode(file.getvalue()).decode()), (28, 28))
+        if name in exact:
+            np.testing.assert_array_equal(prepared, to_mnist(picture), err_msg=name)
+        else:  # the browser reduced it with another filter
+            assert difference(prepared, to_mnist(picture)) < 10, name

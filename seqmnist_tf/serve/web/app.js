@@ -1,15 +1,26 @@
+import { readWeights, trace } from "./lstm.js";
+import { prepare } from "./picture.js";
+
 const SIDE = 28;
 const STEPS = SIDE * SIDE;
 const DIGITS = [...Array(10).keys()];
 const HINT = "Draw a digit or choose a picture.";
 const PAUSE_BEFORE_READING = 600; // ms: enough time to begin the next stroke of a digit
 const TRACE_DURATION = 6000; // ms
-const ANSWER_TIMEOUT = 20000; // ms
 const PEN_WIDTH = 1 / 14; // of the paper's width: after scaling to MNIST's size, about as thick as MNIST's strokes
 const SURE = 0.8; // probability of an answer without a doubt, as in ask.py
-const MARGIN = { left: 44, right: 12, top: 44, bottom: 34 }; // of the chart, px
+const MARGIN = { left: 44, right: 12, top: 44, bottom: 170 }; // of the curves in the chart, px
 const SPAN_HEIGHT = 18; // px, the band of the most probable digits
 const SEQUENCE_HEIGHT = 10; // px, the band of pixels
+const HEAT_HEIGHT = 128; // px
+const [BELOW_ZERO, ABOVE_ZERO] = [[43, 131, 226], [226, 84, 40]]; // the colours of the heat map
+// What the heat map can show: its lowest value (the largest is 1), and how opaque a value is. Most hidden states and input
+// gates are near 0, most forget gates near 1.
+const STATES = {
+  hidden: { lowest: -1, opacity: (value) => Math.sqrt(Math.abs(value)) },
+  forget: { lowest: 0, opacity: (value) => 1 - Math.sqrt(1 - value) },
+  input: { lowest: 0, opacity: Math.sqrt },
+};
 
 const element = (id) => document.getElementById(id);
 const paper = element("paper").getContext("2d");
@@ -17,66 +28,39 @@ const pixels = element("pixels").getContext("2d");
 const chart = element("chart");
 const slider = element("slider");
 const file = element("file");
+const state = element("state");
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-let trace = null; // the newest picture, its probabilities and the spans of their maximum
+let shown = null; // the newest picture, the model's steps over it and the spans of their most probable digits
 let step = 0; // pixels read
 let seen = 0; // the largest step so far: the chart hides everything after it
 let frame = 0;
 let pause = 0;
-let newest = new AbortController();
+let newest = 0; // the number of the newest request: only its answer is shown
 let pen = null; // the last point of the current stroke; null between strokes
 let drawn = null; // the parts of the chart that move with the step
 
 const percent = (probability) => `${(100 * probability).toFixed(1)}\u00a0%`;
 const decode = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
-// The server
+// The model and the requests
 
-class ServerError extends Error {}
+const getJson = async (path) => (await fetch(path)).json();
 
-async function ask(path, options) {
-  const response = await fetch(path, options);
-  if (response.ok) return response.json();
-  const { error } = await response.json().catch(() => ({}));
-  throw new ServerError(sentence(error || `the server answered with status ${response.status}`));
-}
-
-async function prepare(body, signal) {
-  const headers = { "Content-Type": "application/octet-stream" };
-  const found = await ask("prepare", { method: "POST", headers, body, signal });
-  if (found.image === null) throw new ServerError("No digit was found. Give one whole digit on plain paper.");
-  return found;
-}
-
-async function predict(image, signal) {
-  const body = JSON.stringify({ signature_name: "trace", instances: [image] });
-  const headers = { "Content-Type": "application/json" };
-  const { predictions } = await ask("v1/models/seqmnist:predict", { method: "POST", headers, body, signal });
-  return predictions[0];
-}
-
-function requireTrace({ config, difference_from_keras: signatures }) {
-  if (signatures && !("trace" in signatures)) {
-    const layer = config?.model?.layer ?? "another layer";
-    throw new ServerError(`This version (${layer}) has no probabilities after each pixel. Use the command client.`);
+async function loadModel() {
+  const [description, response] = await Promise.all([getJson("model.json"), fetch("weights.bin")]);
+  showModel(description);
+  const { layer, hidden_size: units, output_size: classes } = description.config.model;
+  if (!response.ok) {
+    throw new Error(`This page reads with a stock LSTM, and this version has another layer (${layer}).`);
   }
+  return { description, weights: readWeights(await response.arrayBuffer(), units, classes) };
 }
-
-function explain(error) {
-  if (error instanceof ServerError) return error.message;
-  if (error.name === "TimeoutError") return "The server did not answer in time. Try again.";
-  return "The server cannot be reached, or its answer is damaged. Try again.";
-}
-
-// Requests: only the answer to the newest one is shown
 
 function stop() {
   clearTimeout(pause);
-  newest.abort();
-  newest = new AbortController();
+  newest += 1;
   halt();
 }
 
@@ -84,37 +68,26 @@ function stop() {
 async function read(source, label, getImage) {
   stop();
   const current = newest;
-  const { signal } = current;
-  const limit = setTimeout(() => current.abort(new DOMException("", "TimeoutError")), ANSWER_TIMEOUT);
   element("error").textContent = "";
-  element("answer").textContent = "Waiting for the server.";
+  element("answer").textContent = "Reading.";
   try {
-    // Since the page was loaded, the server may have been restarted with another version and pixel order.
-    const [model, { image }] = await Promise.all([ask("model.json", { signal }), getImage(signal)]);
-    requireTrace(model);
-    const probabilities = await predict(image, signal);
+    const [{ description, weights }, image] = await Promise.all([model, getImage()]);
     if (current !== newest) return false;
-    showModel(model);
-    begin({ label, image: image.flat(), order: model.pixel_order, probabilities }, source);
+    if (!image) throw new Error("No digit was found. Give one whole digit on plain paper.");
+    begin({ label, image, order: description.pixel_order, steps: trace(description, weights, image) }, source);
   } catch (error) {
     if (current !== newest) return false;
     forget("");
-    element("error").textContent = explain(error);
-  } finally {
-    clearTimeout(limit);
+    element("error").textContent = error.message;
   }
   return true;
 }
 
-function readDrawing() {
-  // Not toBlob: Chromium waits for an idle moment to run it, which takes seconds on a busy machine.
-  const drawing = decode(paper.canvas.toDataURL().split(",")[1]);
-  read("your drawing", null, (signal) => prepare(drawing, signal));
-}
+const readDrawing = () => read("your drawing", null, () => prepare(paper.canvas));
 
 async function readChosen(source, label, getImage) {
-  const shown = await read(source, label, getImage);
-  if (shown) element("verdict").scrollIntoView({ block: "nearest" }); // on a phone, the choice is below the answer
+  const done = await read(source, label, getImage);
+  if (done) element("verdict").scrollIntoView({ block: "nearest" }); // on a phone, the choice is below the answer
 }
 
 // The drawing
@@ -145,14 +118,16 @@ const onPen = (type, act) => paper.canvas.addEventListener(type, (event) => even
 
 // The trace and its steps
 
-function begin({ probabilities, ...picture }, source) {
-  const leaders = probabilities.map((row) => row.indexOf(Math.max(...row)));
+function begin({ steps, ...picture }, source) {
+  const leaders = steps.map(({ probabilities }) => probabilities.indexOf(Math.max(...probabilities)));
   const spans = []; // of steps with the same most probable digit
   leaders.forEach((digit, index) => {
     if (digit !== leaders[index - 1]) spans.push({ digit, from: index });
     spans.at(-1).to = index + 1;
   });
-  trace = { ...picture, probabilities, leaders, spans };
+  const memory = steps[0].forget.map((_, unit) => steps.reduce((total, { forget }) => total + forget[unit], 0));
+  const units = [...memory.keys()].sort((a, b) => memory[b] - memory[a]);
+  shown = { ...picture, steps, leaders, spans, units };
   step = seen = 0;
   element("source").textContent = source;
   element("first").textContent = `it first says ${spans[0].digit}`;
@@ -165,7 +140,7 @@ function begin({ probabilities, ...picture }, source) {
 
 function forget(hint) {
   stop();
-  trace = null;
+  shown = null;
   step = seen = 0;
   element("answer").textContent = hint;
   element("source").textContent = element("error").textContent = "";
@@ -180,9 +155,9 @@ function forget(hint) {
 function show(count) {
   step = count;
   seen = Math.max(seen, step);
-  const leader = trace.leaders[step - 1];
+  const leader = shown.leaders[step - 1];
   slider.value = step;
-  slider.ariaValueText = `${step} of ${STEPS}: ${leader}, ${percent(trace.probabilities[step - 1][leader])}`;
+  slider.ariaValueText = `${step} of ${STEPS}: ${leader}, ${percent(shown.steps[step - 1].probabilities[leader])}`;
   element("count").textContent = `${step} of ${STEPS}`;
   drawPixels();
   drawBars();
@@ -191,10 +166,10 @@ function show(count) {
 }
 
 function answer() {
-  const { digit, from } = trace.spans.at(-1);
-  const probability = trace.probabilities[STEPS - 1][digit];
+  const { digit, from } = shown.spans.at(-1);
+  const probability = shown.steps[STEPS - 1].probabilities[digit];
   const said = `${probability < SURE ? "I am unsure: it may be" : "It is"} ${withArticle(digit)} (${percent(probability)}).`;
-  const wrong = trace.label !== null && trace.label !== digit ? ` The label says ${trace.label}.` : "";
+  const wrong = shown.label !== null && shown.label !== digit ? ` The label says ${shown.label}.` : "";
   return `${said}${wrong} The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
 }
 
@@ -223,9 +198,9 @@ function drawPixels() {
   const cell = pixels.canvas.width / SIDE;
   const hatching = new Path2D();
   const current = new Path2D();
-  (trace?.order ?? [...Array(STEPS).keys()]).forEach((position, index) => {
+  (shown?.order ?? [...Array(STEPS).keys()]).forEach((position, index) => {
     const [x, y] = [(position % SIDE) * cell, Math.floor(position / SIDE) * cell];
-    const level = trace?.image[position] ?? 0;
+    const level = shown?.image[position] ?? 0;
     const shade = index < step ? level : 70 + 0.3 * level;
     pixels.fillStyle = `rgb(${shade} ${shade} ${shade})`;
     pixels.fillRect(x, y, cell, cell);
@@ -236,22 +211,22 @@ function drawPixels() {
   });
   Object.assign(pixels, { strokeStyle: "#9a9a9a", lineWidth: 1.5 }).stroke(hatching);
   Object.assign(pixels, { strokeStyle: "#ffb000", lineWidth: 6 }).stroke(current);
-  pixels.canvas.ariaLabel = trace ? `The picture, light on dark: ${step} of ${STEPS} pixels read` : "No picture yet";
+  pixels.canvas.ariaLabel = shown ? `The picture, light on dark: ${step} of ${STEPS} pixels read` : "No picture yet";
 }
 
-function pictureOf(levels, width, height) {
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+// Levels from 0 to 255, or colours as red, green, blue and opacity, row by row.
+function pictureOf(points, width, height, canvas = document.createElement("canvas")) {
   const picture = new ImageData(width, height);
-  levels.forEach((level, index) => picture.data.set([level, level, level, 255], 4 * index));
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  points.forEach((point, index) => picture.data.set(point.length ? point : [point, point, point, 255], 4 * index));
+  Object.assign(canvas, { width, height }).getContext("2d").putImageData(picture, 0, 0);
   return canvas;
 }
 
 function drawBars() {
   DIGITS.forEach((digit) => {
     const row = element("bars").children[digit];
-    const probability = step ? trace.probabilities[step - 1][digit] : 0;
-    row.classList.toggle("leader", step > 0 && digit === trace.leaders[step - 1]);
+    const probability = step ? shown.steps[step - 1].probabilities[digit] : 0;
+    row.classList.toggle("leader", step > 0 && digit === shown.leaders[step - 1]);
     row.querySelector(".bar").style.width = `${100 * probability}%`;
     row.querySelector(".percent").textContent = step ? percent(probability) : "–";
   });
@@ -270,7 +245,8 @@ function drawChart() {
   const [width, height] = [box.width - MARGIN.left - MARGIN.right, box.height - MARGIN.top - MARGIN.bottom];
   const x = (count) => MARGIN.left + (count / STEPS) * width;
   const y = (probability) => MARGIN.top + (1 - probability) * height;
-  const bottom = y(0) + SEQUENCE_HEIGHT + 4;
+  const heatTop = y(0) + SEQUENCE_HEIGHT + 8;
+  const bottom = heatTop + HEAT_HEIGHT;
   chart.replaceChildren();
   chart.ariaLabel = "No picture yet";
   drawn = null;
@@ -278,28 +254,50 @@ function drawChart() {
     add(chart, "path", { class: "grid", d: `M${x(0)} ${y(level)}H${x(STEPS)}` });
     add(chart, "text", { class: "level", x: x(0) - 6, y: y(level) + 4 }, `${100 * level}\u00a0%`);
   }
+  add(chart, "rect", { class: "grid", x: x(0), y: heatTop, width, height: HEAT_HEIGHT });
+  add(chart, "text", { class: "level", x: x(0) - 6, y: heatTop + 10 }, "long");
+  add(chart, "text", { class: "level", x: x(0) - 6, y: bottom - 2 }, "short");
   for (const count of [0, 196, 392, 588, 784]) {
     add(chart, "text", { class: "tick", x: x(count), y: bottom + 15 }, count);
   }
-  if (!trace) return;
+  if (!shown) return;
 
   const clip = add(add(chart, "clipPath", { id: "seen" }), "rect", { x: x(0), y: 0, height: bottom });
   const curves = add(chart, "g", { "clip-path": "url(#seen)" });
   drawSpans(curves, x);
   drawCurves(curves, x, y);
-  const sequence = pictureOf(trace.order.map((position) => trace.image[position]), STEPS, 1);
+  const sequence = pictureOf(shown.order.map((position) => shown.image[position]), STEPS, 1);
   const place = { x: x(0), y: y(0) + 4, width, height: SEQUENCE_HEIGHT, preserveAspectRatio: "none" };
-  add(curves, "image", { href: sequence.toDataURL(), ...place });
+  add(curves, "image", { class: "sequence", href: sequence.toDataURL(), ...place });
+  add(curves, "image", { href: heatMap().toDataURL(), ...place, y: heatTop, height: HEAT_HEIGHT });
   const veil = add(chart, "rect", { class: "veil", y: 0, height: bottom });
   drawn = { x, clip, veil, cursor: add(chart, "path", { class: "cursor", d: `M0 0V${bottom}` }) };
-  const long = trace.spans.filter(({ from, to }) => to - from >= SIDE);
+  const long = shown.spans.filter(({ from, to }) => to - from >= SIDE);
   const texts = long.map(({ digit, from, to }) => `${digit} from pixel ${from + 1} to ${to}`);
-  chart.ariaLabel = `Curves of the ten probabilities. Most probable digits: ${texts.join(", ")}.`;
+  chart.ariaLabel = `Curves of the ten probabilities. Most probable digits: ${texts.join(", ")}. Below, a row for each unit.`;
   moveCursor();
 }
 
+const colourOf = (value) => [
+  ...(value < 0 ? BELOW_ZERO : ABOVE_ZERO),
+  255 * STATES[state.value].opacity(value),
+];
+
+// A row for each unit, those with the largest mean forget gate first, and a column for each step.
+function heatMap() {
+  const rows = shown.units.map((unit) => shown.steps.map((each) => colourOf(each[state.value][unit])));
+  return pictureOf(rows.flat(), STEPS, rows.length);
+}
+
+function drawLegend() {
+  const { lowest } = STATES[state.value];
+  const values = Array.from({ length: 129 }, (_, index) => lowest + ((1 - lowest) * index) / 128);
+  element("lowest").textContent = lowest < 0 ? "\u22121" : "0";
+  pictureOf(values.map(colourOf), values.length, 1, element("ramp"));
+}
+
 function drawSpans(group, x) {
-  for (const { digit, from, to } of trace.spans) {
+  for (const { digit, from, to } of shown.spans) {
     const width = x(to) - x(from);
     add(group, "rect", { class: "span", "data-digit": digit, x: x(from), y: 0, width, height: SPAN_HEIGHT });
     if (width >= 12) add(group, "text", { class: "span-name", x: x(from) + width / 2, y: 13 }, digit);
@@ -310,8 +308,8 @@ function drawCurves(group, x, y) {
   const names = [];
   const within = (count) => Math.min(Math.max(x(count), x(0) + 6), x(STEPS) - 6);
   for (const digit of DIGITS) {
-    const curve = trace.probabilities.map((row) => row[digit]);
-    const leads = trace.leaders.includes(digit);
+    const curve = shown.steps.map(({ probabilities }) => probabilities[digit]);
+    const leads = shown.leaders.includes(digit);
     const d = `M${curve.map((probability, index) => `${x(index + 1)} ${y(probability)}`).join("L")}`;
     add(group, "path", { class: leads ? "curve leads" : "curve", "data-digit": digit, d });
     const peak = Math.max(...curve);
@@ -349,12 +347,11 @@ function addBar(digit) {
 }
 
 function addSample({ index, label, pixels: encoded }) {
-  const levels = [...decode(encoded)];
-  const image = Array.from({ length: SIDE }, (_, row) => levels.slice(row * SIDE, (row + 1) * SIDE));
+  const image = [...decode(encoded)];
   const button = Object.assign(document.createElement("button"), { type: "button" });
   button.ariaLabel = `test image of ${withArticle(label)}`;
-  button.append(pictureOf(levels, SIDE, SIDE));
-  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => ({ image })));
+  button.append(pictureOf(image, SIDE, SIDE));
+  button.addEventListener("click", () => readChosen(`test image ${index}, labelled ${label}`, label, () => image));
   element("samples").append(button);
 }
 
@@ -380,7 +377,7 @@ element("clear").addEventListener("click", () => {
 file.addEventListener("click", () => (file.value = "")); // otherwise choosing the same file again would not be a change
 file.addEventListener("change", () => {
   const [chosen] = file.files;
-  if (chosen) readChosen(chosen.name, null, (signal) => prepare(chosen, signal));
+  if (chosen) readChosen(chosen.name, null, () => prepare(chosen));
 });
 slider.addEventListener("input", () => {
   halt();
@@ -390,15 +387,25 @@ element("play").addEventListener("click", () => {
   if (frame) halt();
   else play(step < STEPS ? step : 0);
 });
+state.addEventListener("change", () => {
+  drawLegend();
+  drawChart();
+});
 new ResizeObserver(drawChart).observe(chart);
+if (window.frameElement) {
+  // In a page of the same site, such as the documentation, the frame is as high as its content.
+  document.body.classList.add("framed");
+  const fit = () => (window.frameElement.style.height = `${document.documentElement.offsetHeight}px`);
+  new ResizeObserver(fit).observe(document.documentElement);
+}
 
 DIGITS.forEach(addBar);
 clearPaper();
+drawLegend();
 forget(HINT);
+const model = loadModel();
 try {
-  const [model, samples] = await Promise.all([ask("model.json"), ask("samples.json")]);
-  showModel(model);
-  samples.forEach(addSample);
+  await Promise.all([model, getJson("samples.json").then((samples) => samples.forEach(addSample))]);
 } catch (error) {
-  element("error").textContent = explain(error);
+  element("error").textContent = error.message;
 }

@@ -1,8 +1,17 @@
 // The LSTM of Keras and its dense layer, step by step, from the weights that the export wrote.
 
 const GATES = 4; // input, forget, candidate, output, in Keras's order
+const [MEAN, STD] = [0.1307, 0.3081]; // of MNIST's pixels
 
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
+
+// Returns for each of the 784 steps over an image, levels from 0 to 255, what run does. The description is the model.json
+// of an exported version.
+export function trace({ config, pixel_order: order }, weights, image) {
+  const standard = config.task.normalization === "standard";
+  const value = (level) => Math.fround(standard ? (level / 255 - MEAN) / STD : level / 255);
+  return run(weights, order.map((position) => value(image[position])));
+}
 
 // The weights, one after the other, little-endian float32: the kernel (1, 4 units), the recurrent kernel (units,
 // 4 units) and the bias (4 units) of the LSTM, then kernel (units, classes) and bias (classes) of the dense layer.

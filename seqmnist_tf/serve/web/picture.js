@@ -8,12 +8,20 @@ const WORKING_SIDE = 256; // larger pictures are first reduced to this size
 const MIN_CONTRAST = 12; // of 255; a picture with less shows no digit
 const MIN_STROKE = 0.1; // of the area of the largest stroke; smaller pieces are specks
 
-// Resolves to the levels of the digit, 784 numbers from 0 (background) to 255 (ink), or null where there is none.
-export async function prepare(blob) {
-  const bitmap = await createImageBitmap(blob);
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const most = (values) => values.reduce((largest, value) => Math.max(largest, value), 0);
+// Half to even, as in Python.
+const round = (value) => (value % 2 === 0.5 ? Math.floor(value) : Math.round(value));
+const transposed = (rows) => rows[0].map((_, column) => rows.map((row) => row[column]));
+
+// Resolves to the levels of the digit, 784 numbers from 0 (background) to 255 (ink), or null where there is none. The
+// picture is a file or a canvas.
+export async function prepare(picture) {
+  const bitmap = await createImageBitmap(picture);
   const scale = Math.min(1, WORKING_SIDE / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
-  const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   return toMnist(greyOf(context.getImageData(0, 0, width, height).data), width, height);
@@ -23,7 +31,7 @@ export async function prepare(blob) {
 function greyOf(data) {
   const levels = Float64Array.from({ length: data.length / 4 }, (_, index) => {
     const [red, green, blue] = data.subarray(4 * index, 4 * index + 3);
-    return 0.299 * red + 0.587 * green + 0.114 * blue;
+    return round(0.299 * red + 0.587 * green + 0.114 * blue);
   });
   const opacity = levels.map((_, index) => data[4 * index + 3] / 255);
   const mean = sum(levels.map((level, index) => level * opacity[index])) / Math.max(sum(opacity), 1e-9);
@@ -31,29 +39,34 @@ function greyOf(data) {
 }
 
 function toMnist(grey, width, height) {
-  const edge = [...grey].filter((_, index) => {
+  const edge = grey.filter((_, index) => {
     const [x, y] = [index % width, Math.floor(index / width)];
     return x === 0 || y === 0 || x === width - 1 || y === height - 1;
   });
-  const paper = edge.sort((a, b) => a - b)[edge.length >> 1];
-  const ink = grey.map((level) => Math.round(Math.abs(level - paper)));
-  if (Math.max(...ink) < MIN_CONTRAST) return null;
+  const paper = edge.sort()[edge.length >> 1];
+  const ink = grey.map((level) => round(Math.abs(level - paper)));
+  if (most(ink) < MIN_CONTRAST) return null;
+  const rows = Array.from({ length: height }, (_, y) => [...ink.subarray(y * width, (y + 1) * width)]);
+  if (isMnist(rows)) return rows.flat();
   const strokes = strokesOf(ink, width, height);
-  const xs = strokes.map((index) => index % width);
-  const ys = strokes.map((index) => Math.floor(index / width));
-  const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs) + 1, Math.min(...ys), Math.max(...ys) + 1];
   const kept = new Set(strokes.flatMap((index) => around(index, width, height))); // with the soft edge of a stroke
-  const drawn = Array.from({ length: bottom - top }, (_, y) =>
-    Array.from({ length: right - left }, (_, x) => {
-      const index = (top + y) * width + left + x;
-      return kept.has(index) ? ink[index] : 0;
-    }),
-  );
+  const [left, right] = extent(strokes.map((index) => index % width));
+  const [top, bottom] = extent(strokes.map((index) => Math.floor(index / width)));
+  const drawn = rows
+    .map((row, y) => row.map((level, x) => (kept.has(y * width + x) ? level : 0)).slice(left, right))
+    .slice(top, bottom);
   const longest = Math.max(right - left, bottom - top);
-  const [wide, high] = [right - left, bottom - top].map((side) => Math.max(1, Math.round((side * BOX) / longest)));
-  const columns = drawn.map((row) => shrink(row, wide));
-  const digit = transposed(transposed(columns).map((column) => shrink(column, high)));
-  return centred(digit);
+  const [wide, high] = [right - left, bottom - top].map((side) => Math.max(1, round((side * BOX) / longest)));
+  const columns = transposed(drawn.map((row) => resized(row, wide)));
+  return centred(transposed(columns.map((column) => resized(column, high))));
+}
+
+function isMnist(rows) {
+  if (rows.length !== SIDE || rows[0].length !== SIDE) return false;
+  return [rows, transposed(rows)].every((lines) => {
+    const [from, to] = extent([...lines.keys()].filter((index) => sum(lines[index]) > 0));
+    return to - from <= BOX && round(centreOf(lines)) === CENTRE;
+  });
 }
 
 // The pixels above Otsu's threshold (1979) in pieces that are not specks.
@@ -78,7 +91,7 @@ function strokesOf(ink, width, height) {
     }
     pieces.push(piece);
   }
-  const largest = Math.max(...pieces.map((piece) => piece.length));
+  const largest = most(pieces.map((piece) => piece.length));
   return pieces.filter((piece) => piece.length >= MIN_STROKE * largest).flat();
 }
 
@@ -91,31 +104,38 @@ function around(index, width, height) {
   return near;
 }
 
-// Averages of equal parts of a line.
-function shrink(line, length) {
-  const part = line.length / length;
+// The first of some positions, and the one after the last.
+const extent = (positions) => [positions.reduce((a, b) => Math.min(a, b)), most(positions) + 1];
+
+const centreOf = (lines) => sum(lines.map((line, index) => index * sum(line))) / sum(lines.map(sum));
+
+// Bicubic, as in Pillow: where a line becomes shorter, the filter is as much wider.
+function resized(line, length) {
+  const scale = line.length / length;
+  const width = Math.max(scale, 1);
   return Array.from({ length }, (_, index) => {
-    const [from, to] = [index * part, (index + 1) * part];
-    let total = 0;
-    for (let at = Math.floor(from); at < Math.min(to, line.length); at++) {
-      total += line[at] * (Math.min(at + 1, to) - Math.max(at, from));
-    }
-    return total / part;
+    const centre = (index + 0.5) * scale;
+    let [total, weights] = [0, 0];
+    line.forEach((level, at) => {
+      const weight = cubic(Math.abs(at + 0.5 - centre) / width);
+      total += weight * level;
+      weights += weight;
+    });
+    return total / weights;
   });
 }
 
+function cubic(distance) {
+  if (distance < 1) return (1.5 * distance - 2.5) * distance ** 2 + 1;
+  return distance < 2 ? ((2.5 - 0.5 * distance) * distance - 4) * distance + 2 : 0;
+}
+
 function centred(digit) {
-  const most = Math.max(...digit.flat());
-  const levels = digit.map((row) => row.map((level) => Math.round((255 * level) / most)));
-  const total = sum(levels.flat());
-  const y = sum(levels.map((row, index) => index * sum(row))) / total;
-  const x = sum(transposed(levels).map((column, index) => index * sum(column))) / total;
-  const clamp = (centre, side) => Math.min(Math.max(Math.round(CENTRE - centre), 0), SIDE - side);
-  const [top, left] = [clamp(y, levels.length), clamp(x, levels[0].length)];
+  const scale = 255 / most(digit.flat());
+  const levels = digit.map((row) => row.map((level) => round(scale * Math.max(level, 0))));
+  const place = (lines) => Math.min(Math.max(round(CENTRE - centreOf(lines)), 0), SIDE - lines.length);
+  const [top, left] = [place(levels), place(transposed(levels))];
   const image = new Array(SIDE * SIDE).fill(0);
   levels.forEach((row, b) => row.forEach((level, a) => (image[(top + b) * SIDE + left + a] = level)));
   return image;
 }
-
-const sum = (values) => values.reduce((total, value) => total + value, 0);
-const transposed = (rows) => rows[0].map((_, column) => rows.map((row) => row[column]));
