@@ -10,12 +10,7 @@ from pathlib import Path
 from .. import system
 from .report import cells_report, training_report
 
-EXAMPLE_LAYERS = (
-    "examples/ur_lstm.py:URLSTM",
-    "examples/lem.py:LEM",
-    "examples/min_lstm.py:MinLSTM",
-    "examples/cornn.py:CoRNN",
-)
+EXAMPLE_LAYERS = ("ur_lstm.py:URLSTM", "lem.py:LEM", "min_lstm.py:MinLSTM", "cornn.py:CoRNN")
 
 
 def main(argv: list[str]) -> int:
@@ -40,7 +35,8 @@ def main(argv: list[str]) -> int:
     if args.cells is None:
         document, report = measure_training(), training_report
     else:
-        found = [layer for layer in EXAMPLE_LAYERS if Path(layer.partition(":")[0]).is_file()]
+        examples = [f"examples/{layer}" for layer in EXAMPLE_LAYERS]
+        found = [layer for layer in examples if Path(layer.partition(":")[0]).is_file()]
         document, report = measure_cells(args.cells or ["LSTM", "GRU", "SimpleRNN", *found]), cells_report
     if args.json:
         system.say_json(document)

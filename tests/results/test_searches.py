@@ -65,7 +65,7 @@ def mine(published_search: Path, published: Path) -> Search:
     return Search.read(FILE)
 
 
-def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -> None:
+def test_a_search_is_published_once_with_all_its_trials(command: Command, mine: Search, search: Path) -> None:
     assert manifest_problems(RESULTS, read_manifest(RESULTS)) == [] == drawn_problems(mine)
     assert "/home/me" not in FILE.read_text()
     assert [row["trial"] for row in mine.trials] == [0, 1, 2] and mine.document["trials"] == mine.trials
@@ -75,6 +75,9 @@ def test_a_search_is_published_with_all_its_trials(mine: Search, search: Path) -
     assert mine.best["score"] == max(row["score"] for row in mine.trials)
     (replayed,) = mine.document["replayed"]
     assert (replayed["batches"], replayed["largest_difference"]) == (18, 0)
+    assert "searches" not in read_records(RESULTS)
+    assert command(main, "add", str(search), "--name", "mine").status == 2
+    assert command(main, "add", str(search)).status == 2  # it must have a name
 
 
 def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
@@ -120,9 +123,3 @@ def test_a_search_that_is_not_whole_is_refused(
     refused = command(main, "add", "search", "--name", "mine")
     assert refused.status == 2 and words in refused.err.splitlines()[-1], refused.err
     assert content(clone) == before
-
-
-def test_a_search_is_published_once_and_has_a_name(command: Command, mine: Search, search: Path) -> None:
-    assert command(main, "add", str(search), "--name", "mine").status == 2
-    assert command(main, "add", str(search)).status == 2
-    assert "searches" not in read_records(RESULTS)

@@ -163,7 +163,7 @@ def test_no_graph_is_built_with_cudnn(layer: str) -> None:
     assert model.layers[0].use_cudnn is False
 
 
-def test_the_description_says_where_the_model_comes_from(exported: Exported) -> None:
+def test_the_description_says_where_the_model_comes_from_and_warm_up_requests_replay(exported: Exported) -> None:
     run, described = exported.run, read_description(exported.saved.path)
     assert (described["model"], str(described["version"])) == ("seqmnist", exported.saved.path.name)
     assert cfg.with_values(cfg.Config(), cfg.flatten_sections(described["config"])) == run.config
@@ -173,11 +173,8 @@ def test_the_description_says_where_the_model_comes_from(exported: Exported) -> 
     order = (run.path / "pixel_order.txt").read_bytes()
     assert described["pixel_order_sha256"] == hashlib.sha256(order).hexdigest()
     assert described["versions"]["tensorflow"] == tf.__version__
-    assert set(described["difference_from_keras"]) == set(exported.saved.signatures)
-
-
-def test_the_warm_up_requests_replay(exported: Exported) -> None:
     saved = exported.saved
+    assert set(described["difference_from_keras"]) == set(saved.signatures)
     replayed = [(name, len(next(iter(saved(name, **inputs).values())))) for name, inputs in saved.warm_up_requests()]
     assert sorted(replayed) == sorted((name, n) for name in saved.signatures for n in exporter.BATCH_SIZES)
 
