@@ -1,10 +1,11 @@
-"""The command ``compare`` on toy data in a process of its own.
+"""The commands ``compare`` and ``tune`` on toy data in a process of their own.
 
-python -m tests.compare.commands ARGUMENTS OF seqmnist_tf.compare
+python -m tests.compare.commands {compare,tune} ARGUMENTS
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -31,17 +32,17 @@ def train_on_toy_data(job: Job) -> JobEnd:
 
 def run_compare(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``seqmnist_tf.compare`` on the toy data in another process and return it when it has ended."""
-    command = [sys.executable, "-m", "tests.compare.commands", *argv]
+    command = [sys.executable, "-m", "tests.compare.commands", "compare", *argv]
     return subprocess.run(
         command, cwd=ROOT, text=True, env={**os.environ, **environment}, capture_output=True, timeout=280
     )
 
 
 if __name__ == "__main__":
-    from seqmnist_tf.compare.__main__ import main
     from seqmnist_tf.data import sequences
     from seqmnist_tf.system import run_command
 
     sequences.load_mnist = toy_mnist
     job.TRAINER = "tests.compare.commands:train_on_toy_data"
-    run_command(main)
+    command = importlib.import_module(f"seqmnist_tf.{sys.argv[1]}.__main__")
+    run_command(command.main, sys.argv[2:])

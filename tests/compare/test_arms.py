@@ -10,10 +10,11 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.compare.arms import Arm, nearest_preset, parse_arms
+from seqmnist_tf.compare.plan import plan_jobs
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import parse_train_arguments
-from tests.compare.runs import command_of, completed_run, make_arm, some_right
+from tests.compare.runs import completed_run, make_arm, some_right
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,6 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert cfg.differences(layer.config, first.config) == {"model.layer": "GRU"} and layer.notes == ()
     assert own.config.model.forget_bias is None and "`model.forget_bias`" in own.notes[0]
     assert parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})[0].preset == "adam"
-
-
-def test_a_syntax_error_of_a_layer_is_found_before_anything_else(in_tmp: Path) -> None:
-    (in_tmp / "own.py").write_text("def layer(units:\n    return 1\n")
-    with pytest.raises(SyntaxError, match="never closed"):
-        parse_arms(["strong", "own.py:layer"], {})
 
 
 def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
@@ -118,7 +113,8 @@ COMMANDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", COMMANDS, ids=lambda values: ",".join(values))
 def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, Any]) -> None:
     config = cfg.validate(cfg.with_values(cfg.preset("baseline"), {"train.seed": 3, **values}))
-    words = shlex.split(command_of(config, Path("runs/a b")))
+    (job,) = plan_jobs([Arm("arm", config, nearest_preset(config))], [3], Path("runs/a b"))["arm"]
+    words = shlex.split(job.command)
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
     parsed = parse_train_arguments(words[3:])
-    assert (parsed.config, parsed.options.run_dir) == (config, Path("runs/a b"))
+    assert (parsed.config, parsed.options.run_dir) == (config, job.path)

@@ -63,7 +63,7 @@ def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str)
     """Start a comparison on toy data, and wait until two of its runs have begun, whose ends wait for FOLDER.hold."""
     hold = folder.with_suffix(".hold")
     hold.touch()
-    command = [sys.executable, "-m", "tests.compare.commands", *WORDS, f"--dir={folder}", *words]
+    command = [sys.executable, "-m", "tests.compare.commands", "compare", *WORDS, f"--dir={folder}", *words]
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)
     try:

@@ -12,9 +12,9 @@ import pytest
 from keras_tuner.src.tuners import bayesian
 
 from seqmnist_tf.system import InputError, RunError
-from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.oracle import OneFile, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
+from seqmnist_tf.tune.space import SearchFolder
 from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -33,7 +33,7 @@ def end(oracle: OneFile, trial: Any, score: float | None) -> None:
 def test_a_random_search_draws_a_small_space_to_its_end(tmp_path: Path) -> None:
     """KerasTuner itself gives up after 20 values that it has drawn before."""
     space = {"model.hidden_size": {"choices": list(range(1, 31))}}
-    drawn = drawn_values(toy_search(tmp_path, space=space), 40)
+    drawn = drawn_values(toy_search(tmp_path, space=space), 30)
     assert drawn and sorted(int(values["model.hidden_size"]) for values in drawn) == list(range(1, 31))
 
 

@@ -35,7 +35,11 @@ def test_the_jobs_of_a_search(tmp_path: Path) -> None:
     assert jobs.take("slot0") is None and not jobs.running
 
 
-def test_a_search_may_train_trials_at_chance_to_their_end(tmp_path: Path) -> None:
+def test_trials_at_chance_on_all_images_are_stopped_unless_told_otherwise(tmp_path: Path) -> None:
+    row = {"train_accuracy": 0.11, "val_accuracy": 0.1}
+    averaged = {"train_accuracy": 0.58, "val_accuracy": 0.16}  # averaged weights lag behind the trained ones
+    reasons = [stop_at_chance(4, history) for history in ([row], [row, row], [row, averaged])]
+    assert reasons == [None, "at chance after 2 of 4 epochs", None]
     search = replace(toy_search(tmp_path / "mine"), path=tmp_path / "endless", stops=False)
     search.path.mkdir()
     search.claim()
@@ -43,14 +47,6 @@ def test_a_search_may_train_trials_at_chance_to_their_end(tmp_path: Path) -> Non
     assert job is not None and job.stop_rule is None
     with pytest.raises(InputError, match="holds another search"):
         replace(search, stops=True).claim()
-
-
-def test_a_trial_is_at_chance_on_training_and_held_out_images() -> None:
-    row = {"train_accuracy": 0.11, "val_accuracy": 0.1}
-    averaged = {"train_accuracy": 0.58, "val_accuracy": 0.16}  # averaged weights lag behind the trained ones
-    assert stop_at_chance(4, [row]) is None
-    assert stop_at_chance(4, [row, row]) == "at chance after 2 of 4 epochs"
-    assert stop_at_chance(4, [row, averaged]) is None
 
 
 def test_values_that_do_not_suit_each_other_fail_their_trial_alone(
@@ -84,29 +80,22 @@ def test_each_trial_has_a_line_with_the_best_so_far(tmp_path: Path, capsys: pyte
     assert "trial 3: epoch 4/4" in capsys.readouterr().err
 
 
-def test_a_layer_that_fails_in_training_fails_its_trial_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_training_fails_its_trial_alone_and_one_of_the_machine_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = [ValueError("not with SGD"), RunError("the disk is full")]
+
     def train_or_fail(config: cfg.Config, *args: Any, **more: Any) -> dict[str, Any]:
-        if config.optimizer.name == "SGD":
-            raise ValueError("not with SGD")
+        if config.optimizer.name == "SGD" and errors:
+            raise errors.pop(0)
         return toy_train(config, *args, **more)
 
     monkeypatch.setattr(engine, "train", train_or_fail)
-    search = toy_search(tmp_path / "search")
-    run_search(search, 6)
-    assert {row["values"]["optimizer.name"] for row in trials_of(search.path)} == {'"Adam"'}
-
-
-def test_a_failure_of_the_machine_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RunError("the disk is full")
-
     search = toy_search(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(engine, "train", fail)
-        with pytest.raises(RunError, match=r"trials/0 failed: the disk is full"):
-            run_search(search, 2)
-    run_search(search, 2)
-    assert len(trials_of(tmp_path)) == 2
+    with pytest.raises(RunError, match=r"trials/\d failed: the disk is full"):
+        run_search(search, 9)
+    run_search(search, 9)
+    assert len(trials_of(tmp_path)) == 8  # all but the first with SGD
 
 
 def test_settings_of_a_version_with_fewer_keys_are_of_the_same_search(tmp_path: Path) -> None:

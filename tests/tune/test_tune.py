@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,13 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import engine
-from seqmnist_tf.system import InputError
 from seqmnist_tf.train import AT_CHANCE, load_run, lock_folder
 from seqmnist_tf.train.__main__ import main as train_main
 from seqmnist_tf.tune import __main__ as tune_command
 from seqmnist_tf.tune import parse_space, report
-from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.report import draw_search, search_report
+from seqmnist_tf.tune.space import SearchFolder
 from tests.conftest import Command
-from tests.toy import ROOT
 from tests.tune.toy_search import trials_of
 
 SMALL = ["--model.hidden-size=4", "--task.limit-train=40", "--task.validation-size=60", "--wandb.mode=disabled"]
@@ -108,15 +104,23 @@ def test_a_trial_that_diverges_or_stays_at_chance_does_not_end_the_search(
     assert (run.summary["status"], run.summary["reason"]) == ("stopped", "at chance after 2 of 4 epochs")
     assert run.history()[-1]["val_accuracy"] == stopped["score"]
 
-    # Neither is run again, also where a kill came before the oracle's note.
+    # Neither is run again, also where a kill came before the oracle's note; no data are needed.
     monkeypatch.setattr(engine, "train", None)
     monkeypatch.setattr(engine, "resume", None)
-    assert command(tune_command.main, *argv).status == 0
+    monkeypatch.setattr(sequences, "load_mnist", None)
+    without = [word for word in argv if not word.startswith("--space")]
+    assert command(tune_command.main, *without).status == 0  # its own space, which may be of an earlier version
     state = json.loads((folder / "oracle.json").read_text())
     state["trials"][stopped["trial"]].update(status="RUNNING", score=None)
     (folder / "oracle.json").write_text(json.dumps(state))
     assert command(tune_command.main, *argv).status == 0
     assert {row["values"]["optimizer.lr"]: row for row in trials_of(folder)} == rows
+    for change in ([*argv, "--tuner=bayesian"], [*argv, "--optimizer.beta-1=0.5"], ["gru", *without]):
+        answer = command(tune_command.main, *change)
+        assert answer.status == 2 and "holds another search" in answer.err
+    with lock_folder(folder, "the other"):
+        answer = command(tune_command.main, *argv)
+    assert answer.status == 2 and str(folder) in answer.err
 
 
 def test_the_report(tmp_path: Path) -> None:
@@ -206,32 +210,14 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert not (in_tmp / "search").exists()
 
 
-def test_a_search_that_has_ended_needs_no_data_and_is_not_another(
-    command: Command, toy: None, tmp_path: Path, space_file: str, monkeypatch: pytest.MonkeyPatch
+def test_data_that_cannot_be_read_is_reported_before_anything_is_written(
+    command: Command, tmp_path: Path, space_file: str
 ) -> None:
-    def unreadable(*_: Any) -> None:
-        raise InputError("data.dir must be a folder")
-
-    good = search_words("random", 1, tmp_path / "search", space_file, "--epochs=1")
-    with monkeypatch.context() as patch:
-        patch.setattr(sequences, "load_mnist", unreadable)
-        for workers in ([], ["--workers=2"]):
-            answer = command(tune_command.main, *good, *workers)
-            assert answer.status == 2 and answer.err.splitlines()[-1] == "error: data.dir must be a folder"
+    for workers in ([], ["--workers=2"]):
+        more = ["--epochs=1", f"--data.dir={space_file}", *workers]
+        answer = command(tune_command.main, *search_words("random", 1, tmp_path / "search", space_file, *more))
+        assert answer.status == 2 and "data.dir" in answer.err.splitlines()[-1]
     assert not (tmp_path / "search").exists()
-    assert command(tune_command.main, *good).status == 0
-    monkeypatch.setattr(sequences, "load_mnist", unreadable)
-    without = [word for word in good if not word.startswith("--space")]
-    assert command(tune_command.main, *without).status == 0  # its own space, which may be of an earlier version
-    assert command(tune_command.main, *good).status == 0  # its report is written again
-    for change in (
-        [*good, "--tuner=bayesian"], [*good, "--optimizer.beta-1=0.5"], [*good, "--epochs=2"], ["gru", *without],
-    ):  # fmt: skip
-        answer = command(tune_command.main, *change)
-        assert answer.status == 2 and "holds another search" in answer.err
-    with lock_folder(tmp_path / "search", "the other"):
-        answer = command(tune_command.main, *good)
-    assert answer.status == 2 and str(tmp_path / "search") in answer.err
 
 
 def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: Command) -> None:
@@ -239,31 +225,3 @@ def test_a_search_holds_out_ten_thousand_images_unless_told_otherwise(command: C
         answer = command(tune_command.main, "--tuner=random", "--max-trials=1", "--dir=x", *given, "--print-config")
         printed = json.loads(answer.out)
         assert (printed["task"]["validation_size"], printed["test"]["enabled"]) == (validation_size, False)
-
-
-def test_help_and_bad_input_do_not_wait_for_tensorflow(tmp_path: Path) -> None:
-    code = (
-        "import sys, json; from seqmnist_tf import system; from seqmnist_tf.tune.__main__ import main\n"
-        "for words in json.loads(sys.argv[1]):\n"
-        "    try: system.run_command(main, words)\n"
-        "    except SystemExit as ended: print('status', ended.code)\n"
-        "print(sorted({'tensorflow', 'keras', 'keras_tuner', 'matplotlib', 'ray'} & set(sys.modules)))"
-    )
-    good = ["--tuner=random", "--max-trials=1", f"--dir={tmp_path / 'search'}"]
-    calls = [
-        ["--help"],
-        [*good, "--print-config"],
-        [*good, "--epochs=0"],
-        [*good, "--space", str(tmp_path / "missing.json")],
-        [*good, "--optimizer.lr=0"],
-        [*good, "--dir", str(ROOT)],
-        [*good, "--address=127.0.0.1:9"],
-    ]
-    words = [sys.executable, "-c", code, json.dumps(calls)]
-    answer = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    *shown, loaded = answer.stdout.splitlines()
-    assert loaded == "[]"
-    assert [line for line in shown if line.startswith("status")] == [f"status {n}" for n in (0, 0, 2, 2, 2, 2, 2)]
-    assert answer.stderr.count("error: ") == answer.stderr.count("\n") == 5
-    assert not (tmp_path / "search").exists()

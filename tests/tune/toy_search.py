@@ -15,7 +15,7 @@ from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd, engine, train_job
 from seqmnist_tf.train import RunDirectory, load_run, summarize
 from seqmnist_tf.tune import parse_space, search
-from seqmnist_tf.tune.folder import SearchFolder
+from seqmnist_tf.tune.space import SearchFolder
 from tests.engine.stand_in import ManySlots
 
 SPACE: dict[str, Any] = {
