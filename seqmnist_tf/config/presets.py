@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..system import InputError
 from .sections import Config, Model, Optimizer, Task, Train
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A named configuration.
-
-    Attributes:
-        config: the configuration.
-        title: one line, for ``--help``.
-        doc: what it is, for the documentation, which adds what its published runs reached.
-    """
+class Preset(NamedTuple):
+    """A named configuration, and a line for ``--help``; docs/training.md says more of it."""
 
     config: Config
     title: str
-    doc: str
 
 
 _BASELINE = Config()
@@ -37,25 +30,9 @@ _FASTER = replace(
 )
 
 PRESETS: dict[str, Preset] = {
-    "baseline": Preset(
-        _BASELINE,
-        "the original's recipe: RMSprop, lr 0.001, clipvalue 1, 100 epochs",
-        "The original's recipe in Keras. Settings named in its configuration are used as given (RMSprop, lr 0.001, "
-        "clipvalue 1, batch 100, 100 epochs); everything else is Keras's default. The images come in published order "
-        "every epoch, as in the original's loader. At first its accuracy rises and falls back to chance. [Reproducing "
-        "the original](docs/original.md) has other readings of the block.",
-    ),
-    "adam": Preset(
-        replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="Adam")),
-        "baseline with Adam",
-        "`baseline` with Adam.",
-    ),
-    "sgd": Preset(
-        replace(_BASELINE, optimizer=replace(_BASELINE.optimizer, name="SGD")),
-        "baseline with SGD; stays at chance",
-        "`baseline` with SGD, at the same learning rate, which was not tuned for it. It stays at chance: nearly "
-        "every test digit is taken for a 1.",
-    ),
+    "baseline": Preset(_BASELINE, "the original's recipe: RMSprop, lr 0.001, clipvalue 1, 100 epochs"),
+    "adam": Preset(replace(_BASELINE, optimizer=Optimizer(name="Adam")), "baseline with Adam"),
+    "sgd": Preset(replace(_BASELINE, optimizer=Optimizer(name="SGD")), "baseline with SGD; stays at chance"),
     "original": Preset(
         replace(
             _BASELINE,
@@ -63,42 +40,19 @@ PRESETS: dict[str, Preset] = {
             optimizer=Optimizer(rho=0.99, epsilon=1e-8, epsilon_placement="outside", bias_rate=2.0),
         ),
         "the original's recipe as PyTorch computes it, step for step",
-        "The original's recipe with PyTorch's defaults, because it was written in PyTorch: PyTorch's initial weights; "
-        "RMSprop with rho 0.99 and an epsilon of 1e-8 outside of the root; and twice the learning rate for the LSTM's "
-        "bias, because PyTorch's LSTM has two bias vectors, whose sum moves twice as far in each step.",
     ),
-    "strong": Preset(
-        _STRONG,
-        "the same LSTM(128), trained to generalise: chrono, Adam, 40 epochs",
-        "The same LSTM(128), trained to generalise: chrono initialisation, Adam with a high learning rate and a low "
-        "norm clip, a cosine schedule, weight decay, noise on the recurrent weights; no augmentation. Learning rate, "
-        "noise and weight decay were chosen on the last 10,000 training images; chrono, Adam, the schedule and the "
-        "clip were chosen after looks at test accuracies.",
-    ),
+    "strong": Preset(_STRONG, "the same LSTM(128), trained to generalise: chrono, Adam, 40 epochs"),
     "strong_permuted": Preset(
         replace(_FASTER, task=Task(permutation="urnn92916")),
         "strong for permuted pixels: a higher learning rate, less noise",
-        "The recipe of `strong` for the pixel order `urnn92916`, with twice its learning rate and less noise. These "
-        "two were chosen on the last 10,000 training images; all else is `strong`'s. For another order: "
-        "`--task.permutation bit_reversal`, on the board `strong_bit_reversal`.",
     ),
     "sprint": Preset(
         replace(_FASTER, train=replace(_FASTER.train, n_epochs=6)),
         "strong in 6 epochs: a higher learning rate, less noise",
-        "A short training: the recipe of `strong` in six epochs, with twice its learning rate and less noise. These "
-        "two were chosen on the last 10,000 training images; all else is `strong`'s. (With `--train.n-epochs 15` it "
-        "is `sprint_15` on the board.)",
     ),
     "gru": Preset(
-        replace(
-            _BASELINE,
-            model=Model(layer="GRU", match_parameters=67_850, forget_bias="chrono"),
-            optimizer=_STRONG.optimizer,
-            train=_STRONG.train,
-        ),
+        replace(_STRONG, model=Model(layer="GRU", match_parameters=67_850, forget_bias="chrono")),
         "strong with a GRU of as many parameters",
-        "The recipe of `strong` with a GRU whose units are chosen to have the number of parameters nearest to the "
-        "LSTM's. Its chrono initialisation is that of the update gate.",
     ),
     "quickstart": Preset(
         replace(
@@ -108,7 +62,6 @@ PRESETS: dict[str, Preset] = {
             train=Train(n_epochs=3, shuffle=True),
         ),
         "a first run that visibly learns: chrono, Adam, 3 epochs",
-        "A first run that visibly learns: chrono initialisation, Adam, three epochs.",
     ),
 }
 

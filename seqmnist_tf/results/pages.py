@@ -37,7 +37,6 @@ TABLES: dict[str, Callable[[Board], str]] = {
     "speed": lambda board: training_report(board.speed),
     "cells": lambda board: "\n\n".join(map(cells_report, board.speed["cells"])),
     "configuration": tables.configuration_table,
-    "presets": tables.presets_list,
 }
 
 

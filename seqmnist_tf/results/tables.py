@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import statistics
-import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -242,13 +241,3 @@ def configuration_table(_: Board) -> str:
         words = [text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)]
         rows.append([f"`{key}`", f"`{value_text(one.default)}`", *words])
     return markdown_table(["key", "default", "allowed values", "meaning"], rows)
-
-
-def presets_list(board: Board) -> str:
-    """One list item per preset, with the test accuracy of its published runs."""
-    items = []
-    for name, one in PRESETS.items():
-        runs = board.experiment(name) if name in board.records else None
-        text = f"- `{name}`: {one.doc}" + (f" Test accuracy: **{runs.text} %** ({runs.meaning})." if runs else "")
-        items.append(textwrap.fill(text, 120, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False))
-    return "\n".join(items)

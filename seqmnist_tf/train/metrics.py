@@ -139,7 +139,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 
     Example:
         >>> wilson_interval(9_909, 10_000)
-        (0.9888..., 0.9926...)
+        (0.988..., 0.992...)
     """
     from scipy.stats import binomtest  # late: it takes a second, which a training does not need
 

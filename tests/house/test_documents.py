@@ -106,7 +106,7 @@ def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the preset quickstart small enough for a test."""
     values = {"model.hidden_size": 4, "task.limit_train": 20, "task.limit_test": 20, "wandb.mode": "disabled"}
     preset = cfg.PRESETS["quickstart"]
-    small = cfg.Preset(cfg.with_values(preset.config, values), preset.title, preset.doc)
+    small = preset._replace(config=cfg.with_values(preset.config, values))
     monkeypatch.setitem(cfg.PRESETS, "quickstart", small)
 
 

@@ -68,7 +68,7 @@ def patch_small(patch: pytest.MonkeyPatch, repository: Repository) -> None:
     """Set toy data of MNIST's size, a small preset ``strong``, and a clean commit."""
     patch.setattr(sequences, "load_mnist", many_mnist)
     patch.setattr(environment, "git_state", lambda: {"commit": repository.commit, "dirty": False})
-    patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "", "Test accuracy: 12.34 %."))
+    patch.setitem(cfg.PRESETS, "strong", cfg.Preset(cfg.with_values(Config(), SMALL), "Test accuracy: 12.34 %."))
 
 
 def empty_clone(root: Path, repository: Repository) -> Path:
