@@ -42,18 +42,15 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})[0].preset == "adam"
 
 
-def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
+def test_a_layer_takes_no_value_that_it_does_not_have() -> None:
     _, layer = parse_arms(["original", "GRU"], {})
     assert (layer.config.model.initializer, layer.config.optimizer.bias_rate) == ("keras", 1)
-    arms = parse_arms(["strong", "GRU", "SimpleRNN"], {"model.forget_bias": 1.0})
-    assert [arm.config.model.forget_bias for arm in arms] == [1.0, 1.0, None]
-
-
-def test_constants_are_those_of_custom_layers() -> None:
-    arms = parse_arms(["strong", "GRU", "m:Layer"], {"model.layer_options.dt": 0.5})
-    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}]
-    first, other = parse_arms([arms[2].config, "m:Other"], {})
-    assert (first.config, other.config.model.layer_options) == (arms[2].config, {})
+    words = ["strong", "GRU", "SimpleRNN", "m:Layer"]
+    arms = parse_arms(words, {"model.forget_bias": 1.0, "model.layer_options.dt": 0.5})
+    assert [arm.config.model.forget_bias for arm in arms] == [1.0, 1.0, None, None]
+    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {}, {"dt": 0.5}]
+    first, other = parse_arms([arms[3].config, "m:Other"], {})
+    assert (first.config, other.config.model.layer_options) == (arms[3].config, {})
 
 
 def test_what_is_not_the_recipe_of_runs_is_left_out(tmp_path: Path) -> None:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.toy import ROOT
+from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -59,44 +52,14 @@ def is_running(pid: int) -> bool:
     return False
 
 
-class Node:
-    """A node of a Ray cluster on this machine."""
-
-    def __init__(self, log: Path, environment: dict[str, str], *words: str) -> None:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *words]
-        common = ["--disable-usage-stats", "--object-store-memory=100000000"]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [*command, *common], stdout=file, stderr=file, env={**os.environ, **environment}, cwd=ROOT
-            )
-
-    def kill(self) -> None:
-        """Kill all processes of the node, as a failure of its machine would."""
-        for pid in (*descendants(self.process.pid), self.process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture
-def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, Node]]:
-    """Return the address of a cluster of two nodes, and the node that is not its head."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    log = tmp_path / "head.log"
-    nodes = [Node(log, environment, "--head", f"--port={port}", "--include-dashboard=false")]
+def cluster(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Return a cluster of two nodes with one core each."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        started = time.monotonic()
-        while not (match := re.search(r"Local node IP: ([\d.]+)[\s\S]*Ray runtime started", log.read_text())):
-            assert time.monotonic() - started < 120, log.read_text()
-            time.sleep(0.5)
-        address = f"{match[1]}:{port}"
-        nodes.append(Node(tmp_path / "other.log", environment, f"--address={address}"))
-        while "Ray runtime started" not in (tmp_path / "other.log").read_text():
-            running = nodes[1].process.poll() is None and time.monotonic() - started < 240
-            assert running, (tmp_path / "other.log").read_text()
-            time.sleep(0.5)
-        yield address, nodes[1]
+        made.add_node(num_cpus=1)
+        yield made
     finally:
-        for node in reversed(nodes):
-            node.kill()
+        made.shutdown()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,19 +63,6 @@ OWN = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
 def toy_job(path: Path, **values: Any) -> Job:
     more = {"train__batch_size": 16, "wandb__mode": "disabled", **values}
     return make_job(path, **more)
-
-
-@pytest.mark.slow
-def test_jobs_in_this_process_print_to_their_logs(
-    tmp_path: Path, toy: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = Listed([toy_job(tmp_path / f"run{seed}", train__seed=seed) for seed in (0, 1)])
-    source.epoch = lambda job, history: print(job.name, len(history), file=sys.stderr)  # type: ignore[method-assign]
-    run_jobs(source, tmp_path)
-    err = capsys.readouterr().err
-    assert re.findall(r"run\d \d$", err, re.M) == ["run0 1", "run0 2", "run1 1", "run1 2"]
-    assert (tmp_path / "logs/log").read_text().count("preset none, seed") == 2
-    assert {end.status for end in source.ends.values()} == {"completed"}
 
 
 def end_of(job: Job, folder: Path) -> JobEnd:
