@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
+import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray.cluster_utils import Cluster
+
+from tests.compare.commands import wait_until
+from tests.toy import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +59,38 @@ def is_running(pid: int) -> bool:
     return False
 
 
+class Node:
+    """A node of a Ray cluster on this machine."""
+
+    def __init__(self, log: Path, environment: dict[str, str], *words: str) -> None:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *words]
+        common = ["--disable-usage-stats", "--object-store-memory=100000000"]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, *common], stdout=file, stderr=file, env={**os.environ, **environment}, cwd=ROOT
+            )
+
+    def kill(self) -> None:
+        """Kill all processes of the node, as a failure of its machine would."""
+        for pid in (*descendants(self.process.pid), self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
 @pytest.fixture
-def cluster(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Return a cluster of two nodes with one core each."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, Node]]:
+    """Return the address of a cluster of two nodes, and the node that is not its head."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    logs = [tmp_path / "head.log", tmp_path / "other.log"]
+    nodes = [Node(logs[0], environment, "--head", f"--port={port}", "--include-dashboard=false")]
     try:
-        made.add_node(num_cpus=1)
-        yield made
+        wait_until(lambda: "Ray runtime started" in logs[0].read_text(), logs[0], nodes[0].process)
+        address = f"{re.findall(r'Local node IP: ([0-9.]+)', logs[0].read_text())[0]}:{port}"
+        nodes.append(Node(logs[1], environment, f"--address={address}"))
+        wait_until(lambda: "Ray runtime started" in logs[1].read_text(), logs[1], nodes[1].process)
+        yield address, nodes[1]
     finally:
-        made.shutdown()
+        for node in reversed(nodes):
+            node.kill()

@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from ray.cluster_utils import Cluster
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import Job, JobEnd, job, run_jobs
@@ -23,7 +22,7 @@ from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
 from tests.compare.commands import TINY, run, started, wait_until
 from tests.compare.test_compare import masked, timeless
-from tests.engine.nodes import is_running, processes, trainers
+from tests.engine.nodes import Node, is_running, processes, trainers
 from tests.engine.stand_in import TRAINER, Listed, make_job
 from tests.toy import LONG_SECONDS
 
@@ -143,11 +142,13 @@ def test_a_process_that_dies_is_started_again_and_the_others_go_on(
 
 
 @pytest.mark.slow
-def test_a_node_is_killed_midway(whole: Path, tmp_path: Path, cluster: Cluster, environment: dict[str, str]) -> None:
+def test_a_node_is_killed_midway(
+    whole: Path, tmp_path: Path, cluster: tuple[str, Node], environment: dict[str, str]
+) -> None:
+    address, other = cluster
     folder, log = tmp_path / "out", tmp_path / "log"
-    with comparing(folder, log, environment, f"--address={cluster.address}") as process:
-        (other,) = cluster.worker_nodes
-        cluster.remove_node(other, allow_graceful=False)
+    with comparing(folder, log, environment, f"--address={address}") as process:
+        other.kill()
         folder.with_suffix(".hold").unlink()
         assert process.wait(timeout=400) == 0, log.read_text()
     require_equal(folder, whole)

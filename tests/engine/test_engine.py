@@ -31,9 +31,6 @@ def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> N
 
 def test_a_place_that_grows_is_filled(tmp_path: Path) -> None:
     class Growing(ManySlots):
-        def slots(self) -> int:
-            return self.number
-
         def wait(self) -> list[tuple[str, JobEnd]]:
             self.number = 4
             return super().wait() if len(self.running) == 4 or not source.jobs else []
