@@ -21,7 +21,6 @@ from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 
 def make_compare_parser() -> system.Parser:
-    """Return the command's parser."""
     parser = system.Parser(
         prog="python -m seqmnist_tf.compare",
         description="Compare layers and configurations over seeds, with tests, tables and pictures.",
@@ -86,12 +85,8 @@ def main(argv: list[str]) -> int:
     if options.dry_run and options.json:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:
-        head = ["arm", "constants", ">units", ">parameters", "kernel", ">ms per step", ">runs", ">hours"]
-        cells = [
-            [f"{cell:.2f}" if isinstance(cell, float) else "" if cell is None else cell for cell in row.values()]
-            for row in rows
-        ]
-        say(f"{markdown_table(head, cells)}\n\nabout {hours:.2f} hours")
+        cells = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
+        say(f"{markdown_table(list(rows[0]), cells)}\n\nabout {hours:.2f} hours")
     elif options.json:
         say_json(comparison.to_json())
     else:

@@ -29,36 +29,23 @@ ArmWord = str | os.PathLike[str] | Config
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison.
-
-    Attributes:
-        name: in reports, and the name of its folder.
-        config: its experiment, without a seed.
-        preset: the preset that its recipe is from.
-        matched: whether it is a layer: its units are chosen to match the first arm's number of parameters.
-        file: of its layer.
-        given: its completed runs by seed; empty for an arm that is trained.
-        diverged: seeds of its runs that diverged.
-        notes: sentences for the report.
-    """
+    """One side of a comparison."""
 
     name: str
-    config: Config
-    preset: str
-    matched: bool = False
+    config: Config  # without a seed
+    preset: str  # that its recipe is from
+    matched: bool = False  # a layer: its units are chosen to match the first arm's number of parameters
     file: LayerFile | None = None
-    given: Mapping[int, CompletedRun] = field(default_factory=dict)
-    diverged: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    given: Mapping[int, CompletedRun] = field(default_factory=dict)  # by seed; empty for an arm that is trained
+    diverged: tuple[int, ...] = ()  # seeds of given runs
+    notes: tuple[str, ...] = ()  # sentences for the report
 
     @property
     def is_trained(self) -> bool:
-        """Whether the comparison trains its runs."""
         return not self.given
 
     @property
     def config_id(self) -> str:
-        """The id of its experiment."""
         for run in self.given.values():
             return run.config_id
         return cfg.config_id(self.config, self.file)
@@ -67,14 +54,17 @@ class Arm:
 def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_code: bool = False) -> list[Arm]:
     """Return the arms of a comparison; raise InputError where one is unknown or cannot be read.
 
-    A word is a preset, a JSON configuration, a layer (``FILE.py:NAME``, ``MODULE:NAME``, or one of Keras's), a run
-    directory, a folder of runs, or a published record; in Python also a configuration. A layer takes the recipe of the
-    first arm. ``overrides`` are values of keys, which change all arms that are trained.
+    A word is as ALLOWED says; in Python also a configuration. A layer takes the recipe of the first arm. ``overrides``
+    are values of keys, which change all arms that are trained.
     """
     arms: list[Arm] = []
     for word in words:
         arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
-        arms.append(replace(arm, name=_unique_name(arm.name, [other.name for other in arms])))
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", arm.name).strip(".-") or "arm"
+        name, taken, number = stem, {other.name.lower() for other in arms}, 2
+        while name.lower() in taken:  # a file system may ignore case
+            name, number = f"{stem}-{number}", number + 1
+        arms.append(replace(arm, name=name))
     _require_one_task(arms)
     return arms
 
@@ -124,28 +114,20 @@ def _trained(name: str, config: Config, overrides: Mapping[str, Any]) -> Arm:
     return Arm(name, config, nearest_preset(config), file=cfg.read_layer(config))
 
 
-def _unique_name(name: str, taken: Sequence[str]) -> str:
-    """Return a name that is a file name and differs from those taken, also where a file system ignores case."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "arm"
-    lower, number, candidate = [other.lower() for other in taken], 2, name
-    while candidate.lower() in lower:
-        candidate, number = f"{name}-{number}", number + 1
-    return candidate
-
-
 def _require_one_task(arms: Sequence[Arm]) -> None:
     """Raise InputError where arms differ in their task, or have no test results."""
+    first = cfg.flatten(arms[0].config)
     for arm in arms:
         if not arm.config.test.enabled:
             raise InputError(f"{arm.name}: test.enabled must be true in a comparison (got false)")
-        for key, value in cfg.flatten(arm.config).items():
-            first = cfg.flatten(arms[0].config)[key]
-            if key == "task.permutation":
-                differs = not np.array_equal(_order(arms[0]), _order(arm))
-            else:
-                differs = key.startswith("task.") and value != first
-            if differs:
-                raise InputError(f"arms must agree in {key} (got {first} of {arms[0].name}, {value} of {arm.name})")
+        values = cfg.flatten(arm.config)
+        differing = {key for key in values if key.startswith("task.") and values[key] != first[key]}
+        differing -= {"task.permutation"}  # one order may have two names, and a file may have changed
+        if not np.array_equal(_order(arms[0]), _order(arm)):
+            differing.add("task.permutation")
+        for key in sorted(differing):
+            got = f"{first[key]} of {arms[0].name}, {values[key]} of {arm.name}"
+            raise InputError(f"arms must agree in {key} (got {got})")
 
 
 def _order(arm: Arm) -> np.ndarray:
@@ -161,25 +143,14 @@ def nearest_preset(config: Config) -> str:
 
 
 def parse_seeds(given: str | Iterable[int]) -> tuple[int, ...]:
-    """Return seeds in ascending order.
-
-    Args:
-        given: text such as ``0-5`` or ``0,2,4``, or the numbers themselves.
-
-    Raises:
-        InputError: the text cannot be read, a range falls, or a seed is out of range.
-
-    Example:
-        >>> parse_seeds("0-2,7")
-        (0, 1, 2, 7)
-    """
+    """Return seeds in ascending order, of text such as ``0-5`` or ``0,2,4``, or of the numbers themselves."""
     text = given if isinstance(given, str) else ",".join(str(seed) for seed in given)
     seeds: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,10})(?:-([0-9]{1,10}))?\s*", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise InputError(f"--seeds must be seeds such as 0-5 or 0,2,4 (got {text!r})")
-        first, last = int(match[1]), int(match[2] or match[1])
         OPTIONS["train.seed"].check(last)
         seeds.update(range(first, last + 1))
     return tuple(sorted(seeds))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..config import Config
@@ -18,7 +17,7 @@ from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
 from .plan import ARMS_FILE, Pace, duration, has_ended, make_plan, measure_paces
 from .report import write_report
-from .runs import CompletedRun, count_of, read_run
+from .runs import count_of, read_run
 
 MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
 
@@ -81,18 +80,18 @@ def compare_arms(
     *,
     allow_code: bool = False,
 ) -> Comparison:
-    """Compare arms that were parsed; the other arguments as :func:`compare`."""
+    """Compare arms that were parsed, with the other arguments of :func:`compare`."""
     if address is not None:
         require_answer(address)
-    plan = make_plan(arms, seeds, directory, on_a_cluster=address is not None)
+    plan = make_plan(arms, seeds, directory)
     folder, missing = plan.folder, [job for arm in plan.arms for job in plan.missing(arm)]
-    data_dir = ([arm.config.data.dir for arm in plan.arms if arm.is_trained] or [None])[0]
-    predictions = {  # what is wrong with them is said before anything is trained
-        run.run.path: run.predictions(data_dir, allow_code=allow_code)
-        for arm in plan.arms
-        for run in arm.given.values()
-    }
-    step_ms, paces = _measured_before(folder), {}
+    trained_arms = [arm for arm in plan.arms if arm.is_trained]
+    data_dir = trained_arms[0].config.data.dir if trained_arms else None
+    given = [run for arm in plan.arms for run in arm.given.values()]
+    # what is wrong with them is said before anything is trained
+    predictions = {run.run.path: run.predictions(data_dir, allow_code=allow_code) for run in given}
+    before = read_json_object(folder / ARMS_FILE)["arms"] if (folder / ARMS_FILE).exists() else []
+    step_ms, paces = {arm["name"]: arm["step_ms"] for arm in before}, {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
         paces = measure_paces(plan, workers, MEASURED_ABOVE)
@@ -103,8 +102,12 @@ def compare_arms(
     progress = Progress(missing, paces)
     with lock_folder(folder, f"comparison {folder}"):
         entries = [
-            {"name": arm.name, "config_id": arm.config_id, "step_ms": step_ms.get(arm.name)}
-            | {"seeds": [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])]}
+            {
+                "name": arm.name,
+                "config_id": arm.config_id,
+                "step_ms": step_ms.get(arm.name),
+                "seeds": [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])],
+            }
             for arm in plan.arms
         ]
         write_atomically(folder / ARMS_FILE, json_bytes({"arms": entries}))
@@ -113,10 +116,12 @@ def compare_arms(
             run_jobs(progress, folder, workers=workers, address=address, threads=threads)
         results = []
         for arm in plan.arms:
-            runs, diverged = _ended_runs(arm, plan.jobs[arm.name])
-            made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
-            if runs:
-                results.append(SeededRuns(arm.name, runs, made, diverged, step_ms.get(arm.name), arm.notes))
+            trained = [read_run(RunDirectory(job.path)) for job in plan.jobs[arm.name] if has_ended(job)]
+            diverged = [run.seed for run in trained if run.summary["status"] == "diverged"]
+            if runs := [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]:
+                made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
+                failed = (*arm.diverged, *diverged)
+                results.append(SeededRuns(arm.name, runs, made, failed, step_ms.get(arm.name), arm.notes))
         compared = {arm.name for arm in results}
         without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
         without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
@@ -129,21 +134,6 @@ def compare_arms(
             error.add_note(end.trace)
         raise error
     return comparison
-
-
-def _ended_runs(arm: Arm, jobs: Sequence[Job]) -> tuple[list[CompletedRun], tuple[int, ...]]:
-    """Return the completed runs of an arm, and the seeds of those that diverged."""
-    trained = [read_run(RunDirectory(job.path)) for job in jobs if has_ended(job)]
-    diverged = [run.seed for run in trained if run.summary["status"] == "diverged"]
-    completed = [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]
-    return completed, (*arm.diverged, *diverged)
-
-
-def _measured_before(folder: Path) -> dict[str, float]:
-    """Return the milliseconds of a step that an earlier call measured, by the name of the arm."""
-    path = folder / ARMS_FILE
-    arms = read_json_object(path)["arms"] if path.exists() else []
-    return {arm["name"]: arm["step_ms"] for arm in arms if arm.get("step_ms")}
 
 
 class Progress:
@@ -162,7 +152,6 @@ class Progress:
         self.errors: dict[str, JobEnd] = {}
 
     def take(self, slot: str) -> Job | None:
-        """Return the next job."""
         return self.queue.pop(0) if self.queue else None
 
     def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:

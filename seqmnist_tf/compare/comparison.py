@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..system import InputError
 from ..train import Predictions
 from .runs import CompletedRun
 from .statistics import Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
@@ -21,28 +20,14 @@ EQUIVALENT_PERMUTED = 0.005  # and with another pixel order
 
 @dataclass(frozen=True)
 class SeededRuns:
-    """The runs of one experiment. Sequences are in the order of the seeds; accuracies are shares, 0 to 1.
-
-    Attributes:
-        name: of the arm, or of the published experiment.
-        runs: at least one, in the order of their seeds.
-        predictions: of each final model; empty where they were not read.
-        diverged: seeds that have no weights, since their loss was not a finite number. They count as failed.
-        step_ms: milliseconds of a training step, where one was measured.
-        notes: sentences for the report.
-
-    Example::
-
-        arm = compare(["results/strong"]).arms[0]
-        print(arm.text, arm.median, arm.worst, arm.failed)
-    """
+    """The runs of one experiment. Sequences are in the order of the seeds; accuracies are shares, 0 to 1."""
 
     name: str
-    runs: Sequence[CompletedRun] = field(repr=False)
-    predictions: Sequence[Predictions] = field(default=(), repr=False)
-    diverged: tuple[int, ...] = ()
-    step_ms: float | None = None
-    notes: tuple[str, ...] = ()
+    runs: Sequence[CompletedRun] = field(repr=False)  # at least one
+    predictions: Sequence[Predictions] = field(default=(), repr=False)  # of each final model, or not read
+    diverged: tuple[int, ...] = ()  # seeds without weights, since their loss was not a finite number: they failed
+    step_ms: float | None = None  # of a training step, where one was measured
+    notes: tuple[str, ...] = ()  # sentences for the report
 
     @property
     def config(self) -> Config:
@@ -51,12 +36,10 @@ class SeededRuns:
 
     @property
     def config_id(self) -> str:
-        """Its id."""
         return self.runs[0].config_id
 
     @property
     def num_params(self) -> int:
-        """Number of parameters."""
         return self.runs[0].num_params
 
     @property
@@ -86,17 +69,14 @@ class SeededRuns:
 
     @property
     def total(self) -> int:
-        """Number of test digits."""
         return self.runs[0].total
 
     @property
     def test_accuracy(self) -> list[float]:
-        """Test accuracy of each final model."""
         return [run.accuracy for run in self.runs]
 
     @property
     def mean(self) -> float:
-        """Mean test accuracy."""
         return statistics.fmean(self.test_accuracy)
 
     @property
@@ -106,12 +86,10 @@ class SeededRuns:
 
     @property
     def median(self) -> float:
-        """Median test accuracy."""
         return statistics.median(self.test_accuracy)
 
     @property
     def worst(self) -> float:
-        """Lowest test accuracy."""
         return min(self.test_accuracy)
 
     @property
@@ -150,69 +128,42 @@ class SeededRuns:
 
     def to_json(self) -> dict[str, Any]:
         """Return the arm under the contract's names, ready for JSON; a seed that diverged has the accuracy None."""
-        accuracies = dict(
-            sorted({**dict.fromkeys(self.diverged), **{run.seed: run.accuracy for run in self.runs}}.items())
-        )
+        by_seed = {**dict.fromkeys(self.diverged), **{run.seed: run.accuracy for run in self.runs}}
+        seeds = sorted(by_seed)
         numbers = ("mean", "std", "median", "worst", "failed", "ci_95", "seconds_per_epoch", "step_ms")
         return {
             **{name: getattr(self, name) for name in ("name", "config_id", "num_params", "units")},
-            "seeds": list(accuracies),
-            "test_accuracy": list(accuracies.values()),
+            "seeds": seeds,
+            "test_accuracy": [by_seed[seed] for seed in seeds],
             **{name: getattr(self, name) for name in numbers},
         }
 
 
 @dataclass(frozen=True)
 class PairResult:
-    """An arm against the first arm. Their seeds are independent samples, and may be of different numbers.
+    """An arm against the first arm. Their seeds are independent samples, and may be of different numbers."""
 
-    Attributes:
-        a, b: names of the first arm and of the other.
-        mean_difference: mean accuracy of b minus that of a, -1 to 1.
-        ci_95: its 95 % interval by Welch; None where an arm has one seed.
-        permutation_p: two-sided p of the studentised permutation test; None where an arm has fewer than four seeds.
-        holm_p: the same after Holm's correction over the pairs.
-        equivalent: whether two one-sided tests show that the means differ by less than 0.3 points (0.5 points with
-            permuted pixels); None where an arm has fewer than four seeds.
-    """
-
-    a: str
+    a: str  # the first arm
     b: str
-    mean_difference: float
-    ci_95: Interval | None
-    permutation_p: float | None
-    holm_p: float | None
-    equivalent: bool | None
+    mean_difference: float  # of accuracies, b minus a, -1 to 1
+    ci_95: Interval | None  # Welch's, of the difference; None where an arm has one seed
+    permutation_p: float | None  # studentised, two-sided; None where an arm has fewer than four seeds
+    holm_p: float | None  # corrected over all pairs
+    equivalent: bool | None  # by two one-sided tests, within 0.3 points (0.5 with permuted pixels); None as p
 
 
 def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:
-    """Return each other experiment against the first, with Holm's correction over them.
-
-    Example::
-
-        import seqmnist_tf
-
-        comparison = seqmnist_tf.compare(["results/strong", "results/sprint_15"])
-        (pair,) = pair_runs(comparison.arms)
-        print(pair.mean_difference, pair.ci_95, pair.holm_p)
-    """
-    pairs = [_pair(experiments[0], other) for other in experiments[1:]]
-    corrected = holm([pair.permutation_p for pair in pairs])
-    return tuple(replace(pair, holm_p=p) for pair, p in zip(pairs, corrected, strict=True))
-
-
-def _pair(a: SeededRuns, b: SeededRuns) -> PairResult:
-    bound, digits = equivalence_bound(a.config), a.total
-    interval = welch_interval(a.correct, b.correct)
-    return PairResult(
-        a=a.name,
-        b=b.name,
-        mean_difference=b.mean - a.mean,
-        ci_95=interval and (interval[0] / digits, interval[1] / digits),
-        permutation_p=permutation_p(a.correct, b.correct),
-        holm_p=None,
-        equivalent=is_equivalent(a.correct, b.correct, bound * digits),
-    )
+    """Return each other experiment against the first, with Holm's correction over them."""
+    first, *others = experiments
+    bound = equivalence_bound(first.config) * first.total
+    ps = [permutation_p(first.correct, other.correct) for other in others]
+    pairs = []
+    for other, p, holm_p in zip(others, ps, holm(ps), strict=True):
+        interval = welch_interval(first.correct, other.correct)
+        ci_95 = interval and (interval[0] / first.total, interval[1] / first.total)
+        equivalent = is_equivalent(first.correct, other.correct, bound)
+        pairs.append(PairResult(first.name, other.name, other.mean - first.mean, ci_95, p, holm_p, equivalent))
+    return tuple(pairs)
 
 
 def equivalence_bound(config: Config) -> float:
@@ -222,13 +173,7 @@ def equivalence_bound(config: Config) -> float:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms compared on one task. The first arm is the reference of the pairs.
-
-    Attributes:
-        arms: the arms.
-        pairs: each other arm against the first.
-        path: the folder of the report.
-        markdown: the tables of ``report.md``.
+    """Arms compared on one task: ``pairs`` are each other arm against the first, ``path`` has the report.
 
     Example::
 
@@ -239,14 +184,11 @@ class Comparison:
     arms: tuple[SeededRuns, ...]
     pairs: tuple[PairResult, ...]
     path: Path
-    markdown: str = field(default="", repr=False)
+    markdown: str = field(default="", repr=False)  # the tables of ``report.md``
 
     def arm(self, name: str) -> SeededRuns:
-        """Return the arm of a name, or raise InputError where there is none."""
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise InputError(f"no arm {name!r} (allowed: {', '.join(arm.name for arm in self.arms)})")
+        """Return the arm of a name; raise KeyError where there is none."""
+        return {arm.name: arm for arm in self.arms}[name]
 
     def to_json(self) -> dict[str, Any]:
         """Return the contract's JSON document: accuracies are shares of 1."""

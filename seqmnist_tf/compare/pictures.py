@@ -1,4 +1,4 @@
-"""The pictures of a comparison, at the size of a paper's column or page."""
+"""The pictures of a comparison."""
 
 from __future__ import annotations
 
@@ -18,14 +18,10 @@ from .comparison import Comparison, SeededRuns
 from .runs import count_of
 
 SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
-SMALL, NORMAL = 7.5, 9.0  # font sizes in points
 
 
 def draw_comparison(comparison: Comparison, data_dir: str | None = None) -> dict[str, Figure]:
-    """Return the pictures of a comparison by the names of their files, without suffix.
-
-    ``data_dir`` is the folder of the data, for the pictures of digits; without MNIST there are none.
-    """
+    """Return the pictures of a comparison by the names of their files, without suffix; those of digits need MNIST."""
     pictures = {"curves": draw_curves(comparison)}
     if gradients := draw_gradients(comparison):
         pictures["gradients"] = gradients
@@ -68,8 +64,8 @@ def _draw_by_epoch(comparison: Comparison, values: Sequence[np.ndarray], label: 
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="major")
-    axes.legend(fontsize=NORMAL, frameon=False)
-    return _small(figure)
+    axes.legend(frameon=False)
+    return figure
 
 
 def draw_differences(comparison: Comparison) -> Figure:
@@ -92,7 +88,7 @@ def draw_differences(comparison: Comparison) -> Figure:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    return _small(figure)
+    return figure
 
 
 def draw_disagreements(comparison: Comparison, data_dir: str | None = None) -> Figure:
@@ -114,7 +110,7 @@ def _draw_one_sided(block: Any, winner: SeededRuns, loser: SeededRuns, images: n
         int(index) for index in np.argsort(theirs - ours, kind="stable")[:SHOWN_DIGITS] if ours[index] > theirs[index]
     ]
     title = f"{winner.name} is right more often than {loser.name}: {int((ours > theirs).sum()):,} digits"
-    block.suptitle(title, fontsize=NORMAL, x=0.01, horizontalalignment="left")
+    block.suptitle(title, fontsize=9, x=0.01, horizontalalignment="left")
     labels = loser.predictions[0].labels
     for column, axes in enumerate(block.subplots(1, SHOWN_DIGITS)):
         axes.set_axis_off()
@@ -124,12 +120,4 @@ def _draw_one_sided(block: Any, winner: SeededRuns, loser: SeededRuns, images: n
             shares = f"{round(ours[index] * winner.n)}/{winner.n}, {round(theirs[index] * loser.n)}/{loser.n}"
             axes.imshow(images[index], cmap="gray_r")
             text = f"{labels[index]}, not {' or '.join(map(str, wrong))}\n{shares}"
-            axes.set_title(text, fontsize=SMALL - 1, pad=2)
-
-
-def _small(figure: Figure) -> Figure:
-    """Set the text of all axes to a paper's size."""
-    for axes in figure.axes:
-        for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
-            text.set_fontsize(NORMAL)
-    return figure
+            axes.set_title(text, fontsize=6.5, pad=2)

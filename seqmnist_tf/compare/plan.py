@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
+from ..config import NUM_TIMESTEPS, PRESETS, constants_text, differences, with_values
 from ..engine import Job, threads_here
 from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
 from ..system import InputError, note, require_folder, start_tensorflow
@@ -24,43 +24,28 @@ ARMS_FILE = "arms.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A comparison before it is trained.
-
-    Attributes:
-        folder: of the comparison.
-        arms: the arms; those that are trained have their units, and their layers were tried.
-        jobs: the runs of each arm that is trained, by its name.
-    """
+    """A comparison before it is trained."""
 
     folder: Path
-    arms: Sequence[Arm]
-    jobs: Mapping[str, Sequence[Job]]
+    arms: Sequence[Arm]  # those that are trained have their units, and their layers were tried
+    jobs: Mapping[str, Sequence[Job]]  # of each arm, by its name
 
     def missing(self, arm: Arm) -> list[Job]:
         """Return the jobs of an arm whose runs have not ended."""
         return [job for job in self.jobs[arm.name] if not has_ended(job)]
 
 
-def make_plan(
-    arms: Sequence[Arm],
-    seeds: str | Iterable[int] | None,
-    directory: str | os.PathLike[str] | None,
-    on_a_cluster: bool = False,
-) -> Plan:
-    """Return what :func:`~seqmnist_tf.compare.compare` would train. Code of layers is run, and nothing is written.
-
-    Raises:
-        InputError: a layer cannot be used, an arm has no run of these seeds, or the folder has other files or runs.
-    """
+def make_plan(arms: Sequence[Arm], seeds: str | Iterable[int] | None, directory: str | os.PathLike[str] | None) -> Plan:
+    """Return what ``compare`` would train. Code of layers is run, and nothing is written."""
     folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
     require_folder(folder, (ARMS_FILE,), "comparison")
     if seeds is not None:
         arms = [_restricted(arm, parse_seeds(seeds)) for arm in arms]
     trained = [arm.config for arm in arms if arm.is_trained]
-    native = not on_a_cluster and any(choose_kernel(config).isa for config in trained)
+    native = any(choose_kernel(config).isa for config in trained)
     start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
-    ready = make_ready(arms, on_a_cluster)
+    ready = make_ready(arms)
     return Plan(folder, ready, plan_jobs(ready, parse_seeds(DEFAULT_SEEDS if seeds is None else seeds), folder))
 
 
@@ -72,7 +57,7 @@ def _restricted(arm: Arm, seeds: Sequence[int]) -> Arm:
     return replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
 
 
-def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
+def make_ready(arms: Sequence[Arm]) -> list[Arm]:
     """Choose the units of the arms that are trained and try their layers, whose code is run."""
     ready: list[Arm] = []
     for arm in arms:
@@ -82,7 +67,7 @@ def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
         config, notes = arm.config, list(arm.notes)
         if arm.matched:
             config = with_values(config, {"model.match_parameters": parameters_of(ready[0])})
-        config = require_trainable(config, arm.file, elsewhere=on_a_cluster)
+        config = require_trainable(config, arm.file)
         model = build_model(config, arm.file)
         if (target := config.model.match_parameters) is not None:
             units, parameters = config.model.hidden_size, model.count_params()
@@ -94,7 +79,6 @@ def make_ready(arms: Sequence[Arm], on_a_cluster: bool = False) -> list[Arm]:
 
 
 def parameters_of(arm: Arm) -> int:
-    """Return the number of parameters of an arm's model."""
     for run in arm.given.values():
         return run.num_params
     return int(build_model(arm.config, arm.file).count_params())
@@ -124,21 +108,15 @@ def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
 
 
 def has_ended(job: Job) -> bool:
-    """Return whether a job's run completed or diverged."""
     return (RunDirectory(job.path).summary or {}).get("status") in ("completed", "diverged")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the runs of an arm are trained here.
-
-    Attributes:
-        step: how long a training step takes.
-        evaluation: seconds of the final evaluation, which is on stock Keras.
-    """
+    """How fast the runs of an arm are trained here."""
 
     step: StepTime
-    evaluation: float
+    evaluation: float  # seconds of the final one, which is on stock Keras
 
     def hours(self, jobs: Sequence[Job]) -> float:
         """Return the hours of jobs, one after the other."""
@@ -153,21 +131,15 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
         if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
             note(f"timing a step of {arm.name}")
             config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
-            step = time_step(config, arm.file)
-            paces[arm.name] = Pace(step, _time_evaluation(config, arm.file))
+            step, model = time_step(config, arm.file), build_model(config, arm.file)
+            batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
+            model.predict_on_batch(batch)  # traces the model
+            started = time.perf_counter()
+            model.predict_on_batch(batch)
+            paces[arm.name] = Pace(step, (time.perf_counter() - started) * config.num_test / len(batch))
             reason = f", on stock Keras: {step.kernel.reason}" if step.kernel.reason else ""
             note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
     return paces
-
-
-def _time_evaluation(config: Config, file: LayerFile | None) -> float:
-    """Return how long stock Keras takes to evaluate a model on the test images, from the second of two batches."""
-    model, size = build_model(config, file), min(config.test.batch_size, config.num_test)
-    batch = np.zeros((size, NUM_TIMESTEPS, 1), np.float32)
-    model.predict_on_batch(batch)
-    started = time.perf_counter()
-    model.predict_on_batch(batch)
-    return (time.perf_counter() - started) * config.num_test / size
 
 
 def dry_run(
@@ -176,38 +148,21 @@ def dry_run(
     directory: str | os.PathLike[str] | None = None,
     workers: int | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
-    """Return what a comparison would train here, arm by arm, and its hours in all. Nothing is written.
-
-    Each arm has ``name``, ``constants``, ``units``, ``num_params``, ``kernel``, ``step_ms``, ``runs`` to train and
-    their ``hours``, one after the other: a step is measured. Of an arm without runs to train, kernel and step are null.
-    """
+    """Return what a comparison would train here, arm by arm, and its hours in all; a step of each arm is measured."""
     plan = make_plan(arms, seeds, directory)
     paces = measure_paces(plan, workers)
     rows: list[dict[str, Any]] = []
     for arm in plan.arms:
         pace, missing = paces.get(arm.name), plan.missing(arm)
-        rows.append(
-            {
-                "name": arm.name,
-                "constants": constants_text(arm.config),
-                "units": arm.config.model.hidden_size,
-                "num_params": parameters_of(arm),
-                "kernel": pace and pace.step.kernel.name,
-                "step_ms": pace and 1000 * pace.step.step,
-                "runs": len(missing),
-                "hours": pace.hours(missing) if pace else 0.0,
-            }
-        )
+        row = {"name": arm.name, "constants": constants_text(arm.config), "units": arm.config.model.hidden_size}
+        row |= {"num_params": parameters_of(arm), "kernel": pace and pace.step.kernel.name}
+        row |= {"step_ms": pace and 1000 * pace.step.step, "runs": len(missing)}
+        rows.append({**row, "hours": pace.hours(missing) if pace else 0.0})
     return rows, sum(row["hours"] for row in rows) / (workers or 1)
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words.
-
-    Example:
-        >>> duration(75), duration(600), duration(7200)
-        ('75 s', '10 min', '2.0 h')
-    """
+    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

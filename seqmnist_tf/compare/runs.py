@@ -22,14 +22,7 @@ SKIPPED_OF_AN_EPOCH = 0.01  # share of an epoch's steps whose gradients were not
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """A run that has ended, its files read once. Of a trial, the test results cannot be asked.
-
-    Attributes:
-        run: its directory, or the folder of its record.
-        config: its configuration.
-        environment, summary: the content of its JSON files.
-        history: one row per epoch.
-    """
+    """A run that has ended, its files read once. Of a trial, the test results cannot be asked."""
 
     run: RunDirectory
     config: Config
@@ -39,22 +32,18 @@ class CompletedRun:
 
     @cached_property
     def config_id(self) -> str:
-        """The id of its experiment."""
         return self.run.config_id
 
     @cached_property
     def skipped_steps(self) -> list[int]:
-        """The steps that were skipped, since a gradient was not finite."""
         return self.run.skipped_steps()
 
     @property
     def seed(self) -> int:
-        """``train.seed``."""
         return self.config.train.seed
 
     @property
     def num_params(self) -> int:
-        """Number of parameters."""
         return self.summary["num_params"]
 
     @property
@@ -64,7 +53,6 @@ class CompletedRun:
 
     @property
     def total(self) -> int:
-        """Number of test digits."""
         return self.summary["final"]["test_total"]
 
     @property
@@ -92,24 +80,14 @@ class CompletedRun:
         return [float(np.nanmedian(of)) for of in np.array_split(norms, len(self.history))] if any(norms) else []
 
     @property
-    def parts(self) -> list[dict[str, Any]]:
-        """The environment of its start and of each resumed part."""
-        return [self.environment, *self.environment.get("resumed", [])]
-
-    @property
     def kernels(self) -> set[str]:
-        """What computed its layer, in all its parts."""
-        return {str(part.get("kernel")) for part in self.parts}
+        """What computed its layer, from its start on and after each resumption."""
+        return {str(part.get("kernel")) for part in (self.environment, *self.environment.get("resumed", []))}
 
     def predictions(self, data_dir: str | None = None, *, allow_code: bool = False) -> Predictions:
-        """Return the predictions on the test images. Without ``predictions.csv`` the model is evaluated.
+        """Return the predictions on the test images; without ``predictions.csv`` the model is evaluated.
 
-        Args:
-            data_dir: folder of the data, for the evaluation.
-            allow_code: run the code of the run's custom layer.
-
-        Raises:
-            InputError: the predictions are not those that the summary counts, or the model cannot be read.
+        ``data_dir`` is the folder of the data; InputError is raised where the summary counts other predictions.
         """
         path = self.run.path / PREDICTIONS_FILE
         if path.is_file():
@@ -125,7 +103,7 @@ class CompletedRun:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return ``1 seed``, ``2 seeds``."""
+    """Return a number with its noun: ``1 seed``, ``2 seeds``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -139,12 +117,10 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, Comple
 
     ``folder`` is a run directory, or holds those of one experiment; else InputError is raised.
     """
-    paths = (
-        [folder] if (folder / "config.json").is_file() else sorted(path.parent for path in folder.glob("*/config.json"))
-    )
+    files = [folder / "config.json"] if (folder / "config.json").is_file() else sorted(folder.glob("*/config.json"))
     by_seed: dict[int, CompletedRun] = {}
-    diverged = []
-    for run in map(load_run, paths):
+    for file in files:
+        run = load_run(file.parent)
         run.require_code_allowed(allow_code)
         one = read_run(run)
         if (status := one.summary.get("status")) not in ("completed", "diverged"):
@@ -152,15 +128,13 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, Comple
         if other := by_seed.get(one.seed):
             raise InputError(f"{folder} has two runs of seed {one.seed}: {other.run.path} and {run.path}")
         by_seed[one.seed] = one
-        if status == "diverged":
-            diverged.append(one.seed)
-    completed = {seed: by_seed[seed] for seed in sorted(by_seed) if seed not in diverged}
+    completed = {seed: one for seed, one in sorted(by_seed.items()) if one.summary["status"] == "completed"}
     if not completed:
         raise InputError(f"no completed run in {folder}")
     if len({one.config_id for one in by_seed.values()}) > 1:
         ids = ", ".join(f"{one.run.path.name} {one.config_id}" for one in by_seed.values())
         raise InputError(f"{folder} has runs of different configurations: {ids}")
-    return completed, tuple(sorted(diverged))
+    return completed, tuple(sorted(set(by_seed) - set(completed)))
 
 
 def name_of_folder(folder: Path) -> str:

@@ -21,24 +21,14 @@ Interval = tuple[float, float]
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of a mean by Student's t, in the unit of the values; None for fewer than two.
-
-    Example:
-        >>> t_interval([1.0, 1.0, 1.0])
-        (1.0, 1.0)
-    """
+    """Return the 95 % interval of a mean by Student's t, in the unit of the values; None for fewer than two."""
     if len(values) < 2:
         return None
     return _interval(float(np.mean(values)), np.std(values, ddof=1) / len(values) ** 0.5, len(values) - 1, CONFIDENCE)
 
 
 def welch_interval(a: Sequence[int], b: Sequence[int], confidence: float = CONFIDENCE) -> Interval | None:
-    """Return Welch's interval of the mean of b minus that of a; None where one of them has fewer than two values.
-
-    Example:
-        >>> welch_interval([1, 1], [3, 3])
-        (2.0, 2.0)
-    """
+    """Return Welch's interval of the mean of b minus that of a; None where one of them has fewer than two values."""
     if min(len(a), len(b)) < 2:
         return None
     parts = np.array([np.var(values, ddof=1) / len(values) for values in (a, b)])  # squared errors of the means
@@ -59,17 +49,13 @@ def permutation_p(a: Sequence[int], b: Sequence[int]) -> float | None:
     It is the share of the splits of all values into groups of these sizes whose Welch t is at least as far from 0 as
     the observed one (Janssen 1997). Up to 200,000 splits all are enumerated; above, they are drawn with a fixed random
     state. Where neither sample varies, the difference of the means takes the place of t.
-
-    Example:
-        >>> round(permutation_p([1, 2, 3, 4], [5, 6, 7, 8]) * 70)
-        2
     """
     if min(len(a), len(b)) < FEWEST_SEEDS:
         return None
     varies = len(set(a)) > 1 or len(set(b)) > 1
 
     def distance(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        """Return the square of Welch's t, from integers up to the last division."""
+        # the square of Welch's t, from integers up to the last division
         n, m = x.shape[axis], y.shape[axis]
         difference = (n * y.sum(axis) - m * x.sum(axis)).astype(float) ** 2
         if not varies:
@@ -95,10 +81,6 @@ def is_equivalent(a: Sequence[int], b: Sequence[int], bound: float) -> bool | No
     """Return whether two one-sided Welch tests at 5 % show that the means differ by less than ``bound``.
 
     That is so where Welch's 90 % interval lies within the bounds (Schuirmann 1987). None below four values in one.
-
-    Example:
-        >>> is_equivalent([1, 1, 2, 2], [2, 1, 2, 1], 1.5)
-        True
     """
     interval = welch_interval(a, b, 1 - 2 * ALPHA)
     if interval is None or min(len(a), len(b)) < FEWEST_SEEDS:
@@ -107,23 +89,13 @@ def is_equivalent(a: Sequence[int], b: Sequence[int], bound: float) -> bool | No
 
 
 def failure_interval(failed: int, seeds: int) -> Interval:
-    """Return the 95 % interval by Clopper and Pearson of the share of seeds that fail.
-
-    Example:
-        >>> [round(bound, 3) for bound in failure_interval(1, 8)]
-        [0.003, 0.527]
-    """
+    """Return the 95 % interval by Clopper and Pearson of the share of seeds that fail."""
     low, high = scipy.stats.binomtest(failed, seeds).proportion_ci(CONFIDENCE, "exact")
     return float(low), float(high)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p values after Holm's correction (Holm 1979); those that are None stay None and do not count.
-
-    Example:
-        >>> holm([0.01, None, 0.04])
-        [0.02, None, 0.04]
-    """
+    """Return p values after Holm's correction (Holm 1979); those that are None stay None and do not count."""
     known = np.array([p for p in p_values if p is not None])
     order, n = np.argsort(known), len(known)
     corrected = np.empty(n)
@@ -133,22 +105,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Return the exact p of McNemar's test of two models, from the digits that only one of them classifies correctly.
-
-    Example:
-        >>> mcnemar_p(0, 3)
-        0.25
-    """
+    """Return the exact p of McNemar's test of two models, from the number of digits that only one has right."""
     return float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def in_percent(share: float, sign: bool = False) -> str:
-    """Return a share (-1 to 1) in percent with two decimals, without the percent sign.
-
-    Example:
-        >>> in_percent(0.9910), in_percent(-0.00001, sign=True)
-        ('99.10', '0.00')
-    """
+    """Return a share (-1 to 1) in percent with two decimals, without the percent sign; never a signed zero."""
     text = f"{100 * share:+.2f}" if sign else f"{100 * share:.2f}"
     return "0.00" if text in ("+0.00", "-0.00") else text
 
@@ -159,12 +121,5 @@ def percent_range(shares: Interval | None, sign: bool = False) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Return a p value with two significant digits, or ``<0.001``; empty where no test was made.
-
-    Example:
-        >>> p_text(0.5), p_text(0.01234), p_text(0.00016)
-        ('0.50', '0.012', '<0.001')
-    """
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:#.2g}"
+    """Return a p value with two significant digits, or ``<0.001``; empty where no test was made."""
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:#.2g}"

@@ -33,11 +33,7 @@ OBJECT_STORE_BYTES = 100_000_000  # of Ray on this machine; jobs are a few kilob
 
 
 class RayPlace:
-    """Trains jobs as tasks of the Ray that this process is connected to; arguments as ``run_jobs``.
-
-    Raises:
-        InputError: no node has as many cores as a job needs.
-    """
+    """Trains jobs as tasks of the Ray that this process is connected to; arguments as ``run_jobs``."""
 
     def __init__(self, folder: Path, workers: int | None, threads: int) -> None:
         self.folder, self.workers = folder.absolute(), workers
@@ -54,7 +50,6 @@ class RayPlace:
         return self.workers or max(1, sum(cores // self.cores for cores in _nodes().values()))
 
     def start(self, slot: str, job: Job) -> None:
-        """Send a job to a node."""
         job = on_shared_paths(job, self.folder, self.cores)
         paths = [os.path.abspath(path) for path in sys.path]  # a layer's module is where the command finds it
         self.slot_of[self.task.remote(jobs.TRAINER, paths, job, self.folder)] = slot
@@ -69,9 +64,8 @@ class RayPlace:
 def train_on_node(trainer: str, paths: list[str], job: Job, folder: Path) -> JobEnd:
     """Train a job in this worker of Ray, which has no other task before or after it."""
     if not folder.is_dir():
-        return JobEnd(
-            "failed", f"node {platform.node()} has no {folder} (give a --dir that all nodes share)", own=False
-        )
+        error = f"node {platform.node()} has no {folder} (give a --dir that all nodes share)"
+        return JobEnd("failed", error, own=False)
     if job.log:
         job.log.parent.mkdir(exist_ok=True)
         with job.log.open("ab") as log:
@@ -127,11 +121,7 @@ def on_shared_paths(job: Job, folder: Path, cores: int) -> Job:
 
 @contextlib.contextmanager
 def connected(workers: int | None, address: str | None, path: Path) -> Iterator[None]:
-    """Start Ray on this machine or connect to a cluster. What Ray says goes to a log, not to the terminal.
-
-    Raises:
-        RunError: Ray cannot be used.
-    """
+    """Start Ray on this machine or connect to a cluster. What Ray says goes to a log, not to the terminal."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +33,7 @@ class Source(Protocol):
         """Take note of a job's new epochs; ``history`` has all rows so far."""
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
-        """Take note of a job's end: completed, stopped, diverged, or failed by its own doing."""
+        """Take note of a job's end; a failure is its own."""
 
 
 class Place(Protocol):
@@ -59,22 +58,13 @@ def run_jobs(
     threads: int = 0,
     place: Place | None = None,
 ) -> None:
-    """Train the jobs of a source until it has no more.
+    """Train the jobs of a source until it has no more: in this process, or on Ray with ``workers`` or an ``address``.
 
-    Args:
-        source: hands out the jobs, and hears of their ends.
-        folder: of the experiment, which all nodes share; ``logs/`` is made there.
-        workers: number of jobs at a time on this machine; None, without an address, trains in this process.
-        address: ``HOST:PORT`` of a Ray cluster.
-        threads: ``train.threads`` of jobs on Ray; 0 divides the cores: between the workers of this machine, or one job
-            for each node.
-        place: trains the jobs, in place of this process or Ray.
+    All nodes share ``folder``, the experiment's. ``threads`` are those of a job on Ray; 0 divides the cores between
+    the workers of this machine, or is one job for each node. ``place`` stands in for this process or Ray.
 
-    Raises:
-        InputError: no node has as many cores as a job needs.
-        RunError: Ray cannot be used or has died, or a job failed for a reason that is not its own. Those that are
-            running are ended, and resume with the next call.
-        KeyboardInterrupt: as RunError.
+    RunError is raised where Ray cannot be used or has died, or a job failed for a reason that is not its own, and
+    KeyboardInterrupt: jobs that run are ended then, and resume with the next call.
     """
     loop = _Loop(source)
     if place is not None:
@@ -91,21 +81,13 @@ def run_jobs(
             loop.run(RayPlace(folder, workers, threads))
 
 
-@dataclass
-class _Running:
-    """A job that runs, with the rows of its history that have been read."""
-
-    job: Job
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    size: int = 0  # of the history that was read
-
-
 class _Loop:
     """Keeps the slots of a place busy."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, Job] = {}  # by slot
+        self.epochs: dict[Path, int] = {}  # of each job, that the source has heard of
 
     def run(self, place: Place) -> None:
         """Train all jobs of the source."""
@@ -114,14 +96,19 @@ class _Loop:
             if more or place.slots() > slots:
                 slots, more = place.slots(), True
                 for slot in (f"slot{number}" for number in range(slots)):
-                    if more and slot not in self.running:
-                        more = self._start(place, slot)
+                    if slot in self.running:
+                        continue
+                    if (job := self.source.take(slot)) is None:
+                        more = False
+                        break
+                    self.running[slot] = job
+                    place.start(slot, job)
             if not self.running:
                 return
             ended = place.wait()
             self.read_epochs()
             for slot, end in ended:
-                job = self.running.pop(slot).job
+                job = self.running.pop(slot)
                 if end.status == "failed":
                     if not end.own:
                         raise RunError(f"{job.path} failed: {end.error} (the same command resumes it)")
@@ -131,22 +118,13 @@ class _Loop:
 
     def read_epochs(self) -> None:
         """Tell the source of the new epochs of all jobs that run."""
-        for one in self.running.values():
-            before = len(one.rows)
+        for job in self.running.values():
+            rows: list[dict[str, Any]] = []
             with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
-                size = (one.job.path / "history.jsonl").stat().st_size
-                if size != one.size:
-                    one.rows, one.size = RunDirectory(one.job.path).history(), size
-            if len(one.rows) > before:
-                self.source.epoch(one.job, one.rows)
-
-    def _start(self, place: Place, slot: str) -> bool:
-        """Start the next job in a free slot; return whether there was one."""
-        if (job := self.source.take(slot)) is None:
-            return False
-        self.running[slot] = _Running(job)
-        place.start(slot, job)
-        return True
+                rows = RunDirectory(job.path).history()
+            if len(rows) > self.epochs.get(job.path, 0):
+                self.epochs[job.path] = len(rows)
+                self.source.epoch(job, rows)
 
 
 class _ThisProcess:
@@ -174,11 +152,7 @@ class _ThisProcess:
 
 
 def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
-    """Train or resume a job in this process; ``on_epoch`` is called after each epoch.
-
-    Raises:
-        KeyboardInterrupt: a signal came after the last batch; the run has ended.
-    """
+    """Train or resume a job in this process; ``on_epoch`` is called after each epoch."""
 
     def rule(history: list[dict[str, Any]]) -> str | None:
         if on_epoch:
@@ -220,10 +194,9 @@ def _train(job: Job, rule: Callable[[list[dict[str, Any]]], str | None]) -> dict
 
 
 def same_experiment(config: Config, run: RunDirectory, layer: LayerFile | None = None) -> bool:
-    """Return whether a run is of a configuration: its ``config_id`` and seed are equal.
+    """Return whether a run is of a configuration: its ``config_id`` and seed are equal; files count by their content.
 
-    Files count by their content; ``layer`` is the file of the configuration's layer, None reads it. Where ``config``
-    matches a number of parameters, the run has the units that were chosen for it.
+    Where ``config`` matches a number of parameters, the run has the units that were chosen for it.
     """
     made = run.config
     if config.model.match_parameters is not None:

@@ -48,11 +48,6 @@ def require_answer(address: str) -> None:
 
 
 def prints_line(done: int, total: int, new: int = 1) -> bool:
-    """Return whether progress prints a line for the last ``new`` of ``done`` events: for each, or at most 500 in all.
-
-    Example:
-        >>> [sum(prints_line(done, total) for done in range(1, total + 1)) for total in (40, 500, 100_000)]
-        [40, 500, 500]
-    """
+    """Return whether progress prints a line for the last ``new`` of ``done`` events: for all, or for 500 of more."""
     lines = min(total, MOST_LINES)
     return done * lines // total > (done - new) * lines // total

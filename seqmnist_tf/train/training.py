@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from ..config import Config, LayerFile, config_id, permutation_sha256, read_layer, validate, with_values
+from ..config import Config, LayerFile, config_id, permutation_sha256, read_layer, validate
 from ..data import Split, Splits, batches, load_splits, pixel_order
 from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
@@ -86,24 +86,20 @@ def train(
         return _fit(run, config, model, splits, kernel, stop_rule, record)
 
 
-def require_trainable(
-    config: Config, file: LayerFile | None = None, *, data: bool = False, elsewhere: bool = False
-) -> Config:
+def require_trainable(config: Config, file: LayerFile | None = None, *, data: bool = False) -> Config:
     """Try a configuration as :func:`train` would train it here, without a run; return it with its final units.
 
-    This runs the code of ``model.layer``, where it is not a stock layer; with ``data``, the images are read, too. With
-    ``elsewhere`` it is trained by nodes of a cluster, which have kernels of their own. Errors as :func:`train`.
+    This runs the code of ``model.layer``, where it is not a stock layer; with ``data``, the images are read, too.
+    Errors as :func:`train`.
     """
     order, file = pixel_order(config.task.permutation), file or read_layer(config)
-    only_there = elsewhere and config.train.kernel == "native"
-    tried = with_values(config, {"train.kernel": "auto"}) if only_there else config
-    _start_tensorflow(tried)
-    tried = match_units(tried, file)
-    check_layer(tried, file)
-    choose_kernel(tried, build_model(tried, file))
+    _start_tensorflow(config)
+    config = match_units(config, file)
+    check_layer(config, file)
+    choose_kernel(config, build_model(config, file))
     if data:
-        load_splits(tried, order)
-    return replace(tried, train=config.train)
+        load_splits(config, order)
+    return config
 
 
 def resume(

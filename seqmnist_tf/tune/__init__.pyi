@@ -1,10 +1,10 @@
-from .folder import SETTINGS as SETTINGS
-from .folder import SearchFolder as SearchFolder
-from .folder import best_of as best_of
-from .folder import on_all_images as on_all_images
 from .oracle import drawn_values as drawn_values
 from .search import read_search as read_search
 from .search import stop_at_chance as stop_at_chance
 from .space import DEFAULT_SPACE as DEFAULT_SPACE
+from .space import SETTINGS as SETTINGS
 from .space import Dimension as Dimension
+from .space import SearchFolder as SearchFolder
+from .space import best_of as best_of
+from .space import on_all_images as on_all_images
 from .space import parse_space as parse_space

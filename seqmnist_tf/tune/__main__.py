@@ -16,18 +16,13 @@ from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
 from ..train import lock_folder
-from .folder import SETTINGS, TUNERS, SearchFolder, on_all_images
-from .space import DEFAULT_SPACE, apply_values, parse_space
+from .space import DEFAULT_SPACE, SETTINGS, TUNERS, SearchFolder, apply_values, on_all_images, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 
 
 def protocol(config: Config, given: dict[str, Any], epochs: int | None) -> Config:
-    """Return the configuration that trials change: it holds out a split and leaves the test set unread.
-
-    Raises:
-        InputError: ``test.enabled`` is true.
-    """
+    """Return the configuration that trials change: it holds out a split and leaves the test set unread."""
     if given.get("test.enabled"):
         raise InputError("test.enabled must be false in a search (got true): the test set is never used for selection")
     values: dict[str, Any] = {"test.enabled": False}
@@ -39,7 +34,6 @@ def protocol(config: Config, given: dict[str, Any], epochs: int | None) -> Confi
 
 
 def make_parser() -> system.Parser:
-    """Return the command's parser."""
     parser = system.Parser(prog="python -m seqmnist_tf.tune", description="Search for hyperparameters with KerasTuner.")
     cfg.add_config_arguments(parser)
     parser.usage = f"{parser.prog} [PRESET] --tuner NAME --max-trials N --dir DIR [--SECTION.KEY VALUE ...] [options]"
@@ -112,18 +106,12 @@ def main(argv: list[str]) -> int:
     from .search import load_oracle, run_search  # late: KerasTuner
 
     load_oracle(search, options.max_trials)  # KerasTuner refuses a space here
-    elsewhere = options.address is not None  # nodes of a cluster have the data, and kernels of their own
-    require_trainable(base, data=not elsewhere and not (search.path / SETTINGS).exists(), elsewhere=elsewhere)
+    require_trainable(base, data=options.address is None and not (search.path / SETTINGS).exists())
     note(f"search {search.path}: {search.tuner}, at most {options.max_trials} trials of {base.train.n_epochs} epochs")
     with lock_folder(search.path, f"search {search.path}"):
         search.claim()
-        run_search(
-            search,
-            options.max_trials,
-            command=shlex.join(["python", "-m", "seqmnist_tf.tune", *argv]),
-            workers=options.workers,
-            address=options.address,
-        )
+        command = shlex.join(["python", "-m", "seqmnist_tf.tune", *argv])
+        run_search(search, options.max_trials, command, workers=options.workers, address=options.address)
     return system.EXIT_DONE
 
 

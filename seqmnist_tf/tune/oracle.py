@@ -13,9 +13,8 @@ import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import Trial
 
-from ..system import InputError, read_json_object, write_atomically
-from .folder import ORACLE, SearchFolder
-from .space import Dimension
+from ..system import read_json_object, reading, write_atomically
+from .space import ORACLE, Dimension, SearchFolder
 
 OBJECTIVE = "val_accuracy"
 OVER = ("COMPLETED", "FAILED")
@@ -47,6 +46,10 @@ class RandomOracle(OneFile, keras_tuner.oracles.RandomSearchOracle):
     """Random search: the values of a trial follow from the seed and the number of the trial."""
 
 
+class HyperbandOracle(OneFile, keras_tuner.oracles.HyperbandOracle):
+    """Hyperband."""
+
+
 class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
     """Bayesian optimization with a Gaussian process."""
 
@@ -62,10 +65,6 @@ class BayesianOracle(OneFile, keras_tuner.oracles.BayesianOptimizationOracle):
         for name, value in (chosen["values"] or {}).items():
             chosen["values"][name] = min(value, ends.get(name, value))
         return chosen
-
-
-class HyperbandOracle(OneFile, keras_tuner.oracles.HyperbandOracle):
-    """Hyperband."""
 
 
 def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
@@ -104,18 +103,14 @@ def declare_space(space: Sequence[Dimension]) -> keras_tuner.HyperParameters:
     """Return a search space as KerasTuner's hyperparameters; raise InputError where KerasTuner refuses it."""
     hp = keras_tuner.HyperParameters()
     for row in space:
-        try:
-            with (
-                hp.conditional_scope(row.only_with[0], [row.only_with[1]])
-                if row.only_with
-                else contextlib.nullcontext()
-            ):
-                if row.choices:
-                    hp.Choice(row.name, list(row.choices))
-                else:
-                    (hp.Int if row.integer else hp.Float)(row.name, row.low, row.high, sampling=row.scale)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{row.name} in the search space: {error}") from None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(reading(f"{row.name} in the search space"))
+            if row.only_with:
+                stack.enter_context(hp.conditional_scope(row.only_with[0], [row.only_with[1]]))
+            if row.choices:
+                hp.Choice(row.name, list(row.choices))
+            else:
+                (hp.Int if row.integer else hp.Float)(row.name, row.low, row.high, sampling=row.scale)
     return hp
 
 

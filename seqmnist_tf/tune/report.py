@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,8 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..system import markdown_table
 from ..train import new_figure
-from .folder import SearchFolder
-from .space import Dimension
+from .space import Dimension, SearchFolder
 
 MOST_TRIALS = 50  # in the table
 MOST_FAILURES = 20
@@ -27,31 +28,33 @@ def search_report(
 
     ``rows`` are of trials with a score; ``failed`` says of the other trials, by number, why they failed.
     """
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("completed", "stopped", "diverged")}
-    counts |= {"failed": len(failed)} if failed else {}
-    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [
-        f"# Search: {search.tuner}, {len(rows) + len(failed)} trials ({counted})",
-        "",
-        f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
+    counts = Counter(row["status"] for row in rows) + Counter(failed=len(failed))
+    counted = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    best_rows = [
+        (f"`{row.name}`", _shown(row, best["values"]), row.allowed, row.at_edge(best["values"][row.name]) or "")
+        for row in search.space
+        if row.name in best["values"]
     ]
-    lines += ["", _best_table(search, best["values"]), ""]
+    parts = [
+        f"# Search: {search.tuner}, {len(rows) + len(failed)} trials ({counted})",
+        f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
+        markdown_table(("hyperparameter", "best", "explored", "at the edge"), best_rows),
+    ]
     if len(rows) > MOST_TRIALS:
-        lines += [f"The best {MOST_TRIALS} of {len(rows):,} trials with a score; `trials.json` has all:", ""]
-    lines.append(_trial_table(search, rows))
+        parts.append(f"The best {MOST_TRIALS} of {len(rows):,} trials with a score; `trials.json` has all:")
+    parts.append(_trial_table(search, rows))
     if failed:
-        listed = list(failed.items())[:MOST_FAILURES]
-        lines += ["", "Failed:", "", *(f"- trial {trial}: {reason}" for trial, reason in listed)]
-        if len(failed) > len(listed):
-            lines.append(f"- and {len(failed) - len(listed):,} more")
-    return "\n".join(lines) + "\n"
+        listed = [f"- trial {trial}: {reason}" for trial, reason in list(failed.items())[:MOST_FAILURES]]
+        more = [f"- and {len(failed) - MOST_FAILURES:,} more"] if len(failed) > MOST_FAILURES else []
+        parts += ["Failed:", "\n".join([*listed, *more])]
+    return "\n\n".join(parts) + "\n"
 
 
 def draw_search(search: SearchFolder, rows: list[dict[str, Any]], best: dict[str, Any]) -> Figure:
     """Draw the score by trial, and the score against each hyperparameter; the best trial is a star."""
     shown = [row for row in search.space if any(row.name in trial["values"] for trial in rows)]
     across = 3
-    down = -(-(len(shown) + 1) // across)
+    down = math.ceil((len(shown) + 1) / across)
     figure = new_figure(4.2 * across, 3.2 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
     numbers, scores = [int(trial["trial"]) for trial in rows], [100 * trial["score"] for trial in rows]
@@ -69,15 +72,6 @@ def draw_search(search: SearchFolder, rows: list[dict[str, Any]], best: dict[str
     for panel in axes[len(shown) + 1 :]:
         panel.set_axis_off()
     return figure
-
-
-def _best_table(search: SearchFolder, values: dict[str, Any]) -> str:
-    rows = []
-    for row in search.space:
-        if row.name in values:
-            edge = row.at_edge(values[row.name]) or ""
-            rows.append((f"`{row.name}`", _shown(row, values), row.allowed, edge))
-    return markdown_table(("hyperparameter", "best", "explored", "at the edge"), rows)
 
 
 def _trial_table(search: SearchFolder, rows: list[dict[str, Any]]) -> str:

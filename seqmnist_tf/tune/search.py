@@ -16,10 +16,9 @@ from ..config import LayerFile, read_layer
 from ..engine import Job, JobEnd, prints_line, run_jobs
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
-from .folder import SearchFolder, best_of, on_all_images
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
-from .space import apply_values
+from .space import SearchFolder, apply_values, best_of, on_all_images
 
 DIVERGED = 0.0  # score of a trial that diverged
 FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
@@ -38,11 +37,7 @@ def stop_at_chance(n_epochs: int, history: list[dict[str, Any]]) -> str | None:
 
 
 def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:
-    """Run a search, whose folder is there, to its result.
-
-    ``where`` are ``workers`` and ``address`` of :func:`~seqmnist_tf.engine.run_jobs`, or its ``place``. InputError is
-    raised where the search's state or the cluster cannot be used, RunError where trials fail in a row.
-    """
+    """Run a search, whose folder is there, to its result; ``where`` is ``workers``, ``address`` or ``place``."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
     jobs = SearchJobs(search, max_trials, command, shows_epochs=any(where.values()))
     jobs.require_successes()
@@ -56,14 +51,6 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
 
     Their keys: ``trial`` (its number), ``seed``, ``status`` (completed, stopped, diverged, failed), ``values``
     (KerasTuner's) and, of all but failed ones, ``score`` (held-out accuracy, 0 to 1) and ``path`` (the run directory).
-
-    Raises:
-        InputError: there is no search, it has not ended, or a file of it cannot be read.
-
-    Example::
-
-        search, rows = read_search(Path("runs/search"))
-        print(search.tuner, max(row["score"] for row in rows if "score" in row))
     """
     search = SearchFolder.read(path)
     jobs = SearchJobs(search, 1)
@@ -80,15 +67,9 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
 
 
 class SearchJobs:
-    """The trials of a search, as jobs for the engine.
+    """The trials of a search, as jobs for the engine, whose slots are KerasTuner's tuners.
 
-    The engine's slots are KerasTuner's tuners, so that an oracle knows what is running.
-
-    Args:
-        search: the search.
-        max_trials: maximum number of trials.
-        command: the command line, for the record.
-        shows_epochs: print a line for epochs; a run in this process shows its own.
+    ``command`` is for the record; ``shows_epochs`` prints a line for epochs, since only this process shows its own.
     """
 
     def __init__(self, search: SearchFolder, max_trials: int, command: str = "", shows_epochs: bool = False) -> None:
@@ -111,11 +92,7 @@ class SearchJobs:
         return any(trial.status not in OVER for trial in self.oracle.trials.values())
 
     def take(self, slot: str) -> Job | None:
-        """Return the next trial; None where there is none for now.
-
-        Raises:
-            RunError: trials fail in a row.
-        """
+        """Return the next trial; None where there is none for now."""
         while (trial := self.oracle.create_trial(slot)).status == "RUNNING":
             try:
                 config = self.search.config(trial.hyperparameters.values)
@@ -148,11 +125,7 @@ class SearchJobs:
             note(f"{job.name}: epoch {epochs}, validation accuracy {accuracy:.2%}")
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
-        """Record the end of a trial; print its score, the best so far, and the time left at the pace since the start.
-
-        Raises:
-            RunError: trials fail in a row.
-        """
+        """Record the end of a trial; print its score, the best so far, and the time left at the pace so far."""
         trial = self.oracle.ongoing_trials[slot]
         if end.error:
             self._fail(trial, end.error)
@@ -183,11 +156,7 @@ class SearchJobs:
             )
 
     def finish(self) -> None:
-        """Write best.json, trials.json, the report and the picture of a search that has ended.
-
-        Raises:
-            RunError: no trial has a score.
-        """
+        """Write best.json, trials.json, the report and the picture of a search that has ended."""
         search, best = self.search, self.best
         if best is None:
             raise RunError(f"no trial of {search.path} has ended with a score")
@@ -206,18 +175,12 @@ class SearchJobs:
         say(f"with other seeds: python -m seqmnist_tf.compare {file} --seeds 1-3")
 
     def _fail(self, trial: Trial, reason: str) -> None:
-        """Record that a trial has failed."""
         trial.status, trial.message = "FAILED", reason
         self.oracle.end_trial(trial)
         self.require_successes()
 
     def _read_row(self, trial: Trial) -> dict[str, Any]:
-        """Return the row of ``trials.json`` of a trial that has ended.
-
-        Its keys: ``trial`` (the number, as text), ``status`` (completed, stopped, diverged), ``score`` (held-out
-        accuracy, 0 to 1), ``epochs``, ``escape_epoch``, ``seconds``, ``values`` (by row of the space) and
-        ``hyperparameters`` (KerasTuner's).
-        """
+        """Return the row of ``trials.json`` of a trial that has ended; its score is held-out accuracy, 0 to 1."""
         run = RunDirectory(self.search.trial_path(trial.trial_id))
         summary, history, values = run.summary, run.history(), dict(trial.hyperparameters.values)
         if summary is None or len(history) != summary["epochs"]:

@@ -1,17 +1,21 @@
-"""The search space: the keys that a search varies, their bounds, and why."""
+"""A search as a value: the space of keys that it varies, and the folder with its settings."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
 from ..config import Config
-from ..system import InputError
+from ..system import InputError, json_bytes, read_json_object, reading, require_folder, write_atomically
 
+SETTINGS, ORACLE = "search.json", "oracle.json"
+TUNERS = ("random", "bayesian", "hyperband")
+DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
 # Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
 FIXED = ("criterion.", "task.", "test.", "data.", "wandb.", "tensorboard.")
 FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel", "train.precision")
@@ -51,34 +55,23 @@ DEFAULT_SPACE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Dimension:
-    """One row of a search space.
+    """One row of a search space: a range, or choices."""
 
-    Attributes:
-        name: a key of the configuration, or a name for several keys that are set together.
-        low: the lowest value of a range; None for choices. Between two integers, all values are integers.
-        high: the highest.
-        scale: ``linear`` or ``log``.
-        choices: the keys and values that each choice sets, by its label; empty for a range.
-        only_with: the row applies only where this other row has this label; None for always.
-        reason: why these values are explored.
-    """
-
-    name: str
-    low: float | None = None
+    name: str  # a key of the configuration, or a name for several keys that are set together
+    low: float | None = None  # None for choices
     high: float | None = None
-    scale: str = "linear"
-    choices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    only_with: tuple[str, str] | None = None
+    scale: str = "linear"  # or log
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)  # keys and values by label; empty for a range
+    only_with: tuple[str, str] | None = None  # another row and its label, without which this one has no effect
     reason: str = ""
 
     @property
     def integer(self) -> bool:
-        """Whether its values are integers."""
+        """Whether its values are integers: those between two integers are."""
         return type(self.low) is type(self.high) is int
 
     @property
     def allowed(self) -> str:
-        """Its range or choices, as text."""
         if self.choices:
             return ", ".join(self.choices)
         return f"{self.low:g} to {self.high:g}{', log-uniform' if self.scale == 'log' else ''}"
@@ -116,20 +109,13 @@ class Dimension:
 
 
 def parse_space(document: Any) -> tuple[Dimension, ...]:
-    """Return a search space from its JSON form; DEFAULT_SPACE is an example.
-
-    KerasTuner checks the rest where it gets the space (``oracle.declare_space``).
-
-    Raises:
-        InputError: no rows, an unknown or fixed key, a value that the key does not allow, a choice that is not there.
-    """
+    """Return a search space from its JSON form, such as DEFAULT_SPACE; ``oracle.declare_space`` checks the rest."""
     rows: dict[str, Dimension] = {}
-    name = "a row"
-    try:
-        for name, row in document.items():
+    with reading("the search space"):
+        document = dict(document)
+    for name, row in document.items():
+        with reading(f"{name} in the search space"):
             rows[name] = _row(name, rows, **row)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{name} in the search space: {error}") from None
     if not rows:
         raise InputError("the search space has no row")
     return tuple(rows.values())
@@ -140,7 +126,7 @@ def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config
     settings: dict[str, Any] = {}
     for row in space:
         if row.applies(values):
-            settings.update(row.settings(values[row.name]))
+            settings |= row.settings(values[row.name])
     return cfg.validate(cfg.with_values(config, settings))
 
 
@@ -183,3 +169,83 @@ def _settings(name: str, choice: Any) -> dict[str, Any]:
             raise InputError(f"{key} is fixed in a search (a search space varies keys of model, optimizer and train)")
     cfg.with_values(Config(), settings)  # for the error of an unknown key
     return {key: option.check(value) for key, value in settings.items() if (option := cfg.find_option(key))}
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """A search and its folder; ``search.json`` there holds its settings."""
+
+    path: Path
+    tuner: str  # of TUNERS
+    base: Config  # that trials change; it holds out a split and leaves the test set unread
+    space: tuple[Dimension, ...]
+    space_document: dict[str, Any]  # the space in its JSON form
+    preset: str | None  # that ``base`` started from, for the record
+    stops: bool = True  # trials at chance after half of their epochs
+
+    @classmethod
+    def read(cls, path: Path, document: dict[str, Any] | None = None) -> SearchFolder:
+        """Return the search in a folder, or at ``path`` the one of a document like its ``search.json``."""
+        document = read_json_object(path / SETTINGS) if document is None else document
+        with reading(f"the settings of the search {path}"):
+            base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
+            tuner = TUNERS[TUNERS.index(document["tuner"])]
+            space, stops = parse_space(document["space"]), bool(document.get("stops", True))
+            return cls(path, tuner, base, space, document["space"], document.get("preset"), stops)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The settings, ready for JSON. Its hashes hold files that the base and the space name to their content."""
+        named = [keys["model.layer"] for row in self.space for keys in row.choices.values() if "model.layer" in keys]
+        configs = [cfg.with_values(self.base, {"model.layer": layer}) for layer in named]
+        return {
+            "tuner": self.tuner,
+            "base": self._shared_values(),
+            "space": self.space_document,
+            "config_id": cfg.config_id(self.base),
+            "layers": {config.model.layer: cfg.config_id(config) for config in configs if cfg.layer_file(config)},
+            **({} if self.stops else {"stops": False}),
+        }
+
+    def require_own(self) -> None:
+        """Raise InputError where the folder belongs to another search, holds other files or cannot be written."""
+        document = self.document
+        require_folder(self.path, (SETTINGS, ORACLE), "search")
+        if (self.path / SETTINGS).exists():
+            saved = read_json_object(self.path / SETTINGS)
+            saved["base"] = SearchFolder.read(self.path)._shared_values()  # newer keys have their defaults
+            if saved != document:
+                raise InputError(f"{self.path} holds another search (give a new --dir, or its own arguments and files)")
+
+    def claim(self) -> None:
+        """Write ``search.json``."""
+        self.require_own()
+        write_atomically(self.path / SETTINGS, json_bytes(self.document))
+
+    def _shared_values(self) -> dict[str, dict[str, Any]]:
+        """Return the base's values without those that depend on the machine, by section."""
+        sections = cfg.config_to_dict(self.base)
+        for name in DEPENDS_ON_THE_MACHINE:
+            section, key = name.split(".")
+            del sections[section][key]
+        return sections
+
+    def config(self, values: dict[str, Any]) -> Config:
+        """Return the configuration of a trial with these values."""
+        config = apply_values(self.space, values, self.base)
+        epochs = values.get("tuner/epochs", config.train.n_epochs)
+        return cfg.validate(cfg.with_values(config, {"train.n_epochs": epochs}))
+
+    def trial_path(self, trial_id: str) -> Path:
+        return self.path / "trials" / trial_id
+
+
+def on_all_images(config: Config) -> Config:
+    """Return the configuration of a trial on all training images, with the test set."""
+    values = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True}
+    return cfg.validate(cfg.with_values(config, values))
+
+
+def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row with the highest score, of equal ones that of the first trial."""
+    return max(rows, key=lambda row: (row["score"], -int(row["trial"])))

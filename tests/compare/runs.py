@@ -10,10 +10,9 @@ import numpy as np
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import Comparison, CompletedRun, SeededRuns, pair_runs
-from seqmnist_tf.compare.arms import nearest_preset
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import pixel_order
-from seqmnist_tf.train import Predictions, RunDirectory, train_command
+from seqmnist_tf.train import Predictions, RunDirectory
 from tests.toy import toy_mnist, write_logs
 
 TOTAL = 30  # toy test images
@@ -59,12 +58,7 @@ def seeded(
 ) -> SeededRuns:
     """Return the runs of an arm by their seeds, without any file.
 
-    Args:
-        name: of the arm.
-        correct: how many test images the model of each seed classifies correctly, from the image ``first`` on.
-        total: number of test images.
-        skipped: steps that a seed skipped.
-        values: ``section__key`` sets a key of the configuration.
+    Of each seed, so many test images are ``correct``, from the image ``first`` on, and steps are ``skipped``.
     """
     runs = []
     for seed, number in correct.items():
@@ -93,9 +87,3 @@ def _config(seed: int, values: Mapping[str, Any]) -> Config:
 def _predictions(right: Sequence[bool] | np.ndarray) -> Predictions:
     labels = toy_mnist()["test"].labels[:TOTAL].astype(np.int64)
     return Predictions(labels, np.where(right, labels, (labels + 1) % 10), np.full(TOTAL, 0.5))
-
-
-def command_of(config: cfg.Config, run_dir: Path) -> str:
-    """Return the command of a comparison that trains a configuration."""
-    preset = nearest_preset(config)
-    return train_command(preset, cfg.differences(config, cfg.preset(preset)), run_dir=run_dir)

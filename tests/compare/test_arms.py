@@ -10,10 +10,11 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.arms import parse_arms
+from seqmnist_tf.compare.arms import Arm, nearest_preset, parse_arms
+from seqmnist_tf.compare.plan import plan_jobs
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import parse_train_arguments
-from tests.compare.runs import command_of, completed_run, make_arm, some_right
+from tests.compare.runs import completed_run, make_arm, some_right
 
 
 @pytest.mark.parametrize(
@@ -41,24 +42,15 @@ def test_a_layer_takes_the_recipe_of_the_first_arm() -> None:
     assert parse_arms([cfg.preset("adam")], {"train.n_epochs": 3})[0].preset == "adam"
 
 
-def test_a_syntax_error_of_a_layer_is_found_before_anything_else(in_tmp: Path) -> None:
-    (in_tmp / "own.py").write_text("def layer(units:\n    return 1\n")
-    with pytest.raises(SyntaxError, match="never closed"):
-        parse_arms(["strong", "own.py:layer"], {})
-
-
-def test_a_layer_takes_no_value_that_only_an_lstm_has() -> None:
+def test_a_layer_takes_no_value_that_it_does_not_have() -> None:
     _, layer = parse_arms(["original", "GRU"], {})
     assert (layer.config.model.initializer, layer.config.optimizer.bias_rate) == ("keras", 1)
-    arms = parse_arms(["strong", "GRU", "SimpleRNN"], {"model.forget_bias": 1.0})
-    assert [arm.config.model.forget_bias for arm in arms] == [1.0, 1.0, None]
-
-
-def test_constants_are_those_of_custom_layers() -> None:
-    arms = parse_arms(["strong", "GRU", "m:Layer"], {"model.layer_options.dt": 0.5})
-    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {"dt": 0.5}]
-    first, other = parse_arms([arms[2].config, "m:Other"], {})
-    assert (first.config, other.config.model.layer_options) == (arms[2].config, {})
+    words = ["strong", "GRU", "SimpleRNN", "m:Layer"]
+    arms = parse_arms(words, {"model.forget_bias": 1.0, "model.layer_options.dt": 0.5})
+    assert [arm.config.model.forget_bias for arm in arms] == [1.0, 1.0, None, None]
+    assert [arm.config.model.layer_options for arm in arms] == [{}, {}, {}, {"dt": 0.5}]
+    first, other = parse_arms([arms[3].config, "m:Other"], {})
+    assert (first.config, other.config.model.layer_options) == (arms[3].config, {})
 
 
 def test_what_is_not_the_recipe_of_runs_is_left_out(tmp_path: Path) -> None:
@@ -118,7 +110,8 @@ COMMANDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("values", COMMANDS, ids=lambda values: ",".join(values))
 def test_the_command_of_a_run_is_parsed_to_its_configuration(values: dict[str, Any]) -> None:
     config = cfg.validate(cfg.with_values(cfg.preset("baseline"), {"train.seed": 3, **values}))
-    words = shlex.split(command_of(config, Path("runs/a b")))
+    (job,) = plan_jobs([Arm("arm", config, nearest_preset(config))], [3], Path("runs/a b"))["arm"]
+    words = shlex.split(job.command)
     assert words[:3] == ["python", "-m", "seqmnist_tf.train"]
     parsed = parse_train_arguments(words[3:])
-    assert (parsed.config, parsed.options.run_dir) == (config, Path("runs/a b"))
+    assert (parsed.config, parsed.options.run_dir) == (config, job.path)

@@ -8,12 +8,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import compare
+from seqmnist_tf.compare import compare, comparing
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.comparing import Progress
@@ -22,8 +21,9 @@ from seqmnist_tf.compare.runs import read_run
 from seqmnist_tf.engine import Job, JobEnd, engine
 from seqmnist_tf.model import Kernel, StepTime
 from seqmnist_tf.system import InputError, RunError
-from seqmnist_tf.train import RunDirectory, load_run, parse_train_arguments
+from seqmnist_tf.train import load_run, parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
+from tests.changes import content
 from tests.compare.commands import TINY
 from tests.compare.runs import completed_run, some_right
 from tests.conftest import Command
@@ -46,69 +46,58 @@ def masked(path: Path) -> str:
     return re.sub(r"[\d.]+ \|  \|$", "", path.read_text(), flags=re.MULTILINE)
 
 
-def test_from_nothing_to_the_report(command: Command, in_tmp: Path, toy: None) -> None:
+def test_from_nothing_to_the_report(
+    command: Command, in_tmp: Path, toy: None, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (in_tmp / "own_layer.py").write_text(good := GOOD + "print('read me')\n")
     (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "1", "--dir", "out", *TINY, "--train.n-epochs=1")
+    pace = Pace(StepTime(Kernel(None), 154, 9.0, 0.0125), 2.0)
+    monkeypatch.setattr(comparing, "measure_paces", lambda *_: {"chrono": pace})
     result = command(compare_main, *words, "--json")
     assert result.status == 0, result.err
     assert json.loads(result.out)["arms"] and "read me" in result.err
     assert "evaluating on stock Keras; all runs: 2/2 epochs, " in result.err
-    for arm in ("chrono", "Last"):
-        run = load_run(in_tmp / f"out/{arm}/seed1")
+    chrono_run, last_run = (load_run(in_tmp / f"out/{arm}/seed1") for arm in ("chrono", "Last"))
+    for run in (chrono_run, last_run):
         assert (run.summary or {})["status"] == "completed"
         assert parse_train_arguments(shlex.split(run.environment["command"])[3:]).config == run.config
         assert (run.environment["preset"], run.config.train.seed) == ("baseline", 1)
     document = timeless(in_tmp / "out/comparison.json")
     chrono, last = document["arms"]
     assert (chrono["num_params"], last["num_params"], last["units"]) == (146, 142, 12)
-    run = load_run(in_tmp / "out/Last/seed1")
-    assert (run.config.model.match_parameters, run.config.model.forget_bias) == (146, None)
-    assert (run.path / "layer.py").read_text() == good
-    assert read_run(run).gradient_norms == [np.median([norm for _, _, norm in run.steps()])]
+    assert (chrono["step_ms"], last["step_ms"]) == (12.5, None)
+    assert (last_run.config.model.match_parameters, last_run.config.model.forget_bias) == (146, None)
+    assert (last_run.path / "layer.py").read_text() == good
+    assert read_run(last_run).gradient_norms == [np.median([norm for _, _, norm in last_run.steps()])]
     notes = (in_tmp / "out/report.md").read_text().partition("## Notes")[2]
     assert "`model.forget_bias` of chrono is not applied" in notes and "12 units, 142 parameters" in notes
 
     # Again: nothing is trained, and every file stays as it is. One arm more: only that one is trained.
-    before = {path: path.read_bytes() for path in (in_tmp / "out").rglob("*") if path.is_file()}
+    before = content(in_tmp / "out")
     assert command(compare_main, *words).status == 0
-    assert {path: path.read_bytes() for path in (in_tmp / "out").rglob("*") if path.is_file()} == before
+    assert content(in_tmp / "out") == before
     more = command(compare_main, *words[:2], "SimpleRNN", *words[2:])
     assert more.status == 0 and "1 run to train of 3" in more.err
     assert timeless(in_tmp / "out/comparison.json")["arms"][:2] == document["arms"]
+
+    # The command of a run trains the same run.
+    words_of_run = shlex.split(chrono_run.environment["command"])[3:-1]
+    assert command(train_main, *words_of_run, "again").status == 0
+    assert (in_tmp / "again/steps.csv").read_bytes() == (chrono_run.path / "steps.csv").read_bytes()
+    assert (in_tmp / "again/predictions.csv").read_bytes() == (chrono_run.path / "predictions.csv").read_bytes()
+
+    # A folder of such runs has code, which is not run unasked.
+    with pytest.raises(InputError, match="allow-code"):
+        compare(["out/chrono", "out/Last"], directory="given")
+    given = compare(["out/chrono", "out/Last"], directory="given", allow_code=True)
+    assert [arm.test_accuracy for arm in given.arms] == [arm["test_accuracy"] for arm in document["arms"]]
 
     # A changed layer, or another key, is another experiment, and is not taken for the one that is there.
     for arm, changes in (("chrono", ["--optimizer.lr=0.5"]), ("Last", [])):
         (in_tmp / "own_layer.py").write_text(GOOD + "\n# changed\n")
         changed = command(compare_main, *words, *changes)
         assert changed.status == 2 and f"out/{arm}/seed1 is a run of another configuration" in changed.err
-
-
-def test_a_trained_run_is_that_of_train(command: Command, in_tmp: Path, toy: None) -> None:
-    trained = compare(["adam"], seeds=[3], directory="out", overrides=TINY_VALUES)
-    words = shlex.split(load_run(in_tmp / "out/adam/seed3").environment["command"])[3:-1]
-    assert command(train_main, *words, "again").status == 0
-    weights = [
-        keras.saving.load_model(path / "model.keras").get_weights()
-        for path in (in_tmp / "out/adam/seed3", in_tmp / "again")
-    ]
-    assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
-    assert trained.arms[0].test_accuracy == [(RunDirectory(in_tmp / "again").summary or {})["final"]["test_accuracy"]]
-
-
-def test_a_custom_layer_beside_runs_that_exist(in_tmp: Path, toy: None) -> None:
-    values = {key.replace(".", "__"): value for key, value in TINY_VALUES.items()}
-    for seed in (0, 1):
-        completed_run(in_tmp / f"mine/{seed}", seed, some_right(20), **values)
-    (in_tmp / "own.py").write_text(GOOD)
-    comparison = compare(["mine", "own.py:Last"], seeds=range(2), directory="out", overrides=TINY_VALUES)
-    assert [(arm.name, arm.num_params) for arm in comparison.arms] == [("mine", 146), ("Last", 142)]
-    assert (in_tmp / "out/Last/seed1/layer.py").read_text() == GOOD
-    # A folder of such runs has code, which is not run unasked.
-    with pytest.raises(InputError, match="allow-code"):
-        compare(["out/Last", "mine"], directory="again")
-    again = compare(["mine", "out/Last"], directory="again", allow_code=True)
-    assert again.pairs == comparison.pairs
 
 
 def test_a_layer_that_cannot_be_used_is_refused_before_anything_is_trained(command: Command, in_tmp: Path) -> None:
@@ -121,8 +110,8 @@ def test_a_layer_that_cannot_be_used_is_refused_before_anything_is_trained(comma
 def test_noise_that_has_no_weights_to_act_on_is_noted(in_tmp: Path) -> None:
     (in_tmp / "own.py").write_text(GOOD)
     values = {"model.hidden_size": 4, "train.recurrent_noise": 0.1}
-    arms = make_ready(parse_arms(["baseline", "GRU", "own.py:Last"], values))
-    assert [sum("recurrent_noise" in note for note in arm.notes) for arm in arms] == [0, 0, 1]
+    arms = make_ready(parse_arms(["baseline", "own.py:Last"], values))
+    assert [sum("recurrent_noise" in note for note in arm.notes) for arm in arms] == [0, 1]
 
 
 def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
@@ -131,8 +120,9 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     arms = parse_arms(["adam", "sgd"], {"train.n_epochs": 4})
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
-    monkeypatch.setattr("seqmnist_tf.compare.comparing.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(comparing.time, "monotonic", lambda: clock[0])
     pace = Pace(StepTime(Kernel(None), 154, 9.0, 1 / (600 + 100 / 3)), 2.0)  # an epoch takes 1 s, an evaluation 2 s
+    assert pace.hours(jobs[:2]) == pytest.approx(2 * (4 * 1 + 2) / 3600)
     progress = Progress(jobs, {"adam": pace, "sgd": pace})
     taken: list[Job] = []
     while job := progress.take("slot0"):
@@ -150,13 +140,6 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     assert list(progress.errors) == ["sgd seed 0"]
 
 
-def test_the_hours_are_measured_steps_times_their_number(in_tmp: Path) -> None:
-    arms = parse_arms(["adam"], {"task.limit_train": 3_000, "train.n_epochs": 2})
-    jobs = plan_jobs(arms, [0, 1, 2], in_tmp)["adam"]
-    epoch = 30 + 10_000 / 100 / 3  # steps, and an evaluation
-    assert Pace(StepTime(Kernel(None), 154, 9.0, 4.0), 7.0).hours(jobs) == pytest.approx(3 * (2 * 4 * epoch + 7) / 3600)
-
-
 def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, toy: None) -> None:
     completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
     (in_tmp / "own.py").write_text(GOOD)
@@ -171,61 +154,39 @@ def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, t
     assert sorted(in_tmp.rglob("*")) == before
 
 
-def test_a_run_that_diverges_counts_as_failed(in_tmp: Path, toy: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_arm_whose_runs_all_diverge_is_left_out(
+    in_tmp: Path, toy: None, capsys: pytest.CaptureFixture[str], no_pictures: None
+) -> None:
     Path("hot.json").write_text('{"optimizer": {"name": "SGD", "lr": 1e38, "grad_clip_value": null}}')
+    completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
     arms: dict[str, Any] = {"seeds": [0], "directory": "out", "overrides": TINY_VALUES}
-    with pytest.raises(RunError, match="hot, which has no completed run"):
-        compare(["hot.json", "adam"], **arms)  # there is no mean to hold others against
-    assert not (in_tmp / "out/report.md").exists()
-    with pytest.raises(RunError, match="hot, which has no completed run"):
-        compare(["adam", "hot.json"], **arms)
-    assert [arm["name"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == ["adam"]
+    for words, written in ((["hot.json", "mine"], False), (["mine", "hot.json"], True)):
+        with pytest.raises(RunError, match="hot, which has no completed run"):
+            compare(words, **arms)
+        assert (in_tmp / "out/report.md").exists() is written  # there is no mean to hold others against
+    assert [arm["name"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == ["mine"]
     assert capsys.readouterr().err.count("has diverged") == 1  # it is not trained again
 
 
-FAILS_ONCE = """
-import keras
-
-class Fails(keras.layers.SimpleRNN):
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        if training and keras.config.epsilon() > 1e-7:
-            raise RuntimeError("no such value")
-        return super().call(sequences, training=training)
-"""
-
-
-@pytest.mark.slow
-def test_a_layer_that_fails_does_not_stop_the_others(
-    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_fails_does_not_stop_the_others(
+    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, no_pictures: None
 ) -> None:
-    (in_tmp / "own.py").write_text(FAILS_ONCE)
-    train_one = engine.train
+    def train_or_fail(config: cfg.Config, path: Path, **_: Any) -> dict[str, Any]:
+        if (config.model.layer, config.train.seed) == ("SimpleRNN", 1):
+            raise ValueError("no such value")
+        return completed_run(path, config.train.seed, some_right(20), model__layer=config.model.layer).summary or {}
 
-    def fail(config: cfg.Config, *args: Any, **settings: Any) -> dict[str, Any]:
-        keras.config.set_epsilon(1e-6 if config.train.seed == 1 else 1e-7)
-        return train_one(config, *args, **settings)
-
-    monkeypatch.setattr(engine, "train", fail)
-    words = ("adam", "own.py:Fails", "--seeds=0,1", "--dir=out", "--traceback", *TINY, "--train.n-epochs=1")
-    result = command(compare_main, *words)
-    keras.config.set_epsilon(1e-7)
+    monkeypatch.setattr(engine, "train", train_or_fail)
+    monkeypatch.setattr(comparing, "load_splits", lambda *_: None)
+    result = command(compare_main, "adam", "SimpleRNN", "--seeds=0,1", "--dir=out", "--traceback", *TINY)
     last = result.err.splitlines()[-1]
-    assert result.status == 1 and "Fails seed 1" in last and "no such value" in last
-    assert 'File "own.py", line 7, in call' in result.err
+    assert result.status == 1 and "SimpleRNN seed 1" in last and "no such value" in last
+    assert "in train_or_fail" in result.err
     assert [arm["seeds"] for arm in timeless(in_tmp / "out/comparison.json")["arms"]] == [[0, 1], [0]]
-    assert "Traceback" in (in_tmp / "out/logs/Fails-seed1.log").read_text()
-
-
-def test_a_measured_step_is_in_the_report_and_stays_there(
-    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("seqmnist_tf.compare.comparing.MEASURED_ABOVE", 0)
-    first = compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
-    again = compare(["adam"], seeds=[0], directory="out", overrides=TINY_VALUES)
-    assert 0 < (first.arms[0].step_ms or 0) == again.arms[0].step_ms
+    assert "Traceback" in (in_tmp / "out/logs/SimpleRNN-seed1.log").read_text()
 
 
 def test_data_that_cannot_be_read_is_reported_before_anything_is_written(command: Command, in_tmp: Path) -> None:
     (in_tmp / "file").write_text("no folder")
-    refused = command(compare_main, "baseline", "GRU", *TINY, "--data.dir=file", "--dir=out")
+    refused = command(compare_main, "baseline", *TINY, "--data.dir=file", "--dir=out")
     assert refused.status == 2 and "data.dir" in refused.err and not (in_tmp / "out").exists()

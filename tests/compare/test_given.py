@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from seqmnist_tf.compare import compare
 from seqmnist_tf.compare.__main__ import main as compare_main
-from seqmnist_tf.compare.statistics import permutation_p, welch_interval
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, load_run, lock_folder
 from tests.changes import Change, put, text
@@ -29,7 +27,9 @@ def diverge(path: Path) -> None:
     write_logs(load_run(path), [], "diverged")
 
 
-def test_runs_that_exist_give_the_documented_json(command: Command, in_tmp: Path) -> None:
+def test_runs_that_exist_give_the_documented_json(
+    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_arm(in_tmp / "a", A)
     make_arm(in_tmp / "b", B, optimizer__lr=0.5)
     result = command(compare_main, "a", "b", "--dir=out", "--json")
@@ -40,26 +40,25 @@ def test_runs_that_exist_give_the_documented_json(command: Command, in_tmp: Path
     assert (a["name"], a["num_params"], a["units"], a["seeds"]) == ("a", 146, 4, [0, 1, 2, 3, 4, 5])
     assert a["config_id"] == RunDirectory(in_tmp / "a/run-0").config_id != b["config_id"]
     assert a["test_accuracy"] == [number / TOTAL for number in A.values()]
-    assert a["std"] == pytest.approx(np.std(list(A.values()), ddof=1) / TOTAL)
-    assert (a["median"], a["worst"], a["failed"], a["step_ms"]) == (20 / TOTAL, 18 / TOTAL, 0, None)
     (pair,) = document["pairs"]
     keys = ["a", "b", "mean_difference", "ci_95", "permutation_p", "holm_p", "equivalent"]
     assert list(pair) == keys and (pair["a"], pair["b"]) == ("a", "b")
-    counts = [*A.values()], [*B.values()]
-    assert pair["mean_difference"] == pytest.approx(3.4 / TOTAL)
-    assert pair["ci_95"] == pytest.approx([bound / TOTAL for bound in welch_interval(*counts) or ()])
-    assert pair["permutation_p"] == pair["holm_p"] == permutation_p(*counts) and pair["equivalent"] is False
     names = {"arms.json", "comparison.json", "report.md", "row.md", "row.tex", "row.csv"}
     names |= {f"{name}.{kind}" for name in ("curves", "differences", "disagreements") for kind in ("png", "pdf")}
     written = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir() if path.name[0] != "."}
     assert set(written) == names
     assert command(compare_main, "a", "b", "--dir=out").status == 0
     assert {name: (in_tmp / "out" / name).read_bytes() for name in names} == written
-    compare(["a"], directory="out")
-    assert [path.name for path in (in_tmp / "out").glob("*.p*")] == ["curves.png", "curves.pdf"]
+
+    def fail(*_: object) -> None:
+        raise RunError("no source of MNIST could be reached")
+
+    monkeypatch.setattr("seqmnist_tf.compare.pictures.load_test", fail)
+    compare(["a", "b"], directory="out")
+    assert {path.name for path in (in_tmp / "out").glob("*.png")} == {"curves.png", "differences.png"}
 
 
-def test_seeds_that_diverged_count_as_failed(in_tmp: Path) -> None:
+def test_seeds_that_diverged_count_as_failed(in_tmp: Path, no_pictures: None) -> None:
     make_arm(in_tmp / "a", A)
     make_arm(in_tmp / "b", A, optimizer__lr=0.5)
     for number in (7, 5):  # of the seeds 1 and 4
@@ -70,17 +69,6 @@ def test_seeds_that_diverged_count_as_failed(in_tmp: Path) -> None:
     assert (b.seeds, b.diverged, b.failures) == ((0, 2), (1,), "1 of 3")
     with pytest.raises(InputError, match="b has no completed run of --seeds"):
         compare(["a", "b"], directory="out", seeds="1,4")
-
-
-def test_a_report_needs_no_images(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RunError("no source of MNIST could be reached")
-
-    make_arm(in_tmp / "a", A)
-    make_arm(in_tmp / "b", A)
-    monkeypatch.setattr("seqmnist_tf.compare.pictures.load_test", fail)
-    compare(["a", "b"], directory="out")
-    assert sorted(path.name for path in (in_tmp / "out").glob("*.png")) == ["curves.png", "differences.png"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +83,13 @@ def test_a_report_needs_no_images(in_tmp: Path, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_runs_that_are_refused(
-    file: str, damage: Change, message: str, command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+    file: str,
+    damage: Change,
+    message: str,
+    command: Command,
+    in_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_pictures: None,
 ) -> None:
     for arm in ("a", "b"):
         completed_run(in_tmp / arm / "run-0", 0, some_right(20))
@@ -107,7 +101,7 @@ def test_runs_that_are_refused(
     assert not (in_tmp / "HARMED").exists() and not (in_tmp / "out/report.md").exists()
 
 
-def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Command, in_tmp: Path) -> None:
+def test_a_layer_file_beside_a_layer_of_keras_is_never_run(command: Command, in_tmp: Path, no_pictures: None) -> None:
     for arm in ("a", "b"):
         completed_run(in_tmp / arm / "run-0", 0, some_right(20))
     (in_tmp / "a/run-0/layer.py").write_text("open('HARMED', 'w')\n")

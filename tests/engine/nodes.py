@@ -10,12 +10,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.compare.commands import wait_until
 from tests.toy import ROOT
 
 
@@ -83,19 +83,13 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Iterator[tuple[str, 
     """Return the address of a cluster of two nodes, and the node that is not its head."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    log = tmp_path / "head.log"
-    nodes = [Node(log, environment, "--head", f"--port={port}", "--include-dashboard=false")]
+    logs = [tmp_path / "head.log", tmp_path / "other.log"]
+    nodes = [Node(logs[0], environment, "--head", f"--port={port}", "--include-dashboard=false")]
     try:
-        started = time.monotonic()
-        while not (match := re.search(r"Local node IP: ([\d.]+)[\s\S]*Ray runtime started", log.read_text())):
-            assert time.monotonic() - started < 120, log.read_text()
-            time.sleep(0.5)
-        address = f"{match[1]}:{port}"
-        nodes.append(Node(tmp_path / "other.log", environment, f"--address={address}"))
-        while "Ray runtime started" not in (tmp_path / "other.log").read_text():
-            running = nodes[1].process.poll() is None and time.monotonic() - started < 240
-            assert running, (tmp_path / "other.log").read_text()
-            time.sleep(0.5)
+        wait_until(lambda: "Ray runtime started" in logs[0].read_text(), logs[0], nodes[0].process)
+        address = f"{re.findall(r'Local node IP: ([0-9.]+)', logs[0].read_text())[0]}:{port}"
+        nodes.append(Node(logs[1], environment, f"--address={address}"))
+        wait_until(lambda: "Ray runtime started" in logs[1].read_text(), logs[1], nodes[1].process)
         yield address, nodes[1]
     finally:
         for node in reversed(nodes):

@@ -7,9 +7,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,14 @@ from seqmnist_tf.engine import Job, JobEnd, job, run_jobs
 from seqmnist_tf.engine import cluster as ray_cluster
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory
-from tests.compare.commands import TINY, run_compare
+from tests.compare.commands import TINY, run, started, wait_until
 from tests.compare.test_compare import masked, timeless
 from tests.engine.nodes import Node, is_running, processes, trainers
 from tests.engine.stand_in import TRAINER, Listed, make_job
-from tests.toy import LONG_SECONDS, ROOT
+from tests.toy import LONG_SECONDS
 
 pytestmark = pytest.mark.timeout(900)
-WORDS = ("adam", "SimpleRNN", "--seeds=0,1", *TINY, "--train.threads=1")
+WORDS = ("compare", "adam", "SimpleRNN", "--seeds=0,1", *TINY, "--train.threads=1")
 
 
 def weights(folder: Path) -> dict[str, list[np.ndarray]]:
@@ -53,8 +51,7 @@ def require_equal(folder: Path, other: Path) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a comparison whose runs were trained one after the other in one process."""
     folder = tmp_path_factory.mktemp("whole") / "out"
-    done = run_compare(*WORDS, f"--dir={folder}")
-    assert done.returncode == 0, done.stderr
+    run(folder.with_suffix(".log"), *WORDS, f"--dir={folder}")
     return folder
 
 
@@ -63,69 +60,37 @@ def comparing(folder: Path, log: Path, environment: dict[str, str], *words: str)
     """Start a comparison on toy data, and wait until two of its runs have begun, whose ends wait for FOLDER.hold."""
     hold = folder.with_suffix(".hold")
     hold.touch()
-    command = [sys.executable, "-m", "tests.compare.commands", *WORDS, f"--dir={folder}", *words]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)
-    try:
-        started = time.monotonic()
-        while len(list(folder.glob("*/seed*/config.json"))) < 2 and time.monotonic() - started < LONG_SECONDS:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        assert len(list(folder.glob("*/seed*/config.json"))) == 2
+    with started(log, *WORDS, f"--dir={folder}", *words, **environment) as process:
+        wait_until(lambda: len(list(folder.glob("*/seed*/config.json"))) == 2, log, process)
         assert not list(folder.glob("*/seed*/summary.json"))
         yield process
-    finally:
         hold.unlink(missing_ok=True)
-        process.kill()
-        process.wait()
-
-
-def require_ended(processes: Iterable[int]) -> None:
-    started = time.monotonic()
-    while any(is_running(pid) for pid in processes):
-        assert time.monotonic() - started < 60, "a process goes on training without its command"
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
-def test_processes_and_the_command_are_killed(whole: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_and_the_command_are_killed(
+    number: signal.Signals, whole: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     folder, log = tmp_path / "out", tmp_path / "log"
     with comparing(folder, log, environment, "--workers=2") as process:
         killed = trainers(process.pid)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        started = time.monotonic()
-        while len(left := set(trainers(process.pid)) - set(killed)) < 2:
-            assert process.poll() is None and time.monotonic() - started < LONG_SECONDS, log.read_text()
-            time.sleep(0.1)
-        process.kill()
+        wait_until(lambda: len(set(trainers(process.pid)) - set(killed)) == 2, log, process)
+        left = set(trainers(process.pid)) - set(killed)
+        process.send_signal(number)
         folder.with_suffix(".hold").unlink()
-        require_ended(left)
-    done = run_compare(*WORDS, f"--dir={folder}", "--workers=2", **environment)
-    assert done.returncode == 0, done.stderr
-    assert "8/8 epochs" in done.stderr and done.stderr.lower().count("ray") == done.stderr.count("starting Ray") == 1
+        assert process.wait(timeout=LONG_SECONDS) == (130 if number == signal.SIGINT else -number), log.read_text()
+        wait_until(lambda: not any(map(is_running, left)), log)  # none goes on training without its command
+    # Where a run was trained makes no difference.
+    where = ["--workers=2"] if number == signal.SIGKILL else []
+    run(log, *WORDS, f"--dir={folder}", *where, **environment)
     require_equal(folder, whole)
     sessions = Path(environment["RAY_TMPDIR"]).glob("ray/session_2*")
     servers = "".join((session / "logs/gcs_server.out").read_text() for session in sessions)
     addresses = re.findall(r"node_address=(\S+)", servers)
     assert addresses and set(addresses) == {"127.0.0.1"}  # Ray's servers listen on the address of their node
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_processes_and_the_same_command_goes_on(
-    whole: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    folder, log = tmp_path / "out", tmp_path / "log"
-    with comparing(folder, log, environment, "--workers=2") as process:
-        left = trainers(process.pid)
-        process.send_signal(signal.SIGINT)
-        folder.with_suffix(".hold").unlink()
-        assert process.wait(timeout=LONG_SECONDS) == 130
-    assert log.read_text().splitlines()[-1] == "interrupted"
-    require_ended(left)
-    done = run_compare(*WORDS, f"--dir={folder}")  # in this process: where a run was trained makes no difference
-    assert done.returncode == 0, done.stderr
-    require_equal(folder, whole)
 
 
 @pytest.mark.slow

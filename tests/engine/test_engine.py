@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from typing import Any
 import pytest
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.data import sequences
 from seqmnist_tf.engine import Job, JobEnd, engine, prints_line, run_jobs, same_experiment
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory
+from tests.changes import content
 from tests.engine.stand_in import Listed, ManySlots, make_job
 from tests.model.test_layers import GOOD
+from tests.toy import toy_mnist
 
 
 def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> None:
@@ -29,9 +31,6 @@ def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> N
 
 def test_a_place_that_grows_is_filled(tmp_path: Path) -> None:
     class Growing(ManySlots):
-        def slots(self) -> int:
-            return self.number
-
         def wait(self) -> list[tuple[str, JobEnd]]:
             self.number = 4
             return super().wait() if len(self.running) == 4 or not source.jobs else []
@@ -52,24 +51,15 @@ def test_a_failure_of_its_own_stops_one_job_and_one_of_the_machine_all(tmp_path:
 
 def test_progress_has_a_bound() -> None:
     assert [prints_line(done, 10_000, 5) for done in range(5, 45, 5)] == [False, False, False, True] * 2
+    assert [sum(prints_line(done, total) for done in range(1, total + 1)) for total in (40, 3_000)] == [40, 500]
+
+
+OWN = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
 
 
 def toy_job(path: Path, **values: Any) -> Job:
     more = {"train__batch_size": 16, "wandb__mode": "disabled", **values}
     return make_job(path, **more)
-
-
-@pytest.mark.slow
-def test_jobs_in_this_process_print_to_their_logs(
-    tmp_path: Path, toy: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = Listed([toy_job(tmp_path / f"run{seed}", train__seed=seed) for seed in (0, 1)])
-    source.epoch = lambda job, history: print(job.name, len(history), file=sys.stderr)  # type: ignore[method-assign]
-    run_jobs(source, tmp_path)
-    err = capsys.readouterr().err
-    assert re.findall(r"run\d \d$", err, re.M) == ["run0 1", "run0 2", "run1 1", "run1 2"]
-    assert (tmp_path / "logs/log").read_text().count("preset none, seed") == 2
-    assert {end.status for end in source.ends.values()} == {"completed"}
 
 
 def end_of(job: Job, folder: Path) -> JobEnd:
@@ -82,13 +72,31 @@ def stop_at_once(history: list[dict[str, Any]]) -> str | None:
     return f"stopped after {len(history)}"
 
 
-def test_a_run_that_has_ended_is_not_trained_again(tmp_path: Path, toy: None) -> None:
-    job = replace(toy_job(tmp_path / "run"), stop_rule=stop_at_once)
-    for _ in range(2):
-        assert end_of(job, tmp_path) == JobEnd("stopped", reason="stopped after 1")
-    (job.path / "summary.json").unlink()  # as after a kill between the checkpoint and the rule
-    assert end_of(job, tmp_path) == JobEnd("stopped", reason="stopped after 1")
-    assert len(RunDirectory(job.path).history()) == 1
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the run of a custom layer and a pixel order, stopped after its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "own.py").write_text(GOOD)
+    (folder / "order.txt").write_text("\n".join(map(str, reversed(range(784)))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "load_mnist", toy_mnist)
+        patch.chdir(folder)
+        job = replace(toy_job(Path("run"), **OWN), stop_rule=stop_at_once)
+        for _ in range(2):  # the second time nothing is trained
+            assert end_of(job, folder) == JobEnd("stopped", reason="stopped after 1")
+        assert RunDirectory(job.path).environment["resumed"] == []
+        (job.path / "summary.json").unlink()  # as after a kill between the checkpoint and the rule
+        assert end_of(job, folder) == JobEnd("stopped", reason="stopped after 1")
+        assert len(RunDirectory(job.path).history()) == 1
+        (job.path / "summary.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def begun(stopped: Path, in_tmp: Path, toy: None) -> Path:
+    """Return a copy of that run, which was killed after its first epoch, in the working directory."""
+    shutil.copytree(stopped, in_tmp, dirs_exist_ok=True)
+    return in_tmp / "run"
 
 
 def test_a_run_that_diverged_is_not_trained_again(tmp_path: Path, toy: None) -> None:
@@ -98,42 +106,22 @@ def test_a_run_that_diverged_is_not_trained_again(tmp_path: Path, toy: None) -> 
     assert RunDirectory(job.path).environment["resumed"] == []
 
 
-@pytest.mark.parametrize("damage", ["checkpoint", "configuration", "other"])
-def test_a_damaged_run_is_named_and_kept(damage: str, tmp_path: Path, toy: None) -> None:
-    job = toy_job(tmp_path / "run")
-    assert end_of(replace(job, stop_rule=stop_at_once), tmp_path).status == "stopped"
-    (job.path / "summary.json").unlink()
-    if damage == "checkpoint":
-        (job.path / "checkpoints/resume.keras").write_bytes(b"PK")
-    elif damage == "configuration":
-        (job.path / "config.json").write_text("{")
-    else:
-        job = toy_job(job.path, optimizer__lr=0.5)
-    before = {path: path.read_bytes() for path in job.path.rglob("*") if path.is_file()}
-    with pytest.raises(RunError, match=str(job.path)):
-        end_of(job, tmp_path)
-    assert {path: path.read_bytes() for path in before} == before
+@pytest.mark.parametrize("damage", ["checkpoints/resume.keras", "config.json", "own.py", "the learning rate"])
+def test_a_damaged_run_or_one_of_another_experiment_is_named_and_kept(damage: str, begun: Path) -> None:
+    values = {**OWN, "optimizer__lr": 0.5} if damage == "the learning rate" else OWN
+    for file in (begun / damage, begun.parent / damage):
+        if file.exists():
+            file.write_bytes(b"MORE = 1\n")
+    before = content(begun)
+    with pytest.raises(RunError, match=str(begun)):
+        end_of(toy_job(begun, **values), begun.parent)
+    assert content(begun) == before
 
 
-@pytest.mark.parametrize(("moved", "edited"), [(True, False), (False, True), (True, True)])
-def test_a_run_is_known_by_the_content_of_its_files(
-    moved: bool, edited: bool, tmp_path: Path, toy: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own.py").write_text(GOOD)
-    (tmp_path / "order.txt").write_text("\n".join(map(str, reversed(range(784)))))
-    monkeypatch.chdir(tmp_path)
-    given = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
-    assert end_of(replace(toy_job(Path("run"), **given), stop_rule=stop_at_once), tmp_path).error is None
-    Path("run/summary.json").unlink()
-    if moved:
-        given = {"model__layer": f"{tmp_path}/own.py:Last", "task__permutation": f"file:{tmp_path}/order.txt"}
-    if edited:
-        (tmp_path / "own.py").write_text(GOOD + "\n\nMORE = 1\n")
-        with pytest.raises(RunError, match="another experiment"):
-            end_of(toy_job(tmp_path / "run", **given), tmp_path)
-    else:
-        assert end_of(toy_job(tmp_path / "run", **given), tmp_path) == JobEnd("completed")
-        assert len(RunDirectory(tmp_path / "run").history()) == 2
+def test_a_run_is_known_by_the_content_of_its_files(begun: Path) -> None:
+    moved = {"model__layer": f"{begun.parent}/own.py:Last", "task__permutation": f"file:{begun.parent}/order.txt"}
+    assert end_of(toy_job(begun, **moved), begun.parent) == JobEnd("completed")
+    assert len(RunDirectory(begun).history()) == 2
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,8 @@ import seqmnist_tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.model import check_layer
+from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import __main__ as tune
-from seqmnist_tf.tune import parse_space
-from seqmnist_tf.tune.folder import SearchFolder
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Command
 from tests.house.test_structure import MAY_IMPORT

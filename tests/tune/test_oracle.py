@@ -12,9 +12,9 @@ import pytest
 from keras_tuner.src.tuners import bayesian
 
 from seqmnist_tf.system import InputError, RunError
-from seqmnist_tf.tune.folder import SearchFolder
 from seqmnist_tf.tune.oracle import OneFile, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
+from seqmnist_tf.tune.space import SearchFolder
 from tests.tune.toy_search import ToySlots, killed_at, toy_score, toy_search, trials_of
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -33,7 +33,7 @@ def end(oracle: OneFile, trial: Any, score: float | None) -> None:
 def test_a_random_search_draws_a_small_space_to_its_end(tmp_path: Path) -> None:
     """KerasTuner itself gives up after 20 values that it has drawn before."""
     space = {"model.hidden_size": {"choices": list(range(1, 31))}}
-    drawn = drawn_values(toy_search(tmp_path, space=space), 40)
+    drawn = drawn_values(toy_search(tmp_path, space=space), 30)
     assert drawn and sorted(int(values["model.hidden_size"]) for values in drawn) == list(range(1, 31))
 
 
@@ -46,16 +46,13 @@ def test_a_state_that_is_read_is_the_one_that_was_written(tmp_path: Path, tuner:
     oracle.create_trial("a")
     assert {path.name for path in tmp_path.iterdir()} == {"search.json", "oracle.json"}
     loaded = load_oracle(search, 20)
-    assert {key: trial.status for key, trial in loaded.trials.items()} == {
-        "00": "COMPLETED", "01": "COMPLETED", "02": "FAILED", "03": "COMPLETED", "04": "COMPLETED", "05": "RUNNING",
-    }  # fmt: skip
-    state = {**oracle.get_state(), "ongoing_trials": {}, "retry_queue": ["05"]}
-    assert loaded.get_state() | {"tried_so_far": None} == state | {"tried_so_far": None}
-    assert set(loaded.get_state()["tried_so_far"]) == set(state["tried_so_far"])
-    for key, trial in oracle.trials.items():
-        again = loaded.trials[key]
-        assert again.hyperparameters.get_config() == trial.hyperparameters.get_config()
-        assert (again.score, again.message) == (trial.score, trial.message)
+    states = [made.get_state() | {"tried_so_far": set(made.get_state()["tried_so_far"])} for made in (loaded, oracle)]
+    assert states[0] == states[1] | {"ongoing_trials": {}, "retry_queue": ["05"]}
+    trials = [
+        {key: (t.status, t.score, t.message, t.hyperparameters.get_config()) for key, t in made.trials.items()}
+        for made in (loaded, oracle)
+    ]
+    assert trials[0] == trials[1] and [trial[0][0] for trial in trials[0].values()] == list("CCFCCR")
     assert loaded.create_trial("b").trial_id == "05"
 
 
@@ -160,9 +157,9 @@ def files_of(search: SearchFolder) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("tuner", "slots", "every"),
     [
-        ("random", 1, 5),
-        ("hyperband", 1, 7),
-        ("random", 2, 6),
+        ("random", 1, 3),
+        ("hyperband", 1, 5),
+        ("random", 2, 4),
         *(pytest.param(tuner, slots, 1, marks=pytest.mark.slow)
           for tuner, slots in (("random", 1), ("random", 2), ("hyperband", 1))),
     ],
@@ -181,6 +178,6 @@ def test_a_search_killed_at_its_files_ends_as_if_nothing_had_happened(
     number, kills = 1, 0
     while killed_at(number, lambda: run("killed")):
         number, kills = number + every, kills + 1
-    assert kills > 20 / every
+    assert kills > 12 / every
     killed = run("killed")
     assert files_of(killed) == whole

@@ -22,9 +22,6 @@ def rows(**document: Any) -> tuple[Dimension, ...]:
 def test_the_default_has_a_reason_for_each_row() -> None:
     parsed = parse_space(DEFAULT_SPACE)
     assert all(len(row.reason) > 20 for row in parsed)
-    asked = {"optimizer.lr", "optimizer.rho", "optimizer.epsilon", "clipping", "model.initializer", "model.forget_bias"}
-    asked |= {"optimizer.name", "optimizer.schedule", "train.batch_size"}
-    assert {row.name for row in parsed} == asked | {"optimizer.weight_decay", "train.recurrent_noise"}
     recipes = [cfg.flatten(PRESETS[name].config) for name in ("baseline", "strong", "strong_permuted", "sprint")]
     for row in parsed:  # the project's own recipes are in it, so that a search for another layer can find as much
         for recipe in recipes:
@@ -70,11 +67,6 @@ def test_edges() -> None:
     assert [noise.at_edge(value) for value in ("0", "0.03", "0.1")] == [None, None, "high"]  # below 0 there is nothing
 
 
-def test_a_range_of_whole_numbers() -> None:
-    (row,) = rows(train__batch_size={"low": 20, "high": 200})
-    assert row.integer and repr(row.settings(33.0)) == "{'train.batch_size': 33}"
-
-
 def test_constants_of_a_layer() -> None:
     dt, n, mode = rows(
         model__layer_options__dt={"low": 0.05, "high": 1},
@@ -95,7 +87,7 @@ def test_constants_of_a_layer() -> None:
         ({"optimizer.lr": 1}, "optimizer.lr"),
         ({"optimizer.lrr": {"low": 1, "high": 2}}, "optimizer.lrr"),
         ({"optimizer.lr": {"low": 1}}, "optimizer.lr"),
-        ({"optimizer.lr": {"low": 0.1, "high": 0.01}}, "optimizer.lr"),
+        ({"model.layer_options.dt": {"low": 1, "high": 0.1}}, "model.layer_options.dt"),
         ({"optimizer.lr": {"low": -1, "high": 1}}, "optimizer.lr"),
         ({"optimizer.rho": {"low": 0, "high": 0.9, "scale": "log"}}, "optimizer.rho"),
         ({"optimizer.rho": {"low": 0, "high": 0.9, "scale": "square"}}, "optimizer.rho"),

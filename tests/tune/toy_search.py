@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd, engine, train_job
 from seqmnist_tf.train import RunDirectory, load_run, summarize
 from seqmnist_tf.tune import parse_space, search
-from seqmnist_tf.tune.folder import SearchFolder
-from tests.engine.stand_in import ManySlots
+from seqmnist_tf.tune.space import SearchFolder
+from tests.engine.stand_in import ManySlots, write_epoch
 
 SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 1e-3, "high": 1e-1, "scale": "log"},
@@ -65,24 +66,14 @@ def toy_resume(path: Path, *, stop_rule: Any, command: str = "", **_: Any) -> di
 
 
 def _run_epochs(run: RunDirectory, config: Config, rule: Callable[[list[Any]], str | None]) -> dict[str, Any]:
-    done, steps = len(run.history()), config.steps_per_epoch
+    done = len(run.history())
     if not done:
         (run.path / "steps.csv").write_text("step,loss\n")
-    run.truncate(done, done * steps)
+    run.truncate(done, done * config.steps_per_epoch)
     reason = None
     with run.lock():
         for epoch in range(done + 1, config.train.n_epochs + 1):
-            with (run.path / "steps.csv").open("a") as file:
-                file.writelines(f"{step},1.0\n" for step in range((epoch - 1) * steps + 1, epoch * steps + 1))
-            score, rate = toy_score(config, epoch), config.optimizer.lr
-            row: dict[str, Any] = {
-                "epoch": epoch,
-                "train_loss": 1.0,
-                "train_accuracy": round(40 * score) / 40,
-                "val_loss": 1.0,
-            }
-            row |= {"val_accuracy": score, "test_loss": None, "test_accuracy": None}
-            run.append_history({**row, "learning_rate": rate, "seconds": 1.0})
+            write_epoch(run, epoch, toy_score(config, epoch))
             if reason := rule(run.history()):
                 break
         summary = summarize(run.history(), config, "stopped" if reason else "completed", reason=reason)
@@ -111,32 +102,18 @@ def use_toys(patch: Callable[..., None] = setattr) -> None:
 
 
 def die_at(number: int) -> None:
-    """Kill this process with SIGKILL in the middle of the ``number``-th file that it writes, or before or after that.
-
-    What is counted: each write of a file's content, and each move to its place, before and after it.
-    """
-    count = iter(range(1, 1_000_000))
-    write_bytes, write_text, replace = Path.write_bytes, Path.write_text, Path.replace
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def half(path: Path, content: Any, write: Callable[..., int]) -> int:
-        if next(count) == number:
-            write(path, content[: len(content) // 2])
-            die()
-        return write(path, content)
+    """Let this process kill itself with SIGKILL: after half of a file, where ``number`` is odd, or after its move."""
+    count, replace = itertools.count(1), Path.replace
 
     def replace_or_die(path: Path, target: Any) -> Path:
         if next(count) == number:
-            die()
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
         moved = replace(path, target)
         if next(count) == number:
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
         return moved
 
-    Path.write_bytes = lambda path, content: half(path, content, write_bytes)  # type: ignore
-    Path.write_text = lambda path, content, *a, **k: half(path, content, write_text)  # type: ignore
     Path.replace = replace_or_die  # type: ignore
 
 
