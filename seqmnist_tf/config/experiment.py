@@ -68,14 +68,10 @@ def permutation_sha256(config: Config) -> str | None:
 
 
 def num_params(config: Config) -> int | None:
-    """Return the number of parameters of the model, or None for a layer that is not a stock one.
+    """Return the number of parameters of the model, or None for a custom layer.
 
     An LSTM over one feature has four gates with a kernel, a recurrent kernel and one bias vector; Keras's GRU has three
     gates and two bias vectors, its SimpleRNN one gate. The dense layer follows.
-
-    Example:
-        >>> num_params(Config())
-        67850
     """
     gates, biases = {"LSTM": (4, 1), "GRU": (3, 2), "SimpleRNN": (1, 1)}.get(config.model.layer, (None, None))
     if gates is None or biases is None:

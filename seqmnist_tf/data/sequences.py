@@ -134,14 +134,7 @@ def load_sequences(
 
 
 def epoch_order(num_examples: int, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of the training examples in an epoch, int64 (n,): a function of its arguments alone.
-
-    Args:
-        num_examples: n.
-        shuffle: False for the published order.
-        seed: 0 to 2**32 - 1.
-        epoch: 0 for the first.
-    """
+    """Return the order of the training examples in an epoch, int64 (n,): a function of its arguments alone."""
     # RandomState's stream is frozen by numpy's policy (NEP 19): the same order in every later version.
     order = np.random.RandomState([seed, epoch]).permutation(num_examples) if shuffle else np.arange(num_examples)
     return order.astype(np.int64)  # C longs have 32 bits on Windows

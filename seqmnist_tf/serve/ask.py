@@ -40,27 +40,14 @@ def verdict(answer: Classification | None) -> str:
 def classify(
     images: np.ndarray, server: str = DEFAULT_SERVER, timeout: float = 30.0, *, label: str | None = None
 ) -> list[Classification]:
-    """Classify images of digits on a server, in requests of at most 64.
+    """Classify images of digits, uint8 (n, 28, 28), 0 (background) to 255 (ink), in requests of at most 64.
 
-    Args:
-        images: uint8 (n, 28, 28), 0 (background) to 255 (ink), in MNIST's form.
-        server: ``http://host:port`` or ``https://host:port`` for REST, ``grpc://host:port`` for gRPC.
-        timeout: seconds to wait for each answer.
-        label: of the version to ask on TF Serving, such as ``stable``; None is the version that the server chooses.
-
-    Returns:
-        One classification per image.
+    ``server`` is ``http://host:port`` or ``https://host:port`` for REST, ``grpc://host:port`` for gRPC; ``timeout`` is
+    in seconds for each answer; ``label``, such as ``stable``, asks TF Serving for the version of that label.
 
     Raises:
         InputError: ``server`` is not such an address.
-        RunError: the server cannot be reached, does not answer in time, or answers with an error, which the message
-            quotes.
-
-    Example::
-
-        image = prepare_picture("digit.png")
-        (answer,) = classify(image[None], "http://127.0.0.1:8501")
-        print(answer.class_id, answer.probabilities[answer.class_id])
+        RunError: the server cannot be reached, does not answer in time, or answers with an error.
     """
     server = server.rstrip("/")
     if not server.startswith(("http://", "https://", "grpc://")):

@@ -26,31 +26,16 @@ BATCH_SIZES = (1, 33)  # one block of rows, and several blocks
 
 
 def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, allow_code: bool = False) -> Path:
-    """Export a run's final model as the next version in a folder.
+    """Export a run's final model as the next version in a folder; return its path.
 
     The version is written under a temporary name, and each signature is compared with the Keras model on MNIST digits;
     only then is it renamed. A server that watches the folder therefore sees complete versions only, even if this
-    process is killed.
-
-    Args:
-        run: a finished run, perhaps from another computer: its ``pixel_order.txt`` counts, its ``data.source`` and
-            ``data.dir`` are ignored.
-        folder: the folder of the versions, made if it does not exist.
-        data_dir: folder of the data; None is tensorflow-datasets' own.
-        allow_code: run the code of the run's own layer, if it has one. Read it first.
-
-    Returns:
-        The new version's path, ``folder/<version>``.
+    process is killed. The run may be from another computer: its ``pixel_order.txt`` counts, its ``data.source`` and
+    ``data.dir`` are ignored. With ``allow_code``, the code of its own layer is run.
 
     Raises:
         InputError: the run has no model, or a model that is not its configuration's, or ``folder`` is not writable.
         RunError: a signature differs from the Keras model, or MNIST cannot be loaded.
-        OSError: the disk is full.
-
-    Example::
-
-        path = export_run(seqmnist_tf.load_run("results/strong/seed0"), Path("export/mine"))
-        print(read_description(path)["test_accuracy"])
     """
     start_tensorflow(run.config.train.threads)
     note(f"loading the model of {run.path}")

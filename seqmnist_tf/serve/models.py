@@ -20,17 +20,7 @@ from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE, read_descri
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A SavedModel in this process.
-
-    Attributes:
-        path: the folder of its version.
-        signatures: TensorFlow's functions by signature name.
-
-    Example::
-
-        model = SavedModel.load(Path("export/seqmnist/2"))
-        print(model(images=np.zeros((1, 28, 28), np.uint8))["class_id"])
-    """
+    """A SavedModel in this process: the folder of its version, and TensorFlow's functions by signature name."""
 
     path: Path
     signatures: dict[str, Any]

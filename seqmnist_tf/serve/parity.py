@@ -113,18 +113,12 @@ def largest_difference(outputs: Arrays, expected: Arrays) -> float:
 def require_parity(
     saved: SavedModel, model: keras.Sequential, examples: list[dict[str, Arrays]]
 ) -> dict[str, dict[str, float]]:
-    """Return the largest differences between an exported model and the Keras model, by signature.
+    """Return the largest differences between an exported model and the Keras model, by signature; RunError if too large.
 
     One step of an LSTM must be within 2e-6 of Keras's, from the same states: a wrong gate is seen there, whatever the
     model makes of it later. Whole sequences must be within 1e-5 of the Keras model in float64 or, where that is more,
     within four times the distance of Keras in float32. Other layers are exported as Keras's own operations: they must
     be within 1e-5 of Keras.
-
-    Returns:
-        ``difference_from_keras`` and, for an LSTM, ``difference_from_float64`` and ``keras_from_float64``.
-
-    Raises:
-        RunError: a signature differs by more.
     """
     exported = [{name: saved(name, **arrays) for name, arrays in inputs.items()} for inputs in examples]
     expected = list(map(keras_outputs(model), examples))

@@ -27,22 +27,10 @@ SHADES = " .:-=+*#%@"
 
 
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray | None:
-    """Read a picture, and return its digit in MNIST's form, or None where it is blank.
+    """Return the digit of a picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink); None where it is blank.
 
-    Args:
-        file: a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours.
-        name: what messages call it; its path if it is empty.
-
-    Returns:
-        uint8 (28, 28), 0 (background) to 255 (ink).
-
-    Raises:
-        InputError: the file cannot be read, is not a picture, or is too large.
-
-    Example::
-
-        image = prepare_picture("digit.png")
-        print(picture_to_text(image))
+    ``file`` is a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours; ``name`` is what
+    messages call it. InputError is raised where it cannot be read, is not a picture, or is too large.
     """
     name = name or str(file)
     try:

@@ -27,9 +27,6 @@ def choose_version(folder: Path, number: int | None = None) -> Path:
     """Return the path of the version to serve: ``number``, else the one with the label ``stable``, else the newest.
 
     TF Serving's ``../config/models.config`` beside the folder has the label.
-
-    Raises:
-        InputError: the folder has no version, or not this one.
     """
     versions = exported_versions(folder)
     if not versions:

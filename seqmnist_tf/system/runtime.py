@@ -27,19 +27,10 @@ from .errors import InputError
 def open_door(
     room: str, file: str, *, light: Collection[str] = (), rooms: Collection[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a room.
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a room, whose ``__init__.pyi`` stands beside its ``file``.
 
-    TensorFlow is imported first, without its notes on the terminal, except for names of modules in ``light``.
-
-    Args:
-        room: ``__name__`` of the room.
-        file: ``__file__`` of the room; its ``__init__.pyi`` stands beside it.
-        light: modules of the room that import neither TensorFlow nor Keras.
-        rooms: names of rooms that can be called, which the stub declares as functions.
-
-    Example::
-
-        __getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("run_directory",))
+    TensorFlow is imported first, without its notes on the terminal, except for names of modules in ``light``, which
+    import neither TensorFlow nor Keras. ``rooms`` can be called; the stub declares them as functions.
     """
     load, _, names = lazy_loader.attach_stub(room, file)
     names = sorted([*names, *rooms])
@@ -75,15 +66,9 @@ def call_room(room: str, function: str) -> None:
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
     """Import TensorFlow without its notes on the terminal; where threads are given, start it with them.
 
-    The only place that starts TensorFlow. It may be called again: the first call that gives threads decides.
-
-    Args:
-        threads: CPU threads of an operation; 0 is all cores. None leaves the choice to a later call.
-        operations: number of operations that may run at a time; 0 is as many as ``threads``. TensorFlow's threads that
-            wait for the next operation spin on the cores that a running one could use.
-
-    Raises:
-        InputError: Keras is set to another backend.
+    The only place that starts TensorFlow. It may be called again: the first call that gives threads decides. 0 threads
+    is all cores. ``operations`` is how many may run at a time, 0 as many as threads: threads that wait for the next
+    operation spin on the cores that a running one could use.
     """
     _require_keras_on_tensorflow()
     if threads is None and "tensorflow" in sys.modules:

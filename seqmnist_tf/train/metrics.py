@@ -25,16 +25,10 @@ class Metrics:
 
     Attributes:
         loss: mean cross-entropy in nats.
-        correct: number of examples whose largest logit is their label's.
-        total: number of examples.
+        correct, total: numbers of examples: whose largest logit is their label's, and all.
         predictions: the class of the largest logit, int64 (n,).
         probabilities: the softmax of that logit, float64 (n,), 0 to 1.
         confusion: int64 (10, 10), examples by label (row) and prediction (column).
-
-    Example::
-
-        metrics = evaluate("runs/mine")
-        print(metrics.accuracy, metrics.per_class_accuracy[8])
     """
 
     loss: float

@@ -31,13 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def write_figure(figure: Figure, path: Path, dpi: int, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a figure as PNG, with ``dpi`` pixels per inch, or PDF, by the suffix of ``path``.
-
-    ``metadata`` are texts that the file carries, by key. The same figure is the same file.
-
-    Raises:
-        OSError: the disk is full; a file at ``path`` is as it was.
-    """
+    """Write a figure as PNG or PDF, with ``dpi`` pixels per inch; ``metadata`` are texts that the file carries."""
     kind = path.suffix.removeprefix(".")
     made: dict[str, Any] = {**(metadata or {}), **({"CreationDate": None} if kind == "pdf" else {})}
     replace_atomically(path, lambda new: figure.savefig(new, format=kind, dpi=dpi, metadata=made))

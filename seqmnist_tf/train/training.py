@@ -108,22 +108,8 @@ def resume(
     """Resume a run that was killed, interrupted or stopped, and return its summary.
 
     Weights, optimizer state and history become those of an uninterrupted run, bit for bit on one machine. A completed
-    run is left unchanged.
-
-    Args:
-        path: the run directory.
-        command: the command line, for the record.
-        stop_rule: as :func:`train`.
-        machine: a configuration whose threads, kernel, data, W&B and TensorBoard are used in place of the run's.
-
-    Raises:
-        InputError: there is no run at ``path``, another process trains it, or its checkpoint cannot be read
-            or does not belong to its other files.
-        RunError: as :func:`train`.
-
-    Example::
-
-        summary = resume("runs/mine")
+    run is left unchanged. With ``machine``, threads, kernel, data, W&B and TensorBoard are those of that configuration.
+    Errors as :func:`train`; InputError where its checkpoint cannot be read or does not belong to its other files.
     """
     run = load_run(path)
     with run.lock():
