@@ -113,7 +113,7 @@ def largest_difference(outputs: Arrays, expected: Arrays) -> float:
 def require_parity(
     saved: SavedModel, model: keras.Sequential, examples: list[dict[str, Arrays]]
 ) -> dict[str, dict[str, float]]:
-    """Return the largest differences between an exported model and the Keras model, by signature; RunError if too large.
+    """Return the largest differences between an exported model and the Keras model, or raise RunError.
 
     One step of an LSTM must be within 2e-6 of Keras's, from the same states: a wrong gate is seen there, whatever the
     model makes of it later. Whole sequences must be within 1e-5 of the Keras model in float64 or, where that is more,

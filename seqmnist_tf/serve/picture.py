@@ -27,7 +27,7 @@ SHADES = " .:-=+*#%@"
 
 
 def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray | None:
-    """Return the digit of a picture in MNIST's form, uint8 (28, 28), 0 (background) to 255 (ink); None where it is blank.
+    """Return the digit of a picture in MNIST's form, uint8 (28, 28), 255 for ink, or None where it is blank.
 
     ``file`` is a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours; ``name`` is what
     messages call it. InputError is raised where it cannot be read, is not a picture, or is too large.
