@@ -185,9 +185,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     first = len(graph.get_operations())
     with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True) as scope:
         # Keras hands ``training`` on to the layers of a cell whose own ``call`` does not take it.
-        packed = states
-        if not isinstance(cell.state_size, int):
-            packed = keras.tree.pack_sequence_as(cell.state_size, states)
+        alone = isinstance(cell.state_size, int)
+        packed = list(states) if alone else keras.tree.pack_sequence_as(cell.state_size, list(states))
         output, new_states = cell(x, packed, training=training)
         start = first_states(cell, rows)
     if scope.losses:
