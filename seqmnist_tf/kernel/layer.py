@@ -203,12 +203,22 @@ class LSTM(RNN, keras.layers.LSTM):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GRU(RNN, keras.layers.GRU):
-    """``keras.layers.GRU`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+    """``keras.layers.GRU`` on the native CPU kernel, with ``threads``; see :class:`RNN`.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), GRU(128), keras.layers.Dense(10)])
+    """
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class SimpleRNN(RNN, keras.layers.SimpleRNN):
-    """``keras.layers.SimpleRNN`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+    """``keras.layers.SimpleRNN`` on the native CPU kernel, with ``threads``; see :class:`RNN`.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), SimpleRNN(128), keras.layers.Dense(10)])
+    """
 
 
 def to_keras(model: keras.Model) -> keras.Model:
