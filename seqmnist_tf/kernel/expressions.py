@@ -6,6 +6,7 @@ sum is the sum of slices, and a slice of a product takes columns of the matrix.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 
 LEAVES = ("x", "state", "upstream")  # attribute: (which, first column)
-COLUMN_SUMS = ("row_sum", "row_max", "row_min")  # one number for each row
+ACROSS = {"row_sum": "add", "row_max": "max", "row_min": "min"}  # one number for each row, and what combines two
+NEUTRAL = {"add": 0, "mul": 1, "sub": 0, "div": 1}  # second operands that change nothing
 MAX_PIECES = 64
 
 
@@ -25,10 +27,9 @@ class Node:
 
     Attributes:
         operation: a leaf, ``parameter``, ``constant``, ``dot`` or an operation of the machine.
-        given: what it is computed from. Of a ``dot``, the left operands and perhaps, last, a bias.
+        given: what it is computed from, which has a lower ``order``. Of a ``dot``: left operands, and perhaps a bias.
         detail: of a leaf, which, and its first column; of a parameter, which, and its first number; of a constant, its
             numbers; of a dot, for each left operand (parameter, first row, first column, transposed).
-        order: a node comes after those that it is computed from.
     """
 
     operation: str
@@ -146,25 +147,19 @@ class Expressions:
                 found = self.node("gather", (piece, found, index), len(columns))
         return found
 
-    def aligned(self, operands: Sequence[Pieces], width: int) -> list[tuple[Node, ...]]:
+    def aligned(self, operands: Sequence[Pieces], width: int) -> list[Pieces]:
         """Return pieces of operands (rows, width) that lie beside each other; one column stands for all of them."""
         edges = {0, width}
         for pieces in operands:
             if len(pieces) > 1:
                 edges |= set(np.cumsum([piece.width for piece in pieces]).tolist())
-        ordered = sorted(edges)
-        rows = []
-        for low, high in itertools.pairwise(ordered):
-            row = []
-            for pieces in operands:
-                if len(pieces) == 1 and pieces[0].width == 1:
-                    row.append(pieces[0])
-                    continue
-                (piece,) = self.window(pieces, low, high - low)
-                row.append(piece)
-            rows.append(tuple(row))
-        if len(rows) > MAX_PIECES:
+        if len(edges) > MAX_PIECES + 1:
             raise ValueError(f"its columns come from more than {MAX_PIECES} places")
+        rows = []
+        for low, high in itertools.pairwise(sorted(edges)):
+            single = [len(pieces) == 1 and pieces[0].width == 1 for pieces in operands]
+            pairs = zip(operands, single, strict=True)
+            rows.append([p[0] if one else self.window(p, low, high - low)[0] for p, one in pairs])
         return rows
 
     # ---- elementwise operations ----
@@ -186,8 +181,10 @@ class Expressions:
             with np.errstate(all="ignore"):
                 values = FOLDED[operation](*(np.array(g.detail, np.float32) for g in operands))
             return self.wide_constant(values, width)
-        if (same := self._unchanged(operation, operands)) is not None:
-            return self.spread(same, width)
+        for number, g in enumerate(operands):
+            second = number == 1 or operation in ("add", "mul")  # whose operands may change places
+            if second and g.operation == "constant" and g.detail == (NEUTRAL.get(operation),):
+                return self.spread(operands[1 - number], width)
         if operation in ("add", "mul", "max", "min") and operands[0].order > operands[1].order:
             operands = [operands[1], operands[0]]
         return self.node(operation, operands, width)
@@ -196,30 +193,15 @@ class Expressions:
         node = self.constant(values)
         return node if len(node.detail) > 1 else self.node("constant", (), width, node.detail)
 
-    def _unchanged(self, operation: str, given: Sequence[Node]) -> Node | None:
-        """Return the operand that is the result, or None."""
-        values = [g.detail[0] if g.operation == "constant" and len(g.detail) == 1 else None for g in given]
-        if operation == "add" and 0 in values:
-            return given[1 - values.index(0)]
-        if operation == "mul" and 1 in values:
-            return given[1 - values.index(1)]
-        if (operation == "sub" and values[1] == 0) or (operation == "div" and values[1] == 1):
-            return given[0]
-        return None
-
     def across(self, operation: str, pieces: Pieces) -> Node:
         """Return the sum, or the extreme, of each row."""
-        combine = {"row_sum": "add", "row_max": "max", "row_min": "min"}[operation]
-        found: Node | None = None
+        found = []
         for piece in pieces:
             if piece.operation == "constant" and len(piece.detail) == 1:
-                single = self.constant(piece.detail[0] * (piece.width if combine == "add" else 1))
+                found.append(self.constant(piece.detail[0] * (piece.width if operation == "row_sum" else 1)))
             else:
-                single = piece if piece.width == 1 else self.node(operation, (piece,), 1)
-            found = single if found is None else self.element(combine, found, single, width=1)
-        if found is None:
-            raise ValueError("a sum over nothing")
-        return found
+                found.append(piece if piece.width == 1 else self.node(operation, (piece,), 1))
+        return functools.reduce(lambda a, b: self.element(ACROSS[operation], a, b, width=1), found)
 
     # ---- products ----
 

@@ -10,16 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-Forward = Callable[..., tuple[np.ndarray, np.ndarray | None]]
-"""``forward(*inputs, keep=...)``: the outputs, and what the backward pass reads or, without ``keep``, None."""
-
-Backward = Callable[..., Sequence[np.ndarray]]
-"""``backward(*inputs, kept, upstream, want_sequences=...)``: the gradients of all inputs, or of all but the first."""
-
 
 def differentiable(
-    forward: Forward,
-    backward: Backward,
+    forward: Callable[..., tuple[np.ndarray, np.ndarray | None]],
+    backward: Callable[..., Sequence[np.ndarray]],
     inputs: Sequence[tf.Tensor],
     *,
     units: int,
@@ -30,6 +24,9 @@ def differentiable(
     """Return the outputs of the kernel, float32 (n, units) or, with ``all_steps``, (n, steps, units).
 
     Args:
+        forward: of the inputs and ``keep``: the outputs, and what the backward pass reads or None.
+        backward: of the inputs, what was kept, the outputs' gradient and ``want_sequences``: the gradients of all
+            inputs, or of all but the first.
         inputs: sequences float32 (n, steps, features), then whatever else gradients are asked for.
         training: keep what the backward pass reads. If false, a gradient computes the forward pass again.
         stock: the layer of Keras that has gradients of gradients.

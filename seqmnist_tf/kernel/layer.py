@@ -23,9 +23,6 @@ PACKAGE = "seqmnist_tf"
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("inner_loop", "get_initial_state")
 PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
-# What the LSTM's own kernel computes; other LSTMs are run as programs.
-OF_THE_KERNEL = {"use_bias": True, "dropout": 0, "recurrent_dropout": 0}
-ACTIVATIONS = {"activation": keras.activations.tanh, "recurrent_activation": keras.activations.sigmoid}
 
 
 def stock_class(layer: keras.Layer) -> type[keras.layers.RNN] | None:
@@ -107,40 +104,28 @@ class RNN(keras.layers.RNN):
 
     def why_stock(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> str | None:
         """Return why the kernel must not compute this call where it is made, traced or differentiated, or None."""
-        for dtype in (self.variable_dtype, self.compute_dtype):
-            if dtype != "float32":
-                return f"dtype is {dtype}, not float32"
+        if dtypes := {self.variable_dtype, self.compute_dtype, sequences.dtype.name} - {"float32"}:
+            return f"dtype is {dtypes.pop()}, not float32"
         if initial_state is not None:
             return "an initial state is given"
-        if mask is not None and (self.zero_output_for_mask or len(mask.shape) != 2):
-            return "zero_output_for_mask is True" if self.zero_output_for_mask else f"a mask is {mask.shape}"
-        if sequences.dtype != tf.float32:
-            return f"sequences are {sequences.dtype.name}, not float32"
+        for key in ("return_state", "stateful", "unroll", "zero_output_for_mask"):
+            if getattr(self, key):
+                return f"{key} is True"
         for name in LOOP:
             if getattr(type(self), name) is not getattr(stock_class(self), name):
                 return f"it has its own {name}"
-        if reason := why_not_native() or self._problem(sequences):
+        if reason := why_not_native():
             return reason
+        if not isinstance(self.cell, keras.Layer):
+            return "its cell is no layer of Keras"
+        if self.runs_program and isinstance(program := self._program(sequences.shape[-1]), Untranslatable):
+            return str(program)
         weights = [tf.convert_to_tensor(weight) for weight in self.weights]
         if forwardprop_util.pack_tangents([sequences, *weights]).tangents:
             return "the kernel has no forward-mode gradients"
         if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
-
-    def _problem(self, sequences: tf.Tensor) -> str | None:
-        """Return why the kernel cannot compute the layer for sequences of these features, or None."""
-        for key in ("return_state", "stateful", "unroll"):
-            if getattr(self, key):
-                return f"{key} is True, not False"
-        if not isinstance(self.cell, keras.Layer):
-            return "its cell is no layer of Keras"
-        if len(sequences.shape) != 3 or sequences.shape[-1] is None:
-            return f"sequences are {sequences.shape}, not (n, steps, features)"
-        if not self.runs_program:
-            return None
-        program = self._program(sequences.shape[-1])
-        return str(program) if isinstance(program, Untranslatable) else None
 
     def _program(self, features: int) -> StepProgram | Untranslatable:
         programs: dict[tuple[int, ...], StepProgram | Untranslatable] = self.cell.__dict__.setdefault(PROGRAMS, {})
@@ -155,7 +140,6 @@ class RNN(keras.layers.RNN):
         return programs[key]
 
     def _outputs(self, sequences: tf.Tensor, training: bool, all_steps: bool) -> tf.Tensor:
-        """Return what the kernel computes, float32 (n, units) or (n, steps, units)."""
         program: Any = self._program(sequences.shape[-1])
         return rnn_outputs(program, self.cell, sequences, all_steps=all_steps, threads=self.threads, training=training)
 
@@ -219,12 +203,22 @@ class LSTM(RNN, keras.layers.LSTM):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class GRU(RNN, keras.layers.GRU):
-    """``keras.layers.GRU`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+    """``keras.layers.GRU`` on the native CPU kernel, with ``threads``; see :class:`RNN`.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), GRU(128), keras.layers.Dense(10)])
+    """
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class SimpleRNN(RNN, keras.layers.SimpleRNN):
-    """``keras.layers.SimpleRNN`` on the native CPU kernel, with ``threads``; see :class:`RNN`."""
+    """``keras.layers.SimpleRNN`` on the native CPU kernel, with ``threads``; see :class:`RNN`.
+
+    Example::
+
+        model = keras.Sequential([keras.Input((784, 1)), SimpleRNN(128), keras.layers.Dense(10)])
+    """
 
 
 def to_keras(model: keras.Model) -> keras.Model:
@@ -255,10 +249,10 @@ def to_keras(model: keras.Model) -> keras.Model:
 
 
 def has_own_kernel(layer: keras.layers.LSTM) -> bool:
-    """Return whether an LSTM of Keras is the one that the kernel has."""
-    return all(getattr(layer, key) == value for key, value in OF_THE_KERNEL.items()) and all(
-        getattr(layer.cell, key) is function for key, function in ACTIVATIONS.items()
-    )
+    """Return whether an LSTM of Keras is the one that the kernel has; other LSTMs are run as programs."""
+    activations = (layer.cell.activation, layer.cell.recurrent_activation)
+    usual = activations == (keras.activations.tanh, keras.activations.sigmoid)
+    return usual and layer.use_bias and not (layer.dropout or layer.recurrent_dropout)
 
 
 def why_not_native() -> str | None:
@@ -287,7 +281,7 @@ def _belongs_to_keras(graph: Any) -> bool:
 def _unsaved() -> tf.Variable:
     """Return a variable that no model has: a graph that reads it cannot be saved, and TensorFlow's error has its name.
 
-    A training step of one's own may use the kernel; saved, it would fail in every other process.
+    A custom training step may use the kernel; saved, it would fail in every other process.
     """
     with tf.init_scope():
         return tf.Variable(0.0, trainable=False, name="the_native_kernel_is_in_this_process_alone")

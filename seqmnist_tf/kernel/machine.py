@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,13 @@ class StepProgram:
     """The step of a cell, forward and backward, as the native machine runs it.
 
     Attributes:
-        features, units: widths of the input and the output.
-        states: widths of the states.
+        features, units, states: widths of the input, the output and the states.
         numbers, constants: the program, as the library reads it.
         parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
         differentiable: how many of them, the first ones, have gradients.
         kept: floats that a row keeps at a step for the backward pass.
-        zero_start: whether states begin as zeros.
-        weights_to_parameters: computes the parameters from the cell's weights, in TensorFlow, which differentiates it.
-        computed: what it computes, to be compared with that of another trace.
+        weights_to_parameters: computes the parameters in TensorFlow, which differentiates it.
+        computed: what that computes, to be compared with that of another trace.
     """
 
     features: int
@@ -50,9 +48,7 @@ def rnn_outputs(
 ) -> tf.Tensor:
     """Return the outputs of a cell, float32 (n, units) of the last step or, of all steps, (n, steps, units).
 
-    Differentiable once with respect to the sequences, float32 (n, steps, features), and the cell's weights. The result
-    does not depend on ``threads``, to the last bit; 0 is all cores. Out of ``training``, a gradient computes the
-    forward pass again. Without memory it raises ResourceExhaustedError in a graph, and MemoryError outside of one.
+    They are differentiable once with respect to the sequences, float32 (n, steps, features), and the cell's weights.
     """
     threads = threads or min(available_cores(), native.MAX_THREADS)
     weights = [tf.convert_to_tensor(variable) for variable in cell.variables]
@@ -80,14 +76,6 @@ def rnn_outputs(
     )
 
 
-# ---- on NumPy arrays ----
-
-
-def flattened(parameters: Sequence[np.ndarray]) -> np.ndarray:
-    """Return parameters as one array float32 (size,)."""
-    return np.concatenate([np.zeros(0, np.float32), *(np.ravel(parameter) for parameter in parameters)])
-
-
 def step_forward(
     program: StepProgram,
     sequences: np.ndarray,
@@ -98,14 +86,11 @@ def step_forward(
     keep: bool,
     all_steps: bool,
 ) -> tuple[np.ndarray, Any]:
-    """Run a step's program over sequences float32 (n, steps, features).
+    """Return the outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
 
     Args:
-        parameters: the program's, float32 (size,), as :func:`flattened` returns them.
+        parameters: the program's, one after the other, float32 (size,).
         initial: the states before the first step beside each other, float32 (n, width), or None for zeros.
-
-    Returns:
-        The outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
     """
     sequences = native.contiguous(sequences)
     n, steps, features = sequences.shape
@@ -137,15 +122,11 @@ def step_backward(
 ) -> tuple[Any, np.ndarray, Any]:
     """Return the gradients of the sequences or None, of the parameters, and of the first states or None.
 
-    Args:
-        kept: what :func:`step_forward` returned.
-        gradient: float32 (n, units) or (n, steps, units), with respect to the outputs that it returned.
-        want_initial: whether it was given first states.
+    ``gradient`` is with respect to the outputs that :func:`step_forward` returned, and ``kept`` what it kept.
     """
-    sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.contiguous(kept)
+    sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.aligned(kept)
     n, steps, _ = sequences.shape
     all_steps = gradient.ndim == 3
-    kept = native.aligned(kept)
     wrt_parameters = np.zeros(parameters.shape, np.float32)
     wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
     wrt_initial = np.zeros((n, sum(program.states)), np.float32) if want_initial else None

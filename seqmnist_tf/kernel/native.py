@@ -30,8 +30,6 @@ UNIT_MULTIPLE = 16  # units come in whole vectors; others are filled up with uni
 MAX_THREADS = 1024
 MAX_LENGTH = 2**30 - 1  # of a program: the library counts in 32 bits, also to twice an axis
 KEPT = 5  # floats kept for the backward pass for each row, step and unit: four gates and the state
-ALIGNMENT = 64
-NO_MEMORY = 1
 
 
 class UnavailableError(Exception):
@@ -46,20 +44,15 @@ def source_hash() -> str:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    path = FOLDER / "_lstm.so"  # as in setup.py
-    if not path.is_file():
-        hint = "it needs g++ 10 or clang, on Linux with x86-64 or ARM64, or macOS with ARM64"
-        raise UnavailableError(f"it was not compiled when the package was installed ({hint})")
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(str(FOLDER / "_lstm.so"))  # as in setup.py
         library.seqmnist_lstm_source.restype = ctypes.c_char_p
         built_from = library.seqmnist_lstm_source().decode()
     except (OSError, AttributeError) as error:
-        raise UnavailableError(f"{path.name} cannot be loaded: {error}") from None
+        hint = "g++ 10 or clang, on Linux with x86-64 or ARM64, or macOS with ARM64"
+        raise UnavailableError(f"the installation compiles it where there is {hint} ({error})") from None
     if built_from != source_hash():
-        raise UnavailableError(
-            f"{path.name} was compiled from other sources (python -m pip install -e . compiles it again)"
-        )
+        raise UnavailableError("it was compiled from other sources (python -m pip install -e . compiles it again)")
     return library
 
 
@@ -67,10 +60,7 @@ def instruction_set() -> str:
     """Return the instruction set that the kernel runs on: ``avx2``, ``avx512`` or ``amx``; on ARM64 ``neon``.
 
     It is the fastest that this machine supports, or the value of the environment variable ``SEQMNIST_ISA``.
-
-    Raises:
-        UnavailableError: there is no library, or this machine supports none of its instruction sets.
-        InputError: ``SEQMNIST_ISA`` is none of these.
+    UnavailableError is raised where there is no library, or the machine does not support the instruction set.
     """
     wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:
@@ -86,24 +76,12 @@ def instruction_set() -> str:
 def forward(
     sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool, all_steps: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the hidden states of sequences, the last or those of all steps.
+    """Return the hidden states of sequences float32 (n, steps, features), and what :func:`backward` reads or None.
 
-    Args:
-        sequences: float32 (n, steps, features). Infinities count as NaN.
-        weights: kernel (features, 4 units), recurrent kernel (units, 4 units), bias (4 units,), float32, in Keras's
-            order of gates: input, forget, candidate, output.
-        threads: 1 to 1,024. The result does not depend on it.
-        keep: whether to keep what :func:`backward` needs.
-        all_steps: whether to return the states of all steps.
-
-    Returns:
-        float32 (n, units) or, of all steps, (n, steps, units), and float32 (size,) for :func:`backward`, or None. NaN
-        or infinity in a sequence makes its states NaN from there on; in a weight, those of all.
-
-    Raises:
-        UnavailableError: as :func:`instruction_set`.
-        MemoryError: there is no memory for the kept values.
-        ValueError: shapes that do not fit together, or ``threads`` out of range.
+    The states are float32 (n, units) or, of all steps, (n, steps, units). NaN or infinity in a sequence makes its
+    states NaN from there on; in a weight, those of all. Weights are kernel (features, 4 units), recurrent kernel
+    (units, 4 units) and bias (4 units,), float32, in Keras's order of gates: input, forget, candidate, output. The
+    result does not depend on ``threads``, 1 to 1,024. MemoryError is raised where there is no memory.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
@@ -116,7 +94,7 @@ def forward(
     states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
     if keep:
-        kept = take(_kept_size(n, steps, units))
+        kept = take((n + 1) * steps * units * KEPT + 1)  # of every row, and of what rows share
         kept[-1] = isa  # which says how the rest is laid out
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
@@ -135,18 +113,13 @@ def backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the gradients of kernel, recurrent kernel and bias, and of the sequences or None.
 
-    Args:
-        sequences, weights, threads: as they were given to :func:`forward`.
-        kept: what it returned.
-        gradient: float32 (n, units) or (n, steps, units), with respect to the hidden states that it returned.
-        want_sequences: whether to return the gradient (n, steps, features) of the sequences too. It takes longer,
-            because rows that begin with the same features are then no longer computed as one.
+    ``gradient`` is with respect to the hidden states that :func:`forward` returned, and ``kept`` what it kept. With
+    ``want_sequences``, rows that begin with the same features are no longer computed as one, which takes longer.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
     require_threads(threads)
-    kept, gradient = contiguous(kept), contiguous(gradient)
-    all_steps = gradient.ndim == 3
+    gradient, all_steps = contiguous(gradient), gradient.ndim == 3
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         gradient = np.pad(gradient, [*[(0, 0)] * (gradient.ndim - 1), (0, -units % UNIT_MULTIPLE)])
@@ -168,16 +141,13 @@ def backward(
 def call(name: str, *values: Any) -> None:
     """Call a function of the library with numbers, arrays and, for what is not given or wanted, None."""
     pointers = [v.ctypes.data_as(ctypes.c_void_p) if isinstance(v, np.ndarray) else v for v in values]
-    status = getattr(library(), f"seqmnist_{name}")(*pointers)
-    name = name.replace("_", " ")  # for messages
-    if status == NO_MEMORY:
-        raise MemoryError(f"the {name} pass ran out of memory")
-    if status:
-        raise RuntimeError(f"the {name} pass returned {status}")
+    if getattr(library(), f"seqmnist_{name}")(*pointers):
+        raise MemoryError(f"the {name.replace('_', ' ')} pass ran out of memory")
 
 
 def aligned(kept: np.ndarray) -> np.ndarray:
-    if kept.ctypes.data % ALIGNMENT == 0:
+    """Return kept values where they lie, or a copy that begins with a cache line, where TensorFlow moved them."""
+    if kept.ctypes.data % 64 == 0:
         return kept
     aligned = take(kept.size)
     aligned[:] = kept
@@ -215,11 +185,6 @@ def _fill_up(*weights: np.ndarray) -> list[np.ndarray]:
     return wide
 
 
-def _kept_size(n: int, steps: int, units: int) -> int:
-    """Return the floats of what is kept: of every row, of what rows share, and the instruction set's number."""
-    return (n + 1) * steps * units * KEPT + 1
-
-
 # Memory for kept values returns here when its last array is gone: to allocate 200 MB for a batch of 100 again took 4 to
 # 12 ms of a step of 66 ms. A step may keep several at a time: one for each noisy part of its batch or layer of a stack.
 _free: collections.deque[mmap.mmap] = collections.deque()
@@ -227,16 +192,10 @@ MAX_FREE = 2**29  # bytes; above them, the two latest stay
 
 
 def take(floats: int) -> np.ndarray:
-    """Return an uninitialised, aligned array float32 (floats,).
-
-    Raises:
-        MemoryError: the system does not have the memory.
-    """
-    size = max(4 * floats, 1)
-    if (memory := _reuse(size)) is None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    """Return an uninitialised, aligned array float32 (floats,)."""
+    if (memory := _reuse(size := 4 * floats)) is None:
         try:
-            memory = mmap.mmap(-1, size, flags=flags)
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             _free.clear()  # of other sizes, and perhaps as large as what is asked for
             raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .expressions import MAX_PIECES, Expressions, Node, Pieces, columns_of
+from .expressions import ACROSS, MAX_PIECES, Expressions, Node, Pieces, columns_of
 from .rules import RULES
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, location
 
@@ -44,10 +44,7 @@ class Rows:
 class Summed:
     """A sum over rows, which only the gradient of a weight is.
 
-    Attributes:
-        terms: (left, right, first row, first column): the products of left's and right's columns, summed over rows. A
-            left of None is 1.
-        shape: of the whole sum.
+    Its terms (left, right, first row, first column) are products of left's and right's columns; a left of None is 1.
     """
 
     terms: tuple[tuple[Node | None, Node, int, int], ...]
@@ -55,11 +52,7 @@ class Summed:
 
 
 class Translator:
-    """Translates tensors of a step's graph.
-
-    Args:
-        constants: the values of constants, by the tensors' names.
-    """
+    """Translates tensors of a step's graph; ``constants`` are the values of constants, by the tensors' names."""
 
     def __init__(self, step: Step, expressions: Expressions, constants: dict[str, np.ndarray]) -> None:
         self.step = step
@@ -67,13 +60,10 @@ class Translator:
         self.constants = constants
         self.parameters = {border.name: border for border in step.borders}
         self._known: dict[str, Any] = {}
-        for name, which, tensor in [
-            ("x", 0, step.x),
-            *(("state", i, state) for i, state in enumerate(step.states)),
-            *(("upstream", i, tensor) for i, tensor in enumerate(step.upstream)),
-        ]:
-            width = int(tensor.shape[1])
-            self._known[tensor.name] = Rows(expressions.leaf(name, which, width), tuple(tensor.shape))
+        for name, tensors in (("x", [step.x]), ("state", step.states), ("upstream", step.upstream)):
+            for which, tensor in enumerate(tensors):
+                leaf = expressions.leaf(name, which, int(tensor.shape[1]))
+                self._known[tensor.name] = Rows(leaf, tuple(tensor.shape))
 
     def value(self, tensor: tf.Tensor) -> Any:
         """Return a tensor as :class:`Rows` or :class:`Summed`."""
@@ -83,30 +73,21 @@ class Translator:
             if current.name in self._known:
                 waiting.pop()
                 continue
-            missing = [
-                given
-                for given in current.op.inputs
-                if self.step.kind(current) == ROWS and self.step.kind(given) == ROWS and given.name not in self._known
-            ]
-            if missing:
+            by_rows = self.step.kind(current) == ROWS
+            missing = [t for t in current.op.inputs if self.step.kind(t) == ROWS and t.name not in self._known]
+            if by_rows and missing:
                 waiting.extend(missing)
                 continue
-            waiting.pop()
-            self._translate(current)
+            operation = waiting.pop().op
+            try:
+                outputs = operation.outputs if by_rows else [current]
+                results = self._results(operation) if by_rows else [self._fixed(current)]
+            except ValueError as error:
+                why = f" ({error})" if str(error) else ""
+                raise Untranslatable(f"operation {operation.type}{why}{location(operation)}") from None
+            for output, result in zip(outputs, results, strict=True):
+                self._known[output.name] = result
         return self._known[tensor.name]
-
-    def _translate(self, tensor: tf.Tensor) -> None:
-        operation = tensor.op
-        try:
-            if self.step.kind(tensor) != ROWS:
-                self._known[tensor.name] = self._fixed(tensor)
-                return
-            results = self._results(operation)
-        except ValueError as error:
-            why = f" ({error})" if str(error) else ""
-            raise Untranslatable(f"operation {operation.type}{why}{location(operation)}") from None
-        for output, result in zip(operation.outputs, results, strict=True):
-            self._known[output.name] = result
 
     def _rows(self, tensor: tf.Tensor) -> Rows:
         """Return a tensor that is no sum over rows."""
@@ -119,13 +100,10 @@ class Translator:
         """Return a constant, or what is computed from weights alone, as what all rows have in common."""
         shape = tuple(tensor.shape)
         if self.step.kind(tensor) == CONSTANT:
-            values = np.asarray(self.constants[tensor.name])
-            if values.dtype.kind not in "fbiu" or values.dtype == np.float64:
-                raise ValueError(f"a constant of type {values.dtype}")
-            values = values.astype(np.float32)
+            values = np.asarray(self.constants[tensor.name]).astype(np.float32)
             if values.ndim and values.shape[0] == self.step.rows:
                 if not all(np.array_equal(row, values[0], equal_nan=True) for row in values):
-                    raise ValueError("a constant that differs from row to row")
+                    raise ValueError("it treats rows differently")
                 values = values[0]
             return Rows([self.expressions.wide_constant(values, values.size)], shape)
         if tensor.dtype != tf.float32:
@@ -154,8 +132,7 @@ class Translator:
         if kind == "BiasAddGrad":
             if np.prod(operation.inputs[0].shape[1:]) != operation.outputs[0].shape[0]:
                 raise ValueError("an axis besides rows and columns")
-            terms = tuple((None, piece, 0, i) for i, piece in columns_of(self.value(operation.inputs[0]).pieces))
-            return [Summed(terms, tuple(operation.outputs[0].shape))]
+            return [self._over_rows(self.value(operation.inputs[0]).pieces, tuple(operation.outputs[0].shape))]
         if kind in MOVES:
             return self._moved(operation)
         shape = tuple(operation.outputs[0].shape)
@@ -167,8 +144,6 @@ class Translator:
         rule = DIRECT.get(kind) or RULES.get(kind)
         if rule is None:
             raise ValueError
-        if kind == "Select" and operation.inputs[0].shape.rank != operation.inputs[1].shape.rank:
-            raise ValueError("a condition of another shape")
         operands = [self._broadcast(value, shape) for value in values]
         width = self._width(shape)
         if isinstance(rule, str):
@@ -209,19 +184,15 @@ class Translator:
 
     def _product(self, operation: tf.Operation) -> Any:
         a, b = operation.inputs
-        first, second = operation.get_attr("transpose_a"), operation.get_attr("transpose_b")
-        if self.step.kind(a) == ROWS and self.step.kind(b) == ROWS:
-            left, right = self._rows(a), self._rows(b)
-            if not first or second:
-                raise ValueError("a product of two tensors of rows")
-            shape = tuple(operation.outputs[0].shape)
-            terms = [(x, y, i, j) for i, x in columns_of(left.pieces) for j, y in columns_of(right.pieces)]
-            return Summed(tuple(terms), shape)
-        left = self._rows(a)
-        if self.step.kind(a) != ROWS or first or len(left.shape) != 2:
-            raise ValueError("a product that mixes the rows of a batch")
-        shape = tuple(operation.outputs[0].shape)
-        return Rows(self.expressions.dot(left.pieces, self.parameter(b), bool(second), shape[1]), shape)
+        transposed = operation.get_attr("transpose_a"), operation.get_attr("transpose_b")
+        is_gradient, shape = self.step.kind(b) == ROWS, tuple(operation.outputs[0].shape)
+        if self.step.kind(a) != ROWS or (transposed != (True, False) if is_gradient else transposed[0]):
+            raise ValueError("it mixes the rows of a batch")
+        left = self._rows(a).pieces
+        if is_gradient:
+            right = columns_of(self._rows(b).pieces)
+            return Summed(tuple((x, y, i, j) for i, x in columns_of(left) for j, y in right), shape)
+        return Rows(self.expressions.dot(left, self.parameter(b), bool(transposed[1]), shape[1]), shape)
 
     def _einsum(self, operation: tf.Operation) -> Any:
         """Return products per head: of rows and a weight or, for a weight's gradient, of rows and rows."""
@@ -284,33 +255,28 @@ class Translator:
         reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
         if value.shape[:2] == (1, self.step.rows) and 0 in reduced:  # the gradient of a Tile
             value, rank, reduced = Rows(value.pieces, value.shape[1:]), rank - 1, [axis - 1 for axis in reduced[1:]]
-        name = {"Sum": "row_sum", "Mean": "row_sum", "Max": "row_max", "Min": "row_min"}[operation.type]
+        name = {"Max": "row_max", "Min": "row_min"}.get(operation.type, "row_sum")
         if 0 in reduced and operation.type != "Sum":
             raise ValueError("it mixes the rows of a batch")
-        columns = [axis for axis in reduced if axis]
-        pieces = value.pieces
-        if columns:
+        pieces, shape = value.pieces, tuple(operation.outputs[0].shape)
+        if summed := [axis - 1 for axis in reduced if axis]:
             # Which columns go into each result.
             grid = np.arange(int(np.prod(value.shape[1:]))).reshape(value.shape[1:])
-            kept = [axis - 1 for axis in range(1, rank) if axis not in columns]
-            grid = grid.transpose(*kept, *(axis - 1 for axis in columns)).reshape(
-                int(np.prod([value.shape[1 + axis] for axis in kept])), -1
-            )
+            kept = [axis for axis in range(rank - 1) if axis not in summed]
+            grid = grid.transpose(*kept, *summed).reshape(int(np.prod([grid.shape[axis] for axis in kept])), -1)
             if min(grid.shape) > MAX_PIECES:
                 raise ValueError(f"more than {MAX_PIECES} sums of as many numbers")
             if grid.shape[1] < len(grid):
                 members = [self._columns(value.pieces, column) for column in grid.T]
-                combine = {"row_sum": "add", "row_max": "max", "row_min": "min"}[name]
-                pieces = functools.reduce(functools.partial(self.expressions.apply, combine), members)
+                pieces = functools.reduce(functools.partial(self.expressions.apply, ACROSS[name]), members)
             else:
                 pieces = [self.expressions.across(name, self._columns(value.pieces, row)) for row in grid]
             if operation.type == "Mean":
                 pieces = self.expressions.apply("mul", pieces, self.expressions.number(1 / grid.shape[1]))
-        if 0 in reduced:
-            return Summed(
-                tuple((None, piece, 0, first) for first, piece in columns_of(pieces)), tuple(operation.outputs[0].shape)
-            )
-        return Rows(pieces, tuple(operation.outputs[0].shape))
+        return self._over_rows(pieces, shape) if 0 in reduced else Rows(pieces, shape)
+
+    def _over_rows(self, pieces: Pieces, shape: tuple[int, ...]) -> Summed:
+        return Summed(tuple((None, piece, 0, first) for first, piece in columns_of(pieces)), shape)
 
     # ---- moves: what copies numbers from place to place ----
 
@@ -326,8 +292,7 @@ class Translator:
             return [Rows(values[0].pieces, shapes[0])]
         places = self._places(values)
         rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
-        moved = _run(operation, places, [self.constants[t.name] for t in rest])
-        return [self._gathered(place, values) for place in moved]
+        return [self._gathered(p, values) for p in _run(operation, places, [self.constants[t.name] for t in rest])]
 
     def _places(self, values: list[Rows]) -> list[np.ndarray]:
         """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""
@@ -344,19 +309,18 @@ class Translator:
         width = self._width(places.shape)
         table = places.reshape(rows, width).astype(np.int64)
         columns = np.full((rows, width), -1, np.int64)  # of a table of all values' columns side by side
-        first, offset = 1, 0
+        first, offset, mixes = 1, 0, False
         for value in values:
             size = int(np.prod(value.shape))
             has_rows = bool(value.shape) and value.shape[0] == rows
             own = size // rows if has_rows else size
             here = (table >= first) & (table < first + size)
-            index = table - first
-            if has_rows and not (index[here] // own == np.nonzero(here)[0]).all():
-                raise ValueError("it mixes the rows of a batch")
-            columns[here] = offset + index[here] % own
+            index = table[here] - first
+            mixes |= has_rows and (index // own != np.nonzero(here)[0]).any()
+            columns[here] = offset + index % own
             first, offset = first + size, offset + own
-        if not (columns == columns[0]).all():
-            raise ValueError("it treats rows differently")
+        if mixes or not (columns == columns[0]).all():
+            raise ValueError("it mixes the rows of a batch")
         sources = [piece for value in values for piece in value.pieces]
         return Rows(self._columns(sources, columns[0]), tuple(places.shape))
 
@@ -392,16 +356,13 @@ def _runs(columns: np.ndarray) -> list[tuple[int, int]]:
 def _run(operation: tf.Operation, places: list[np.ndarray], rest: list[np.ndarray]) -> list[np.ndarray]:
     """Run an operation that moves numbers, on numbers of places."""
     with tf.Graph().as_default() as graph:
-        numbered = iter(tf.constant(place, tf.int32) for place in places)
-        fixed = iter(tf.constant(value) for value in rest)
+        numbered, fixed = map(tf.constant, places), map(tf.constant, rest)
         inputs = [next(numbered if t.dtype in (tf.float32, tf.bool) else fixed) for t in operation.inputs]
-        node = operation.node_def
-        attributes = {k: v for k, v in node.attr.items() if not k.startswith("_")}
+        attributes = {k: v for k, v in operation.node_def.attr.items() if not k.startswith("_")}
         for name, attribute in attributes.items():
             if name in ("T", "Tparams") and attribute.type in (tf.float32.as_datatype_enum, tf.bool.as_datatype_enum):
                 attributes[name] = type(attribute)(type=tf.int32.as_datatype_enum)
-        made = graph.create_op(
-            operation.type, inputs, [tf.int32] * len(operation.outputs), attrs=attributes, name="move"
-        )
+        types = [tf.int32] * len(operation.outputs)
+        made = graph.create_op(operation.type, inputs, types, attrs=attributes, name="move")
         with tf.compat.v1.Session(graph=graph) as session:
             return [np.asarray(value) for value in session.run(made.outputs)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .expressions import COLUMN_SUMS, Expressions, Node, Pieces, columns_of
+from .expressions import ACROSS, Expressions, Node, Pieces, columns_of
 from .schedule import (
     ALWAYS,
     BLOCK,
@@ -61,7 +62,7 @@ class Assembler:
         kept: for the forward pass, where to keep nodes too.
         optional: conditions of nodes that are not always needed.
         columns: of the parameters.
-        block: the block's region; what it has given away keeps its numbers to the end of the step.
+        block: what it has given away keeps its numbers to the end of the step.
     """
 
     def __init__(
@@ -77,7 +78,6 @@ class Assembler:
         self.fixed, self.where, self.places, self.kept = fixed, {**given}, places, kept
         self.optional, self.columns, self.block = optional, columns, block
         self.code = Code()
-        self._packs: dict[tuple[int, ...], int] = {}
 
     def assemble(self, nodes: list[Node], copies: list[tuple[Node, Operand]]) -> Code:
         """Return code for nodes in order, then copies of nodes to further places."""
@@ -88,15 +88,9 @@ class Assembler:
         early = [node for node in self.kept if node in self.where]
         if early and groups[0] and groups[0][0].operation == "dot":
             groups.insert(0, [])
-        last_read: dict[Node, int] = {}
-        group_of: dict[Node, int] = {}
-        for number, group in enumerate(groups):
-            for node in group:
-                group_of[node] = number
-                for g in node.given:
-                    last_read[g] = number
-        for node in copied:
-            last_read[node] = len(groups) - 1
+        group_of = {node: number for number, group in enumerate(groups) for node in group}
+        last_read = {g: number for node, number in group_of.items() for g in node.given}
+        last_read.update(dict.fromkeys(copied, len(groups) - 1))
         strips, block, where = Storage(), self.block, self.where
         ends: dict[int, list[tuple[int, int]]] = {}
         for number, group in enumerate(groups):
@@ -153,21 +147,17 @@ class Assembler:
     def _instruction(self, node: Node, target: Operand, sources: list[Operand]) -> list[int]:
         condition = self.optional.get(node, ALWAYS)
         if node.operation != "dot":
-            width = node.given[0].width if node.operation in COLUMN_SUMS else node.width
+            width = node.given[0].width if node.operation in ACROSS else node.width
             return self._elementwise(node.operation, condition, width, target, sources)
         count = len(node.detail)
         bias = sources[count] if len(sources) > count else NOTHING
         numbers = [condition, node.width, *target, *bias, count]
         for left, source, (which, row, column, transposed) in zip(node.given, sources, node.detail, strict=False):
-            pack = (which, row, column, left.width, node.width, int(transposed))
-            numbers += [*source, left.width, self._packed(pack)]
+            pack = (which, row, column, left.width, node.width, int(transposed), self.columns[which])
+            if pack not in self.code.packs:
+                self.code.packs.append(pack)
+            numbers += [*source, left.width, self.code.packs.index(pack)]
         return numbers
-
-    def _packed(self, pack: tuple[int, ...]) -> int:
-        if pack not in self._packs:
-            self._packs[pack] = len(self.code.packs)
-            self.code.packs.append((*pack, self.columns[pack[0]]))
-        return self._packs[pack]
 
 
 Ends = list[tuple[Node, Operand]]  # copies, and their places
@@ -183,11 +173,7 @@ def _placed(pieces: Pieces, places: dict[Node, Operand], block: Storage) -> Plac
 
 
 class Assembly:
-    """Gives every number of a step its place, and writes the code of both passes.
-
-    Args:
-        shapes: of the parameters.
-    """
+    """Gives every number of a step its place, and writes the code of both passes; ``shapes`` are the parameters'."""
 
     def __init__(self, make: Expressions, results: Results, shapes: Sequence[tuple[int, ...]]) -> None:
         self.make, self.results = make, results
@@ -200,21 +186,17 @@ class Assembly:
             self.kept[node] = (KEPT, self.kept_size, 0)
             self.kept_size += padded(node.width)
         self.kept_size = stride(max(self.kept_size, 1))
-        self.spans = [make.spans(("state", which), width) for which, width in enumerate(results.widths)]
         self.state_size = 0
-        self._state_places: dict[tuple[int, int], tuple[int, int]] = {}
-        for which, spans in enumerate(self.spans):
-            for low, high in spans:
-                self._state_places[which, low] = (self.state_size, stride(high - low))
+        self._states: list[tuple[int, int, int, int]] = []  # which, first column, width, offset
+        for which, width in enumerate(results.widths):
+            for low, high in make.spans(("state", which), width):
+                self._states.append((which, low, high - low, self.state_size))
                 self.state_size += BLOCK_ROWS * stride(high - low)
         self.samples_size = 0
         self._sampled: dict[Node, Operand] = {}
-        everything = below([*self._forward_roots(), *results.ends, *results.feature_gradients, *results.summed])
+        self.forward_roots = [*itertools.chain(*results.states), *results.output, *self.kept]
+        everything = below([*self.forward_roots, *results.ends, *results.feature_gradients, *results.summed])
         self.fixed = Layout(max(node.width for node in everything))
-
-    def _forward_roots(self) -> list[Node]:
-        states = [piece for pieces in self.results.states for piece in pieces]
-        return [*states, *self.results.output, *self.kept]
 
     def numbers(self, shared: bool) -> list[int]:
         """Return the program as the library reads it; ``shared``: whether rows may share their first steps."""
@@ -233,28 +215,29 @@ class Assembly:
         for which, first, count, repeat, to in self.fixed.loads:
             numbers += [self.bases[which] + first, count, repeat, to]
         for code in (forward, backward):
-            numbers += self._code_numbers(code)
+            numbers += [code.strip_floats, code.block_floats, len(code.packs)]
+            for which, row, column, k, n, transposed, columns in code.packs:
+                # Of the transpose, rows of the right operand are columns of the parameter.
+                start = column * columns + row if transposed else row * columns + column
+                steps = (1, columns) if transposed else (columns, 1)
+                numbers += [self.bases[which] + start, *steps, k, n]
+            numbers += [code.groups, *code.numbers]
         return [*numbers, len(sums), *(n for one in sums for n in one)]
 
     def _state_pieces(self, region: int) -> list[tuple[int, int, int, Operand]]:
-        return [
-            (which, low, high - low, (region, *self._state_places[which, low]))
-            for which, spans in enumerate(self.spans)
-            for low, high in spans
-        ]
+        return [(which, low, width, (region, offset, stride(width))) for which, low, width, offset in self._states]
 
     def _leaves_of_states(self, name: str) -> dict[Node, Operand]:
         """Return the places of the states before the step, or of their gradients after it."""
         nodes = [node for i, width in enumerate(self.results.widths) for node in self.make.leaf(name, i, width)]
-        places = [at for _, _, _, at in self._state_pieces(STATE)]
-        return dict(zip(nodes, places, strict=True))
+        return dict(zip(nodes, [at for *_, at in self._state_pieces(STATE)], strict=True))
 
     def _ends(self, results: list[Pieces], given: dict[Node, Operand]) -> tuple[dict[Node, Operand], Ends]:
         """Return where results are computed, and copies of those that are leaves, fixed, or results twice."""
         places: dict[Node, Operand] = {}
         copies: Ends = []
-        nodes = [node for pieces in results for node in pieces]
-        for node, (_, _, _, target) in zip(nodes, self._state_pieces(NEXT), strict=True):
+        nodes = itertools.chain(*results)
+        for node, (*_, target) in zip(nodes, self._state_pieces(NEXT), strict=True):
             if node.fixed or node in given or node in places:
                 copies.append((node, target))
             else:
@@ -267,7 +250,7 @@ class Assembly:
         x = _placed(self.make.leaf("x", 0, results.features), given, block)
         places, copies = self._ends(results.states, given)
         output = self._lasting(results.output, places, copies, block)
-        nodes = [node for node in below(self._forward_roots()) if node.given]
+        nodes = [node for node in below(self.forward_roots) if node.given]
         code = Assembler(self.fixed, given, places, self.kept, {}, self.columns, block).assemble(nodes, copies)
         return x, code, output
 
@@ -324,12 +307,3 @@ class Assembly:
             sums.append([*left_at, *self._sample(right), height, right.width, size, start, self.columns[which]])
             size += height * padded(right.width)
         return sums, size
-
-    def _code_numbers(self, code: Code) -> list[int]:
-        numbers = [code.strip_floats, code.block_floats, len(code.packs)]
-        for which, row, column, k, n, transposed, columns in code.packs:
-            # Of the transpose, rows of the right operand are columns of the parameter.
-            start = column * columns + row if transposed else row * columns + column
-            steps = (1, columns) if transposed else (columns, 1)
-            numbers += [self.bases[which] + start, *steps, k, n]
-        return [*numbers, code.groups, *code.numbers]

@@ -1,7 +1,9 @@
-"""What a step computes, in as few operations as there may be: in what order, what is kept, and where numbers lie."""
+"""What a step computes, in few operations: in what order, what is kept, and where numbers lie."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .expressions import COLUMN_SUMS, Expressions, Node, Pieces
+from .expressions import ACROSS, Expressions, Node, Pieces
 
 STRIP, BLOCK, FIXED, KEPT, STATE, NEXT, SAMPLES = range(7)  # where numbers lie, as in cpp/machine.h
 ALWAYS, IF_KEPT, IF_FEATURES = range(3)  # when an instruction runs
@@ -53,7 +55,7 @@ class Results:
     @property
     def ends(self) -> Pieces:
         """The gradients of all states."""
-        return [piece for pieces in self.state_gradients for piece in pieces]
+        return list(itertools.chain(*self.state_gradients))
 
     @property
     def summed(self) -> list[Node]:
@@ -101,10 +103,9 @@ def is_linear(results: Results) -> bool:
 
 def simplified(make: Expressions, results: Results) -> Results:
     """Return the same results with sums of products as one, and products that are added as fused ones."""
-    roots = [piece for pieces in (*results.states, results.output, results.feature_gradients) for piece in pieces]
+    roots = [*itertools.chain(*results.states), *results.output, *results.feature_gradients]
     roots += [*results.ends, *results.summed]
     uses = Counter([*roots, *(g for node in below(roots) for g in node.given)])
-    done: dict[Node, Node] = {}
 
     def terms(node: Node, width: int) -> list[Node]:
         if node.operation == "add" and node.width == width:
@@ -139,7 +140,8 @@ def simplified(make: Expressions, results: Results) -> Results:
                 result = make.node("add", (result, wide(part, node.width)), node.width)
         return result or node
 
-    def compute(node: Node) -> Node:
+    @functools.cache
+    def rewritten(node: Node) -> Node:
         if not node.given:
             return node
         if node.operation == "add":
@@ -149,14 +151,9 @@ def simplified(make: Expressions, results: Results) -> Results:
             return make.node("fnma", (*factors, wide(node.given[0], node.width)), node.width)
         if node.operation == "copy" and node.given[0].width == 1 < node.width and not node.given[0].fixed:
             return wide(node.given[0], node.width)
-        if node.operation in ("dot", "gather", *COLUMN_SUMS):
+        if node.operation in ("dot", "gather", *ACROSS):
             return make.node(node.operation, map(rewritten, node.given), node.width, node.detail)
         return make.node(node.operation, (wide(g, node.width) for g in node.given), node.width, node.detail)
-
-    def rewritten(node: Node) -> Node:
-        if node not in done:
-            done[node] = compute(node)
-        return done[node]
 
     def each(pieces: Pieces) -> Pieces:
         return [rewritten(piece) for piece in pieces]

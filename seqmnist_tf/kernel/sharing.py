@@ -25,12 +25,8 @@ def drop_ins(layer: keras.Layer, threads: int = 0) -> list[DropIn]:
     """Return the recurrent layers of Keras that a layer is or has, each with its layer on the native kernel.
 
     A layer has the layers that Keras finds in its attributes, as in a ``Sequential``, a functional model, a
-    ``Bidirectional`` or a class of one's own. A subclass of one of Keras's recurrent layers counts where it has Keras's
-    own loop. LSTMs of the usual arguments have a kernel of their own; all others are run as programs.
-
-    Args:
-        layer: it stays as it is.
-        threads: CPU threads of the kernel; 0 is all cores. At most as many are used as a batch has blocks of rows.
+    ``Bidirectional`` or a custom class. A subclass of one of Keras's recurrent layers counts where it has Keras's loop.
+    The layer stays as it is. Of ``threads``, 0 is all cores.
     """
     found: dict[int, DropIn] = {}
 
@@ -63,12 +59,9 @@ def on_kernel(found: Sequence[DropIn]) -> Iterator[None]:
 
 
 def kernel_problems(layer: keras.Layer, found: Sequence[DropIn], shape: tuple[int | None, ...]) -> list[str | None]:
-    """Return for each drop-in why it cannot compute its layer where ``layer`` is trained, or None.
+    """Return for each of a layer's drop-ins why it cannot compute its layer in training, or None.
 
-    Args:
-        layer: it is traced once more, on stock Keras.
-        found: what :func:`drop_ins` found in it.
-        shape: of its sequences, (n, steps, features), where n may be None.
+    The layer is traced, on stock Keras, for sequences of a shape (n, steps, features), where n may be None.
     """
     problems: list[str | None] = ["it is not called"] * len(found)
 

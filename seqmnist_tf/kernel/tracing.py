@@ -68,9 +68,14 @@ class Step:
 
     def cut(self, feeds: Sequence[tf.Tensor], fetches: Sequence[tf.Tensor]) -> Callable[..., list[tf.Tensor]]:
         """Return the part of the graph between tensors as a function, which a gradient tape sees into."""
-        distinct = list({tensor.name: tensor for tensor in fetches}.values())
-        part = self.function.prune(list(feeds), distinct)
-        return lambda *values: _by_name(part(*values), distinct, fetches)
+        distinct = {tensor.name: tensor for tensor in fetches}
+        part = self.function.prune(list(feeds), list(distinct.values()))
+
+        def run(*values: Any) -> list[tf.Tensor]:
+            found = dict(zip(distinct, part(*values), strict=True))
+            return [found[tensor.name] for tensor in fetches]
+
+        return run
 
     def lengths(self) -> set[int]:
         """Return the lengths of all axes in the graph."""
@@ -103,15 +108,12 @@ class Step:
         def same(tensors: Sequence[tf.Tensor | None]) -> list[Any]:
             return [None if t is None else function.graph.get_tensor_by_name(t.name) for t in tensors]
 
-        (x, output), groups = same([self.x, self.output]), (self.states, self.weights, self.new_states, self.borders)
-        states, weights, new_states, borders = map(same, groups)
-        return replace(
-            self, function=function, x=x, states=states, weights=weights, output=output, new_states=new_states,
-            borders=borders, upstream=same(self.upstream), gradients=same(self.gradients),
-        )  # fmt: skip
+        x, output = same([self.x, self.output])
+        lists = ("states", "weights", "new_states", "borders", "upstream", "gradients")
+        others: dict[str, Any] = {name: same(getattr(self, name)) for name in lists}
+        return replace(self, function=function, x=x, output=output, **others)
 
     def values(self, constants: Sequence[tf.Tensor]) -> list[np.ndarray]:
-        """Return the values of constants."""
         feeds = self.placeholders()
         zeros = [tf.zeros(feed.shape, feed.dtype) for feed in feeds]
         return [np.asarray(value) for value in self.cut(feeds, constants)(*zeros)] if constants else []
@@ -152,27 +154,14 @@ class Step:
         return [*found, [(value.dtype.str, value.shape, value.tobytes()) for value in values]]
 
 
-def _by_name(values: Any, names: Sequence[tf.Tensor], wanted: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    found = {tensor.name: value for tensor, value in zip(names, values, strict=True)}
-    return [found[tensor.name] for tensor in wanted]
-
-
 def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
-    """Return a step of a built cell as a graph.
-
-    Raises:
-        Untranslatable: the step does something besides computing its results from its input, states and weights.
-    """
+    """Return a step of a built cell as a graph; Untranslatable if it does more than compute its results."""
     steps: list[Step] = []
-
-    def build() -> list[tf.Tensor]:
-        steps.append(_build(cell, features, rows, training))
-        return []
 
     context = global_state.get_global_attribute(CALL_CONTEXT)
     global_state.set_global_attribute(CALL_CONTEXT, None)  # this call's: layers after the cell inherit from it
     try:
-        function = tf.compat.v1.wrap_function(build, [])
+        function = tf.compat.v1.wrap_function(lambda: steps.append(_build(cell, features, rows, training)), [])
     finally:
         global_state.set_global_attribute(CALL_CONTEXT, context)
         for name in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):  # Keras keeps it: a tensor of this graph
@@ -189,14 +178,16 @@ def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
 def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     sizes = keras.tree.flatten(cell.state_size)
     x = tf.compat.v1.placeholder(tf.float32, (rows, features), "x")
-    states = [tf.compat.v1.placeholder(tf.float32, (rows, _width(size)), "state") for size in sizes]
+    states = [tf.compat.v1.placeholder(tf.float32, (rows, size), "state") for size in sizes]
     variables = list(cell.variables)
     weights = [tf.compat.v1.placeholder(variable.dtype, variable.shape, "weight") for variable in variables]
     graph = tf.compat.v1.get_default_graph()
     first = len(graph.get_operations())
     with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True) as scope:
         # Keras hands ``training`` on to the layers of a cell whose own ``call`` does not take it.
-        output, new_states = cell(x, _packed(cell.state_size, states), training=training)
+        alone = isinstance(cell.state_size, int)
+        packed = list(states) if alone else keras.tree.pack_sequence_as(cell.state_size, list(states))
+        output, new_states = cell(x, packed, training=training)
         start = first_states(cell, rows)
     if scope.losses:
         raise Untranslatable("the step adds a loss")
@@ -204,19 +195,25 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         if scope.get_current_value(variable) is not weight:
             drawn = variable.path.endswith("seed_generator_state")
             raise Untranslatable("random numbers are drawn in the step" if drawn else f"it assigns to {variable.path}")
-    for state, first_state in zip(states, start, strict=True):
-        if first_state.shape != state.shape:
-            raise Untranslatable(f"a first state is {first_state.shape}, not {state.shape}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
-    _require_results(output, new_states, states, rows)
+    wanted = [("float32", (rows, size)) for size in sizes]
+    for what, tensors, kinds in (
+        ("first states are", start, wanted),
+        ("new states are", new_states, wanted),
+        ("an output is", [output], [("float32", (rows, output.shape[-1]))]),
+    ):
+        if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
+            raise Untranslatable(f"{what} {found}, not {kinds}")
     step = Step(None, rows, x, states, weights, output, new_states, None, [], [], [], False)
     _classify(step, graph)
     for operation in graph.get_operations()[first:]:
         by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
-        if operation.op_def.is_stateful or (operation.control_inputs and by_rows):
-            raise Untranslatable(f"operation {operation.type} has an effect or a state{location(operation)}")
-        if (by_rows and _functions(operation)) or "Random" in operation.type:
+        if (
+            operation.op_def.is_stateful
+            or "Random" in operation.type
+            or (by_rows and (operation.control_inputs or _functions(operation)))
+        ):
             raise Untranslatable(f"operation {operation.type}{location(operation)}")
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
@@ -236,33 +233,12 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     return step
 
 
-def _width(size: Any) -> int:
-    if not isinstance(size, int):
-        raise Untranslatable(f"a state of size {size!r} is not a vector")
-    return size
-
-
-def _packed(structure: Any, states: Sequence[Any]) -> Any:
-    """Return states as Keras's layer hands them to a cell."""
-    if isinstance(structure, int):
-        return list(states)
-    return keras.tree.pack_sequence_as(structure, list(states))
-
-
 def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
     """Return the states before the first step, as Keras's layer asks for them."""
     start = getattr(cell, "get_initial_state", None)
     if start is None:
         return [tf.zeros((rows, size)) for size in keras.tree.flatten(cell.state_size)]
     return [tf.cast(tf.convert_to_tensor(state), tf.float32) for state in keras.tree.flatten(start(batch_size=rows))]
-
-
-def _require_results(output: tf.Tensor, new_states: list[tf.Tensor], states: list[tf.Tensor], rows: int) -> None:
-    before, after = ([(state.dtype.name, tuple(state.shape)) for state in some] for some in (states, new_states))
-    if after != before:
-        raise Untranslatable(f"states {before} become {after}")
-    if output.dtype != tf.float32 or output.shape.rank != 2 or output.shape[0] != rows:
-        raise Untranslatable(f"the output is {output.dtype.name} {output.shape}, not float32 (n, units)")
 
 
 def _functions(operation: tf.Operation) -> set[str]:
@@ -287,8 +263,7 @@ def _classify(step: Step, graph: Any) -> None:
             kind = max((step.kinds[given.name] for given in operation.inputs), default=CONSTANT)
             if operation.type in STATIC and all(given.shape.is_fully_defined() for given in operation.inputs):
                 kind = CONSTANT
-            shape = tensor.shape
-            if kind == WEIGHTS and shape.rank and shape[0] == step.rows:
+            if kind == WEIGHTS and tensor.shape.rank and tensor.shape[0] == step.rows:
                 kind = ROWS
             step.kinds[tensor.name] = kind
 

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from . import native
-from .expressions import Expressions, Pieces
-from .machine import StepProgram, flattened, step_backward, step_forward
+from .expressions import Expressions, Pieces, columns_of
+from .machine import StepProgram, step_backward, step_forward
 from .operations import Summed, Translator
 from .program import Assembly
 from .schedule import Results, is_linear, simplified
@@ -20,13 +20,10 @@ MAX_TRANSLATIONS = 16  # in each, leaves and products are cut where the one befo
 
 
 def translate(cell: keras.Layer, features: int) -> StepProgram:
-    """Return the program of a built cell, or of ``StackedRNNCells``, for inputs of so many features.
+    """Return the program of a built cell, or of ``StackedRNNCells``, for inputs of so many features, or Untranslatable.
 
     The step is traced twice, with other numbers of rows, in training and out of it: what depends on either is refused.
     The program is then compared with the traced graph on random steps.
-
-    Raises:
-        Untranslatable: the machine cannot compute it.
     """
     try:
         sizes = [features, *keras.tree.flatten(cell.state_size)]
@@ -93,26 +90,20 @@ def _results(translator: Translator, step: Step) -> Results:
 
     def like_states(pieces: Pieces, which: int, width: int) -> Pieces:
         """Return pieces that are cut as the state is; the state is cut where they are."""
-        edges = np.cumsum([piece.width for piece in pieces]).tolist()
         spans = make.spans(("state", which), width)
-        for edge in edges:
-            if edge not in {high for _, high in spans}:
-                make.cut(("state", which), edge)
+        ends = {first + piece.width for first, piece in columns_of(pieces)}
+        if missing := ends - {high for _, high in spans}:
+            make.cut(("state", which), *missing)
         return [piece for low, high in spans for piece in make.window(pieces, low, high - low)]
 
-    sizes = [int(state.shape[1]) for state in step.states]
-    count = len(sizes)
+    features, units, *sizes = (int(tensor.shape[1]) for tensor in (step.x, step.output, *step.states))
     states = [like_states(rows(new, n), i, n) for i, (new, n) in enumerate(zip(step.new_states, sizes, strict=True))]
-    output = (
-        states[step.output_state] if step.output_state is not None else rows(step.output, int(step.output.shape[1]))
-    )
-    features, before, borders = step.gradients[0], step.gradients[1 : count + 1], step.gradients[count + 1 :]
+    output = rows(step.output, units) if step.output_state is None else states[step.output_state]
+    wrt_x, before, borders = step.gradients[0], step.gradients[1 : len(sizes) + 1], step.gradients[len(sizes) + 1 :]
     gradients = [like_states(rows(g, n), i, n) for i, (g, n) in enumerate(zip(before, sizes, strict=True))]
     sums = []
     for which, gradient in enumerate(borders):
-        if gradient is None or step.kind(gradient) == CONSTANT:
-            if gradient is not None and np.any(translator.constants[gradient.name]):
-                raise Untranslatable("a weight's gradient is constant")
+        if gradient is None or (step.kind(gradient) == CONSTANT and not np.any(translator.constants[gradient.name])):
             continue
         value = translator.value(gradient)
         if not isinstance(value, Summed):
@@ -120,9 +111,8 @@ def _results(translator: Translator, step: Step) -> Results:
         for left, right, row, column in value.terms:
             if not (right.operation == "constant" and not any(right.detail)):
                 sums.append((which, left, right, row, column))
-    wrt_x = rows(features, int(step.x.shape[1]))
-    shapes = (int(step.x.shape[1]), int(step.output.shape[1]), tuple(sizes), step.output_state)
-    return Results(*shapes, states, output, gradients, wrt_x, sums)
+    shapes = (features, units, tuple(sizes), step.output_state)
+    return Results(*shapes, states, output, gradients, rows(wrt_x, features), sums)
 
 
 def _assembled(step: Step, translator: Translator, results: Results) -> StepProgram:
@@ -159,8 +149,7 @@ TRIES = 3  # a comparison within the cell may fall out otherwise where rounding 
 def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
     """Run the machine and the graph on random steps, with the cell's weights and with others near them.
 
-    Raises:
-        Untranslatable: the machine is further from the graph in float64 than rounding explains.
+    Untranslatable is raised where the machine is further from the graph in float64 than rounding explains.
     """
     own, exact = [np.asarray(weight.numpy()) for weight in cell.variables], step.in_float64()
     for distance in (0.0, 0.1):
@@ -222,8 +211,7 @@ def by_the_graph(
         before.append(states)
         output, *states = forward(tf.constant(values), *map(tf.constant, states), *constant)
         outputs.append(np.asarray(output))
-    carry = [np.zeros(np.shape(state), dtype) for state in states]
-    count = len(states)
+    carry, count = [np.zeros(np.shape(state), dtype) for state in states], len(states)
     wrt_x = []
     totals = [np.zeros(shape, dtype) for shape in program.parameters[: program.differentiable]]
     for t in reversed(range(len(x))):
@@ -248,8 +236,8 @@ def by_the_machine(
     program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
 ) -> list[np.ndarray]:
     """Return the same by the machine."""
-    parameters = [np.asarray(p) for p in program.weights_to_parameters(*map(tf.constant, weights))]
-    flat = flattened(parameters)
+    parameters = program.weights_to_parameters(*map(tf.constant, weights))
+    flat = np.concatenate([np.zeros(0, np.float32), *map(np.ravel, parameters)])
     sequences = np.ascontiguousarray(x.transpose(1, 0, 2))
     initial = np.concatenate(states, axis=1) if states else None
     outputs, kept = step_forward(program, sequences, flat, initial, threads=1, keep=True, all_steps=True)

@@ -30,11 +30,7 @@ class LayerError(InputError):
 
 
 def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
-    """Return a new layer of ``model.hidden_size`` units. This runs the code of its file or module.
-
-    Raises:
-        LayerError: there is no such layer, or it does not take ``model.layer_options``.
-    """
+    """Return a new layer of ``model.hidden_size`` units, or LayerError. This runs the code of its file or module."""
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
         return LAYERS[spec](units, **options)
@@ -80,11 +76,9 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 
 
 def check_layer(config: Config, file: LayerFile | None = None) -> None:
-    """Try a custom layer on two sequences; an error in its code is raised as it is.
+    """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
 
-    Raises:
-        LayerError: the layer has another shape than (n, 784, 1) -> (n, units), no gradient, another output after it
-            was saved and loaded, or does not repeat from its state, as a resumed run needs.
+    An error in its code is raised as it is.
     """
     if has_stock_layer(config):
         return
@@ -138,8 +132,7 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
 def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
     """Return the weights of a layer that ``train.recurrent_noise`` acts on.
 
-    They are those of the layer's attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their
-    name; an empty list where there are none.
+    They are those of its attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their name.
     """
     named = getattr(layer, "recurrent_weights", None)
     return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
@@ -148,13 +141,8 @@ def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
 def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
-    A bisection over models, so that it works for any layer whose parameters grow with its units. Of equally near
-    numbers of units it is the smallest; they are 2 to 16,384.
-
-    Example:
-        >>> from seqmnist_tf.config import Config, Model
-        >>> match_units(Config(model=Model(layer="GRU", match_parameters=67_850))).model.hidden_size
-        147
+    A bisection over models, for any layer whose parameters grow with its units. Of equally near numbers of units, which
+    are 2 to 16,384, it is the smallest.
     """
     target = config.model.match_parameters
     if target is None:

@@ -15,27 +15,13 @@ from .layers import make_layer
 def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequential:
     """Build the model of a configuration: sequences float32 (n, 784, 1) to logits float32 (n, 10).
 
-    A plain ``keras.Sequential`` of stock layers, or of a custom layer and a dense layer. Keras's global random
-    seed is set to ``train.seed`` first, so that the initial weights depend on the configuration alone and equal those
-    of plain Keras code with that seed.
-
-    Args:
-        config: the experiment.
-        file: the layer's file, in place of the one that the configuration names.
-
-    Raises:
-        InputError: Keras is set to another type than float32, or the layer cannot be made.
+    A plain ``keras.Sequential`` of stock layers, or of a custom layer (from ``file``, else from where the configuration
+    says) and a dense layer. Keras's global random seed is set to ``train.seed`` first, so that the initial weights
+    depend on the configuration alone and equal those of plain Keras code with that seed.
     """
     if (policy := keras.config.dtype_policy().name) != "float32":
         raise InputError(f"Keras must compute in float32 (got {policy}: see keras.config.set_dtype_policy)")
     keras.utils.set_random_seed(config.train.seed)
-    shape = keras.Input((NUM_TIMESTEPS, config.model.input_size))
-    if config.model.layer != "LSTM":
-        layer = make_layer(config, file)
-        model = keras.Sequential([shape, layer, keras.layers.Dense(config.model.output_size, name="logits")])
-        if config.model.layer == "GRU":
-            _set_initial_bias(config, layer.cell.bias)
-        return model
     units = config.model.hidden_size
     recipe: dict[str, Any] = {}
     dense: dict[str, Any] = {}
@@ -44,19 +30,17 @@ def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequenti
         uniform = [keras.initializers.RandomUniform(-(units**-0.5), units**-0.5) for _ in range(4)]
         recipe = {"kernel_initializer": uniform[0], "recurrent_initializer": uniform[1], "unit_forget_bias": False}
         dense = {"kernel_initializer": uniform[2], "bias_initializer": uniform[3]}
-    model = keras.Sequential(
-        [
-            shape,
-            keras.layers.LSTM(units, name="lstm", **recipe),
-            keras.layers.Dense(config.model.output_size, name="logits", **dense),
-        ]
-    )
-    _set_initial_bias(config, model.get_layer("lstm").cell.bias)
+    inputs, is_lstm = keras.Input((NUM_TIMESTEPS, config.model.input_size)), config.model.layer == "LSTM"
+    layer = keras.layers.LSTM(units, name="lstm", **recipe) if is_lstm else make_layer(config, file)
+    logits = keras.layers.Dense(config.model.output_size, name="logits", **dense)
+    model = keras.Sequential([inputs, layer, logits])
+    if config.model.layer in ("LSTM", "GRU"):
+        _set_initial_bias(config, layer.cell.bias)
     return model
 
 
 def _set_initial_bias(config: Config, variable: keras.Variable) -> None:
-    """Set the bias of an LSTM or a GRU to what the configuration says; it is Keras's own where that says nothing.
+    """Set the bias of an LSTM or a GRU to what the configuration says, if it says anything.
 
     An LSTM's is (4 * units,), in the order of its gates: input, forget, candidate, output. A GRU's is (2, 3 * units),
     biases of input and of state: update, reset, candidate. Its update gate z has the part of the forget gate, for

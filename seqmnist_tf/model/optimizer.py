@@ -16,10 +16,8 @@ class TorchRMSprop(keras.optimizers.RMSprop):
     v = rho v + (1 - rho) g^2; m = momentum m + g / (sqrt(v) + epsilon); w = w - lr m. Keras divides by
     sqrt(v + epsilon), so that an epsilon of 1e-8 there acts like 1e-4 here.
 
-    Args:
-        bias_rate: factor of the learning rate of an LSTM's bias. ``torch.nn.LSTM`` has two bias vectors with equal
-            gradients, so that their sum, which is the one vector here, moves at twice the rate.
-        **kwargs: as ``keras.optimizers.RMSprop``, without ``centered``.
+    ``bias_rate`` is a factor of the learning rate of an LSTM's bias. ``torch.nn.LSTM`` has two bias vectors with equal
+    gradients, so that their sum, which is the one vector here, moves at twice the rate.
     """
 
     def __init__(self, *, bias_rate: float = 1.0, **kwargs: Any) -> None:
@@ -48,13 +46,7 @@ class TorchRMSprop(keras.optimizers.RMSprop):
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rates that rise linearly: lr (k + 1) / steps in steps k = 0 to steps - 1; ``after`` begins at step ``steps``.
-
-    Args:
-        lr: the rate of step ``steps - 1``.
-        steps: number of steps, at least 1.
-        after: the schedule of the later steps; None is ``lr`` throughout.
-    """
+    """Rates that rise linearly, lr (k + 1) / steps in steps k = 0 to steps - 1; then those of ``after``, or lr."""
 
     def __init__(
         self, lr: float, steps: int, after: keras.optimizers.schedules.LearningRateSchedule | None = None
@@ -77,9 +69,6 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps after the warm-up, without restarts
     (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
     Hutter 2019). The norm clip is over all gradients together (Pascanu, Mikolov & Bengio 2013).
-
-    Args:
-        config: ``optimizer`` is used, and of the schedule ``train.n_epochs`` and the steps of an epoch.
     """
     opt = config.optimizer
     lr: Any = opt.lr

@@ -23,17 +23,11 @@ TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measurement, at most; the second on
 
 @dataclass(frozen=True)
 class Kernel:
-    """The implementation of the recurrent layer in training and in the evaluation after each epoch.
+    """The implementation of the recurrent layer in training and in the evaluation after each epoch."""
 
-    Attributes:
-        isa: the native kernel's instruction set, or None for stock Keras.
-        reason: why ``auto`` fell back to stock Keras, or None.
-        runs_programs: whether a layer is run as a program of its cell's step, not by the kernel that LSTMs have.
-    """
-
-    isa: str | None
-    reason: str | None = None
-    runs_programs: bool = False
+    isa: str | None  # the native kernel's instruction set, or None for stock Keras
+    reason: str | None = None  # why ``auto`` fell back to stock Keras
+    runs_programs: bool = False  # of a cell's step, not the kernel that LSTMs have
 
     @property
     def name(self) -> str:
@@ -87,20 +81,13 @@ class MeasuredSequential(keras.Sequential):
     clipping, and ``weight_norm``, the norm over all weights after the step.
     The step is otherwise that of ``keras.Sequential``, with ``recurrent_noise`` on the recurrent weights. It shares the
     layers of the model that it is made from, so that training it trains that model.
-
-    Attributes:
-        skips: whether a step with a gradient that is not finite is skipped, by :func:`apply_if_finite`.
-        clip_norm: ``optimizer.grad_clip_norm``, used where ``skips``; else the optimizer has it.
-        recurrent_noise: standard deviation of the noise on each of the recurrent weights; empty without noise.
-        noise_seed: seed of the noise, together with the number of the step.
-        drop_ins: what computes its recurrent layers on the native kernel; empty on stock Keras.
     """
 
-    skips = False
-    clip_norm: float | None = None
-    recurrent_noise: Sequence[float] = ()
-    noise_seed = 0
-    drop_ins: Sequence[DropIn] = ()
+    skips = False  # whether a step with a gradient that is not finite is skipped
+    clip_norm: float | None = None  # where such steps are skipped; else the optimizer clips
+    recurrent_noise: Sequence[float] = ()  # standard deviation of the noise on each of the recurrent weights
+    noise_seed = 0  # of the noise, together with the number of the step
+    drop_ins: Sequence[DropIn] = ()  # what computes its recurrent layers on the native kernel
 
     @classmethod
     def of(cls, model: keras.Sequential, kernel: Kernel, threads: int = 0) -> MeasuredSequential:
@@ -116,15 +103,13 @@ class MeasuredSequential(keras.Sequential):
             return super().call(inputs, training=training, mask=mask)
 
     def save_own_variables(self, store: Any) -> None:
-        """Keep the states of random generators, such as dropout's, which Keras does not: a resumed run needs them."""
+        """Keep the states of random generators, such as dropout's: Keras does not, and a resumed run needs them."""
         for name, state in self._random_states().items():
             store[name] = state.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        """Load what :meth:`save_own_variables` kept; files of older versions have nothing."""
-        kept = set(store.keys())
         for name, state in self._random_states().items():
-            if name in kept:
+            if name in set(store.keys()):  # files of older versions have none
                 state.assign(store[name])
 
     def _random_states(self) -> dict[str, keras.Variable]:
@@ -189,8 +174,7 @@ class MeasuredSequential(keras.Sequential):
 def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> MeasuredSequential:
     """Return a compiled model that trains the layers of ``model`` as the configuration says.
 
-    ``model`` has the initial weights of the seed, on which ``train.recurrent_noise_relative`` depends; a checkpoint is
-    loaded later. ``kernel`` computes its recurrent layer.
+    ``model`` has the initial weights of the seed, on which ``train.recurrent_noise_relative`` depends.
     """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
     trained.noise_seed, weights = config.train.seed, recurrent_weights(model.layers[0])

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from seqmnist_tf.kernel.machine import flattened
 from seqmnist_tf.kernel.tracing import trace
 from seqmnist_tf.kernel.translation import by_the_graph, program_of
 
@@ -71,24 +70,23 @@ def write_cases(path: Path) -> int:
             rows = 29
             step = trace(cell, features, rows, training=True)
             program = program_of(step)
-            parameters = flattened([np.asarray(p) for p in program.weights_to_parameters(*weights)])
+            parameters = np.concatenate([*map(np.ravel, program.weights_to_parameters(*weights))])
             for initial in (False, True):
                 x = random.standard_normal((STEPS, rows, features)).astype(np.float32)
                 x[:3] = x[:3, :1]  # all rows begin with the same steps
                 states = [0.5 * initial * random.standard_normal((rows, n)) for n in program.states]
                 states = [state.astype(np.float32) for state in states]
                 upstream = random.standard_normal((STEPS, rows, program.units)).astype(np.float32)
-                found = by_the_graph(step, program, weights, x, states, upstream)
-                outputs, wrt_x, *rest = found
-                wrt_states, wrt_parameters = rest[: len(states)], rest[len(states) :]
-                missing = parameters.size - sum(gradient.size for gradient in wrt_parameters)
+                outputs, wrt_x, *rest = by_the_graph(step, program, weights, x, states, upstream)
+                wrt_states, wrt_parameters = rest[: len(states)], np.concatenate([*map(np.ravel, rest[len(states) :])])
+                missing = parameters.size - wrt_parameters.size
                 sizes = [program.numbers.size, program.constants.size, rows, STEPS, features, program.units]
                 sizes += [sum(program.states), parameters.size, program.kept, 1, int(initial)]
                 np.array(sizes, np.int64).tofile(file)
                 program.numbers.tofile(file)
                 by_row = [np.ascontiguousarray(a.transpose(1, 0, 2)) for a in (x, upstream, outputs, wrt_x)]
                 arrays = [program.constants, by_row[0], parameters, np.concatenate(states, axis=1), *by_row[1:]]
-                arrays += [flattened(wrt_parameters), np.zeros(missing), np.concatenate(wrt_states, axis=1)]
+                arrays += [wrt_parameters, np.zeros(missing), np.concatenate(wrt_states, axis=1)]
                 for array in arrays:
                     np.asarray(array, np.float32).tofile(file)
                 count += 1

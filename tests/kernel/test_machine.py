@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from seqmnist_tf.kernel import native
-from seqmnist_tf.kernel.machine import rnn_outputs, step_forward
+from seqmnist_tf.kernel.machine import rnn_outputs
 from seqmnist_tf.kernel.tracing import trace
 from seqmnist_tf.kernel.translation import (
     Untranslatable,
@@ -156,40 +154,47 @@ def sequences(n: int, steps: int, features: int, seed: int = 0) -> tf.Tensor:
     return tf.constant(x)
 
 
-def require_equal_to_stock(
-    cell: keras.Layer, features: int = 2, n: int = 33, steps: int = 12, tolerance: float | None = None,
-    threads: tuple[int, ...] = (2, 1, 7), ways: tuple[bool, ...] = (False, True),
-) -> None:  # fmt: skip
-    tolerance = tolerance or (5e-5 if native.instruction_set() == "amx" else 1e-5)
-    cell.build((None, features))
-    program = translate(cell, features)
-    x = sequences(n, steps, features)
-    for all_steps, wrt_x in itertools.product(ways, repeat=2):
-        stock = keras.layers.RNN(cell, return_sequences=all_steps)
-        expected = results(tf.function(functools.partial(stock, training=True)), cell.trainable_variables, x, wrt_x)
-        found = [
-            results(
-                functools.partial(rnn_outputs, program, cell, all_steps=all_steps, threads=m, training=True),
-                cell.trainable_variables,
-                x,
-                wrt_x,
-            )
-            for m in threads
-        ]
-        for a, b in zip(found[0], expected, strict=True):
+class Beside(keras.layers.Layer):
+    """Cells beside each other, which are translated, and compiled by stock Keras, as one."""
+
+    def __init__(self, cells: list[FunctionCell]) -> None:
+        super().__init__()
+        self.cells, self.state_size = cells, [cell.units for cell in cells]
+        self.output_size = sum(self.state_size)
+
+    def build(self, input_shape: Any) -> None:
+        for cell in self.cells:
+            cell.build(input_shape)
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        new = [cell.call(inputs, [state])[0] for cell, state in zip(self.cells, states, strict=True)]
+        return ops.concatenate(new, axis=-1), new
+
+
+NAMES = list(OPERATIONS)
+GROUPS = [NAMES[:1], *(NAMES[i : i + 7] for i in range(1, len(NAMES), 7))]  # the first one is not linear
+
+
+@pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0])
+def test_operations_are_those_of_stock_keras_on_any_number_of_threads(names: list[str]) -> None:
+    keras.utils.set_random_seed(0)  # rounding moves no number across a step with this seed
+    cell, x = Beside([FunctionCell(OPERATIONS[name]) for name in names]), sequences(33, 12, 2)
+    cell.build((None, 2))
+    tolerance = 2.0**-13 if native.instruction_set() == "amx" else 1e-5  # products on AMX are of two bfloat16 parts
+    program = translate(cell, 2)
+    stock, weights = keras.layers.RNN(cell, return_sequences=True), cell.trainable_variables
+    for wrt_x in (False, True):
+        expected = results(tf.function(functools.partial(stock, training=True)), weights, x, wrt_x)
+        options: Any = {"all_steps": True, "training": True}
+        once, again = (
+            results(functools.partial(rnn_outputs, program, cell, threads=n, **options), weights, x, wrt_x)
+            for n in (2, 7)
+        )
+        for number, (a, b, c) in enumerate(zip(once, expected, again, strict=True)):
             assert a.shape == b.shape
-            assert np.abs(a - b).max() <= tolerance * np.abs(b).max() + 1e-7
-        for other in found[1:]:
-            for a, b in zip(other, found[0], strict=True):
-                np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_are_those_of_stock_keras(name: str) -> None:
-    keras.utils.set_random_seed(0)
-    way = len(name) % 2 == 0  # of the gradients; generated cells go both ways, on several threads too
-    # Rounding moves no number across a step with this seed.
-    require_equal_to_stock(FunctionCell(OPERATIONS[name]), threads=(2,), ways=(way,))
+            which = weights[number - 1].path if 0 < number <= len(weights) else number
+            assert np.abs(a - b).max() <= tolerance * np.abs(b).max() + 1e-7, (which, names)
+            np.testing.assert_array_equal(a, c)
 
 
 def test_rows_share_their_first_steps_but_for_gradients_that_are_not_linear() -> None:
@@ -203,8 +208,7 @@ REFUSED: dict[str, tuple[Function, str]] = {
     "mean over rows": (lambda z, c: ops.tanh(z - ops.mean(z, axis=0)), "operation Mean (it mixes the rows of a batch)"),
     "flip of rows": (lambda z, c: ops.tanh(ops.flip(z, axis=0)), "operation ReverseV2 (it mixes the rows of a batch)"),
     "first row": (lambda z, c: ops.tanh(z + z[:1]), "operation StridedSlice (its result has no row for each row"),
-    "cumsum": (lambda z, c: ops.tanh(ops.cumsum(z, axis=-1)), "operation Cumsum"),
-    "print": (lambda z, c: (tf.print("a step"), ops.tanh(z))[1], "operation PrintV2 has an effect or a state"),
+    "print": (lambda z, c: (tf.print("a step"), ops.tanh(z))[1], "operation PrintV2"),
     "noise": (lambda z, c: z + keras.random.normal(ops.shape(z), seed=1), "operation StatelessRandom"),
     "loop": (lambda z, c: ops.fori_loop(0, 3, lambda i, h: ops.tanh(h), z), "operation StatelessWhile"),
 }
@@ -228,22 +232,12 @@ def test_a_step_that_depends_on_the_batch_s_size_is_refused() -> None:
         translate(cell, 2)
 
 
-def test_a_step_that_is_another_one_in_training_is_refused() -> None:
+def test_a_cell_with_dropout_is_refused_and_keeps_no_mask() -> None:
     cell = keras.layers.GRUCell(4, dropout=0.5)
     cell.build((None, 2))
     with pytest.raises(Untranslatable, match="random numbers are drawn in the step"):
         translate(cell, 2)
-    assert keras.layers.RNN(cell)(np.ones((2, 3, 2), np.float32), training=True).shape == (2, 4)  # no mask is left
-
-
-def test_a_step_that_raises_is_refused_with_its_error() -> None:
-    def fail(z: Any, cell: Any) -> Any:
-        raise RuntimeError("no such thing")
-
-    cell = FunctionCell(fail)
-    cell.build((None, 2))
-    with pytest.raises(Untranslatable, match=r"(?s)its step cannot be traced: RuntimeError: .*no such thing"):
-        translate(cell, 2)
+    assert keras.layers.RNN(cell)(np.ones((2, 3, 2), np.float32), training=True).shape == (2, 4)
 
 
 # ---- generated cells ----
@@ -346,7 +340,7 @@ def require_as_exact_as_stock(choices: list[int], units: int, states: int, featu
     raise AssertionError(f"errors of the machine and of stock Keras: {tries}")
 
 
-@settings(derandomized, max_examples=50)
+@settings(derandomized, max_examples=20)
 @generated
 def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
     require_as_exact_as_stock(choices, units, states, features)
@@ -372,11 +366,10 @@ def test_rows_share_steps_only_where_all_bits_are_equal() -> None:
     np.testing.assert_array_equal(found[:, 0, 0], [1, -1])
 
 
-@pytest.mark.parametrize("units", [46, 58])
-def test_no_width_is_taken_for_the_rows_of_a_trace(units: int) -> None:
-    cell = keras.layers.GRUCell(units)
+def test_no_width_is_taken_for_the_rows_of_a_trace() -> None:
+    cell = keras.layers.GRUCell(46)
     cell.build((None, 1))
-    assert translate(cell, 1).units == units
+    assert translate(cell, 1).units == 46
 
 
 def test_numbers_that_are_none_stay_in_their_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,25 +402,3 @@ def test_a_batch_of_any_size_in_a_graph() -> None:
         assert outputs(x).shape == (n, 8)
         if n:
             assert relative_error(outputs(x).numpy(), keras.layers.RNN(cell)(x).numpy()) < 1e-5
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    cell = keras.layers.SimpleRNNCell(4)
-    cell.build((None, 2))
-    program = translate(cell, 2)
-    with pytest.raises(ValueError, match=r"sequences must be \(n, steps, 2\) \(got \(3, 5, 1\)\)"):
-        step_forward(program, np.zeros((3, 5, 1)), np.zeros(28), None, threads=1, keep=False, all_steps=False)
-
-
-def test_first_states_of_one_s_own() -> None:
-    class Started(keras.layers.SimpleRNNCell):
-        def build(self, input_shape: Any) -> None:
-            super().build(input_shape)
-            self.start = self.add_weight(shape=(self.units,), initializer="uniform", name="start")
-
-        def get_initial_state(self, batch_size: Any = None) -> Any:
-            return [ops.broadcast_to(self.start, (batch_size, self.units))]
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        require_equal_to_stock(Started(19))

@@ -14,7 +14,6 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.model import (
     Kernel,
-    MeasuredSequential,
     build_model,
     check_layer,
     compile_model,
@@ -96,11 +95,8 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
-    "no function": (GOOD + "Number = 3\n", "Number", "model.layer must name a layer class"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
     "shape": (HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n", "f", r"into \(n, 6\)"),
-    "sequences": (HEAD + "def f(units):\n    return keras.layers.LSTM(units, return_sequences=True)\n", "f", "into"),
-    "no weight": (HEAD + "def f(units):\n    return keras.layers.Lambda(lambda x: x[:, :6, 0])\n", "f", "a gradient"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
     "no numbers": (GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(ops.sqrt(-1 - x[:, -1] ** 2)"), "Last", "finite"),
     "random numbers without a state": (
@@ -133,7 +129,6 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
     [
         ("h = states[0]\n", "h = self.v\n", "h = self.v"),
         ("h @ self.w", "h @ ops.zeros((3, 3))", "ops.zeros((3, 3))"),
-        ("h @ self.w", "h @ self.w * float(ops.max(h))", "float(ops.max(h))"),
         ("'units': self.units}", "}", "units"),  # it cannot be loaded
         ("return new, [new]", "return new", "A cell's call must return (output, [states])"),
     ],
@@ -173,22 +168,19 @@ def test_constants_are_the_keyword_arguments_of_the_factory(
 def test_a_large_graph_is_said_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = configure(f"{write(tmp_path, CELL)}:f")
-    check_layer(config)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(layers, "LARGE_GRAPH", 20)
-    check_layer(config)
+    monkeypatch.setattr(layers, "LARGE_GRAPH", 5)
+    check_layer(configure(f"{write(tmp_path, GOOD)}:Last"))
     assert "keras.layers.RNN and keras.ops.scan" in capsys.readouterr().err
 
 
 def test_a_cell_with_dropout_is_trained_with_recurrent_noise(tmp_path: Path) -> None:
-    """Its generator is updated in the loop over the timesteps."""
-    config = configure(f"{write(tmp_path, CELL)}:f", train__recurrent_noise=0.1, train__batch_size=8)
+    """Its generator is updated in the loop over the timesteps: noise lets other states of a layer go on."""
+    config = configure(f"{write(tmp_path, CELL)}:f", train__recurrent_noise=0.1, train__batch_size=8, train__seed=5)
     model = build_model(config)
     state = model.layers[0].cell.drop.seed_generator.state
     before = state.numpy().tolist()
     trained = make_trainable(model, config, Kernel(None))
-    assert trained.recurrent_noise == (0.1,)
+    assert (trained.recurrent_noise, trained.noise_seed) == ((0.1,), 5)
     trained.train_on_batch(np.ones((8, 784, 1), np.float32), np.arange(8))
     assert state.numpy().tolist() != before
 
@@ -200,12 +192,6 @@ def test_keras_must_compute_in_float32() -> None:
             build_model(configure("LSTM"))
     finally:
         keras.config.set_dtype_policy("float32")
-
-
-@pytest.mark.parametrize("value", ["own.py", ":X", "a b:X", "own.py:1", "LSTM2"])
-def test_names_of_no_layer_are_refused(value: str) -> None:
-    with pytest.raises(InputError, match=r"model.layer"):
-        configure(value)
 
 
 def test_the_forget_bias_of_a_gru_is_that_of_its_update_gate() -> None:
@@ -262,7 +248,6 @@ def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -
         ("Last(units)", 142, 12),  # 11 units + 10
         ("Last(units)", 1, 2),
         ("keras.layers.Bidirectional(keras.layers.LSTM(units // 2))", 67_850, 180),  # 8 * 90 * 92 + 1,810: 68,050
-        ("keras.layers.Bidirectional(keras.layers.LSTM(units // 2))", 67_000, 178),
     ],
 )
 def test_units_of_custom_layers_are_matched(factory: str, parameters: int, units: int, tmp_path: Path) -> None:
@@ -278,34 +263,6 @@ def test_the_identity_of_a_layer_is_its_code(tmp_path: Path) -> None:
     write(tmp_path, GOOD + "# changed\n")
     assert cfg.config_id(first) != before
     assert cfg.config_id(first, cfg.LayerFile(tmp_path, GOOD.encode())) == before
-
-
-@keras.saving.register_keras_serializable(package="test")
-class Counting(keras.layers.Layer):
-    """Counts its calls in training, in a variable as those of random states and moving means."""
-
-    def build(self, shape: Any) -> None:
-        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        if training:
-            self.calls.assign_add(1.0)
-        return x
-
-
-def test_recurrent_noise_lets_other_state_of_a_layer_go_on() -> None:
-    counting, lstm = Counting(), keras.layers.LSTM(4)
-    sequential = keras.Sequential([keras.Input((12, 1)), counting, keras.layers.Dropout(0.5, seed=1), lstm])
-    model = keras.Sequential([keras.Input((12, 1)), sequential, keras.layers.Dense(10)])
-    trained = MeasuredSequential.of(model, Kernel(None))
-    trained.recurrent_noise = (0.1,)
-    compile_model(trained, configure("LSTM"))
-    seed_state = sequential.layers[1].seed_generator.state
-    before = seed_state.numpy().tolist()
-    for _ in range(3):
-        trained.train_on_batch(np.ones((8, 12, 1), np.float32), np.arange(8))
-    assert float(counting.calls.numpy()) == 3 * cfg.NOISY_PARTS
-    assert seed_state.numpy().tolist() != before
 
 
 class Named(keras.layers.GRU):
