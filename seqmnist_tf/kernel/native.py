@@ -194,17 +194,23 @@ MAX_FREE = 2**29  # bytes; above them, the two latest stay
 def take(floats: int) -> np.ndarray:
     """Return an uninitialised, aligned array float32 (floats,)."""
     if (memory := _reuse(size := 4 * floats)) is None:
-        try:
-            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError as error:
-            _free.clear()  # of other sizes, and perhaps as large as what is asked for
-            raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None
+        memory = _map(size)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a hint, which Linux without huge pages refuses
                 memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
     weakref.finalize(array, _give_back, memory)
     return array
+
+
+def _map(size: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        if not _free:
+            raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None
+        _free.clear()  # of other sizes, and perhaps as large as what is asked for
+        return _map(size)
 
 
 def _give_back(memory: mmap.mmap) -> None:

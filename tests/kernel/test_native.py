@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import functools
 import itertools
+import mmap
 import os
 import platform
 import re
@@ -258,6 +260,19 @@ states()
 """)
     assert "MB for the states of a recurrent layer" in out
     assert "the lstm forward pass ran out of memory" in out
+
+
+def test_without_memory_what_the_module_keeps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_free", collections.deque([mmap.mmap(-1, 4096)]))
+    allocate = mmap.mmap
+
+    def full(*args: Any, **options: Any) -> mmap.mmap:
+        if native._free:
+            raise OSError("no memory")
+        return allocate(*args, **options)
+
+    monkeypatch.setattr(mmap, "mmap", full)
+    assert native.take(100_000).size == 100_000 and not native._free
 
 
 def test_no_thread_is_left_and_a_fork_goes_on() -> None:
