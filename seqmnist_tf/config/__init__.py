@@ -1,16 +1,21 @@
 """The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags."""
 
 from .experiment import (
+    LAYER_FILE,
+    LayerFile,
     arguments_text,
     config_id,
     constants_text,
+    has_stock_layer,
     is_trial,
+    layer_file,
     num_params,
     of_the_experiment,
     permutation_sha256,
+    read_copy,
+    read_layer,
 )
 from .flags import Arguments, add_config_arguments, parse_arguments, read_flag, unknown_word
-from .layer_file import LAYER_FILE, LayerFile, has_stock_layer, layer_file, read_copy, read_layer
 from .presets import PRESETS, Preset, preset
 from .sections import (
     LAYER,

@@ -21,4 +21,4 @@ Example::
 
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("job", "options"))
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("job",))

@@ -4,8 +4,8 @@ from .engine import same_experiment as same_experiment
 from .engine import train_job as train_job
 from .job import Job as Job
 from .job import JobEnd as JobEnd
-from .options import add_engine_options as add_engine_options
-from .options import prints_line as prints_line
-from .options import require_answer as require_answer
-from .options import require_engine_options as require_engine_options
-from .options import threads_here as threads_here
+from .job import add_engine_options as add_engine_options
+from .job import prints_line as prints_line
+from .job import require_answer as require_answer
+from .job import require_engine_options as require_engine_options
+from .job import threads_here as threads_here

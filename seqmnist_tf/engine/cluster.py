@@ -24,8 +24,7 @@ from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from ..config import read_layer, with_values
 from ..system import InputError, RunError, first_line
 from . import job as jobs
-from .job import Job, JobEnd
-from .options import answers, threads_here
+from .job import Job, JobEnd, answers, threads_here
 
 POLL_SECONDS = 1.0
 RETRIES = 10  # of a task whose process or node has died

@@ -13,8 +13,7 @@ from tensorflow.python.eager import forwardprop_util
 
 from ..system import available_cores
 from . import native
-from .gradients import differentiable
-from .machine import StepProgram, rnn_outputs
+from .machine import StepProgram, differentiable, rnn_outputs
 from .tracing import Untranslatable
 from .translation import translate
 

@@ -1,8 +1,8 @@
 from .layers import LayerError as LayerError
+from .layers import build_model as build_model
 from .layers import check_layer as check_layer
 from .layers import match_units as match_units
 from .layers import recurrent_weights as recurrent_weights
-from .model import build_model as build_model
 from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate

@@ -14,8 +14,7 @@ import tensorflow as tf
 from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
 from ..kernel import DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
-from .layers import recurrent_weights
-from .model import build_model
+from .layers import build_model, recurrent_weights
 from .optimizer import apply_if_finite, compile_model
 
 TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measurement, at most; the second only after its first step

@@ -1,4 +1,4 @@
-from .board import HEADLINE as HEADLINE
-from .board import Board as Board
+from .records import HEADLINE as HEADLINE
 from .records import RESULTS_FOLDER as RESULTS_FOLDER
+from .records import Board as Board
 from .records import Record as Record

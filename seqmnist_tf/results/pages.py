@@ -13,10 +13,9 @@ from pathlib import Path
 from ..benchmark import cells_report, training_report
 from ..system import RunError, write_atomically
 from . import tables
-from .board import Board
 from .model_check import drawn_problems, recount_first
 from .plots import draw_pictures, outdated_pictures
-from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, Board
 from .store import locked, manifest_problems, read_manifest, updated_manifest, write_manifest
 
 DOCS_FOLDER = Path("docs")

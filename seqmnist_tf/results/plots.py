@@ -18,7 +18,7 @@ from ..compare import layer_name
 from ..config import NUM_CLASSES, NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
-from .board import CELLS_PICTURE, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
+from .records import CELLS_PICTURE, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
 from .store import records_digest
 
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows

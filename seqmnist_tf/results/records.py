@@ -1,27 +1,16 @@
-"""Published runs and searches.
-
-``results/<name>/seed<k>/`` holds the files of a run directory, and ``record.json``: where ``results add`` replayed it.
-A trial is a record too, in ``results/trials/<config_id>/seed<k>/``.
-
-``results/searches/NAME.json`` holds what a search was to try, and what its trials came to. Its keys are ``schema``,
-those of ``search.json`` (``tuner``, ``base``, ``space``, ``stops``), ``preset``, ``layers`` (the text of each layer
-from a file), ``environments`` (where its runs were trained, each once), ``trials`` and ``replayed``. A row of
-``trials`` is a trial, or in older searches a repeat of the best one with another seed. It has ``trial``, ``seed``,
-``status``, ``values`` (KerasTuner's), and of all but failed ones ``score`` (held-out accuracy, 0 to 1), ``epochs``,
-``seconds``, ``units``, ``losses`` (of the first batches) and ``environment`` (a number).
-"""
+"""Published records, trials and searches: everything that tables and pictures are made from."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .. import config as cfg
-from ..compare import CompletedRun
+from ..compare import CompletedRun, SeededRuns
 from ..config import LAYER_FILE, PRESETS, Config, LayerFile
 from ..system import read_json_object
 from ..train import load_run
@@ -131,3 +120,54 @@ def all_trials(folder: Path) -> list[Record]:
 def all_searches(folder: Path) -> list[Search]:
     """Return the searches of a results folder, by name."""
     return [Search.read(path) for path in sorted((folder / SEARCHES).glob("[!.]*.json"))]
+
+
+HEADLINE = "strong"  # name of the experiment that this project is judged by
+PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
+BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
+FIRST_BOARD, BOARD = "board_", "board2_"  # how the names of the cells of a board begin, see docs/board.md
+CELLS = ("lstm", "gru", "ur_lstm", "lem", "cornn", "min_gru")  # that the present board is to have
+BOARD_SEEDS = 8  # of each cell
+PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
+
+
+@dataclass(frozen=True)
+class Board:
+    """The content of a results folder."""
+
+    records: dict[str, list[Record]]  # by name, without those that diverged
+    literature: dict[str, Any]  # literature.json: the results of papers
+    speed: dict[str, Any]  # benchmark.json
+    trials: list[Record] = field(default_factory=list)
+    searches: list[Search] = field(default_factory=list)
+    diverged: list[Record] = field(default_factory=list)  # their seeds belong to an experiment, and have no results
+
+    def cells(self, board: str = BOARD) -> list[SeededRuns]:
+        """Return the cells of a board that have all their seeds, the LSTM first."""
+        cells = [self.experiment(name) for name in self.records if name.startswith(board)]
+        whole = [cell for cell in cells if cell.n + len(cell.diverged) >= BOARD_SEEDS]
+        return sorted(whole, key=lambda cell: (cell.name != f"{board}lstm", cell.name))
+
+    def unfinished(self) -> dict[str, str]:
+        """Return how far each cell of the present board is that has not all its seeds: ``{"lem": "3 of 8 seeds"}``."""
+        done, states = {cell.name for cell in self.cells()}, {}
+        for cell in (cell for cell in CELLS if BOARD + cell not in done):
+            seeds = len(self.records.get(BOARD + cell, [])) + sum(one.name == BOARD + cell for one in self.diverged)
+            searched = any(search.path.stem.startswith(f"{BOARD}{cell}_") for search in self.searches)
+            states[cell] = f"{seeds} of {BOARD_SEEDS} seeds" if seeds else "search" if searched else "not begun"
+        return states
+
+    def experiment(self, name: str) -> SeededRuns:
+        """Return the completed runs of an experiment, and which of its seeds diverged."""
+        diverged = tuple(record.seed for record in self.diverged if record.name == name)
+        return SeededRuns(name, self.records[name], diverged=diverged)
+
+    @classmethod
+    def read(cls, folder: Path) -> Board:
+        """Read a results folder."""
+        literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
+        completed: dict[str, list[Record]] = {}
+        diverged: list[Record] = []
+        for record in all_records(folder):
+            (diverged if record.diverged else completed.setdefault(record.name, [])).append(record)
+        return cls(completed, literature, speed, all_trials(folder), all_searches(folder), diverged)

@@ -22,8 +22,18 @@ from ..compare import (
 )
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import escape_markdown, markdown_table
-from .board import BASELINE, BOARD, CELLS_PICTURE, FIRST_BOARD, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
-from .records import Record, Search
+from .records import (
+    BASELINE,
+    BOARD,
+    CELLS_PICTURE,
+    FIRST_BOARD,
+    HEADLINE,
+    PERMUTED,
+    PICTURE_FOLDER,
+    Board,
+    Record,
+    Search,
+)
 
 MAIN = (BASELINE, HEADLINE, PERMUTED, "sprint_15")  # of the README
 SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial

@@ -12,8 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .console import note
-from .errors import InputError, RunError
+from .console import InputError, RunError, note
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 WIDE_HELP: Any = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=34)  # names are long

@@ -1,4 +1,4 @@
-"""Text for people: results on stdout, notes and warnings on stderr, Markdown tables, and untrusted text in them."""
+"""Text for people: errors of one line, results, notes, Markdown tables, and untrusted text in them."""
 
 import json
 import re
@@ -6,7 +6,28 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .errors import RunError
+
+class InputError(ValueError):
+    """Bad input. The message is one line: what was given and what is allowed. Commands exit with status 2."""
+
+
+class RunError(RuntimeError):
+    """Failure while running. The message is one line: what happened and what to do. Commands exit with status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, without the names of operations that TensorFlow adds.
+
+    Of an error in a graph, it is the line after the places in the code; of one in a layer, the line after Keras's own.
+    """
+    text = str(error).split("<stack traces unavailable>")[-1]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|\x1b\[\d+m", "", text).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip() not in ("", "[[]]")]
+    if lines and lines[0] == "Graph execution error:":
+        return lines[-1]
+    if lines and lines[0].startswith("Exception encountered when calling"):
+        lines = lines[1:]
+    return (lines or [type(error).__name__])[0]
 
 
 def say(text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import InputError, first_line
+from .console import InputError, first_line
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 
 import lazy_loader
 
-from .errors import InputError
+from .console import InputError
 
 
 def open_door(

@@ -15,8 +15,7 @@ from ..config import Config, LayerFile, config_id, permutation_sha256, read_laye
 from ..data import Split, Splits, batches, load_splits, pixel_order
 from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
-from .callbacks import DivergedError, OnEpoch, RunCallbacks
-from .checkpoint import order_hash, require_own_files, restore
+from .callbacks import DivergedError, OnEpoch, RunCallbacks, order_hash, require_own_files, restore
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model
 from .page import write_overview, write_predictions

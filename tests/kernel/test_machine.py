@@ -340,7 +340,7 @@ def require_as_exact_as_stock(choices: list[int], units: int, states: int, featu
     raise AssertionError(f"errors of the machine and of stock Keras: {tries}")
 
 
-@settings(derandomized, max_examples=20)
+@settings(derandomized, max_examples=50)
 @generated
 def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
     require_as_exact_as_stock(choices, units, states, features)

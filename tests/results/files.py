@@ -8,8 +8,7 @@ from pathlib import Path
 
 import keras
 
-from seqmnist_tf.results.board import Board
-from seqmnist_tf.results.records import Record
+from seqmnist_tf.results.records import Board, Record
 from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from seqmnist_tf.results import pages, plots
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.model_check import recount_first
 from seqmnist_tf.results.pages import relative_links
+from seqmnist_tf.results.records import Board
 from tests.changes import content
 from tests.conftest import Command
 from tests.results.files import flip_byte, flip_digit, list_record, other_weights, read_records

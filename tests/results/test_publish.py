@@ -17,10 +17,9 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import LayerFile
 from seqmnist_tf.results import model_check, tables
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.model_check import is_example, recount, recount_first
 from seqmnist_tf.results.publish import public_files, without_folders
-from seqmnist_tf.results.records import all_trials
+from seqmnist_tf.results.records import Board, all_trials
 from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.train import RunDirectory, load_run, train, train_command
 from seqmnist_tf.train.__main__ import main as train_main

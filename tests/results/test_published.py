@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from seqmnist_tf.data import Split
 from seqmnist_tf.results import HEADLINE, pages, plots
-from seqmnist_tf.results.board import Board
 from seqmnist_tf.results.pages import MARKED_SECTION, TABLES, find_documents
-from seqmnist_tf.results.records import all_records
+from seqmnist_tf.results.records import Board, all_records
 from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
 from seqmnist_tf.train import score
 from seqmnist_tf.train.page import draw_overview

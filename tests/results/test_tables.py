@@ -11,8 +11,7 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import NUM_TEST
 from seqmnist_tf.results import plots, tables
-from seqmnist_tf.results.board import CELLS, Board
-from seqmnist_tf.results.records import Record, Search
+from seqmnist_tf.results.records import CELLS, Board, Record, Search
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder
 from tests.toy import ROOT

@@ -12,7 +12,7 @@ from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, make_trai
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.checkpoint import require_own_files, restore
+from seqmnist_tf.train.callbacks import require_own_files, restore
 from tests.changes import Change, change_json, content, drop, first_lines, put, text
 from tests.conftest import Command
 from tests.toy import SMALL, killed_run
