@@ -129,21 +129,6 @@ def test_the_script_starts_head_and_workers_and_the_command(
         assert options.arms == ["strong", "GRU"]
 
 
-def test_the_script_gives_up_where_ray_does_not_answer(tmp_path: Path, port: int) -> None:
-    done, calls = run_script(tmp_path, port, *ARGUMENTS, HEAD_FAILS="1", PAUSE="0")
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"error: Ray does not answer at 127.0.0.1:{port}"
-    assert not [line for line in calls if line.startswith("python")]
-
-
-@pytest.mark.parametrize("arguments", [(), ("strong", "GRU")])
-def test_the_script_needs_a_command(arguments: tuple[str, ...], tmp_path: Path, port: int) -> None:
-    done, calls = run_script(tmp_path, port, *arguments)
-    assert (done.returncode, calls) == (2, [])
-    given = arguments[0] if arguments else ""
-    assert done.stderr == f"error: give compare or tune, and its arguments (got '{given}')\n"
-
-
 # The fields of KubeRay's API reference (ray.io/v1) that the manifest may use.
 RAY_JOB = """activeDeadlineSeconds backoffLimit entrypoint entrypointNumCpus rayClusterSpec runtimeEnvYAML
     shutdownAfterJobFinishes submissionMode suspend ttlSecondsAfterFinished"""
@@ -212,32 +197,3 @@ def test_the_manifests_command_is_understood_and_stays_on_the_shared_folder() ->
     (workers,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     cores = int(workers["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
     assert cores // keys["train.threads"] == 4  # as a comment in the manifest says
-
-
-def test_the_image_has_the_manifests_ray_and_this_clone() -> None:
-    _, job = read_manifest()
-    lines = (CLUSTER / "Dockerfile").read_text().splitlines()
-    (base,) = (line.split()[1] for line in lines if line.startswith("FROM "))
-    version = job["spec"]["rayClusterSpec"]["rayVersion"]
-    assert base == f"rayproject/ray:{version}-py312"
-    assert (
-        (2, 52) <= tuple(int(number) for number in version.split(".")[:2]) < (3, 0)
-    )  # tokens, and the extra `cluster`
-    assert "WORKDIR /home/ray/seqmnist_tf" in lines
-    ignored = (CLUSTER / "Dockerfile.dockerignore").read_text().split()
-    assert ignored == [".venv", "build", "runs"]
-
-
-def test_the_page_submits_what_is_here() -> None:
-    lines = re.findall(r"^sbatch (?:--[\w-]+=\S+ )*(\S+) (.*)$", PAGE, re.MULTILINE)
-    assert lines
-    for path, arguments in lines:
-        assert ROOT / path == SCRIPT
-        name, *words = shlex.split(arguments, comments=True)
-        if name == "compare":
-            options, rest = make_compare_parser().parse_known_args(words)
-            assert read_keys(rest, "")[0] == [] and len(options.arms) > 1
-        else:
-            assert name == "tune"
-    for path in re.findall(r"examples/cluster/[\w.]+", PAGE):
-        assert os.path.exists(ROOT / path), path

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import tomllib
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -47,8 +47,7 @@ DOCUMENTS = {
     for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "export/README.md", "results/README.md", *PAGES)
 }
 README = DOCUMENTS["README.md"]
-# The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md,
-# tests/house/test_compare_page.py that of docs/compare.md.
+# The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md.
 WITH_PYTHON = {
     "README.md",
     "docs/compare.md",
@@ -161,12 +160,6 @@ def test_commands_that_read_a_run_get_to_the_run(command: Command, in_tmp: Path)
             assert "has no model.keras" in command(main, *words).err, (name, words)
 
 
-def test_readme_shows_every_command() -> None:
-    shown = {name for name, *_ in command_lines(README)}
-    assert shown == set(COMMANDS)
-    assert {name for text in DOCUMENTS.values() for name, *_ in command_lines(text)} == set(COMMANDS)
-
-
 def test_the_search_space_can_be_searched(tmp_path: Path) -> None:
     blocks = {path: fenced_blocks("json", text) for path, text in DOCUMENTS.items()}
     assert [path for path, found in blocks.items() if found] == ["docs/original.md", "docs/searching.md"]
@@ -270,6 +263,32 @@ def test_the_python_lines_train_and_the_run_leaves_the_documented_files(
     assert documented == files | {"wandb", "tensorboard", "layer.py"}  # which this run does not have
 
 
+@pytest.mark.slow
+def test_the_python_lines_compare_and_leave_the_documented_files(
+    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_quickstart(monkeypatch)
+    # With one seed and one epoch, for time.
+    lines = (
+        python_block("docs/compare.md")
+        .replace("range(6)", "range(1)")
+        .replace('{"wandb', '{"train.n_epochs": 1, "wandb')
+    )
+    (in_tmp / "lines.py").write_text(lines)
+    names = runpy.run_path(str(in_tmp / "lines.py"))
+    comparison = names["comparison"]
+    assert [(arm.name, arm.seeds) for arm in comparison.arms] == [("quickstart", (0,)), ("GRU", (0,))]
+    assert len(capsys.readouterr().out.splitlines()[-1].split()) == 3
+
+    documented = re.findall(r"`([^`]+)`", " ".join(row[0] for row in table_rows("docs/compare.md", "file")))
+    folder = in_tmp / "runs" / "lstm-and-gru"
+    top = {path.name for path in folder.iterdir() if path.name[0] != "."} - {arm.name for arm in comparison.arms}
+    assert {name.rstrip("/") for name in documented if "<" not in name} == top
+    inside = {path.name for path in (folder / "GRU").iterdir()}
+    below = {name.removeprefix("<arm>/").rstrip("/") for name in documented if "<" in name}
+    assert {name.replace("<k>", "0") for name in below} == inside
+
+
 def test_the_lines_of_serving_write_a_picture_of_a_test_image(in_tmp: Path, toy: None) -> None:
     exec(python_block("docs/serving.md"), {})
     with Image.open("digit.png") as picture:
@@ -311,15 +330,6 @@ def test_links_lead_to_files_and_headings(path: str) -> None:
         linked = (ROOT / path).parent / target if target else ROOT / path
         assert linked.resolve().is_relative_to(ROOT) and linked.exists(), link
         assert not anchor or anchor in heading_anchors(linked.read_text(encoding="utf-8")), link
-
-
-@pytest.mark.parametrize("path", DOCUMENTS)
-def test_named_files_exist(path: str) -> None:
-    for code in inline_code(DOCUMENTS[path]):
-        if re.fullmatch(r"(scripts|tests|docs|notebooks|\.ci)/[\w./-]+", code):
-            assert (ROOT / code).exists(), code
-        if re.fullmatch(r"\w+/\w+\.py", code):  # in the package, or beside it
-            assert (PACKAGE / code).exists() or (ROOT / code).exists(), code
 
 
 def nav_pages(entries: list[Any]) -> Iterator[str]:
@@ -372,19 +382,3 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     # Browsers break lines behind hyphens.
     assert '<span class="word">--train.n-epochs</span>' in (tmp_path / "training/index.html").read_text()
     assert "grad_clip_norm" in {word for text in texts for word in re.split(index["config"]["separator"], text)}
-
-
-@pytest.mark.parametrize("address", [None, "https://example.org/ours/"])
-def test_links_to_files_lead_to_the_repository_where_it_has_an_address(address: str | None) -> None:
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
-    assert spec and spec.loader
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(ROOT / "docs" / "data.md"), src_uri="data.md"))
-    files = SimpleNamespace(get_file_from_path=lambda uri: uri if uri.endswith((".ipynb", "index.md")) else None)
-    text = "[a](../notebooks/main.ipynb) [b](../examples) [c](index.md#words)"
-    rewritten = hooks.on_page_markdown(text, page, SimpleNamespace(repo_url=address), files)
-    blob = "https://example.org/ours/blob/main/notebooks/main.ipynb"
-    tree = "https://example.org/ours/tree/main/examples"
-    a, b = (f"[a]({blob})", f"[b]({tree})") if address else ("[a](repository/notebooks/main.ipynb)", "b")
-    assert rewritten == f"{a} {b} [c](index.md#words)"

@@ -12,7 +12,6 @@ import io
 import pkgutil
 import re
 import runpy
-import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,6 @@ import pytest
 import seqmnist_tf
 from examples import cornn, lem, min_gru, ur_lstm
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare import parse_seeds
-from seqmnist_tf.compare.__main__ import make_compare_parser
-from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_weights
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder, parse_space
@@ -229,18 +225,6 @@ def test_the_examples_are_admitted_and_matched(layer: str, units: int, parameter
     model = build_model(config)
     assert (config.model.hidden_size, model.count_params()) == (units, parameters)
     assert [weight.name for weight in recurrent_weights(model.layers[0])] == noisy
-
-
-def test_the_examples_name_the_command_that_compares_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    for path in sorted((ROOT / "examples").glob("*.py")):
-        (line,) = re.findall(r"^    python -m seqmnist_tf\.compare (.*)$", path.read_text(), re.MULTILINE)
-        words = shlex.split(line)
-        assert words[1].startswith(f"examples/{path.name}:"), line
-        options, rest = make_compare_parser().parse_known_args(words)
-        assert (rest, parse_seeds(options.seeds)) == ([], tuple(range(6)))
-        first, second = parse_arms(options.arms, {})
-        assert second.matched and second.config.model.layer.startswith(words[1]) and first.name == "strong"
 
 
 BOARD = runpy.run_path(str(ROOT / "scripts/board"))

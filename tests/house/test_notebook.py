@@ -14,11 +14,6 @@ import nbformat
 import pytest
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf import load_run, train
-from seqmnist_tf.train import parse_train_arguments
-from seqmnist_tf.train.__main__ import main as train_main
-from tests.conftest import Command
-from tests.house.test_documents import DOCUMENTS, command_lines, table_rows
 from tests.toy import ROOT
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -69,23 +64,16 @@ def table(text: str, head: str) -> dict[str, list[float]]:
 
 
 # What the solution of exercise 1 says of the input gate, as a last cell.
-INPUT_BIAS = """for forget_bias, input_bias in ((6, -6), ("chrono", 0)):
-    model = build_model(cfg.with_values(config, {"model.forget_bias": forget_bias}))
-    weights = model.get_weights()
-    weights[2][:units] = input_bias
-    model.set_weights(weights)
-    print("gradient, 1:", measure(model)["by_c"][0])"""
 
 
-def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, changes: str = "", last: str = "") -> list[Any]:
-    """Run a notebook with its small parameters, or with others, and perhaps a last cell; return its code cells."""
+def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
+    """Run a notebook with its small parameters; return its code cells."""
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])))
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
-    parameters.source += f"\n{changes or SMALL[name]}"
-    notebook.cells += [nbformat.v4.new_code_cell(last)] if last else []
+    parameters.source += f"\n{SMALL[name]}"
     resources = {"metadata": {"path": str(NOTEBOOKS[name].parent)}}
     nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -126,41 +114,6 @@ def test_plateau_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert 0.49**783 < kept["0"] < 0.51**783
     assert kept["0"] < gradient["0"] < 1e-150
     assert 0.05 < kept["chrono"] < 0.5 and 0.02 < gradient["chrono"] < 1
-
-
-@pytest.mark.slow
-@pytest.mark.network  # MNIST itself, where it is not prepared
-def test_exercise_1_of_plateau_explodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cells = run("plateau", monkeypatch, tmp_path, "BIASES, SEEDS = (3, 6), (0,)", INPUT_BIAS)
-    rows = table(printed(cells), "forget bias          seed")
-    assert list(rows) == ["3", "6"] and all(row[3] > 100 * row[5] for row in rows.values())
-    closed, opened = map(float, re.findall(r"gradient, 1: (\S+)", printed(cells)))
-    text = " ".join(DOCUMENTS["docs/plateau_solutions.md"].split())
-    assert f"gradient after step 1 is {closed:.1f}; if chrono gets an input bias of 0, it is {opened:.0e}." in text
-
-
-@pytest.mark.slow
-@pytest.mark.network  # MNIST itself, where it is not prepared
-def test_exercise_2_of_plateau_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cells = run("plateau", monkeypatch, tmp_path, 'PERMUTATION, BIASES, SEEDS = "urnn92916", (1,), (0,)')
-    assert "last ink of 64 images: step 770 to 784 of 784, median 784" in printed(cells)  # as the solutions say
-    (row,) = table(printed(cells), "forget bias          seed").values()
-    assert f"{row[-1]:.0e}" == "6e-02"
-
-
-@pytest.mark.slow
-@pytest.mark.network  # MNIST itself, where it is not prepared
-def test_the_runs_of_exercise_3_begin_as_the_solutions_say(command: Command, in_tmp: Path) -> None:
-    """The first of three epochs, which has 100 of 300 steps; processors and kernels differ by a few points."""
-    lines = [words for _, *words in command_lines(DOCUMENTS["docs/plateau.md"])]
-    first, *runs = [words for words in lines if {"--print-config", "small.json"} & set(words)]
-    (in_tmp / "small.json").write_text(command(train_main, *first).out)
-    rows = table_rows("docs/plateau_solutions.md", "run")
-    for words, (number, _, accuracies, *_) in zip(runs, rows, strict=True):
-        config = parse_train_arguments([*words, "--wandb.mode", "disabled"]).config
-        train(config, in_tmp / number, stop_rule=lambda *_: "one epoch")
-        (epoch,) = load_run(in_tmp / number).history()
-        assert abs(100 * epoch["test_accuracy"] - float(accuracies.split(",")[0])) < 5, words
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

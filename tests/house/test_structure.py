@@ -143,28 +143,6 @@ def test_imports_inside_functions_are_few_and_have_a_reason() -> None:
         assert "#" in path.read_text().splitlines()[line - 1], f"{path}:{line} has no reason"
 
 
-def public_names(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in parse(path).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            names.add(node.target.id)
-    return {name for name in names if not name.startswith("_") and name != "main"}
-
-
-def test_a_name_means_one_thing() -> None:
-    where: dict[str, list[str]] = defaultdict(list)
-    for path in MODULES:
-        for name in public_names(path):
-            where[name].append(str(path.relative_to(PACKAGE)))
-    doubled = {name: paths for name, paths in where.items() if len(paths) > 1}
-    assert len(doubled) <= 3, doubled
-    assert {"train", "summarize", "RunDirectory"} <= set(where)
-
-
 def test_the_package_asserts_nothing() -> None:
     for path in MODULES:
         assert not [node for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]

@@ -44,31 +44,6 @@ print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "
     assert "TensorFlow is running already: train.threads 5 has no effect on it" in done.stderr
 
 
-@pytest.mark.slow
-def test_without_a_number_tensorflow_gets_the_cores_that_the_process_was_given() -> None:
-    code = """
-from seqmnist_tf.system import start_tensorflow
-start_tensorflow(0, operations=2)
-import tensorflow as tf
-print(tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads())
-"""
-    environment = {**os.environ, "SLURM_CPUS_PER_TASK": "1"}
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONG_SECONDS)
-    assert done.stdout == "1 2\n", done.stderr
-
-
-def test_a_room_is_called_in_place_of_its_function() -> None:
-    code = """
-import seqmnist_tf, seqmnist_tf.train
-from seqmnist_tf.compare import Comparison
-print(callable(seqmnist_tf.train), callable(seqmnist_tf.compare), callable(seqmnist_tf.evaluate))
-seqmnist_tf.train(seqmnist_tf.preset("sgd"), ".")
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LONG_SECONDS)
-    assert done.stdout == "True True True\n" and "InputError: run directory . exists already" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("files", "quota"),
     [

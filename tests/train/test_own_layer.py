@@ -71,13 +71,12 @@ def test_a_module_beside_a_layers_file_is_not_found(command: Command, in_tmp: Pa
     assert result.status == 2 and "part" in result.err and not (in_tmp / "run").exists()
 
 
+@pytest.mark.slow  # in the other tests, steps of such layers are those of stock Keras
 @pytest.mark.skipif(not isas(), reason="no native kernel")
 @pytest.mark.parametrize(
     ("layer", "kernel", "parameters"),
     [
-        pytest.param(
-            "stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1), marks=pytest.mark.slow
-        ),
+        ("stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1)),
         ("lem.py:LEM", "machine2", 4 * 12 * (12 + 2)),
     ],
 )

@@ -141,35 +141,6 @@ def test_the_test_set_stays_closed(command: Command, in_tmp: Path, monkeypatch: 
     assert command(evaluate_main, "run").status == 0
 
 
-def test_the_data_that_a_configuration_names_are_read(
-    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def load(source: str, folder: str | None, splits: tuple[str, ...]) -> Any:
-        asked.append((source, folder, splits))
-        return toy_mnist(splits=splits)
-
-    monkeypatch.setattr(sequences, "load_mnist", load)
-    words = ["--train.n-epochs=1", "--data.dir=my data", "--data.source=pypi", "--run-dir=run"]
-    words.append("--task.permutation=seed:1")  # which the evaluation takes from the run
-    out = command(train_main, *SMALL, *words).out
-    assert "look closer:   python -m seqmnist_tf.evaluate run --data-dir 'my data'\n" in out
-    answer, table = command(evaluate_main, "run", "--json"), command(evaluate_main, "run", "--data-dir=there").out
-    # The run's own source and folder are another machine's, perhaps.
-    read = [("pypi", "my data", ("train", "test")), ("auto", None, ("test",)), ("auto", "there", ("test",))]
-    assert asked == read
-    counted, final = json.loads(answer.out), (RunDirectory(Path("run")).summary or {})["final"]
-    for key in ("test_correct", "test_total", "test_accuracy", "test_loss"):
-        assert counted[key] == final[key]
-    assert np.sum(counted["confusion"]) == counted["test_total"] == 30
-    assert np.trace(counted["confusion"]) == counted["test_correct"]
-    assert len(counted["per_class_accuracy"]) == 10
-    low, high = counted["wilson_95"]
-    assert 0 <= low <= counted["test_accuracy"] <= high <= 1
-    assert f"({final['test_correct']} of 30; 95 % Wilson interval" in table and len(table.splitlines()) == 14
-
-
 def test_a_loss_that_is_not_finite_stops_the_run(command: Command, in_tmp: Path, toy: None) -> None:
     words = ["--optimizer.lr=1e38", "--optimizer.grad-clip-value=null", "--optimizer.name=SGD"]
     result = command(train_main, *SMALL, *words, "--train.n-epochs=3", "--run-dir=run")
