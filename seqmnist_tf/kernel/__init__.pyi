@@ -2,10 +2,10 @@ from . import native as native
 from .layer import GRU as GRU
 from .layer import LSTM as LSTM
 from .layer import RNN as RNN
+from .layer import DropIn as DropIn
 from .layer import SimpleRNN as SimpleRNN
+from .layer import drop_ins as drop_ins
+from .layer import kernel_problems as kernel_problems
+from .layer import on_kernel as on_kernel
 from .layer import to_keras as to_keras
 from .layer import why_not_native as why_not_native
-from .sharing import DropIn as DropIn
-from .sharing import drop_ins as drop_ins
-from .sharing import kernel_problems as kernel_problems
-from .sharing import on_kernel as on_kernel

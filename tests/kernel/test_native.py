@@ -29,7 +29,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import load_sequences
 from seqmnist_tf.kernel import LSTM, native
-from seqmnist_tf.kernel.sharing import sharing
+from seqmnist_tf.kernel.layer import sharing
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model

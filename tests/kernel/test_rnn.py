@@ -25,7 +25,7 @@ from examples.lem import LEMCell
 from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
-from seqmnist_tf.kernel.sharing import sharing
+from seqmnist_tf.kernel.layer import sharing
 from tests.kernel.test_native import isas, relative_error
 
 UNITS, FEATURES, STEPS = 6, 3, 17
