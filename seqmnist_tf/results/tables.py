@@ -230,9 +230,9 @@ def other_cells_table(board: Board) -> str:
 
 
 def configuration_table(_: Board) -> str:
-    """One row per key of the configuration."""
+    """One row per key of the configuration that has more than one value."""
     rows = []
-    for key, one in OPTIONS.items():
+    for key, one in ((key, one) for key, one in OPTIONS.items() if not one.hidden):
         words = [text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)]
         rows.append([f"`{key}`", f"`{value_text(one.default)}`", *words])
     return markdown_table(["key", "default", "allowed values", "meaning"], rows)
