@@ -27,7 +27,7 @@ import wrapt
 
 from .system import open_door
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __getattr__, __dir__, __all__ = open_door(
     __name__, __file__, light=("config", "train"), rooms=("compare", "evaluate", "train")
