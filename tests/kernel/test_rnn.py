@@ -443,7 +443,7 @@ def test_a_masked_layer_is_left_to_stock_keras_with_all_its_arguments() -> None:
         ({"return_state": True}, {}, "return_state is True"),
         ({"unroll": True}, {}, "unroll is True"),
         ({}, {"initial_state": [tf.ones((9, UNITS)), -tf.ones((9, UNITS))]}, "an initial state is given"),
-        ({"dtype": "mixed_bfloat16"}, {}, "dtype is bfloat16, not float32"),
+        ({"dtype": "float64"}, {}, "dtype is float64, not float32"),
     ],
 )
 def test_arguments_that_are_left_to_stock_keras(options: Any, call: Any, reason: str) -> None:
