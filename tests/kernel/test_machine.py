@@ -180,9 +180,7 @@ def test_operations_are_those_of_stock_keras_on_any_number_of_threads(names: lis
     keras.utils.set_random_seed(0)  # rounding moves no number across a step with this seed
     cell, x = Beside([FunctionCell(OPERATIONS[name]) for name in names]), sequences(33, 12, 2)
     cell.build((None, 2))
-    # Twelve steps magnify the rounding of one, 2**-24, up to 200 times (seen: 1.2e-5); a wrong operation is off by parts
-    # of 1. Products on AMX are of two bfloat16 parts.
-    tolerance = 2.0**-13 if native.instruction_set() == "amx" else 2.0**-15
+    tolerance = 2.0 ** (-13 if native.instruction_set() == "amx" else -15)  # 1.2e-5 was seen; AMX has bfloat16 parts
     program = translate(cell, 2)
     stock, weights = keras.layers.RNN(cell, return_sequences=True), cell.trainable_variables
     whole = results(tf.function(functools.partial(stock, training=True)), weights, x, True)
