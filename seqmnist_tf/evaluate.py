@@ -51,8 +51,7 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
                 if not (run.path / PREDICTIONS_FILE).exists():  # else it belongs to the counts in summary.json
                     write_predictions(run, split, metrics)
                 write_overview(run, split, metrics)
-        except (OSError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            # A training has the run, nobody can write there, or the logs, perhaps a stranger's, hold anything.
+        except (OSError, system.InputError) as error:  # nobody can write there, or a training has the run
             system.warn(f"the page of {run.path} is not written: {system.first_line(error)}")
     return metrics
 

@@ -13,6 +13,8 @@ from .sections import OPTIONS, STOCK_LAYERS, Config
 from .values import flatten, value_text
 
 LAYER_FILE = "layer.py"  # in a run
+SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
+KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 
 
 class LayerFile(NamedTuple):
@@ -57,10 +59,6 @@ def read_file(key: str, path: Path) -> bytes:
     """Return the content of a file that a key names."""
     with reading(f"the file of {key}, {path}"):
         return path.read_bytes()
-
-
-SECTIONS_APART = ("data", "wandb", "tensorboard")  # where images come from and metrics go
-KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 
 
 def constants_text(config: Config) -> str:

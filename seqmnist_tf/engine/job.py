@@ -14,6 +14,8 @@ from ..config import Config, LayerFile
 from ..system import InputError, available_cores
 
 TRAINER = "seqmnist_tf.engine:train_job"  # MODULE:NAME of the function that trains a job in a worker of Ray
+ANSWER_SECONDS = 10.0  # for a connection to a cluster
+MOST_LINES = 500  # of a command's progress, so that a terminal stays readable
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,6 @@ class JobEnd:
     own: bool = True  # whether a failure is the job's own, of its layer or its values, or the machine's
     reason: str | None = None  # why a run was stopped
     trace: str = ""  # of a failure
-
-
-ANSWER_SECONDS = 10.0  # for a connection to a cluster
-MOST_LINES = 500  # of a command's progress, so that a terminal stays readable
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,8 @@ PACKAGE = "seqmnist_tf"
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("inner_loop", "get_initial_state")
 PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
+# The arguments of a layer that its drop-in has too, beside its cell.
+SHARED = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 
 
 def stock_class(layer: keras.Layer) -> type[keras.layers.RNN] | None:
@@ -286,9 +288,6 @@ def _unsaved() -> tf.Variable:
     """
     with tf.init_scope():
         return tf.Variable(0.0, trainable=False, name="the_native_kernel_is_in_this_process_alone")
-
-
-SHARED = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 
 
 class DropIn(NamedTuple):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.special import softmax
 
 from ..compare import layer_name
@@ -84,7 +84,7 @@ def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
         try:
             with Image.open(folder / picture.path) as image:
                 shown = image.info.get(DIGEST_KEY, "")
-        except (OSError, UnidentifiedImageError):
+        except OSError:
             shown = ""
         if shown[:16] != records_digest(folder, picture.sources(board)):  # older pictures have a second digest
             outdated.append(picture)

@@ -22,6 +22,13 @@ REPLAYS_FILE = "record.json"
 REPLAYED_BATCHES = 20  # unless all are asked for
 TRIALS, SEARCHES = "trials", "searches"
 WITH_SCORE = ("completed", "stopped", "diverged")  # statuses of a trial
+HEADLINE = "strong"  # name of the experiment that this project is judged by
+PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
+BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
+FIRST_BOARD, BOARD = "board_", "board2_"  # how the names of the cells of a board begin, see docs/board.md
+CELLS = ("lstm", "gru", "ur_lstm", "lem", "cornn", "min_gru")  # that the present board is to have
+BOARD_SEEDS = 8  # of each cell
+PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
 
 
 @dataclass(frozen=True)
@@ -120,15 +127,6 @@ def all_trials(folder: Path) -> list[Record]:
 def all_searches(folder: Path) -> list[Search]:
     """Return the searches of a results folder, by name."""
     return [Search.read(path) for path in sorted((folder / SEARCHES).glob("[!.]*.json"))]
-
-
-HEADLINE = "strong"  # name of the experiment that this project is judged by
-PERMUTED = "strong_permuted"  # name of the experiment on permuted pixels that stands beside it
-BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
-FIRST_BOARD, BOARD = "board_", "board2_"  # how the names of the cells of a board begin, see docs/board.md
-CELLS = ("lstm", "gru", "ur_lstm", "lem", "cornn", "min_gru")  # that the present board is to have
-BOARD_SEEDS = 8  # of each cell
-PICTURE_FOLDER, CELLS_PICTURE = "plots", "cells.png"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from ..system import InputError, first_line
+from ..system import reading
 from .versions import DEFAULT_SIGNATURE, EXTRA_ASSETS, WARM_UP_FILE, read_description
 
 
@@ -27,15 +27,9 @@ class SavedModel:
 
     @classmethod
     def load(cls, path: Path) -> SavedModel:
-        """Load a version.
-
-        Raises:
-            InputError: ``path`` has no SavedModel, or a damaged one.
-        """
-        try:
+        """Load a version."""
+        with reading(path):
             return cls(path, dict(tf.saved_model.load(str(path)).signatures))
-        except Exception as error:  # TensorFlow raises many kinds for missing and damaged files
-            raise InputError(f"cannot read {path}: {first_line(error)} (seqmnist_tf.export writes versions)") from None
 
     def inputs(self, signature: str) -> dict[str, Any]:
         """Return TensorFlow's specification (shape and dtype) of each input of a signature."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
-from ..system import InputError, first_line
+from ..system import InputError, reading
 from .versions import IMAGE_SIDE
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of the names of files of FORMATS
@@ -32,15 +32,11 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray 
     ``file`` is a path or an open file: PNG, JPEG, WebP, GIF, BMP or TIFF, of any size and colours; ``name`` is what
     messages call it. InputError is raised where it cannot be read, is not a picture, or is too large.
     """
-    name = name or str(file)
-    try:
-        with Image.open(file, formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(f"{picture.width}x{picture.height} pixels (at most {MAX_PIXELS:,} are allowed)")
-            picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
-            return prepare(ImageOps.exif_transpose(picture))
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or first_line(error)}") from None
+    with reading(name or str(file)), Image.open(file, formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise InputError(f"{picture.width}x{picture.height} pixels (at most {MAX_PIXELS:,} are allowed)")
+        picture.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # a JPEG is decoded at a fraction of its size
+        return prepare(ImageOps.exif_transpose(picture))
 
 
 def prepare(picture: Image.Image) -> np.ndarray | None:

@@ -36,15 +36,8 @@ def say(text: str) -> None:
 
 
 def say_json(document: Any) -> None:
-    """Print the one JSON document that a command prints with ``--json``.
-
-    Raises:
-        RunError: it has a number that JSON does not have, such as NaN.
-    """
-    try:
-        say(json.dumps(document, allow_nan=False))
-    except ValueError as error:
-        raise RunError(str(error)) from None
+    """Print the one JSON document that a command prints with ``--json``; it has no NaN."""
+    say(json.dumps(document, allow_nan=False))
 
 
 def note(text: str) -> None:

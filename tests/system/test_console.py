@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from seqmnist_tf.system import RunError, escape_markdown, markdown_table, say_json
-
-
-def test_no_document_has_numbers_that_json_lacks(capsys: pytest.CaptureFixture[str]) -> None:
-    say_json({"a": [0.1, None]})
-    for number in (math.nan, math.inf):
-        with pytest.raises(RunError, match="not JSON compliant"):
-            say_json({"a": [number]})
-    assert capsys.readouterr().out == '{"a": [0.1, null]}\n'
+from seqmnist_tf.system import escape_markdown, markdown_table
 
 
 def test_a_heading_that_begins_with_an_angle_bracket_is_right_aligned() -> None:
