@@ -215,9 +215,11 @@ def test_wrong_weights_and_states_are_noticed_though_the_model_magnifies_roundin
     require_parity()
     one_off = weights.copy()
     one_off.flat[np.argsort(np.abs(weights), axis=None)[weights.size // 2]] *= 1.01
-    lstm._weights.assign(one_off)
-    with pytest.raises(RunError, match="signature step differs from the Keras model by "):
-        require_parity()
+    swapped = np.concatenate([np.split(weights, 4, axis=1)[gate] for gate in (1, 0, 2, 3)], axis=1)
+    for wrong in (one_off, swapped):
+        lstm._weights.assign(wrong)
+        with pytest.raises(RunError, match="signature step differs from the Keras model by "):
+            require_parity()
     lstm._weights.assign(weights)
     monkeypatch.setattr(lstm, "_steps", lambda *args: (steps(*args)[0] + 3e-5, steps(*args)[1]))
     with pytest.raises(RunError, match="signature step differs from the Keras model by "):
