@@ -26,6 +26,7 @@ from ..system import (
     git_state,
     note,
     package_versions,
+    peak_mb,
     start_tensorflow,
     utc_now,
     warn,
@@ -117,11 +118,7 @@ def time_action(contender: Contender, action: str) -> dict[str, Any]:
     start = time.perf_counter()
     call()
     seconds = time.perf_counter() - start
-    # Not getrusage, which begins with the size of the process that started this one.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peak = [int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")]
-    return {"ms": 1e3 * seconds, "peak_mb": peak[0] if peak else None}
+    return {"ms": 1e3 * seconds, "peak_mb": peak_mb()}
 
 
 @functools.cache

@@ -27,6 +27,7 @@ class SeededRuns:
     predictions: Sequence[Predictions] = field(default=(), repr=False)  # of each final model, or not read
     diverged: tuple[int, ...] = ()  # seeds without weights, since their loss was not a finite number: they failed
     step_ms: float | None = None  # of a training step, where one was measured
+    peak_mb: float | None = None  # the most memory of a process that does such steps
     notes: tuple[str, ...] = ()  # sentences for the report
 
     @property
@@ -130,7 +131,7 @@ class SeededRuns:
         """Return the arm under the contract's names, ready for JSON; a seed that diverged has the accuracy None."""
         by_seed = {**dict.fromkeys(self.diverged), **{run.seed: run.accuracy for run in self.runs}}
         seeds = sorted(by_seed)
-        numbers = ("mean", "std", "median", "worst", "failed", "ci_95", "seconds_per_epoch", "step_ms")
+        numbers = ("mean", "std", "median", "worst", "failed", "ci_95", "seconds_per_epoch", "step_ms", "peak_mb")
         return {
             **{name: getattr(self, name) for name in ("name", "config_id", "num_params", "units")},
             "seeds": seeds,

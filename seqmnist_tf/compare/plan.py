@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, PRESETS, constants_text, differences, with_values
+from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
 from ..engine import Job, threads_here
 from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
-from ..system import InputError, note, require_folder, start_tensorflow
+from ..system import InputError, RunError, note, peak_mb, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
@@ -117,6 +121,7 @@ class Pace:
 
     step: StepTime
     evaluation: float  # seconds of the final one, which is on stock Keras
+    peak_mb: float | None  # the most memory that the process of these steps had
 
     def hours(self, jobs: Sequence[Job]) -> float:
         """Return the hours of jobs, one after the other."""
@@ -131,15 +136,39 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
         if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
             note(f"timing a step of {arm.name}")
             config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
-            step, model = time_step(config, arm.file), build_model(config, arm.file)
-            batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
-            model.predict_on_batch(batch)  # traces the model
-            started = time.perf_counter()
-            model.predict_on_batch(batch)
-            paces[arm.name] = Pace(step, (time.perf_counter() - started) * config.num_test / len(batch))
-            reason = f", on stock Keras: {step.kernel.reason}" if step.kernel.reason else ""
+            with tempfile.TemporaryDirectory() as folder:  # a new process, whose memory is this arm's alone
+                file = Path(folder, "arm")
+                file.write_bytes(pickle.dumps((config, arm.file)))
+                words = [sys.executable, "-c", f"from {__name__} import answer; answer({str(file)!r})"]
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+                done = subprocess.run(words, env=environment, capture_output=True, text=True)
+                if done.returncode:
+                    error = RunError(f"{arm.name}: timing a training step failed (status {done.returncode})")
+                    error.add_note(done.stderr)
+                    raise error
+                pace = paces[arm.name] = pickle.loads(file.read_bytes())
+            step, reason = pace.step, f", on stock Keras: {pace.step.kernel.reason}" if pace.step.kernel.reason else ""
             note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
     return paces
+
+
+def answer(file: str) -> None:
+    """Read a configuration and its layer from a file, and write the pace there."""
+    path = Path(file)
+    config, layer = pickle.loads(path.read_bytes())
+    path.write_bytes(pickle.dumps(measure_pace(config, layer)))
+
+
+def measure_pace(config: Config, file: LayerFile | None) -> Pace:
+    """Return the pace of runs in this process."""
+    start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
+    step, model = time_step(config, file), build_model(config, file)
+    trained_mb = peak_mb()
+    batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
+    model.predict_on_batch(batch)  # traces the model
+    started = time.perf_counter()
+    model.predict_on_batch(batch)
+    return Pace(step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
 
 
 def dry_run(

@@ -95,6 +95,7 @@ def _arm_row(arm: SeededRuns) -> dict[str, Any]:
         ">epochs": arm.config.train.n_epochs,
         ">s per epoch": f"{arm.seconds_per_epoch:.1f}",
         ">ms per step": f"{arm.step_ms:.1f}" if arm.step_ms else "",
+        ">memory, MB": f"{arm.peak_mb:,.0f}" if arm.peak_mb else "",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from .job import Job, JobEnd
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
+QUIET_SECONDS = 20.0  # after which a line says how far the jobs are
 GROUP = "WANDB_RUN_GROUP"  # of W&B: the runs of an experiment share a group, unless the environment names one
 
 
@@ -88,6 +90,7 @@ class _Loop:
         self.source = source
         self.running: dict[str, Job] = {}  # by slot
         self.epochs: dict[Path, int] = {}  # of each job, that the source has heard of
+        self.told = time.monotonic()  # when something was last said of the jobs
 
     def run(self, place: Place) -> None:
         """Train all jobs of the source."""
@@ -117,14 +120,20 @@ class _Loop:
                 more = True
 
     def read_epochs(self) -> None:
-        """Tell the source of the new epochs of all jobs that run."""
+        """Tell the source of new epochs; where there is none for long, say how far the jobs are."""
+        quiet, shares = time.monotonic() - self.told > QUIET_SECONDS, []
         for job in self.running.values():
-            rows: list[dict[str, Any]] = []
+            run, rows, done = RunDirectory(job.path), [], 0
             with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
-                rows = RunDirectory(job.path).history()
+                rows = run.history()
+                done = len(run.step_losses()) if quiet else 0
             if len(rows) > self.epochs.get(job.path, 0):
-                self.epochs[job.path] = len(rows)
+                self.epochs[job.path], self.told, quiet = len(rows), time.monotonic(), False
                 self.source.epoch(job, rows)
+            shares.append(f"{job.name} {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}")
+        if quiet:
+            self.told = time.monotonic()
+            note(f"training: {', '.join(shares)}")
 
 
 class _ThisProcess:

@@ -45,6 +45,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def peak_mb() -> float | None:
+    """Return the most memory that this process has had, in MB; None off Linux."""
+    # Not getrusage, which begins with the size of the process that started this one.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), None)
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
     return {name: version for name in PACKAGES if (version := _version(name))}

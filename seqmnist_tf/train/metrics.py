@@ -103,7 +103,7 @@ def evaluate_model(
         total=math.ceil(len(split) / batch_size),
         disable=not description,
         leave=False,
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        mininterval=0.5 if sys.stderr.isatty() else 20.0,
         bar_format="{percentage:3.0f}% |{bar}| [{remaining} left]",
     ) as bar:
         step = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())

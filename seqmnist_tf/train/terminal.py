@@ -65,7 +65,7 @@ class ProgressBar(keras.callbacks.Callback):
             initial=int(self.model.optimizer.iterations),
             unit="batch",
             smoothing=0.05,
-            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            mininterval=0.5 if sys.stderr.isatty() else 20.0,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]",
         )
 

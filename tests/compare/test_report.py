@@ -30,9 +30,9 @@ def cells(text: str, first: str) -> list[str]:
 
 
 def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
-    b = replace(seeded("b", B, optimizer__lr=0.5), diverged=(9,), step_ms=12.34, notes=("b: a note.",))
+    b = replace(seeded("b", B, optimizer__lr=0.5), diverged=(9,), step_ms=12.34, peak_mb=640.4, notes=("b: a note.",))
     text = tables(compared(seeded("a", A), b))
-    numbers = "4 / 146 / 5 / 83.33 / 82.67 ± 2.79 / 79.20 to 86.13 / 80.00 / 1 of 6 (0 to 64 %) / 2 / 3.0 / 12.3"
+    numbers = "4 / 146 / 5 / 83.33 / 82.67 ± 2.79 / 79.20 to 86.13 / 80.00 / 1 of 6 (0 to 64 %) / 2 / 3.0 / 12.3 / 640"
     assert cells(text, "`b`") == numbers.split(" / ")
     # Splits of the nine that are as far apart: enumerated by test_statistics; written with two digits
     assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "not shown"]

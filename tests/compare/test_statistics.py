@@ -142,7 +142,7 @@ def test_the_numbers_of_an_arm() -> None:
     document = arm.to_json()
     assert list(document) == [
         *("name", "config_id", "num_params", "units", "seeds", "test_accuracy", "mean", "std", "median", "worst"),
-        *("failed", "ci_95", "seconds_per_epoch", "step_ms"),
+        *("failed", "ci_95", "seconds_per_epoch", "step_ms", "peak_mb"),
     ]
     assert (document["seeds"], document["test_accuracy"]) == ([0, 1, 4, 7], shares)
     numbers = [document[name] for name in ("mean", "std", "median", "worst")]

@@ -29,14 +29,18 @@ def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> N
     assert sorted(source.heard) == [(f"run{number}", 3) for number in range(7)]
 
 
-def test_a_place_that_grows_is_filled(tmp_path: Path) -> None:
+def test_a_place_that_grows_is_filled_and_is_never_silent_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Growing(ManySlots):
         def wait(self) -> list[tuple[str, JobEnd]]:
             self.number = 4
             return super().wait() if len(self.running) == 4 or not source.jobs else []
 
+    monkeypatch.setattr(engine, "QUIET_SECONDS", -1)
     source = Listed([make_job(tmp_path / f"run{number}") for number in range(6)])
     run_jobs(source, tmp_path, place=Growing(1))
+    assert capsys.readouterr().err.startswith("training: run0 0%\n")
     assert len(source.ends) == 6 and set(source.slots.values()) == {"slot0", "slot1", "slot2", "slot3"}
 
 
