@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.special import softmax
 
 from ..compare import layer_name
-from ..config import NUM_CLASSES, NUM_TIMESTEPS
+from ..config import NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
 from .records import CELLS_PICTURE, HEADLINE, PERMUTED, PICTURE_FOLDER, Board
 from .store import records_digest
 
 DIGEST_KEY = "Source"  # entry of a PNG's metadata: the digest of the records that it shows
-DPI = 110
-OVERVIEW = ("baseline", "original", "adam", "sgd", HEADLINE, PERMUTED)
-UNFOLDING_IMAGES = (0, 4, 30, 582)  # test images: a 7, a 4, a 3, and an 8 with open loops
+DPI = 160
+OVERVIEW = ("baseline", "original", "adam", "sprint_15", HEADLINE, PERMUTED)
+UNFOLDING_IMAGES = (0, 30, 582)  # test images: a 7, a 3, and an 8 with open loops
 ACCURACY_TICKS = (0.1, 0.5, 0.9, 0.95, 0.98, 0.99, 0.998)  # of an axis that is stretched towards 1
-PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 112)  # every four rows of an image
-LABELLED_PROBABILITY = 0.25  # a digit is in the legend if its probability ever exceeds this
+PIXEL_TICKS = range(0, NUM_TIMESTEPS + 1, 196)  # every seven rows of an image
+LABELLED_ABOVE = 25  # percent: a curve that ever exceeds it has its digit at its peak
+DIGIT_COLOURS = (  # of the live page, serve/web/style.css
+    *("#1d66b5", "#b84a00", "#1a7a3c", "#c01f2e", "#7a30c9", "#7b4a2a", "#bb1c86", "#4d5866", "#7a6a00", "#00767f"),
+)
 
 
 class ShownModel:
@@ -92,56 +95,35 @@ def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
 
 
 def draw_learning_curves(board: Board, _: ShownModel) -> Figure:
-    """Draw training and test loss and accuracy by epoch: of each experiment the mean, and a band over its seeds."""
-    figure = new_figure(11, 7)
-    panels = figure.subplots(2, 2, sharex=True)
-    names = [name for name in OVERVIEW if name in board.records]
-    for column, (split, title) in enumerate((("train", "training"), ("test", "test"))):
-        for axes, metric, scale in zip(panels[:, column], ("loss", "accuracy"), ("log", "logit"), strict=True):
-            highest = ACCURACY_TICKS[-1] if metric == "accuracy" else np.inf
-            for number, name in enumerate(names):
-                histories = [record.history for record in board.records[name]]
-                values = np.minimum([[row[f"{split}_{metric}"] for row in rows] for rows in histories], highest)
-                label = name if len(values) == 1 else f"{name} ({len(values)} seeds)"
-                epochs, line = range(1, values.shape[1] + 1), {"color": f"C{number}", "label": label}
-                axes.plot(epochs, values.mean(axis=0), alpha=0.85, linewidth=1.3, **line)
-                if len(values) > 1:
-                    low, high = values.min(axis=0), values.max(axis=0)
-                    axes.fill_between(epochs, low, high, color=f"C{number}", alpha=0.25, linewidth=0)
-            axes.set_title(f"{title} {metric}{', %' if metric == 'accuracy' else ''}", fontsize=11)
-            _finish_curves(axes, scale)
-    lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)  # a curve may be anywhere
-    return figure
+    """Draw the test accuracy of the presets by epoch."""
+    return _draw_seeds(board, {name: name for name in OVERVIEW if name in board.records})
 
 
 def draw_cells(board: Board, _: ShownModel) -> Figure:
-    """Draw the test accuracy by epoch of the board's cells: one panel a cell, one line a seed."""
-    cells = board.cells()
-    down = -(-len(cells) // 3)
+    """Draw the test accuracy of the board's cells by epoch."""
+    return _draw_seeds(board, {cell.name: layer_name(cell.config) for cell in board.cells()})
+
+
+def _draw_seeds(board: Board, titles: Mapping[str, str]) -> Figure:
+    """Draw a panel for each experiment, with a line for each of its seeds."""
+    across, down = 3, -(-len(titles) // 3)
     figure = new_figure(9, 2.6 * down)
-    panels = figure.subplots(down, 3, sharey=True, squeeze=False)
-    for axes, cell in zip(panels.ravel(), cells, strict=False):
-        for record in board.records[cell.name]:
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.ravel()[len(titles) :]:
+        axes.set_axis_off()
+    for axes, (name, title) in zip(panels.ravel(), titles.items(), strict=False):
+        for record in board.records[name]:
             values = np.minimum(record.curve, ACCURACY_TICKS[-1])
             axes.plot(range(1, len(values) + 1), values, color="C0", alpha=0.6, linewidth=1.2)
-        axes.set_title(layer_name(cell.config), fontsize=10)
-        _finish_curves(axes, "logit")
-    for axes in panels.ravel()[len(cells) :]:
-        axes.set_axis_off()
-    panels[0, 0].set_ylabel("test accuracy, %")
-    return figure
-
-
-def _finish_curves(axes: Axes, scale: str) -> None:
-    """Set grid, scale and ticks; of accuracies (``logit``), which are the lower panels, the label of epochs too."""
-    axes.grid(alpha=0.3)
-    axes.set_yscale(scale)
-    axes.yaxis.set_minor_formatter("")
-    axes.yaxis.set_major_formatter("{x:g}")
-    if scale == "logit":
+        axes.set_title(f"{title}, {len(board.records[name])} seeds", fontsize=11)
+        axes.grid(alpha=0.3)
+        axes.set_yscale("logit")
+        axes.yaxis.set_minor_formatter("")
         axes.set_yticks(ACCURACY_TICKS, [f"{100 * share:g}" for share in ACCURACY_TICKS])
-        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    figure.supylabel("test accuracy, %", fontsize=11)
+    figure.supxlabel("epoch", fontsize=11)
+    return figure
 
 
 def draw_confusion(_: Board, shown: ShownModel) -> Figure:
@@ -150,7 +132,7 @@ def draw_confusion(_: Board, shown: ShownModel) -> Figure:
     figure = new_figure(6.2, 6)
     axes = figure.subplots()
     draw_counts(axes, counts, font_size=9)
-    title = f"{HEADLINE}, seed {shown.record.seed}: {counts.trace():,} of {counts.sum():,} correct"
+    title = f"{HEADLINE}, seed {shown.record.seed}: {counts.trace():,} of {counts.sum():,} correct (colour: errors)"
     axes.set_title(title, fontsize=11)
     return figure
 
@@ -172,29 +154,38 @@ def draw_hardest(_: Board, shown: ShownModel) -> Figure:
 
 
 def draw_unfolding(_: Board, shown: ShownModel) -> Figure:
-    """Draw the ten probabilities after each pixel of some digits, with the ink shaded beneath."""
+    """Draw the ten probabilities after each pixel of some digits, over a strip of the pixels."""
     indices = np.array(UNFOLDING_IMAGES)
     lstm, dense = shown.model.layers
     states = keras.layers.RNN(lstm.cell, return_sequences=True)(shown.test.sequences[indices])
     probabilities = softmax(keras.ops.convert_to_numpy(dense(states)).astype(np.float64), axis=-1)  # (n, 784, 10)
-    figure = new_figure(11, 1.7 * len(indices))
-    panels = figure.subplots(len(indices), 2, width_ratios=(1, 7))
-    for (picture, axes), index, by_pixel in zip(panels, indices, probabilities, strict=True):
-        picture.imshow(shown.test.images[index], cmap="gray_r")
+    figure = new_figure(6.5, 1.8 * len(indices))
+    panels = figure.subplots(len(indices), 2, width_ratios=(1, 5))
+    for (picture, axes), index, by_pixel in zip(panels, indices, 100 * probabilities, strict=True):
+        picture.imshow(shown.test.images[index], cmap="gray")
         picture.set_axis_off()
-        ink = shown.test.images[index].reshape(-1)[shown.record.run.pixel_order()] / 255
-        axes.fill_between(range(NUM_TIMESTEPS), ink, step="mid", color="0.88", linewidth=0)
-        for digit in range(NUM_CLASSES):
-            name = str(digit) if by_pixel[:, digit].max() > LABELLED_PROBABILITY else None
-            axes.plot(by_pixel[:, digit], color=f"C{digit}", linewidth=1.4, label=name)
-        axes.set_xlim(0, NUM_TIMESTEPS - 1)
-        axes.set_ylim(0, 1.02)
-        axes.set_xticks(PIXEL_TICKS)
-        axes.set_ylabel("probability", fontsize=8)
-        axes.tick_params(labelsize=8)
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(loc="upper left", fontsize=7, ncols=2, framealpha=0.8)
-    panels[-1, 1].set_xlabel("pixels read", fontsize=9)
+        pixels = shown.test.images[index].reshape(-1)[shown.record.run.pixel_order()]
+        axes.imshow(pixels[None], cmap="gray", aspect="auto", extent=(0, NUM_TIMESTEPS, -14, -4))
+        style: dict[str, Any] = {
+            "fontsize": 12,
+            "weight": "bold",
+            "path_effects": [withStroke(linewidth=3, foreground="w")],
+        }
+        placed: list[tuple[float, float]] = []
+        for digit in by_pixel.max(axis=0).argsort()[::-1]:
+            curve, colour = by_pixel[:, digit], DIGIT_COLOURS[digit]
+            axes.plot(range(1, NUM_TIMESTEPS + 1), curve, color=colour, linewidth=1.6)
+            x, y = int(curve.argmax()) + 1, float(curve.max())
+            if curve[-1] == by_pixel[-1].max():  # the answer
+                axes.text(NUM_TIMESTEPS + 8, y, str(digit), color=colour, va="center", **style)
+            elif y > LABELLED_ABOVE and all(abs(x - a) > 30 or abs(y - b) > 15 for a, b in placed):
+                axes.text(x, y + 2, str(digit), color=colour, ha="center", **style)
+                placed.append((x, y))
+        axes.set(xlim=(0, NUM_TIMESTEPS), ylim=(-16, 104), xticks=PIXEL_TICKS, yticks=(0, 50, 100))
+        axes.set_yticklabels(("0 %", "50 %", "100 %"))
+        axes.tick_params(labelsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1, 1].set_xlabel("pixels read", fontsize=12)
     return figure
 
 

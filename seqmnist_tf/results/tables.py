@@ -43,11 +43,12 @@ DIFFERENCES = [">difference, points (95 % interval)", ">p (Holm)"]
 
 def main_table(board: Board) -> str:
     """One short row for each experiment that a reader looks for first."""
-    rows = [
-        [f"`{one.name}`", task_name(one.config), one.seeds_text, f"**{one.text}**", one.config.train.n_epochs]
-        for one in (board.experiment(name) for name in MAIN if name in board.records)
-    ]
-    return markdown_table(["preset", "task", ">seeds", ">test accuracy, %", ">epochs"], rows)
+    rows = []
+    for name in MAIN:
+        one, hours = board.experiment(name), statistics.median(record.minutes for record in board.records[name]) / 60
+        row = [f"`{name}`", task_name(one.config), one.seeds_text, f"**{one.text}**", one.config.train.n_epochs]
+        rows.append([*row, f"{hours:.1f}"])
+    return markdown_table(["preset", "task", ">seeds", ">test accuracy, %", ">epochs", ">hours a run"], rows)
 
 
 def runs_table(board: Board) -> str:

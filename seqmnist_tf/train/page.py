@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..config import NUM_CLASSES, arguments_text
 from ..data import Split
@@ -64,11 +65,15 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
                 axes.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
     if any(loss > 0 for loss in batches):
         losses.set_yscale("log")
+        losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        losses.yaxis.set_major_formatter("{x:g}")
+        losses.yaxis.set_minor_formatter("")
     losses.set(title="loss", xlabel="epoch")
     losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
     numbers = [row["epoch"] for row in history]
-    rates.plot(numbers, [row["learning_rate"] for row in history], color="0.3", marker=_marker(history))
+    steps = {"drawstyle": "steps-pre", "marker": _marker(history)}  # of the epoch that ends there
+    rates.plot(numbers, [row["learning_rate"] for row in history], color="0.3", **steps)
     rates.set(title="learning rate", xlabel="epoch")
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)
@@ -78,7 +83,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     if split is not None and metrics is not None:
         counts, misread = subfigures[1].subplots(1, 2, width_ratios=(1, 1.6))
         draw_counts(counts, metrics.confusion)
-        counts.set_title("confusion matrix", fontsize=10)
+        counts.set_title("confusion matrix (colour: errors)", fontsize=10)
         _draw_misread(misread, split, metrics)
     result = f", {metrics.correct:,} of {metrics.total:,} test digits classified correctly" if metrics else ""
     title = f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}"
