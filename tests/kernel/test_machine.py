@@ -99,7 +99,7 @@ OPERATIONS: dict[str, Function] = {
     "floor": lambda z, c: ops.tanh(z) * 0.5 + 0.1 * ops.floor(z),
     "softplus": lambda z, c: ops.tanh(ops.softplus(z) * c.scalar),
     "relu": lambda z, c: 0.5 * ops.relu(z),
-    "relu6": lambda z, c: 0.5 * ops.relu6(z),
+    "relu6": lambda z, c: 0.05 * ops.relu6(20 * z),
     "leaky_relu": lambda z, c: ops.tanh(ops.leaky_relu(z)),
     "elu": lambda z, c: ops.tanh(ops.elu(z)),
     "selu": lambda z, c: ops.tanh(ops.selu(z)),
