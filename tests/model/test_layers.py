@@ -173,14 +173,15 @@ def test_a_large_graph_is_said_with_what_to_do(
     assert "keras.layers.RNN and keras.ops.scan" in capsys.readouterr().err
 
 
-def test_a_cell_with_dropout_is_trained_with_recurrent_noise(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_cell_with_dropout_is_trained_with_recurrent_noise_and_without(noise: float, tmp_path: Path) -> None:
     """Its generator is updated in the loop over the timesteps: noise lets other states of a layer go on."""
-    config = configure(f"{write(tmp_path, CELL)}:f", train__recurrent_noise=0.1, train__batch_size=8, train__seed=5)
+    config = configure(f"{write(tmp_path, CELL)}:f", train__recurrent_noise=noise, train__batch_size=8, train__seed=5)
     model = build_model(config)
     state = model.layers[0].cell.drop.seed_generator.state
     before = state.numpy().tolist()
     trained = make_trainable(model, config, Kernel(None))
-    assert (trained.recurrent_noise, trained.noise_seed) == ((0.1,), 5)
+    assert (trained.recurrent_noise, trained.noise_seed) == ((noise,) * bool(noise), 5)
     trained.train_on_batch(np.ones((8, 784, 1), np.float32), np.arange(8))
     after = state.numpy().tolist()
     trained.save(tmp_path / "resume.keras")
