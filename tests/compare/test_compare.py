@@ -79,6 +79,7 @@ def test_from_nothing_to_the_report(
     assert content(in_tmp / "out") == before
     more = command(compare_main, *words[:2], "SimpleRNN", *words[2:])
     assert more.status == 0 and "1 run to train of 3" in more.err
+    assert load_run(in_tmp / "out/SimpleRNN/seed1").config.model.match_parameters == 146
     assert timeless(in_tmp / "out/comparison.json")["arms"][:2] == document["arms"]
 
     # The command of a run trains the same run.

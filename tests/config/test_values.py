@@ -231,7 +231,7 @@ def test_a_layers_file_is_read_copied_and_counts_by_its_content(tmp_path: Path) 
         (tmp_path / name).write_text("import nowhere\nraise SystemExit('this must not run')\n")
     one, two = (cfg.with_values(Config(), {"model.layer": f"{tmp_path / name}:Own"}) for name in ("a.py", "b.py"))
     before = cfg.config_id(one)
-    assert before == cfg.config_id(two)
+    assert before == cfg.config_id(two) != cfg.config_id(cfg.with_values(two, {"model.layer": f"{two.model.layer}2"}))
     file = cfg.read_layer(one)
     assert file is not None and cfg.read_copy(tmp_path) is None
     (tmp_path / cfg.LAYER_FILE).write_bytes(file.content)

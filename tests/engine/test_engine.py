@@ -124,8 +124,9 @@ def test_a_damaged_run_or_one_of_another_experiment_is_named_and_kept(damage: st
 
 def test_a_run_is_known_by_the_content_of_its_files(begun: Path) -> None:
     moved = {"model__layer": f"{begun.parent}/own.py:Last", "task__permutation": f"file:{begun.parent}/order.txt"}
-    assert end_of(toy_job(begun, **moved), begun.parent) == JobEnd("completed")
-    assert len(RunDirectory(begun).history()) == 2
+    job = toy_job(begun, **moved, tensorboard__enabled=True)  # no part of the experiment: the job decides it
+    assert end_of(job, begun.parent) == JobEnd("completed")
+    assert len(RunDirectory(begun).history()) == 2 and (begun / "tensorboard").is_dir()
 
 
 @pytest.mark.parametrize(

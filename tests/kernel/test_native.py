@@ -28,7 +28,7 @@ import tensorflow as tf
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import load_sequences
-from seqmnist_tf.kernel import LSTM, native
+from seqmnist_tf.kernel import GRU, LSTM, native
 from seqmnist_tf.kernel.layer import sharing
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model
 from seqmnist_tf.system import InputError
@@ -444,18 +444,6 @@ def test_states_of_all_steps_have_every_bit_the_same_for_any_number_of_threads(i
         assert all(np.array_equal(p, q) for p, q in zip(results[a], results[b], strict=True))
 
 
-def test_a_gradient_without_training_is_the_same() -> None:
-    _, ours = stock_and_native()
-    x = tf.constant(digits(9, 50))
-    gradients = []
-    for training in (True, False):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(ours(x, training=training) ** 2)
-        gradients.append(tape.gradient(loss, ours.trainable_variables))
-    for a, b in zip(*gradients, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_a_graph_computes_the_gradient_of_sequences_only_for_who_reads_it(asked: list[bool]) -> None:
     _, ours = stock_and_native()
 
@@ -637,22 +625,25 @@ def test_a_custom_training_step_uses_the_kernel_and_cannot_be_saved(tmp_path: Pa
             tf.saved_model.save(module, str(tmp_path / "saved"), signatures=signatures)
 
 
-def test_fit_evaluate_and_predict_use_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[bool] = []
-    forward = native.forward
+def test_fit_and_predict_use_the_kernel_on_the_threads_of_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: set[tuple[str, int, bool]] = set()
+    call = native.call
 
-    def record(*args: Any, **kwargs: Any) -> Any:
-        calls.append(kwargs["keep"])
-        return forward(*args, **kwargs)
+    def record(name: str, isa: int, threads: int, *values: Any) -> None:
+        calls.add((name, threads, values[-1] is not None))  # of a forward pass, what it keeps
+        call(name, isa, threads, *values)
 
-    monkeypatch.setattr(native, "forward", record)
-    model, x = small_model()
+    layers = [LSTM(16, threads=3, return_sequences=True), GRU(8, threads=5), keras.layers.Dense(3)]
+    model, x = keras.Sequential([keras.Input((5, 1)), *layers]), small_model()[1]
     model.compile(loss="mse", optimizer="sgd")
-    for action in (lambda: model.fit(x, np.zeros((4, 3)), verbose=0), lambda: model.predict(x, verbose=0)):
-        before = len(calls)
-        action()
-        assert len(calls) > before
-    assert True in calls and False in calls
+    model(x)  # the GRU's cell is translated
+    monkeypatch.setattr(native, "call", record)
+    model.predict(x, verbose=0)
+    assert calls == {("lstm_forward", 3, False), ("machine_forward", 5, False)}
+    calls.clear()
+    model.fit(x, np.zeros((4, 3)), verbose=0)
+    forward = {("lstm_forward", 3, True), ("machine_forward", 5, True)}
+    assert calls == forward | {("lstm_backward", 3, True), ("machine_backward", 5, False)}
 
 
 def test_gradients_of_gradients_are_an_error_and_forward_mode_is_stock_keras() -> None:

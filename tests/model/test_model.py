@@ -278,6 +278,7 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone() -> None:
         model = MeasuredSequential.of(build_model(config), Kernel(None))
         model.recurrent_noise, model.noise_seed = (std,) if std else (), config.train.seed
         compile_model(model, config)
+        model.optimizer.iterations.assign(7)
         first = [np.asarray(w) for w in model.get_weights()]
         model.train_on_batch(x, y)
         steps.append([before - after for before, after in zip(first, model.get_weights(), strict=True)])
@@ -285,7 +286,7 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone() -> None:
     assert relative_error(steps[0][1], steps[2][1]) > 0.01
 
     # By hand: each quarter of the batch with weights of its own, and the mean of the gradients.
-    noise = 0.3 * tf.random.stateless_normal((4, *first[1].shape), [config.train.seed, 0]).numpy()
+    noise = 0.3 * tf.random.stateless_normal((4, *first[1].shape), [config.train.seed, 7]).numpy()
     assert noise.std() == pytest.approx(0.3, rel=0.1) and len({part.tobytes() for part in noise}) == 4
     model = build_model(config)
     compile_model(model, config)

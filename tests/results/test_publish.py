@@ -23,7 +23,7 @@ from seqmnist_tf.results.records import Board, all_trials
 from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.train import RunDirectory, load_run, train, train_command
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.changes import change_json, content, put, replace, row
+from tests.changes import change_json, content, put, replace
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
 from tests.results.files import exchange_losses, other_weights, read_records
@@ -72,13 +72,13 @@ def test_a_name_stands_for_one_experiment(command: Command, runs: list[Path], pu
         ("summary.json", put("status", value="failed"), "summary.json|failed"),
         ("summary.json", put("final", "test_correct", value=1), "summary.json"),
         ("summary.json", put("final", "test_loss", value=math.nan), "summary.json"),
-        ("history.jsonl", row(0, train_loss=1.0), "train_loss"),
         ("steps.csv", replace(r"\n3,[^,]*,", "\n3,2.5,"), "train_loss"),
         ("steps.csv", exchange_losses, "batch 1 "),
         ("config.json", put("optimizer", "lr", value=0.5), "config"),
         ("config.json", put("task", "permutation", value="file:x"), "task.permutation"),
         ("config.json", put("test", "enabled", value=False), "summary.json"),
         ("environment.json", put("git", "dirty", value=True), "commit"),
+        ("environment.json", put("resumed", value=[{"git": {"commit": None, "dirty": True}}]), "commit"),
         ("model.keras", other_weights, "model.keras"),
         ("model.keras", Path.unlink, "model.keras"),
         ("predictions.csv", replace(r"(?m)^7,(\d),(\d),.*$", "7,1,1,0.777"), "predictions.csv"),

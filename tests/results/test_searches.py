@@ -95,14 +95,6 @@ def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     assert command(main, "--replay", "search").status == 2
 
 
-def test_values_that_the_seed_does_not_give_are_found(command: Command, mine: Search) -> None:
-    change_json(FILE, lambda d: d.update(repeats=0, stops=False))  # as in searches of other versions
-    assert drawn_problems(Search.read(FILE)) == []
-    put("trials", 0, "values", "optimizer.lr", value=0.01)(FILE)
-    assert len(drawn_problems(Search.read(FILE))) == 1
-    assert command(main, "--check").status == 1
-
-
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [

@@ -216,7 +216,7 @@ def test_wrong_weights_and_states_are_noticed_though_the_model_magnifies_roundin
     one_off = weights.copy()
     one_off.flat[np.argsort(np.abs(weights), axis=None)[weights.size // 2]] *= 1.01
     swapped = np.concatenate([np.split(weights, 4, axis=1)[gate] for gate in (1, 0, 2, 3)], axis=1)
-    for wrong in (one_off, swapped):
+    for wrong in (one_off, swapped, np.nan * weights):
         lstm._weights.assign(wrong)
         with pytest.raises(RunError, match="signature step differs from the Keras model by "):
             require_parity()

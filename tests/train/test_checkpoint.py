@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf import config as cfg
+from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, make_trainable
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, resume
@@ -99,5 +100,5 @@ def test_the_file_of_a_pixel_order_may_change_and_the_configuration_may_not(
     (in_tmp / "order.txt").unlink()
     result = command(train_main, "--run-dir=edited", "--resume")
     assert result.status == 2 and f"it began with config_id {began}" in result.err
-    assert command(train_main, "--run-dir=run", "--resume").status == 0
+    assert command(train_main, "--run-dir=run", "--resume").status == command(evaluate_main, "run").status == 0
     assert (RunDirectory(in_tmp / "run").summary or {})["config_id"] == began

@@ -56,10 +56,10 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
         153,
         cfg.config_id(own.config, cfg.LayerFile(own.path, GOOD.encode())),
     )
-    for name in ("summary.json", "model.keras"):
+    for name in ("summary.json", "model.keras"):  # as after a kill in the last evaluation
         (own.path / name).unlink()
-    resumed = command(train_main, "--run-dir=run", "--resume")
-    assert resumed.status == 0 and own.summary == summary
+    history, resumed = own.history(), command(train_main, "--run-dir=run", "--resume")
+    assert resumed.status == 0 and (own.summary, own.history()) == (summary, history)
     assert "look closer:   python -m seqmnist_tf.evaluate run --allow-code\n" in resumed.out
 
 

@@ -183,16 +183,6 @@ def test_a_run_in_use_is_refused(command: Command, finished: Path) -> None:
     assert result.err == "error: run directory run is in use by another process (wait for it to end)\n"
 
 
-def test_a_run_interrupted_after_its_last_epoch_only_finishes(command: Command, finished: Path) -> None:
-    history = (finished / "history.jsonl").read_text()
-    summary = json.loads((finished / "summary.json").read_text())
-    (finished / "summary.json").unlink()
-    (finished / "model.keras").unlink()
-    assert command(train_main, "--run-dir=run", "--resume").status == 0
-    assert (finished / "history.jsonl").read_text() == history
-    assert json.loads((finished / "summary.json").read_text()) == summary
-
-
 def test_a_broken_checkpoint_is_an_error(command: Command, finished: Path) -> None:
     (finished / "summary.json").unlink()
     (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")

@@ -12,6 +12,7 @@ import pytest
 from keras_tuner.src.tuners import bayesian
 
 from seqmnist_tf.system import InputError, RunError
+from seqmnist_tf.train import load_run
 from seqmnist_tf.tune.oracle import OneFile, drawn_values, load_oracle, make_oracle
 from seqmnist_tf.tune.search import FAILURES, run_search
 from seqmnist_tf.tune.space import SearchFolder
@@ -105,6 +106,18 @@ def test_the_values_of_a_random_trial_follow_from_its_number(tmp_path: Path) -> 
     assert rows["one"] == rows["first"] == rows["last"] and len(rows["one"]) == TRIALS
     state = json.loads((search.path / "oracle.json").read_text())["oracle"]
     assert sorted(state["end_order"]) == state["start_order"] != state["end_order"]
+
+
+def test_hyperband_trains_the_best_trials_longer_and_the_last_epoch_is_the_score(tmp_path: Path) -> None:
+    search = toy_search(tmp_path, "hyperband", {"train.n_epochs": 9})
+    run_search(search, 13)
+    rows = trials_of(tmp_path)
+    assert [row["epochs"] for row in rows] == [1] * 9 + [3] * 3 + [9]
+    rounds = (sorted(rows[first:last], key=lambda row: -row["score"]) for first, last in ((0, 9), (9, 12)))
+    best = [row["trial"] for of_round in rounds for row in of_round[: len(of_round) // 3]]
+    assert [row["hyperparameters"]["tuner/trial_id"] for row in rows[9:]] == best
+    for row in rows:
+        assert row["score"] == toy_score(load_run(search.trial_path(row["trial"])).config, row["epochs"])
 
 
 @pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json", "trials/1/history.jsonl"])

@@ -136,7 +136,6 @@ def test_the_report(tmp_path: Path) -> None:
 
 FILES = {
     "clash.json": '{"clip": {"choices": [{"optimizer.grad_clip_value": 1}]}}',
-    "range.json": '{"optimizer.grad_clip_value": {"low": 0.1, "high": 1}}',
     "layers.json": '{"model.layer": {"choices": ["GRU", "nosuch.py:Own"]}}',
     "all.json": '{"train.batch_size": {"choices": [20, 131]}}',  # 60,000 images leave 2
 }
@@ -146,7 +145,6 @@ FILES = {
     ("words", "named"),
     [
         (["--max-trials=0"], "--max-trials"),
-        (["--epochs=0"], "train.n_epochs"),
         (["--workers=0"], "--workers"),
         (["--address=127.0.0.1:9"], "127.0.0.1:9"),
         (["--test.enabled=true"], "test.enabled"),
@@ -154,10 +152,8 @@ FILES = {
         (["--space=missing.json"], "missing.json"),
         (["--space=layers.json"], "nosuch.py"),
         (["quickstart", "--space=clash.json"], "optimizer.grad_clip_value"),
-        (["strong", "--space=range.json"], "optimizer.grad_clip_value"),
         (["strong", "--space=all.json"], "train.recurrent_noise"),
         (["--model.layer=nosuch.py:Own"], "nosuch.py"),
-        (["--task.permutation=file:nosuch.txt"], "nosuch.txt"),
     ],
     ids=" ".join,
 )
