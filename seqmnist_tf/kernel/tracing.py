@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,13 +70,24 @@ class Step:
     def cut(self, feeds: Sequence[tf.Tensor], fetches: Sequence[tf.Tensor]) -> Callable[..., list[tf.Tensor]]:
         """Return the part of the graph between tensors as a function, which a gradient tape sees into."""
         distinct = {tensor.name: tensor for tensor in fetches}
-        part = self.function.prune(list(feeds), list(distinct.values()))
+        specs = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]  # without them, each call prints its tensors
+        part = self.function.prune(list(feeds), list(distinct.values()), input_signature=(specs, {}))
 
         def run(*values: Any) -> list[tf.Tensor]:
             found = dict(zip(distinct, part(*values), strict=True))
             return [found[tensor.name] for tensor in fetches]
 
         return run
+
+    @functools.cached_property
+    def forward(self) -> Callable[..., list[tf.Tensor]]:
+        """From x, the states and the weights to the output and the new states."""
+        return self.cut([self.x, *self.states, *self.weights], [self.output, *self.new_states])
+
+    @functools.cached_property
+    def backward(self) -> Callable[..., list[tf.Tensor]]:
+        """From all placeholders to the gradients that are not None."""
+        return self.cut(self.placeholders(), [gradient for gradient in self.gradients if gradient is not None])
 
     def lengths(self) -> set[int]:
         """Return the lengths of all axes in the graph."""

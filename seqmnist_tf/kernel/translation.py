@@ -202,14 +202,11 @@ def by_the_graph(
     dtype = step.x.dtype.as_numpy_dtype
     x, upstream = x.astype(dtype), upstream.astype(dtype)
     weights, states = ([a.astype(dtype) if a.dtype == np.float32 else a for a in some] for some in (weights, states))
-    forward = step.cut([step.x, *step.states, *step.weights], [step.output, *step.new_states])
-    wanted = [gradient for gradient in step.gradients if gradient is not None]
-    backward = step.cut(step.placeholders(), wanted)
     constant = [tf.constant(w) for w in weights]
     outputs, before = [], []
     for values in x:
         before.append(states)
-        output, *states = forward(tf.constant(values), *map(tf.constant, states), *constant)
+        output, *states = step.forward(tf.constant(values), *map(tf.constant, states), *constant)
         outputs.append(np.asarray(output))
     carry, count = [np.zeros(np.shape(state), dtype) for state in states], len(states)
     wrt_x = []
@@ -220,7 +217,7 @@ def by_the_graph(
             given.append(upstream[t])
         else:
             given[step.output_state] = given[step.output_state] + upstream[t]
-        values = iter(backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
+        values = iter(step.backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
         shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
         found = [
             np.zeros(shape, dtype) if gradient is None else np.asarray(next(values))

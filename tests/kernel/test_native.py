@@ -109,7 +109,7 @@ def results(outputs: Callable[..., tf.Tensor], weights: list[Any], x: tf.Tensor,
         return [found, *(tf.zeros(w.shape) if g is None else g for w, g in zip(sources, gradients, strict=True))]
 
     # In a graph, gradients of x that nobody asks for are not computed; rows then share their first steps' gradients.
-    return [np.asarray(result) for result in (compute if wrt_x else tf.function(compute))(x)]
+    return [np.asarray(result) for result in (compute if wrt_x else tf.function(compute, autograph=False))(x)]
 
 
 def both_passes(x: np.ndarray, weights: Weights, upstream: np.ndarray, threads: int = 2) -> Weights:
