@@ -25,7 +25,7 @@ class Untranslatable(Exception):
 
 def location(operation: tf.Operation) -> str:
     """Return ``, asked for in FILE, line N``: the innermost line of the operation that is no library's."""
-    while getattr(operation, "_original_op", None) is not None:  # a gradient's operation: that of the forward pass
+    while getattr(operation, "_original_op", None) is not None:  # a gradient's: the forward pass has its line
         operation = operation._original_op
     for frame in reversed(operation.traceback or []):
         path = frame.filename.replace("\\", "/")
@@ -54,11 +54,11 @@ class Step:
     weights: list[tf.Tensor]
     output: tf.Tensor
     new_states: list[tf.Tensor]
-    output_state: int | None
-    borders: list[tf.Tensor]
-    upstream: list[tf.Tensor]
-    gradients: list[tf.Tensor | None]
-    zero_start: bool
+    output_state: int | None = None
+    borders: list[tf.Tensor] = field(default_factory=list)
+    upstream: list[tf.Tensor] = field(default_factory=list)
+    gradients: list[tf.Tensor | None] = field(default_factory=list)
+    zero_start: bool = False
     kinds: dict[str, int] = field(default_factory=dict)
 
     def placeholders(self) -> list[tf.Tensor]:
@@ -217,7 +217,7 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     ):
         if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
             raise Untranslatable(f"{what} {found}, not {kinds}")
-    step = Step(None, rows, x, states, weights, output, new_states, None, [], [], [], False)
+    step = Step(None, rows, x, states, weights, output, new_states)
     _classify(step, graph)
     for operation in graph.get_operations()[first:]:
         by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
@@ -229,7 +229,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
             raise Untranslatable(f"operation {operation.type}{location(operation)}")
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
-    step.output_state = next((i for i, s in enumerate(new_states) if _source(s) is _source(output)), None)
+    same = [which for which, state in enumerate(new_states) if _source(state) is _source(output)]
+    step.output_state = same[0] if same else None
     step.borders = _borders(step)
     step.upstream = [tf.compat.v1.placeholder(tf.float32, state.shape, "upstream") for state in new_states]
     ends = list(new_states)

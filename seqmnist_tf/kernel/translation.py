@@ -151,7 +151,8 @@ def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
 
     Untranslatable is raised where the machine is further from the graph in float64 than rounding explains.
     """
-    own, exact = [np.asarray(weight.numpy()) for weight in cell.variables], step.in_float64()
+    own = [np.asarray(weight.numpy()) for weight in cell.variables]
+    exact = step.in_float64()
     for distance in (0.0, 0.1):
         reasons = []
         for seed in range(TRIES):
@@ -208,7 +209,7 @@ def by_the_graph(
         before.append(states)
         output, *states = step.forward(tf.constant(values), *map(tf.constant, states), *constant)
         outputs.append(np.asarray(output))
-    carry, count = [np.zeros(np.shape(state), dtype) for state in states], len(states)
+    carry = [np.zeros(np.shape(state), dtype) for state in states]
     wrt_x = []
     totals = [np.zeros(shape, dtype) for shape in program.parameters[: program.differentiable]]
     for t in reversed(range(len(x))):
@@ -224,8 +225,8 @@ def by_the_graph(
             for shape, gradient in zip(shapes, step.gradients, strict=True)
         ]
         wrt_x.append(found[0])
-        carry = found[1 : count + 1]
-        totals = [total + new for total, new in zip(totals, found[count + 1 :], strict=True)]
+        carry, new = found[1 : len(states) + 1], found[len(states) + 1 :]
+        totals = [total + more for total, more in zip(totals, new, strict=True)]
     return [np.stack(outputs), np.stack(wrt_x[::-1]), *carry, *totals]
 
 
