@@ -1,4 +1,4 @@
-"""Training steps and evaluations, each implementation in a process of its own, in turns."""
+"""Training steps and evaluations in turns, each implementation in its own process."""
 
 from __future__ import annotations
 
@@ -82,13 +82,16 @@ def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Ti
     ``rounds`` says how many turns of ``train``, one step, and ``evaluate`` each of them has at most. A kernel that
     cannot compute the layer is left out, with a warning.
     """
-    spawn, cores = multiprocessing.get_context("spawn"), available_cores()
+    spawn = multiprocessing.get_context("spawn")
     rows: dict[str, Timings] = {}
     with contextlib.ExitStack() as stack:
         pools: dict[Contender, ProcessPoolExecutor] = {}
         for contender in (Contender(kernel, layer, sequences) for kernel in ("keras", "native")):
             note(f"{layer}: starting {contender.kernel}")
-            threads = (cores, 1 if contender.kernel == "native" and ":" not in layer else 0)  # as train does
+            threads = (
+                available_cores(),
+                1 if contender.kernel == "native" and ":" not in layer else 0,
+            )  # as train does
             pool = stack.enter_context(ProcessPoolExecutor(1, spawn, start_tensorflow, threads))
             try:
                 pool.submit(time_action, contender, "train").result()

@@ -36,7 +36,7 @@ def has_stock_layer(config: Config) -> bool:
 
 
 def read_layer(config: Config) -> LayerFile | None:
-    """Return the file of ``model.layer``; None of a layer of Keras, and of one that is imported as MODULE:NAME.
+    """Return the file of ``model.layer``; None for a layer of Keras or of MODULE:NAME.
 
     Raises:
         InputError: the file cannot be read.
@@ -104,11 +104,7 @@ def config_id(config: Config, layer: LayerFile | None = None, *, order_sha256: s
 
 
 def permutation_sha256(config: Config) -> str | None:
-    """Return the hash of the file of ``task.permutation``, or None where the pixel order is not from a file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """Return the hash of the file of ``task.permutation``, or None where the pixel order is not from a file."""
     if not config.task.permutation.startswith("file:"):
         return None
     return hashlib.sha256(read_file("task.permutation", Path(config.task.permutation[5:]))).hexdigest()
@@ -120,8 +116,8 @@ def num_params(config: Config) -> int | None:
     An LSTM over one feature has four gates with a kernel, a recurrent kernel and one bias vector; Keras's GRU has three
     gates and two bias vectors, its SimpleRNN one gate. The dense layer follows.
     """
-    gates, biases = {"LSTM": (4, 1), "GRU": (3, 2), "SimpleRNN": (1, 1)}.get(config.model.layer, (None, None))
-    if gates is None or biases is None:
+    if not has_stock_layer(config):
         return None
+    gates, biases = {"LSTM": (4, 1), "GRU": (3, 2), "SimpleRNN": (1, 1)}[config.model.layer]
     units, classes = config.model.hidden_size, config.model.output_size
     return gates * units * (config.model.input_size + units + biases) + units * classes + classes

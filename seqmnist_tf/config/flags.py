@@ -32,11 +32,7 @@ class Arguments:
 
     @property
     def config(self) -> Config:
-        """The values of the preset (without one, of ``baseline``), then of the file, then of the flags.
-
-        Raises:
-            InputError: values exclude each other.
-        """
+        """The values of the preset (without one, of ``baseline``), then of the file, then of the flags, validated."""
         return validate(with_values(preset("baseline" if self.preset is None else self.preset), self.given))
 
 
@@ -84,11 +80,7 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
 
 
 def read_flag(word: str) -> tuple[str, Any] | None:
-    """Return key and value of a word ``--SECTION.KEY=VALUE``, also of one constant of a layer; None of another word.
-
-    Raises:
-        InputError: the key does not allow the value.
-    """
+    """Return key and value of a word ``--SECTION.KEY=VALUE``, also of a constant of a layer; None for other words."""
     key, equals, text = word.removeprefix("--").partition("=")
     option = find_option(key) if word.startswith("--") and equals else None
     return (key, option.parse(text)) if option else None

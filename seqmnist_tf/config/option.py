@@ -41,7 +41,10 @@ class Option:
     @property
     def meta(self) -> Meta:
         """The bounds of the key, those that it lacks None."""
-        return next((kind.__metadata__[0] for kind in self.kinds if typing.get_origin(kind) is Annotated), Meta())
+        for kind in self.kinds:
+            if typing.get_origin(kind) is Annotated:
+                return kind.__metadata__[0]
+        return Meta()
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -56,7 +59,8 @@ class Option:
     @property
     def allowed(self) -> str:
         """The allowed values, in words."""
-        meta, words = self.meta, [str(choice) for choice in self.choices]
+        meta = self.meta
+        words = [str(choice) for choice in self.choices]
         if meta.title:
             words.append(meta.title)
         elif meta.ge is not None and meta.le is not None:

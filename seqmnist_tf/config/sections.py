@@ -271,6 +271,6 @@ OPTIONS: dict[str, Option] = {o.key: o for o in _options()}
 
 
 def find_option(key: str) -> Option | None:
-    """Return the option of a key, also of one constant: ``model.layer_options.dt``. None of an unknown key."""
+    """Return the option of a key, also of one constant: ``model.layer_options.dt``. None for an unknown key."""
     whole, _, name = key.rpartition(".")
     return Option(key, Constant, None) if whole == "model.layer_options" and name.isidentifier() else OPTIONS.get(key)

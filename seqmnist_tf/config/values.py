@@ -43,7 +43,8 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         if (option := find_option(key)) is None:
             raise unknown_key(key)
         section, name, *constant = key.split(".")
-        fields, value = sections.setdefault(section, {}), option.check(values[key])
+        fields = sections.setdefault(section, {})
+        value = option.check(values[key])
         if constant:
             value = {**fields.get(name, getattr(getattr(config, section), name)), constant[0]: value}
         fields[name] = value

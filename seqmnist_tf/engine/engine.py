@@ -94,10 +94,12 @@ class _Loop:
 
     def run(self, place: Place) -> None:
         """Train all jobs of the source."""
-        more, slots = True, 0
+        more = True
+        slots = 0
         while True:
             if more or place.slots() > slots:
-                slots, more = place.slots(), True
+                slots = place.slots()
+                more = True
                 for slot in (f"slot{number}" for number in range(slots)):
                     if slot in self.running:
                         continue

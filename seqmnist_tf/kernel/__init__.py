@@ -1,6 +1,6 @@
 """Fast recurrent layers for any Keras model on CPUs: drop-ins for Keras's own, on a native kernel.
 
-The room knows nothing of the experiment; it could be a package of its own.
+It knows nothing of the experiment, and could be a separate package.
 """
 
 from ..system import open_door

@@ -125,9 +125,9 @@ class Expressions:
         if node.operation in (*LEAVES, "dot", "missing"):
             return self.node("missing", (), width, (node.order, first))  # the next translation has it
         if (key := (node, first, width)) not in self._parts:
-            whole = node.operation == "gather"  # which reads anywhere in its first operand
-            given = [*node.given[:whole]]
-            given += [g if g.width == 1 else self.part(g, first, width) for g in node.given[whole:]]
+            cut = 1 if node.operation == "gather" else 0  # it reads anywhere in its first operand
+            given = [*node.given[:cut]]
+            given += [g if g.width == 1 else self.part(g, first, width) for g in node.given[cut:]]
             self._parts[key] = self.node(node.operation, given, width, node.detail)
         return self._parts[key]
 
@@ -139,7 +139,8 @@ class Expressions:
 
     def chosen(self, pieces: Pieces, columns: Sequence[int]) -> Node:
         """Return columns of pieces in any order, each perhaps several times; -1 is a column of zeros."""
-        found, wanted = self.wide_constant(0, len(columns)), np.asarray(columns)
+        found = self.wide_constant(0, len(columns))
+        wanted = np.asarray(columns)
         for first, piece in columns_of(pieces):
             places = np.where((wanted >= first) & (wanted < first + piece.width), wanted - first, -1)
             if places.max() >= 0:

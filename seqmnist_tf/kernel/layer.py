@@ -30,7 +30,10 @@ SHARED = ("return_sequences", "return_state", "go_backwards", "stateful", "unrol
 
 def stock_class(layer: keras.Layer) -> type[keras.layers.RNN] | None:
     """Return which of Keras's recurrent layers a layer is, or None."""
-    return next((base for base in STOCK if isinstance(layer, base)), None)
+    for base in STOCK:
+        if isinstance(layer, base):
+            return base
+    return None
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -47,8 +50,8 @@ class RNN(keras.layers.RNN):
     that it does not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode
     gradients, and graphs that may be saved, such as those of ``model.export()``.
 
-    The cell's Python code runs when it is traced, and no more: a number that it reads from an attribute is that of the
-    first call, as in a graph of TensorFlow.
+    The cell's Python code runs when it is traced, and not again: an attribute that it reads keeps the value that it had
+    then, as in a graph of TensorFlow.
 
     Args:
         cell: as ``keras.layers.RNN``: a cell, or a list of cells.
@@ -152,10 +155,10 @@ class LSTM(RNN, keras.layers.LSTM):
     """``keras.layers.LSTM`` on the native CPU kernel: same arguments, same weights in the same order, same results.
 
     Sequences float32 (n, steps, features) to the last hidden states float32 (n, units) or, with ``return_sequences``,
-    to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's by rounding: of
-    another order of additions, and on AMX of products of bfloat16 parts. An LSTM of the usual arguments has a kernel of
-    its own; with other activations, or without a bias, it is run as a program, as :class:`RNN`, which also says what is
-    left to stock Keras.
+    to those of all steps, (n, steps, units), so that layers stack. The states differ from stock Keras's by rounding:
+    additions have another order, and AMX multiplies bfloat16 parts. An LSTM of the usual arguments has its own kernel.
+    With other activations, or without a bias, it runs as a program: see :class:`RNN`, which also says what is left to
+    stock Keras.
 
     A step: i, f, o = sigmoid(x W + h U + b), g = tanh(x W + h U + b), c' = f c + i g, h' = o tanh(c'), where each gate
     has its own part of the last axis of kernel W, recurrent kernel U and bias b, in Keras's order i, f, g, o

@@ -90,7 +90,7 @@ class StepProgram:
         differentiable: how many of them, the first ones, have gradients.
         kept: floats that a row keeps at a step for the backward pass.
         weights_to_parameters: computes the parameters in TensorFlow, which differentiates it.
-        computed: what that computes, to be compared with that of another trace.
+        computed: how it computes them, for the comparison with another trace.
     """
 
     features: int
@@ -189,12 +189,11 @@ def step_backward(
     """
     sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.aligned(kept)
     n, steps, _ = sequences.shape
-    all_steps = gradient.ndim == 3
     wrt_parameters = np.zeros(parameters.shape, np.float32)
     wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
     wrt_initial = np.zeros((n, sum(program.states)), np.float32) if want_initial else None
     if n:
-        given = (program.numbers, program.constants, n, steps, int(all_steps))
+        given = (program.numbers, program.constants, n, steps, int(gradient.ndim == 3))
         results = (wrt_sequences, wrt_parameters, wrt_initial)
         read = (sequences, native.contiguous(parameters), kept, gradient)
         native.call("machine_backward", int(kept[-1]), threads, *given, *read, *results)

@@ -79,7 +79,7 @@ def forward(
     """Return the hidden states of sequences float32 (n, steps, features), and what :func:`backward` reads or None.
 
     The states are float32 (n, units) or, of all steps, (n, steps, units). NaN or infinity in a sequence makes its
-    states NaN from there on; in a weight, those of all. Weights are kernel (features, 4 units), recurrent kernel
+    states NaN from there on, and in a weight all states. Weights are kernel (features, 4 units), recurrent kernel
     (units, 4 units) and bias (4 units,), float32, in Keras's order of gates: input, forget, candidate, output. The
     result does not depend on ``threads``, 1 to 1,024. MemoryError is raised where there is no memory.
     """
@@ -119,7 +119,7 @@ def backward(
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
     require_threads(threads)
-    gradient, all_steps = contiguous(gradient), gradient.ndim == 3
+    gradient = contiguous(gradient)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         gradient = np.pad(gradient, [*[(0, 0)] * (gradient.ndim - 1), (0, -units % UNIT_MULTIPLE)])
@@ -132,7 +132,7 @@ def backward(
     weight_gradients = [np.zeros(array.shape, np.float32) for array in (kernel, recurrent, bias)]
     sequence_gradient = np.zeros(sequences.shape, np.float32) if want_sequences else None
     if n:
-        sizes = (threads, n, steps, features, units, int(all_steps))
+        sizes = (threads, n, steps, features, units, int(gradient.ndim == 3))
         given = (sequences, kernel, recurrent, bias, kept, gradient)
         call("lstm_backward", int(kept[-1]), *sizes, *given, sequence_gradient, *weight_gradients)
     return weight_gradients[0], weight_gradients[1], weight_gradients[2], sequence_gradient
@@ -164,7 +164,8 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
 
 def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, int]:
-    shapes, features, units = [array.shape for array in weights], sequences.shape[-1], weights[1].shape[0]
+    shapes = [array.shape for array in weights]
+    features, units = sequences.shape[-1], weights[1].shape[0]
     fits = sequences.ndim == 3 and min(*sequences.shape[1:], units) > 0
     if not fits or shapes != [(features, 4 * units), (units, 4 * units), (4 * units,)]:
         raise ValueError(

@@ -160,13 +160,15 @@ class Translator:
         return int(np.prod(shape[1:]))
 
     def _broadcast(self, value: Rows, shape: tuple[int, ...]) -> Pieces:
-        """Return a value's pieces as those of a larger shape, or its single column."""
+        """Return the pieces of a value in a larger shape; a single column stays one."""
         if value.shape == shape:
             return value.pieces
-        has_rows = bool(value.shape) and value.shape[0] == self.step.rows
-        if int(np.prod(value.shape)) == (self.step.rows if has_rows else 1) and (
-            not has_rows or len(value.shape) == len(shape)
-        ):
+        size = int(np.prod(value.shape))
+        if value.shape[:1] == (self.step.rows,):
+            is_column = size == self.step.rows and len(value.shape) == len(shape)
+        else:
+            is_column = size == 1
+        if is_column:
             return value.pieces
         places = np.broadcast_to(self._places([value])[0], shape)
         return self._gathered(places, [value]).pieces
@@ -185,7 +187,8 @@ class Translator:
     def _product(self, operation: tf.Operation) -> Any:
         a, b = operation.inputs
         transposed = operation.get_attr("transpose_a"), operation.get_attr("transpose_b")
-        is_gradient, shape = self.step.kind(b) == ROWS, tuple(operation.outputs[0].shape)
+        is_gradient = self.step.kind(b) == ROWS
+        shape = tuple(operation.outputs[0].shape)
         if self.step.kind(a) != ROWS or (transposed != (True, False) if is_gradient else transposed[0]):
             raise ValueError("it mixes the rows of a batch")
         left = self._rows(a).pieces
@@ -215,9 +218,10 @@ class Translator:
         if is_gradient:
             fits = a[0] == b[0] and [*output] == made and len(other) == 1
         else:
-            matrices = [plain] * (len(other) == 1) + [transposed] * (len(summed) == 1)
-            fits = a[0] == output[0] and a[0] not in b and [*b] in matrices and set(made) == {*output[1:]}
-        left_value, right_value = self._rows(x), self._rows(y) if is_gradient else None
+            is_matrix = (len(other) == 1 and [*b] == plain) or (len(summed) == 1 and [*b] == transposed)
+            fits = a[0] == output[0] and a[0] not in b and is_matrix and set(made) == {*output[1:]}
+        left_value = self._rows(x)
+        right_value = self._rows(y) if is_gradient else None
         if not fits:
             raise ValueError(equation)
 
@@ -239,7 +243,8 @@ class Translator:
             return Summed(tuple(terms), shape)
         pieces: Pieces = []
         is_transposed = [*b] != plain or len(other) != 1
-        lefts, width = grid(a, heads, own, summed), int(np.prod([sizes[label] for label in other]))
+        lefts = grid(a, heads, own, summed)
+        width = int(np.prod([sizes[label] for label in other]))
         for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
             row, column = (0, head * width) if is_transposed else (head * lefts.shape[2], 0)
             chosen = self._columns(left_value.pieces, lefts[head, item])
@@ -254,7 +259,8 @@ class Translator:
         rank = len(value.shape)
         reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
         if value.shape[:2] == (1, self.step.rows) and 0 in reduced:  # the gradient of a Tile
-            value, rank, reduced = Rows(value.pieces, value.shape[1:]), rank - 1, [axis - 1 for axis in reduced[1:]]
+            value = Rows(value.pieces, value.shape[1:])
+            rank, reduced = rank - 1, [axis - 1 for axis in reduced[1:]]
         name = {"Max": "row_max", "Min": "row_min"}.get(operation.type, "row_sum")
         if 0 in reduced and operation.type != "Sum":
             raise ValueError("it mixes the rows of a batch")
@@ -312,7 +318,7 @@ class Translator:
         first, offset, mixes = 1, 0, False
         for value in values:
             size = int(np.prod(value.shape))
-            has_rows = bool(value.shape) and value.shape[0] == rows
+            has_rows = value.shape[:1] == (rows,)
             own = size // rows if has_rows else size
             here = (table >= first) & (table < first + size)
             index = table[here] - first

@@ -128,8 +128,9 @@ def simplified(make: Expressions, results: Results) -> Results:
         if dots:
             pairs = [pair for dot in dots for pair in zip(map(rewritten, dot.given), dot.detail, strict=True)]
             pairs.sort(key=lambda pair: -pair[0].width)  # long sums first: rounded while they are small
-            bias = next((i for i, p in enumerate(others) if p.fixed), None)  # one: the same may be added twice
-            given = [given for given, _ in pairs] + ([] if bias is None else [others.pop(bias)])
+            given = [given for given, _ in pairs]
+            if biases := [p for p in others if p.fixed]:
+                given.append(others.pop(others.index(biases[0])))  # once: a step may add the same twice
             result = make.node("dot", given, node.width, tuple(detail for _, detail in pairs))
         for part in others:
             if result is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ class Untranslatable(Exception):
 
 def location(operation: tf.Operation) -> str:
     """Return ``, asked for in FILE, line N``: the innermost line of the operation that is no library's."""
-    while getattr(operation, "_original_op", None) is not None:  # a gradient's operation: that of the forward pass
+    while getattr(operation, "_original_op", None) is not None:  # a gradient's: the forward pass has its line
         operation = operation._original_op
     for frame in reversed(operation.traceback or []):
         path = frame.filename.replace("\\", "/")
@@ -53,11 +54,11 @@ class Step:
     weights: list[tf.Tensor]
     output: tf.Tensor
     new_states: list[tf.Tensor]
-    output_state: int | None
-    borders: list[tf.Tensor]
-    upstream: list[tf.Tensor]
-    gradients: list[tf.Tensor | None]
-    zero_start: bool
+    output_state: int | None = None
+    borders: list[tf.Tensor] = field(default_factory=list)
+    upstream: list[tf.Tensor] = field(default_factory=list)
+    gradients: list[tf.Tensor | None] = field(default_factory=list)
+    zero_start: bool = False
     kinds: dict[str, int] = field(default_factory=dict)
 
     def placeholders(self) -> list[tf.Tensor]:
@@ -69,13 +70,24 @@ class Step:
     def cut(self, feeds: Sequence[tf.Tensor], fetches: Sequence[tf.Tensor]) -> Callable[..., list[tf.Tensor]]:
         """Return the part of the graph between tensors as a function, which a gradient tape sees into."""
         distinct = {tensor.name: tensor for tensor in fetches}
-        part = self.function.prune(list(feeds), list(distinct.values()))
+        specs = [tf.TensorSpec(feed.shape, feed.dtype) for feed in feeds]  # without them, each call prints its tensors
+        part = self.function.prune(list(feeds), list(distinct.values()), input_signature=(specs, {}))
 
         def run(*values: Any) -> list[tf.Tensor]:
             found = dict(zip(distinct, part(*values), strict=True))
             return [found[tensor.name] for tensor in fetches]
 
         return run
+
+    @functools.cached_property
+    def forward(self) -> Callable[..., list[tf.Tensor]]:
+        """From x, the states and the weights to the output and the new states."""
+        return self.cut([self.x, *self.states, *self.weights], [self.output, *self.new_states])
+
+    @functools.cached_property
+    def backward(self) -> Callable[..., list[tf.Tensor]]:
+        """From all placeholders to the gradients that are not None."""
+        return self.cut(self.placeholders(), [gradient for gradient in self.gradients if gradient is not None])
 
     def lengths(self) -> set[int]:
         """Return the lengths of all axes in the graph."""
@@ -205,7 +217,7 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     ):
         if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
             raise Untranslatable(f"{what} {found}, not {kinds}")
-    step = Step(None, rows, x, states, weights, output, new_states, None, [], [], [], False)
+    step = Step(None, rows, x, states, weights, output, new_states)
     _classify(step, graph)
     for operation in graph.get_operations()[first:]:
         by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
@@ -217,7 +229,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
             raise Untranslatable(f"operation {operation.type}{location(operation)}")
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
-    step.output_state = next((i for i, s in enumerate(new_states) if _source(s) is _source(output)), None)
+    same = [which for which, state in enumerate(new_states) if _source(state) is _source(output)]
+    step.output_state = same[0] if same else None
     step.borders = _borders(step)
     step.upstream = [tf.compat.v1.placeholder(tf.float32, state.shape, "upstream") for state in new_states]
     ends = list(new_states)

@@ -151,7 +151,8 @@ def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
 
     Untranslatable is raised where the machine is further from the graph in float64 than rounding explains.
     """
-    own, exact = [np.asarray(weight.numpy()) for weight in cell.variables], step.in_float64()
+    own = [np.asarray(weight.numpy()) for weight in cell.variables]
+    exact = step.in_float64()
     for distance in (0.0, 0.1):
         reasons = []
         for seed in range(TRIES):
@@ -202,16 +203,13 @@ def by_the_graph(
     dtype = step.x.dtype.as_numpy_dtype
     x, upstream = x.astype(dtype), upstream.astype(dtype)
     weights, states = ([a.astype(dtype) if a.dtype == np.float32 else a for a in some] for some in (weights, states))
-    forward = step.cut([step.x, *step.states, *step.weights], [step.output, *step.new_states])
-    wanted = [gradient for gradient in step.gradients if gradient is not None]
-    backward = step.cut(step.placeholders(), wanted)
     constant = [tf.constant(w) for w in weights]
     outputs, before = [], []
     for values in x:
         before.append(states)
-        output, *states = forward(tf.constant(values), *map(tf.constant, states), *constant)
+        output, *states = step.forward(tf.constant(values), *map(tf.constant, states), *constant)
         outputs.append(np.asarray(output))
-    carry, count = [np.zeros(np.shape(state), dtype) for state in states], len(states)
+    carry = [np.zeros(np.shape(state), dtype) for state in states]
     wrt_x = []
     totals = [np.zeros(shape, dtype) for shape in program.parameters[: program.differentiable]]
     for t in reversed(range(len(x))):
@@ -220,15 +218,15 @@ def by_the_graph(
             given.append(upstream[t])
         else:
             given[step.output_state] = given[step.output_state] + upstream[t]
-        values = iter(backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
+        values = iter(step.backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
         shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
         found = [
             np.zeros(shape, dtype) if gradient is None else np.asarray(next(values))
             for shape, gradient in zip(shapes, step.gradients, strict=True)
         ]
         wrt_x.append(found[0])
-        carry = found[1 : count + 1]
-        totals = [total + new for total, new in zip(totals, found[count + 1 :], strict=True)]
+        carry, new = found[1 : len(states) + 1], found[len(states) + 1 :]
+        totals = [total + more for total, more in zip(totals, new, strict=True)]
     return [np.stack(outputs), np.stack(wrt_x[::-1]), *carry, *totals]
 
 

@@ -1,4 +1,4 @@
-"""The model of a configuration: a recurrent layer, of Keras or of a user's own file or module, and a dense layer."""
+"""The model of a configuration: a recurrent layer, of Keras or custom, and a dense layer."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """
     if has_stock_layer(config):
         return
-    spec, units, layer = config.model.layer, config.model.hidden_size, make_layer(config, file)
+    spec, units = config.model.layer, config.model.hidden_size
+    layer = make_layer(config, file)
     sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
 
     @tf.function(autograph=False)
@@ -187,10 +188,10 @@ def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequenti
         uniform = [keras.initializers.RandomUniform(-(units**-0.5), units**-0.5) for _ in range(4)]
         recipe = {"kernel_initializer": uniform[0], "recurrent_initializer": uniform[1], "unit_forget_bias": False}
         dense = {"kernel_initializer": uniform[2], "bias_initializer": uniform[3]}
-    inputs, is_lstm = keras.Input((NUM_TIMESTEPS, config.model.input_size)), config.model.layer == "LSTM"
+    is_lstm = config.model.layer == "LSTM"
     layer = keras.layers.LSTM(units, name="lstm", **recipe) if is_lstm else make_layer(config, file)
     logits = keras.layers.Dense(config.model.output_size, name="logits", **dense)
-    model = keras.Sequential([inputs, layer, logits])
+    model = keras.Sequential([keras.Input((NUM_TIMESTEPS, config.model.input_size)), layer, logits])
     if config.model.layer in ("LSTM", "GRU"):
         _set_initial_bias(config, layer.cell.bias)
     return model
@@ -204,19 +205,20 @@ def _set_initial_bias(config: Config, variable: keras.Variable) -> None:
     h' = z h + (1 - z) candidate. ``chrono`` follows Tallec & Ollivier 2018, section 3, for T = 784; for a GRU it is
     their rule applied to z.
     """
-    units, bias = config.model.hidden_size, keras.ops.convert_to_numpy(variable)
+    units = config.model.hidden_size
+    bias = keras.ops.convert_to_numpy(variable)
     drawn = np.random.RandomState(config.train.seed)
     if config.model.initializer == "torch":
         # PyTorch adds two bias vectors, each from U(-k, k); Keras has one, here their sum.
         bias = drawn.uniform(-(units**-0.5), units**-0.5, (2, 4 * units)).sum(axis=0)
     bias = bias.astype(np.float32)
-    is_gru, forget = config.model.layer == "GRU", config.model.forget_bias
+    is_gru = config.model.layer == "GRU"
     gate = bias[0, :units] if is_gru else bias[units : 2 * units]  # a view
-    if forget == "chrono":
+    if config.model.forget_bias == "chrono":
         # b_f = log U(1, T - 1), b_i = -b_f
         gate[:] = np.log(drawn.uniform(1, NUM_TIMESTEPS - 1, units))
         if not is_gru:
             bias[:units] = -gate
-    elif forget is not None:
-        gate[:] = forget
+    elif config.model.forget_bias is not None:
+        gate[:] = config.model.forget_bias
     variable.assign(bias)

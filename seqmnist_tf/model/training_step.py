@@ -43,9 +43,10 @@ def choose_kernel(config: Config, model: keras.Sequential | None = None) -> Kern
     """
     if config.train.kernel == "keras" or (model is None and not has_stock_layer(config)):
         return Kernel(None)
-    layer, reason = config.model.layer, why_not_native()
+    layer = config.model.layer
+    reason = why_not_native()
     runs_programs = layer != "LSTM"
-    if reason is None and model and layer != "LSTM":
+    if reason is None and model and runs_programs:
         found = drop_ins(model.layers[0])
         problems = kernel_problems(model.layers[0], found, model.input_shape) if found else []
         computed = [part.native for part, problem in zip(found, problems, strict=True) if problem is None]
@@ -141,7 +142,7 @@ class MeasuredSequential(keras.Sequential):
         }
 
     def _noisy_logits(self, sequences: tf.Tensor) -> tf.Tensor:
-        """Return the logits of a batch, each part of which has recurrent weights with a noise of its own.
+        """Return the logits of a batch, whose parts have different noise on the recurrent weights.
 
         Each part has copies of all weights of the layer, so that the parts' gradients are added by a sum over an axis,
         in a fixed order. The tape's own sum (``AddN``) begins with a part whose memory it may overwrite; that part
@@ -159,7 +160,8 @@ class MeasuredSequential(keras.Sequential):
                 seed = tf.stack([tf.constant(self.noise_seed + (number << 32), tf.int64), step])
                 parts += self.recurrent_noise[number] * tf.random.stateless_normal(parts.shape, seed)
             copies.append(tf.unstack(parts))
-        size, states = tf.shape(sequences)[0], []
+        size = tf.shape(sequences)[0]
+        states = []
         for part, values in enumerate(zip(*copies, strict=True)):
             rows = sequences[size * part // NOISY_PARTS : size * (part + 1) // NOISY_PARTS]
             with _OtherWeights(state_mapping=list(zip(weights, values, strict=True))), on_kernel(self.drop_ins):
@@ -176,12 +178,14 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     ``model`` has the initial weights of the seed, on which ``train.recurrent_noise_relative`` depends.
     """
     trained = MeasuredSequential.of(model, kernel, config.train.threads)
-    trained.noise_seed, weights = config.train.seed, recurrent_weights(model.layers[0])
+    trained.noise_seed = config.train.seed
+    weights = recurrent_weights(model.layers[0])
     if config.train.recurrent_noise:
         trained.recurrent_noise = (config.train.recurrent_noise,) * len(weights)
     elif relative := config.train.recurrent_noise_relative:
         trained.recurrent_noise = tuple(relative * float(np.std(weight, dtype=np.float64)) for weight in weights)
-    trained.skips, trained.clip_norm = config.optimizer.nonfinite == "skip", config.optimizer.grad_clip_norm
+    trained.skips = config.optimizer.nonfinite == "skip"
+    trained.clip_norm = config.optimizer.grad_clip_norm
     compile_model(trained, config)
     return trained
 
@@ -205,9 +209,10 @@ def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
     """Return how long a training step takes, on random sequences. Arguments as :func:`build_model`."""
     model = build_model(config, file)
     kernel = choose_kernel(config, model)
-    trained, size, random = make_trainable(model, config, kernel), config.train.batch_size, np.random.RandomState(0)
-    sequences = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
-    labels = random.randint(config.model.output_size, size=size)
+    trained = make_trainable(model, config, kernel)
+    random = np.random.RandomState(0)
+    sequences = random.standard_normal((config.train.batch_size, NUM_TIMESTEPS, 1)).astype(np.float32)
+    labels = random.randint(config.model.output_size, size=config.train.batch_size)
     seconds: list[float] = []
     while len(seconds) < 2 or (len(seconds) <= TIMED_STEPS and sum(seconds[1:]) < TIMED_SECONDS):
         start = time.perf_counter()

@@ -64,11 +64,7 @@ def main(argv: list[str]) -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket on a host's name or address; port 0 is any free port.
-
-    Raises:
-        InputError: the host is unknown, or the port is in use or forbidden.
-    """
+    """Return a listening socket on a host's name or address, or InputError; port 0 is any free port."""
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         listener = socket.create_server((host, port), family=family)

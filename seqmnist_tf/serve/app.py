@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import tensorflow as tf
 import uvicorn
 from starlette.applications import Starlette
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..system import first_line, parse_json
+from ..system import first_line
 from .models import SavedModel, lstm_weights
 from .versions import DEFAULT_SIGNATURE, MODEL_NAME, read_description
 
@@ -109,15 +110,13 @@ def predict(model: SavedModel, body: bytes) -> bytes:
     """Return the answer to the body of a ``:predict`` request, both TF Serving's JSON.
 
     A request has ``instances``, row by row, or ``inputs``, input by input, and its answer has the same form. The value
-    of a single input or output stands without its name.
-
-    Raises:
-        HTTPException: 400, the body is not such JSON, or does not fit the signature.
+    of a single input or output stands without its name. Another body is answered with status 400.
     """
     try:
-        document = parse_json(body)
+        document = msgspec.json.decode(body)
         signature = document.get("signature_name") or DEFAULT_SIGNATURE
-        specs, by_rows = model.inputs(signature), "instances" in document
+        specs = model.inputs(signature)
+        by_rows = "instances" in document
         if by_rows:
             rows = [_by_name(row, list(specs)) for row in document["instances"]]
             inputs = {name: [row[name] for row in rows] for name in specs}

@@ -71,7 +71,7 @@ def classify(
 def _ask_rest(
     server: str, batches: list[np.ndarray], timeout: float, label: str | None
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the outputs for each batch, and the version: that of the label at the time of the first request."""
+    """Yield the outputs for each batch, and the version, which is the label's at the first request."""
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment would answer in the server's place
 

@@ -31,7 +31,7 @@ def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, 
     The version is written under a temporary name, and each signature is compared with the Keras model on MNIST digits;
     only then is it renamed. A server that watches the folder therefore sees complete versions only, even if this
     process is killed. The run may be from another computer: its ``pixel_order.txt`` counts, its ``data.source`` and
-    ``data.dir`` are ignored. With ``allow_code``, the code of its own layer is run.
+    ``data.dir`` are ignored. With ``allow_code``, the code of a custom layer is run.
 
     Raises:
         InputError: the run has no model, or a model that is not its configuration's, or ``folder`` is not writable.
@@ -39,7 +39,8 @@ def export_run(run: RunDirectory, folder: Path, data_dir: str | None = None, *, 
     """
     start_tensorflow(run.config.train.threads)
     note(f"loading the model of {run.path}")
-    model, described = load_final_model(run, allow_code=allow_code), describe_export(run)
+    model = load_final_model(run, allow_code=allow_code)
+    described = describe_export(run)
     digits = load_mnist("auto", data_dir, ("train",))["train"].images
     with lock_folder(folder, f"folder {folder}", timeout=-1):
         version = max(exported_versions(folder), default=0) + 1
@@ -68,7 +69,8 @@ def describe_export(run: RunDirectory) -> dict[str, Any]:
     ``commit`` and ``trained_with`` are the commit and the package versions of the training; the SHA-256 is the one of
     the run's ``pixel_order.txt``.
     """
-    record, final = run.environment, (run.summary or {}).get("final") or {}
+    record = run.environment
+    final = (run.summary or {}).get("final") or {}
     git = record.get("git") or {}
     return {
         "config": cfg.config_to_dict(_without_places(run.config)),
@@ -89,7 +91,8 @@ def _without_places(config: Config) -> Config:
     """Return a configuration without folders, of Unix or Windows, and without W&B's account."""
     default = Config()
     path, colon, name = config.model.layer.rpartition(":")
-    model, task = replace(config.model, layer=f"{PureWindowsPath(path).name}{colon}{name}"), config.task
+    model = replace(config.model, layer=f"{PureWindowsPath(path).name}{colon}{name}")
+    task = config.task
     if task.permutation.startswith("file:"):
         task = replace(task, permutation=f"file:{PureWindowsPath(task.permutation[5:]).name}")
     return replace(config, model=model, task=task, data=default.data, wandb=default.wandb)

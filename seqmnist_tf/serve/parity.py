@@ -55,7 +55,8 @@ def keras_outputs(
         any_rows["step"] = {"pixels": tf.TensorSpec((None, None, 1)), **states}
     if float64:
         layers = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in model.layers]
-        weights, model = model.get_weights(), keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
+        weights = model.get_weights()
+        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
         model.set_weights(weights)
 
     @tf.function(input_signature=[any_rows], autograph=False)

@@ -42,9 +42,5 @@ def choose_version(folder: Path, number: int | None = None) -> Path:
 
 
 def read_description(version: Path) -> dict[str, Any]:
-    """Return the description in a version's folder: run, configuration, test accuracy, pixel order, package versions.
-
-    Raises:
-        InputError: the description is missing or damaged.
-    """
+    """Return the description of a version: run, configuration, test accuracy, pixel order, package versions."""
     return read_json_object(version / EXTRA_ASSETS / DESCRIPTION_FILE)

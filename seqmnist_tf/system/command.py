@@ -29,9 +29,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--traceback", action="store_true", help="print where in the code an error was raised, too")
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
-        words, own = _canonical(args), self._option_string_actions
-        # Keys that are not its options apart: argparse takes them for positionals where their values have a blank.
-        keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in own]
+        words, known = _canonical(args), self._option_string_actions
+        # argparse takes a key that is no option of the parser for a positional where its value has a blank.
+        keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in known]
         namespace, rest = super().parse_known_args([word for word in words if word not in keys], namespace)
         return namespace, [*rest, *keys]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -55,7 +56,11 @@ def peak_mb() -> float | None:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
-    return {name: version for name in PACKAGES if (version := _version(name))}
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def utc_now() -> str:
@@ -106,13 +111,6 @@ def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
         "threads": threads or available_cores(),
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

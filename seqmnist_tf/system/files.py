@@ -27,27 +27,14 @@ def reading(name: str | os.PathLike[str]) -> Iterator[None]:
         raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or first_line(error)}") from error
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return a JSON document, whose numbers are finite; raise ValueError for another text."""
-    return msgspec.json.decode(text)
-
-
 def read_json(path: Path) -> Any:
-    """Return the JSON document of a file, as :func:`parse_json`.
-
-    Raises:
-        InputError: it is missing or cannot be read, or is no such document.
-    """
+    """Return the JSON document of a file, whose numbers are finite; InputError where it cannot be read."""
     with reading(path):
-        return parse_json(path.read_bytes().decode("utf-8-sig"))
+        return msgspec.json.decode(path.read_bytes().decode("utf-8-sig"))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file, as :func:`read_json`.
-
-    Raises:
-        InputError: as :func:`read_json`, or it is another JSON value.
-    """
+    """Return the JSON object of a file; InputError where it cannot be read, or is another JSON value."""
     document = read_json(path)
     if not isinstance(document, dict):
         raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
@@ -82,11 +69,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` write a file beside ``path`` under another name, then move it to ``path``.
-
-    Raises:
-        OSError: the disk is full or refuses; ``path`` is as it was.
-    """
+    """Let ``write`` write a file beside ``path``, then move it to ``path``. Where that fails, ``path`` is as it was."""
     new = path.with_name(f".new-{path.name}")
     try:
         write(new)

@@ -93,11 +93,7 @@ def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
 
 
 def _require_keras_on_tensorflow() -> None:
-    """Choose TensorFlow as the backend of Keras, also against the user's keras.json.
-
-    Raises:
-        InputError: KERAS_BACKEND names another, or Keras was imported with another.
-    """
+    """Choose TensorFlow as the backend of Keras, also against keras.json; InputError if another was chosen."""
     keras = sys.modules.get("keras")
     backend = keras.config.backend() if keras else os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":

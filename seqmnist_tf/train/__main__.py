@@ -91,7 +91,8 @@ def _report(summary: dict[str, Any], path: Path, config: cfg.Config) -> None:
             f"test loss {final['test_loss']:.4f}"
         )
         words = [str(path), *(["--data-dir", config.data.dir] if config.data.dir else [])]
-        words += ["--allow-code"] * (not cfg.has_stock_layer(config))  # of the user, who has just run it
+        if not cfg.has_stock_layer(config):
+            words.append("--allow-code")  # of the user, who has just run it
         say(f"look closer:   python -m seqmnist_tf.evaluate {shlex.join(words)}")
     say("all options:   python -m seqmnist_tf.train --help")
 

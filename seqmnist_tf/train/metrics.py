@@ -1,4 +1,4 @@
-"""Exact metrics of a model on a split: counts, loss, confusion matrix; those of a finished run."""
+"""Exact metrics of a model on a split: counts, loss, confusion matrix; and the metrics of a finished run."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     figure = new_figure(13, 8)
     subfigures: Any = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     losses, accuracies, rates = subfigures[0].subplots(1, 3)
-    batches, per_epoch = run.step_losses(), config.steps_per_epoch
-    places = np.arange(1, len(batches) + 1) / per_epoch
+    batches = run.step_losses()
+    places = np.arange(1, len(batches) + 1) / config.steps_per_epoch
     losses.plot(places, batches, color="C0", alpha=0.25, linewidth=0.5, label="batches")
     for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
         for axes, key, scale in ((losses, "loss", 1), (accuracies, "accuracy", 100)):

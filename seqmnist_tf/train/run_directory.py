@@ -11,21 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import msgspec
 import numpy as np
 
 from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile
 from ..data import read_pixel_order
-from ..system import (
-    InputError,
-    folder_atomically,
-    json_bytes,
-    parse_json,
-    read_json_object,
-    reading,
-    unwritable,
-    write_atomically,
-)
+from ..system import InputError, folder_atomically, json_bytes, read_json_object, reading, unwritable, write_atomically
 
 PREDICTIONS_FILE, PACKED_STEPS_FILE = "predictions.csv", "steps.csv.gz"
 STEPS_HEAD = b"step,loss,gradient_norm"  # records of version 0.1.0 have no gradient_norm
@@ -81,9 +73,9 @@ class RunDirectory:
     @property
     def config_id(self) -> str:
         """The id of the run's experiment. Where its pixel order is from a file, the recorded hash of that counts."""
-        config, order_sha256 = self.config, None
-        if config.task.permutation.startswith("file:"):
-            order_sha256 = self.environment.get("permutation_sha256")
+        config = self.config
+        from_file = config.task.permutation.startswith("file:")
+        order_sha256 = self.environment.get("permutation_sha256") if from_file else None
         return cfg.config_id(config, self.layer_file, order_sha256=order_sha256)
 
     @property
@@ -131,7 +123,7 @@ class RunDirectory:
         path = self.path / "history.jsonl"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         with reading(path):
-            return [dict(parse_json(line)) for line in lines if line.endswith(b"\n")]
+            return [dict(msgspec.json.decode(line)) for line in lines if line.endswith(b"\n")]
 
     def steps(self) -> list[tuple[int, float, float]]:
         """Return step, loss and gradient norm (0 in old files) of each batch, from :meth:`steps_csv`.

@@ -47,6 +47,7 @@ def summarize(
     # Not sum(), which from Python 3.12 on rounds otherwise: one run has one summary, to the digit.
     seconds = functools.reduce(operator.add, (row["seconds"] for row in history), 0)
     watched = "test_accuracy" if config.test.enabled else "val_accuracy"
+    escaped = [row["epoch"] for row in history if row.get(watched, 0) > ESCAPED]
     results = [_result(row, config) for row in history]
     best = None
     if config.task.validation_size:
@@ -61,7 +62,7 @@ def summarize(
         **({"skipped_steps": skipped} if config.optimizer.nonfinite == "skip" else {}),
         "seconds_total": round(seconds, 3),
         "seconds_per_epoch": round(seconds / len(history), 3) if history else None,
-        "escape_epoch": next((row["epoch"] for row in history if row.get(watched, 0) > ESCAPED), None),
+        "escape_epoch": escaped[0] if escaped else None,
         "final": {**results[-1], **(final or {})} if status == "completed" else None,
         "best": best,
     }
@@ -88,11 +89,11 @@ def log_problems(run: RunDirectory, *, epochs: int | None = None) -> list[str]:
     not the summary, as before a run is resumed after them.
     """
     config, history, steps = run.config, run.history(), run.steps()
-    per_epoch, summary = config.steps_per_epoch, None
+    per_epoch = config.steps_per_epoch
+    summary = run.summary if epochs is None else None
     if epochs is not None:
         history, steps = history[:epochs], steps[: epochs * per_epoch]
     else:
-        summary = run.summary
         epochs = config.train.n_epochs if summary and summary["status"] == "completed" else len(history)
     if [row["epoch"] for row in history] != list(range(1, epochs + 1)) or not epochs <= config.train.n_epochs:
         return [f"history.jsonl must have epochs 1 to {epochs} (got {len(history)} rows)"]

@@ -60,8 +60,10 @@ def train(
         summary = train(preset("quickstart"), "runs/mine")
         print(summary["final"]["test_accuracy"])
     """
-    path, config = Path(path), validate(config)
-    file, order = layer_file or read_layer(config), pixel_order(config.task.permutation)
+    path = Path(path)
+    config = validate(config)
+    file = layer_file or read_layer(config)
+    order = pixel_order(config.task.permutation)
     RunDirectory.refuse_existing(path)
     _start_tensorflow(config)
     config = match_units(config, file)
@@ -91,7 +93,8 @@ def require_trainable(config: Config, file: LayerFile | None = None, *, data: bo
     This runs the code of ``model.layer``, where it is not a stock layer; with ``data``, the images are read, too.
     Errors as :func:`train`.
     """
-    order, file = pixel_order(config.task.permutation), file or read_layer(config)
+    order = pixel_order(config.task.permutation)
+    file = file or read_layer(config)
     _start_tensorflow(config)
     config = match_units(config, file)
     check_layer(config, file)

@@ -1,4 +1,4 @@
-"""Weights & Biases: a copy of the run's own files, which are authoritative. The only importer of wandb."""
+"""Weights & Biases: a copy of the run's own files, which are authoritative. Nothing else imports wandb."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Tracker:
         """Log the confusion matrix and some misread digits; ``predictions`` are int (n,), 0 to 9."""
         if self.run is None:
             return
-        labels, names = test.labels, [str(digit) for digit in range(NUM_CLASSES)]
+        labels = test.labels
+        names = [str(digit) for digit in range(NUM_CLASSES)]
         matrix = self.wandb.plot.confusion_matrix(y_true=labels.tolist(), preds=predictions.tolist(), class_names=names)
         misread = [
             self.wandb.Image(test.images[i], caption=f"{labels[i]} classified as {predictions[i]} (test image {i})")

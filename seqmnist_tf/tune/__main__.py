@@ -62,7 +62,8 @@ def check_space(search: SearchFolder) -> None:
     """
     rows = {row.name: row for row in search.space}
     for row in search.space:
-        values, condition = {}, row.only_with
+        values = {}
+        condition = row.only_with
         while condition:
             values[condition[0]] = condition[1]
             condition = rows[condition[0]].only_with

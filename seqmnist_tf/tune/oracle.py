@@ -79,18 +79,19 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
     }
     if search.tuner == "hyperband":
         oracle: OneFile = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
-        oracle.max_trials = max_trials  # no argument of its own: Hyperband sets the number by its brackets
+        oracle.max_trials = max_trials  # no argument: Hyperband sets the number by its brackets
     else:
         kind = BayesianOracle if search.tuner == "bayesian" else RandomOracle
         oracle = kind(max_trials=max_trials, **shared)
     oracle.verbose = 0
     oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
-    oracle.file, oracle.texts = search.path / ORACLE, {}
+    oracle.file = search.path / ORACLE
+    oracle.texts = {}
     return oracle
 
 
 def drawn_values(search: SearchFolder, number: int) -> list[dict[str, Any]] | None:
-    """Return the values of the first trials of a random search, which follow from its seed; None of another tuner."""
+    """Return the values of the first trials of a random search, which follow from its seed; None for another tuner."""
     oracle = make_oracle(search, number)
     if not isinstance(oracle, RandomOracle):
         return None

@@ -1,4 +1,4 @@
-"""What one looks at after a search: its report and its picture."""
+"""The report and the picture of a search."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def draw_search(search: SearchFolder, rows: list[dict[str, Any]], best: dict[str
     down = math.ceil((len(shown) + 1) / across)
     figure = new_figure(4.2 * across, 3.2 * down)
     axes = figure.subplots(down, across, squeeze=False).ravel()
-    numbers, scores = [int(trial["trial"]) for trial in rows], [100 * trial["score"] for trial in rows]
+    numbers = [int(trial["trial"]) for trial in rows]
+    scores = [100 * trial["score"] for trial in rows]
     axes[0].plot(numbers, scores, **DOT, label="trial")
     axes[0].step(numbers, list(itertools.accumulate(scores, max)), where="post", label="best so far")
     axes[0].plot(int(best["trial"]), 100 * best["score"], **STAR, label=f"best: trial {best['trial']}")

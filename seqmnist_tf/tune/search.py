@@ -121,8 +121,8 @@ class SearchJobs:
         """Print how far a job is that another process trains."""
         self.epochs += 1
         if self.shows_epochs and prints_line(self.epochs, self.max_trials * self.search.base.train.n_epochs):
-            accuracy, epochs = history[-1]["val_accuracy"], f"{len(history)}/{job.config.train.n_epochs}"
-            note(f"{job.name}: epoch {epochs}, validation accuracy {accuracy:.2%}")
+            epochs = f"{len(history)}/{job.config.train.n_epochs}"
+            note(f"{job.name}: epoch {epochs}, validation accuracy {history[-1]['val_accuracy']:.2%}")
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Record the end of a trial; print its score, the best so far, and the time left at the pace so far."""
@@ -134,7 +134,8 @@ class SearchJobs:
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
-        former, self.best = self.best, best_of([*([self.best] if self.best else []), row])
+        former = self.best
+        self.best = best_of([former, row] if former else [row])
         done = len(self.oracle.end_order)
         if self.best is former and not prints_line(done, self.max_trials):
             return
@@ -170,7 +171,7 @@ class SearchJobs:
         write_atomically(search.path / "report.md", text.encode())
         file = shlex.quote(str(search.path / "best.json"))
         say(text)
-        epochs = cfg.preset(search.preset or "baseline").train.n_epochs  # those of a trial are mostly fewer
+        epochs = cfg.preset(search.preset or "baseline").train.n_epochs  # a trial mostly has fewer
         say(f"train it: {train_command()} --config {file} --train.n-epochs {epochs}")
         say(f"with other seeds: python -m seqmnist_tf.compare {file} --seeds 1-3")
 
@@ -182,7 +183,8 @@ class SearchJobs:
     def _read_row(self, trial: Trial) -> dict[str, Any]:
         """Return the row of ``trials.json`` of a trial that has ended; its score is held-out accuracy, 0 to 1."""
         run = RunDirectory(self.search.trial_path(trial.trial_id))
-        summary, history, values = run.summary, run.history(), dict(trial.hyperparameters.values)
+        summary, history = run.summary, run.history()
+        values = dict(trial.hyperparameters.values)
         if summary is None or len(history) != summary["epochs"]:
             raise InputError(f"{run.path} has lost its summary.json or rows of history.jsonl (restore them)")
         return {

@@ -185,12 +185,13 @@ class SearchFolder:
 
     @classmethod
     def read(cls, path: Path, document: dict[str, Any] | None = None) -> SearchFolder:
-        """Return the search in a folder, or at ``path`` the one of a document like its ``search.json``."""
+        """Return the search in a folder; its settings are ``document``, or those in ``search.json``."""
         document = read_json_object(path / SETTINGS) if document is None else document
         with reading(f"the settings of the search {path}"):
             base = cfg.validate(cfg.with_values(Config(), cfg.flatten_sections(document["base"])))
             tuner = TUNERS[TUNERS.index(document["tuner"])]
-            space, stops = parse_space(document["space"]), bool(document.get("stops", True))
+            stops = bool(document.get("stops", True))
+            space = parse_space(document["space"])
             return cls(path, tuner, base, space, document["space"], document.get("preset"), stops)
 
     @property
@@ -247,5 +248,5 @@ def on_all_images(config: Config) -> Config:
 
 
 def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row with the highest score, of equal ones that of the first trial."""
+    """Return the row with the highest score; among equal ones, the first trial's."""
     return max(rows, key=lambda row: (row["score"], -int(row["trial"])))
