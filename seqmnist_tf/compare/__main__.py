@@ -16,7 +16,7 @@ from typing import Any
 from .. import system
 from ..config import read_flag, unknown_word
 from ..engine import add_engine_options, require_engine_options
-from ..system import markdown_table, say, say_json
+from ..system import duration, markdown_table, say, say_json
 from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:
         cells = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
-        say(f"{markdown_table(list(rows[0]), cells)}\n\nabout {hours:.2f} hours")
+        say(f"{markdown_table(list(rows[0]), cells)}\n\nabout {duration(3600 * hours)}")
     elif options.json:
         say_json(comparison.to_json())
     else:

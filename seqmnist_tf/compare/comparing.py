@@ -10,12 +10,12 @@ from typing import Any
 from ..config import Config
 from ..data import load_splits, pixel_order
 from ..engine import Job, JobEnd, prints_line, require_answer, require_engine_options, run_jobs
-from ..system import RunError, json_bytes, note, read_json_object, write_atomically
+from ..system import RunError, duration, json_bytes, note, read_json_object, write_atomically
 from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, Pace, duration, has_ended, make_plan, measure_paces
+from .plan import ARMS_FILE, Pace, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import count_of, read_run
 
@@ -92,7 +92,6 @@ def compare_arms(
     predictions = {run.run.path: run.predictions(data_dir, allow_code=allow_code) for run in given}
     before = read_json_object(folder / ARMS_FILE)["arms"] if (folder / ARMS_FILE).exists() else []
     measured: dict[str, dict[str, Any]] = {arm.name: {"step_ms": None, "peak_mb": None} for arm in plan.arms}
-    measured |= {arm["name"]: {"step_ms": arm["step_ms"], "peak_mb": arm.get("peak_mb")} for arm in before}
     paces: dict[str, Pace] = {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
@@ -101,6 +100,8 @@ def compare_arms(
         hours = sum(paces[arm.name].hours(plan.missing(arm)) for arm in plan.arms if arm.name in paces)
         left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
         note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
+    known = [arm for arm in before if arm["step_ms"]]  # the first measurement counts
+    measured |= {arm["name"]: {"step_ms": arm["step_ms"], "peak_mb": arm.get("peak_mb")} for arm in known}
     progress = Progress(missing, paces)
     with lock_folder(folder, f"comparison {folder}"):
         entries = [

@@ -19,7 +19,7 @@ import numpy as np
 from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
 from ..engine import Job, threads_here
 from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
-from ..system import InputError, RunError, note, peak_mb, require_folder, start_tensorflow
+from ..system import InputError, RunError, duration, note, peak_mb, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
@@ -188,10 +188,3 @@ def dry_run(
         row |= {"step_ms": pace and 1000 * pace.step.step, "runs": len(missing)}
         rows.append({**row, "hours": pace.hours(missing) if pace else 0.0})
     return rows, sum(row["hours"] for row in rows) / (workers or 1)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

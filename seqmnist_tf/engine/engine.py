@@ -132,7 +132,7 @@ class _Loop:
             if len(rows) > self.epochs.get(job.path, 0):
                 self.epochs[job.path], self.told, quiet = len(rows), time.monotonic(), False
                 self.source.epoch(job, rows)
-            shares.append(f"{job.name} {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}")
+            shares.append(f"{job.name} at {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}")
         if quiet:
             self.told = time.monotonic()
             note(f"training: {', '.join(shares)}")

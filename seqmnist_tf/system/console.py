@@ -50,6 +50,13 @@ def warn(text: str) -> None:
     note(f"warning: {text}")
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; a column is right-aligned where its heading begins with ``>``."""
     texts = [[re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\|", str(cell)) for cell in row] for row in rows]

@@ -72,8 +72,8 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
     numbers = [row["epoch"] for row in history]
-    steps = {"drawstyle": "steps-pre", "marker": _marker(history)}  # of the epoch that ends there
-    rates.plot(numbers, [row["learning_rate"] for row in history], color="0.3", **steps)
+    values = [row["learning_rate"] for row in history]
+    rates.plot([0, *numbers], [*values[:1], *values], color="0.3", drawstyle="steps-pre")  # of the epoch before
     rates.set(title="learning rate", xlabel="epoch")
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)

@@ -37,7 +37,7 @@ def search_report(
     ]
     parts = [
         f"# Search: {search.tuner}, {len(rows) + len(failed)} trials ({counted})",
-        f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after {best['epochs']} epochs.",
+        f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after epoch {best['epochs']}.",
         markdown_table(("hyperparameter", "best", "explored", "at the edge"), best_rows),
     ]
     if len(rows) > MOST_TRIALS:
@@ -99,7 +99,7 @@ def _draw_dimension(panel: Axes, row: Dimension, trials: list[dict[str, Any]], b
         places = [labels.index(value) for value in values] if labels else values
         panel.plot(places, [100 * trial["score"] for trial in some], **style)
     if labels:
-        panel.set_xticks(range(len(labels)), labels, fontsize="x-small", parse_math=False)
+        panel.set_xticks(range(len(labels)), map(row.text, labels), fontsize="x-small", parse_math=False)
         panel.tick_params(axis="x", rotation=20 if max(map(len, labels)) > 10 else 0)
         panel.set_xlim(-0.5, len(labels) - 0.5)
     else:

@@ -14,7 +14,7 @@ from keras_tuner.engine.trial import Trial
 from .. import config as cfg
 from ..config import LayerFile, read_layer
 from ..engine import Job, JobEnd, prints_line, run_jobs
-from ..system import InputError, RunError, json_bytes, note, say, write_atomically
+from ..system import InputError, RunError, duration, json_bytes, note, say, write_atomically
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
@@ -41,6 +41,8 @@ def run_search(search: SearchFolder, max_trials: int, command: str = "", **where
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
     jobs = SearchJobs(search, max_trials, command, shows_epochs=any(where.values()))
     jobs.require_successes()
+    if jobs.oracle.end_order:
+        note(f"{len(jobs.oracle.end_order)} trials have ended before")
     if jobs.running or len(jobs.oracle.trials) < max_trials:
         run_jobs(jobs, search.path, threads=search.base.train.threads, **where)
     jobs.finish()
@@ -144,7 +146,7 @@ class SearchJobs:
             f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"
             f"{f' ({end.reason})' if end.reason else ''}; best so far {self.best['score']:.2%} (trial "
             f"{self.best['trial']}); {done} of at most {self.max_trials} trials, "
-            f"{max(0, self.max_trials - done) * pace / 60:.0f} min left"
+            f"{duration(max(0, self.max_trials - done) * pace)} left"
         )
 
     def require_successes(self) -> None:

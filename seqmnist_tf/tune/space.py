@@ -73,12 +73,12 @@ class Dimension:
     @property
     def allowed(self) -> str:
         if self.choices:
-            return ", ".join(self.choices)
+            return ", ".join(map(self.text, self.choices))
         return f"{self.low:g} to {self.high:g}{', log-uniform' if self.scale == 'log' else ''}"
 
     def text(self, value: Any) -> str:
         """Return one of its values as text."""
-        return value if self.choices else str(int(value)) if self.integer else f"{value:.3g}"
+        return value.replace('"', "") if self.choices else str(int(value)) if self.integer else f"{value:.3g}"
 
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Return whether this row has an effect in a trial with these values."""

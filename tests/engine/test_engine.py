@@ -40,7 +40,7 @@ def test_a_place_that_grows_is_filled_and_is_never_silent_for_long(
     monkeypatch.setattr(engine, "QUIET_SECONDS", -1)
     source = Listed([make_job(tmp_path / f"run{number}") for number in range(6)])
     run_jobs(source, tmp_path, place=Growing(1))
-    assert capsys.readouterr().err.startswith("training: run0 0%\n")
+    assert capsys.readouterr().err.startswith("training: run0 at 0%\n")
     assert len(source.ends) == 6 and set(source.slots.values()) == {"slot0", "slot1", "slot2", "slot3"}
 
 

@@ -62,7 +62,8 @@ def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path
     for axes in (losses, accuracies, rates):
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if max(low, 0.5) < tick < high] == [1, 2][:epochs]
-    assert [line.get_marker() for line in (*accuracies.lines, *rates.lines)] == ["o" if epochs == 1 else ""] * 3
+    assert [line.get_marker() for line in accuracies.lines] == ["o" if epochs == 1 else ""] * 2
+    assert [np.array(line.get_xdata()).tolist() for line in rates.lines] == [[0, 1, 2][: epochs + 1]]
 
 
 def test_the_page_draws_a_layer_of_any_path(in_tmp: Path) -> None:

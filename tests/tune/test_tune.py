@@ -119,7 +119,7 @@ def test_the_report(tmp_path: Path) -> None:
         "| `optimizer.lr` | 0.0011 | 0.001 to 0.1, log-uniform | low |",
         "| `optimizer.momentum` | - | 0.1 to 0.9 |  |",  # not with Adam
         "| `model.hidden_size` | 1536 | 64 to 4096 |  |",
-        '| 7 | 10.00% | stopped | 2 | - | 13 | 0.0011 | "Adam" | - | 20 | 1536 |',
+        "| 7 | 10.00% | stopped | 2 | - | 13 | 0.0011 | Adam | - | 20 | 1536 |",
     ):
         assert line in text.splitlines()
     panels = draw_search(search, rows, best).axes
