@@ -23,9 +23,7 @@ commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``, ``compare`
 
 import importlib
 
-import wrapt
-
-from .system import open_door
+from .system import open_door, when_imported
 
 __version__ = "0.3.0"
 
@@ -35,7 +33,7 @@ __getattr__, __dir__, __all__ = open_door(
 __all__ += ["__version__"]
 
 # A saved model names the drop-ins: Keras knows them wherever it is imported beside this package.
-wrapt.register_post_import_hook(
-    lambda keras: keras.backend.backend() == "tensorflow" and importlib.import_module(f"{__name__}.kernel.layer"),
+when_imported(
     "keras",
+    lambda keras: keras.backend.backend() == "tensorflow" and importlib.import_module(f"{__name__}.kernel.layer"),
 )

@@ -28,4 +28,4 @@ from .files import (
     unwritable,
     write_atomically,
 )
-from .runtime import available_cores, call_room, open_door, start_tensorflow
+from .runtime import available_cores, call_room, open_door, start_tensorflow, when_imported

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -61,6 +61,27 @@ def call_room(room: str, function: str) -> None:
             return getattr(self, function)(*args, **kwargs)
 
     sys.modules[room].__class__ = CallableRoom
+
+
+def when_imported(name: str, call: Callable[[Any], object]) -> None:
+    """Call a function with a module when that has been imported, or at once if it was. (wrapt's imports asyncio.)"""
+    if name in sys.modules:
+        call(sys.modules[name])
+        return
+
+    class Finder:
+        """Stands before the other finders until the module is imported."""
+
+        def find_spec(self, asked: str, *_: object) -> Any:
+            if asked != name:
+                return None
+            sys.meta_path.remove(self)
+            spec: Any = importlib.util.find_spec(name)
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (execute(module), call(module))
+            return spec
+
+    sys.meta_path.insert(0, Finder())
 
 
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:
