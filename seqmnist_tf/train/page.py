@@ -57,7 +57,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses, accuracies, rates = subfigures[0].subplots(1, 3)
     batches = run.step_losses()
     places = np.arange(1, len(batches) + 1) / config.steps_per_epoch
-    losses.plot(places, batches, color="C0", alpha=0.25, linewidth=0.5, label="batches")
+    losses.plot(places, batches, color="C0", alpha=0.4, linewidth=0.5, label="batches")
     for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
         for axes, key, scale in ((losses, "loss", 1), (accuracies, "accuracy", 100)):
             if rows := [row for row in history if row.get(f"{name}_{key}") is not None]:
@@ -71,6 +71,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses.set(title="loss", xlabel="epoch")
     losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
+    accuracies.set_ylim(top=100)  # so that a run at chance looks like one
     numbers = [row["epoch"] for row in history]
     values = [row["learning_rate"] for row in history]
     rates.plot([0, *numbers], [*values[:1], *values], color="0.3", drawstyle="steps-pre")  # of the epoch before

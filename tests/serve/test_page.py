@@ -236,7 +236,7 @@ def test_the_heat_map_shows_the_states(visit: Visit) -> None:
             opacity[state] = np.asarray(picture.getchannel("A"), float) / 255
     assert {array.shape for array in opacity.values()} == {(128, 784)}
 
-    forget, inputs, hidden = 1 - (1 - opacity["Forget gate"]) ** 2, opacity["Input gate"] ** 2, opacity["Hidden state"]
+    forget, inputs, hidden = 1 - 0.001 ** opacity["Forget gate"], opacity["Input gate"] ** 2, opacity["Hidden state"]
     assert np.diff(forget.mean(1)).max() < 0.005  # long memories first
     assert inputs.mean() < 0.5 < forget.mean()
     (encoded,) = (row["pixels"] for row in json.loads((app.WEB / "samples.json").read_text()) if row["label"] == 7)

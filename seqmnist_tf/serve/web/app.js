@@ -18,7 +18,7 @@ const [BELOW_ZERO, ABOVE_ZERO] = [[43, 131, 226], [226, 84, 40]]; // the colours
 // gates are near 0, most forget gates near 1.
 const STATES = {
   hidden: { lowest: -1, opacity: (value) => Math.sqrt(Math.abs(value)) },
-  forget: { lowest: 0, opacity: (value) => 1 - Math.sqrt(1 - value) },
+  forget: { lowest: 0, opacity: (value) => Math.min(1, -Math.log10(1 - value) / 3) },
   input: { lowest: 0, opacity: Math.sqrt },
 };
 
