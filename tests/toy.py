@@ -59,10 +59,9 @@ def toy_mnist(
 
 
 def finished_run(path: Path, **values: Any) -> RunDirectory:
-    """Make a run directory as a training leaves it, with the initial weights of its configuration, times four.
+    """Make a run directory as a training leaves it, with its initial weights times four, so that answers differ.
 
-    ``section__key`` in ``values`` sets a key of the configuration. The weights are that large so that digits differ in
-    their probabilities.
+    ``section__key`` in ``values`` sets a key of the configuration.
     """
     values = {"model__hidden_size": 8, **values}
     config = cfg.validate(cfg.with_values(cfg.Config(), {k.replace("__", "."): v for k, v in values.items()}))

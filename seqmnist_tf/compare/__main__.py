@@ -15,8 +15,8 @@ from typing import Any
 
 from .. import system
 from ..config import read_flag, unknown_word
-from ..engine import add_engine_options, require_engine_options
-from ..system import duration, markdown_table, say, say_json
+from ..engine import add_engine_options, duration, require_engine_options
+from ..system import markdown_table, say, say_json
 from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..config import Config
 from ..data import load_splits, pixel_order
-from ..engine import Job, JobEnd, prints_line, require_answer, require_engine_options, run_jobs
-from ..system import RunError, duration, json_bytes, note, read_json_object, write_atomically
+from ..engine import Job, JobEnd, duration, prints_line, require_answer, require_engine_options, run_jobs
+from ..system import RunError, json_bytes, note, read_json_object, write_atomically
 from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, PRESETS, Config, LayerFile, constants_text, differences, with_values
-from ..engine import Job, threads_here
+from ..config import NUM_TIMESTEPS, PRESETS, constants_text, differences, with_values
+from ..engine import Job, duration, threads_here
 from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
-from ..system import InputError, RunError, duration, note, peak_mb, require_folder, start_tensorflow
+from ..system import InputError, note, peak_mb, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
@@ -139,36 +139,27 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
             with tempfile.TemporaryDirectory() as folder:  # a new process, whose memory is this arm's alone
                 file = Path(folder, "arm")
                 file.write_bytes(pickle.dumps((config, arm.file)))
-                words = [sys.executable, "-c", f"from {__name__} import answer; answer({str(file)!r})"]
+                words = [sys.executable, "-c", f"from {__name__} import measure; measure({str(file)!r})"]
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-                done = subprocess.run(words, env=environment, capture_output=True, text=True)
-                if done.returncode:
-                    error = RunError(f"{arm.name}: timing a training step failed (status {done.returncode})")
-                    error.add_note(done.stderr)
-                    raise error
+                subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
                 pace = paces[arm.name] = pickle.loads(file.read_bytes())
             step, reason = pace.step, f", on stock Keras: {pace.step.kernel.reason}" if pace.step.kernel.reason else ""
             note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
     return paces
 
 
-def answer(file: str) -> None:
-    """Read a configuration and its layer from a file, and write the pace there."""
-    path = Path(file)
-    config, layer = pickle.loads(path.read_bytes())
-    path.write_bytes(pickle.dumps(measure_pace(config, layer)))
-
-
-def measure_pace(config: Config, file: LayerFile | None) -> Pace:
-    """Return the pace of runs in this process."""
+def measure(file: str) -> None:
+    """Read a configuration and its layer from a file, and write the pace of their runs there."""
+    config, layer = pickle.loads(Path(file).read_bytes())
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
-    step, model = time_step(config, file), build_model(config, file)
+    step, model = time_step(config, layer), build_model(config, layer)
     trained_mb = peak_mb()
     batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
     model.predict_on_batch(batch)  # traces the model
     started = time.perf_counter()
     model.predict_on_batch(batch)
-    return Pace(step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
+    pace = Pace(step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
+    Path(file).write_bytes(pickle.dumps(pace))
 
 
 def dry_run(

@@ -18,13 +18,7 @@ DOCS = "docs/training.md"  # has what --help leaves out
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of a command with a configuration.
-
-    Attributes:
-        preset: the preset's name as given, or None.
-        given: the values of the file and the flags, by key.
-        options: the command's own options.
-    """
+    """The arguments of a command: the preset's name as given, values of file and flags by key, its own options."""
 
     preset: str | None
     given: dict[str, Any] = field(repr=False)

@@ -63,10 +63,8 @@ def run_jobs(
     """Train the jobs of a source until it has no more: in this process, or on Ray with ``workers`` or an ``address``.
 
     All nodes share ``folder``, the experiment's. ``threads`` are those of a job on Ray; 0 divides the cores between
-    the workers of this machine, or is one job for each node. ``place`` stands in for this process or Ray.
-
-    RunError is raised where Ray cannot be used or has died, or a job failed for a reason that is not its own, and
-    KeyboardInterrupt: jobs that run are ended then, and resume with the next call.
+    the workers of this machine, or is one job for each node. RunError is raised where Ray cannot be used or has died,
+    or a job failed for a reason that is not its own.
     """
     loop = _Loop(source)
     if place is not None:

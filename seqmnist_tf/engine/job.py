@@ -80,6 +80,13 @@ def require_answer(address: str) -> None:
         raise InputError(f"--address: no Ray cluster answers at {address} (HOST:PORT; start one: ray start --head)")
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def prints_line(done: int, total: int, new: int = 1) -> bool:
     """Return whether progress prints a line for the last ``new`` of ``done`` events: for all, or for 500 of more."""
     lines = min(total, MOST_LINES)

@@ -151,9 +151,8 @@ def step_forward(
 ) -> tuple[np.ndarray, Any]:
     """Return the outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
 
-    Args:
-        parameters: the program's, one after the other, float32 (size,).
-        initial: the states before the first step beside each other, float32 (n, width), or None for zeros.
+    ``parameters`` are the program's, float32 (size,); ``initial`` the states before the first step beside each other,
+    float32 (n, width), or None for zeros.
     """
     sequences = native.contiguous(sequences)
     n, steps, features = sequences.shape

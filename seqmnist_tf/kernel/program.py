@@ -56,13 +56,9 @@ class Code:
 class Assembler:
     """Turns one pass's nodes into code.
 
-    Args:
-        given: where what is not computed here lies.
-        places: where results must lie.
-        kept: for the forward pass, where to keep nodes too.
-        optional: conditions of nodes that are not always needed.
-        columns: of the parameters.
-        block: what it has given away keeps its numbers to the end of the step.
+    ``given`` says where what is not computed here lies, ``places`` where results must lie, ``kept`` where the forward
+    pass keeps nodes, ``optional`` the conditions of nodes that are not always needed, ``columns`` those of the
+    parameters; what ``block`` has given away keeps its numbers to the end of the step.
     """
 
     def __init__(

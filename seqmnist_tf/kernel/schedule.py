@@ -36,10 +36,8 @@ def stride(width: int) -> int:
 class Results:
     """What a step computes, as pieces, and the sums over rows that its weights' gradients are.
 
-    Attributes:
-        features, units, widths: of the input, the output and the states.
-        output_state: which of the new states the output is, or None.
-        sums: (parameter, left, right, first row, first column).
+    ``features``, ``units`` and ``widths`` are of the input, the output and the states; ``output_state`` says which of
+    the new states the output is; ``sums`` are (parameter, left, right, first row, first column).
     """
 
     features: int

@@ -77,10 +77,9 @@ class _OtherWeights(keras.StatelessScope):
 class MeasuredSequential(keras.Sequential):
     """A Sequential whose training step reports the batch's own figures, not running means.
 
-    Each batch's logs are: ``loss`` and ``accuracy`` of the batch, ``gradient_norm``, the norm over all gradients before
-    clipping, and ``weight_norm``, the norm over all weights after the step.
-    The step is otherwise that of ``keras.Sequential``, with ``recurrent_noise`` on the recurrent weights. It shares the
-    layers of the model that it is made from, so that training it trains that model.
+    Each batch's logs are ``loss``, ``accuracy``, ``gradient_norm`` (over all gradients before clipping) and
+    ``weight_norm`` (over all weights after the step). ``recurrent_noise`` is on the recurrent weights. The layers are
+    those of the model that it is made from.
     """
 
     skips = False  # whether a step with a gradient that is not finite is skipped
@@ -192,11 +191,9 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
 
 @dataclass(frozen=True)
 class StepTime:
-    """How long training takes here: seconds of the first step, which traces the model, and of a later one."""
+    """How long a training step takes here, in seconds."""
 
     kernel: Kernel
-    parameters: int
-    first: float
     step: float
 
     def epoch(self, config: Config) -> float:
@@ -218,4 +215,4 @@ def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
         start = time.perf_counter()
         trained.train_on_batch(sequences, labels)
         seconds.append(time.perf_counter() - start)
-    return StepTime(kernel, int(model.count_params()), seconds[0], min(seconds[1:]))
+    return StepTime(kernel, min(seconds[1:]))  # the first traces the model

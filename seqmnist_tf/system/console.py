@@ -50,13 +50,6 @@ def warn(text: str) -> None:
     note(f"warning: {text}")
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; a column is right-aligned where its heading begins with ``>``."""
     texts = [[re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\|", str(cell)) for cell in row] for row in rows]
@@ -66,14 +59,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return untrusted text so that it stands in a table's cell as it is: no markup, no HTML, one line.
-
-    Characters that cannot be printed become ``?``.
-
-    Example:
-        >>> escape_markdown("a|b <!-- end -->")
-        'a\\\\|b &lt;!-- end --&gt;'
-    """
+    """Return untrusted text for a table's cell: no markup, no HTML, one line, ``?`` for what cannot be printed."""
     text = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_~\[\]|])", r"\\\1", text)

@@ -65,23 +65,22 @@ def call_room(room: str, function: str) -> None:
 
 def when_imported(name: str, call: Callable[[Any], object]) -> None:
     """Call a function with a module when that has been imported, or at once if it was. (wrapt's imports asyncio.)"""
-    if name in sys.modules:
-        call(sys.modules[name])
-        return
 
     class Finder:
-        """Stands before the other finders until the module is imported."""
-
-        def find_spec(self, asked: str, *_: object) -> Any:
-            if asked != name:
-                return None
-            sys.meta_path.remove(self)
-            spec: Any = importlib.util.find_spec(name)
-            execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (execute(module), call(module))
+        @staticmethod
+        def find_spec(asked: str, *_: object) -> Any:
+            spec: Any = None  # the other finders have it
+            if asked == name:
+                sys.meta_path.remove(Finder)
+                spec = importlib.util.find_spec(name)
+                execute = spec.loader.exec_module
+                spec.loader.exec_module = lambda module: (execute(module), call(module))
             return spec
 
-    sys.meta_path.insert(0, Finder())
+    if name in sys.modules:
+        call(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, Finder)
 
 
 def start_tensorflow(threads: int | None = None, operations: int = 0) -> None:

@@ -34,9 +34,7 @@ class DivergedError(Exception):
 class BatchLog(keras.callbacks.Callback):
     """Writes each batch's own loss, and the norm over all its gradients before clipping, to ``steps.csv``.
 
-    Attributes:
-        losses: of the batches of this epoch so far.
-        correct: number of training images of this epoch so far that were classified correctly.
+    ``losses`` are of the batches of this epoch so far, ``correct`` counts its correctly classified images.
     """
 
     def __init__(self, run: RunDirectory, config: Config) -> None:

@@ -37,12 +37,7 @@ def train_command(
     run_dir: str | os.PathLike[str] | None = None,
     resume: str | None = None,
 ) -> str:
-    """Return a command line of ``seqmnist_tf.train``, quoted for a shell. Arguments as the command's.
-
-    Example:
-        >>> train_command("adam", {"train.n_epochs": 3}, run_dir="runs/a b")
-        "python -m seqmnist_tf.train adam --train.n-epochs 3 --run-dir 'runs/a b'"
-    """
+    """Return a command line of ``seqmnist_tf.train``, quoted for a shell. Arguments as the command's."""
     words = [*TRAIN_COMMAND, *([preset] if preset else [])]
     for key, value in (values or {}).items():
         words += [f"--{key.replace('_', '-')}", value_text(value)]

@@ -25,15 +25,7 @@ STEPS_HEAD = b"step,loss,gradient_norm"  # records of version 0.1.0 have no grad
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory that holds at least its configuration and its environment.
-
-    Its properties raise InputError where a file cannot be read.
-
-    Example::
-
-        run = load_run("runs/mine")
-        print(run.config.train.seed, run.history()[-1]["test_accuracy"])
-    """
+    """A run directory with its configuration and environment; InputError is raised where a file cannot be read."""
 
     path: Path
 
@@ -215,10 +207,7 @@ def to_line(row: dict[str, Any]) -> str:
 
 
 def load_run(path: str | os.PathLike[str]) -> RunDirectory:
-    """Return the run at ``path``: a run directory, or a published record.
-
-    Raises:
-        InputError: there is none.
+    """Return the run at ``path``: a run directory, or a published record. InputError is raised where there is none.
 
     Example::
 

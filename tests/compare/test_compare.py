@@ -52,7 +52,7 @@ def test_from_nothing_to_the_report(
     (in_tmp / "own_layer.py").write_text(good := GOOD + "print('read me')\n")
     (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "1", "--dir", "out", *TINY, "--train.n-epochs=1")
-    pace = Pace(StepTime(Kernel(None), 154, 9.0, 0.0125), 2.0, 640.0)
+    pace = Pace(StepTime(Kernel(None), 0.0125), 2.0, 640.0)
     monkeypatch.setattr(comparing, "measure_paces", lambda *_: {"chrono": pace})
     result = command(compare_main, *words, "--json")
     assert result.status == 0, result.err
@@ -122,9 +122,7 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
     monkeypatch.setattr(comparing.time, "monotonic", lambda: clock[0])
-    pace = Pace(
-        StepTime(Kernel(None), 154, 9.0, 1 / (600 + 100 / 3)), 2.0, None
-    )  # an epoch takes 1 s, an evaluation 2 s
+    pace = Pace(StepTime(Kernel(None), 1 / (600 + 100 / 3)), 2.0, None)  # an epoch takes 1 s, an evaluation 2 s
     assert pace.hours(jobs[:2]) == pytest.approx(2 * (4 * 1 + 2) / 3600)
     progress = Progress(jobs, {"adam": pace, "sgd": pace})
     taken: list[Job] = []

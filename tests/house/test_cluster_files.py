@@ -1,7 +1,6 @@
 """The job script for Slurm and the manifest for KubeRay that users copy.
 
-Neither Slurm nor Kubernetes runs here: the script runs with stand-ins for Slurm's programs and for Ray, and the
-manifest is compared with Kubernetes' schema and with the fields of KubeRay's API reference.
+The script runs with stand-ins for Slurm and Ray; the manifest is compared with the schemas of Kubernetes and KubeRay.
 """
 
 from __future__ import annotations

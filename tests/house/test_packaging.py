@@ -156,11 +156,7 @@ def check_contents(sdist: Path, wheel: Path, files: set[str]) -> None:
 
 
 def install_alone(wheel: Path, folder: Path) -> Path:
-    """Install the wheel into an environment that finds its dependencies, and not the clone; return its Python.
-
-    The dependencies are those of this environment: a line of a ``.pth`` file puts its packages behind the wheel's, and
-    does not read the ``.pth`` file there through which an editable installation finds the clone.
-    """
+    """Install the wheel into an environment that finds this one's packages, and not the clone; return its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
