@@ -91,24 +91,24 @@ def compare_arms(
     # what is wrong with them is said before anything is trained
     predictions = {run.run.path: run.predictions(data_dir, allow_code=allow_code) for run in given}
     before = read_json_object(folder / ARMS_FILE)["arms"] if (folder / ARMS_FILE).exists() else []
-    measured: dict[str, dict[str, Any]] = {arm.name: {"step_ms": None, "peak_mb": None} for arm in plan.arms}
     paces: dict[str, Pace] = {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
         paces = measure_paces(plan, workers, MEASURED_ABOVE)
-        measured |= {name: {"step_ms": 1000 * one.step.step, "peak_mb": one.peak_mb} for name, one in paces.items()}
         hours = sum(paces[arm.name].hours(plan.missing(arm)) for arm in plan.arms if arm.name in paces)
         left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
         note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
-    known = [arm for arm in before if arm["step_ms"]]  # the first measurement counts
-    measured |= {arm["name"]: {"step_ms": arm["step_ms"], "peak_mb": arm.get("peak_mb")} for arm in known}
+    measured = {name: {"step_ms": 1000 * pace.step, "peak_mb": pace.peak_mb} for name, pace in paces.items()}
+    for arm in before:
+        if arm.get("step_ms"):  # the first measurement counts
+            measured[arm["name"]] = {key: arm.get(key) for key in ("step_ms", "peak_mb")}
     progress = Progress(missing, paces)
     with lock_folder(folder, f"comparison {folder}"):
         entries = [
             {
                 "name": arm.name,
                 "config_id": arm.config_id,
-                **measured[arm.name],
+                **measured.get(arm.name, {}),
                 "seeds": [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])],
             }
             for arm in plan.arms
@@ -124,7 +124,7 @@ def compare_arms(
             if runs := [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]:
                 made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
                 failed = (*arm.diverged, *diverged)
-                results.append(SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured[arm.name]))
+                results.append(SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured.get(arm.name, {})))
         compared = {arm.name for arm in results}
         without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
         without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
@@ -150,7 +150,7 @@ class Progress:
         self.costs = {job.path: (1.0, 1.0) for job in jobs}
         for job in jobs:
             if pace := paces.get(job.path.parent.name):
-                self.costs[job.path] = pace.step.epoch(job.config), pace.evaluation
+                self.costs[job.path] = pace.epoch(job.config), pace.evaluation
         self.began, self.spent = time.monotonic(), 0.0
         self.errors: dict[str, JobEnd] = {}
 

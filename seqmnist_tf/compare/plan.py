@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, PRESETS, constants_text, differences, with_values
+from ..config import NUM_TIMESTEPS, PRESETS, Config, constants_text, differences, with_values
 from ..engine import Job, duration, threads_here
-from ..model import StepTime, build_model, choose_kernel, recurrent_weights, time_step
+from ..model import Kernel, build_model, choose_kernel, recurrent_weights, time_step
 from ..system import InputError, note, peak_mb, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
@@ -119,13 +119,19 @@ def has_ended(job: Job) -> bool:
 class Pace:
     """How fast the runs of an arm are trained here."""
 
-    step: StepTime
+    kernel: Kernel
+    step: float  # seconds
     evaluation: float  # seconds of the final one, which is on stock Keras
     peak_mb: float | None  # the most memory that the process of these steps had
 
+    def epoch(self, config: Config) -> float:
+        """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
+        evaluated = config.task.validation_size + (config.num_test if config.test.enabled else 0)
+        return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
+
     def hours(self, jobs: Sequence[Job]) -> float:
         """Return the hours of jobs, one after the other."""
-        seconds = [self.step.epoch(job.config) * job.config.train.n_epochs + self.evaluation for job in jobs]
+        seconds = [self.epoch(job.config) * job.config.train.n_epochs + self.evaluation for job in jobs]
         return sum(seconds) / 3600
 
 
@@ -143,8 +149,8 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
                 subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
                 pace = paces[arm.name] = pickle.loads(file.read_bytes())
-            step, reason = pace.step, f", on stock Keras: {pace.step.kernel.reason}" if pace.step.kernel.reason else ""
-            note(f"{arm.name}: {1000 * step.step:.0f} ms a step, {duration(step.epoch(config))} an epoch{reason}")
+            reason = f", on stock Keras: {pace.kernel.reason}" if pace.kernel.reason else ""
+            note(f"{arm.name}: {1000 * pace.step:.0f} ms a step, {duration(pace.epoch(config))} an epoch{reason}")
     return paces
 
 
@@ -152,13 +158,14 @@ def measure(file: str) -> None:
     """Read a configuration and its layer from a file, and write the pace of their runs there."""
     config, layer = pickle.loads(Path(file).read_bytes())
     start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
-    step, model = time_step(config, layer), build_model(config, layer)
+    kernel, step = time_step(config, layer)
     trained_mb = peak_mb()
+    model = build_model(config, layer)
     batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
     model.predict_on_batch(batch)  # traces the model
     started = time.perf_counter()
     model.predict_on_batch(batch)
-    pace = Pace(step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
+    pace = Pace(kernel, step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
     Path(file).write_bytes(pickle.dumps(pace))
 
 
@@ -175,7 +182,7 @@ def dry_run(
     for arm in plan.arms:
         pace, missing = paces.get(arm.name), plan.missing(arm)
         row = {"name": arm.name, "constants": constants_text(arm.config), "units": arm.config.model.hidden_size}
-        row |= {"num_params": parameters_of(arm), "kernel": pace and pace.step.kernel.name}
-        row |= {"step_ms": pace and 1000 * pace.step.step, "runs": len(missing)}
+        row |= {"num_params": parameters_of(arm), "kernel": pace and pace.kernel.name}
+        row |= {"step_ms": pace and 1000 * pace.step, "runs": len(missing)}
         rows.append({**row, "hours": pace.hours(missing) if pace else 0.0})
     return rows, sum(row["hours"] for row in rows) / (workers or 1)

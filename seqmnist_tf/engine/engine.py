@@ -121,19 +121,23 @@ class _Loop:
 
     def read_epochs(self) -> None:
         """Tell the source of new epochs; where there is none for long, say how far the jobs are."""
-        quiet, shares = time.monotonic() - self.told > QUIET_SECONDS, []
         for job in self.running.values():
-            run, rows, done = RunDirectory(job.path), [], 0
+            rows: list[dict[str, Any]] = []
             with contextlib.suppress(OSError, InputError):  # damage is found when the run is resumed or read
-                rows = run.history()
-                done = len(run.step_losses()) if quiet else 0
+                rows = RunDirectory(job.path).history()
             if len(rows) > self.epochs.get(job.path, 0):
-                self.epochs[job.path], self.told, quiet = len(rows), time.monotonic(), False
+                self.epochs[job.path] = len(rows)
+                self.told = time.monotonic()
                 self.source.epoch(job, rows)
-            shares.append(f"{job.name} at {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}")
-        if quiet:
+        if time.monotonic() - self.told > QUIET_SECONDS:
             self.told = time.monotonic()
-            note(f"training: {', '.join(shares)}")
+            note(f"training: {', '.join(map(_how_far, self.running.values()))}")
+
+
+def _how_far(job: Job) -> str:
+    """Return a job's name, and the share of its steps that is done."""
+    done = len(RunDirectory(job.path).step_losses())
+    return f"{job.name} at {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}"
 
 
 class _ThisProcess:

@@ -9,7 +9,6 @@ from .optimizer import learning_rate as learning_rate
 from .optimizer import swap_averages as swap_averages
 from .training_step import Kernel as Kernel
 from .training_step import MeasuredSequential as MeasuredSequential
-from .training_step import StepTime as StepTime
 from .training_step import choose_kernel as choose_kernel
 from .training_step import make_trainable as make_trainable
 from .training_step import time_step as time_step

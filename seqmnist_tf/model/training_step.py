@@ -189,21 +189,8 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     return trained
 
 
-@dataclass(frozen=True)
-class StepTime:
-    """How long a training step takes here, in seconds."""
-
-    kernel: Kernel
-    step: float
-
-    def epoch(self, config: Config) -> float:
-        """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
-        evaluated = config.task.validation_size + (config.num_test if config.test.enabled else 0)
-        return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
-
-
-def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
-    """Return how long a training step takes, on random sequences. Arguments as :func:`build_model`."""
+def time_step(config: Config, file: LayerFile | None = None) -> tuple[Kernel, float]:
+    """Return what computes a training step here, and its seconds, on random sequences. Arguments as ``build_model``."""
     model = build_model(config, file)
     kernel = choose_kernel(config, model)
     trained = make_trainable(model, config, kernel)
@@ -215,4 +202,4 @@ def time_step(config: Config, file: LayerFile | None = None) -> StepTime:
         start = time.perf_counter()
         trained.train_on_batch(sequences, labels)
         seconds.append(time.perf_counter() - start)
-    return StepTime(kernel, min(seconds[1:]))  # the first traces the model
+    return kernel, min(seconds[1:])  # the first traces the model

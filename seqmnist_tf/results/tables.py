@@ -45,7 +45,8 @@ def main_table(board: Board) -> str:
     """One short row for each experiment that a reader looks for first."""
     rows = []
     for name in filter(board.records.get, MAIN):
-        one, hours = board.experiment(name), statistics.median(record.minutes for record in board.records[name]) / 60
+        one = board.experiment(name)
+        hours = statistics.median(record.minutes for record in board.records[name]) / 60
         row = [f"`{name}`", task_name(one.config), one.seeds_text, f"**{one.text}**", one.config.train.n_epochs]
         rows.append([*row, f"{hours:.1f}"])
     return markdown_table(["preset", "task", ">seeds", ">test accuracy, %", ">epochs", ">hours a run"], rows)

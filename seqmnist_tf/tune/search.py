@@ -42,7 +42,7 @@ def run_search(search: SearchFolder, max_trials: int, command: str = "", **where
     jobs = SearchJobs(search, max_trials, command, shows_epochs=any(where.values()))
     jobs.require_successes()
     if jobs.oracle.end_order:
-        note(f"{len(jobs.oracle.end_order)} trials have ended before")
+        note(f"trials that have ended: {len(jobs.oracle.end_order)}")
     if jobs.running or len(jobs.oracle.trials) < max_trials:
         run_jobs(jobs, search.path, threads=search.base.train.threads, **where)
     jobs.finish()

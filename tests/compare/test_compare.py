@@ -19,7 +19,7 @@ from seqmnist_tf.compare.comparing import Progress
 from seqmnist_tf.compare.plan import Pace, make_ready, plan_jobs
 from seqmnist_tf.compare.runs import read_run
 from seqmnist_tf.engine import Job, JobEnd, engine
-from seqmnist_tf.model import Kernel, StepTime
+from seqmnist_tf.model import Kernel
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import load_run, parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
@@ -52,7 +52,7 @@ def test_from_nothing_to_the_report(
     (in_tmp / "own_layer.py").write_text(good := GOOD + "print('read me')\n")
     (in_tmp / "chrono.json").write_text('{"model": {"forget_bias": "chrono"}}')
     words = ("chrono.json", "own_layer.py:Last", "--seeds", "1", "--dir", "out", *TINY, "--train.n-epochs=1")
-    pace = Pace(StepTime(Kernel(None), 0.0125), 2.0, 640.0)
+    pace = Pace(Kernel(None), 0.0125, 2.0, 640.0)
     monkeypatch.setattr(comparing, "measure_paces", lambda *_: {"chrono": pace})
     result = command(compare_main, *words, "--json")
     assert result.status == 0, result.err
@@ -122,7 +122,7 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
     monkeypatch.setattr(comparing.time, "monotonic", lambda: clock[0])
-    pace = Pace(StepTime(Kernel(None), 1 / (600 + 100 / 3)), 2.0, None)  # an epoch takes 1 s, an evaluation 2 s
+    pace = Pace(Kernel(None), 1 / (600 + 100 / 3), 2.0, None)  # an epoch takes 1 s, an evaluation 2 s
     assert pace.hours(jobs[:2]) == pytest.approx(2 * (4 * 1 + 2) / 3600)
     progress = Progress(jobs, {"adam": pace, "sgd": pace})
     taken: list[Job] = []
