@@ -296,9 +296,10 @@ class Translator:
         by_rows = shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
         if operation.type in KEEP_ORDER and values[0].shape[:1] == by_rows[:1] == (self.step.rows,):
             return [Rows(values[0].pieces, shapes[0])]
-        places = self._places(values)
-        rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
-        return [self._gathered(p, values) for p in _run(operation, places, [self.constants[t.name] for t in rest])]
+        if (moves := self.step.moves).get(operation.name) is None:
+            rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
+            moves[operation.name] = _run(operation, self._places(values), [self.constants[t.name] for t in rest])
+        return [self._gathered(places, values) for places in moves[operation.name]]
 
     def _places(self, values: list[Rows]) -> list[np.ndarray]:
         """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""

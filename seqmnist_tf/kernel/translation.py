@@ -34,7 +34,8 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
             if not (widths := {first} & again.lengths() | {second} & step.lengths()):
                 break
             sizes += widths
-        program, other = program_of(step), program_of(again)
+        cuts: dict[Any, set[int]] = {}
+        program, other = program_of(step, cuts), program_of(again, cuts)
         if not (
             np.array_equal(program.numbers, other.numbers)
             and np.array_equal(program.constants, other.constants, equal_nan=True)
@@ -49,9 +50,9 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
     return program
 
 
-def program_of(step: Step) -> StepProgram:
+def program_of(step: Step, cuts: dict[Any, set[int]]) -> StepProgram:
+    """Return the program of a step; ``cuts`` are columns at which leaves and products are cut, and get further ones."""
     constants = _constants(step)
-    cuts: dict[Any, set[int]] = {}
     for _ in range(MAX_TRANSLATIONS):
         make = Expressions(cuts)
         translator = Translator(step, make, constants)
@@ -203,12 +204,11 @@ def by_the_graph(
     dtype = step.x.dtype.as_numpy_dtype
     x, upstream = x.astype(dtype), upstream.astype(dtype)
     weights, states = ([a.astype(dtype) if a.dtype == np.float32 else a for a in some] for some in (weights, states))
-    constant = [tf.constant(w) for w in weights]
     outputs, before = [], []
     for values in x:
         before.append(states)
-        output, *states = step.forward(tf.constant(values), *map(tf.constant, states), *constant)
-        outputs.append(np.asarray(output))
+        output, *states = step.run([step.output, *step.new_states], [values, *states, *weights])
+        outputs.append(output)
     carry = [np.zeros(np.shape(state), dtype) for state in states]
     wrt_x = []
     totals = [np.zeros(shape, dtype) for shape in program.parameters[: program.differentiable]]
@@ -218,14 +218,15 @@ def by_the_graph(
             given.append(upstream[t])
         else:
             given[step.output_state] = given[step.output_state] + upstream[t]
-        values = iter(step.backward(*map(tf.constant, [x[t], *before[t]]), *constant, *map(tf.constant, given)))
+        fetches = [gradient for gradient in step.gradients if gradient is not None]
+        found = iter(step.run(fetches, [x[t], *before[t], *weights, *given]))
         shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
-        found = [
-            np.zeros(shape, dtype) if gradient is None else np.asarray(next(values))
+        gradients = [
+            np.zeros(shape, dtype) if gradient is None else next(found)
             for shape, gradient in zip(shapes, step.gradients, strict=True)
         ]
-        wrt_x.append(found[0])
-        carry, new = found[1 : len(states) + 1], found[len(states) + 1 :]
+        wrt_x.append(gradients[0])
+        carry, new = gradients[1 : len(states) + 1], gradients[len(states) + 1 :]
         totals = [total + more for total, more in zip(totals, new, strict=True)]
     return [np.stack(outputs), np.stack(wrt_x[::-1]), *carry, *totals]
 

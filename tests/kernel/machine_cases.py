@@ -69,7 +69,7 @@ def write_cases(path: Path) -> int:
             weights = [np.asarray(weight) for weight in cell.variables]
             rows = 29
             step = trace(cell, features, rows, training=True)
-            program = program_of(step)
+            program = program_of(step, {})
             parameters = np.concatenate([*map(np.ravel, program.weights_to_parameters(*weights))])
             for initial in (False, True):
                 x = random.standard_normal((STEPS, rows, features)).astype(np.float32)

@@ -309,7 +309,7 @@ derandomized = settings(
 def errors_of_generated(cell: keras.layers.Layer, features: int, seed: int) -> list[tuple[float, float]]:
     """Return errors against float64 of a cell's results and gradients after seven steps: the machine's, and stock's."""
     step = trace(cell, features, 31, training=True)
-    program, random = program_of(step), np.random.RandomState(seed)
+    program, random = program_of(step, {}), np.random.RandomState(seed)
 
     def normal(*shape: int) -> np.ndarray:
         return random.standard_normal(shape).astype(np.float32)
