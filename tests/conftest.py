@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from matplotlib.figure import Figure
+from xdist.scheduler import LoadFileScheduling
 
 from seqmnist_tf.system import run_command, start_tensorflow
 
@@ -42,6 +44,15 @@ class Result(NamedTuple):
 
 
 Command = Callable[..., Result]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Keep also rooms whose fixtures take seconds in one process."""
+    scheduler = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+    scheduler._split_scope = lambda nodeid: re.sub(r"^(tests/(serve|results))/.*", r"\1", file_of(nodeid))
+    return scheduler
 
 
 @pytest.fixture

@@ -389,17 +389,13 @@ def stack(layer: type[keras.layers.LSTM]) -> keras.Sequential:
 
 
 def test_stacked_layers_train_like_those_of_stock_keras() -> None:
-    random, losses = np.random.RandomState(0), []
-    batches = [random.standard_normal((n, steps, 3)).astype(np.float32) for n, steps in ((40, 20), (13, 31))]
+    random = np.random.RandomState(0)
+    x, other = (random.standard_normal((n, steps, 3)).astype(np.float32) for n, steps in ((40, 20), (13, 31)))
     models = [stack(LSTM), stack(keras.layers.LSTM)]  # a warning would be an error: the kernel computes ours
-    for model in models:
-        of_batches = [(x, np.arange(len(x)) % 10) for x in batches] * 5
-        losses.append([float(model.train_on_batch(x, y)) for x, y in of_batches])
+    losses = [[float(model.train_on_batch(x, np.arange(40) % 10)) for _ in range(10)] for model in models]
     assert len(set(losses[0])) == len(losses[0])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    np.testing.assert_allclose(
-        models[0].predict(batches[0], verbose=0), models[1].predict(batches[0], verbose=0), atol=1e-5
-    )
+    np.testing.assert_allclose(*(model.predict(other, verbose=0) for model in models), atol=1e-5)
 
 
 @pytest.fixture
