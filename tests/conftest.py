@@ -31,6 +31,7 @@ from seqmnist_tf.export import main as export_main  # noqa: E402
 from seqmnist_tf.serve import SavedModel, exporter  # noqa: E402
 from seqmnist_tf.serve.__main__ import listen  # noqa: E402
 from seqmnist_tf.serve.app import create_server  # noqa: E402
+from seqmnist_tf.train import page  # noqa: E402
 from seqmnist_tf.train.__main__ import main as train_main  # noqa: E402
 from tests.toy import SMALL, finished_run, toy_mnist  # noqa: E402
 
@@ -53,6 +54,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
     file_of = scheduler._split_scope
     scheduler._split_scope = lambda nodeid: re.sub(r"^(tests/(serve|results))/.*", r"\1", file_of(nodeid))
     return scheduler
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_overviews() -> Iterator[None]:
+    """Leave out what takes most of a small run's time; tests/train/test_metrics.py draws overviews."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "draw_overview", lambda *_: page.new_figure(1, 1))
+        yield
 
 
 @pytest.fixture
