@@ -303,12 +303,9 @@ class Translator:
 
     def _places(self, values: list[Rows]) -> list[np.ndarray]:
         """Number the elements of values from 1 on, through all of them; 0 is for what is filled in."""
-        places, first = [], 1
-        for value in values:
-            size = int(np.prod(value.shape))
-            places.append(np.arange(first, first + size, dtype=np.int32).reshape(value.shape))
-            first += size
-        return places
+        ends = np.cumsum([1, *(np.prod(value.shape, dtype=int) for value in values)])
+        spans = zip(itertools.pairwise(ends), values, strict=True)
+        return [np.arange(*span, dtype=np.int32).reshape(value.shape) for span, value in spans]
 
     def _gathered(self, places: np.ndarray, values: list[Rows]) -> Rows:
         """Return what lies at places, which must be alike in all rows."""

@@ -45,7 +45,6 @@ class Step:
         borders: tensors of weights alone that rows are computed with; TensorFlow differentiates what is behind them.
         upstream: gradients of the new states, then of the output unless it is one of them.
         gradients: of x, the states and the borders; None where there is none.
-        kinds: what each tensor depends on.
         moves: where operations that move numbers take them from, for translations after the first.
     """
 

@@ -213,11 +213,9 @@ def by_the_graph(
     wrt_x = []
     totals = [np.zeros(shape, dtype) for shape in program.parameters[: program.differentiable]]
     for t in reversed(range(len(x))):
-        given = list(carry)
-        if step.output_state is None:
-            given.append(upstream[t])
-        else:
-            given[step.output_state] = given[step.output_state] + upstream[t]
+        given = [*carry, upstream[t]]
+        if step.output_state is not None:
+            given[step.output_state] = given[step.output_state] + given.pop()
         fetches = [gradient for gradient in step.gradients if gradient is not None]
         found = iter(step.run(fetches, [x[t], *before[t], *weights, *given]))
         shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]

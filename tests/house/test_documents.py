@@ -16,16 +16,13 @@ import shlex
 import subprocess
 import sys
 import textwrap
-import tomllib
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 import seqmnist_tf
@@ -332,19 +329,6 @@ def test_links_lead_to_files_and_headings(path: str) -> None:
         assert not anchor or anchor in heading_anchors(linked.read_text(encoding="utf-8")), link
 
 
-def nav_pages(entries: list[Any]) -> Iterator[str]:
-    for entry in entries:
-        value = next(iter(entry.values())) if isinstance(entry, dict) else entry
-        yield from nav_pages(value) if isinstance(value, list) else [value]
-
-
-def test_every_page_is_in_the_navigation() -> None:
-    pages = list(nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
-    own = [f"docs/{page}" for page in pages if not page.startswith("repository/")]
-    assert sorted(own) == PAGES
-    assert all((ROOT / page.removeprefix("repository/")).is_file() for page in pages if page.startswith("repository/"))
-
-
 class Links(html.parser.HTMLParser):
     """Collects the targets of the links and pictures of a page."""
 
@@ -370,11 +354,7 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
             address = urllib.parse.urlsplit(target)
             if not address.scheme and not address.netloc and address.path:
                 assert (page.parent / address.path).exists(), (page, target)
-    home = Links(tmp_path / "index.html").targets
-    assert "live/index.html" in home
-    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"].get("Repository", "none")
-    others = [target for target in home if target.startswith("http") and not target.startswith(own)]
-    assert not [target for target in others if "squidfunk" not in target]
+    assert "live/index.html" in Links(tmp_path / "index.html").targets
     index = json.loads((tmp_path / "search" / "search_index.json").read_text())
     titles = [page["title"] for page in index["docs"] if "#" not in page["location"]]
     assert len(set(titles)) == len(titles)  # one page called "Results"

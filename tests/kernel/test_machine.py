@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -295,17 +296,6 @@ class GeneratedCell(keras.layers.Layer):
         return (new[0] if self.choices[0] % 2 else ops.tanh(pool[-1])), new
 
 
-generated = given(
-    choices=st.lists(st.integers(0, 1000), min_size=3, max_size=24),
-    units=st.sampled_from([6, 9, 15, 33, 46, 129]).map(lambda units: units // 3 * 3),
-    states=st.integers(1, 3),
-    features=st.integers(1, 4),
-)
-derandomized = settings(
-    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.explicit, Phase.generate]
-)
-
-
 def errors_of_generated(cell: keras.layers.Layer, features: int, seed: int) -> list[tuple[float, float]]:
     """Return errors against float64 of a cell's results and gradients after seven steps: the machine's, and stock's."""
     step = trace(cell, features, 31, training=True)
@@ -322,7 +312,20 @@ def errors_of_generated(cell: keras.layers.Layer, features: int, seed: int) -> l
     return list(zip(relative_errors(machine, exact), relative_errors(stock, exact), strict=True))
 
 
-def require_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
+@given(
+    choices=st.lists(st.integers(0, 1000), min_size=3, max_size=24),
+    units=st.sampled_from([6, 9, 15, 33, 46, 129]).map(lambda units: units // 3 * 3),
+    states=st.integers(1, 3),
+    features=st.integers(1, 4),
+)
+@settings(
+    max_examples=int(os.environ.get("GENERATED_CELLS", "30")),
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
+def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
     keras.utils.set_random_seed(len(choices))
     cell = GeneratedCell(choices, units, states)
     cell.build((None, features))
@@ -338,19 +341,6 @@ def require_as_exact_as_stock(choices: list[int], units: int, states: int, featu
         if all(error <= max(least, 10 * stock) for error, stock in tries[-1]):
             return
     raise AssertionError(f"errors of the machine and of stock Keras: {tries}")
-
-
-@settings(derandomized, max_examples=30)
-@generated
-def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
-    require_as_exact_as_stock(choices, units, states, features)
-
-
-@pytest.mark.slow
-@settings(derandomized, max_examples=1000)
-@generated
-def test_many_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, states: int, features: int) -> None:
-    require_as_exact_as_stock(choices, units, states, features)
 
 
 def test_rows_share_steps_only_where_all_bits_are_equal() -> None:

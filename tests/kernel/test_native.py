@@ -395,7 +395,8 @@ def test_stacked_layers_train_like_those_of_stock_keras() -> None:
     losses = [[float(model.train_on_batch(x, np.arange(40) % 10)) for _ in range(10)] for model in models]
     assert len(set(losses[0])) == len(losses[0])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    np.testing.assert_allclose(*(model.predict(other, verbose=0) for model in models), atol=1e-5)
+    ours, theirs = (model.predict(other, verbose=0) for model in models)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.fixture
