@@ -143,20 +143,22 @@ def _accuracies(cell: SeededRuns) -> list[str]:
 
 
 def searches_table(board: Board) -> str:
-    """One row per search; the rungs of a cell of the board are one."""
+    """One row per search; the rungs of a cell of the board are one, whose best is a mean over the last rung's seeds."""
     groups: defaultdict[str, list[Search]] = defaultdict(list)
     for search in board.searches:
         groups[re.sub(r"_(rung|more)\d.*", "", search.path.stem)].append(search)
     rows = []
     for name, searches in groups.items():
-        rungs = [
-            f"[{len(one.trials)} x {one.settings.base.train.n_epochs}](results/{one.name}.json)" for one in searches
-        ]
-        last = max(searches, key=lambda one: one.settings.base.train.n_epochs)
+        epochs = [one.settings.base.train.n_epochs for one in searches]
+        rungs = [f"[{len(one.trials)} x {n}](results/{one.name}.json)" for one, n in zip(searches, epochs, strict=True)]
+        scores: defaultdict[str, list[float]] = defaultdict(list)
+        for one in (one for one, n in zip(searches, epochs, strict=True) if n == max(epochs)):
+            for row in (row for row in one.ended if row in one.trials):
+                scores[str(row["values"])].append(row["score"])
         hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
         commits = dict.fromkeys(str(one.environment(one.best)["git"]["commit"])[:7] for one in searches)
-        layer = escape_markdown(last.config(last.best).model.layer.rpartition(":")[2])
-        best = in_percent(last.best["score"])
+        layer = escape_markdown(searches[0].settings.base.model.layer.rpartition(":")[2])
+        best = in_percent(max(map(statistics.mean, scores.values())))
         rows.append([f"`{name}`", layer, ", ".join(rungs), best, f"{hours:.1f}", ", ".join(commits)])
     head = ["search", "layer", "trials x epochs", ">best, %", ">hours", "commit"]
     return markdown_table(head, rows)

@@ -112,6 +112,7 @@ def test_the_rungs_of_a_cell_are_one_row() -> None:
     for name, epochs, score in (
         ("board2_lstm_rung1", 3, 0.9),
         ("board2_lstm_rung3_seed100", 15, 0.95),
+        ("board2_lstm_rung3_seed101", 15, 0.93),
         ("mine", 5, 0.8),
     ):
         base = cfg.with_values(settings.base, {"train.n_epochs": epochs})
@@ -119,6 +120,6 @@ def test_the_rungs_of_a_cell_are_one_row() -> None:
         one = dataclasses.replace(settings, path=Path(f"{name}.json"), base=base)
         searches.append(Search(one, {**document, "trials": trials}))
     first, second = tables.searches_table(Board({}, {}, {}, searches=searches)).splitlines()[2:]
-    links = [f"(results/searches/board2_lstm_{rung}.json)" for rung in ("rung1", "rung3_seed100")]
-    assert f"| `board2_lstm` | LSTM | [2 x 3]{links[0]}, [2 x 15]{links[1]} | 95.00 | 2.0 |" in first
+    links = [f"(results/searches/board2_lstm_{rung}.json)" for rung in ("rung1", "rung3_seed100", "rung3_seed101")]
+    assert f"[2 x 3]{links[0]}, [2 x 15]{links[1]}, [2 x 15]{links[2]} | 94.00 | 3.0 |" in first
     assert second.startswith("| `mine` | LSTM | [2 x 5](results/searches/mine.json) | 80.00 | 1.0 |")
