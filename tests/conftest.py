@@ -49,7 +49,7 @@ Command = Callable[..., Result]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    """Keep also rooms whose fixtures take seconds in one process."""
+    """Keep each file in one process, and all files of ``serve`` and of ``results``, whose fixtures take seconds."""
     scheduler = LoadFileScheduling(config, log)
     file_of = scheduler._split_scope
     scheduler._split_scope = lambda nodeid: re.sub(r"^(tests/(serve|results))/.*", r"\1", file_of(nodeid))

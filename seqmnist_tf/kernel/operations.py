@@ -296,7 +296,8 @@ class Translator:
         by_rows = shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
         if operation.type in KEEP_ORDER and values[0].shape[:1] == by_rows[:1] == (self.step.rows,):
             return [Rows(values[0].pieces, shapes[0])]
-        if (moves := self.step.moves).get(operation.name) is None:
+        moves = self.step.moves
+        if operation.name not in moves:
             rest = [t for t in operation.inputs if t.dtype not in (tf.float32, tf.bool)]
             moves[operation.name] = _run(operation, self._places(values), [self.constants[t.name] for t in rest])
         return [self._gathered(places, values) for places in moves[operation.name]]

@@ -51,7 +51,7 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
 
 
 def program_of(step: Step, cuts: dict[Any, set[int]]) -> StepProgram:
-    """Return the program of a step; ``cuts`` are columns at which leaves and products are cut, and get further ones."""
+    """Return the program of a step; ``cuts``, the columns at which leaves and products are cut, get what it needs."""
     constants = _constants(step)
     for _ in range(MAX_TRANSLATIONS):
         make = Expressions(cuts)

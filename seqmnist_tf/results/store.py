@@ -25,9 +25,8 @@ WRITER_SECONDS = 120.0
 def read_manifest(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of a results folder, by its path in the folder; empty without a manifest."""
     path = folder / MANIFEST_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    pairs = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
-    return {pair[2]: pair[1] for pair in pairs if pair}
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (.+)$", text, re.MULTILINE)}
 
 
 def write_manifest(folder: Path, hashes: dict[str, str]) -> None:

@@ -152,9 +152,10 @@ def searches_table(board: Board) -> str:
         epochs = [one.settings.base.train.n_epochs for one in searches]
         rungs = [f"[{len(one.trials)} x {n}](results/{one.name}.json)" for one, n in zip(searches, epochs, strict=True)]
         scores: defaultdict[str, list[float]] = defaultdict(list)
-        for one in (one for one, n in zip(searches, epochs, strict=True) if n == max(epochs)):
-            for row in (row for row in one.ended if row in one.trials):
-                scores[str(row["values"])].append(row["score"])
+        for one, n in zip(searches, epochs, strict=True):
+            for row in one.ended if n == max(epochs) else ():
+                if row in one.trials:
+                    scores[str(row["values"])].append(row["score"])
         hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
         commits = dict.fromkeys(str(one.environment(one.best)["git"]["commit"])[:7] for one in searches)
         layer = escape_markdown(searches[0].settings.base.model.layer.rpartition(":")[2])

@@ -47,7 +47,7 @@ def test_skipped_steps_are_recorded_and_a_resumed_run_is_the_same(
     words = [*SMALL, f"--model.layer={layer}:Dark", "--train.n-epochs=4", "--train.shuffle=true"]
     words += ["--optimizer.name=Adam", "--optimizer.ema-momentum=0.7", "--train.recurrent-noise-relative=0.1"]
     words += ["--optimizer.grad-clip-norm=1", "--optimizer.grad-clip-value=null", "--optimizer.schedule=cosine"]
-    if where == "gradient":
+    if where == "gradient":  # though the losses are finite
         stopped = command(train_main, *words, f"--run-dir={tmp_path / 'stopped'}")
         assert (RunDirectory(tmp_path / "stopped").summary or {})["status"] == "diverged", stopped.err
 
@@ -62,7 +62,7 @@ def test_skipped_steps_are_recorded_and_a_resumed_run_is_the_same(
     assert whole.summary is not None and whole.summary["skipped_steps"] == len(skipped)
     assert log_problems(whole) == []
 
-    if where == "loss":
+    if where == "loss":  # whose rows are not numbers
         killed_run(run.path, *words, step=8)
         assert command(train_main, "--resume", f"--run-dir={run.path}").status == 0
         assert_same(run, whole)
