@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..compare import CompletedRun, SeededRuns
 from ..config import LAYER_FILE, PRESETS, Config, LayerFile
 from ..system import read_json_object
 from ..train import load_run
-from ..tune import SearchFolder, best_of
+from ..tune import SearchFolder
 
 RESULTS_FOLDER = Path("results")
 REQUIRED_DOCUMENTS = (Path("README.md"), RESULTS_FOLDER / "README.md", Path("export", "README.md"))  # of a clone
@@ -88,10 +87,10 @@ class Search:
         """The trials, without repeats."""
         return [row for row in self.document["trials"] if row["seed"] == self.settings.base.train.seed]
 
-    @cached_property
-    def best(self) -> dict[str, Any]:
-        """The trial that the search chose."""
-        return best_of(row for row in self.trials if row["status"] in WITH_SCORE)
+    @property
+    def scored(self) -> list[dict[str, Any]]:
+        """The trials with a score, without repeats."""
+        return [row for row in self.trials if row["status"] in WITH_SCORE]
 
     def environment(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return where a row was trained."""

@@ -153,10 +153,10 @@ def searches_table(board: Board) -> str:
         rungs = [f"[{len(one.trials)} x {n}](results/{one.name}.json)" for one, n in zip(searches, epochs, strict=True)]
         scores: defaultdict[str, list[float]] = defaultdict(list)
         for one, n in zip(searches, epochs, strict=True):
-            for row in (row for row in one.ended if row in one.trials and n == max(epochs)):
+            for row in one.scored if n == max(epochs) else ():
                 scores[str(row["values"])].append(row["score"])
         hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
-        commits = dict.fromkeys(str(one.environment(one.best)["git"]["commit"])[:7] for one in searches)
+        commits = dict.fromkeys(str(one.environment(one.ended[0])["git"]["commit"])[:7] for one in searches)
         layer = escape_markdown(searches[0].settings.base.model.layer.rpartition(":")[2])
         seeds = max(map(len, scores.values()))  # a point that has not all of them yet does not count
         best = in_percent(max(statistics.mean(same) for same in scores.values() if len(same) == seeds))
@@ -196,7 +196,7 @@ def settings_table(board: Board) -> str:
     values: dict[str, Any] = {}
     one_at_a_time = [one for one in board.searches if [row.name for row in one.settings.space] == ["settings"]]
     for search in one_at_a_time:
-        for row in (row for row in search.ended if row in search.trials):
+        for row in search.scored:
             changed = changed_keys(search.config(row), preset(BASELINE))
             values |= changed
             scores[frozenset(changed)].append(row["score"])
