@@ -129,7 +129,7 @@ def toy_model(toy_versions: Path) -> SavedModel:
 
 def assert_fits(figure: Figure) -> None:
     """Assert that nothing of a picture, such as a legend, leaves the picture."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     extent = figure.get_tightbbox()  # in inches
     width, height = figure.get_size_inches()
     assert extent.x0 >= 0 and extent.y0 >= 0 and extent.x1 <= width and extent.y1 <= height, extent

@@ -100,7 +100,7 @@ def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
                 config=config,
                 preset=arm.preset,
                 command=train_command(arm.preset, differences(config, PRESETS[arm.preset].config), run_dir=path),
-                resume_command=train_command(run_dir=path, resume="required"),
+                resume_command=train_command(run_dir=path, resume=True),
                 layer=arm.file,
                 log=folder / "logs" / f"{arm.name}-seed{seed}.log",
                 group=folder.resolve().name,

@@ -2,8 +2,6 @@ from .mnist import Examples as Examples
 from .mnist import load_mnist as load_mnist
 from .pixel_orders import pixel_order as pixel_order
 from .pixel_orders import read_pixel_order as read_pixel_order
-from .sequences import MEAN as MEAN
-from .sequences import STD as STD
 from .sequences import Split as Split
 from .sequences import Splits as Splits
 from .sequences import batches as batches

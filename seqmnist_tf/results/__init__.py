@@ -2,4 +2,4 @@
 
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("board", "records"))
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("records",))

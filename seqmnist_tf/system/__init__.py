@@ -9,7 +9,6 @@ from .environment import ask_git, describe_environment, describe_machine, git_st
 from .files import (
     folder_atomically,
     json_bytes,
-    read_json,
     read_json_object,
     reading,
     replace_atomically,

@@ -21,7 +21,15 @@ GIT_SECONDS = 60
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
-    """Return the content of ``environment.json``; 0 of ``threads`` is all cores."""
+    """Return the content of ``environment.json``; 0 of ``threads`` is all cores.
+
+    Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
+    """
+    import tensorflow as tf  # late, as in start_tensorflow
+
+    if kernel == "keras":
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return {
         "started": utc_now(),
         "command": command,
@@ -29,7 +37,9 @@ def describe_environment(command: str, threads: int, kernel: str) -> dict[str, A
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": describe_machine(),
-        **_tensorflow_state(threads, kernel),
+        "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",
+        "threads": threads or available_cores(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "kernel": kernel,
     }
 
@@ -94,23 +104,6 @@ def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
-
-
-def _tensorflow_state(threads: int, kernel: str) -> dict[str, Any]:
-    """Return the settings that decide the last bit of a result on one machine, beside seed and versions.
-
-    Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
-    """
-    import tensorflow as tf  # late, as in start_tensorflow
-
-    if kernel == "keras":
-        threads = tf.config.threading.get_intra_op_parallelism_threads()
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    return {
-        "device": gpus[0].get("device_name", "GPU") if gpus else "CPU",
-        "threads": threads or available_cores(),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-    }
 
 
 def _processor() -> str:

@@ -27,18 +27,10 @@ def reading(name: str | os.PathLike[str]) -> Iterator[None]:
         raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or first_line(error)}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Return the JSON document of a file, whose numbers are finite; InputError where it cannot be read."""
-    with reading(path):
-        return msgspec.json.decode(path.read_bytes().decode("utf-8-sig"))
-
-
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file; InputError where it cannot be read, or is another JSON value."""
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"cannot read {path}: it must be a JSON object (got {type(document).__name__})")
-    return document
+    """Return the JSON object of a file, whose numbers are finite; InputError where it cannot be read or is none."""
+    with reading(path):
+        return msgspec.json.decode(path.read_bytes().decode("utf-8-sig"), type=dict[str, Any])
 
 
 def json_bytes(document: Any) -> bytes:

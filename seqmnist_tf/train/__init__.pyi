@@ -1,4 +1,3 @@
-from .command_line import TRAIN_COMMAND as TRAIN_COMMAND
 from .command_line import parse_train_arguments as parse_train_arguments
 from .command_line import train_command as train_command
 from .metrics import Metrics as Metrics

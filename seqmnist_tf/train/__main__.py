@@ -24,10 +24,12 @@ def main(argv: list[str]) -> int:
     args = parse_train_arguments(argv)
     path = args.options.run_dir
     resuming = bool(args.options.resume)
+    if resuming and path is None:
+        raise InputError("--resume needs --run-dir with the directory of the run (got none)")
     if args.options.resume == "auto":
-        resuming = (_require_run_dir(path) / "config.json").exists()
+        resuming = (path / "config.json").exists()
     if resuming:
-        run = load_run(_require_run_dir(path))
+        run = load_run(path)
         _require_same(run, args)
         config = run.config
     else:
@@ -39,7 +41,8 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     command = shlex.join([*TRAIN_COMMAND, *argv])
     if not resuming:
-        path = path or _default_run_dir(args.preset or "baseline", config.train.seed)
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        path = path or Path("runs", f"{args.preset or 'baseline'}-{config.train.seed}-{stamp}")
         RunDirectory.refuse_existing(path)
         cfg.read_layer(config)
     system.start_tensorflow()
@@ -53,12 +56,6 @@ def main(argv: list[str]) -> int:
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
 
 
-def _require_run_dir(path: Path | None) -> Path:
-    if path is None:
-        raise InputError("--resume needs --run-dir with the directory of the run (got none)")
-    return path
-
-
 def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
     """Raise InputError where the command line describes another run than the directory."""
     for key, values in cfg.contradictions(args.given, run.config).items():
@@ -69,21 +66,11 @@ def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
         raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")
 
 
-def _default_run_dir(preset: str, seed: int) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{preset}-{seed}-{stamp}"
-    number = 2
-    while path.exists():
-        path = path.with_name(f"{preset}-{seed}-{stamp}-{number}")
-        number += 1
-    return path
-
-
 def _report(summary: dict[str, Any], path: Path, config: cfg.Config) -> None:
     final = summary["final"]
     say(f"run {path} ({summary['status']}, {summary['epochs']} epochs, {summary['seconds_total']:.0f} s)")
     if summary["status"] == "interrupted":
-        say(f"resume it:     {train_command(run_dir=path, resume='required')}")
+        say(f"resume it:     {train_command(run_dir=path, resume=True)}")
         return
     if final and final["test_total"]:
         say(

@@ -47,8 +47,7 @@ class BatchLog(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch, self.losses, self.correct = epoch + 1, [], 0
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         loss = float(logs["loss"])
         step = (self.epoch - 1) * self.config.steps_per_epoch + batch + 1
         norm = float(logs["gradient_norm"])
@@ -104,7 +103,7 @@ class EpochLog(keras.callbacks.Callback):
         self.started = time.perf_counter()
         self.learning_rate = learning_rate(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         losses = [loss for loss in self.batches.losses if math.isfinite(loss)]  # skipped steps may have others
         if not losses:
             raise DivergedError(f"no training loss of epoch {epoch + 1} is finite")
@@ -120,9 +119,8 @@ class EpochLog(keras.callbacks.Callback):
         row["learning_rate"] = self.learning_rate
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         self.run.append_history(row)
-        if logs is not None:  # one dictionary for all callbacks
-            logs.clear()
-            logs.update({key: value for key, value in row.items() if value is not None and key != "epoch"})
+        logs.clear()  # one dictionary for all callbacks
+        logs.update({key: value for key, value in row.items() if value is not None and key != "epoch"})
 
 
 class Checkpoint(keras.callbacks.Callback):

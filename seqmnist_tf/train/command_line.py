@@ -35,14 +35,14 @@ def train_command(
     values: Mapping[str, Any] | None = None,
     *,
     run_dir: str | os.PathLike[str] | None = None,
-    resume: str | None = None,
+    resume: bool = False,
 ) -> str:
     """Return a command line of ``seqmnist_tf.train``, quoted for a shell. Arguments as the command's."""
     words = [*TRAIN_COMMAND, *([preset] if preset else [])]
     for key, value in (values or {}).items():
         words += [f"--{key.replace('_', '-')}", value_text(value)]
     words += [] if run_dir is None else ["--run-dir", os.fspath(run_dir)]
-    words += [] if resume is None else ["--resume", *(["auto"] if resume == "auto" else [])]
+    words += ["--resume"] if resume else []
     return shlex.join(words)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
@@ -26,16 +25,13 @@ DPI = 100
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, whose parts do not overlap."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def write_figure(figure: Figure, path: Path, dpi: int, metadata: Mapping[str, str] | None = None) -> None:
     """Write a figure as PNG or PDF, with ``dpi`` pixels per inch; ``metadata`` are texts that the file carries."""
-    kind = path.suffix.removeprefix(".")
-    made: dict[str, Any] = {**(metadata or {}), **({"CreationDate": None} if kind == "pdf" else {})}
-    replace_atomically(path, lambda new: figure.savefig(new, format=kind, dpi=dpi, metadata=made))
+    made: dict[str, Any] = {"CreationDate": None, **(metadata or {})}  # no date: equal figures are equal files
+    replace_atomically(path, lambda new: figure.savefig(new, dpi=dpi, metadata=made))
 
 
 def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
@@ -58,11 +54,12 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     batches = run.step_losses()
     places = np.arange(1, len(batches) + 1) / config.steps_per_epoch
     losses.plot(places, batches, color="C0", alpha=0.4, linewidth=0.5, label="batches")
+    marker = "o" if len(history) == 1 else ""
     for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
         for axes, key, scale in ((losses, "loss", 1), (accuracies, "accuracy", 100)):
             if rows := [row for row in history if row.get(f"{name}_{key}") is not None]:
                 values = [scale * row[f"{name}_{key}"] for row in rows]
-                axes.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=_marker(rows))
+                axes.plot([row["epoch"] for row in rows], values, color=colour, label=label, marker=marker)
     if any(loss > 0 for loss in batches):
         losses.set_yscale("log")
         losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -71,6 +68,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses.set(title="loss", xlabel="epoch")
     losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
+    accuracies.legend()
     accuracies.set_ylim(top=100)  # so that a run at chance looks like one
     numbers = [row["epoch"] for row in history]
     values = [row["learning_rate"] for row in history]
@@ -79,8 +77,6 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    if accuracies.get_legend_handles_labels()[1]:
-        accuracies.legend()
     if split is not None and metrics is not None:
         counts, misread = subfigures[1].subplots(1, 2, width_ratios=(1, 1.6))
         draw_counts(counts, metrics.confusion)
@@ -90,10 +86,6 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     title = f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}"
     figure.suptitle(title, parse_math=False)  # a path or a constant may have $
     return figure
-
-
-def _marker(rows: list[dict[str, Any]]) -> str:
-    return "o" if len(rows) == 1 else ""
 
 
 def draw_counts(axes: Axes, counts: np.ndarray, font_size: float = 7) -> None:

@@ -150,17 +150,16 @@ class RunDirectory:
 
     def truncate(self, epochs: int, steps: int) -> None:
         """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
-        rows = self.history()[:epochs]
-        write_atomically(self.path / "history.jsonl", "".join(to_line(row) for row in rows).encode())
-        path = self.path / "steps.csv"
-        lines = path.read_bytes().splitlines(keepends=True)[: steps + 1] if path.exists() else []
-        write_atomically(path, b"".join(lines or [STEPS_HEAD + b"\n"]))
+        for name, rows, empty in (("history.jsonl", epochs, b""), ("steps.csv", steps + 1, STEPS_HEAD + b"\n")):
+            path = self.path / name
+            lines = path.read_bytes().splitlines(keepends=True)[:rows] if path.exists() else []
+            write_atomically(path, b"".join(lines) or empty)
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def append_history(self, row: dict[str, Any]) -> None:
         """Add one epoch to ``history.jsonl``."""
         with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
-            file.write(to_line(row))
+            file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -199,11 +198,6 @@ def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.Acquire
 def is_skipped(config: Config, gradient_norm: float) -> bool:
     """Return whether a step was skipped, from its row of ``steps.csv``."""
     return config.optimizer.nonfinite == "skip" and math.isnan(gradient_norm)
-
-
-def to_line(row: dict[str, Any]) -> str:
-    """Return a row as one line of JSON Lines."""
-    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def load_run(path: str | os.PathLike[str]) -> RunDirectory:

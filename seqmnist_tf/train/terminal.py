@@ -72,22 +72,21 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.bar.set_description_str(f"epoch {epoch + 1}/{self.config.train.n_epochs}", refresh=False)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         last = batch + 1 == self.config.steps_per_epoch
-        loss = f"loss {float((logs or {})['loss']):.4f}"
+        loss = f"loss {float(logs['loss']):.4f}"
         self.bar.set_postfix_str(f"{loss}, evaluating" if last else loss, refresh=False)
         self.bar.update()
         if last:
             self.bar.refresh()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = logs or {}
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         parts = [f"epoch {epoch + 1}/{self.config.train.n_epochs}"]
         for name in ("train", "val", "test"):
-            if row.get(f"{name}_loss") is not None:
-                parts.append(f"{name} loss {row[f'{name}_loss']:.4f} accuracy {row[f'{name}_accuracy']:.2%}")
-        parts.append(f"{row['seconds']:.0f} s")
-        accuracies = [row.get(f"{name}_accuracy") for name in ("test", "val", "train")]
+            if logs.get(f"{name}_loss") is not None:
+                parts.append(f"{name} loss {logs[f'{name}_loss']:.4f} accuracy {logs[f'{name}_accuracy']:.2%}")
+        parts.append(f"{logs['seconds']:.0f} s")
+        accuracies = [logs.get(f"{name}_accuracy") for name in ("test", "val", "train")]
         if next(accuracy for accuracy in accuracies if accuracy is not None) < AT_CHANCE:
             parts.append("(near chance)")
         self.bar.clear()

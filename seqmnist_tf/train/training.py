@@ -174,8 +174,7 @@ def _fit(
     try:
         with callbacks.interruption:
             # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
-            reason = callbacks.early_stop.ask() if first_epoch else None
-            if not reason:
+            if not (first_epoch and callbacks.early_stop.ask()):
                 trained.fit(
                     batches(splits.train, config, first_epoch),
                     epochs=config.train.n_epochs,
@@ -185,7 +184,7 @@ def _fit(
                     shuffle=False,  # ``batches`` has put them into their order
                     verbose=0,
                 )
-                reason = callbacks.early_stop.reason
+            reason = callbacks.early_stop.reason
             if not reason:
                 callbacks.close()
                 final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
@@ -196,7 +195,7 @@ def _fit(
     except KeyboardInterrupt:
         status = "interrupted"
     except OSError as error:
-        command = train_command(run_dir=run.path, resume="required")
+        command = train_command(run_dir=run.path, resume=True)
         raise RunError(f"cannot continue {run.path}: {first_line(error)} (resume it: {command})") from error
     finally:
         callbacks.close()

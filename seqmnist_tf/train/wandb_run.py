@@ -121,12 +121,12 @@ class MetricsLogger(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.step = int(self.model.optimizer.iterations)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         self.step += 1
-        self.run.log({f"batch/{key}": value for key, value in (logs or {}).items()}, step=self.step)
+        self.run.log({f"batch/{key}": value for key, value in logs.items()}, step=self.step)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {f"epoch/{key}": value for key, value in (logs or {}).items()}
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        row = {f"epoch/{key}": value for key, value in logs.items()}
         self.run.log({"epoch/epoch": epoch + 1, **row}, step=self.step)
 
 

@@ -1,4 +1,4 @@
-"""A search for hyperparameters: its space, folder, trials, workers, tuner and report."""
+"""A search for hyperparameters: its space, folder, trials and report."""
 
 from ..system import open_door
 

@@ -5,5 +5,4 @@ from .space import DEFAULT_SPACE as DEFAULT_SPACE
 from .space import SETTINGS as SETTINGS
 from .space import Dimension as Dimension
 from .space import SearchFolder as SearchFolder
-from .space import on_all_images as on_all_images
 from .space import parse_space as parse_space

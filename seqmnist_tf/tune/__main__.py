@@ -16,7 +16,7 @@ from ..config import Config
 from ..engine import add_engine_options, require_answer, require_engine_options
 from ..system import InputError, note, say
 from ..train import lock_folder
-from .space import DEFAULT_SPACE, SETTINGS, TUNERS, SearchFolder, apply_values, on_all_images, parse_space
+from .space import DEFAULT_SPACE, SETTINGS, TUNERS, SearchFolder, on_all_images, parse_space
 
 VALIDATION_SIZE = 10_000  # images held out where the configuration holds out none
 
@@ -68,7 +68,7 @@ def check_space(search: SearchFolder) -> None:
             values[condition[0]] = condition[1]
             condition = rows[condition[0]].only_with
         for value in tuple(row.choices) or (row.low, row.high):
-            on_all_images(apply_values(search.space, {**values, row.name: value}, search.base))
+            on_all_images(search.config({**values, row.name: value}))
 
 
 def default_space(base: Config) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
         return system.EXIT_DONE
     on_all_images(base)
     if options.space:
-        document = system.read_json(options.space)
+        document = system.read_json_object(options.space)
     elif (options.dir / SETTINGS).exists():  # its own space, perhaps of an earlier version
         document = SearchFolder.read(options.dir).space_document
     else:

@@ -128,10 +128,10 @@ def load_oracle(search: SearchFolder, max_trials: int) -> OneFile:
         trial.score = row["score"]
         oracle.trials[trial_id] = trial
         oracle._save_trial(trial)
-    ended = {trial_id for trial_id, trial in oracle.trials.items() if trial.status in OVER}
     state = document["oracle"]
     state["hyperparameters"] = oracle.hyperparameters.get_config()
     state["ongoing_trials"] = {}
-    state["retry_queue"] = sorted(set(oracle.trials) - ended, key=int, reverse=True)  # the last one is the next
+    waiting = [trial_id for trial_id, trial in oracle.trials.items() if trial.status not in OVER]
+    state["retry_queue"] = waiting[::-1]  # the last one is the next
     oracle.set_state(state)
     return oracle

@@ -18,7 +18,7 @@ from ..system import InputError, RunError, json_bytes, note, say, write_atomical
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
-from .space import SearchFolder, apply_values, best_of, on_all_images
+from .space import SearchFolder, on_all_images
 
 DIVERGED = 0.0  # score of a trial that diverged
 FAILURES = 10  # trials that fail in a row end a search; values that do not suit each other are such failures
@@ -59,7 +59,7 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
     if jobs.best is None or jobs.running:
         raise InputError(f"{path} is a search that has not ended (the command that began it continues it)")
     rows = []
-    for trial_id, trial in sorted(jobs.oracle.trials.items(), key=lambda item: int(item[0])):
+    for trial_id, trial in jobs.oracle.trials.items():
         row = {"trial": int(trial_id), "seed": search.base.train.seed, "status": "failed"}
         row["values"] = trial.hyperparameters.values
         if ended := jobs.rows.get(trial_id):
@@ -83,10 +83,14 @@ class SearchJobs:
             for trial_id, trial in self.oracle.trials.items()
             if trial.status == "COMPLETED"
         }
-        self.best = best_of(self.rows.values()) if self.rows else None
         self.layers: dict[str, LayerFile | None] = {}  # read once: a file may change during a search
         self.started, self.before = time.monotonic(), len(self.rows)
         self.epochs = 0  # of all trials, since then
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The row with the highest score; among equal ones, the first trial's."""
+        return max(self.rows.values(), key=lambda row: (row["score"], -int(row["trial"])), default=None)
 
     @property
     def running(self) -> bool:
@@ -132,20 +136,19 @@ class SearchJobs:
         if end.error:
             self._fail(trial, end.error)
             return
+        former = self.best
         self.rows[trial.trial_id] = row = self._read_row(trial)
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
-        former = self.best
-        self.best = best_of([former, row] if former else [row])
-        done = len(self.oracle.end_order)
-        if self.best is former and not prints_line(done, self.max_trials):
+        best, done = self.best or row, len(self.oracle.end_order)
+        if best is former and not prints_line(done, self.max_trials):
             return
         pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
         say(
             f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"
-            f"{f' ({end.reason})' if end.reason else ''}; best so far {self.best['score']:.2%} (trial "
-            f"{self.best['trial']}); {done} of at most {self.max_trials} trials, "
+            f"{f' ({end.reason})' if end.reason else ''}; best so far {best['score']:.2%} (trial "
+            f"{best['trial']}); {done} of at most {self.max_trials} trials, "
             f"{duration(max(0, self.max_trials - done) * pace)} left"
         )
 
@@ -164,12 +167,12 @@ class SearchJobs:
         if best is None:
             raise RunError(f"no trial of {search.path} has ended with a score")
         rows = sorted(self.rows.values(), key=lambda row: int(row["trial"]))
-        config = on_all_images(apply_values(search.space, best["values"], search.base))
+        config = on_all_images(search.config(best["values"]))
         write_atomically(search.path / "best.json", json_bytes(cfg.config_to_dict(config)))
         write_atomically(search.path / "trials.json", json_bytes(rows))
         write_figure(draw_search(search, rows, best), search.path / "search.png", dpi=110)
         failed = {key: str(trial.message) for key, trial in self.oracle.trials.items() if trial.status == "FAILED"}
-        text = search_report(search, rows, best, dict(sorted(failed.items(), key=lambda item: int(item[0]))))
+        text = search_report(search, rows, best, failed)
         write_atomically(search.path / "report.md", text.encode())
         file = shlex.quote(str(search.path / "best.json"))
         say(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from ..system import InputError, json_bytes, read_json_object, reading, require_
 SETTINGS, ORACLE = "search.json", "oracle.json"
 TUNERS = ("random", "bayesian", "hyperband")
 DEPENDS_ON_THE_MACHINE = ("train.threads", "train.kernel", "data.source", "data.dir")
-# Keys that a search may not vary: the protocol, the budget, and keys that are no part of the experiment.
-FIXED = ("criterion.", "task.", "test.", "data.", "wandb.", "tensorboard.")
-FIXED_KEYS = ("train.n_epochs", "train.seed", "train.threads", "train.kernel", "train.precision")
+# Keys that a search may not vary, beside those that are no part of the experiment: the protocol and the budget.
+FIXED = ("criterion.", "task.", "test.", "train.n_epochs", "train.precision")
 EDGE = 0.05  # a value within this share of a range's width, on its scale, from an end is at the edge
 
 DEFAULT_SPACE: dict[str, dict[str, Any]] = {
@@ -96,8 +95,8 @@ class Dimension:
         if not self.choices:
             scale = math.log if self.scale == "log" else float
             low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
-            share = (at - low) / (high - low)
-            return "low" if share < EDGE else "high" if share > 1 - EDGE else None
+            edge = EDGE * (high - low)
+            return "low" if at - low < edge else "high" if high - at < edge else None
         numbers: dict[str, Any] = {label: settings.get(self.name) for label, settings in self.choices.items()}
         if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
             return None
@@ -108,26 +107,15 @@ class Dimension:
         return "high" if value == in_order[-1] else None
 
 
-def parse_space(document: Any) -> tuple[Dimension, ...]:
+def parse_space(document: Mapping[str, Any]) -> tuple[Dimension, ...]:
     """Return a search space from its JSON form, such as DEFAULT_SPACE; ``oracle.declare_space`` checks the rest."""
     rows: dict[str, Dimension] = {}
-    with reading("the search space"):
-        document = dict(document)
     for name, row in document.items():
         with reading(f"{name} in the search space"):
             rows[name] = _row(name, rows, **row)
     if not rows:
         raise InputError("the search space has no row")
     return tuple(rows.values())
-
-
-def apply_values(space: tuple[Dimension, ...], values: Mapping[str, Any], config: Config) -> Config:
-    """Return a configuration with the values of a trial; rows that do not apply leave it unchanged."""
-    settings: dict[str, Any] = {}
-    for row in space:
-        if row.applies(values):
-            settings |= row.settings(values[row.name])
-    return cfg.validate(cfg.with_values(config, settings))
 
 
 def _row(
@@ -165,7 +153,7 @@ def _settings(name: str, choice: Any) -> dict[str, Any]:
     """Return the keys and values that a choice sets, each value checked."""
     settings = choice if isinstance(choice, dict) else {name: choice}
     for key in settings:
-        if key.startswith(FIXED) or key in FIXED_KEYS:
+        if key.startswith(FIXED) or not cfg.of_the_experiment(key):
             raise InputError(f"{key} is fixed in a search (a search space varies keys of model, optimizer and train)")
     cfg.with_values(Config(), settings)  # for the error of an unknown key
     return {key: option.check(value) for key, value in settings.items() if (option := cfg.find_option(key))}
@@ -231,11 +219,13 @@ class SearchFolder:
             del sections[section][key]
         return sections
 
-    def config(self, values: dict[str, Any]) -> Config:
-        """Return the configuration of a trial with these values."""
-        config = apply_values(self.space, values, self.base)
-        epochs = values.get("tuner/epochs", config.train.n_epochs)
-        return cfg.validate(cfg.with_values(config, {"train.n_epochs": epochs}))
+    def config(self, values: Mapping[str, Any]) -> Config:
+        """Return the configuration of a trial with these values; rows that do not apply change nothing."""
+        settings: dict[str, Any] = {"train.n_epochs": values.get("tuner/epochs", self.base.train.n_epochs)}
+        for row in self.space:
+            if row.applies(values):
+                settings |= row.settings(values[row.name])
+        return cfg.validate(cfg.with_values(self.base, settings))
 
     def trial_path(self, trial_id: str) -> Path:
         return self.path / "trials" / trial_id
@@ -245,8 +235,3 @@ def on_all_images(config: Config) -> Config:
     """Return the configuration of a trial on all training images, with the test set."""
     values = {"task.validation_size": 0, "task.limit_train": 0, "test.enabled": True}
     return cfg.validate(cfg.with_values(config, values))
-
-
-def best_of(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row with the highest score; among equal ones, the first trial's."""
-    return max(rows, key=lambda row: (row["score"], -int(row["trial"])))

@@ -27,7 +27,6 @@ from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_w
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune.__main__ import check_space
-from seqmnist_tf.tune.space import apply_values
 from tests.house.test_documents import small_quickstart
 from tests.toy import ROOT
 
@@ -303,7 +302,8 @@ def test_the_settings_of_strong_are_added_and_taken_away_one_at_a_time() -> None
     for name, file, other in (("baseline", "added", strong), ("strong", "taken", plain)):
         (row,) = parse_space(read_json_object(ROOT / f"examples/board/settings_{file}.json"))
         base = cfg.preset(name)
-        made = [apply_values((row,), {row.name: label}, base) for label in row.choices]
+        search = SearchFolder(ROOT, "random", base, (row,), {}, name)
+        made = [search.config({row.name: label}) for label in row.choices]
         expected = [base, *(cfg.with_values(base, {key: other[key] for key in setting}) for setting in settings)]
         assert all(row.choices) and len(row.choices) == 9  # each has a label
         assert len(settings) == 8 and sorted(map(cfg.config_id, made)) == sorted(map(cfg.config_id, expected))

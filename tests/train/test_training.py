@@ -27,7 +27,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.data import load_splits, pixel_order, sequences
 from seqmnist_tf.evaluate import main as evaluate_main
 from seqmnist_tf.model import build_model
-from seqmnist_tf.system import read_json, replace_atomically
+from seqmnist_tf.system import read_json_object, replace_atomically
 from seqmnist_tf.train import (
     Metrics,
     RunDirectory,
@@ -84,12 +84,12 @@ def test_a_run_leaves_all_that_the_contract_names(
     assert checkpoints == {"epoch-0001.keras", "epoch-0002.keras", "resume.keras"}
     config = cfg.read_config(run / "config.json")
     assert config.train.seed == 3
-    environment = read_json(run / "environment.json")
+    environment = read_json_object(run / "environment.json")
     assert environment["kernel"] == "keras"
     assert environment["threads"] >= 1
     assert environment["versions"]["tensorflow"]
     assert environment["command"].startswith("python -m seqmnist_tf.train --model.hidden-size=4")
-    summary = read_json(run / "summary.json")
+    summary = read_json_object(run / "summary.json")
     assert summary["status"] == "completed"
     assert summary["config_id"] == cfg.config_id(config)
     assert (summary["seed"], summary["epochs"], summary["num_params"]) == (3, 2, 4 * 4 * 6 + 50)
@@ -136,7 +136,7 @@ def test_the_test_set_stays_closed(command: Command, in_tmp: Path, monkeypatch: 
     monkeypatch.setattr(sequences, "load_mnist", only_train)
     words = ["--train.n-epochs=2", "--test.enabled=false", "--task.validation-size=20", "--run-dir=run"]
     assert command(train_main, *SMALL, *words).status == 0
-    summary = read_json(in_tmp / "run" / "summary.json")
+    summary = read_json_object(in_tmp / "run" / "summary.json")
     for result in (summary["final"], summary["best"]):
         assert [result[k] for k in ("test_loss", "test_accuracy", "test_correct", "test_total")] == [None] * 4
         assert result["val_accuracy"] >= 0
@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(command: Command, in_tmp: Path,
     result = command(train_main, *SMALL, *words, "--train.n-epochs=3", "--run-dir=run")
     assert result.status == 1
     assert "warning: the t" in result.err and " loss is " in result.err and "diverged" in result.err
-    summary = read_json(in_tmp / "run" / "summary.json")
+    summary = read_json_object(in_tmp / "run" / "summary.json")
     assert (summary["status"], summary["final"]) == ("diverged", None)
     assert re.fullmatch(r"the (training|test) loss is (nan|inf) .*", summary["reason"])
     assert "run run (diverged, " in result.out
@@ -209,7 +209,7 @@ def test_an_interrupted_run_ends_cleanly_and_can_go_on(command: Command, tmp_pat
     assert result.status == 130
     assert "Traceback" not in result.err
     assert f"resume it:     python -m seqmnist_tf.train --run-dir {run} --resume" in result.out
-    summary = read_json(run / "summary.json")
+    summary = read_json_object(run / "summary.json")
     assert (summary["status"], summary["final"]) == ("interrupted", None)
     assert summary["epochs"] == len(RunDirectory(run).history()) >= 2
     assert not list(run.rglob(".new-*"))
@@ -226,7 +226,7 @@ def test_a_signal_after_the_last_batch_ends_the_process_and_not_the_run(
 
     monkeypatch.setattr(training, "write_overview", write_and_interrupt)
     assert command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run").status == 130
-    assert read_json(in_tmp / "run" / "summary.json")["status"] == "completed"
+    assert read_json_object(in_tmp / "run" / "summary.json")["status"] == "completed"
     again = command(train_main, "--run-dir=run", "--resume")
     assert again.status == 0 and "run run (completed, 1 epochs" in again.out
 
@@ -281,9 +281,9 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, fini
     assert "Traceback" not in done.err
     assert (finished / "checkpoints" / "resume.keras").read_bytes() == whole
     assert (finished / "checkpoints" / "epoch-0002.keras").exists()
-    assert read_json(finished / "summary.json")["status"] == "failed"
+    assert read_json_object(finished / "summary.json")["status"] == "failed"
     assert command(train_main, "--resume", "--run-dir=run").status == 0
-    assert read_json(finished / "summary.json")["epochs"] == 3
+    assert read_json_object(finished / "summary.json")["epochs"] == 3
 
 
 def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

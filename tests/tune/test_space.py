@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,8 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import PRESETS, Config
 from seqmnist_tf.system import InputError
-from seqmnist_tf.tune import DEFAULT_SPACE, Dimension, parse_space
+from seqmnist_tf.tune import DEFAULT_SPACE, Dimension, SearchFolder, parse_space
 from seqmnist_tf.tune.oracle import declare_space
-from seqmnist_tf.tune.space import apply_values
 
 
 def rows(**document: Any) -> tuple[Dimension, ...]:
@@ -34,7 +34,7 @@ def test_the_default_has_a_reason_for_each_row() -> None:
 
 
 def test_values_become_settings() -> None:
-    parsed = parse_space(DEFAULT_SPACE)
+    search = SearchFolder(Path(), "random", Config(), parse_space(DEFAULT_SPACE), {}, None)
     values: dict[str, Any] = {
         "optimizer.name": '"RMSProp"',
         "optimizer.lr": 0.002,
@@ -43,11 +43,11 @@ def test_values_become_settings() -> None:
         "model.forget_bias": '"chrono"',
         "train.batch_size": "50",
     }
-    config = apply_values(parsed, values, Config())
+    config = search.config(values)
     assert (config.optimizer.lr, config.optimizer.rho, config.train.batch_size) == (0.002, 0.99, 50)
     assert (config.optimizer.grad_clip_value, config.optimizer.grad_clip_norm) == (None, 0.1)
     assert config.model.forget_bias == "chrono"
-    adam = apply_values(parsed, {**values, "optimizer.name": '"Adam"'}, Config())
+    adam = search.config({**values, "optimizer.name": '"Adam"'})
     assert (adam.optimizer.name, adam.optimizer.rho) == ("Adam", 0.9)  # rho applies with RMSProp only
 
 
@@ -74,7 +74,8 @@ def test_constants_of_a_layer() -> None:
     )
     assert (dt.integer, n.integer, dt.at_edge(0.06)) == (False, True, "low")
     base = cfg.with_values(Config(), {"model.layer": "m:f", "model.layer_options": {"k": 1, "n": 1}})
-    config = apply_values((dt, n, mode), {dt.name: 0.5, n.name: 2.0, mode.name: "true"}, base)
+    search = SearchFolder(Path(), "random", base, (dt, n, mode), {}, None)
+    config = search.config({dt.name: 0.5, n.name: 2.0, mode.name: "true"})
     assert config.model.layer_options == {"k": 1, "n": 2, "dt": 0.5, "mode": True}
 
 
