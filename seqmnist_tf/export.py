@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import system
 from .serve import DEFAULT_FOLDER, read_description
-from .system import InputError, note, say
+from .system import note, say
 from .train import load_run
 
 
@@ -35,14 +35,11 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     run = load_run(args.run_dir)
     run.require_model()
-    if problem := system.unwritable(args.export_dir):
-        raise InputError(f"cannot write to {args.export_dir}: {problem} (give a writable folder)")
     note(f"exporting {run.path}: 10 to 30 seconds")
     from .serve import export_run  # late, so that --help and a missing run do not wait for TensorFlow
 
     path = export_run(run, args.export_dir, args.data_dir, allow_code=args.allow_code)
-    described = read_description(path)
-    accuracy = described["test_accuracy"]
+    accuracy = read_description(path)["test_accuracy"]
     shown = "unknown" if accuracy is None else f"{accuracy:.2%}"
     note(f"exported {run.path} as version {path.name}; test accuracy {shown}")
     model_dir = "" if args.export_dir == DEFAULT_FOLDER else f" --model-dir {shlex.quote(str(args.export_dir))}"

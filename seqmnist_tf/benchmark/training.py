@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -40,14 +40,6 @@ MAX_SECONDS = 30.0  # after which no further round of an action begins
 PAUSE_SECONDS = 0.05  # between turns: threads of the other process may still spin
 
 Timings = dict[str, dict[str, Any]]  # a row of the JSON document by kernel
-
-
-class Contender(NamedTuple):
-    """A layer on a kernel."""
-
-    kernel: str  # keras or native
-    layer: str  # model.layer
-    sequences: Path  # a file of arrays: x float32 (n, 784, 1) and y int32 (n,) to train on, test to evaluate
 
 
 def configure(layer: str, kernel: str) -> cfg.Config:
@@ -85,29 +77,26 @@ def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Ti
     spawn = multiprocessing.get_context("spawn")
     rows: dict[str, Timings] = {}
     with contextlib.ExitStack() as stack:
-        pools: dict[Contender, ProcessPoolExecutor] = {}
-        for contender in (Contender(kernel, layer, sequences) for kernel in ("keras", "native")):
-            note(f"{layer}: starting {contender.kernel}")
-            threads = (
-                available_cores(),
-                1 if contender.kernel == "native" and ":" not in layer else 0,
-            )  # as train does
-            pool = stack.enter_context(ProcessPoolExecutor(1, spawn, start_tensorflow, threads))
+        pools: dict[str, ProcessPoolExecutor] = {}
+        for kernel in ("keras", "native"):
+            note(f"{layer}: starting {kernel}")
+            operations = 1 if kernel == "native" and ":" not in layer else 0  # as train does
+            pool = stack.enter_context(ProcessPoolExecutor(1, spawn, start_tensorflow, (0, operations)))
             try:
-                pool.submit(time_action, contender, "train").result()
-                pools[contender] = pool
+                pool.submit(time_action, kernel, layer, sequences, "train").result()
+                pools[kernel] = pool
             except InputError as error:
-                if contender.kernel == "keras":
+                if kernel == "keras":
                     raise
                 warn(f"left out: {error}")
         for action, number in rounds.items():
-            answers: dict[str, list[dict[str, Any]]] = {contender.kernel: [] for contender in pools}
+            answers: dict[str, list[dict[str, Any]]] = {kernel: [] for kernel in pools}
             end = time.perf_counter() + MAX_SECONDS
             for done in range(number):
                 if done and time.perf_counter() > end:
                     break
-                for contender, pool in pools.items():
-                    answers[contender.kernel].append(pool.submit(time_action, contender, action).result())
+                for kernel, pool in pools.items():
+                    answers[kernel].append(pool.submit(time_action, kernel, layer, sequences, action).result())
                     time.sleep(PAUSE_SECONDS)
             rows[action] = summarize_times(answers)
             for kernel, row in rows[action].items():
@@ -115,9 +104,9 @@ def measure(layer: str, sequences: Path, rounds: dict[str, int]) -> dict[str, Ti
     return rows
 
 
-def time_action(contender: Contender, action: str) -> dict[str, Any]:
+def time_action(kernel: str, layer: str, sequences: Path, action: str) -> dict[str, Any]:
     """Do an action in this process; return its ``ms`` and the process's ``peak_mb`` so far (None off Linux)."""
-    call = _actions(contender)[action]
+    call = _actions(kernel, layer, sequences)[action]
     start = time.perf_counter()
     call()
     seconds = time.perf_counter() - start
@@ -125,12 +114,12 @@ def time_action(contender: Contender, action: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _actions(contender: Contender) -> dict[str, Callable[[], Any]]:
+def _actions(kernel: str, layer: str, sequences: Path) -> dict[str, Callable[[], Any]]:
     """Build the model, do each action once on a batch, and return the actions."""
-    config = match_units(configure(contender.layer, contender.kernel))
+    config = match_units(configure(layer, kernel))
     stock = build_model(config)
     model = make_trainable(stock, config, choose_kernel(config, stock))
-    with np.load(contender.sequences) as arrays:
+    with np.load(sequences) as arrays:
         x, y, test = (arrays[name] for name in ("x", "y", "test"))
     size = min(config.train.batch_size, len(x))
     starts = itertools.cycle(range(0, len(x) - size + 1, size))
@@ -166,7 +155,7 @@ def summarize_times(answers: dict[str, list[dict[str, Any]]]) -> Timings:
 
 @contextlib.contextmanager
 def _sequences() -> Iterator[Path]:
-    """Keep the arrays that a contender reads in a temporary file."""
+    """Keep x float32 (n, 784, 1) and y int32 (n,) to train on, and test to evaluate, in a temporary file."""
     (x, y), (test, _) = data.load_sequences(limit_train=TRAIN_IMAGES)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"

@@ -115,13 +115,6 @@ class SeededRuns:
         return in_percent(self.mean) + ("" if self.std is None else f" ± {in_percent(self.std)}")
 
     @property
-    def meaning(self) -> str:
-        """What the numbers of ``text`` are: ``mean ± standard deviation of 6 seeds``, or ``one seed``."""
-        if self.n > 1:
-            return f"mean ± standard deviation of {self.seeds_text} seeds"
-        return f"one seed of {self.n + len(self.diverged)}" if self.diverged else "one seed"
-
-    @property
     def seconds_per_epoch(self) -> float:
         """Mean over runs, of the mean over their epochs."""
         means = [statistics.fmean(row["seconds"] for row in run.history) for run in self.runs]

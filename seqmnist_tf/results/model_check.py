@@ -6,14 +6,13 @@ import functools
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..config import Config, Data, LayerFile, Task, is_trial, with_values
+from ..config import Config, LayerFile, Task, is_trial, with_values
 from ..data import Split, Splits, load_splits, load_test, pixel_order
 from ..model import choose_kernel, make_trainable
 from ..train import (
@@ -75,50 +74,47 @@ def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> lis
     return problems
 
 
-def recount(run: RunDirectory, *, allow_code: bool = False, flips: int = 0) -> tuple[list[str], bytes]:
+def recount(run: RunDirectory, *, allow_code: bool = False, flips: int = 0) -> list[str]:
     """Run ``model.keras`` of a run or record on all test images, of a trial on all held-out ones.
 
-    Return how the results contradict ``summary.json`` and ``predictions.csv``, and the content of ``predictions.csv``.
-    ``flips`` digits more or fewer may be correct.
+    Return how the results contradict ``summary.json`` and ``predictions.csv``. ``flips`` digits more or fewer may be
+    correct.
     """
     final = (run.summary or {})["final"]
     if is_trial(run.config):
         model = load_final_model(run, allow_code=allow_code)
-        return score_problems(run, model, final["val_accuracy"], final["val_loss"]), b""
+        return score_problems(run, model, final["val_accuracy"], final["val_loss"])
     split, metrics = evaluate_run(run, allow_code=allow_code, show_progress=True)
     problems: list[str] = []
     counted, noted = f"{metrics.correct:,} (loss {metrics.loss:.6f})", final["test_correct"]
     same_loss = math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE)
     if abs(metrics.correct - noted) > flips or not same_loss:
         problems.append(f"model.keras classifies {counted} correctly (summary.json: {noted:,}, {final['test_loss']})")
-    if (run.path / PREDICTIONS_FILE).exists():
-        problems += _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
-    return problems, Predictions(split.labels, metrics.predictions, metrics.probabilities).to_csv()
+    return problems + _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
 
 
 def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
-    """Return whether a model has another accuracy (0 to 1) or loss than was recorded on the held-out images of a run.
+    """Problems of a model whose accuracy (0 to 1) or loss on a run's held-out images is not the recorded one.
 
     The kernel of this machine computes it; images between two classes may differ.
     """
-    here = run.config.train  # where there is no native kernel, a run on it is scored on stock Keras
-    here = replace(here, kernel="keras" if here.kernel == "keras" else "auto")
-    config, held_out = replace(run.config, data=Data(), train=here), run.config.task.validation_size
+    # Where there is no native kernel, a run on it is scored on stock Keras.
+    config = with_values(run.config, {"train.kernel": "keras" if run.config.train.kernel == "keras" else "auto"})
     trained = make_trainable(model, config, choose_kernel(config, model))
     split = training_splits(config.task).validation
     metrics = evaluate_model(trained, split, config.test.batch_size)  # type: ignore[arg-type]  # of a trial, not None
-    correct = round(score * held_out)
+    correct = round(score * metrics.total)
     same_loss = loss is None or math.isclose(metrics.loss, loss, rel_tol=LOSS_AGREES, abs_tol=1e-4)
     if abs(metrics.correct - correct) <= MAX_FLIPS and same_loss:
         return []
     return [
-        f"its model classifies {metrics.correct:,} of {held_out:,} held-out digits correctly, with loss "
+        f"its model classifies {metrics.correct:,} of {metrics.total:,} held-out digits correctly, with loss "
         f"{metrics.loss:.6f} (recorded: {correct:,}{'' if loss is None else f' and {loss:.6f}'})"
     ]
 
 
 def drawn_problems(search: Search) -> list[str]:
-    """Return whether the trials of a random search have other values than its seed gives."""
+    """Problems with a random search whose trials do not have the values that its seed gives."""
 
     def rounded(values: Mapping[str, Any]) -> dict[str, Any]:  # logarithms may round otherwise elsewhere
         return {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in values.items()}
@@ -142,7 +138,7 @@ def training_splits(task: Task) -> Splits:
 
 
 def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
-    """Return whether ``predictions.csv`` has other labels, or in its first rows other predictions than the model."""
+    """Problems of a ``predictions.csv`` with other labels, or in its first rows other predictions than the model."""
     table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, run.config.num_test), len(classes)
     differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
     other_class = table.classes[:n] != classes

@@ -89,7 +89,7 @@ def outdated_pictures(board: Board, folder: Path) -> list[Picture]:
                 shown = image.info.get(DIGEST_KEY, "")
         except OSError:
             shown = ""
-        if shown[:16] != records_digest(folder, picture.sources(board)):  # older pictures have a second digest
+        if shown != records_digest(folder, picture.sources(board)):
             outdated.append(picture)
     return outdated
 

@@ -60,10 +60,7 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         _refuse(run.path, [text])
     files = public_files(run)
     if (run.summary or {})["status"] == "completed":
-        problems, predictions = recount(run, allow_code=allow_code)
-        _refuse(run.path, problems)
-        if predictions:
-            files.setdefault(PREDICTIONS_FILE, predictions)
+        _refuse(run.path, recount(run, allow_code=allow_code))
     files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_entry([_replay(run, allow_code)])]})
     with locked(folder):
         set_files(folder, path, files)
@@ -131,7 +128,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     for run in runs.values():
         _require_finished(run, folder.parent, WITH_SCORE)
         if (run.summary or {})["status"] == "completed":
-            _refuse(run.path, recount(run, allow_code=allow_code)[0])
+            _refuse(run.path, recount(run, allow_code=allow_code))
         replays.append(_replay(run, allow_code))
     with locked(folder):
         set_files(folder, target.parent, {target.name: json_bytes({**document, "replayed": [_entry(replays)]})})
@@ -193,18 +190,15 @@ def public_files(run: RunDirectory) -> dict[str, bytes]:
 
 def _public_config(values: dict[str, Any]) -> dict[str, Any]:
     sections = {name: dict(fields) for name, fields in values.items()}
-    if "dir" in sections.get("data", {}):
+    sections["model"]["layer"] = without_folders(sections["model"]["layer"])
+    if "dir" in sections["data"]:  # which the base of a search lacks
         sections["data"]["dir"] = None
-    if layer := sections.get("model", {}).get("layer"):
-        sections["model"]["layer"] = without_folders(layer)
     return sections
 
 
 def _public_environment(environment: dict[str, Any]) -> dict[str, Any]:
-    public = {**environment, "command": without_folders(environment["command"])}
-    if "resumed" in public:
-        public["resumed"] = [_public_environment(part) for part in public["resumed"]]
-    return public
+    resumed = [{**part, "command": without_folders(part["command"])} for part in environment["resumed"]]
+    return {**environment, "command": without_folders(environment["command"]), "resumed": resumed}
 
 
 def without_folders(text: str) -> str:

@@ -110,12 +110,9 @@ class Search:
 
 def all_records(folder: Path) -> list[Record]:
     """Return the records of a results folder by name and seed, presets first; InputError where one cannot be read."""
-    presets = list(PRESETS)
-
-    def place(record: Record) -> tuple[int, str, int]:
-        return presets.index(record.name) if record.name in presets else len(presets), record.name, record.seed
-
-    return sorted(map(Record.read, folder.glob("*/seed*")), key=place)
+    places = {name: place for place, name in enumerate(PRESETS)}
+    records = map(Record.read, folder.glob("*/seed*"))
+    return sorted(records, key=lambda one: (places.get(one.name, len(places)), one.name, one.seed))
 
 
 def all_trials(folder: Path) -> list[Record]:

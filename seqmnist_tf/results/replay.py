@@ -86,7 +86,7 @@ class Replay(keras.callbacks.Callback):
         return [f"trained anew, {place} has loss {self.loss!r} (recorded: {self.recorded[self.parted - 1]!r}; {why})"]
 
     def weights_problems(self, distance: float) -> list[str]:
-        """Return whether weights at a :func:`weights_distance` from those of ``model.keras`` are others."""
+        """Problems of weights at a :func:`weights_distance` from those of ``model.keras``."""
         allowed = WEIGHTS_TOLERANCE * max(self.largest, LEAST_ROUNDING) if self.elsewhere else 0.0
         if distance <= allowed:
             return []
@@ -220,12 +220,11 @@ def replay_records(
     for place, one in everything.items():
         if names and not any(place.startswith(f"{name}/") for name in names):
             continue
-        path = one.path if isinstance(one, Search) else one.run.path
         try:
             found = (_search_anew if isinstance(one, Search) else _record_anew)(one, full, allow_code)  # type: ignore
         except InputError as error:  # the others are trained anew all the same
             found = [str(error)]
-        problems += [f"{path}: {problem}" for problem in found]
+        problems += [f"{folder / place}: {problem}" for problem in found]
     return problems
 
 
@@ -243,7 +242,7 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
         distance = weights_distance(run, replay.stock, allow_code=allow_code)
         text += f", and the weights {agreement(distance)}"
         problems = replay.weights_problems(distance)
-        problems += recount(run, allow_code=allow_code, flips=MAX_FLIPS if replay.elsewhere else 0)[0]
+        problems += recount(run, allow_code=allow_code, flips=MAX_FLIPS if replay.elsewhere else 0)
     if not problems:
         say(f"{run.path}: {text}, {replay.place}")
     return problems
@@ -261,7 +260,7 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> list[str]:
         with tempfile.TemporaryDirectory() as temporary:
             place, order = Path(temporary, "run"), pixel_order(config.task.permutation)
             run = RunDirectory.create(place, config, search.environment(row), order, layer)
-            steps = (row["epochs"] + diverged) * run.config.steps_per_epoch if full else None
+            steps = (row["epochs"] + diverged) * config.steps_per_epoch if full else None
             replay = replay_run(run, row["losses"], steps=steps, allow_code=allow_code or is_example(layer))
             found = replay.problems()
             if full and not found and not diverged:

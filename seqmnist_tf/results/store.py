@@ -18,7 +18,7 @@ from .records import REPLAYS_FILE, SEARCHES, TRIALS
 
 MANIFEST_FILE = "SHA256SUMS"
 NOT_LISTED = re.compile(rf"{MANIFEST_FILE}|([^/]+/)?README\.md|(.*/)?\..*")  # pages are compared with the records
-RECORD_FILE = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/|{SEARCHES}/")  # how the path of a record's file begins
+RECORD = re.compile(rf"({TRIALS}/)?[^/]+/seed[^/]*/|{SEARCHES}/.*")  # the folder of a record's file, or a search
 WRITER_SECONDS = 120.0
 
 
@@ -40,7 +40,7 @@ def updated_manifest(folder: Path) -> dict[str, str]:
 
     The hashes of records stay.
     """
-    fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD_FILE.match(name)}
+    fresh = {name: file_hash(path) for name, path in _listed_files(folder).items() if not RECORD.match(name)}
     return {**_of_records(folder), **fresh}
 
 
@@ -59,13 +59,8 @@ def manifest_problems(folder: Path, listed: dict[str, str]) -> list[str]:
 
 def _of_records(folder: Path) -> dict[str, str]:
     """Return the part of the manifest about records and searches, without those that were removed as a whole."""
-    of_records = {}
-    for name, digest in read_manifest(folder).items():
-        path = folder / name
-        place = path if name.startswith(f"{SEARCHES}/") else path.parent
-        if RECORD_FILE.match(name) and place.exists():
-            of_records[name] = digest
-    return of_records
+    listed = read_manifest(folder).items()
+    return {name: h for name, h in listed if (place := RECORD.match(name)) and (folder / place[0]).exists()}
 
 
 def file_hash(path: Path) -> str:
