@@ -82,7 +82,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read toy data instead of MNIST."""
-    monkeypatch.setattr(sequences, "load_mnist", toy_mnist)
+    for reader in (sequences, exporter):
+        monkeypatch.setattr(reader, "load_mnist", toy_mnist)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from seqmnist_tf.train.__main__ import main  # noqa: E402
 from seqmnist_tf.train.callbacks import BatchLog  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAIN = (sys.executable, "-m", "tests.toy")
 LONG_SECONDS = 240  # for what takes a few; a loaded machine may need ten times as long
 SMALL_VALUES: dict[str, Any] = {
     "model.hidden_size": 4,
@@ -58,13 +59,14 @@ def toy_mnist(
     return {split: made[split] for split in splits}
 
 
-def finished_run(path: Path, **values: Any) -> RunDirectory:
-    """Make a run directory as a training leaves it, with its initial weights times four, so that answers differ.
+def configure(**values: Any) -> cfg.Config:
+    """Return a valid configuration; ``section__key`` sets a key."""
+    return cfg.validate(cfg.with_values(cfg.Config(), {k.replace("__", "."): v for k, v in values.items()}))
 
-    ``section__key`` in ``values`` sets a key of the configuration.
-    """
-    values = {"model__hidden_size": 8, **values}
-    config = cfg.validate(cfg.with_values(cfg.Config(), {k.replace("__", "."): v for k, v in values.items()}))
+
+def finished_run(path: Path, **values: Any) -> RunDirectory:
+    """Make a run directory as a training leaves it, with its initial weights times four, so that answers differ."""
+    config = configure(**{"model__hidden_size": 8, **values})
     environment = {"preset": "baseline", "git": {"commit": "c0ffee", "dirty": False}, "versions": {"keras": "3"}}
     run = RunDirectory.create(path, config, environment, pixel_order(config.task.permutation))
     model = build_model(config)
@@ -111,7 +113,7 @@ def killed_run(path: Path, *words: str, step: int) -> Path:
     """Make the run directory that a training leaves which is killed after a step, in this process, on toy data."""
     on_batch_end = BatchLog.on_train_batch_end
 
-    def batch_end(self: BatchLog, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def batch_end(self: BatchLog, batch: int, logs: dict[str, Any]) -> None:
         on_batch_end(self, batch, logs)
         if int(self.model.optimizer.iterations) == step:
             raise _Killed
@@ -125,21 +127,9 @@ def killed_run(path: Path, *words: str, step: int) -> Path:
 
 
 def run_train(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``seqmnist_tf.train`` on the toy data in another process and return it when it has ended."""
-    with start_train(*argv, **environment) as process:
-        try:
-            out, err = process.communicate(timeout=LONG_SECONDS)
-        except BaseException:
-            process.kill()
-            raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def start_train(*argv: str, **environment: str) -> subprocess.Popen[str]:
-    """Start ``seqmnist_tf.train`` on the toy data in another process."""
-    command = [sys.executable, "-m", "tests.toy", *argv]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, text=True, env={**os.environ, **environment}, **pipes)  # type: ignore
+    """Run ``seqmnist_tf.train`` on the toy data in another process, which is killed where it takes too long."""
+    command, variables = [*TRAIN, *argv], {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=LONG_SECONDS)
 
 
 def _plan_kill(plan: str) -> None:

@@ -13,7 +13,7 @@ from seqmnist_tf.compare import Comparison, CompletedRun, SeededRuns, pair_runs
 from seqmnist_tf.config import Config
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.train import Predictions, RunDirectory
-from tests.toy import toy_mnist, write_logs
+from tests.toy import configure, toy_mnist, write_logs
 
 TOTAL = 30  # toy test images
 ENVIRONMENT = {"kernel": "keras", "machine": {"processor": "toy"}, "git": {"commit": "c0ffee"}}
@@ -80,8 +80,8 @@ def compared(*arms: SeededRuns) -> Comparison:
 
 
 def _config(seed: int, values: Mapping[str, Any]) -> Config:
-    keys = {"train.seed": seed, "task.limit_test": TOTAL, "train.n_epochs": 2, "model.hidden_size": 4}
-    return cfg.validate(cfg.with_values(Config(), keys | {key.replace("__", "."): v for key, v in values.items()}))
+    keys = {"train__seed": seed, "task__limit_test": TOTAL, "train__n_epochs": 2, "model__hidden_size": 4}
+    return configure(**{**keys, **values})
 
 
 def _predictions(right: Sequence[bool] | np.ndarray) -> Predictions:

@@ -30,8 +30,6 @@ from tests.conftest import Command
 from tests.model.test_layers import GOOD
 from tests.toy import SMALL_VALUES
 
-TINY_VALUES = {**SMALL_VALUES, "train.n_epochs": 1}
-
 
 def timeless(path: Path) -> dict[str, Any]:
     """Return a comparison's JSON without the seconds, which no two trainings share."""
@@ -160,7 +158,7 @@ def test_an_arm_whose_runs_all_diverge_is_left_out(
 ) -> None:
     Path("hot.json").write_text('{"optimizer": {"name": "SGD", "lr": 1e38, "grad_clip_value": null}}')
     completed_run(in_tmp / "mine", 0, some_right(20), task__limit_train=40)
-    arms: dict[str, Any] = {"seeds": [0], "directory": "out", "overrides": TINY_VALUES}
+    arms: dict[str, Any] = {"seeds": [0], "directory": "out", "overrides": {**SMALL_VALUES, "train.n_epochs": 1}}
     for words, written in ((["hot.json", "mine"], False), (["mine", "hot.json"], True)):
         with pytest.raises(RunError, match="hot, which has no completed run"):
             compare(words, **arms)

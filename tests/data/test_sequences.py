@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqmnist_tf import config as cfg
 from seqmnist_tf import data
-from seqmnist_tf.config import Config, sections
+from seqmnist_tf.config import sections
 from seqmnist_tf.system import InputError
 from tests.conftest import Command
-from tests.toy import toy_mnist
-
-
-def configure(**values: object) -> Config:
-    return cfg.validate(cfg.with_values(Config(), {k.replace("__", "."): v for k, v in values.items()}))
+from tests.toy import configure, toy_mnist
 
 
 def test_sequences_are_the_pixels_row_by_row_from_the_top_left() -> None:

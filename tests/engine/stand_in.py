@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seqmnist_tf import config as cfg
 from seqmnist_tf.data import pixel_order
 from seqmnist_tf.engine import Job, JobEnd
 from seqmnist_tf.train import RunDirectory, summarize
+from tests.toy import configure
 
 TRAINER = "tests.engine.stand_in:train"
 ENVIRONMENT = {"kernel": "stand-in", "machine": {"processor": "none"}, "git": {"commit": "c0ffee"}}
@@ -20,9 +20,9 @@ ENVIRONMENT = {"kernel": "stand-in", "machine": {"processor": "none"}, "git": {"
 
 def make_job(path: Path, name: str = "", plan: str = "", epochs: int = 2, **values: Any) -> Job:
     """Return a job; ``plan`` is what its process does, such as ``kill`` or ``fail``."""
-    keys = {"train.n_epochs": epochs, "model.hidden_size": 4, "task.limit_train": 40}
-    keys |= {"test.enabled": False, "task.validation_size": 20}
-    config = cfg.with_values(cfg.Config(), {**keys, **{k.replace("__", "."): v for k, v in values.items()}})
+    keys = {"train__n_epochs": epochs, "model__hidden_size": 4, "task__limit_train": 40}
+    keys |= {"test__enabled": False, "task__validation_size": 20}
+    config = configure(**{**keys, **values})
     return Job(path=path, name=name or path.name, config=config, command=plan, log=path.parent / "logs" / "log")
 
 

@@ -72,10 +72,6 @@ def end_of(job: Job, folder: Path) -> JobEnd:
     return source.ends[job.name]
 
 
-def stop_at_once(history: list[dict[str, Any]]) -> str | None:
-    return f"stopped after {len(history)}"
-
-
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the run of a custom layer and a pixel order, stopped after its first epoch."""
@@ -85,7 +81,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequences, "load_mnist", toy_mnist)
         patch.chdir(folder)
-        job = replace(toy_job(Path("run"), **OWN), stop_rule=stop_at_once)
+        job = replace(toy_job(Path("run"), **OWN), stop_rule=lambda history: f"stopped after {len(history)}")
         for _ in range(2):  # the second time nothing is trained
             assert end_of(job, folder) == JobEnd("stopped", reason="stopped after 1")
         assert RunDirectory(job.path).environment["resumed"] == []
@@ -144,18 +140,6 @@ def test_the_same_experiment_on_another_machine(values: dict[str, Any], same: bo
     config = cfg.with_values(cfg.Config(), matched)
     (tmp_path / "config.json").write_text(json.dumps(cfg.config_to_dict(cfg.with_values(config, values))))
     assert same_experiment(config, RunDirectory(tmp_path)) is same
-
-
-def test_an_error_of_a_layer_is_the_jobs_own_and_its_log_has_it(tmp_path: Path, toy: None) -> None:
-    (tmp_path / "own.py").write_text(
-        "import keras\n\n\nclass Layer(keras.layers.Layer):\n"
-        "    def __init__(self, units):\n        super().__init__()\n        self.units = units\n"
-        "    def call(self, x):\n        raise RuntimeError('no\\nsuch layer')\n"
-    )
-    job = toy_job(tmp_path / "run", model__layer=f"{tmp_path}/own.py:Layer")
-    ended = end_of(job, tmp_path)
-    assert (ended.status, ended.own) == ("failed", True) and "RuntimeError" in str(ended.error)
-    assert "Traceback" in (tmp_path / "logs/log").read_text()
 
 
 def test_a_missing_source_of_data_is_the_machines(tmp_path: Path) -> None:

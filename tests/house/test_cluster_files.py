@@ -1,6 +1,6 @@
 """The job script for Slurm and the manifest for KubeRay that users copy.
 
-The script runs with stand-ins for Slurm and Ray; the manifest is compared with the schemas of Kubernetes and KubeRay.
+The script runs with stand-ins for Slurm and Ray; the manifest is compared with the schemas of Kubernetes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from tests.toy import ROOT
 
 CLUSTER = ROOT / "examples" / "cluster"
 SCRIPT = CLUSTER / "seqmnist.sbatch"
-PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 ARGUMENTS = ("compare", "strong", "GRU", "--seeds", "0-5", "--dir", "a folder")
 SEARCH = ("tune", "strong", "--tuner", "random", "--max-trials", "9", "--dir", "a folder")
 # Stand-ins: srun, ray and python write their arguments to a file. Ray's head listens, and its nodes run until a signal.
@@ -37,11 +36,10 @@ STAND_INS = {
     "bin/scontrol": 'printf "node1\\nnode2\\nnode3\\n"',
     "bin/getent": 'echo "127.0.1.1 STREAM $2"',
     "bin/hostname": 'echo "127.0.0.1 192.0.2.1"',
-    "bin/sleep": "exec /bin/sleep $PAUSE",
+    "bin/sleep": "exec /bin/sleep 0.05",
     "bin/srun": """for word; do case $word in --*) options+=" $word"; shift ;; *) break ;; esac; done
         echo "srun$options" >> "$CALLS"; exec "$@" """,
     ".venv/bin/ray": """echo "ray $* token=${#RAY_AUTH_TOKEN} $RAY_AUTH_MODE" >> "$CALLS"
-        [ "$HEAD_FAILS" ] && exit 1
         exec "$PYTHON" -S -c '
 import os, signal, socket, sys
 listener = socket.socket()
@@ -68,7 +66,7 @@ def port() -> int:
 
 
 def run_script(
-    folder: Path, port: int, *arguments: str, **environment: str
+    folder: Path, port: int, status: str, arguments: tuple[str, ...]
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Run the job script as Slurm does on the first of three nodes; return it and the calls that it made."""
     for name, body in STAND_INS.items():
@@ -87,10 +85,7 @@ def run_script(
         "CALLS": str(calls),
         "PYTHON": sys.executable,
         "RAY_PORT": str(port),
-        "STATUS": "0",
-        "HEAD_FAILS": "",
-        "PAUSE": "0.05",
-        **environment,
+        "STATUS": status,
     }
     done = subprocess.run(
         ["bash", str(SCRIPT), *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=60
@@ -108,7 +103,7 @@ def test_the_script_has_no_finding_of_shellcheck() -> None:
 def test_the_script_starts_head_and_workers_and_the_command(
     arguments: tuple[str, ...], status: str, tmp_path: Path, port: int
 ) -> None:
-    done, calls = run_script(tmp_path, port, *arguments, STATUS=status)
+    done, calls = run_script(tmp_path, port, status, arguments)
     assert done.returncode == int(status), done.stderr
     each = f"--num-cpus=16 --object-store-memory=200000000 --temp-dir=/tmp/ray-{port - 20_000}"
     each += " --block token=64 token"
@@ -128,14 +123,6 @@ def test_the_script_starts_head_and_workers_and_the_command(
         assert options.arms == ["strong", "GRU"]
 
 
-# The fields of KubeRay's API reference (ray.io/v1) that the manifest may use.
-RAY_JOB = """activeDeadlineSeconds backoffLimit entrypoint entrypointNumCpus rayClusterSpec runtimeEnvYAML
-    shutdownAfterJobFinishes submissionMode suspend ttlSecondsAfterFinished"""
-RAY_CLUSTER = "authOptions enableInTreeAutoscaling headGroupSpec rayVersion workerGroupSpecs"
-HEAD_GROUP = "rayStartParams serviceType template"
-WORKER_GROUP = "groupName maxReplicas minReplicas rayStartParams replicas template"
-
-
 def read_manifest() -> tuple[dict[str, Any], dict[str, Any]]:
     claim, job = yaml.safe_load_all((CLUSTER / "rayjob.yaml").read_text())
     return claim, job
@@ -147,20 +134,6 @@ def groups(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from cluster["workerGroupSpecs"]
 
 
-def test_the_manifest_has_the_fields_of_kuberays_reference() -> None:
-    _, job = read_manifest()
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert set(job["spec"]) <= set(RAY_JOB.split())
-    cluster = job["spec"]["rayClusterSpec"]
-    assert set(cluster) <= set(RAY_CLUSTER.split())
-    assert cluster["authOptions"] == {"mode": "token"}
-    assert set(cluster["headGroupSpec"]) <= set(HEAD_GROUP.split())
-    for group in cluster["workerGroupSpecs"]:
-        assert set(group) <= set(WORKER_GROUP.split())
-    for group in groups(job):
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
-
-
 def test_claim_and_pods_agree_with_kubernetes_schema() -> None:
     claim, job = read_manifest()
     version = kubernetes_validate.latest_version()
@@ -168,13 +141,11 @@ def test_claim_and_pods_agree_with_kubernetes_schema() -> None:
     for group in groups(job):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, **group["template"]}
         kubernetes_validate.validate(pod, version, strict=True)
-        pod["spec"]["containers"][0]["volumeMount"] = []
-        with pytest.raises(kubernetes_validate.ValidationError):
-            kubernetes_validate.validate(pod, version, strict=True)
 
 
 def test_the_manifests_command_is_understood_and_stays_on_the_shared_folder() -> None:
     claim, job = read_manifest()
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     entrypoint = job["spec"]["entrypoint"]
     assert not re.search(r"[\"'$`\\;&|<>*?(){}~#\n]", entrypoint)
     words = shlex.split(entrypoint)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import csv
-import html.parser
-import importlib
-import importlib.util
 import json
 import os
 import re
@@ -16,7 +13,6 @@ import shlex
 import subprocess
 import sys
 import textwrap
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +23,14 @@ from PIL import Image
 
 import seqmnist_tf
 from seqmnist_tf import config as cfg
+from seqmnist_tf.__main__ import main
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.model import check_layer
+from seqmnist_tf.results import Board
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import __main__ as tune
 from tests.config.test_values import UPSTREAM_BLOCK
 from tests.conftest import Command
-from tests.house.test_structure import MAY_IMPORT
-from tests.results.files import read_records
 from tests.toy import ROOT
 
 PACKAGE = Path(seqmnist_tf.__file__).parent
@@ -45,22 +41,8 @@ DOCUMENTS = {
 }
 README = DOCUMENTS["README.md"]
 # The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md.
-WITH_PYTHON = {
-    "README.md",
-    "docs/compare.md",
-    "docs/plain_keras.md",
-    "docs/python.md",
-    "docs/results.md",
-    "docs/serving.md",
-    "docs/speed.md",
-    "export/README.md",
-}
-ROOMS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-FILES = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}  # commands on top of a room
-COMMANDS = {
-    **{name: f"seqmnist_tf.{name}" for name in FILES},
-    **{path.parent.name: f"seqmnist_tf.{path.parent.name}.__main__" for path in PACKAGE.glob("*/__main__.py")},
-}
+WITH_PYTHON = {f"docs/{name}.md" for name in ("compare", "plain_keras", "python", "results", "serving", "speed")}
+WITH_PYTHON |= {"README.md", "export/README.md"}
 FILE_SUFFIXES = {"json", "keras"}  # `model.json` is a file, not a key of the section `model`
 
 
@@ -113,13 +95,9 @@ def test_readme_has_one_screen() -> None:
 
 
 def test_quick_start_is_two_command_lines() -> None:
-    section = README.split("\n## Quick start\n")[1].split("\n## ")[0]
-    first, second = fenced_blocks("bash", section)
-    for line in (first, second):
-        assert "\n" not in line
-        assert line.startswith("python3 -m venv .venv && .venv/bin/pip install -e ")
-    assert first.endswith(".venv/bin/seqmnist train quickstart")
-    assert second.endswith("-m pytest")
+    """scripts/test runs the second one."""
+    first, second = fenced_blocks("bash", README.split("\n## Quick start\n")[1].split("\n## ")[0])
+    assert first.endswith(".venv/bin/seqmnist train quickstart") and second.endswith("-m pytest")
     assert fenced_blocks("bash", DOCUMENTS["docs/index.md"]) == [first]
 
 
@@ -136,25 +114,13 @@ def test_every_command_is_understood(path: str, command: Command, in_tmp: Path) 
         (in_tmp / name).parent.mkdir(parents=True, exist_ok=True)
         (in_tmp / name).write_text("{}")
     for name, *words in command_lines(DOCUMENTS[path]):
-        main = importlib.import_module(COMMANDS[name]).main
         if name in ("train", "tune"):
-            assert command(main, *words, "--print-config").status == 0, (name, words)
+            assert command(main, name, *words, "--print-config").status == 0, (name, words)
             continue
         # The parser understands all words but the last one.
-        error = command(main, *words, "--nonsense").err
+        error = command(main, name, *words, "--nonsense").err
         if words or "required" not in error:
             assert re.search(r"(unrecognized arguments:|unknown argument) '?--nonsense'? \(", error), (name, words)
-
-
-def test_commands_that_read_a_run_get_to_the_run(command: Command, in_tmp: Path) -> None:
-    lines = [words for text in DOCUMENTS.values() for words in command_lines(text)]
-    for name, *words in lines:
-        if name in ("evaluate", "export") and words:
-            run = in_tmp / words[0]
-            run.mkdir(parents=True, exist_ok=True)
-            (run / "config.json").write_text("{}")
-            main = importlib.import_module(COMMANDS[name]).main
-            assert "has no model.keras" in command(main, *words).err, (name, words)
 
 
 def test_the_search_space_can_be_searched(tmp_path: Path) -> None:
@@ -207,7 +173,7 @@ def test_the_plain_keras_lines_train_the_baseline(
     losses = [means[0], 2 * means[1] - means[0], means[2], 2 * means[3] - means[2]]
 
     words = ["--task.limit-train=200", "--train.n-epochs=2", "--wandb.mode=disabled", "--run-dir=run"]
-    assert command(importlib.import_module(COMMANDS["train"]).main, "baseline", *words).status == 0
+    assert command(main, "train", "baseline", *words).status == 0
     with (in_tmp / "run" / "steps.csv").open() as file:
         ours = [float(row["loss"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(ours, losses, rtol=1e-6)
@@ -296,8 +262,8 @@ def test_the_lines_of_serving_write_a_picture_of_a_test_image(in_tmp: Path, toy:
 
 
 def test_accuracies_in_texts_are_the_records() -> None:
-    records = read_records(ROOT / "results")
-    curve = [100 * row["test_accuracy"] for row in records["baseline"][0].history[:12]]
+    record = Board.read(ROOT / "results").records["baseline"][0]
+    curve = [100 * row["test_accuracy"] for row in record.history[:12]]
     row = f"| `baseline` | {max(curve):.0f} ({curve.index(max(curve)) + 1}) | {curve[-1]:.0f} |"
     assert row in DOCUMENTS["docs/original.md"]
 
@@ -305,17 +271,6 @@ def test_accuracies_in_texts_are_the_records() -> None:
 def test_the_door_is_documented() -> None:
     documented = [name for row in table_rows("docs/python.md", "name") for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(documented) == sorted(set(dir(seqmnist_tf)) - {"__version__"})
-
-
-def test_the_rooms_are_documented() -> None:
-    rows = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table_rows("docs/house.md", "room")}
-    assert set(rows) == ROOMS and {room: set(others) for room, others in rows.items()} == MAY_IMPORT
-    above: set[str] = set()
-    for room, may_import in rows.items():
-        assert set(may_import) <= above, room
-        above.add(room)
-    (sentence,) = re.findall(r"^(`evaluate\.py`.*?)\.$", DOCUMENTS["docs/house.md"], re.DOTALL | re.MULTILINE)
-    assert set(re.findall(r"`(\w+)\.py`", sentence)) == FILES
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -329,32 +284,14 @@ def test_links_lead_to_files_and_headings(path: str) -> None:
         assert not anchor or anchor in heading_anchors(linked.read_text(encoding="utf-8")), link
 
 
-class Links(html.parser.HTMLParser):
-    """Collects the targets of the links and pictures of a page."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.targets += [value for name, value in attrs if name in ("href", "src") and value]
-
-
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     # Without --quiet, which hides the warnings that --strict counts.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert built.returncode == 0, built.stderr
-    pages = [page for page in tmp_path.rglob("*.html") if page.name != "404.html"]  # its links begin at the site's root
-    assert len(pages) >= len(PAGES)
-    for page in pages:
-        for target in Links(page).targets:
-            address = urllib.parse.urlsplit(target)
-            if not address.scheme and not address.netloc and address.path:
-                assert (page.parent / address.path).exists(), (page, target)
-    assert "live/index.html" in Links(tmp_path / "index.html").targets
+    assert 'src="live/index.html"' in (tmp_path / "index.html").read_text()
+    assert {path.name for path in (tmp_path / "live").iterdir()} >= {"index.html", "model.json", "weights.bin"}
     index = json.loads((tmp_path / "search" / "search_index.json").read_text())
     titles = [page["title"] for page in index["docs"] if "#" not in page["location"]]
     assert len(set(titles)) == len(titles)  # one page called "Results"

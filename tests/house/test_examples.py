@@ -10,9 +10,7 @@ import importlib
 import inspect
 import io
 import pkgutil
-import re
 import runpy
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from seqmnist_tf.model import build_model, check_layer, match_units, recurrent_w
 from seqmnist_tf.system import read_json_object
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune.__main__ import check_space
-from tests.house.test_documents import small_quickstart
+from tests.model.numpy_lstm import sigmoid
 from tests.toy import ROOT
 
 ROOMS = ["seqmnist_tf"] + [
@@ -68,21 +66,6 @@ def test_examples_run(room: str, in_tmp: Path, toy: None) -> None:
     result = runner.summarize(verbose=False)
     assert result.failed == 0, report.getvalue()
     assert result.attempted == written
-
-
-def test_the_experiment_in_the_house_s_docstring_runs(
-    in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small_quickstart(monkeypatch)
-    experiment, _ = re.findall(r"::\n\n((?: {4}.*(?:\n|$)|\n)+)", inspect.cleandoc(seqmnist_tf.__doc__ or ""))
-    names: dict[str, Any] = {}
-    exec(textwrap.dedent(experiment), names)
-    assert names["summary"]["status"] == "completed"
-    assert "of 20" in capsys.readouterr().out
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
 
 
 def numpy_ur_lstm(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -63,9 +63,6 @@ def table(text: str, head: str) -> dict[str, list[float]]:
     return rows
 
 
-# What the solution of exercise 1 says of the input gate, as a last cell.
-
-
 def run(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Any]:
     """Run a notebook with its small parameters; return its code cells."""
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))

@@ -18,33 +18,13 @@ from tests.toy import LONG_SECONDS, ROOT
 
 PACKAGE = Path(seqmnist_tf.__file__).parent
 
-# The rooms that a room may import; a thin command belongs to the room whose second command it is.
-MAY_IMPORT: dict[str, set[str]] = {
-    "system": set(),
-    "config": {"system"},
-    "data": {"system", "config"},
-    "kernel": {"system"},
-    "model": {"system", "config", "kernel"},
-    "train": {"system", "config", "data", "kernel", "model"},
-    "engine": {"system", "config", "model", "train"},
-    "compare": {"system", "config", "data", "model", "train", "engine"},
-    "tune": {"system", "config", "model", "train", "engine"},
-    "serve": {"system", "config", "data", "train"},
-    "benchmark": {"system", "config", "data", "kernel", "model"},
-    "results": {"system", "config", "data", "kernel", "model", "train", "engine", "compare", "tune", "benchmark"},
-}
+# The rooms that a room may import, as docs/house.md lists them.
+ROWS = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", (ROOT / "docs/house.md").read_text(encoding="utf-8"), re.MULTILINE)
+MAY_IMPORT = {room: set(re.findall(r"`(\w+)`", others)) for room, others in ROWS}
+# A thin command belongs to the room whose second command it is.
 COMMANDS = {"evaluate": {"system", "train"}, "export": {"system", "serve", "train"}, "client": {"system", "serve"}}
-ONE_ROOM = {
-    "wandb": "train",
-    "tqdm": "train",
-    "ray": "engine",
-    "keras_tuner": "tune",
-    "tensorflow_datasets": "data",
-    "starlette": "serve",
-    "uvicorn": "serve",
-    "tensorflow_serving": "serve",
-    "lazy_loader": "system",
-}
+ONE_ROOM = {"keras_tuner", "lazy_loader", "ray", "tensorflow_datasets", "tqdm", "wandb"}
+ONE_ROOM |= {"starlette", "tensorflow_serving", "uvicorn"}  # of the server
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
@@ -81,6 +61,8 @@ def test_every_entry_has_its_place() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert (folders, files) == (set(MAY_IMPORT), set(COMMANDS))
+    names = [*MAY_IMPORT]
+    assert all(MAY_IMPORT[name] <= {*names[:place]} for place, name in enumerate(names))  # only those above it
     own = ("__init__.py", "__init__.pyi", "__main__.py", "__pycache__", "py.typed")
     assert len([path for path in PACKAGE.iterdir() if path.name not in own]) <= 15
     assert imports(PACKAGE / "train" / "training.py")[0] > {"config", "data", "model", "system", "train.callbacks"}
@@ -113,39 +95,23 @@ def test_no_two_modules_of_a_room_import_each_other() -> None:
 def test_heavy_packages_have_one_room() -> None:
     importers: dict[str, set[str]] = defaultdict(set)
     for path in MODULES:
-        for package in imports(path)[1] & set(ONE_ROOM):
+        for package in imports(path)[1] & ONE_ROOM:
             importers[package].add(room(path))
-    assert importers == {package: {name} for package, name in ONE_ROOM.items()}
-
-
-def test_system_and_config_import_nothing_heavy() -> None:
-    for path in MODULES:
-        if room(path) in ("system", "config"):
-            light = {"msgspec", "lazy_loader", *sys.stdlib_module_names}
-            assert imports(path)[1] - light <= ({"tensorflow"} if room(path) == "system" else set()), path
-
-
-def late_imports() -> list[tuple[Path, int]]:
-    """Return where imports stand inside functions."""
-    places = set()
-    for path in MODULES:
-        for function in ast.walk(parse(path)):
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                nodes = [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
-                places |= {(path, node.lineno) for node in nodes}
-    return sorted(places)
+    assert set(importers) == ONE_ROOM and all(len(rooms) == 1 for rooms in importers.values()), importers
 
 
 def test_imports_inside_functions_are_few_and_have_a_reason() -> None:
-    places = late_imports()
+    places = {
+        (path, node.lineno)
+        for path in MODULES
+        for function in ast.walk(parse(path))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
     assert 0 < len(places) <= 18, places
     for path, line in places:
         assert "#" in path.read_text().splitlines()[line - 1], f"{path}:{line} has no reason"
-
-
-def test_the_package_asserts_nothing() -> None:
-    for path in MODULES:
-        assert not [node for node in ast.walk(parse(path)) if isinstance(node, ast.Assert)]
 
 
 @pytest.mark.parametrize("room", ["benchmark", "config", "system"])

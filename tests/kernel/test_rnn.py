@@ -27,10 +27,11 @@ from examples.min_lstm import MinLSTMCell
 from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import LSTM, RNN, drop_ins, kernel_problems, native, on_kernel
 from seqmnist_tf.kernel.layer import sharing
+from tests.kernel import test_native
 from tests.kernel.test_native import isas, relative_error
 
 UNITS, FEATURES, STEPS = 6, 3, 17
-
+SHAPES: Any = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,)}
 
 pytestmark = pytest.mark.skipif(not isas(), reason="no native kernel")
 
@@ -52,8 +53,7 @@ class Cell(keras.layers.Layer):
 
 def stepping(step: Callable[[Any, Any, Any], Any], without: str = "", **weights: Any) -> Callable[[], Cell]:
     """Return a factory of cells with one state, which is the output; they have weights u, w and b, and more."""
-    shapes = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,), **weights}
-    shapes = {name: shape for name, shape in shapes.items() if name not in without}
+    shapes = {name: shape for name, shape in {**SHAPES, **weights}.items() if name not in without}
 
     def call(cell: Any, x: Any, states: Any) -> Any:
         h = step(cell, x, states[0])
@@ -100,6 +100,11 @@ class Normalized(keras.layers.Layer):
         return h, [h]
 
 
+def simple(cell: Any, x: Any, states: Any) -> Any:
+    h = ops.tanh(pre(cell, x, states[0]))
+    return h, [h]
+
+
 class FirstStates(Cell):
     """A cell with a weight as the first state of each row, in another type."""
 
@@ -115,8 +120,7 @@ def another_output() -> Cell:
         h, c = ops.tanh(pre(cell, x, c)), c + 0.1 * h
         return ops.matmul(h * c, cell.out) / (1 + count), [h, c, count + 1]
 
-    shapes = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,), "out": (UNITS, 4)}
-    return Cell(step, (UNITS, UNITS, 1), 4, **shapes)
+    return Cell(step, (UNITS, UNITS, 1), 4, **SHAPES, out=(UNITS, 4))
 
 
 CELLS: dict[str, Callable[[], Any]] = {
@@ -136,13 +140,7 @@ CELLS: dict[str, Callable[[], Any]] = {
     "constants": stepping(constants),
     "input twice": stepping(read_twice, gate=(FEATURES, UNITS)),
     "another output": another_output,
-    "first states": lambda: FirstStates(
-        lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2,
-        u=(FEATURES, UNITS),
-        w=(UNITS, UNITS),
-        b=(UNITS,),
-        start=(UNITS,),
-    ),
+    "first states": lambda: FirstStates(simple, **SHAPES, start=(UNITS,)),
 }
 
 
@@ -162,14 +160,9 @@ def sequences(n: int = 28, steps: int = STEPS) -> tf.Tensor:
 
 
 def results(layer: keras.layers.RNN, x: tf.Tensor, training: bool = True, mask: Any = None) -> list[np.ndarray]:
-    """Return outputs and the gradients of sequences and weights."""
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        outputs = layer(x, training=training, **({} if mask is None else {"mask": tf.constant(mask)}))
-        weighting = np.random.RandomState(1).standard_normal(outputs.shape).astype(np.float32)
-        loss = tf.reduce_sum(outputs * weighting)
-    gradients = tape.gradient(loss, [x, *layer.trainable_variables])
-    return [np.asarray(tensor) for tensor in (outputs, *gradients)]
+    """Return outputs and the gradients of weights and sequences."""
+    call = functools.partial(layer, training=training, **({} if mask is None else {"mask": tf.constant(mask)}))
+    return test_native.results(call, layer.trainable_variables, x, wrt_x=True)
 
 
 def require_equal(given: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -352,7 +345,6 @@ class OneFirstState(Cell):
 
 
 MATRICES: Any = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS)}
-BIASED: Any = {**MATRICES, "b": (UNITS,), "start": (1, UNITS)}
 ALONE = "size of the batch, or is another one in training"
 
 # What the kernel must not compute, the operation or the word that its warning has, and whether a line is named.
@@ -370,7 +362,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
     "weights by training": (lambda: TrainedOtherwise(lambda w: ops.clip(w, -9, 9), **MATRICES), ALONE, False),
     "dropout that is not told": (lambda: Dropping(None, **MATRICES), "random numbers are drawn", False),
     "one first state": (
-        lambda: OneFirstState(lambda cell, x, states: (ops.tanh(pre(cell, x, states[0])),) * 2, **BIASED),
+        lambda: OneFirstState(simple, **SHAPES, start=(1, UNITS)),
         r"first states are .*\(1, 6\).*, not",
         False,
     ),
@@ -560,7 +552,7 @@ def test_layers_that_have_recurrent_layers_compute_the_same_on_the_kernel(make: 
                 outputs = layer(x, training=True)
                 weighting = np.random.RandomState(1).standard_normal(outputs.shape).astype(np.float32)
                 loss = tf.reduce_sum(outputs * weighting)
-            gradients = tape.gradient(loss, [x, *(weight.value for weight in layer.trainable_variables)])
+            gradients = tape.gradient(loss, [*(weight.value for weight in layer.trainable_variables), x])
         computed.extend(op.type for op in tf.compat.v1.get_default_graph().get_operations())
         return [outputs, *gradients]
 

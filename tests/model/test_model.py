@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, build_optimizer, compile_model, swap_averages
+from tests import toy
 from tests.model import numpy_lstm
 from tests.model.numpy_lstm import relative_error
 
@@ -21,8 +21,7 @@ ROUNDING = 3e-7  # of a weight below 1 after a step: a few units in its last pla
 
 def configure(**values: object) -> Config:
     """Return a configuration with ``section__key`` replaced; no clipping unless asked for."""
-    values = {"optimizer__grad_clip_value": None, "model__hidden_size": 8, **values}
-    return cfg.validate(cfg.with_values(Config(), {k.replace("__", "."): v for k, v in values.items()}))
+    return toy.configure(**{"optimizer__grad_clip_value": None, "model__hidden_size": 8, **values})
 
 
 def toy_batch(n: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -144,31 +143,12 @@ def test_a_step_weighs_its_samples_where_weights_are_given() -> None:
         assert np.abs(alone - first).max() > 1e-4
 
 
-@pytest.mark.parametrize(("placement", "clip"), [("inside", None), ("outside", 0.002)])
-def test_one_rmsprop_step_is_the_formula(placement: str, clip: float | None) -> None:
-    values = {"epsilon_placement": placement, "epsilon": 1e-4, "rho": 0.99, "lr": 0.01, "grad_clip_value": clip}
-    before, gradients, after = one_step(configure(**{f"optimizer__{key}": value for key, value in values.items()}))
-    clipped = 0
+def test_clipping_by_value_is_of_each_number() -> None:
+    config = configure(optimizer__name="SGD", optimizer__lr=1.0, optimizer__grad_clip_value=0.002)
+    before, gradients, after = one_step(config)
+    assert sum(int((np.abs(g) > 0.002).sum()) for g in gradients) > 10
     for w, g, w_next in zip(before, gradients, after, strict=True):
-        g = g.astype(np.float64)
-        if clip is not None:
-            clipped += int((np.abs(g) > clip).sum())
-            g = np.clip(g, -clip, clip)
-        v = 0.01 * g**2
-        step = g / np.sqrt(v + 1e-4) if placement == "inside" else g / (np.sqrt(v) + 1e-4)
-        # Weights are float32 of size 1: their last digit is 6e-8.
-        np.testing.assert_allclose(w_next - w, -0.01 * step, atol=ROUNDING, rtol=1e-4)
-    assert clip is None or clipped > 10
-
-
-def test_the_lstms_bias_alone_moves_at_its_own_rate() -> None:
-    torch_like = {"optimizer__epsilon_placement": "outside", "optimizer__lr": 0.01}
-    before, _, once = one_step(configure(**torch_like))
-    _, _, twice = one_step(configure(**torch_like, optimizer__bias_rate=2.0))
-    factors = [1, 1, 2, 1, 1]  # kernel, recurrent kernel, bias; dense kernel and bias
-    for w, w_once, w_twice, factor in zip(before, once, twice, factors, strict=True):
-        np.testing.assert_allclose(w_twice - w, factor * (w_once - w), atol=ROUNDING)
-        assert np.abs(w_once - w).max() > 1e-4
+        np.testing.assert_allclose(w_next - w, -np.clip(g, -0.002, 0.002), atol=ROUNDING, rtol=1e-4)
 
 
 def test_the_averages_of_the_weights_are_the_formula_and_are_exchanged_exactly() -> None:
@@ -188,16 +168,6 @@ def test_the_averages_of_the_weights_are_the_formula_and_are_exchanged_exactly()
     swap_averages(model.optimizer)
     for again, weight in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(again, weight)
-
-
-def test_norm_clipping_is_over_all_gradients() -> None:
-    before, gradients, after = one_step(
-        configure(optimizer__name="SGD", optimizer__lr=1.0, optimizer__grad_clip_norm=0.05)
-    )
-    norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
-    assert norm > 0.05
-    for w, g, w_next in zip(before, gradients, after, strict=True):
-        np.testing.assert_allclose(w_next - w, -g * 0.05 / norm, atol=ROUNDING, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from seqmnist_tf.kernel import native
 from seqmnist_tf.model import Kernel, build_model, choose_kernel, make_trainable
 from seqmnist_tf.system import InputError
 from tests.kernel.test_native import isas
-from tests.model.test_layers import CELL, HEAD, configure, write
+from tests.model.test_layers import GOOD, HEAD, configure, write
 from tests.toy import ROOT
 
 needs_machine = pytest.mark.skipif(not isas(), reason="no native kernel")
@@ -51,8 +51,8 @@ def test_the_reason_for_stock_keras_names_operation_and_line(tmp_path: Path) -> 
     assert "cumsum" in kernel.reason.lower() and f"own.py, line {line}" in kernel.reason
     with pytest.raises(InputError, match=r"train.kernel must be auto or keras here \(got 'native'\): model.layer is "):
         choose_kernel(cfg.with_values(config, {"train.kernel": "native"}), build_model(config))
-    config = configure(f"{write(tmp_path, CELL)}:f")  # with dropout in the cell
-    assert "random" in (choose_kernel(config, build_model(config)).reason or "")
+    config = configure(f"{write(tmp_path, GOOD)}:Last")
+    assert "it has no recurrent layer of Keras" in str(choose_kernel(config, build_model(config)).reason)
 
 
 @needs_machine
@@ -103,17 +103,3 @@ def test_relative_noise_is_a_multiple_of_each_matrixs_initial_deviation() -> Non
     np.testing.assert_allclose(noise.std(axis=(2, 3)), [[0.01, 1.5]] * 4, rtol=0.03)
     each = (noise / [[[[0.01]], [[1.5]]]]).reshape(8, -1)  # of each part of a batch and each matrix
     np.testing.assert_allclose(np.corrcoef(each), np.eye(8), atol=0.06)
-
-
-@pytest.mark.parametrize(
-    ("layer", "count"),
-    [("LSTM", 1), ("GRU", 1), (LEM, 2), ("cornn:CoRNN", 1), ("ur_lstm:URLSTM", 1), ("min_lstm:MinLSTM", 0)],
-)
-def test_relative_noise_of_the_cells(layer: str, count: int) -> None:
-    path = f"{ROOT}/examples/{layer.replace(':', '.py:')}" if layer[0].islower() else layer
-    config = configure(path, train__recurrent_noise_relative=0.5)
-    model = build_model(config)
-    matrices = [w for w in model.layers[0].trainable_variables if "recurrent" in w.name]
-    noise = make_trainable(model, config, Kernel(None)).recurrent_noise
-    assert len(noise) == count
-    np.testing.assert_allclose(noise, [0.5 * np.std(matrix) for matrix in matrices], rtol=1e-5)

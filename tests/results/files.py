@@ -8,21 +8,6 @@ from pathlib import Path
 
 import keras
 
-from seqmnist_tf.results.records import Board, Record
-from seqmnist_tf.results.store import file_hash, read_manifest, write_manifest
-
-
-def read_records(folder: Path) -> dict[str, list[Record]]:
-    """Return the completed records of a results folder by name."""
-    return Board.read(folder).records
-
-
-def list_record(folder: Path) -> None:
-    """Write the present hashes of a record's files into the manifest."""
-    results = Path("results")
-    present = {path.relative_to(results).as_posix(): file_hash(path) for path in folder.iterdir()}
-    write_manifest(results, {**read_manifest(results), **present})
-
 
 def flip_digit(path: Path, pattern: str = r"\d") -> None:
     """Change one digit, the last in the last match of ``pattern``."""

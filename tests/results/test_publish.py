@@ -26,7 +26,7 @@ from seqmnist_tf.train.__main__ import main as train_main
 from tests.changes import change_json, content, put, replace
 from tests.conftest import Command
 from tests.model.test_layers import GOOD
-from tests.results.files import exchange_losses, other_weights, read_records
+from tests.results.files import exchange_losses, other_weights
 from tests.toy import ROOT, git
 
 RESULTS = Path("results")
@@ -153,7 +153,7 @@ def test_a_trial_is_published_apart_from_runs_and_its_score_is_recounted(
     path, final = trial.run.path, trial.summary["final"]
     assert path == RESULTS / "trials" / load_run("run").config_id / "seed0"
     assert {file.name for file in path.iterdir()} == {*COPIED, "steps.csv.gz", "record.json"}
-    assert list(read_records(RESULTS)) == ["strong"]
+    assert list(Board.read(RESULTS).records) == ["strong"]
     line = f"| `strong`, `optimizer.lr 0.02` | 2 | [**{100 * final['val_accuracy']:.2f}**]({path.as_posix()}) |"
     assert line in tables.trials_table(Board.read(RESULTS))
     assert command(main).status == 0 and command(main, "--check").status == 0
@@ -190,7 +190,7 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     assert "give --allow-code" in refused.err and not was_executed()
     done = command(main, "add", "run", "--name", "mine", "--allow-code")
     assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
-    (record,) = read_records(Path("results"))["mine"]
+    (record,) = Board.read(RESULTS).records["mine"]
     assert record.config.model.hidden_size == 13
     assert command(main).status == 0 and not was_executed()
     for words in (("--check",), ("--replay", "mine")):

@@ -15,10 +15,9 @@ from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
 from seqmnist_tf.train import score
 from seqmnist_tf.train.page import draw_overview
 from tests.conftest import assert_fits
-from tests.results.files import read_records
 from tests.toy import ROOT, toy_mnist
 
-RECORDS = read_records(ROOT / "results")
+RECORDS = Board.read(ROOT / "results").records
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a clone has the commits of the records")

@@ -14,14 +14,13 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import drawn_problems
 from seqmnist_tf.results.publish import add_search
-from seqmnist_tf.results.records import Search
+from seqmnist_tf.results.records import Board, Search
 from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put, replace
 from tests.conftest import Command
 from tests.results.conftest import patch_small
-from tests.results.files import read_records
 
 pytestmark = pytest.mark.slow  # a search is trained, and each of its trials anew
 
@@ -75,7 +74,7 @@ def test_a_search_is_published_once_with_all_its_trials(command: Command, mine: 
     assert mine.scored == mine.trials
     (replayed,) = mine.document["replayed"]
     assert (replayed["batches"], replayed["largest_difference"]) == (18, 0)
-    assert "searches" not in read_records(RESULTS)
+    assert "searches" not in Board.read(RESULTS).records
     assert command(main, "add", str(search), "--name", "mine").status == 2
     assert command(main, "add", str(search)).status == 2  # it must have a name
 

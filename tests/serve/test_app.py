@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import requests
-from PIL import Image
+import tensorflow as tf
 
 from seqmnist_tf import data
 from seqmnist_tf.serve import SavedModel, app, choose_version, read_description
@@ -30,12 +29,6 @@ MODEL = "/v1/models/seqmnist"
 PREDICT = f"{MODEL}:predict"
 GOOD_IMAGE = IMAGES[0].tolist()
 GOOD = {"instances": [GOOD_IMAGE]}
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def in_json(value: Any) -> Any:
@@ -67,7 +60,7 @@ def test_every_signature_by_rows_and_by_columns(server: str, toy_model: SavedMod
     state = np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8)
     asked: dict[str, dict[str, Any]] = {
         "serving_default": {"images": IMAGES[:3]},
-        "encoded_images": {"image_bytes": [encode_png(image) for image in IMAGES[:3]]},
+        "encoded_images": {"image_bytes": [tf.io.encode_png(image[..., None]).numpy() for image in IMAGES[:3]]},
         "logits": {"sequence": pixels},
         "trace": {"images": IMAGES[:3]},
         "step": {"pixels": pixels[:, 300:310], "h": state, "c": -state},

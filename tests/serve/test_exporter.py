@@ -29,6 +29,8 @@ from seqmnist_tf.train import RunDirectory, load_final_model
 from tests.conftest import Command
 from tests.toy import ROOT, finished_run, toy_mnist
 
+pytestmark = pytest.mark.usefixtures("toy")
+
 
 class Exported(NamedTuple):
     """A run, its model, and the version that was exported of it."""
@@ -47,11 +49,6 @@ def exported(request: pytest.FixtureRequest, toy_versions: Path) -> Exported:
     """Return a run and the version that was exported of it."""
     run = RunDirectory(toy_versions.parent / f"run{request.param}")
     return Exported(run, load_final_model(run), SavedModel.load(toy_versions / str(request.param)))
-
-
-@pytest.fixture(autouse=True)
-def toy_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "load_mnist", toy_mnist)
 
 
 def images(n: int) -> np.ndarray:

@@ -23,12 +23,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from seqmnist_tf.data import encode, load_mnist
-from seqmnist_tf.serve import SavedModel, app, exporter, read_description
+from seqmnist_tf.serve import SavedModel, app, read_description
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
 from tests.serve.committed import committed_versions
 from tests.serve.test_picture import DIGIT, SAME, difference, to_mnist
-from tests.toy import ROOT, finished_run, toy_mnist
+from tests.toy import ROOT, toy_mnist
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FrameLocator, Locator, Page, Route
@@ -281,12 +281,8 @@ def test_the_browser_computes_what_tensorflow_does(visit: Visit) -> None:
     np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
 
 
-def test_the_browser_knows_pixel_order_and_normalization(
-    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporter, "load_mnist", toy_mnist)
-    run = finished_run(tmp_path / "run", task__permutation="urnn92916", task__normalization="unit")
-    model = SavedModel.load(exporter.export_run(run, tmp_path / "versions"))
+def test_the_browser_knows_pixel_order_and_normalization(visit: Visit, toy_versions: Path) -> None:
+    model = SavedModel.load(toy_versions / "1")
     images = toy_mnist()["test"].images[:10]
     with serving(model) as url:
         page, _ = visit(STILL, url=url)

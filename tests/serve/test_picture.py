@@ -106,13 +106,10 @@ def test_any_picture_has_mnists_form_or_is_blank(n: int) -> None:
     assert result is None or ((result.dtype, result.shape) == (np.uint8, (28, 28)) and result.any())
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_of_a_camera(orientation: int, tmp_path: Path) -> None:
+def test_a_camera_that_was_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # how Pillow's transpose makes what the camera stores
-    stored = DIGIT.transpose(Image.Transpose(turned[orientation])) if orientation > 1 else DIGIT
-    stored.save(tmp_path / "digit.png", exif=exif)
+    exif[0x0112] = 6  # of eight; the others are Pillow's
+    DIGIT.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "digit.png", exif=exif)
     np.testing.assert_array_equal(prepare_picture(tmp_path / "digit.png"), to_mnist(DIGIT))
 
 

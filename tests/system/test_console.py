@@ -13,10 +13,6 @@ def test_a_heading_that_begins_with_an_angle_bracket_is_right_aligned() -> None:
     )
 
 
-def test_a_table_may_have_no_rows() -> None:
-    assert markdown_table([">n"], []) == "| n |\n|---:|"
-
-
 @pytest.mark.parametrize(
     ("text", "escaped"),
     [

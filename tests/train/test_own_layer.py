@@ -37,7 +37,6 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--train.n-epochs=2", "--run-dir=run"]
         assert train_main([*[word for word in SMALL if "hidden" not in word], *words]) == 0
     assert "13 units of own.py:Last: 153 parameters, +3 against model.match_parameters 150" in out.getvalue()
-    (folder / "out").write_text(out.getvalue())
     return folder
 
 
@@ -102,21 +101,6 @@ def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
     assert ours["test_loss"] == pytest.approx(stock["test_loss"], rel=1e-5)
 
 
-@pytest.mark.skipif(not isas(), reason="no native kernel")
-def test_the_kernel_is_refused_to_a_layer_that_it_does_not_compute(
-    command: Command, own_run: Path, in_tmp: Path, toy: None
-) -> None:
-    (in_tmp / "own.py").write_text(GOOD)
-    reason = "model.layer is own.py:Last: it has no recurrent layer of Keras"
-    words = [*SMALL, "--model.layer=own.py:Last", "--train.n-epochs=1"]
-    refused = command(train_main, *words, "--train.kernel=native", "--run-dir=run")
-    assert (refused.status, Path("run").exists()) == (2, False)
-    assert refused.err == f"error: train.kernel must be auto or keras here (got 'native'): {reason}\n"
-    said = (own_run / "out").read_text()
-    assert f"on stock Keras, on a CPU several times slower than the native kernel: {reason}\n" in said
-    assert RunDirectory(own_run / "run").environment["kernel"] == "keras"
-
-
 # A layer that reads a weight which its cell sets in the loop; with noise it is another in each part of a batch.
 FAILS_WITH_NOISE = CELL.replace("h = states[0]", "h = states[0]; self.w.assign(ops.clip(self.w, -1.0, 1.0))") + (
     "class Outer(keras.layers.Layer):\n"
@@ -127,10 +111,6 @@ FAILS_WITH_NOISE = CELL.replace("h = states[0]", "h = states[0]; self.w.assign(o
     "    def call(self, x):\n        return self.rnn(x) + 0.0 * ops.sum(self.rnn.cell.w)\n"
     "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
 )
-
-
-def own_config() -> cfg.Config:
-    return cfg.with_values(cfg.Config(), {**SMALL_VALUES, "train.n_epochs": 1})
 
 
 def test_the_page_and_the_predictions_of_a_run(own: RunDirectory, command: Command) -> None:
@@ -231,8 +211,8 @@ def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, t
 
 def test_a_layer_that_fails_shows_its_traceback_and_its_run_has_failed(in_tmp: Path, toy: None) -> None:
     (in_tmp / "own.py").write_text(FAILS_WITH_NOISE)
-    config = cfg.with_values(own_config(), {"model.layer": "own.py:Outer", "train.recurrent_noise": 0.1})
+    values = {**SMALL_VALUES, "train.n_epochs": 1, "model.layer": "own.py:Outer", "train.recurrent_noise": 0.1}
     with pytest.raises(Exception, match="out of scope") as raised:
-        train(config, "run")
+        train(cfg.with_values(cfg.Config(), values), "run")
     assert "own.py" in {Path(str(frame.path)).name for frame in raised.traceback}
     assert (RunDirectory(Path("run")).summary or {})["status"] == "failed"

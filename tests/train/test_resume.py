@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from seqmnist_tf.data import sequences
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, compile_model
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
-from tests.changes import content
 from tests.conftest import Command, Result
-from tests.toy import SMALL, killed_run, run_train, start_train, toy_mnist
+from tests.toy import ROOT, SMALL, TRAIN, killed_run, run_train, toy_mnist
 
 EPOCHS, STEPS = 6, 3
 WORDS = (
@@ -115,7 +115,7 @@ def test_a_run_killed_at_random_moments_ends_the_same(
         more, pause = random.randint(1, 2), random.uniform(0, 0.5)
         epochs = epochs_of(run) + more
         moments.append((epochs, pause))
-        with start_train(*words) as process:
+        with subprocess.Popen([*TRAIN, *words], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
             while process.poll() is None and epochs_of(run) < epochs:
                 time.sleep(0.01)
             time.sleep(pause)
@@ -181,15 +181,6 @@ def test_a_run_in_use_is_refused(command: Command, finished: Path) -> None:
         result = command(train_main, "--run-dir=run", "--resume")
     assert result.status == 2
     assert result.err == "error: run directory run is in use by another process (wait for it to end)\n"
-
-
-def test_a_broken_checkpoint_is_an_error(command: Command, finished: Path) -> None:
-    (finished / "summary.json").unlink()
-    (finished / "checkpoints" / "resume.keras").write_bytes(b"broken")
-    before = content(finished)
-    result = command(train_main, "--run-dir=run", "--resume")
-    assert result.status == 2 and content(finished) == before
-    assert "error: cannot read run/checkpoints/resume.keras: " in result.err
 
 
 def test_resume_auto_starts_and_continues_with_one_command_line(command: Command, in_tmp: Path, toy: None) -> None:

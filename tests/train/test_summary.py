@@ -13,17 +13,13 @@ from seqmnist_tf.data import pixel_order
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import Predictions, RunDirectory, load_run, log_problems, summarize
 from tests.changes import Change, change_json, put, replace, row
-from tests.toy import ROOT, write_logs
+from tests.toy import ROOT, configure, write_logs
 
-VALUES: dict[str, Any] = {"task.limit_train": 40, "task.limit_test": 30, "train.batch_size": 16, "train.n_epochs": 2}
-TRIAL: dict[str, Any] = {"test.enabled": False, "task.validation_size": 30}
+VALUES = {"task__limit_train": 40, "task__limit_test": 30, "train__batch_size": 16, "train__n_epochs": 2}
 
 
 def logged(path: Path, accuracies: tuple[float, ...] = (0.2, 0.5), status: str = "completed", **values: Any) -> Path:
-    config = cfg.validate(
-        cfg.with_values(cfg.Config(), VALUES | {key.replace("__", "."): value for key, value in values.items()})
-    )
-    run = RunDirectory.create(path, config, {}, pixel_order("none"))
+    run = RunDirectory.create(path, configure(**{**VALUES, **values}), {}, pixel_order("none"))
     write_logs(run, accuracies, status)
     return run.path
 
@@ -41,7 +37,7 @@ def test_no_number_is_written_that_json_does_not_have(tmp_path: Path) -> None:
 def test_the_files_of_a_run_agree_however_it_ended(tmp_path: Path) -> None:
     assert problems(ROOT / "results" / "quickstart" / "seed0") == []
     assert problems(logged(tmp_path / "completed")) == []
-    assert problems(logged(tmp_path / "trial", **TRIAL)) == []
+    assert problems(logged(tmp_path / "trial", test__enabled=False, task__validation_size=30)) == []
     assert problems(logged(tmp_path / "both", task__validation_size=30)) == []
     assert problems(logged(tmp_path / "stopped", (0.1,), "stopped")) == []
     diverged = logged(tmp_path / "diverged", (0.1,), "diverged")

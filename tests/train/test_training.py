@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import math
@@ -12,7 +11,6 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,18 +252,6 @@ def test_an_interrupt_before_the_run_leaves_nothing(
     assert not list(in_tmp.iterdir())
 
 
-@contextlib.contextmanager
-def file_limit(size: int) -> Iterator[None]:
-    """Let this process write no file longer than ``size``: the system answers as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # as Python sets it
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, finished: Path) -> None:
     whole, model = ((finished / "checkpoints" / name).read_bytes() for name in ("resume.keras", "epoch-0001.keras"))
     assert len(model) < len(whole)
@@ -273,8 +259,13 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, fini
     change_json(finished / "config.json", lambda config: config["train"].update(n_epochs=3))
     config_id = cfg.config_id(cfg.read_config(finished / "config.json"))
     change_json(finished / "environment.json", lambda environment: environment.update(config_id=config_id))
-    with file_limit((len(model) + len(whole)) // 2):  # the model of the second epoch fits, its checkpoint does not
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The model of the second epoch fits, its checkpoint does not: the system answers as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((len(model) + len(whole)) // 2, limit[1]))
+    try:
         done = command(train_main, "--resume", "--run-dir=run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert done.status == 1, done
     assert "error: cannot continue run: [Errno 27] File too large" in done.err
     assert "--run-dir run --resume" in done.err
