@@ -86,11 +86,14 @@ def board_table(board: Board) -> str:
     if cells:
         bound = 100 * equivalence_bound(cells[0].config)
         head = ["cell", ">parameters", *ACCURACIES, *DIFFERENCES, f"equivalent (± {bound:g} points)"]
-        head += ["correct of 10,000 by seed, from 0", "trained on"]
+        head += ["rate, clip, decay, noise", "correct of 10,000 by seed, from 0", "trained on"]
         rows = []
         for cell, compared in zip(cells, _differences(cells), strict=True):
             kernels = sorted({kernel for record in board.records[cell.name] for kernel in record.kernels})
+            optimizer, noise = cell.config.optimizer, cell.config.train.recurrent_noise_relative
+            recipe = optimizer.lr, optimizer.grad_clip_norm, optimizer.weight_decay, noise
             row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), *compared]
+            row.append(", ".join(map(value_text, recipe)))
             rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
         picture = f"results/{PICTURE_FOLDER}/{CELLS_PICTURE}"
         parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
@@ -145,7 +148,7 @@ def _accuracies(cell: SeededRuns) -> list[str]:
 def searches_table(board: Board) -> str:
     """One row per search; the rungs of a cell of the board are one, whose best is a mean over the last rung's seeds."""
     groups: defaultdict[str, list[Search]] = defaultdict(list)
-    for search in board.searches:
+    for search in sorted(board.searches, key=lambda one: "_more" in one.name):  # an extension comes last
         groups[re.sub(r"_(rung|more)\d.*", "", search.path.stem)].append(search)
     rows = []
     for name, searches in groups.items():
