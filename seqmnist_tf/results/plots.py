@@ -106,8 +106,8 @@ def draw_cells(board: Board, _: ShownModel) -> Figure:
 
 def _draw_seeds(board: Board, titles: Mapping[str, str]) -> Figure:
     """Draw a panel for each experiment, with a line for each of its seeds."""
-    across, down = 3, -(-len(titles) // 3)
-    figure = new_figure(9, 2.6 * down)
+    across, down = min(3, len(titles)), -(-len(titles) // 3)
+    figure = new_figure(3 * across, 2.6 * down)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes in panels.ravel()[len(titles) :]:
         axes.set_axis_off()
