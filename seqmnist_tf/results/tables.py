@@ -93,13 +93,15 @@ def board_table(board: Board) -> str:
             optimizer, noise = cell.config.optimizer, cell.config.train.recurrent_noise_relative
             recipe = optimizer.lr, optimizer.grad_clip_norm, optimizer.weight_decay, noise
             row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), *compared]
-            row.append(", ".join(map(value_text, recipe)))
-            rows.append([*row, seeds_links(board, cell.name), escape_markdown(", ".join(kernels))])
+            row += [", ".join(map(value_text, recipe)), seeds_links(board, cell.name)]
+            rows.append([*row, escape_markdown(", ".join(kernels))])
         picture = f"results/{PICTURE_FOLDER}/{CELLS_PICTURE}"
         parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
     if unfinished := board.unfinished():
         states = ", ".join(f"`{cell}` ({state})" for cell, state in unfinished.items())
-        parts.append(f"Still to come: {states}." + (" p is corrected for the cells that are shown." if cells else ""))
+        parts.append(f"Still to come: {states}.")
+        if cells[1:]:
+            parts.append("p is corrected for the cells that are shown.")
     return "\n\n".join(parts)
 
 

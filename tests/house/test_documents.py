@@ -95,8 +95,8 @@ def test_readme_has_one_screen() -> None:
 
 
 def test_quick_start_is_two_command_lines() -> None:
-    """scripts/test runs the second one."""
     first, second = fenced_blocks("bash", README.split("\n## Quick start\n")[1].split("\n## ")[0])
+    assert "\n" not in first + second
     assert first.endswith(".venv/bin/seqmnist train quickstart") and second.endswith("-m pytest")
     assert fenced_blocks("bash", DOCUMENTS["docs/index.md"]) == [first]
 
