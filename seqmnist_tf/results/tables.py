@@ -21,7 +21,7 @@ from ..compare import (
     task_name,
 )
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
-from ..system import escape_markdown, markdown_table
+from ..system import markdown_table
 from .records import (
     BASELINE,
     BOARD,
@@ -94,7 +94,7 @@ def board_table(board: Board) -> str:
             recipe = optimizer.lr, optimizer.grad_clip_norm, optimizer.weight_decay, noise
             row = [_cell_name(cell), f"{cell.num_params:,}", *_accuracies(cell), *compared]
             row += [", ".join(map(value_text, recipe)), seeds_links(board, cell.name)]
-            rows.append([*row, escape_markdown(", ".join(kernels))])
+            rows.append([*row, ", ".join(kernels)])
         picture = f"results/{PICTURE_FOLDER}/{CELLS_PICTURE}"
         parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
     if unfinished := board.unfinished():
@@ -140,7 +140,7 @@ def first_board_table(board: Board) -> str:
 
 def _cell_name(cell: SeededRuns) -> str:
     constants = constants_text(cell.config)
-    return f"{layer_name(cell.config)}, {cell.units} units" + (f", {escape_markdown(constants)}" if constants else "")
+    return f"{layer_name(cell.config)}, {cell.units} units" + (f", {constants}" if constants else "")
 
 
 def _accuracies(cell: SeededRuns) -> list[str]:
@@ -162,7 +162,7 @@ def searches_table(board: Board) -> str:
                 scores[str(row["values"])].append(row["score"])
         hours = sum(row["seconds"] for one in searches for row in one.ended) / 3600
         commits = dict.fromkeys(str(one.environment(one.ended[0])["git"]["commit"])[:7] for one in searches)
-        layer = escape_markdown(searches[0].settings.base.model.layer.rpartition(":")[2])
+        layer = searches[0].settings.base.model.layer.rpartition(":")[2]
         seeds = max(map(len, scores.values()))  # a point that has not all of them yet does not count
         best = in_percent(max(statistics.mean(same) for same in scores.values() if len(same) == seeds))
         rows.append([f"`{name}`", layer, ", ".join(rungs), best, f"{hours:.1f}", ", ".join(commits)])

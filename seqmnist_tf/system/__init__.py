@@ -4,7 +4,7 @@ TensorFlow is imported by :func:`start_tensorflow` when it is called.
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
-from .console import InputError, RunError, escape_markdown, first_line, markdown_table, note, say, say_json, warn
+from .console import InputError, RunError, first_line, markdown_table, note, say, say_json, warn
 from .environment import ask_git, describe_environment, describe_machine, git_state, package_versions, peak_mb, utc_now
 from .files import (
     folder_atomically,

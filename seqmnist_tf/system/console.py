@@ -1,4 +1,4 @@
-"""Text for people: errors of one line, results, notes, Markdown tables, and untrusted text in them."""
+"""Text for people: errors of one line, results, notes, and Markdown tables."""
 
 import json
 import re
@@ -52,14 +52,7 @@ def warn(text: str) -> None:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table; a column is right-aligned where its heading begins with ``>``."""
-    texts = [[re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\|", str(cell)) for cell in row] for row in rows]
+    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     names = " | ".join(name.removeprefix(">") for name in head)
     rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
     return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in texts)])
-
-
-def escape_markdown(text: str) -> str:
-    """Return untrusted text for a table's cell: no markup, no HTML, one line, ``?`` for what cannot be printed."""
-    text = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_~\[\]|])", r"\\\1", text)
