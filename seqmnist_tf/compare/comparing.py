@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import Config
 from ..data import load_splits, pixel_order
-from ..engine import Job, JobEnd, duration, prints_line, require_answer, require_engine_options, run_jobs
+from ..engine import Job, JobEnd, duration, require_answer, require_engine_options, run_jobs
 from ..system import RunError, json_bytes, note, read_json_object, write_atomically
 from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
@@ -163,17 +163,16 @@ class Progress:
         self.epochs[job.path] = len(history)
         self.spent += new * self.costs[job.path][0]
         done, total, n_epochs = sum(self.epochs.values()), sum(self.totals.values()), job.config.train.n_epochs
-        if prints_line(done, total, new):
-            left = sum(
-                (self.totals[path] - self.epochs[path]) * epoch + evaluation
-                for path, (epoch, evaluation) in self.costs.items()
-            )
-            seconds = left * (time.monotonic() - self.began) / self.spent
-            then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
-            note_above_bar(
-                f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
-                f"all runs: {done}/{total} epochs, {duration(seconds)} left"
-            )
+        left = sum(
+            (self.totals[path] - self.epochs[path]) * epoch + evaluation
+            for path, (epoch, evaluation) in self.costs.items()
+        )
+        seconds = left * (time.monotonic() - self.began) / self.spent
+        then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
+        note_above_bar(
+            f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
+            f"all runs: {done}/{total} epochs, {duration(seconds)} left"
+        )
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Take note of a job's end; the epochs that it has not are not trained any more."""

@@ -15,7 +15,6 @@ from ..system import InputError, available_cores
 
 TRAINER = "seqmnist_tf.engine:train_job"  # MODULE:NAME of the function that trains a job in a worker of Ray
 ANSWER_SECONDS = 10.0  # for a connection to a cluster
-MOST_LINES = 500  # of a command's progress, so that a terminal stays readable
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def prints_line(done: int, total: int, new: int = 1) -> bool:
-    """Return whether progress prints a line for the last ``new`` of ``done`` events: for all, or for 500 of more."""
-    lines = min(total, MOST_LINES)
-    return done * lines // total > (done - new) * lines // total

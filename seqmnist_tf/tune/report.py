@@ -15,8 +15,6 @@ from ..system import markdown_table
 from ..train import new_figure
 from .space import Dimension, SearchFolder
 
-MOST_TRIALS = 50  # in the table
-MOST_FAILURES = 20
 DOT: dict[str, Any] = {"marker": "o", "alpha": 0.7, "linestyle": ""}
 STAR: dict[str, Any] = {"marker": "*", "color": "C3", "markersize": 14, "linestyle": ""}  # of the best trial
 
@@ -24,7 +22,7 @@ STAR: dict[str, Any] = {"marker": "*", "color": "C3", "markersize": 14, "linesty
 def search_report(
     search: SearchFolder, rows: list[dict[str, Any]], best: dict[str, Any], failed: dict[str, str]
 ) -> str:
-    """Return a finished search as Markdown: the best trial, values at the edge of their range, the best trials.
+    """Return a finished search as Markdown: the best trial, values at the edge of their range, all trials.
 
     ``rows`` are of trials with a score; ``failed`` says of the other trials, by number, why they failed.
     """
@@ -39,14 +37,10 @@ def search_report(
         f"# Search: {search.tuner}, {len(rows) + len(failed)} trials ({counted})",
         f"Best: trial {best['trial']}, validation accuracy {best['score']:.2%} after epoch {best['epochs']}.",
         markdown_table(("hyperparameter", "best", "explored", "at the edge"), best_rows),
+        _trial_table(search, rows),
     ]
-    if len(rows) > MOST_TRIALS:
-        parts.append(f"The best {MOST_TRIALS} of {len(rows):,} trials with a score; `trials.json` has all:")
-    parts.append(_trial_table(search, rows))
     if failed:
-        listed = [f"- trial {trial}: {reason}" for trial, reason in list(failed.items())[:MOST_FAILURES]]
-        more = [f"- and {len(failed) - MOST_FAILURES:,} more"] if len(failed) > MOST_FAILURES else []
-        parts += ["Failed:", "\n".join([*listed, *more])]
+        parts += ["Failed:", "\n".join(f"- trial {trial}: {reason}" for trial, reason in failed.items())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,7 +73,7 @@ def _trial_table(search: SearchFolder, rows: list[dict[str, Any]]) -> str:
     cells = [
         (row["trial"], f"{row['score']:.2%}", row["status"], row["epochs"], row["escape_epoch"] or "-",
          f"{row['seconds']:.0f}", *(_shown(one, row["values"]) for one in search.space))
-        for row in sorted(rows, key=lambda row: -row["score"])[:MOST_TRIALS]
+        for row in sorted(rows, key=lambda row: -row["score"])
     ]  # fmt: skip
     head = ("trial", ">validation accuracy", "status", ">epochs", ">first epoch above 50 %", ">seconds")
     return markdown_table((*head, *(f"`{one.name}`" for one in search.space)), cells)

@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import Trial
 
 from .. import config as cfg
 from ..config import LayerFile, read_layer
-from ..engine import Job, JobEnd, duration, prints_line, run_jobs
+from ..engine import Job, JobEnd, duration, run_jobs
 from ..system import InputError, RunError, json_bytes, note, say, write_atomically
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .oracle import OBJECTIVE, OVER, load_oracle
@@ -85,7 +85,6 @@ class SearchJobs:
         }
         self.layers: dict[str, LayerFile | None] = {}  # read once: a file may change during a search
         self.started, self.before = time.monotonic(), len(self.rows)
-        self.epochs = 0  # of all trials, since then
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -104,8 +103,7 @@ class SearchJobs:
                 config = self.search.config(trial.hyperparameters.values)
                 on_all_images(config)
             except InputError as error:
-                if prints_line(len(self.oracle.end_order) + 1, self.max_trials):
-                    note(f"trial {trial.trial_id}: failed ({error})")
+                note(f"trial {trial.trial_id}: failed ({error})")
                 self._fail(trial, str(error))
                 continue
             if config.model.layer not in self.layers:
@@ -125,8 +123,7 @@ class SearchJobs:
 
     def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
         """Print how far a job is that another process trains."""
-        self.epochs += 1
-        if self.shows_epochs and prints_line(self.epochs, self.max_trials * self.search.base.train.n_epochs):
+        if self.shows_epochs:
             epochs = f"{len(history)}/{job.config.train.n_epochs}"
             note(f"{job.name}: epoch {epochs}, validation accuracy {history[-1]['val_accuracy']:.2%}")
 
@@ -136,14 +133,11 @@ class SearchJobs:
         if end.error:
             self._fail(trial, end.error)
             return
-        former = self.best
         self.rows[trial.trial_id] = row = self._read_row(trial)
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
         best, done = self.best or row, len(self.oracle.end_order)
-        if best is former and not prints_line(done, self.max_trials):
-            return
         pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
         say(
             f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"

@@ -12,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
-from seqmnist_tf.engine import Job, JobEnd, engine, prints_line, run_jobs, same_experiment
+from seqmnist_tf.engine import Job, JobEnd, engine, run_jobs, same_experiment
 from seqmnist_tf.system import RunError
 from seqmnist_tf.train import RunDirectory
 from tests.changes import content
@@ -51,11 +51,6 @@ def test_a_failure_of_its_own_stops_one_job_and_one_of_the_machine_all(tmp_path:
         run_jobs(source, tmp_path, place=ManySlots(1))
     assert {name: end.status for name, end in source.ends.items()} == {"fail": "failed", "good": "completed"}
     assert not (tmp_path / "next").exists()
-
-
-def test_progress_has_a_bound() -> None:
-    assert [prints_line(done, 10_000, 5) for done in range(5, 45, 5)] == [False, False, False, True] * 2
-    assert [sum(prints_line(done, total) for done in range(1, total + 1)) for total in (40, 3_000)] == [40, 500]
 
 
 OWN = {"model__layer": "own.py:Last", "task__permutation": "file:order.txt"}
