@@ -88,23 +88,13 @@ class Dimension:
         return self.choices[value] if self.choices else {self.name: int(value) if self.integer else float(value)}
 
     def at_edge(self, value: Any) -> str | None:
-        """Return ``low`` or ``high`` where a value lies at that end of a range or of numbers in order, else None.
-
-        The lowest choice that the key allows is no edge: nothing is left to explore below it.
-        """
-        if not self.choices:
-            scale = math.log if self.scale == "log" else float
-            low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
-            edge = EDGE * (high - low)
-            return "low" if at - low < edge else "high" if high - at < edge else None
-        numbers: dict[str, Any] = {label: settings.get(self.name) for label, settings in self.choices.items()}
-        if len(numbers) < 3 or not all(type(number) in (int, float) for number in numbers.values()):
+        """Return ``low`` or ``high`` where a value lies at that end of a range, else None."""
+        if self.choices:
             return None
-        in_order = sorted(numbers, key=lambda label: float(numbers[label]))
-        if value == in_order[0]:
-            option = cfg.find_option(self.name)
-            return None if option and numbers[value] == option.meta.ge else "low"
-        return "high" if value == in_order[-1] else None
+        scale = math.log if self.scale == "log" else float
+        low, high, at = (scale(x) for x in (self.low, self.high, value))  # type: ignore[arg-type]
+        edge = EDGE * (high - low)
+        return "low" if at - low < edge else "high" if high - at < edge else None
 
 
 def parse_space(document: Mapping[str, Any]) -> tuple[Dimension, ...]:
