@@ -37,7 +37,6 @@ from .sections import (
 )
 from .values import (
     KEYS_OF_LAYERS,
-    check_permutation,
     config_to_dict,
     config_to_json,
     contradictions,

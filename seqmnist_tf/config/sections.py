@@ -129,14 +129,14 @@ class Task:
     permutation: Annotated[
         str,
         Meta(
-            pattern=r"^(none|urnn92916|bit_reversal|seed:[0-9]{1,10}|file:.+)\Z",
+            pattern=r"^(none|urnn92916|bit_reversal|seed:[0-9]{1,9}|file:.+)\Z",
             title="none, urnn92916, bit_reversal, seed:N or file:PATH",
         ),
     ] = key(
         "none",
         "Pixel order. none: row by row. urnn92916: numpy.random.RandomState(92916).permutation(784) (Wisdom et al. "
         "2016). bit_reversal: 0 to 1023 with their ten bits reversed, of which those below 784 remain (HiPPO, S4). "
-        "seed:N: RandomState(N). file:PATH: 784 indices as text, JSON or .npy.",
+        "seed:N: RandomState(N), N of up to nine digits. file:PATH: 784 indices as text, JSON or .npy.",
     )
     normalization: Literal["standard", "unit"] = key(
         "standard", "Pixel scaling. standard: (x/255 - 0.1307) / 0.3081. unit: x/255."

@@ -85,16 +85,7 @@ def validate(config: Config) -> Config:
     for text, holds in rules.items():
         if not holds:
             raise InputError(text)
-    check_permutation(config.task.permutation)
     return config
-
-
-def check_permutation(permutation: str) -> str:
-    """Return a value of ``task.permutation``, or raise InputError."""
-    OPTIONS["task.permutation"].check(permutation)
-    if permutation.startswith("seed:") and int(permutation.removeprefix("seed:")) >= 2**32:
-        raise InputError(f"task.permutation seed:N needs N below {2**32} (got {permutation})")
-    return permutation
 
 
 def flatten(config: Config) -> dict[str, Any]:

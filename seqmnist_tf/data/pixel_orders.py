@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import NUM_TIMESTEPS, check_permutation
+from ..config import NUM_TIMESTEPS, OPTIONS
 from ..system import InputError, reading
 
 
@@ -20,7 +20,7 @@ def pixel_order(permutation: str) -> np.ndarray:
         >>> pixel_order("bit_reversal")[:4].tolist()
         [0, 512, 256, 768]
     """
-    permutation = check_permutation(permutation)
+    permutation = OPTIONS["task.permutation"].check(permutation)
     if permutation == "urnn92916":
         # The seed in the code of the full-capacity unitary RNNs (Wisdom et al. 2016), and of many papers after them.
         permutation = "seed:92916"

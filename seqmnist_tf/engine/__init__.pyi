@@ -1,6 +1,5 @@
 from .engine import Source as Source
 from .engine import run_jobs as run_jobs
-from .engine import same_experiment as same_experiment
 from .engine import train_job as train_job
 from .job import Job as Job
 from .job import JobEnd as JobEnd

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import keras
 
-from ..config import Config, LayerFile, config_id, with_values
 from ..model import LayerError
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory, resume, train
@@ -199,19 +198,6 @@ def _train(job: Job, rule: Callable[[list[dict[str, Any]]], str | None]) -> dict
         return train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
     with run.lock(LOCK_SECONDS):
         pass
-    if not same_experiment(job.config, run, job.layer):
-        raise InputError(f"{run.path} is a run of another experiment (move it away)")
     if (summary := run.summary) and summary.get("status") in FINAL:
         return summary
     return resume(job.path, command=job.resume_command, stop_rule=rule, machine=job.config)
-
-
-def same_experiment(config: Config, run: RunDirectory, layer: LayerFile | None = None) -> bool:
-    """Return whether a run is of a configuration: its ``config_id`` and seed are equal; files count by their content.
-
-    Where ``config`` matches a number of parameters, the run has the units that were chosen for it.
-    """
-    made = run.config
-    if config.model.match_parameters is not None:
-        config = with_values(config, {"model.hidden_size": made.model.hidden_size})
-    return (run.config_id, made.train.seed) == (config_id(config, layer), config.train.seed)

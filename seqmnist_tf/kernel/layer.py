@@ -70,7 +70,8 @@ class RNN(keras.layers.RNN):
 
     def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        native.require_threads(threads, least=0)
+        if threads not in range(native.MAX_THREADS + 1):
+            raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
         self.threads = threads
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
 

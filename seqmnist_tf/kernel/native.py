@@ -84,8 +84,7 @@ def forward(
     result does not depend on ``threads``, 1 to 1,024. MemoryError is raised where there is no memory.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
-    n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
-    require_threads(threads)
+    (n, steps, features), units = sequences.shape, len(recurrent)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
@@ -117,8 +116,7 @@ def backward(
     ``want_sequences``, rows that begin with the same features are no longer computed as one, which takes longer.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
-    n, steps, features, units = _shape(sequences, kernel, recurrent, bias)
-    require_threads(threads)
+    (n, steps, features), units = sequences.shape, len(recurrent)
     gradient = contiguous(gradient)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
@@ -154,25 +152,8 @@ def aligned(kept: np.ndarray) -> np.ndarray:
     return aligned
 
 
-def require_threads(threads: int, least: int = 1) -> None:
-    if not isinstance(threads, int) or not least <= threads <= MAX_THREADS:
-        raise ValueError(f"threads must be an integer from {least} to {MAX_THREADS:,} (got {threads!r})")
-
-
 def contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
-
-
-def _shape(sequences: np.ndarray, *weights: np.ndarray) -> tuple[int, int, int, int]:
-    shapes = [array.shape for array in weights]
-    features, units = sequences.shape[-1], weights[1].shape[0]
-    fits = sequences.ndim == 3 and min(*sequences.shape[1:], units) > 0
-    if not fits or shapes != [(features, 4 * units), (units, 4 * units), (4 * units,)]:
-        raise ValueError(
-            "shapes must be (n, steps, features), (features, 4 units), (units, 4 units), (4 units,) "
-            f"(got {[sequences.shape, *shapes]})"
-        )
-    return (*sequences.shape, units)
 
 
 def _fill_up(*weights: np.ndarray) -> list[np.ndarray]:

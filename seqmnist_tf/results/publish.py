@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import LAYER_FILE, PRESETS, config_id, is_trial, preset
-from ..engine import same_experiment
 from ..model import match_units
 from ..system import (
     InputError,
@@ -123,9 +122,13 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     settings, rows = read_search(path)
     runs = {row["trial"]: load_run(row["path"]) for row in rows if row["status"] != "failed"}
     document = _search_document(settings, rows, runs)
-    _refuse(path, drawn_problems(Search(settings, document)))
+    published = Search(settings, document)
+    _refuse(path, drawn_problems(published))
     replays = []
-    for run in runs.values():
+    for row in published.ended:
+        run = runs[row["trial"]]
+        if config_id(published.config(row), run.layer_file) != run.config_id:
+            _refuse(run.path, ["its configuration is not that of its values"])
         _require_finished(run, folder.parent, WITH_SCORE)
         if (run.summary or {})["status"] == "completed":
             _refuse(run.path, recount(run, allow_code=allow_code))
@@ -144,8 +147,6 @@ def _search_document(search: SearchFolder, rows: list[dict[str, Any]], runs: dic
         if (run := runs.get(row["trial"])) is None:
             trials.append(row)
             continue
-        if not same_experiment(search.config(row["values"]), run, run.layer_file):
-            _refuse(run.path, ["its configuration is not that of its values"])
         if run.layer_file:
             layers[without_folders(run.config.model.layer)] = run.layer_file.content.decode()
         parts = (run.environment, *run.environment["resumed"])

@@ -146,17 +146,14 @@ def evaluate_run(
 ) -> tuple[Split, Metrics]:
     """Return the test split of a finished run and the metrics of its ``model.keras``, loaded on stock Keras, on it.
 
-    The run may be from another machine: its ``data.source`` and ``data.dir`` are ignored. InputError is raised where
-    its model cannot be read (as :func:`load_final_model`), or has a loss that is not a finite number.
+    The run may be from another machine: its ``data.source`` and ``data.dir`` are ignored. Errors as
+    :func:`load_final_model`.
     """
     model = load_final_model(run, allow_code=allow_code)
     config = replace(run.config, data=Data(dir=data_dir))
     split = load_test(config, run.pixel_order())
     description = f"evaluating on stock Keras: {len(split):,} test images" if show_progress else None
-    metrics = evaluate_model(model, split, config.test.batch_size, description=description)
-    if not math.isfinite(metrics.loss):
-        raise InputError(f"{run.path} has no test results: the test loss of its model.keras is {metrics.loss}")
-    return split, metrics
+    return split, evaluate_model(model, split, config.test.batch_size, description=description)
 
 
 def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Sequential:

@@ -103,8 +103,6 @@ def parse_space(document: Mapping[str, Any]) -> tuple[Dimension, ...]:
     for name, row in document.items():
         with reading(f"{name} in the search space"):
             rows[name] = _row(name, rows, **row)
-    if not rows:
-        raise InputError("the search space has no row")
     return tuple(rows.values())
 
 

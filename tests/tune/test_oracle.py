@@ -120,7 +120,7 @@ def test_hyperband_trains_the_best_trials_longer_and_the_last_epoch_is_the_score
         assert row["score"] == toy_score(load_run(search.trial_path(row["trial"])).config, row["epochs"])
 
 
-@pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json", "trials/1/history.jsonl"])
+@pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     search = toy_search(tmp_path / "search")
     run_search(search, 3)

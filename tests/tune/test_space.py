@@ -78,7 +78,6 @@ def test_constants_of_a_layer() -> None:
 @pytest.mark.parametrize(
     ("document", "named"),
     [
-        ({}, "search space"),
         ({"optimizer.lr": 1}, "optimizer.lr"),
         ({"optimizer.lrr": {"low": 1, "high": 2}}, "optimizer.lrr"),
         ({"optimizer.lr": {"low": 1}}, "optimizer.lr"),
