@@ -153,18 +153,6 @@ class AveragedWeights(keras.callbacks.Callback):
         swap_averages(self.model.optimizer)
 
 
-class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras's callback, with the learning rate of the epoch that has ended; each is written to the disk at once."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
-        for writer in self._writers.values():  # a kill would lose what waits in them, and a checkpoint has the epoch
-            writer.flush()
-
-    def _collect_learning_rate(self, logs: dict[str, Any]) -> dict[str, Any]:
-        return logs  # Keras would put the next epoch's in the place of the row's
-
-
 class EarlyStop(keras.callbacks.Callback):
     """Calls ``on_epoch`` after each epoch, and stops the run where it returns a reason.
 
@@ -214,7 +202,7 @@ class RunCallbacks:
             evaluation,  # before the epoch log and the checkpoint: an epoch that diverged leaves neither
             EpochLog(run, config, self._batches, evaluation),  # before all that read its row in the logs
             *trackers,
-            *([TensorBoard(str(run.path / "tensorboard"))] if config.tensorboard.enabled else []),
+            *([keras.callbacks.TensorBoard(str(run.path / "tensorboard"))] if config.tensorboard.enabled else []),
             Checkpoint(run, stock),  # after the log: a checkpoint without its row could not be resumed exactly
             self._bar,
             self.early_stop,  # after the checkpoint: a stopped run can be resumed

@@ -71,11 +71,7 @@ def test_a_run_leaves_all_that_the_contract_names(
     rows = RunDirectory(run).history()
     for row in rows:
         assert f"  test loss {row['test_loss']:.4f} accuracy {row['test_accuracy']:.2%}  " in result.out
-    for folder, tag, key in (
-        ("train", "epoch_learning_rate", "learning_rate"),
-        ("train", "epoch_test_loss", "test_loss"),
-        ("validation", "epoch_loss", "val_loss"),
-    ):
+    for folder, tag, key in (("train", "epoch_test_loss", "test_loss"), ("validation", "epoch_loss", "val_loss")):
         events = EventAccumulator(str(run / "tensorboard" / folder)).Reload().Tensors(tag)
         assert [float(make_ndarray(event.tensor_proto)) for event in events] == pytest.approx([r[key] for r in rows])
     checkpoints = {p.name for p in (run / "checkpoints").iterdir()}
