@@ -91,19 +91,13 @@ def git_state() -> dict[str, Any]:
     return {"commit": head.decode().strip() if head else None, "dirty": None if status is None else bool(status)}
 
 
-def ask_git(root: Path, *words: str, content: bytes = b"") -> bytes | None:
+def ask_git(root: Path, *words: str) -> bytes | None:
     """Return the output of a command of git in the clone at ``root``; None where it fails, or there is no git."""
-    command = ["git", "-C", str(root), *words]
-    # What git tells its hooks would name another repository, and a replacement object could stand in for a commit.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment["GIT_NO_REPLACE_OBJECTS"] = "1"
     try:
-        done = subprocess.run(
-            command, input=content, capture_output=True, check=True, timeout=GIT_SECONDS, env=environment
-        )
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
 
 
 def _processor() -> str:

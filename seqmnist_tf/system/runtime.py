@@ -132,15 +132,12 @@ def available_cores() -> int:
     return min(cores)
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the CPUs that a container may use, None without a limit (cgroup v2's cpu.max, v1's cpu.cfs_*)."""
+def _cgroup_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    """Return the CPUs that a container may use, None without a limit (cgroup v2)."""
     try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
-    except (OSError, ValueError):
+        quota, period = file.read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError):  # no such file, or "max"
         return None
 
 

@@ -48,16 +48,6 @@ def test_the_commit_of_this_clone_is_known() -> None:
     assert git_state()["commit"] == git(ROOT, "rev-parse", "HEAD")
 
 
-def test_in_a_hook_of_another_repository_the_clone_is_asked(
-    clone: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path_factory.mktemp("other")
-    git(other, "init", "-q")
-    commit = git(clone, "rev-parse", "HEAD")
-    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
-    assert git_state()["commit"] == commit
-
-
 def test_without_a_clone_of_its_own_the_commit_is_unknown(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = clone / "unpacked"
     inside.mkdir()
