@@ -160,6 +160,8 @@ class Progress:
     def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
         """Print the last epoch of a job, and the time left at the pace so far."""
         new = len(history) - self.epochs[job.path]
+        if not new:  # all were there before a resumption
+            return
         self.epochs[job.path] = len(history)
         self.spent += new * self.costs[job.path][0]
         done, total, n_epochs = sum(self.epochs.values()), sum(self.totals.values()), job.config.train.n_epochs

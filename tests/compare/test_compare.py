@@ -128,6 +128,8 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
         taken.append(job)
     assert [job.name for job in taken] == ["adam seed 0", "sgd seed 0", "adam seed 1", "sgd seed 1"]
     rows = [{"test_accuracy": 0.5}] * 4
+    progress.epoch(taken[0], [])  # as many as a resumed run had before
+    assert capsys.readouterr().err == ""
     clock[0] += 20.0
     progress.epoch(taken[0], rows[:2])
     line = capsys.readouterr().err
