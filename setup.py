@@ -4,14 +4,12 @@ import hashlib
 import os
 import platform
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
-from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 
 SOURCES = Path("seqmnist_tf/kernel/cpp")
@@ -54,19 +52,6 @@ class BuildLibrary(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"
 
 
-class SourceDistribution(sdist):
-    """What git tracks, and the metadata: files that lie around in a clone, such as exports, stay out."""
-
-    def make_distribution(self) -> None:
-        if Path(".git").exists():  # else this is no clone, but an unpacked distribution
-            listing = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True)
-            tracked = {*listing.stdout.split("\0"), "PKG-INFO", "setup.cfg"}
-            self.filelist.files = [
-                name for name in self.filelist.files if name in tracked or name.split("/")[0].endswith(".egg-info")
-            ]
-        super().make_distribution()
-
-
 class Wheel(bdist_wheel):
     """One wheel for all Pythons; for all systems too where the kernel was not compiled."""
 
@@ -85,7 +70,7 @@ def description() -> str:
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel, "sdist": SourceDistribution},
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel},
     long_description=description(),
     long_description_content_type="text/markdown",
 )

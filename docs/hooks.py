@@ -37,15 +37,10 @@ INLINE_CODE = re.compile(r"(<pre.*?</pre>)|(?<=<code>).*?(?=</code>)", re.DOTALL
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
-def address() -> str | None:
-    """Return the address of the repository."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"].get("Repository")
-
-
 def on_config(config: Any) -> Any:
     """Link the repository in the head of each page."""
-    config.repo_url, config.repo_name = address(), "Repository"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    config.repo_url, config.repo_name = project["urls"].get("Repository"), "Repository"
     return config
 
 

@@ -44,8 +44,7 @@ Timings = dict[str, dict[str, Any]]  # a row of the JSON document by kernel
 
 def configure(layer: str, kernel: str) -> cfg.Config:
     """Return the baseline with a layer, which gets the baseline's number of parameters, and a kernel."""
-    parameters = None if layer == "LSTM" else BASELINE_PARAMETERS
-    values = {"model.layer": layer, "model.match_parameters": parameters, "train.kernel": kernel}
+    values = {"model.layer": layer, "model.match_parameters": BASELINE_PARAMETERS, "train.kernel": kernel}
     return cfg.validate(cfg.with_values(cfg.preset("baseline"), values))
 
 

@@ -99,9 +99,7 @@ def board_table(board: Board) -> str:
         parts = [markdown_table(head, rows), f"![Test accuracy by epoch, one panel for each cell]({picture})"]
     if unfinished := board.unfinished():
         states = ", ".join(f"`{cell}` ({state})" for cell, state in unfinished.items())
-        parts.append(f"Still to come: {states}.")
-        if cells[1:]:
-            parts.append("p is corrected for the cells that are shown.")
+        parts += [f"Still to come: {states}.", "p is corrected for the cells that are shown."]
     return "\n\n".join(parts)
 
 
@@ -116,15 +114,11 @@ def board_summary(board: Board) -> str:
 
 
 def _differences(cells: Sequence[SeededRuns]) -> list[list[str]]:
-    """Return difference from the LSTM, p and verdict of each cell; empty for the LSTM, and where it is missing."""
-    pairs = {pair.b: pair for pair in pair_runs(cells)} if cells[0].name == f"{BOARD}lstm" else {}
-    rows = []
-    for cell in cells:
-        if pair := pairs.get(cell.name):
-            difference = f"{in_percent(pair.mean_difference, sign=True)} ({percent_range(pair.ci_95, sign=True)})"
-            rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
-        else:
-            rows.append(["", "", ""])
+    """Return difference from the LSTM, p and verdict of each cell; empty for the LSTM, which is the first."""
+    rows = [["", "", ""]]
+    for pair in pair_runs(cells):
+        difference = f"{in_percent(pair.mean_difference, sign=True)} ({percent_range(pair.ci_95, sign=True)})"
+        rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
     return rows
 
 

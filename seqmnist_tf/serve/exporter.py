@@ -71,17 +71,16 @@ def describe_export(run: RunDirectory) -> dict[str, Any]:
     """
     record = run.environment
     final = (run.summary or {}).get("final") or {}
-    git = record.get("git") or {}
     return {
         "config": cfg.config_to_dict(_without_places(run.config)),
         "config_id": run.config_id,
-        "preset": record.get("preset"),
+        "preset": record["preset"],
         "seed": run.config.train.seed,
-        **{key: git.get(key) for key in ("commit", "dirty")},
+        **record["git"],
         **{key: final.get(key) for key in ("epoch", "test_correct", "test_total", "test_accuracy", "test_loss")},
         "pixel_order": run.pixel_order().tolist(),
         "pixel_order_sha256": hashlib.sha256((run.path / "pixel_order.txt").read_bytes()).hexdigest(),
-        "trained_with": record.get("versions"),
+        "trained_with": record["versions"],
         "versions": package_versions(),
         "exported": utc_now(),
     }

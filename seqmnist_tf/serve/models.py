@@ -42,12 +42,9 @@ class SavedModel:
         return {name: MessageToDict(definition, **options) for name, definition in graph.signature_def.items()}
 
     def warm_up_requests(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version.
-
-        A version that was not written by this project's export may have none.
-        """
+        """Yield the signature and the inputs of each request that TF Serving replays before it serves the version."""
         path = self.path / EXTRA_ASSETS / WARM_UP_FILE
-        for record in tf.data.TFRecordDataset([str(path)] if path.exists() else []).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             yield request.model_spec.signature_name, inputs

@@ -97,7 +97,7 @@ def test_version_and_address_are_everywhere_the_same() -> None:
     assert citation["version"] == seqmnist_tf.__version__
     assert citation.get("repository-code") == project()["urls"].get("Repository")
     first = re.findall(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
-    assert first in ("Unreleased", seqmnist_tf.__version__)  # until scripts/release close
+    assert first in ("Unreleased", seqmnist_tf.__version__)  # until the release
 
 
 def copy_working_tree(to: Path) -> set[str]:
@@ -112,11 +112,7 @@ def copy_working_tree(to: Path) -> set[str]:
 
 
 def build(source: Path) -> tuple[Path, Path]:
-    """Build the source distribution, and the wheel from it; return both. An export that git does not track is there."""
-    for words in (["init", "-q"], ["add", "--all"]):
-        subprocess.run(["git", "-C", str(source), *words], check=True)
-    (source / "export" / "seqmnist" / "3").mkdir()
-    (source / "export" / "seqmnist" / "3" / "saved_model.pb").touch()
+    """Build the source distribution, and the wheel from it; return both."""
     command = [sys.executable, "-m", "build", "--outdir", str(source / "dist"), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,8 +26,8 @@ from seqmnist_tf.data import encode, load_mnist
 from seqmnist_tf.serve import SavedModel, app, read_description
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
-from tests.serve.committed import committed_versions
 from tests.serve.test_picture import DIGIT, SAME, difference, to_mnist
+from tests.serve.test_saved_model import COMMITTED
 from tests.toy import ROOT, toy_mnist
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ Visit = Callable[..., "tuple[Page, list[str]]"]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Serve the newest version that the project ships."""
-    with serving(SavedModel.load(committed_versions()[2])) as url:
+    with serving(SavedModel.load(COMMITTED[2])) as url:
         yield url
 
 
@@ -201,7 +201,7 @@ def test_an_unsure_answer_says_so(visit: Visit) -> None:
 
 
 def test_another_layer_is_said(visit: Visit) -> None:
-    described = {**read_description(committed_versions()[2]), "config": {"model": {"layer": "GRU"}}}
+    described = {**read_description(COMMITTED[2]), "config": {"model": {"layer": "GRU"}}}
     missing = {"weights": lambda route: route.fulfill(status=404)}
     page, _ = visit(STILL, model=lambda route: route.fulfill(json=described), **missing)
     said = "This page reads with a stock LSTM, and this version has another layer (GRU)."
@@ -242,7 +242,7 @@ def test_the_heat_map_shows_the_states(visit: Visit) -> None:
     (encoded,) = (row["pixels"] for row in json.loads((app.WEB / "samples.json").read_text()) if row["label"] == 7)
     image = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(1, 28, 28)
     pixels, zeros = encode(image, "standard", np.arange(784)), np.zeros((1, 128), np.float32)
-    h = SavedModel.load(committed_versions()[2])("step", pixels=pixels, h=zeros, c=zeros)["h_next"]
+    h = SavedModel.load(COMMITTED[2])("step", pixels=pixels, h=zeros, c=zeros)["h_next"]
     np.testing.assert_allclose(np.sort(hidden[:, -1] ** 2), np.sort(abs(h[0])), rtol=0, atol=0.005)
     assert faults == []
 
@@ -277,7 +277,7 @@ def traced(page: Page, images: np.ndarray) -> np.ndarray:
 def test_the_browser_computes_what_tensorflow_does(visit: Visit) -> None:
     images = load_mnist("auto", None, ("test",))["test"].images[:100]
     page, _ = visit(STILL)
-    expected = SavedModel.load(committed_versions()[2])("trace", images=images)["probabilities"]
+    expected = SavedModel.load(COMMITTED[2])("trace", images=images)["probabilities"]
     np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
 
 

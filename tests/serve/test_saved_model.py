@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from seqmnist_tf import data
-from seqmnist_tf.serve import SavedModel, read_description
+from seqmnist_tf.serve import DEFAULT_FOLDER, SavedModel, read_description
 from seqmnist_tf.train import MAX_FLIPS
-from tests.serve.committed import committed_versions
 from tests.toy import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.network]
 
-COMMITTED = committed_versions()
+COMMITTED = {number: ROOT / DEFAULT_FOLDER / str(number) for number in (1, 2)}  # beside them may be a user's own
 OLDER_TENSORFLOW = "2.20"  # of TF Serving's image in export/docker-compose.yml
 NEAR = 1e-3  # what rounding makes in 784 steps
 # Replays the warm-up requests of a version with any TensorFlow, without this package.

@@ -15,9 +15,9 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorflow_serving.config import model_server_config_pb2
 
-from seqmnist_tf.serve import DEFAULT_FOLDER, app, ask, exported_versions, exporter
+from seqmnist_tf.serve import app, ask, exporter
 from tests.serve.conftest import Service
-from tests.serve.test_saved_model import OLDER_TENSORFLOW
+from tests.serve.test_saved_model import COMMITTED, OLDER_TENSORFLOW
 from tests.toy import ROOT
 
 EXPORT = ROOT / "export"
@@ -36,9 +36,9 @@ def test_the_model_configuration_names_existing_versions() -> None:
     text = (EXPORT / "config" / "models.config").read_text()
     (config,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert (config.name, config.base_path, config.model_platform) == ("seqmnist", "/models/seqmnist", "tensorflow")
-    served = set(config.model_version_policy.specific.versions)
-    assert served and served <= set(exported_versions(ROOT / DEFAULT_FOLDER))
-    assert set(config.version_labels.values()) <= served and "stable" in config.version_labels
+    assert set(config.model_version_policy.specific.versions) == set(COMMITTED)
+    assert all(path.is_dir() for path in COMMITTED.values())
+    assert set(config.version_labels.values()) <= set(COMMITTED) and "stable" in config.version_labels
 
 
 def test_rows_have_one_limit() -> None:
