@@ -127,6 +127,8 @@ class RNN(keras.layers.RNN):
             return "its cell is no layer of Keras"
         if self.runs_program and isinstance(program := self._program(sequences.shape[-1]), Untranslatable):
             return str(program)
+        if not self.runs_program and sequences.shape[-1] != self.cell.kernel.shape[0]:
+            return "its weights are for another number of features"
         weights = [tf.convert_to_tensor(weight) for weight in self.weights]
         if forwardprop_util.pack_tangents([sequences, *weights]).tangents:
             return "the kernel has no forward-mode gradients"

@@ -90,7 +90,7 @@ def forward(
         states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
         return np.ascontiguousarray(states[..., :units]), kept
     isa = ISAS.index(instruction_set())
-    states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
+    states = np.empty((n, steps, units), np.float32) if all_steps else np.zeros((n, units), np.float32)
     kept = None
     if keep:
         kept = take((n + 1) * steps * units * KEPT + 1)  # of every row, and of what rows share
@@ -176,23 +176,16 @@ MAX_FREE = 2**29  # bytes; above them, the two latest stay
 def take(floats: int) -> np.ndarray:
     """Return an uninitialised, aligned array float32 (floats,)."""
     if (memory := _reuse(size := 4 * floats)) is None:
-        memory = _map(size)
+        try:
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with contextlib.suppress(OSError):  # a hint, which Linux without huge pages refuses
                 memory.madvise(mmap.MADV_HUGEPAGE)
     array = np.frombuffer(memory, np.float32, floats)
     weakref.finalize(array, _give_back, memory)
     return array
-
-
-def _map(size: int) -> mmap.mmap:
-    try:
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        if not _free:
-            raise MemoryError(f"no {size / 1e6:,.0f} MB for the states of a recurrent layer: {error}") from None
-        _free.clear()  # of other sizes, and perhaps as large as what is asked for
-        return _map(size)
 
 
 def _give_back(memory: mmap.mmap) -> None:
@@ -203,12 +196,10 @@ def _give_back(memory: mmap.mmap) -> None:
 
 
 def _reuse(size: int) -> mmap.mmap | None:
-    for _ in range(len(_free)):
-        try:
+    with contextlib.suppress(IndexError):  # another thread may take from it
+        for _ in range(len(_free)):
             memory = _free.popleft()
-        except IndexError:
-            return None
-        if size <= len(memory) <= 2 * size:
-            return memory
-        _free.append(memory)
+            if size <= len(memory) <= 2 * size:
+                return memory
+            _free.append(memory)
     return None

@@ -5,34 +5,31 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from .expressions import ACROSS, Expressions, Node, Pieces, columns_of
-from .schedule import (
-    ALWAYS,
-    BLOCK,
-    BLOCK_ROWS,
-    IF_FEATURES,
-    IF_KEPT,
-    KEPT,
-    NEXT,
-    NOTHING,
-    SAMPLE_ROWS,
-    SAMPLES,
-    STATE,
-    STRIP,
-    STRIP_ROWS,
-    Layout,
-    Operand,
-    Results,
-    Storage,
-    below,
-    groups_of,
-    padded,
-    stride,
-    to_keep,
-)
+from .schedule import Results, below, groups_of, to_keep
+
+STRIP, BLOCK, FIXED, KEPT, STATE, NEXT, SAMPLES = range(7)  # where numbers lie, as in cpp/machine.h
+ALWAYS, IF_KEPT, IF_FEATURES = range(3)  # when an instruction runs
+LINE = 16  # floats of a cache line, to which rows are padded
+STRIP_ROWS, BLOCK_ROWS, SAMPLE_ROWS = 5, 25, 125
+
+Operand = tuple[int, int, int]  # region, offset, floats from row to row
+NOTHING: Operand = (-1, 0, 0)
+
+
+def padded(width: int) -> int:
+    return -(-width // LINE) * LINE
+
+
+def stride(width: int) -> int:
+    """Return the floats from row to row: an odd number of lines, so that rows do not fall into the same cache sets."""
+    lines = padded(width) // LINE
+    return LINE * (lines + (lines % 2 == 0))
+
 
 # The machine's operations by number, as in cpp/machine.h.
 OPERATIONS = (
@@ -40,6 +37,49 @@ OPERATIONS = (
     *("eq", "pow", "tanh_grad", "sigmoid_grad", "fma", "fnma", "select", "abs", "sqrt", "exp", "expm1", "log", "log1p"),
     *("tanh", "sigmoid", "softplus", "floor", "round", "sin", "cos", "erf", "atan", "erfc", "gather"),
 )
+
+
+class Storage:
+    """Gives out places of a region, and takes back what is no longer read."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._free: dict[int, list[int]] = {}
+
+    def take(self, floats: int) -> int:
+        if self._free.get(floats):
+            return self._free[floats].pop()
+        self.size += floats
+        return self.size - floats
+
+    def give_back(self, floats: int, offset: int) -> None:
+        self._free.setdefault(floats, []).append(offset)
+
+
+class Layout:
+    """Where fixed numbers lie: constants first, then what comes from parameters."""
+
+    def __init__(self, widest: int) -> None:
+        self.widest = padded(widest)
+        self.size = 0
+        self.constants: list[np.ndarray] = []
+        self.loads: list[tuple[int, int, int, int, int]] = []  # parameter, first, count, repeat, offset
+        self._known: dict[Any, Operand] = {}
+
+    def operand(self, node: Node) -> Operand:
+        key = (node.operation, node.detail, 1 if len(node.detail) == 1 else node.width)
+        if key not in self._known:
+            single = node.width == 1 or (node.operation == "constant" and len(node.detail) == 1)
+            size = self.widest if single else padded(node.width)
+            values = np.zeros(size, np.float32)
+            if node.operation == "constant":
+                values[: size if single else node.width] = node.detail
+            else:
+                self.loads.append((*node.detail, node.width, size if single else 0, self.size))
+            self.constants.append(values)
+            self._known[key] = (FIXED, self.size, 0)
+            self.size += size
+        return self._known[key]
 
 
 @dataclass

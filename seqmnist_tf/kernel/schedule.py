@@ -1,4 +1,4 @@
-"""What a step computes, in few operations: in what order, what is kept, and where numbers lie."""
+"""What a step computes, in few operations, in what order, and what of it is kept."""
 
 from __future__ import annotations
 
@@ -7,29 +7,8 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from .expressions import ACROSS, Expressions, Node, Pieces
-
-STRIP, BLOCK, FIXED, KEPT, STATE, NEXT, SAMPLES = range(7)  # where numbers lie, as in cpp/machine.h
-ALWAYS, IF_KEPT, IF_FEATURES = range(3)  # when an instruction runs
-LINE = 16  # floats of a cache line, to which rows are padded
-STRIP_ROWS, BLOCK_ROWS, SAMPLE_ROWS = 5, 25, 125
-
-Operand = tuple[int, int, int]  # region, offset, floats from row to row
-NOTHING: Operand = (-1, 0, 0)
-
-
-def padded(width: int) -> int:
-    return -(-width // LINE) * LINE
-
-
-def stride(width: int) -> int:
-    """Return the floats from row to row: an odd number of lines, so that rows do not fall into the same cache sets."""
-    lines = padded(width) // LINE
-    return LINE * (lines + (lines % 2 == 0))
 
 
 @dataclass(frozen=True)
@@ -221,46 +200,3 @@ def groups_of(nodes: list[Node]) -> list[list[Node]]:
         for node in (*elementwise, *dots):
             del left[node]
     return groups
-
-
-class Storage:
-    """Gives out places of a region, and takes back what is no longer read."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._free: dict[int, list[int]] = {}
-
-    def take(self, floats: int) -> int:
-        if self._free.get(floats):
-            return self._free[floats].pop()
-        self.size += floats
-        return self.size - floats
-
-    def give_back(self, floats: int, offset: int) -> None:
-        self._free.setdefault(floats, []).append(offset)
-
-
-class Layout:
-    """Where fixed numbers lie: constants first, then what comes from parameters."""
-
-    def __init__(self, widest: int) -> None:
-        self.widest = padded(widest)
-        self.size = 0
-        self.constants: list[np.ndarray] = []
-        self.loads: list[tuple[int, int, int, int, int]] = []  # parameter, first, count, repeat, offset
-        self._known: dict[Any, Operand] = {}
-
-    def operand(self, node: Node) -> Operand:
-        key = (node.operation, node.detail, 1 if len(node.detail) == 1 else node.width)
-        if key not in self._known:
-            single = node.width == 1 or (node.operation == "constant" and len(node.detail) == 1)
-            size = self.widest if single else padded(node.width)
-            values = np.zeros(size, np.float32)
-            if node.operation == "constant":
-                values[: size if single else node.width] = node.detail
-            else:
-                self.loads.append((*node.detail, node.width, size if single else 0, self.size))
-            self.constants.append(values)
-            self._known[key] = (FIXED, self.size, 0)
-            self.size += size
-        return self._known[key]

@@ -226,13 +226,6 @@ def test_what_is_not_translated_is_named_with_its_line(name: str) -> None:
     assert f", asked for in {__file__}, line {line}" in str(refused.value)
 
 
-def test_a_step_that_depends_on_the_batch_s_size_is_refused() -> None:
-    cell = FunctionCell(lambda z, c: ops.tanh(z / ops.shape(z)[0]))
-    cell.build((None, 2))
-    with pytest.raises(Untranslatable, match="depends on the size of the batch"):
-        translate(cell, 2)
-
-
 def test_a_cell_with_dropout_is_refused_and_keeps_no_mask() -> None:
     cell = keras.layers.GRUCell(4, dropout=0.5)
     cell.build((None, 2))

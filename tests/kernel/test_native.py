@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import functools
 import itertools
-import mmap
 import os
 import platform
 import re
@@ -212,6 +210,13 @@ def test_what_is_no_number_does_not_become_one(value: float, isa: str) -> None:
         assert np.isnan(both_passes(digits(30, 200), broken, upstream)[0]).all()
 
 
+def test_other_features_than_those_of_the_weights_are_left_to_keras() -> None:
+    layer = LSTM(16)
+    layer(digits(2, 10))
+    with pytest.warns(UserWarning, match="another number of features"), pytest.raises(Exception, match=r"(?i)mat.?mul"):
+        layer(np.zeros((2, 10, 3), np.float32))
+
+
 def test_numbers_of_threads_that_do_not_fit_are_refused() -> None:
     for threads in (-1, 1025, 1.5):
         with pytest.raises(ValueError, match="threads must be an integer from 0 to 1,024"):
@@ -252,19 +257,6 @@ states()
 """)
     assert "MB for the states of a recurrent layer" in out
     assert "the lstm forward pass ran out of memory" in out
-
-
-def test_without_memory_what_the_module_keeps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_free", collections.deque([mmap.mmap(-1, 4096)]))
-    allocate = mmap.mmap
-
-    def full(*args: Any, **options: Any) -> mmap.mmap:
-        if native._free:
-            raise OSError("no memory")
-        return allocate(*args, **options)
-
-    monkeypatch.setattr(mmap, "mmap", full)
-    assert native.take(100_000).size == 100_000 and not native._free
 
 
 def test_no_thread_is_left_and_a_fork_goes_on() -> None:

@@ -354,6 +354,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
     "a variable of others": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) * OTHER)), "variable", True),
     "a loss": (stepping(with_loss), "adds a loss", False),
     "a bias of heads": (stepping(bias_of_heads, of_head=(3,)), r"BiasAddGrad \(an axis besides", True),
+    "a batch's size": (stepping(lambda cell, x, h: ops.tanh(pre(cell, x, h) / ops.shape(x)[0])), ALONE, False),
     "weights by the batch": (
         stepping(lambda cell, x, h: ops.tanh(x @ cell.u + h @ (cell.w / ops.cast(ops.shape(x)[0], "float32")))),
         ALONE,
