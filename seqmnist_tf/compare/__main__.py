@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import system
-from ..config import read_flag, unknown_word
+from ..config import read_flags
 from ..engine import add_engine_options, duration, require_engine_options
 from ..system import markdown_table, say, say_json
 from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
@@ -52,24 +50,12 @@ def make_compare_parser() -> system.Parser:
     return parser
 
 
-def read_keys(words: Sequence[str], prog: str) -> tuple[list[str], dict[str, Any]]:
-    """Return further arms and the values of ``--SECTION.KEY=VALUE`` words, by key; raise InputError for other words."""
-    arms, values = [], {}
-    for word in words:
-        if flag := read_flag(word):
-            values[flag[0]] = flag[1]
-        elif word.startswith("-"):
-            raise unknown_word(word, prog)
-        else:
-            arms.append(word)
-    return arms, values
-
-
 def main(argv: list[str]) -> int:
     """Run the command; return its exit status."""
     parser = make_compare_parser()
     options, rest = parser.parse_known_args(argv)
-    more, overrides = read_keys(rest, parser.prog)
+    more = [word for word in rest if not word.startswith("-")]  # arms that stand behind an option
+    overrides = read_flags([word for word in rest if word.startswith("-")], parser.prog)
     require_engine_options(options.workers, options.address)
     arms = parse_arms([*options.arms, *more], overrides, allow_code=options.allow_code)
     system.start_tensorflow()

@@ -12,10 +12,9 @@ from .experiment import (
     num_params,
     of_the_experiment,
     permutation_sha256,
-    read_copy,
     read_layer,
 )
-from .flags import Arguments, add_config_arguments, parse_arguments, read_flag, unknown_word
+from .flags import Arguments, add_config_arguments, parse_arguments, read_flags
 from .presets import PRESETS, Preset, preset
 from .sections import (
     LAYER,

@@ -49,12 +49,6 @@ def read_layer(config: Config) -> LayerFile | None:
     return file
 
 
-def read_copy(folder: Path) -> LayerFile | None:
-    """Return the layer's file that a run keeps in its folder; None where it has none."""
-    path = folder / LAYER_FILE
-    return LayerFile(path, read_file("model.layer", path)) if path.is_file() else None
-
-
 def read_file(key: str, path: Path) -> bytes:
     """Return the content of a file that a key names."""
     with reading(f"the file of {key}, {path}"):

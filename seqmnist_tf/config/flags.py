@@ -65,24 +65,20 @@ def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}
     given = read_values(options.config) if options.config else {}
     given.update({key: OPTIONS[key].parse(word) for key, word in words.items()})
-    for word in rest:
-        if (flag := read_flag(word)) is None or flag[0] in OPTIONS:
-            raise unknown_word(word, parser.prog)
-        given[flag[0]] = flag[1]
+    given.update(read_flags(rest, parser.prog))
     resolved = flatten(with_values(preset("baseline" if options.preset is None else options.preset), given))
     return Arguments(options.preset, {key: resolved.get(key, value) for key, value in given.items()}, options)
 
 
-def read_flag(word: str) -> tuple[str, Any] | None:
-    """Return key and value of a word ``--SECTION.KEY=VALUE``, also of a constant of a layer; None for other words."""
-    key, equals, text = word.removeprefix("--").partition("=")
-    option = find_option(key) if word.startswith("--") and equals else None
-    return (key, option.parse(text)) if option else None
-
-
-def unknown_word(word: str, prog: str) -> InputError:
-    """Return the error for a word of a command line that is no option of the command and no key with a value."""
-    key = word.removeprefix("--").partition("=")[0]
-    if word.startswith("--") and "." in key and not find_option(key):
-        return unknown_key(key)
-    return InputError(f"unknown argument {word!r} (see {prog} --help)")
+def read_flags(words: Sequence[str], prog: str) -> dict[str, Any]:
+    """Return the values of words ``--SECTION.KEY=VALUE`` by key; raise InputError for other words."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.removeprefix("--").partition("=")
+        option = find_option(key) if word.startswith("--") else None
+        if word.startswith("--") and "." in key and option is None:
+            raise unknown_key(key)
+        if option is None or not equals:
+            raise InputError(f"unknown argument {word!r} (see {prog} --help)")
+        values[key] = option.parse(text)
+    return values

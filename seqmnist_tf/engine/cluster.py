@@ -12,7 +12,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 
-from ..config import read_layer, with_values
+from ..config import with_values
 from ..system import InputError, RunError, first_line
 from . import job as jobs
 from .job import Job, JobEnd, answers, threads_here
@@ -105,7 +104,7 @@ def _failed(reason: str) -> RunError:
 
 
 def on_shared_paths(job: Job, folder: Path, cores: int) -> Job:
-    """Return a job with absolute paths, which mean the same on every node, with its threads, its layer and its log."""
+    """Return a job with absolute paths, which mean the same on every node, with its threads and its log."""
     config = job.config
     values: dict[str, Any] = {"train.threads": cores}
     if config.data.dir is not None:
@@ -114,8 +113,7 @@ def on_shared_paths(job: Job, folder: Path, cores: int) -> Job:
         values["task.permutation"] = f"file:{Path(order.removeprefix('file:')).absolute()}"
     path = job.path.absolute()
     log = job.log or folder / "logs" / f"{'-'.join(path.relative_to(folder).parts)}.log"
-    layer = job.layer or read_layer(config)
-    return replace(job, path=path, log=log.absolute(), layer=layer, config=with_values(config, values))
+    return replace(job, path=path, log=log.absolute(), config=with_values(config, values))
 
 
 @contextlib.contextmanager
@@ -134,10 +132,7 @@ def connected(workers: int | None, address: str | None, path: Path) -> Iterator[
                 ray.init(address=address or "local", **settings)  # local: also where another Ray runs here
         except Exception as error:
             raise RunError(f"cannot use the Ray of {address or 'this machine'}: {first_line(error)}") from None
-        finally:
-            # Ray has set its own, which ends the process with another status; only the main thread has any.
-            if on_terminate is not None and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, on_terminate)
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has set its own, which ends the process with another status
         try:
             yield
         finally:

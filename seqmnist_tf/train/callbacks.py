@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import numpy as np
 
 from ..config import Config
 from ..data import Split, Splits
@@ -237,14 +235,8 @@ def restore(run: RunDirectory, config: Config, trained: keras.Model) -> int:
 
 
 def require_own_files(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where a run has another configuration or pixel order than it began with."""
-    now = {"config_id": run.config_id, "seed": config.train.seed, "pixel_order_sha256": order_hash(run.pixel_order())}
+    """Raise InputError where a run has another configuration than it began with."""
     record = run.environment
-    for key, value in now.items():
+    for key, value in {"config_id": run.config_id, "seed": config.train.seed}.items():
         if record.get(key, value) != value:
             raise InputError(f"{run.path} cannot be resumed: it began with {key} {record[key]} (now {value})")
-
-
-def order_hash(order: np.ndarray) -> str:
-    """Return the SHA-256 of a pixel order int (784,), as text with one index a line."""
-    return hashlib.sha256("".join(f"{pixel}\n" for pixel in order).encode()).hexdigest()

@@ -65,15 +65,14 @@ class RunDirectory:
     @property
     def config_id(self) -> str:
         """The id of the run's experiment. Where its pixel order is from a file, the recorded hash of that counts."""
-        config = self.config
-        from_file = config.task.permutation.startswith("file:")
-        order_sha256 = self.environment.get("permutation_sha256") if from_file else None
-        return cfg.config_id(config, self.layer_file, order_sha256=order_sha256)
+        return cfg.config_id(self.config, self.layer_file, order_sha256=self.environment.get("permutation_sha256"))
 
     @property
     def layer_file(self) -> LayerFile | None:
         """The run's own copy of the file of ``model.layer``; None without one."""
-        return cfg.read_copy(self.path)
+        path = self.path / LAYER_FILE
+        with reading(path):
+            return LayerFile(path, path.read_bytes()) if path.is_file() else None
 
     def require_code_allowed(self, allow_code: bool) -> None:
         """Raise InputError where the layer is custom and ``allow_code`` is false, or its ``layer.py`` is missing.

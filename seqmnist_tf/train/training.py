@@ -14,7 +14,7 @@ from ..config import Config, LayerFile, config_id, permutation_sha256, read_laye
 from ..data import Split, Splits, batches, load_splits, pixel_order
 from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
-from .callbacks import DivergedError, OnEpoch, RunCallbacks, order_hash, require_own_files, restore
+from .callbacks import DivergedError, OnEpoch, RunCallbacks, require_own_files, restore
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model
 from .page import write_overview, write_predictions
@@ -76,7 +76,6 @@ def train(
         preset=preset,
         config_id=config_id(config, file, order_sha256=order_file_sha256),
         seed=config.train.seed,
-        pixel_order_sha256=order_hash(order),
         **({"permutation_sha256": order_file_sha256} if order_file_sha256 else {}),
         wandb_run_id=uuid.uuid4().hex[:8],
         resumed=[],

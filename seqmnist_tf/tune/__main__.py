@@ -60,15 +60,10 @@ def check_space(search: SearchFolder) -> None:
 
     Each is tried by itself; values that do not suit each other are found in their trial.
     """
-    rows = {row.name: row for row in search.space}
     for row in search.space:
-        values = {}
-        condition = row.only_with
-        while condition:
-            values[condition[0]] = condition[1]
-            condition = rows[condition[0]].only_with
+        condition = dict([row.only_with]) if row.only_with else {}
         for value in tuple(row.choices) or (row.low, row.high):
-            on_all_images(search.config({**values, row.name: value}))
+            on_all_images(search.config({**condition, row.name: value}))
 
 
 def default_space(base: Config) -> dict[str, Any]:

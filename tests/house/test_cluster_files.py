@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from seqmnist_tf import config as cfg
-from seqmnist_tf.compare.__main__ import make_compare_parser, read_keys
+from seqmnist_tf.compare.__main__ import make_compare_parser
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.engine import require_engine_options
 from tests.toy import ROOT
@@ -119,7 +119,7 @@ def test_the_script_starts_head_and_workers_and_the_command(
     assert len(calls) == 7
     if name == "compare":
         options, rest = make_compare_parser().parse_known_args(words)
-        assert read_keys(rest, "") == ([], {"train.threads": 4})
+        assert cfg.read_flags(rest, "") == {"train.threads": 4}
         assert options.arms == ["strong", "GRU"]
 
 
@@ -152,8 +152,8 @@ def test_the_manifests_command_is_understood_and_stays_on_the_shared_folder() ->
     assert words[:3] == ["python", "-m", "seqmnist_tf.compare"]
     options, rest = make_compare_parser().parse_known_args(words[3:])
     require_engine_options(None, options.address)
-    arms, keys = read_keys(rest, "")
-    assert (arms, options.address) == ([], "127.0.0.1:6379")
+    keys = cfg.read_flags(rest, "")
+    assert options.address == "127.0.0.1:6379"
     first, second = parse_arms([word.replace("/home/ray/seqmnist_tf", str(ROOT)) for word in options.arms], keys)
     assert first.name == "strong" and cfg.read_layer(second.config) is not None
     assert options.dir.is_relative_to("/shared") and Path(keys["data.dir"]).is_relative_to("/shared")

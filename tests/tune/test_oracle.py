@@ -131,18 +131,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_a_state_that_is_lost_is_found_again_from_the_runs(tmp_path: Path, tuner: str) -> None:
-    search = toy_search(tmp_path / "search", tuner)
-    run_search(search, TRIALS)
-    (search.path / "oracle.json").unlink()
-    rows = trials_of(search.path)
-    written = {path: path.stat().st_mtime_ns for path in search.path.glob("trials/*/*.json*")}
-    run_search(search, TRIALS)
-    assert trials_of(search.path) == rows
-    assert {path: path.stat().st_mtime_ns for path in written} == written
-
-
-@pytest.mark.parametrize("tuner", TUNERS)
 def test_ten_failures_in_a_row_end_a_search_and_the_next_start_says_the_same(
     tmp_path: Path, tuner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
