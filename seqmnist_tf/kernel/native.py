@@ -90,7 +90,7 @@ def forward(
         states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
         return np.ascontiguousarray(states[..., :units]), kept
     isa = ISAS.index(instruction_set())
-    states = np.empty((n, steps, units), np.float32) if all_steps else np.zeros((n, units), np.float32)
+    states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
     kept = None
     if keep:
         kept = take((n + 1) * steps * units * KEPT + 1)  # of every row, and of what rows share

@@ -108,7 +108,7 @@ def test_a_damaged_run_is_named_and_kept(damage: str, begun: Path) -> None:
     assert content(begun) == before
 
 
-def test_a_run_is_known_by_the_content_of_its_files(begun: Path) -> None:
+def test_a_run_goes_on_with_its_own_files_and_the_jobs_logs(begun: Path) -> None:
     moved = {"model__layer": f"{begun.parent}/own.py:Last", "task__permutation": f"file:{begun.parent}/order.txt"}
     job = toy_job(begun, **moved, tensorboard__enabled=True)  # no part of the experiment: the job decides it
     assert end_of(job, begun.parent) == JobEnd("completed")
