@@ -191,7 +191,9 @@ BOARD = runpy.run_path(str(ROOT / "scripts/board"))
 def test_the_cells_of_the_board_share_their_points_and_grow_at_an_edge() -> None:
     """Also holds the points, which are the protocol's: another SciPy must draw the same."""
     cells = [cell for cell in BOARD["CELLS"] if cell != "shared"]
-    drawn = {cell: BOARD["draw_points"](BOARD["space_of"](cell), 0, 24) for cell in cells}
+    (second,) = BOARD["draw_points"](BOARD["space_of"]("lstm"), 1, 0, 1)
+    assert list(second.values()) == [0.000614, 0.741, 0.1, 0]
+    drawn = {cell: BOARD["draw_points"](BOARD["space_of"](cell), 0, 0, 24) for cell in cells}
     shared = [list(point.values()) for point in drawn["lstm"]]
     assert shared[0] == [0.0151, 2.38, 0.03, 0.1] and shared[23] == [0.0279, 0.112, 0.03, 1]
     assert drawn["cornn"][9]["model.layer_options.epsilon"] == 5.68
@@ -205,9 +207,12 @@ def test_the_cells_of_the_board_share_their_points_and_grow_at_an_edge() -> None
     grown = BOARD["grow"](space, {**middle, **edge})
     assert grown["model.layer_options.dt"] == {"low": 0.05 / 3, "high": 0.05}
     assert {**grown, "model.layer_options.dt": None} == {**space, "model.layer_options.dt": None}
-    fast = BOARD["draw_points"](BOARD["grow"](space, {**middle, "optimizer.lr": 0.017}), 18, 6)
+    fast = BOARD["draw_points"](BOARD["grow"](space, {**middle, "optimizer.lr": 0.017}), 0, 18, 6)
     assert all(0.03 <= point["optimizer.lr"] <= 0.09 for point in fast)
     assert [point["optimizer.grad_clip_norm"] for point in fast] == [point[1] for point in shared[18:]]
+
+
+LAST_SEEDS = (100, 101, 102)
 
 
 @pytest.mark.parametrize("high_is_best", [False, True])
@@ -224,28 +229,60 @@ def test_a_search_of_the_board_halves_its_points_and_goes_on_where_the_best_rate
         rungs.append((rung, len(points), epochs, seed))
         return [score(point) for point in points]
 
-    monkeypatch.setitem(BOARD["search"].__globals__, "run_rung", run_rung)
+    monkeypatch.setitem(BOARD["main"].__globals__, "run_rung", run_rung)
     monkeypatch.chdir(ROOT)
-    BOARD["search"]("lem", tmp_path, [])
-    first = [("rung1", 18, 3, 100), ("rung2", 6, 6, 100), ("rung3_seed100", 2, 15, 100), ("rung3_seed101", 2, 15, 101)]
-    more = [("more1", 6, 3, 100), ("more2", 2, 6, 100), ("more3_seed100", 1, 15, 100), ("more3_seed101", 1, 15, 101)]
-    assert rungs == (first + more if high_is_best else first)
-    recipe = cfg.flatten(cfg.with_values(cfg.Config(), cfg.read_values(tmp_path / "best.json")))
-    drawn = BOARD["draw_points"](BOARD["space_of"]("lem"), 0, 18)
-    if high_is_best:
-        assert 0.03 < recipe["optimizer.lr"] <= 0.09
-    else:
-        assert recipe["optimizer.lr"] == max(drawn, key=score)["optimizer.lr"]
-    assert (recipe["task.validation_size"], recipe["test.enabled"], recipe["train.n_epochs"]) == (0, True, 15)
-    assert recipe["model.match_parameters"] == 67_850 and set(recipe["model.layer_options"]) == {"dt"}
+    BOARD["main"](["second", "lem", str(tmp_path)])
+
+    def expected(prefix: str, finalists: int) -> list[tuple[Any, ...]]:
+        rows = [(f"{prefix}rung1", 18, 3, 100), (f"{prefix}rung2", 6, 6, 100)]
+        rows += [(f"{prefix}rung3_seed{seed}", finalists, 15, seed) for seed in LAST_SEEDS]
+        if high_is_best:
+            rows += [(f"{prefix}more1", 6, 3, 100), (f"{prefix}more2", 2, 6, 100)]
+            rows += [(f"{prefix}more3_seed{seed}", 1, 15, seed) for seed in LAST_SEEDS]
+        return rows
+
+    known = [(f"known_seed{seed}", 1, 15, seed) for seed in LAST_SEEDS]
+    assert rungs == expected("", 2) + known + expected("second_", 3)
+    recipes = {
+        name: cfg.flatten(cfg.with_values(cfg.Config(), cfg.read_values(tmp_path / "lem" / f"{name}.json")))
+        for name in ("best", "first_best", "second_best")
+    }
+    for number, name in enumerate(("first_best", "second_best")):
+        drawn = BOARD["draw_points"](BOARD["space_of"]("lem"), number, 0, 18)
+        rate = recipes[name]["optimizer.lr"]
+        assert 0.03 < rate <= 0.09 if high_is_best else rate == max(drawn, key=score)["optimizer.lr"]
+    best = recipes["best"]
+    assert best["optimizer.lr"] in {recipes[name]["optimizer.lr"] for name in ("first_best", "second_best")}
+    assert (best["task.validation_size"], best["test.enabled"], best["train.n_epochs"]) == (0, True, 15)
+    assert best["model.match_parameters"] == 67_850 and set(best["model.layer_options"]) == {"dt"}
+
+
+def test_the_mean_of_three_seeds_chooses_and_that_of_two_lets_a_range_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The middle of the range wins by two seeds, so that nothing grows; by three, the known point wins."""
+
+    def run_rung(start: Any, folder: Any, rung: str, points: list[Any], epochs: int, seed: int, flags: Any) -> Any:
+        assert "more" not in rung
+        if rung.startswith("known"):
+            return [0.9]
+        middle = [1 - abs(point["optimizer.lr"] - 0.004) / 10 for point in points]
+        return [0.1] * len(points) if seed == LAST_SEEDS[-1] else middle
+
+    monkeypatch.setitem(BOARD["main"].__globals__, "run_rung", run_rung)
+    monkeypatch.chdir(ROOT)
+    BOARD["main"](["lem", str(tmp_path)])
+    recipe = cfg.flatten(cfg.with_values(cfg.Config(), cfg.read_values(tmp_path / "lem" / "best.json")))
+    assert recipe["optimizer.lr"] == 0.0018 and recipe["model.layer_options"] == {"dt": 0.21}
+    assert not (tmp_path / "lem" / "first_best.json").exists()
 
 
 @pytest.mark.parametrize("cell", [cell for cell in BOARD["CELLS"] if cell != "shared"])
 def test_the_points_of_the_board_suit_their_cell(cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    points = BOARD["draw_points"](BOARD["space_of"](cell), 0, 18)
-    fixed = {key: value for key, value in BOARD["CELLS"][cell].items() if isinstance(value, str)}
-    base = cfg.with_values(cfg.preset("baseline"), {**cfg.read_values(Path(BOARD["BASE"])), **fixed})
+    points = BOARD["draw_points"](BOARD["space_of"](cell), 0, 0, 18) + BOARD["CELLS"][cell].get("known", [])
+    shared = {**cfg.read_values(Path(BOARD["BASE"])), **BOARD["fixed_values"](cell)}
+    base = cfg.with_values(cfg.preset("baseline"), shared)
     document = {"point": {"choices": points}}
     check_space(SearchFolder(tmp_path, "random", base, parse_space(document), document, "baseline"))
     matched = match_units(cfg.with_values(base, points[0]))
