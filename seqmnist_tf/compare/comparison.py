@@ -103,6 +103,11 @@ class SeededRuns:
         """The number of seeds that failed, and of how many: ``1 of 8``."""
         return f"{self.failed} of {self.n + len(self.diverged)}"
 
+    @property
+    def falls(self) -> str:
+        """The number of seeds whose test accuracy once fell by 9 points or more, and of how many: ``1 of 8``."""
+        return f"{sum(run.fell for run in self.runs)} of {self.n}"
+
     @cached_property
     def ci_95(self) -> Interval | None:
         """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""

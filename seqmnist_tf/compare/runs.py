@@ -18,6 +18,7 @@ from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run
 
 FAILED_BELOW = 0.2  # test accuracy at the end
 SKIPPED_OF_AN_EPOCH = 0.01  # share of an epoch's steps whose gradients were not finite
+FELL_BY, FELL_ABOVE = 0.09, 0.5  # test accuracy that is lost from one epoch to a later one, once it was above a half
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ class CompletedRun:
         skipped = Counter((step - 1) // per_epoch for step in self.skipped_steps)
         most = max(skipped.values(), default=0)
         return self.accuracy < FAILED_BELOW or most > SKIPPED_OF_AN_EPOCH * per_epoch
+
+    @property
+    def fell(self) -> bool:
+        """Whether the test accuracy once lost at least 9 points, after it had exceeded 50 %."""
+        highest = 0.0
+        for accuracy in self.curve:
+            if highest > FELL_ABOVE and round(highest - accuracy, 6) >= FELL_BY:
+                return True
+            highest = max(highest, accuracy)
+        return False
 
     @property
     def curve(self) -> list[float]:

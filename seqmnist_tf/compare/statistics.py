@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import scipy.stats
@@ -110,9 +111,15 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 
 
 def in_percent(share: float, sign: bool = False) -> str:
-    """Return a share (-1 to 1) in percent with two decimals, without the percent sign; never a signed zero."""
-    text = f"{100 * share:+.2f}" if sign else f"{100 * share:.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text
+    """Return a share (-1 to 1) in percent with two decimals, without the percent sign; never a signed zero.
+
+    Halves are rounded away from 0, as by hand: 0.98915 is ``98.92``. A mean of counts that is a half in the decimal
+    system is not one as a binary number, so digits from the tenth on are dropped first.
+    """
+    percent = Decimal(f"{100 * share:.9f}").quantize(Decimal("0.01"), ROUND_HALF_UP)
+    if percent == 0:
+        return "0.00"
+    return f"{percent:+}" if sign else str(percent)
 
 
 def percent_range(shares: Interval | None, sign: bool = False) -> str:

@@ -26,23 +26,24 @@ from ..train import (
     load_final_model,
 )
 from ..tune import drawn_values
-from .records import Record, Search
+from .contents import CONTENTS_FILE, Contents
+from .records import RESULTS_FOLDER, Record, Search
 
 LOSS_TOLERANCE = 1e-5  # relative: another machine adds the float32 losses in another order
 PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another machine does in another order
 MAX_OTHER_CLASSES = 0.01  # share of images whose two highest logits are so near that another machine swaps them
-EXAMPLES = Path(__file__).parents[2] / "examples"  # of a clone; a wheel has none
-FORMER_LEM = "9387883e547cf96563307059ad00cf3f3743fb00d910a88d1b90220a3cad88f7"  # as published: its weights were alike
+CLONE = Path(__file__).parents[2]  # a wheel has none, and neither examples/ nor results/
 FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probability of six digits
 FIRST_HELD_OUT = 500  # of a trial, which has an accuracy and no predictions
 
 
 def is_example(layer: LayerFile | None) -> bool:
     """Return whether a layer's code is, or was, a file of this project's ``examples/``, which may run."""
-    if layer is None:
+    if layer is None or not (CLONE / RESULTS_FOLDER / CONTENTS_FILE).is_file():
         return False
-    is_former = hashlib.sha256(layer.content).hexdigest() == FORMER_LEM
-    return is_former or any(layer.content == path.read_bytes() for path in EXAMPLES.glob("*.py"))
+    former = Contents.read(CLONE / RESULTS_FOLDER).former_layers
+    examples = [path.read_bytes() for path in (CLONE / "examples").glob("*.py")]
+    return layer.content in examples or hashlib.sha256(layer.content).hexdigest() in former
 
 
 def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> list[str]:

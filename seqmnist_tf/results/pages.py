@@ -15,35 +15,34 @@ from ..system import RunError, write_atomically
 from . import tables
 from .model_check import drawn_problems, recount_first
 from .plots import draw_pictures, outdated_pictures
-from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, Board
+from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, ResultsFolder
 from .store import locked, manifest_problems, read_manifest, updated_manifest, write_manifest
 
 DOCS_FOLDER = Path("docs")
 OUTDATED = "does not match the records (python -m seqmnist_tf.results writes it again)"
 MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LOCAL_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))")
-TABLES: dict[str, Callable[[Board], str]] = {
-    "main": tables.main_table,
+TABLES: dict[str, Callable[[ResultsFolder], str]] = {
+    "ranking": tables.ranking_table,
     "runs": tables.runs_table,
-    "board": tables.board_table,
-    "board_summary": tables.board_summary,
-    "first_board": tables.first_board_table,
+    "board": tables.board_tables,
+    "board_runs": tables.board_runs_table,
     "searches": tables.searches_table,
     "trials": tables.trials_table,
     "settings": tables.settings_table,
     "literature": tables.literature_table,
     "other_cells": tables.other_cells_table,
-    "speed": lambda board: training_report(board.speed),
-    "cells": lambda board: "\n\n".join(map(cells_report, board.speed["cells"])),
+    "speed": lambda results: training_report(results.speed),
+    "cells": lambda results: "\n\n".join(map(cells_report, results.speed["cells"])),
     "configuration": tables.configuration_table,
 }
 
 
-def render_document(text: str, board: Board, document: Path) -> str:
+def render_document(text: str, results: ResultsFolder, document: Path) -> str:
     """Return a document, whose path is relative to the root of the clone, with all its tables made anew."""
 
     def render(match: re.Match[str]) -> str:
-        return match[1] + relative_links(TABLES[match[2]](board), document) + "\n" + match[3]
+        return match[1] + relative_links(TABLES[match[2]](results), document) + "\n" + match[3]
 
     return MARKED_SECTION.sub(render, text)
 
@@ -65,12 +64,12 @@ def write_documents(root: Path = Path()) -> list[Path]:
     with locked(folder):
         if problems := manifest_problems(folder, updated_manifest(folder)):
             raise RunError(f"nothing was written: {problems[0]}")
-        board = Board.read(folder)
-        changed = draw_pictures(board, folder)
+        results = ResultsFolder.read(folder)
+        changed = draw_pictures(results, folder)
         write_manifest(folder, updated_manifest(folder))
         for path in find_documents(root):
             text = (root / path).read_text(encoding="utf-8")
-            if (rendered := render_document(text, board, path)) != text:
+            if (rendered := render_document(text, results, path)) != text:
                 write_atomically(root / path, rendered.encode())
                 changed.append(root / path)
     return changed
@@ -84,14 +83,16 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     folder = root / RESULTS_FOLDER
     if problems := manifest_problems(folder, read_manifest(folder)):
         return problems
-    board = Board.read(folder)
+    results = ResultsFolder.read(folder)
     for path in find_documents(root):
         text = (root / path).read_text(encoding="utf-8")
-        both = MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, board, path))
+        both = MARKED_SECTION.finditer(text), MARKED_SECTION.finditer(render_document(text, results, path))
         problems += [f"{path}: table {old[2]} {OUTDATED}" for old, new in zip(*both, strict=True) if old[0] != new[0]]
-    problems += [f"{folder / picture.path} {OUTDATED}" for picture in outdated_pictures(board, folder)]
-    problems += [problem for search in board.searches for problem in drawn_problems(search)]
+    problems += [f"{folder / picture.path} {OUTDATED}" for picture in outdated_pictures(results, folder)]
+    problems += [problem for search in results.searches for problem in drawn_problems(search)]
     if problems or not models:
         return problems
-    completed = [record for same in board.records.values() for record in same]
-    return recount_first(sorted(completed + board.trials, key=lambda one: str(one.config.task)), allow_code=allow_code)
+    completed = [record for same in results.records.values() for record in same]
+    return recount_first(
+        sorted(completed + results.trials, key=lambda one: str(one.config.task)), allow_code=allow_code
+    )

@@ -26,7 +26,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.__main__ import main
 from seqmnist_tf.data import Examples, sequences
 from seqmnist_tf.model import check_layer
-from seqmnist_tf.results import Board
+from seqmnist_tf.results import ResultsFolder
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import __main__ as tune
 from tests.config.test_values import UPSTREAM_BLOCK
@@ -262,7 +262,7 @@ def test_the_lines_of_serving_write_a_picture_of_a_test_image(in_tmp: Path, toy:
 
 
 def test_accuracies_in_texts_are_the_records() -> None:
-    record = Board.read(ROOT / "results").records["baseline"][0]
+    record = ResultsFolder.read(ROOT / "results").records["baseline"][0]
     curve = [100 * row["test_accuracy"] for row in record.history[:12]]
     row = f"| `baseline` | {max(curve):.0f} ({curve.index(max(curve)) + 1}) | {curve[-1]:.0f} |"
     assert row in DOCUMENTS["docs/original.md"]

@@ -147,7 +147,7 @@ def test_the_door_and_help_import_nothing_heavy() -> None:
 import runpy, sys
 import seqmnist_tf
 from seqmnist_tf import serve
-from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, Board, Record
+from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, ResultsFolder, Record
 dir(seqmnist_tf); seqmnist_tf.preset("strong"); seqmnist_tf.train; seqmnist_tf.load_run
 [getattr(serve, name) for name in set(dir(serve)) - {{"SavedModel", "export_run", "lstm_weights"}}]
 assert not (heavy := {HEAVY} & set(sys.modules)), heavy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config, sections
 from seqmnist_tf.data import sequences
 from seqmnist_tf.results import pages, plots
+from seqmnist_tf.results.contents import CONTENTS_FILE
 from seqmnist_tf.results.pages import TABLES
 from seqmnist_tf.results.publish import add_record
 from seqmnist_tf.results.records import REQUIRED_DOCUMENTS
@@ -58,6 +60,9 @@ def empty_clone(root: Path, repository: Path) -> Path:
         (root / path).write_text((ROOT / path).read_text())
     for name in ("literature.json", "benchmark.json"):
         shutil.copy(ROOT / "results" / name, root / "results")
+    board = {"task": "sMNIST", "cells": [], "beside": [{"cell": "LSTM", "records": "strong"}]}
+    contents = {"boards": [board], "searches": [], "elsewhere": [], "learning_curves": ["strong"], "former_layers": {}}
+    (root / "results" / CONTENTS_FILE).write_text(json.dumps(contents))
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)
     page.write_text("".join(f"## {name}\n<!-- results: {name} -->\n<!-- end -->\n" for name in TABLES))

@@ -13,7 +13,7 @@ from seqmnist_tf.results import pages, plots
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import recount_first
 from seqmnist_tf.results.pages import relative_links
-from seqmnist_tf.results.records import Board
+from seqmnist_tf.results.records import ResultsFolder
 from tests.changes import content
 from tests.conftest import Command
 from tests.results.files import flip_byte, flip_digit, other_weights
@@ -43,7 +43,7 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("results/benchmark.json", flip_digit),
     ("results/plots/confusion.png", flip_byte),
     ("results/plots/unfolding.png", Path.unlink),
-    ("README.md", lambda path: flip_digit(path, section_pattern("main"))),
+    ("README.md", lambda path: flip_digit(path, section_pattern("ranking"))),
     ("results/README.md", lambda path: flip_digit(path, section_pattern("runs"))),
     ("docs/more/page.md", lambda path: flip_digit(path, section_pattern("configuration"))),
 ]
@@ -62,7 +62,7 @@ def test_one_changed_digit_is_found(
 
 
 def test_the_model_of_another_run_is_found(published: Path) -> None:
-    records = Board.read(RESULTS).records["strong"]
+    records = ResultsFolder.read(RESULTS).records["strong"]
     assert recount_first(records) == []
     model = Path(RECORD, "model.keras")
     shutil.copy("results/strong/seed0/model.keras", model)
@@ -81,11 +81,13 @@ def test_nothing_is_written_from_a_changed_record(command: Command, published: P
 
 def test_a_record_that_is_removed_leaves_pages_and_pictures(command: Command, published: Path) -> None:
     drawn = {picture.file for picture in plots.PICTURES if (RESULTS / "plots" / picture.file).exists()}
-    assert drawn == {picture.file for picture in plots.PICTURES} - {"cells.png"}
+    assert drawn == {picture.file for picture in plots.PICTURES} - {*plots.OF_BOARDS}
     shutil.rmtree(RECORD)
     assert command(main, "--check").status == 1
     # The learning curves show every seed, the others seed 0.
-    assert [one.file for one in plots.outdated_pictures(Board.read(RESULTS), RESULTS)] == ["learning_curves.png"]
+    assert [one.file for one in plots.outdated_pictures(ResultsFolder.read(RESULTS), RESULTS)] == [
+        "learning_curves.png"
+    ]
     assert RESULTS / "plots" / "learning_curves.png" in pages.write_documents()
     assert "seed1" not in Path("results/README.md").read_text() + Path("results/SHA256SUMS").read_text()
     assert command(main, "--check").status == 0

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from seqmnist_tf.data import Split
 from seqmnist_tf.results import HEADLINE, pages, plots
 from seqmnist_tf.results.pages import MARKED_SECTION, TABLES, find_documents
-from seqmnist_tf.results.records import Board, all_records
+from seqmnist_tf.results.records import ResultsFolder, all_records
 from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
 from seqmnist_tf.train import score
 from seqmnist_tf.train.page import draw_overview
 from tests.conftest import assert_fits
 from tests.toy import ROOT, toy_mnist
 
-RECORDS = Board.read(ROOT / "results").records
+PUBLISHED = ResultsFolder.read(ROOT / "results")
+RECORDS = PUBLISHED.records
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a clone has the commits of the records")
@@ -26,16 +27,16 @@ def test_everything_published_agrees() -> None:
 
 
 def test_values_that_the_seed_of_a_search_does_not_give_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Board.read(ROOT / "results")
-    (search,) = [one for one in board.searches if one.name == "searches/board_gru"]
+    results = ResultsFolder.read(ROOT / "results")
+    (search,) = [one for one in results.searches if one.name == "searches/board_gru"]
     search.trials[2]["values"]["optimizer.lr"] *= 1.001
-    monkeypatch.setattr(Board, "read", lambda _: board)
+    monkeypatch.setattr(ResultsFolder, "read", lambda _: results)
     (problem,) = pages.clone_problems(ROOT, models=False)
     assert problem.startswith(f"{search.path}: its trials do not have the values")
 
 
-def overview(board: Board, shown: plots.ShownModel) -> Figure:
-    return draw_overview(board.records[HEADLINE][0].run, shown.test, score(shown.logits, shown.test.labels))
+def overview(results: ResultsFolder, shown: plots.ShownModel) -> Figure:
+    return draw_overview(results.records[HEADLINE][0].run, shown.test, score(shown.logits, shown.test.labels))
 
 
 @pytest.mark.parametrize(
@@ -44,22 +45,23 @@ def overview(board: Board, shown: plots.ShownModel) -> Figure:
     ids=lambda picture: picture.file,
 )
 def test_no_text_of_a_picture_leaves_it(picture: plots.Picture, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = {f"board2_{name}": RECORDS[f"board_{name}"] for name in ("lstm", "lem", "cornn", "min_lstm")}
-    board = Board({**RECORDS, **cells}, {}, {})
-    shown = plots.ShownModel(board)
+    shown = plots.ShownModel(PUBLISHED)
     images, random = toy_mnist(splits=("test",))["test"].images, np.random.default_rng(0)
     labels = random.integers(10, size=len(images))
     shown.test = Split(images, images.reshape(len(images), -1, 1).astype(np.float32) / 255, labels)
     shown.logits = random.normal(size=(len(images), 10))
     shown.model = keras.Sequential([keras.Input((None, 1)), keras.layers.LSTM(2), keras.layers.Dense(10)])
     monkeypatch.setattr(plots, "UNFOLDING_IMAGES", (0, 30, 58))
-    figure = picture.draw(board, shown)
+    figure = picture.draw(PUBLISHED, shown)
     assert_fits(figure)
-    if picture.file in ("learning_curves.png", "cells.png"):
-        last = [[np.array(line.get_ydata())[-1] for line in axes.lines] for axes in figure.axes]
-        shown_names = plots.OVERVIEW if picture.file == "learning_curves.png" else [cell.name for cell in board.cells()]
-        runs = [board.records[name] for name in shown_names]
-        assert last == [[run.accuracy for run in of_arm] for of_arm in runs] + [[]] * (len(last) - len(runs))
+    cells = [row.records for board in PUBLISHED.contents.boards for row in board.cells]
+    shown_names = {"learning_curves.png": PUBLISHED.contents.learning_curves, "cell_curves.png": cells}
+    if names := shown_names.get(picture.file):
+        last = [[np.array(line.get_ydata())[-1] for line in axes.lines] for axes in figure.axes[: len(names)]]
+        assert last == [[run.accuracy for run in RECORDS[name]] for name in names]
+    if picture.file == "cells.png":
+        drawn = [round(1 - x, 6) for axes in figure.axes for line in axes.lines for x in np.array(line.get_xdata())]
+        assert {round(run.accuracy, 6) for name in cells for run in RECORDS[name]} <= {*drawn}
 
 
 def test_every_section_is_shown() -> None:

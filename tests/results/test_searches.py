@@ -14,7 +14,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.model_check import drawn_problems
 from seqmnist_tf.results.publish import add_search
-from seqmnist_tf.results.records import Board, Search
+from seqmnist_tf.results.records import ResultsFolder, Search
 from seqmnist_tf.results.store import manifest_problems, read_manifest
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
@@ -74,7 +74,7 @@ def test_a_search_is_published_once_with_all_its_trials(command: Command, mine: 
     assert mine.scored == mine.trials
     (replayed,) = mine.document["replayed"]
     assert (replayed["batches"], replayed["largest_difference"]) == (18, 0)
-    assert "searches" not in Board.read(RESULTS).records
+    assert "searches" not in ResultsFolder.read(RESULTS).records
     assert command(main, "add", str(search), "--name", "mine").status == 2
     assert command(main, "add", str(search)).status == 2  # it must have a name
 
