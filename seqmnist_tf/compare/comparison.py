@@ -105,7 +105,7 @@ class SeededRuns:
 
     @cached_property
     def ci_95(self) -> Interval | None:
-        """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""
+        """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None below three seeds."""
         interval = t_interval(self.test_accuracy)
         return interval and (max(0.0, interval[0]), min(1.0, interval[1]))
 
@@ -140,7 +140,7 @@ class PairResult:
     a: str  # the first arm
     b: str
     mean_difference: float  # of accuracies, b minus a, -1 to 1
-    ci_95: Interval | None  # Welch's, of the difference; None where an arm has one seed
+    ci_95: Interval | None  # Welch's, of the difference; None where an arm has fewer than three seeds
     permutation_p: float | None  # studentised, two-sided; None where an arm has fewer than four seeds
     holm_p: float | None  # corrected over all pairs
     equivalent: bool | None  # by two one-sided tests, within 0.3 points (0.5 with permuted pixels); None as p
