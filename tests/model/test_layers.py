@@ -101,6 +101,7 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
+    "a cell": (CELL, "Cell", r"a cell: keras.layers.RNN\(cell\) makes a layer"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
     "shape": (HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n", "f", r"into \(n, 6\)"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
@@ -151,6 +152,11 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
         ("h = states[0]\n", "h = self.v\n", "h = self.v"),
         ("h @ self.w", "h @ ops.zeros((3, 3))", "ops.zeros((3, 3))"),
         ("'units': self.units}", "}", "units"),  # it cannot be loaded
+        (
+            "units, **kwargs):\n        super().__init__(**kwargs)",
+            "units):\n        super().__init__()",
+            "take **kwargs",
+        ),
         ("return new, [new]", "return new", "A cell's call must return (output, [states])"),
     ],
 )
