@@ -31,7 +31,7 @@ def test_arms_of_another_size_are_noted_and_two_seeds_have_no_interval(in_tmp: P
     make_arm(in_tmp / "a", {0: 20, 1: 21})
     make_arm(in_tmp / "b", {0: 20, 1: 20}, model__hidden_size=5)
     comparison = compare(["a", "b"], directory="out")
-    assert [arm.ci_95 for arm in comparison.arms] == [None, None] and comparison.pairs[0].ci_95 is None
+    assert [arm.to_json()["ci_95"] for arm in comparison.arms] == [None, None] and comparison.pairs[0].ci_95 is None
     assert "b: its 200 parameters are not the 146 of a" in comparison.markdown
 
 
