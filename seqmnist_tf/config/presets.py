@@ -50,7 +50,6 @@ PRESETS: dict[str, Preset] = {
         replace(_FASTER, train=replace(_FASTER.train, n_epochs=6)),
         "strong in 6 epochs: a higher learning rate, less noise",
     ),
-    "sprint_15": Preset(replace(_FASTER, train=replace(_FASTER.train, n_epochs=15)), "sprint in 15 epochs"),
     "gru": Preset(
         replace(_STRONG, model=Model(layer="GRU", match_parameters=67_850, forget_bias="chrono")),
         "strong with a GRU of as many parameters",
@@ -64,6 +63,7 @@ PRESETS: dict[str, Preset] = {
         ),
         "a first run that visibly learns: chrono, Adam, 3 epochs",
     ),
+    "sprint_15": Preset(replace(_FASTER, train=replace(_FASTER.train, n_epochs=15)), "sprint in 15 epochs"),
 }
 
 
