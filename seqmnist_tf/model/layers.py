@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -22,6 +23,7 @@ from ..system import InputError, note
 
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
+MATCHED_WITHIN = 0.05  # of model.match_parameters
 
 
 class LayerError(InputError):
@@ -40,12 +42,18 @@ def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
         inspect.signature(factory).bind(units, **options)
     except TypeError as error:
         raise LayerError(f"model.layer_options of {spec}: {error}") from None
-    return factory(units, **options)
+    layer = factory(units, **options)
+    if isinstance(layer, keras.Layer) and "states" in inspect.signature(layer.call).parameters:
+        raise LayerError(
+            f"model.layer must name a layer (got {spec}, a cell: keras.layers.RNN(cell) makes a layer of it)"
+        )
+    return layer
 
 
 def _module(config: Config, file: LayerFile | None) -> ModuleType:
     """Import the file or module of ``model.layer``.
 
+    A file must stand on its own: modules beside it would be missing in its runs, and do not count in ``config_id``.
     The name of a file's module depends on its content: two versions of a layer stand side by side in one process.
     """
     try:
@@ -57,12 +65,30 @@ def _module(config: Config, file: LayerFile | None) -> ModuleType:
             module.__file__ = str(file.path)
             try:
                 exec(compile(file.content, str(file.path), "exec"), vars(module))
+                _require_self_contained(file)
             except BaseException:
                 del sys.modules[name]
                 raise
         return sys.modules[name]
     except ModuleNotFoundError as error:
         raise LayerError(f"model.layer {config.model.layer}: {error}") from error
+
+
+def _require_self_contained(file: LayerFile) -> None:
+    """Raise LayerError where a layer's file has imported a module, or a package, that stands beside it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.content)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    folder = file.path.resolve().parent
+    for name in sorted(names - {__name__.partition(".")[0]}):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and folder in (Path(path).resolve().parent, Path(path).resolve().parents[1]):
+            raise LayerError(
+                f"model.layer: {file.path} imports {path} (put it into the file, which is all that is kept)"
+            )
 
 
 def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
@@ -75,13 +101,15 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
 
+    A sequence must have the same output beside any other; in training, batch normalization may mix them.
     An error in its code is raised as it is.
     """
     if has_stock_layer(config):
         return
     spec, units = config.model.layer, config.model.hidden_size
     layer = make_layer(config, file)
-    sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
+    drawn = np.random.RandomState(0).standard_normal((3, NUM_TIMESTEPS, 1)).astype(np.float32)
+    sequences, neighbours = drawn[:2], drawn[::2]
 
     @tf.function(autograph=False)
     def step() -> Any:
@@ -121,10 +149,26 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.keras"
         model.save(path)
-        loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
-    before, after = (tf.function(one, autograph=False)(tf.constant(sequences)) for one in (model, loaded))
+        try:
+            loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
+        except Exception as error:
+            error.add_note(
+                "Keras loads a layer or cell from its get_config(): its __init__ must take **kwargs, such as name."
+            )
+            raise
+    forward = tf.function(model, autograph=False)
+    states = [variable.numpy() for variable in model.variables]
+    before, after = forward(sequences), tf.function(loaded, autograph=False)(sequences)
+    for variable, state in zip(model.variables, states, strict=True):
+        variable.assign(state)
+    beside_another = forward(neighbours)
     if not np.array_equal(before, after, equal_nan=True):
         raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
+    if not np.allclose(before[0], beside_another[0], rtol=1e-3, atol=1e-4):
+        raise LayerError(
+            f"model.layer {spec} must treat each row of a batch alone (the output of a sequence changes with the other "
+            "sequences of its batch)"
+        )
 
 
 def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
@@ -140,7 +184,7 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
     A bisection over models, for any layer whose parameters grow with its units. Of equally near numbers of units, which
-    are 2 to 16,384, it is the smallest.
+    are 2 to 16,384, it is the smallest. LayerError is raised where the nearest is not within 5 %.
     """
     target = config.model.match_parameters
     if target is None:
@@ -152,7 +196,10 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
         if (known := num_params(sized)) is not None:
             return known
         layers = [make_layer(sized, file), keras.layers.Dense(config.model.output_size)]
-        return int(keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers]).count_params())
+        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
+        if not all(layer.built for layer in model._flatten_layers()):  # their first call makes their weights
+            tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec((2, NUM_TIMESTEPS, 1)))
+        return int(model.count_params())
 
     low, high = 2, 2
     while parameters(high) < target and high < MAX_UNITS:
@@ -161,9 +208,14 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
         middle = (low + high) // 2
         low, high = (low, middle) if parameters(middle) >= target else (middle + 1, high)
     below = max(low - 1, 2)
-    while below > 2 and parameters(below - 1) == parameters(below):  # Bidirectional of units // 2 takes even units
+    while 2 < below < MAX_UNITS - 1 and parameters(below - 1) == parameters(below):  # a Bidirectional of units // 2
         below -= 1
     units = min(below, low, key=lambda units: (abs(parameters(units) - target), units))
+    if abs(parameters(units) - target) > MATCHED_WITHIN * target:
+        raise LayerError(
+            f"model.match_parameters must be within 5 % of a model's parameters (got {target:,}: the nearest of "
+            f"{config.model.layer} has {units:,} units and {parameters(units):,} parameters)"
+        )
     return replace(config, model=replace(config.model, hidden_size=units))
 
 

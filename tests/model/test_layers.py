@@ -35,11 +35,27 @@ CELL = HEAD + (
     "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
     "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
 )
+TORCH_STYLE = HEAD + (  # 24 units have 24 + 24 * 25 + 48 parameters, and 250 in the dense layer
+    "class Cell(keras.layers.Layer):\n"
+    "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n"
+    "        self.units = self.state_size = units\n"
+    "        self.x, self.h = keras.layers.Dense(units, use_bias=False), keras.layers.Dense(units)\n"
+    "        self.norm = keras.layers.LayerNormalization()\n"
+    "    def call(self, x, states):\n"
+    "        new = ops.tanh(self.norm(self.x(x) + self.h(states[0])))\n        return new, [new]\n"
+    "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
+    "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
+)
 BRANCHES = HEAD + (
     "def f(units):\n"
     "    x = keras.Input((784, 1))\n"
     "    halves = [make(units // 2)(x) for make in (keras.layers.LSTM, keras.layers.GRU)]\n"
     "    return keras.Model(x, keras.layers.Concatenate()(halves))\n"
+)
+NORMALIZED = HEAD + (  # in training it mixes the rows of a batch
+    "def f(units):\n"
+    "    x = keras.Input((784, 1))\n"
+    "    return keras.Model(x, keras.layers.BatchNormalization()(keras.layers.LSTM(units)(x)))\n"
 )
 REGISTERED = GOOD.replace("class Last", "@keras.saving.register_keras_serializable('mine')\nclass Last")
 
@@ -63,7 +79,8 @@ def test_stock_layers_have_the_parameters_that_the_formula_gives(layer: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")]
+    ("text", "name"),
+    [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (NORMALIZED, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")],
 )
 def test_layers_that_are_admitted(text: str, name: str, tmp_path: Path) -> None:
     config = configure(name if ":" in name else f"{write(tmp_path, text)}:{name}")
@@ -84,10 +101,26 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
+    "a cell": (CELL, "Cell", r"a cell: keras.layers.RNN\(cell\) makes a layer"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
     "shape": (HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n", "f", r"into \(n, 6\)"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
     "no numbers": (GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(ops.sqrt(-1 - x[:, -1] ** 2)"), "Last", "finite"),
+    "rows of a batch that are mixed": (
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(x[:, -1] - ops.mean(x[:, -1], axis=0)"),
+        "Last",
+        "each row of a batch alone",
+    ),
+    "rows of a batch that are mixed a little": (  # by 2 % of the mean
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(x[:, -1] - 0.02 * ops.mean(x[:, -1], axis=0)"),
+        "Last",
+        "each row of a batch alone",
+    ),
+    "random numbers without a state, of 2 %": (
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul((1 + 0.02 * keras.random.normal((1, 1))) * x[:, -1]"),
+        "Last",
+        "keras.random.SeedGenerator",
+    ),
     "random numbers without a state": (
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(keras.random.normal((1, 1)) + x[:, -1]"),
         "Last",
@@ -119,6 +152,11 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
         ("h = states[0]\n", "h = self.v\n", "h = self.v"),
         ("h @ self.w", "h @ ops.zeros((3, 3))", "ops.zeros((3, 3))"),
         ("'units': self.units}", "}", "units"),  # it cannot be loaded
+        (
+            "units, **kwargs):\n        super().__init__(**kwargs)",
+            "units):\n        super().__init__()",
+            "take **kwargs",
+        ),
         ("return new, [new]", "return new", "A cell's call must return (output, [states])"),
     ],
 )
@@ -233,10 +271,27 @@ def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -
     ("factory", "parameters", "units"),
     [
         ("Last(units)", 142, 12),  # 11 units + 10
-        ("Last(units)", 1, 2),
+        ("Last(units)", 31, 2),  # 32: fewer units are not searched
         ("keras.layers.Bidirectional(keras.layers.LSTM(units // 2))", 67_850, 180),  # 8 * 90 * 92 + 1,810: 68,050
     ],
 )
 def test_units_of_custom_layers_are_matched(factory: str, parameters: int, units: int, tmp_path: Path) -> None:
     file = write(tmp_path, GOOD + f"def f(units):\n    return {factory}\n")
     assert match_units(configure(f"{file}:f", model__match_parameters=parameters)).model.hidden_size == units
+
+
+@pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")  # Keras's advice to write build()
+def test_parameters_of_layers_that_their_first_call_builds_are_counted(tmp_path: Path) -> None:
+    config = match_units(configure(f"{write(tmp_path, TORCH_STYLE)}:f", model__match_parameters=922))
+    assert config.model.hidden_size == 24
+    with pytest.raises(ValueError, match=r"A `build\(\)` method must create ALL state"):  # Keras cannot load it
+        check_layer(config)
+
+
+@pytest.mark.parametrize(("factory", "parameters"), [("Last(8)", 150), ("Last(units)", 26)])  # 98, and 2 units: 32
+def test_a_number_of_parameters_that_no_units_have_within_5_percent_is_refused(
+    factory: str, parameters: int, tmp_path: Path
+) -> None:
+    file = write(tmp_path, GOOD + f"def f(units):\n    return {factory}\n")
+    with pytest.raises(InputError, match=f"match_parameters .*{parameters}"):
+        match_units(configure(f"{file}:f", model__match_parameters=parameters))
