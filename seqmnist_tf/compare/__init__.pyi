@@ -5,7 +5,7 @@ from .comparison import PairResult as PairResult
 from .comparison import SeededRuns as SeededRuns
 from .comparison import equivalence_bound as equivalence_bound
 from .comparison import pair_runs as pair_runs
-from .report import VERDICTS as VERDICTS
+from .comparison import verdict as verdict
 from .report import layer_name as layer_name
 from .report import task_name as task_name
 from .runs import CompletedRun as CompletedRun

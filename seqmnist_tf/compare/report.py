@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..config import NUM_TEST, NUM_TRAIN, Config, arguments_text, flatten, of_the_experiment, value_text
 from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
-from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound
+from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, verdict
 from .runs import count_of
 from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent_range
 
@@ -33,7 +33,6 @@ LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     | {character: f"\\{character}" for character in "&%$#_{}"}
 )
-VERDICTS = {None: "", True: "yes", False: "not shown"}
 
 
 def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: Path) -> Comparison:
@@ -65,7 +64,7 @@ def tables(comparison: Comparison) -> str:
     if comparison.pairs:
         bound = equivalence_bound(arms[0].config)
         pairs = [_pair_row(pair, bound) for pair in comparison.pairs]
-        parts.append(f"## Pairs\n\n{_table(pairs)}\n\n{EXPLAINED}")
+        parts.append(f"## Pairs\n\n{_table(pairs)}\n\n{_margin_text(arms[0], bound)} {EXPLAINED}")
     if single := [arm for arm in arms[1:] if 1 in (arm.n, arms[0].n)]:
         parts.append(f"## Models of one seed\n\n{_mcnemar_table(arms[0], single)}")
     if differing := _differing_keys(arms):
@@ -106,8 +105,15 @@ def _pair_row(pair: PairResult, bound: float) -> dict[str, str]:
         ">95 % interval, points": percent_range(pair.ci_95, sign=True),
         ">p": p_text(pair.permutation_p),
         ">p (Holm)": p_text(pair.holm_p),
-        f"equivalent (± {100 * bound:g} points)": VERDICTS[pair.equivalent],
+        f"verdict (margin {100 * bound:g} points)": verdict(pair, bound),
     }
+
+
+def _margin_text(first: SeededRuns, bound: float) -> str:
+    """Return a sentence that says what the margin of equivalence is in digits."""
+    digits, errors = bound * first.total, (1 - first.mean) * first.total
+    share = f", {100 * digits / errors:.0f} % of the errors of `{first.name}`" if errors else ""
+    return f"The margin of {100 * bound:g} points is {digits:.4g} of {first.total:,} digits{share}."
 
 
 def _mcnemar_table(first: SeededRuns, others: Sequence[SeededRuns]) -> str:

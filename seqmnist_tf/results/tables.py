@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compare import (
-    VERDICTS,
     SeededRuns,
     equivalence_bound,
     in_percent,
@@ -19,6 +18,7 @@ from ..compare import (
     pair_runs,
     percent_range,
     task_name,
+    verdict,
 )
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import markdown_table
@@ -85,7 +85,7 @@ def board_table(board: Board) -> str:
     cells, parts = board.cells(), []
     if cells:
         bound = 100 * equivalence_bound(cells[0].config)
-        head = ["cell", ">parameters", *ACCURACIES, *DIFFERENCES, f"equivalent (± {bound:g} points)"]
+        head = ["cell", ">parameters", *ACCURACIES, *DIFFERENCES, f"verdict (margin {bound:g} points)"]
         head += ["rate, clip, decay, noise", "correct of 10,000 by seed, from 0", "trained on"]
         rows = []
         for cell, compared in zip(cells, _differences(cells), strict=True):
@@ -115,10 +115,10 @@ def board_summary(board: Board) -> str:
 
 def _differences(cells: Sequence[SeededRuns]) -> list[list[str]]:
     """Return difference from the LSTM, p and verdict of each cell; empty for the LSTM, which is the first."""
-    rows = [["", "", ""]]
+    rows, bound = [["", "", ""]], equivalence_bound(cells[0].config)
     for pair in pair_runs(cells):
         difference = f"{in_percent(pair.mean_difference, sign=True)} ({percent_range(pair.ci_95, sign=True)})"
-        rows.append([difference, p_text(pair.holm_p), VERDICTS[pair.equivalent]])
+        rows.append([difference, p_text(pair.holm_p), verdict(pair, bound)])
     return rows
 
 

@@ -35,7 +35,9 @@ def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
     numbers = "4 / 146 / 5 / 83.33 / 82.67 ± 2.79 / 79.20 to 86.13 / 80.00 / 1 of 6 (0 to 64 %) / 2 / 3.0 / 12.3 / 640"
     assert cells(text, "`b`") == numbers.split(" / ")
     # Splits of the nine that are as far apart: enumerated by test_statistics; written with two digits
-    assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "not shown"]
+    assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "different"]
+    # 20.5 of 30 digits are right on average; the margin is 0.045 digits
+    assert "The margin of 0.15 points is 0.045 of 30 digits, 0 % of the errors of `a`." in text
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in text and "- b: a note." in text
     assert "McNemar" not in text and "## Pairs" not in tables(compared(seeded("a", A)))
 
