@@ -46,7 +46,7 @@ class RayPlace:
             raise InputError(f"train.threads: no node of the cluster has {self.cores} cores (got at most {most})")
         self.cpus = 1 if workers else self.cores  # of Ray's; this machine's Ray was told that it has ``workers``
         # max_calls: a process for each job
-        options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_calls": 1, "max_retries": RETRIES}
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_calls": 1, "max_retries": RETRIES}
         self.task = ray.remote(**options)(train_on_node)
         self.slot_of: dict[ray.ObjectRef, str] = {}
 

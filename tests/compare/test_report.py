@@ -110,7 +110,7 @@ def test_the_references_are_of_this_project_and_of_published_cells() -> None:
 
 def test_latex_compiles_the_table_with_its_references(tmp_path: Path) -> None:
     """Without LaTeX, its rows are split as LaTeX splits them."""
-    own = {"model__layer": "x:My_Cell", "model__layer_options": {"mode": "~^\\ <#&%"}}
+    own: dict[str, Any] = {"model__layer": "x:My_Cell", "model__layer_options": {"mode": "~^\\ <#&%"}}
     arms = seeded("a", A), seeded("b", B, **own), seeded("c", A, model__layer="GRU")
     table, text = PaperTable.of(compared(*arms)), PaperTable.of(compared(*arms)).latex()
     if shutil.which("pdflatex") is None:
