@@ -22,6 +22,7 @@ from ..system import InputError, note
 
 LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
+MATCHED_WITHIN = 0.05  # of model.match_parameters
 
 
 class LayerError(InputError):
@@ -140,7 +141,7 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
     A bisection over models, for any layer whose parameters grow with its units. Of equally near numbers of units, which
-    are 2 to 16,384, it is the smallest.
+    are 2 to 16,384, it is the smallest. LayerError is raised where the nearest is not within 5 %.
     """
     target = config.model.match_parameters
     if target is None:
@@ -152,7 +153,10 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
         if (known := num_params(sized)) is not None:
             return known
         layers = [make_layer(sized, file), keras.layers.Dense(config.model.output_size)]
-        return int(keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers]).count_params())
+        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
+        if not all(layer.built for layer in model._flatten_layers()):  # their first call makes their weights
+            tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec((2, NUM_TIMESTEPS, 1)))
+        return int(model.count_params())
 
     low, high = 2, 2
     while parameters(high) < target and high < MAX_UNITS:
@@ -161,9 +165,14 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
         middle = (low + high) // 2
         low, high = (low, middle) if parameters(middle) >= target else (middle + 1, high)
     below = max(low - 1, 2)
-    while below > 2 and parameters(below - 1) == parameters(below):  # Bidirectional of units // 2 takes even units
+    while 2 < below < MAX_UNITS - 1 and parameters(below - 1) == parameters(below):  # a Bidirectional of units // 2
         below -= 1
     units = min(below, low, key=lambda units: (abs(parameters(units) - target), units))
+    if abs(parameters(units) - target) > MATCHED_WITHIN * target:
+        raise LayerError(
+            f"model.match_parameters must be within 5 % of a model's parameters (got {target:,}: the nearest of "
+            f"{config.model.layer} has {units:,} units and {parameters(units):,} parameters)"
+        )
     return replace(config, model=replace(config.model, hidden_size=units))
 
 

@@ -35,6 +35,17 @@ CELL = HEAD + (
     "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
     "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
 )
+TORCH_STYLE = HEAD + (  # 24 units have 24 + 24 * 25 + 48 parameters, and 250 in the dense layer
+    "class Cell(keras.layers.Layer):\n"
+    "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n"
+    "        self.units = self.state_size = units\n"
+    "        self.x, self.h = keras.layers.Dense(units, use_bias=False), keras.layers.Dense(units)\n"
+    "        self.norm = keras.layers.LayerNormalization()\n"
+    "    def call(self, x, states):\n"
+    "        new = ops.tanh(self.norm(self.x(x) + self.h(states[0])))\n        return new, [new]\n"
+    "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
+    "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
+)
 BRANCHES = HEAD + (
     "def f(units):\n"
     "    x = keras.Input((784, 1))\n"
@@ -233,10 +244,27 @@ def test_units_are_matched_to_the_baselines_parameters(layer: str, units: int) -
     ("factory", "parameters", "units"),
     [
         ("Last(units)", 142, 12),  # 11 units + 10
-        ("Last(units)", 1, 2),
+        ("Last(units)", 31, 2),  # 32: fewer units are not searched
         ("keras.layers.Bidirectional(keras.layers.LSTM(units // 2))", 67_850, 180),  # 8 * 90 * 92 + 1,810: 68,050
     ],
 )
 def test_units_of_custom_layers_are_matched(factory: str, parameters: int, units: int, tmp_path: Path) -> None:
     file = write(tmp_path, GOOD + f"def f(units):\n    return {factory}\n")
     assert match_units(configure(f"{file}:f", model__match_parameters=parameters)).model.hidden_size == units
+
+
+@pytest.mark.filterwarnings("ignore:.build\\(\\). was called on layer")  # Keras's advice to write build()
+def test_parameters_of_layers_that_their_first_call_builds_are_counted(tmp_path: Path) -> None:
+    config = match_units(configure(f"{write(tmp_path, TORCH_STYLE)}:f", model__match_parameters=922))
+    assert config.model.hidden_size == 24
+    with pytest.raises(ValueError, match=r"A `build\(\)` method must create ALL state"):  # Keras cannot load it
+        check_layer(config)
+
+
+@pytest.mark.parametrize(("factory", "parameters"), [("Last(8)", 150), ("Last(units)", 26)])  # 98, and 2 units: 32
+def test_a_number_of_parameters_that_no_units_have_within_5_percent_is_refused(
+    factory: str, parameters: int, tmp_path: Path
+) -> None:
+    file = write(tmp_path, GOOD + f"def f(units):\n    return {factory}\n")
+    with pytest.raises(InputError, match=f"match_parameters .*{parameters}"):
+        match_units(configure(f"{file}:f", model__match_parameters=parameters))
