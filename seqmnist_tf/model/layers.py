@@ -76,13 +76,14 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
 
-    An error in its code is raised as it is.
+    A sequence must have the same output beside any other; in training, batch normalization may mix them. An error in its code is raised as it is.
     """
     if has_stock_layer(config):
         return
     spec, units = config.model.layer, config.model.hidden_size
     layer = make_layer(config, file)
-    sequences = np.random.RandomState(0).standard_normal((2, NUM_TIMESTEPS, 1)).astype(np.float32)
+    drawn = np.random.RandomState(0).standard_normal((3, NUM_TIMESTEPS, 1)).astype(np.float32)
+    sequences, neighbours = drawn[:2], drawn[::2]
 
     @tf.function(autograph=False)
     def step() -> Any:
@@ -123,9 +124,19 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
         path = Path(folder) / "layer.keras"
         model.save(path)
         loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
-    before, after = (tf.function(one, autograph=False)(tf.constant(sequences)) for one in (model, loaded))
+    forward = tf.function(model, autograph=False)
+    states = [variable.numpy() for variable in model.variables]
+    before, after = forward(sequences), tf.function(loaded, autograph=False)(sequences)
+    for variable, state in zip(model.variables, states, strict=True):
+        variable.assign(state)
+    beside_another = forward(neighbours)
     if not np.array_equal(before, after, equal_nan=True):
         raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
+    if not np.allclose(before[0], beside_another[0], rtol=1e-3, atol=1e-4):
+        raise LayerError(
+            f"model.layer {spec} must treat each row of a batch alone (the output of a sequence changes with the other "
+            "sequences of its batch)"
+        )
 
 
 def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:

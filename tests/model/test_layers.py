@@ -52,6 +52,11 @@ BRANCHES = HEAD + (
     "    halves = [make(units // 2)(x) for make in (keras.layers.LSTM, keras.layers.GRU)]\n"
     "    return keras.Model(x, keras.layers.Concatenate()(halves))\n"
 )
+NORMALIZED = HEAD + (  # in training it mixes the rows of a batch
+    "def f(units):\n"
+    "    x = keras.Input((784, 1))\n"
+    "    return keras.Model(x, keras.layers.BatchNormalization()(keras.layers.LSTM(units)(x)))\n"
+)
 REGISTERED = GOOD.replace("class Last", "@keras.saving.register_keras_serializable('mine')\nclass Last")
 
 
@@ -74,7 +79,8 @@ def test_stock_layers_have_the_parameters_that_the_formula_gives(layer: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")]
+    ("text", "name"),
+    [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (NORMALIZED, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")],
 )
 def test_layers_that_are_admitted(text: str, name: str, tmp_path: Path) -> None:
     config = configure(name if ":" in name else f"{write(tmp_path, text)}:{name}")
@@ -99,6 +105,21 @@ BAD = {
     "shape": (HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n", "f", r"into \(n, 6\)"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),
     "no numbers": (GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(ops.sqrt(-1 - x[:, -1] ** 2)"), "Last", "finite"),
+    "rows of a batch that are mixed": (
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(x[:, -1] - ops.mean(x[:, -1], axis=0)"),
+        "Last",
+        "each row of a batch alone",
+    ),
+    "rows of a batch that are mixed a little": (  # by 2 % of the mean
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(x[:, -1] - 0.02 * ops.mean(x[:, -1], axis=0)"),
+        "Last",
+        "each row of a batch alone",
+    ),
+    "random numbers without a state, of 2 %": (
+        GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul((1 + 0.02 * keras.random.normal((1, 1))) * x[:, -1]"),
+        "Last",
+        "keras.random.SeedGenerator",
+    ),
     "random numbers without a state": (
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(keras.random.normal((1, 1)) + x[:, -1]"),
         "Last",
