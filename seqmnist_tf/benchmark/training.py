@@ -59,8 +59,8 @@ def measure(layer: str, images: Images, rounds: dict[str, int]) -> dict[str, Tim
         processes: dict[str, ModelProcess] = {}
         for kernel in ("keras", "native"):
             note(f"{layer}: starting {kernel}")
-            config = match_units(configure(layer, kernel))
-            process = stack.enter_context(ModelProcess(config, images=images))
+            process = stack.enter_context(ModelProcess())
+            process.build(match_units(configure(layer, kernel)), images=images)
             try:
                 process.kernel()
                 processes[kernel] = process

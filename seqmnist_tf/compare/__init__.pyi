@@ -1,3 +1,5 @@
+from .arms import Arm as Arm
+from .arms import parse_arms as parse_arms
 from .arms import parse_seeds as parse_seeds
 from .comparing import compare as compare
 from .comparison import Comparison as Comparison

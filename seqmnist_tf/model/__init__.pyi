@@ -11,6 +11,7 @@ from .timing import Images as Images
 from .timing import ModelProcess as ModelProcess
 from .timing import Pace as Pace
 from .timing import Timed as Timed
+from .timing import answer_orders as answer_orders
 from .timing import measure_pace as measure_pace
 from .training_step import Kernel as Kernel
 from .training_step import MeasuredSequential as MeasuredSequential

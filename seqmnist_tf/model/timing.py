@@ -78,19 +78,17 @@ class TimedModel:
 
 
 class ModelProcess:
-    """A :class:`TimedModel` in a new process, whose memory is this model's alone. It ends with the ``with`` block.
+    """A new process for a :class:`TimedModel`, so that its memory is that model's alone. It ends with ``with``.
 
     Not by ``multiprocessing``, which would import the user's script once more.
     """
 
-    def __init__(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
-        self.name = config.model.layer
-        words = [sys.executable, "-c", f"from {__name__} import obey; obey()"]
+    def __init__(self) -> None:
+        words = [sys.executable, "-c", "from seqmnist_tf.model import answer_orders; answer_orders()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.orders: Any = self.process.stdin
         self.answers: Any = self.process.stdout
-        self._send((config, file, images))
 
     def __enter__(self) -> ModelProcess:
         return self
@@ -98,6 +96,10 @@ class ModelProcess:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.communicate()
+
+    def build(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
+        """Begin to build the model of a configuration, which is timed on ``images`` or on random sequences."""
+        self._send((config, file, images))
 
     def kernel(self) -> Kernel:
         """Wait for the model, and return what computes it; raise InputError where ``train.kernel`` cannot."""
@@ -126,13 +128,13 @@ class ModelProcess:
         try:
             answer = pickle.load(self.answers)
         except EOFError:
-            raise RunError(f"the process that timed {self.name} ended with status {self.process.wait()}") from None
+            raise RunError(f"a process that timed a model ended with status {self.process.wait()}") from None
         if isinstance(answer, InputError):
             raise answer
         return answer
 
 
-def obey() -> None:
+def answer_orders() -> None:
     """Build the model that a :class:`ModelProcess` sends, and do what it orders, until it closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a layer's code prints
@@ -169,7 +171,8 @@ class Pace:
 
 def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
     """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
-    with ModelProcess(config, file) as process:
+    with ModelProcess() as process:
+        process.build(config, file)
         kernel, step = process.kernel(), process.fastest_step()
         evaluation = process.time_evaluation(on_stock=True).seconds
     batches = config.num_test / min(config.test.batch_size, config.num_test)

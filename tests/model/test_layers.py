@@ -80,7 +80,15 @@ def test_stock_layers_have_the_parameters_that_the_formula_gives(layer: str) -> 
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (NORMALIZED, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")],
+    [
+        (GOOD, "Last"),
+        (CELL, "f"),
+        (CELL, "Cell"),
+        (BRANCHES, "f"),
+        (NORMALIZED, "f"),
+        (REGISTERED, "Last"),
+        ("", "keras.layers:GRU"),
+    ],
 )
 def test_layers_that_are_admitted(text: str, name: str, tmp_path: Path) -> None:
     config = configure(name if ":" in name else f"{write(tmp_path, text)}:{name}")
