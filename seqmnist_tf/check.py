@@ -8,16 +8,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from . import config as cfg
-from . import system
+from . import model, system
 from .compare import Arm, parse_arms
 from .config import Config
 from .engine import duration
-
-if TYPE_CHECKING:
-    from .model import ModelProcess
 
 RECIPE, EPOCHS, SEEDS = "sprint", 15, 6  # of the published sprint_15, whose runs the hours are for
 UNITS, PARAMETERS = 128, 67_850  # of the published LSTMs
@@ -43,31 +39,29 @@ def main(argv: list[str]) -> int:
 
 def check(arm: Arm) -> dict[str, str]:
     """Return what a layer is and what it takes, by headings; raise LayerError where it cannot be trained."""
-    from .model import ModelProcess, build_model, check_layer, choose_kernel, match_units  # late: TensorFlow
-
-    with ModelProcess() as ours, ModelProcess() as stock:  # they start while the layer is checked
-        config = match_units(cfg.with_values(arm.config, {"model.match_parameters": PARAMETERS}), arm.file)
-        check_layer(config, arm.file)
-        model, units = build_model(config, arm.file), config.model.hidden_size
-        usual = build_model(replace(config, model=replace(config.model, hidden_size=UNITS)), arm.file).count_params()
-        matched = f"; {units} units have {model.count_params():,}, nearest to the LSTM's {PARAMETERS:,}"
-        layer, kernel = model.layers[0], choose_kernel(config, model)
+    with model.ModelProcess() as ours, model.ModelProcess() as stock:  # they start while the layer is checked
+        config = model.match_units(cfg.with_values(arm.config, {"model.match_parameters": PARAMETERS}), arm.file)
+        model.check_layer(config, arm.file)
+        whole, units = model.build_model(config, arm.file), config.model.hidden_size
+        usual = model.build_model(replace(config, model=replace(config.model, hidden_size=UNITS)), arm.file)
+        parameters = f"{usual.count_params():,} with {UNITS} units and ten outputs"
+        if units != UNITS:
+            parameters += f"; {units} units have {whole.count_params():,}, nearest to the LSTM's {PARAMETERS:,}"
+        layer, kernel = whole.layers[0], model.choose_kernel(config, whole)
         cell = f" of {type(layer.cell).__name__}" if hasattr(layer, "cell") else ""
         ours.build(config, arm.file)
         stock.build(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
         return {
             "layer": f"{type(layer).__name__}{cell}: sequences (n, 784, 1) to (n, {units})",
             "checked": "shape, gradient, rows alone and among others, saving and loading, repeating from its state",
-            "parameters": f"{usual:,} with {UNITS} units and ten outputs{'' if units == UNITS else matched}",
+            "parameters": parameters,
             "kernel": kernel.name if kernel.isa else f"stock Keras: {kernel.reason or 'train.kernel is keras'}",
             **time_steps(config, ours, stock),
         }
 
 
-def time_steps(config: Config, ours: ModelProcess, stock: ModelProcess) -> dict[str, str]:
+def time_steps(config: Config, ours: model.ModelProcess, stock: model.ModelProcess) -> dict[str, str]:
     """Return the time of a training step on stock Keras and, where it can be used, on the kernel; and of whole runs."""
-    from .model import Pace  # late: TensorFlow
-
     kernel, _ = ours.kernel(), stock.kernel()  # both are built at the same time, and timed one after the other
     step, stock_step = ours.fastest_step(), stock.fastest_step()
     text = f"{1000 * stock_step.seconds:.0f} ms on stock Keras"
@@ -75,7 +69,7 @@ def time_steps(config: Config, ours: ModelProcess, stock: ModelProcess) -> dict[
         text += f", {1000 * step.seconds:.0f} ms on the kernel ({stock_step.seconds / step.seconds:.1f} times as fast)"
     # The final evaluation is on stock Keras: a third of a step's time for as many images.
     evaluation = stock_step.seconds * config.num_test / config.train.batch_size / 3
-    seconds = 3600 * Pace(kernel, step.seconds, evaluation, step.peak_mb).hours(config)
+    seconds = 3600 * model.Pace(kernel, step.seconds, evaluation, step.peak_mb).hours(config)
     return {
         "step": f"{text}, for {config.train.batch_size} images",
         "memory": f"{step.peak_mb:,.0f} MB" if step.peak_mb else "not known on this system",

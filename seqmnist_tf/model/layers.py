@@ -86,7 +86,8 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
 
-    A sequence must have the same output beside any other; in training, batch normalization may mix them. An error in its code is raised as it is.
+    A sequence must have the same output beside any other; in training, batch normalization may mix them. An error in
+    its code is raised as it is.
     """
     if has_stock_layer(config):
         return
