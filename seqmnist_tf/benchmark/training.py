@@ -20,6 +20,7 @@ TRAIN_IMAGES = 2000  # training steps go through these, again and again
 MAX_ROUNDS = {"train": 21, "evaluate": 3}
 CELL_ROUNDS = {"train": 11}
 MAX_SECONDS = 30.0  # after which no further round of an action begins
+ORDERS = {"train": ("time_step",), "evaluate": ("time_evaluation", "trained")}
 PAUSE_SECONDS = 0.05  # between turns: threads of the other process may still spin
 
 Timings = dict[str, dict[str, Any]]  # a row of the JSON document by kernel
@@ -60,9 +61,8 @@ def measure(layer: str, images: Images, rounds: dict[str, int]) -> dict[str, Tim
         for kernel in ("keras", "native"):
             note(f"{layer}: starting {kernel}")
             process = stack.enter_context(ModelProcess())
-            process.build(match_units(configure(layer, kernel)), images=images)
             try:
-                process.kernel()
+                process.ask(match_units(configure(layer, kernel)), None, images)
                 processes[kernel] = process
             except InputError as error:
                 if kernel == "keras":
@@ -75,8 +75,7 @@ def measure(layer: str, images: Images, rounds: dict[str, int]) -> dict[str, Tim
                 if done and time.perf_counter() > end:
                     break
                 for kernel, process in processes.items():
-                    train = action == "train"
-                    turns[kernel].append(process.time_step() if train else process.time_evaluation(on_stock=False))
+                    turns[kernel].append(process.ask(*ORDERS[action]))
                     time.sleep(PAUSE_SECONDS)
             rows[action] = summarize_times(turns)
             for kernel, row in rows[action].items():

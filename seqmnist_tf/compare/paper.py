@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text
 from ..system import markdown_table, package_versions
 from .comparison import Comparison, PairResult, SeededRuns
 from .statistics import in_percent, p_text, percent_range
 
-PAPERS = Path(__file__).with_name("papers.bib")
+PAPERS, TABLE = (Path(__file__).with_name(name) for name in ("papers.bib", "row.tex"))
+PROJECT = "seqmnist_tf"  # the key of this project in papers.bib
 # By the name of a layer: its name in papers, and the key of its paper in papers.bib.
 PUBLISHED = {
     "LSTM": ("LSTM", "hochreiter1997"),
@@ -29,7 +31,6 @@ PUBLISHED = {
     "MGU": ("MGU", "zhou2016"),
     "StackedLSTM": ("stacked LSTM", "graves2013"),
 }
-PROJECT = "seqmnist_tf"  # its key in cite.bib
 DIFFERENCE, HOLM = "difference, points (95 % interval)", "p (Holm)"
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$"}
@@ -48,20 +49,18 @@ class PaperTable:
 
     @classmethod
     def of(cls, comparison: Comparison) -> PaperTable:
-        arms = comparison.arms
-        pairs = [None, *comparison.pairs]
-        rows = [
-            {"cell": name, **_numbers(arm, pair)} for name, arm, pair in zip(cell_names(arms), arms, pairs, strict=True)
-        ]
-        head, equal = list(rows[0]), []
-        for column in rows[0]:
-            if {row[column] for row in rows} == {""}:
-                head.remove(column)
-            elif len(rows) > 1 and len({row[column] for row in rows}) == 1 and column != "cell":
-                head.remove(column)
-                equal.append(f"{column} {rows[0][column]}")
-        keys = [_published(arm)[1] for arm in arms]
-        return cls(_caption(comparison, head, equal), head, [[row[column] for column in head] for row in rows], keys)
+        arms, pairs = comparison.arms, (None, *comparison.pairs)
+        numbers = [_numbers(arm, pair) for arm, pair in zip(arms, pairs, strict=True)]
+        shown, equal = [], []
+        for column in numbers[0]:
+            cells = {row[column] for row in numbers}
+            if len(cells) > 1 or (len(arms) == 1 and cells != {""}):
+                shown.append(column)
+            elif cells != {""}:
+                equal.append(f"{column} {numbers[0][column]}")
+        names = zip(cell_names(arms), numbers, strict=True)
+        rows = [[name, *(row[column] for column in shown)] for name, row in names]
+        return cls(_caption(comparison, shown, equal), ["cell", *shown], rows, [_published(arm)[1] for arm in arms])
 
     def markdown(self) -> str:
         head = [self.head[0], *(f">{column}" for column in self.head[1:])]
@@ -69,28 +68,14 @@ class PaperTable:
 
     def latex(self) -> str:
         """Return a ``table`` for the package booktabs, which cites the entries of ``cite.bib``."""
-        lines = []
-        for row, key in zip(self.rows, self.keys, strict=True):
-            cell, *numbers = map(_latex, row)
-            lines.append(" & ".join([cell + (rf"~\cite{{{key}}}" if key else ""), *numbers]) + r" \\")
-        return "\n".join(
-            [
-                r"% \usepackage{booktabs}; the references are in cite.bib",
-                r"\begin{table}",
-                r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-                rf"\caption{{{_latex(self.caption)} \cite{{{PROJECT}}}}}",
-                r"\label{tab:seqmnist}",
-                rf"\begin{{tabular}}{{@{{}}l{'r' * (len(self.head) - 1)}@{{}}}}",
-                r"\toprule",
-                " & ".join(map(_latex_head, self.head)) + r" \\",
-                r"\midrule",
-                *lines,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
+        rows = []
+        for (cell, *numbers), key in zip(self.rows, self.keys, strict=True):
+            cited = rf"{_latex(cell)}~\cite{{{key}}}" if key else _latex(cell)
+            rows.append(" & ".join([cited, *map(_latex, numbers)]) + r" \\")
+        head = " & ".join(map(_latex_head, self.head))
+        columns = "r" * (len(self.head) - 1)
+        table = Template(TABLE.read_text(encoding="utf-8"))
+        return table.substitute(caption=_latex(self.caption), columns=columns, head=head, rows="\n".join(rows))
 
 
 def _numbers(arm: SeededRuns, pair: PairResult | None) -> dict[str, str]:
@@ -127,11 +112,9 @@ def _caption(comparison: Comparison, head: Sequence[str], equal: Sequence[str]) 
 
 def _commits(arms: Iterable[SeededRuns]) -> str:
     """Return the commits of all runs, with seven digits, and whether a run's code differed from its commit."""
-    commits: dict[str, None] = {}
-    for run in (run for arm in arms for run in arm.runs):
-        git = run.environment["git"]
-        commits[f"{(git['commit'] or 'unknown')[:7]}{' with changes' if git.get('dirty') else ''}"] = None
-    return ", ".join(commits)
+    states = [run.environment["git"] for arm in arms for run in arm.runs]
+    names = [f"{(git['commit'] or 'unknown')[:7]}{' with changes' if git.get('dirty') else ''}" for git in states]
+    return ", ".join(dict.fromkeys(names))
 
 
 def _latex(text: str) -> str:
@@ -147,21 +130,20 @@ def _latex_head(text: str) -> str:
 
 def csv_table(comparison: Comparison) -> str:
     """Return a row for each arm as CSV: a number a column, accuracies as shares of 1, empty where there is none."""
+    lists = ("seeds", "test_accuracy", "ci_95")
     rows = []
     for arm, pair in zip(comparison.arms, [None, *comparison.pairs], strict=True):
-        document, task = arm.to_json(), arm.config.task
-        row = {key: document[key] for key in ("name", "config_id", "num_params", "units")}
+        row = {key: value for key, value in arm.to_json().items() if key not in lists}
         row |= {"layer": layer_name(arm.config), "constants": constants_text(arm.config)}
-        row |= {"permutation": task.permutation, "train_images": arm.config.num_train, "test_images": arm.total}
-        row |= {"epochs": arm.config.train.n_epochs, "seeds": arm.n + len(arm.diverged)}
-        row |= {key: document[key] for key in ("mean", "std", "median", "worst", "failed")}
+        row |= {"permutation": arm.config.task.permutation, "train_images": arm.config.num_train}
+        row |= {"test_images": arm.total, "epochs": arm.config.train.n_epochs, "seeds": arm.n + len(arm.diverged)}
         row["ci_95_low"], row["ci_95_high"] = arm.ci_95 or (None, None)
-        row["difference"] = pair and pair.mean_difference
-        row["difference_low"], row["difference_high"] = (pair and pair.ci_95) or (None, None)
-        row |= {"permutation_p": pair and pair.permutation_p, "holm_p": pair and pair.holm_p}
+        if pair:
+            row |= {"difference": pair.mean_difference, "permutation_p": pair.permutation_p, "holm_p": pair.holm_p}
+            row["difference_low"], row["difference_high"] = pair.ci_95 or (None, None)
         rows.append(row)
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
@@ -169,21 +151,11 @@ def csv_table(comparison: Comparison) -> str:
 
 def bibliography(arms: Sequence[SeededRuns]) -> str:
     """Return BibTeX of this project and of the papers of published cells."""
-    project = "\n".join(
-        [
-            f"@misc{{{PROJECT},",
-            "  title = {seqmnist\\_tf: the {LSTM} baseline on sequential {MNIST}, in {Keras}},",
-            "  author = {{The seqmnist\\_tf authors}},",
-            "  year = {2026},",
-            f"  note = {{version {package_versions()['seqmnist_tf']}, commit {_commits(arms)}}},",
-            "}",
-        ]
-    )
-    entries = {}
-    for entry in PAPERS.read_text(encoding="utf-8").strip().split("\n\n"):
-        entries[entry.partition("{")[2].partition(",")[0]] = entry
-    keys = dict.fromkeys(key for _, key in map(_published, arms) if key)
-    return "\n\n".join([project, *(entries[key] for key in keys)]) + "\n"
+    keys = [PROJECT, *(key for _, key in map(_published, arms) if key)]
+    entries = PAPERS.read_text(encoding="utf-8").strip().split("\n\n")
+    own, *others = [entry for entry in entries if any(f"{{{key}," in entry for key in keys)]
+    own = Template(own).substitute(version=package_versions()["seqmnist_tf"], commits=_commits(arms))
+    return "\n\n".join([own, *others]) + "\n"
 
 
 def cell_names(arms: Sequence[SeededRuns]) -> list[str]:

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config, LayerFile
@@ -25,16 +24,8 @@ class Images(NamedTuple):
     """The images on which a model is timed."""
 
     x: np.ndarray  # float32 (n, 784, 1), at least a batch
-    y: np.ndarray  # int32 (n,)
+    y: np.ndarray  # int (n,)
     test: np.ndarray  # float32 (m, 784, 1)
-
-    @classmethod
-    def random(cls, config: Config) -> Images:
-        """Return a batch for training and a batch for evaluation."""
-        random, size = np.random.RandomState(0), config.train.batch_size
-        x = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
-        test = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
-        return cls(x, random.randint(config.model.output_size, size=size), test)
 
 
 class Timed(NamedTuple):
@@ -44,12 +35,20 @@ class Timed(NamedTuple):
     peak_mb: float | None
 
 
+def random_images(config: Config) -> Images:
+    """Return a batch for training and a batch for evaluation."""
+    random, size = np.random.RandomState(0), config.train.batch_size
+    x = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
+    test = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
+    return Images(x, random.randint(config.model.output_size, size=size), test)
+
+
 class TimedModel:
     """A configuration's model, in the process in which it is timed. Its first step, which traces it, is not timed."""
 
-    def __init__(self, config: Config, file: LayerFile | None, images: Images | None) -> None:
+    def __init__(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
         start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
-        self.config, self.images = config, images or Images.random(config)
+        self.config, self.images = config, images or random_images(config)
         self.stock = build_model(config, file)
         self.kernel = choose_kernel(config, self.stock)
         self.trained = make_trainable(self.stock, config, self.kernel)
@@ -66,10 +65,9 @@ class TimedModel:
         self.trained.train_on_batch(x[first : first + size], y[first : first + size])
         return Timed(time.perf_counter() - start, peak_mb())
 
-    def time_evaluation(self, on_stock: bool) -> Timed:
-        """Evaluate the test images, on stock Keras or on the kernel that trains."""
-        model: keras.Sequential = self.stock if on_stock else self.trained
-        size = self.config.test.batch_size
+    def time_evaluation(self, on: str) -> Timed:
+        """Evaluate the test images, on ``stock`` Keras or as the model that is ``trained``."""
+        model, size = getattr(self, on), self.config.test.batch_size
         model.predict_on_batch(self.images.test[:size])  # traces the model
         start = time.perf_counter()
         for first in range(0, len(self.images.test), size):
@@ -87,8 +85,6 @@ class ModelProcess:
         words = [sys.executable, "-c", "from seqmnist_tf.model import answer_orders; answer_orders()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.orders: Any = self.process.stdin
-        self.answers: Any = self.process.stdout
 
     def __enter__(self) -> ModelProcess:
         return self
@@ -97,45 +93,37 @@ class ModelProcess:
         self.process.kill()
         self.process.communicate()
 
-    def build(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
-        """Begin to build the model of a configuration, which is timed on ``images`` or on random sequences."""
-        self._send((config, file, images))
+    def order(self, *words: Any) -> None:
+        """Begin to build a model, of which ``words`` are the arguments; later, begin the method that they name."""
+        orders: Any = self.process.stdin
+        pickle.dump(words, orders)
+        orders.flush()
 
-    def kernel(self) -> Kernel:
-        """Wait for the model, and return what computes it; raise InputError where ``train.kernel`` cannot."""
-        return self._receive()
-
-    def time_step(self) -> Timed:
-        self._send(("time_step",))
-        return self._receive()
-
-    def time_evaluation(self, on_stock: bool) -> Timed:
-        self._send(("time_evaluation", on_stock))
-        return self._receive()
-
-    def fastest_step(self) -> Timed:
-        """Return the fastest of a few training steps."""
-        steps = [self.time_step()]
-        while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
-            steps.append(self.time_step())
-        return min(steps, key=lambda step: step.seconds)
-
-    def _send(self, order: Any) -> None:
-        pickle.dump(order, self.orders)
-        self.orders.flush()
-
-    def _receive(self) -> Any:
+    def answer(self) -> Any:
+        """Wait for what was ordered: the Kernel of a model that was built, or a Timed. InputError where it cannot."""
+        answers: Any = self.process.stdout
         try:
-            answer = pickle.load(self.answers)
+            answer = pickle.load(answers)
         except EOFError:
             raise RunError(f"a process that timed a model ended with status {self.process.wait()}") from None
         if isinstance(answer, InputError):
             raise answer
         return answer
 
+    def ask(self, *words: Any) -> Any:
+        self.order(*words)
+        return self.answer()
+
+    def fastest_step(self) -> Timed:
+        """Return the fastest of a few training steps."""
+        steps: list[Timed] = [self.ask("time_step")]
+        while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
+            steps.append(self.ask("time_step"))
+        return min(steps)
+
 
 def answer_orders() -> None:
-    """Build the model that a :class:`ModelProcess` sends, and do what it orders, until it closes the pipe."""
+    """Build the model that a :class:`ModelProcess` sends, and do what it orders, until it ends this process."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a layer's code prints
     try:
@@ -172,8 +160,7 @@ class Pace:
 def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
     """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
     with ModelProcess() as process:
-        process.build(config, file)
-        kernel, step = process.kernel(), process.fastest_step()
-        evaluation = process.time_evaluation(on_stock=True).seconds
+        kernel, step = process.ask(config, file), process.fastest_step()
+        evaluation = process.ask("time_evaluation", "stock").seconds
     batches = config.num_test / min(config.test.batch_size, config.num_test)
     return Pace(kernel, step.seconds, evaluation * batches, step.peak_mb)

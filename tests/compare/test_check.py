@@ -12,6 +12,7 @@ from tests.conftest import Command
 from tests.model.test_layers import CELL, GOOD
 
 
+@pytest.mark.slow
 def test_a_bare_cell_is_checked_and_timed(command: Command, in_tmp: Path) -> None:
     (in_tmp / "own.py").write_text(f"{CELL}print('read me')\n")
     result = command(main, "own.py:Cell", "--train.batch-size=4")
