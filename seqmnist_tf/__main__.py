@@ -6,6 +6,7 @@ python -m seqmnist_tf lists them; seqmnist COMMAND ARGUMENTS is python -m seqmni
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from typing import NoReturn
 
@@ -30,6 +31,7 @@ USAGE = "\n".join(
         "",
         *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
         "",
+        "seqmnist --version prints the version.",
         "Each command has --help. A first run of a few minutes: seqmnist train quickstart",
     ]
 )
@@ -39,6 +41,9 @@ def main(argv: list[str]) -> int:
     """List the commands, or run one of them; return the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
         system.say(USAGE)
+        return system.EXIT_DONE
+    if argv[0] == "--version":
+        system.say(importlib.metadata.version("seqmnist_tf"))
         return system.EXIT_DONE
     name, *rest = argv
     if name not in COMMANDS:

@@ -41,6 +41,8 @@ def main(argv: list[str]) -> int:
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="longest wait for an answer (default: 30)"
     )
     args = parser.parse_args(argv)
+    if not args.timeout > 0:
+        raise InputError(f"--timeout must be > 0 (got {args.timeout:g})")
     pictures = list(_read_pictures(args.images))
     if not pictures:
         raise InputError(f"no picture in {' '.join(args.images)}")

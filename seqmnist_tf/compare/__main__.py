@@ -34,7 +34,8 @@ def make_compare_parser() -> system.Parser:
     )
     parser.add_argument("arms", nargs="+", metavar="ARM", help="what is compared")
     parser.add_argument(
-        "--seeds", help=f"such as 0-5 or 0,2,4 (default: {DEFAULT_SEEDS}, and all seeds of runs that exist)"
+        "--seeds",
+        help=f"what is trained, such as 0-5 or 0,2,4 (default: {DEFAULT_SEEDS}); seeds that exist are compared, too",
     )
     parser.add_argument(
         "--dir", type=Path, metavar="DIR", help="folder of the comparison (default: runs/compare-<arms>)"
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
     if options.dry_run and options.json:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:
-        cells = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
+        shown = [["" if cell is None else cell for cell in row.values()] for row in rows]
+        cells = [[f"{cell:.2f}" if isinstance(cell, float) else cell for cell in row] for row in shown]
         say(f"{markdown_table(list(rows[0]), cells)}\n\nabout {duration(3600 * hours)}")
     elif options.json:
         say_json(comparison.to_json())

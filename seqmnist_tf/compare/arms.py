@@ -55,8 +55,10 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
     """Return the arms of a comparison; raise InputError where one is unknown or cannot be read.
 
     A word is as ALLOWED says; in Python also a configuration. A layer takes the recipe of the first arm. ``overrides``
-    are values of keys, which change all arms that are trained.
+    are values of keys, which change all arms that are trained; one that has no effect is an error.
     """
+    if "train.seed" in overrides:
+        raise InputError("train.seed has no effect in a comparison (give --seeds)")
     arms: list[Arm] = []
     for word in words:
         arm = _parse_arm(word, arms[0] if arms else None, overrides, allow_code)
@@ -65,6 +67,10 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
         while name.lower() in taken:  # a file system may ignore case
             name, number = f"{stem}-{number}", number + 1
         arms.append(replace(arm, name=name))
+    if overrides and not any(arm.is_trained for arm in arms):
+        raise InputError(
+            f"{next(iter(overrides))} has no effect: all arms exist, and nothing is trained (leave it out)"
+        )
     _require_one_task(arms)
     return arms
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..config import Config
@@ -16,11 +17,11 @@ from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, has_ended, make_plan, measure_paces
+from .plan import ARMS_FILE, MEASURED_ABOVE, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import count_of, read_run
 
-MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
+SAME_SIZE = 0.05  # the difference in parameters from the first arm, up to which no note is needed
 
 
 def compare(
@@ -43,8 +44,8 @@ def compare(
             ``MODULE:NAME``), a run directory, a folder of runs, or a published record such as ``results/strong``. The
             first arm is the reference. A layer is trained by the first arm's recipe, with the units that match its
             number of parameters. Runs that exist are used as they are.
-        seeds: such as ``"0-5"`` or ``range(6)``. None is 0 to 5 for arms that are trained, and all seeds of arms that
-            exist.
+        seeds: those that are trained, such as ``"0-5"`` or ``range(6)``; None is 0 to 5. Seeds that exist are in the
+            report, too.
         directory: the folder of the comparison; trained runs are in ``<arm>/seed<k>/``. None is a folder in ``runs/``
             with the names of the arms.
         workers: number of runs that are trained at a time on this machine, by Ray; None trains one after the other in
@@ -58,8 +59,8 @@ def compare(
         folder that has the report.
 
     Raises:
-        InputError: an arm is unknown or cannot be read, arms have different tasks, a layer cannot be used, or the
-            cluster does not answer.
+        InputError: an arm is unknown or cannot be read, arms have different tasks, a layer cannot be used, seeds or
+            overrides have no effect, or the cluster does not answer.
         RunError: a run failed. The others are trained, and the report is written without it.
 
     Example::
@@ -128,6 +129,7 @@ def compare_arms(
                 made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
                 failed = (*arm.diverged, *diverged)
                 results.append(SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured.get(arm.name, {})))
+        results = [_with_size_note(arm, results[0]) for arm in results]
         compared = {arm.name for arm in results}
         without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
         without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
@@ -140,6 +142,14 @@ def compare_arms(
             error.add_note(end.trace)
         raise error
     return comparison
+
+
+def _with_size_note(arm: SeededRuns, first: SeededRuns) -> SeededRuns:
+    """Return an arm with a note for the report if it has more or fewer parameters than the first arm."""
+    if abs(arm.num_params - first.num_params) <= SAME_SIZE * first.num_params:
+        return arm
+    text = f"{arm.name}: its {arm.num_params:,} parameters are not the {first.num_params:,} of {first.name}."
+    return replace(arm, notes=(*arm.notes, text))
 
 
 class Progress:

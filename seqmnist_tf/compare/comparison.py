@@ -12,7 +12,17 @@ from typing import Any
 from ..config import Config
 from ..train import Predictions
 from .runs import CompletedRun
-from .statistics import ALPHA, Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
+from .statistics import (
+    ALPHA,
+    FEWEST_OF_INTERVALS,
+    Interval,
+    holm,
+    in_percent,
+    is_equivalent,
+    permutation_p,
+    t_interval,
+    welch_interval,
+)
 
 EQUIVALENT = 0.0015  # difference in accuracy below which means are equivalent, on sMNIST
 EQUIVALENT_PERMUTED = 0.003  # and with another pixel order
@@ -110,6 +120,11 @@ class SeededRuns:
         return interval and (max(0.0, interval[0]), min(1.0, interval[1]))
 
     @property
+    def reported_interval(self) -> Interval | None:
+        """The interval in the report of a comparison: of two seeds, it says nothing."""
+        return self.ci_95 if self.n >= FEWEST_OF_INTERVALS else None
+
+    @property
     def text(self) -> str:
         """Mean and standard deviation of the test accuracy in percent, such as ``99.11 ± 0.04``."""
         return in_percent(self.mean) + ("" if self.std is None else f" ± {in_percent(self.std)}")
@@ -130,6 +145,7 @@ class SeededRuns:
             "seeds": seeds,
             "test_accuracy": [by_seed[seed] for seed in seeds],
             **{name: getattr(self, name) for name in numbers},
+            "ci_95": self.reported_interval,
         }
 
 
@@ -140,7 +156,7 @@ class PairResult:
     a: str  # the first arm
     b: str
     mean_difference: float  # of accuracies, b minus a, -1 to 1
-    ci_95: Interval | None  # Welch's, of the difference; None where an arm has one seed
+    ci_95: Interval | None  # Welch's, of the difference; None where an arm has fewer than three seeds
     permutation_p: float | None  # studentised, two-sided; None where an arm has fewer than four seeds
     holm_p: float | None  # corrected over all pairs
     equivalent: bool | None  # by two one-sided tests, within 0.15 points (0.3 with permuted pixels); None as p

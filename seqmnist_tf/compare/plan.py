@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, constants_text, differences, with_values
+from ..config import PRESETS, constants_text, differences, flatten, of_the_experiment, value_text, with_values
 from ..engine import Job, duration, threads_here
 from ..model import Pace, build_model, choose_kernel, measure_pace, recurrent_weights
 from ..system import InputError, note, require_folder, start_tensorflow
@@ -17,6 +17,7 @@ from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
 ARMS_FILE = "arms.json"
+MEASURED_ABOVE = 100  # steps of a run, up to which no step is measured
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,14 @@ def make_plan(arms: Sequence[Arm], seeds: str | Iterable[int] | None, directory:
     """Return what ``compare`` would train. Code of layers is run, and nothing is written."""
     folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
     require_folder(folder, (ARMS_FILE,), "comparison")
-    if seeds is not None:
-        arms = [_restricted(arm, parse_seeds(seeds)) for arm in arms]
+    if seeds is not None and not any(arm.is_trained for arm in arms):
+        raise InputError("--seeds has no effect: all arms exist, and all their seeds are compared (leave it out)")
     trained = [arm.config for arm in arms if arm.is_trained]
     native = any(choose_kernel(config).isa for config in trained)
     start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
     ready = make_ready(arms)
     return Plan(folder, ready, plan_jobs(ready, parse_seeds(DEFAULT_SEEDS if seeds is None else seeds), folder))
-
-
-def _restricted(arm: Arm, seeds: Sequence[int]) -> Arm:
-    """Return an arm with those of its existing runs whose seeds are compared."""
-    given = {seed: run for seed, run in arm.given.items() if seed in seeds}
-    if arm.given and not given:
-        raise InputError(f"{arm.name} has no completed run of --seeds (it has {', '.join(map(str, arm.given))})")
-    return replace(arm, given=given, diverged=tuple(seed for seed in arm.diverged if seed in seeds))
 
 
 def make_ready(arms: Sequence[Arm]) -> list[Arm]:
@@ -71,6 +64,8 @@ def make_ready(arms: Sequence[Arm]) -> list[Arm]:
             notes.append(f"{arm.name}: {units} units, {parameters:,} parameters ({target:,} were to be matched).")
         if config.train.recurrent_noise and not recurrent_weights(model.layers[0]):
             notes.append(f"{arm.name}: `train.recurrent_noise` has no effect: its layer names no recurrent weights.")
+        if config.train.n_epochs * config.steps_per_epoch <= MEASURED_ABOVE:
+            notes.append(f"{arm.name}: no step is timed where a run has {MEASURED_ABOVE} or fewer.")
         ready.append(replace(arm, config=config, notes=tuple(notes)))
     return ready
 
@@ -82,10 +77,16 @@ def parameters_of(arm: Arm) -> int:
 
 
 def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[str, list[Job]]:
-    """Return the jobs of each arm that is trained, by its name; raise InputError where the folder has other runs."""
+    """Return the jobs of each arm that is trained, by its name; raise InputError where the folder has other runs.
+
+    They are those of ``seeds``, and of other seeds whose runs in the folder have ended.
+    """
     jobs: dict[str, list[Job]] = {arm.name: [] for arm in arms}
     for arm in arms:
-        for seed in seeds if arm.is_trained else ():
+        ended = _ended_seeds(folder / arm.name) if arm.is_trained else []
+        if more := sorted(set(ended) - set(seeds)):
+            note(f"{arm.name}: seeds {', '.join(map(str, more))} exist and are in the report")
+        for seed in sorted({*seeds, *ended}) if arm.is_trained else ():
             path, config = folder / arm.name / f"seed{seed}", with_values(arm.config, {"train.seed": seed})
             job = Job(
                 path=path,
@@ -99,13 +100,37 @@ def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
                 group=folder.resolve().name,
             )
             if (path / "config.json").exists() and RunDirectory(path).config_id != arm.config_id:
-                raise InputError(f"{path} is a run of another configuration (give a new --dir)")
+                raise InputError(f"{path} is a run of another configuration: {_change(job)} (give a new --dir)")
             jobs[arm.name].append(job)
     return jobs
 
 
+def _change(job: Job) -> str:
+    """Return in which keys a job differs from the run that is at its path."""
+    run = RunDirectory(job.path)
+    old, new = flatten(run.config), flatten(job.config)
+    changes = [
+        f"{key} was {value_text(old[key])} and is {value_text(new[key])}"
+        for key in new
+        if of_the_experiment(key) and old[key] != new[key]
+    ]
+    if job.layer and run.layer_file and job.layer.content != run.layer_file.content:
+        changes.append(f"{job.layer.path} is not as in {run.layer_file.path}")
+    return ", ".join(changes) or "the file of task.permutation has changed"
+
+
+def _ended_seeds(folder: Path) -> list[int]:
+    """Return the seeds of the runs of an arm that have ended."""
+    paths = [path for path in folder.glob("seed*") if path.name.removeprefix("seed").isdecimal()]
+    return [int(path.name.removeprefix("seed")) for path in paths if _has_ended(path)]
+
+
+def _has_ended(path: Path) -> bool:
+    return (RunDirectory(path).summary or {}).get("status") in ("completed", "diverged")
+
+
 def has_ended(job: Job) -> bool:
-    return (RunDirectory(job.path).summary or {}).get("status") in ("completed", "diverged")
+    return _has_ended(job.path)
 
 
 def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:

@@ -13,6 +13,7 @@ import scipy.stats
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
+FEWEST_OF_INTERVALS = 3  # seeds: of two, an interval says nothing
 FEWEST_SEEDS = 4  # of each arm, for a test: all 70 splits of four and four can give p = 0.029
 ENUMERATED = 200_000  # splits up to which all are enumerated
 RANDOM_SPLITS = 99_999
@@ -28,8 +29,8 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 
 
 def welch_interval(a: Sequence[int], b: Sequence[int], confidence: float = CONFIDENCE) -> Interval | None:
-    """Return Welch's interval of the mean of b minus that of a; None where one of them has fewer than two values."""
-    if min(len(a), len(b)) < 2:
+    """Return Welch's interval of the mean of b minus that of a; None where one of them has fewer than three."""
+    if min(len(a), len(b)) < FEWEST_OF_INTERVALS:
         return None
     parts = np.array([np.var(values, ddof=1) / len(values) for values in (a, b)])  # squared errors of the means
     freedom = parts.sum() ** 2 / max((parts**2 / [len(a) - 1, len(b) - 1]).sum(), np.finfo(float).tiny)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from ..system import InputError
@@ -78,7 +80,9 @@ class Option:
 
     def check(self, value: Any) -> Any:
         """Return ``value`` in the key's own type, or raise InputError."""
-        return self._convert(float(value) if isinstance(value, float) else value)  # also NumPy's float64
+        if isinstance(value, np.generic):
+            value = value.item()
+        return self._convert(value)
 
     def parse(self, text: str) -> Any:
         """Return the value of a command-line word, or raise InputError."""
@@ -91,6 +95,9 @@ class Option:
 
     def _convert(self, value: Any, strict: bool = True) -> Any:
         try:
-            return msgspec.convert(value, self.type, strict=strict)
+            converted = msgspec.convert(value, self.type, strict=strict)
+            if isinstance(converted, float) and not math.isfinite(converted):
+                raise msgspec.ValidationError
         except msgspec.ValidationError:
             raise InputError(f"{self.key} must be {self.allowed} (got {json.dumps(value, default=str)})") from None
+        return converted

@@ -63,6 +63,7 @@ PRESETS: dict[str, Preset] = {
         ),
         "a first run that visibly learns: chrono, Adam, 3 epochs",
     ),
+    "sprint_15": Preset(replace(_FASTER, train=replace(_FASTER.train, n_epochs=15)), "sprint in 15 epochs"),
 }
 
 

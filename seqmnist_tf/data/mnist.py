@@ -26,7 +26,7 @@ import requests
 import tensorflow_datasets as tfds
 
 from ..config import NUM_TEST, NUM_TRAIN
-from ..system import RunError, note, reading, write_atomically
+from ..system import RunError, note, reading
 
 NUM_EXAMPLES = {"train": NUM_TRAIN, "test": NUM_TEST}
 
@@ -132,7 +132,10 @@ def _prepare(source: str, folder: Path) -> None:
         content = io.BytesIO()
         named = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
         np.savez(content, **named)
-        write_atomically(folder / ARRAYS_FILE, content.getvalue())
+        with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may prepare the data, too
+            new = Path(own, ARRAYS_FILE)
+            new.write_bytes(content.getvalue())
+            new.replace(folder / ARRAYS_FILE)
     note(f"data: MNIST is ready in {folder}")
 
 

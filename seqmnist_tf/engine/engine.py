@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
-
 from ..model import LayerError
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory, resume, train
@@ -171,7 +169,6 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
             on_epoch()
         return job.stop_rule(history) if job.stop_rule else None
 
-    keras.utils.clear_session()  # names of layers, and the memory of the run before
     groups = job.group is not None and GROUP not in os.environ
     if groups:
         os.environ[GROUP] = str(job.group)

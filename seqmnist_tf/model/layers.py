@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -57,6 +58,7 @@ def _call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
 def _module(config: Config, file: LayerFile | None) -> ModuleType:
     """Import the file or module of ``model.layer``.
 
+    A file must stand on its own: modules beside it would be missing in its runs, and do not count in ``config_id``.
     The name of a file's module depends on its content: two versions of a layer stand side by side in one process.
     """
     try:
@@ -68,12 +70,30 @@ def _module(config: Config, file: LayerFile | None) -> ModuleType:
             module.__file__ = str(file.path)
             try:
                 exec(compile(file.content, str(file.path), "exec"), vars(module))
+                _require_self_contained(file)
             except BaseException:
                 del sys.modules[name]
                 raise
         return sys.modules[name]
     except ModuleNotFoundError as error:
         raise LayerError(f"model.layer {config.model.layer}: {error}") from error
+
+
+def _require_self_contained(file: LayerFile) -> None:
+    """Raise LayerError where a layer's file has imported a module, or a package, that stands beside it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.content)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    folder = file.path.resolve().parent
+    for name in sorted(names - {__name__.partition(".")[0]}):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and folder in (Path(path).resolve().parent, Path(path).resolve().parents[1]):
+            raise LayerError(
+                f"model.layer: {file.path} imports {path} (put it into the file, which is all that is kept)"
+            )
 
 
 def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, Any]:
@@ -86,8 +106,8 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 def check_layer(config: Config, file: LayerFile | None = None) -> None:
     """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
 
-    A sequence must have the same output beside any other; in training, batch normalization may mix them. An error in
-    its code is raised as it is.
+    A sequence must have the same output beside any other; in training, batch normalization may mix them.
+    An error in its code is raised as it is.
     """
     if has_stock_layer(config):
         return
@@ -136,7 +156,13 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "layer.keras"
         model.save(path)
-        loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
+        try:
+            loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
+        except Exception as error:
+            error.add_note(
+                "Keras loads a layer or cell from its get_config(): its __init__ must take **kwargs, such as name."
+            )
+            raise
     forward = tf.function(model, autograph=False)
     states = [variable.numpy() for variable in model.variables]
     before, after = forward(sequences), tf.function(loaded, autograph=False)(sequences)

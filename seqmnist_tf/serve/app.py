@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -55,6 +55,7 @@ def create_server(model: SavedModel, host: str = "localhost") -> uvicorn.Server:
             *(Route(path, get_status) for path in paths),
             *(Route(f"{path}/metadata", get_metadata) for path in paths),
             *(Route(f"{path}:predict", post_predict, methods=["POST"]) for path in paths),
+            Route("/v1/{path:path}", answer_not_found, methods=["GET", "POST"]),
             Route("/model.json", get_description),
             Route("/weights.bin", get_weights),
             Mount("/", StaticFiles(directory=WEB, html=True)),
@@ -89,8 +90,16 @@ async def post_predict(request: Request) -> Response:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
         raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect:  # nobody reads the answer
+        return Response(status_code=400)
     return Response(await run_in_threadpool(predict, request.app.state.model, body), media_type="application/json")
+
+
+async def answer_not_found(request: Request) -> Response:
+    """Answer that there is nothing at a path of the API."""
+    raise HTTPException(404, f"nothing is at {request.url.path} (this server has {MODEL_PATH}:predict)")
 
 
 async def get_description(request: Request) -> Response:
@@ -125,10 +134,12 @@ def predict(model: SavedModel, body: bytes) -> bytes:
         for name, values in inputs.items():
             if len(values) > MAX_REQUEST_ROWS:
                 raise ValueError(f"{len(values)} rows (at most {MAX_REQUEST_ROWS} are allowed)")
+            if _depth(values) > specs[name].shape.rank:  # deep lists end TensorFlow's process
+                raise ValueError(f"{name} has {_depth(values)} axes (it must have {specs[name].shape.rank})")
             if specs[name].dtype == tf.string:  # TF Serving takes base64 without padding, too
                 inputs[name] = [base64.b64decode(value["b64"] + "==") for value in values]
         outputs = {name: array.tolist() for name, array in model(signature, **inputs).items()}
-    except (AttributeError, KeyError, TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         hint = f"{MODEL_PATH}/metadata has the signatures"
         raise HTTPException(400, f"{type(error).__name__}: {first_line(error)[:200]} ({hint})") from None
     answer: Any = outputs
@@ -137,6 +148,14 @@ def predict(model: SavedModel, body: bytes) -> bytes:
     elif by_rows:
         answer = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
     return json.dumps({"predictions" if by_rows else "outputs": answer}).encode()
+
+
+def _depth(value: Any) -> int:
+    """Return how many lists are in each other, by the first elements."""
+    depth = 0
+    while isinstance(value, list) and value:
+        value, depth = value[0], depth + 1
+    return depth
 
 
 def _by_name(value: Any, names: list[str]) -> dict[str, Any]:

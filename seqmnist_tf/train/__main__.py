@@ -30,8 +30,7 @@ def main(argv: list[str]) -> int:
         resuming = (path / "config.json").exists()
     if resuming:
         run = load_run(path)
-        _require_same(run, args)
-        config = run.config
+        config = _resumed_config(run, args)
     else:
         config = args.config
     if args.options.print_config:
@@ -49,21 +48,29 @@ def main(argv: list[str]) -> int:
     from .training import resume, train  # late, so that --help and bad input do not wait for TensorFlow
 
     if resuming:
-        summary = resume(path, command=command)
+        summary = resume(path, command=command, machine=config)
     else:
         summary = train(config, path, preset=args.preset or "baseline", command=command)
     _report(summary, path, config)
     return EXIT_STATUS.get(summary["status"], system.EXIT_FAILED)
 
 
-def _require_same(run: RunDirectory, args: cfg.Arguments) -> None:
-    """Raise InputError where the command line describes another run than the directory."""
-    for key, values in cfg.contradictions(args.given, run.config).items():
+def _resumed_config(run: RunDirectory, args: cfg.Arguments) -> cfg.Config:
+    """Return a run's configuration, with what the command line says of this machine.
+
+    InputError is raised where the command line describes another run than the directory.
+    """
+    of_machine = {
+        key: value for key, value in args.given.items() if not cfg.of_the_experiment(key) and key != "train.seed"
+    }
+    of_run = {key: value for key, value in args.given.items() if key not in of_machine}
+    for key, values in cfg.contradictions(of_run, run.config).items():
         value, was = map(cfg.value_text, values)
         raise InputError(f"{key} is {was} in the run at {run.path} and cannot be changed (got {value})")
     preset = run.environment.get("preset")
     if args.preset is not None and args.preset != preset:
         raise InputError(f"the run at {run.path} is of preset {preset} (got {args.preset!r})")
+    return cfg.with_values(run.config, of_machine)
 
 
 def _report(summary: dict[str, Any], path: Path, config: cfg.Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from ..data import Split, in_batches, load_test
 from ..model import build_model
 from ..system import InputError, note, reading
 from .run_directory import RunDirectory
+from .terminal import bar_settings
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def evaluate_model(
         total=math.ceil(len(split) / batch_size),
         disable=not description,
         leave=False,
-        mininterval=0.5 if sys.stderr.isatty() else 20.0,
+        **bar_settings(),
         bar_format="{percentage:3.0f}% |{bar}| [{remaining} left]",
     ) as bar:
         step = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())
@@ -165,7 +166,12 @@ def load_final_model(run: RunDirectory, *, allow_code: bool = False) -> keras.Se
     """
     path = run.require_model()
     run.require_code_allowed(allow_code)
-    model = build_model(run.config, run.layer_file)
+    states = random.getstate(), np.random.get_state()  # the caller's, which build_model seeds
+    try:
+        model = build_model(run.config, run.layer_file)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
     with reading(path):
         model.load_weights(path)
     if problem := weight_problem(model):

@@ -51,6 +51,24 @@ def note_above_bar(text: str) -> None:
     tqdm.tqdm.write(text, file=sys.stderr)
 
 
+class LogLines:
+    """The stderr of a bar where it is no terminal: each state of the bar is a line, without carriage returns."""
+
+    def write(self, text: str) -> None:
+        if shown := text.strip("\r\n "):
+            sys.stderr.write(f"{shown}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def bar_settings() -> dict[str, Any]:
+    """Return where and how often tqdm writes a bar: in a log, a line each 20 seconds."""
+    if sys.stderr.isatty():
+        return {"file": sys.stderr, "mininterval": 0.5}
+    return {"file": LogLines(), "mininterval": 20.0}
+
+
 class ProgressBar(keras.callbacks.Callback):
     """Shows a bar with the time left of the whole run, and a line an epoch."""
 
@@ -65,7 +83,7 @@ class ProgressBar(keras.callbacks.Callback):
             initial=int(self.model.optimizer.iterations),
             unit="batch",
             smoothing=0.05,
-            mininterval=0.5 if sys.stderr.isatty() else 20.0,
+            **bar_settings(),
             bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]",
         )
 

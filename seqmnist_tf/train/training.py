@@ -169,49 +169,60 @@ def _fit(
     tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"))
     callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
     status, reason, final = "failed", None, None
+    summary: dict[str, Any] = {}
     try:
-        with callbacks.interruption:
-            # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
-            if not (first_epoch and callbacks.early_stop.ask()):
-                trained.fit(
-                    batches(splits.train, config, first_epoch),
-                    epochs=config.train.n_epochs,
-                    initial_epoch=first_epoch,
-                    steps_per_epoch=config.steps_per_epoch,
-                    callbacks=callbacks.in_order,
-                    shuffle=False,  # ``batches`` has put them into their order
-                    verbose=0,
-                )
-            reason = callbacks.early_stop.reason
-            if not reason:
-                callbacks.close()
-                final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
-            status = "stopped" if reason else "completed"
-    except DivergedError as error:
-        warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
-        status, reason = "diverged", str(error)
-    except KeyboardInterrupt:
-        status = "interrupted"
+        try:
+            with callbacks.interruption:
+                # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
+                if not (first_epoch and callbacks.early_stop.ask()):
+                    trained.fit(
+                        batches(splits.train, config, first_epoch),
+                        epochs=config.train.n_epochs,
+                        initial_epoch=first_epoch,
+                        steps_per_epoch=config.steps_per_epoch,
+                        callbacks=callbacks.in_order,
+                        shuffle=False,  # ``batches`` has put them into their order
+                        verbose=0,
+                    )
+                reason = callbacks.early_stop.reason
+                if not reason:
+                    callbacks.close()
+                    final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
+                status = "stopped" if reason else "completed"
+        except DivergedError as error:
+            warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
+            status, reason = "diverged", str(error)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        finally:
+            summary = summarize(
+                run.history(),
+                config,
+                status,
+                parameters=model.count_params(),
+                final=final,
+                reason=reason,
+                experiment=run.config_id,
+                skipped=len(run.skipped_steps()),
+            )
+            _close(run, callbacks, tracker, summary)
     except OSError as error:
         command = train_command(run_dir=run.path, resume=True)
         raise RunError(f"cannot continue {run.path}: {first_line(error)} (resume it: {command})") from error
-    finally:
-        callbacks.close()
-        summary = summarize(
-            run.history(),
-            config,
-            status,
-            parameters=model.count_params(),
-            final=final,
-            reason=reason,
-            experiment=run.config_id,
-            skipped=len(run.skipped_steps()),
-        )
-        run.write_json("summary.json", summary)
-        tracker.finish(summary)
     if callbacks.interruption.requested and status != "interrupted":
         raise KeyboardInterrupt
     return summary
+
+
+def _close(run: RunDirectory, callbacks: RunCallbacks, tracker: Tracker, summary: dict[str, Any]) -> None:
+    """Close the logs, write the summary and close W&B: each of them even where another fails, as on a full disk."""
+    try:
+        callbacks.close()
+    finally:
+        try:
+            run.write_json("summary.json", summary)
+        finally:
+            tracker.finish(summary)
 
 
 def _finish_model(

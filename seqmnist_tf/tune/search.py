@@ -170,6 +170,8 @@ class SearchJobs:
         write_atomically(search.path / "report.md", text.encode())
         file = shlex.quote(str(search.path / "best.json"))
         say(text)
+        if (done := len(self.oracle.end_order)) < self.max_trials:
+            say(f"ended after {done} of at most {self.max_trials} trials: {search.tuner} has no further one")
         epochs = cfg.preset(search.preset or "baseline").train.n_epochs  # a trial mostly has fewer
         say(f"train it: {train_command()} --config {file} --train.n-epochs {epochs}")
         say(f"with other seeds: python -m seqmnist_tf.compare {file} --seeds 1-3")

@@ -25,7 +25,7 @@ def test_a_bare_cell_is_checked_and_timed(command: Command, in_tmp: Path) -> Non
     assert f"256 units have {256 * 256 + 2570:,}" in rows["parameters"]
     assert rows["kernel"].startswith("stock Keras: ")
     assert re.match(r"\d+ ms on stock Keras, for 4 images", rows["step"])
-    assert rows["time"].endswith(" for 6 seeds, on this machine")
+    assert rows["time"].endswith(" for 6 seeds, here")
     assert {path.name for path in in_tmp.iterdir()} == {"own.py"}
 
 

@@ -86,17 +86,27 @@ def test_from_nothing_to_the_report(
     assert (in_tmp / "again/steps.csv").read_bytes() == (chrono_run.path / "steps.csv").read_bytes()
     assert (in_tmp / "again/predictions.csv").read_bytes() == (chrono_run.path / "predictions.csv").read_bytes()
 
+    # Fewer seeds: those that exist stay in the report.
+    fewer = command(compare_main, *words[:2], "--seeds", "0", *words[4:], "--json")
+    assert fewer.status == 0 and "1 run to train of 4" not in fewer.err and fewer.err.count("seeds 1 exist") == 2
+    assert [arm["seeds"] for arm in json.loads(fewer.out)["arms"]] == [[0, 1], [0, 1]]
+
     # A folder of such runs has code, which is not run unasked.
     with pytest.raises(InputError, match="allow-code"):
         compare(["out/chrono", "out/Last"], directory="given")
     given = compare(["out/chrono", "out/Last"], directory="given", allow_code=True)
-    assert [arm.test_accuracy for arm in given.arms] == [arm["test_accuracy"] for arm in document["arms"]]
+    assert [arm.test_accuracy[1:] for arm in given.arms] == [arm["test_accuracy"] for arm in document["arms"]]
 
     # A changed layer, or another key, is another experiment, and is not taken for the one that is there.
-    for arm, changes in (("chrono", ["--optimizer.lr=0.5"]), ("Last", [])):
+    changed_runs: tuple[tuple[str, list[str], str], ...] = (
+        ("chrono", ["--optimizer.lr=0.5"], "optimizer.lr was 0.001 and is 0.5"),
+        ("Last", [], "own_layer.py is not as in"),
+    )
+    for arm, changes, change in changed_runs:
         (in_tmp / "own_layer.py").write_text(GOOD + "\n# changed\n")
         changed = command(compare_main, *words, *changes)
-        assert changed.status == 2 and f"out/{arm}/seed1 is a run of another configuration" in changed.err
+        assert changed.status == 2 and f"out/{arm}/seed0 is a run of another configuration" in changed.err
+        assert change in changed.err
 
 
 def test_a_layer_that_cannot_be_used_is_refused_before_anything_is_trained(command: Command, in_tmp: Path) -> None:
@@ -152,6 +162,7 @@ def test_a_dry_run_measures_and_writes_nothing(command: Command, in_tmp: Path, t
     assert [mine[name] for name in names] == ["mine", 4, 146, 0, None] and mine["hours"] == 0
     assert [last[name] for name in names] == ["Last", 12, 142, 1, "keras"]
     assert last["step_ms"] > 0 and 0 < document["hours"] == last["hours"]
+    assert "None" not in command(compare_main, *words).out
     assert sorted(in_tmp.rglob("*")) == before
 
 

@@ -77,7 +77,7 @@ def test_more_splits_than_are_enumerated_are_drawn_reproducibly() -> None:
     assert permutation_p(a, far) == pytest.approx(1 / 100_000, rel=1e-9)  # one of the splits drawn, itself counted
 
 
-@pytest.mark.parametrize(("a", "b"), [(LSTM, GRU), (LSTM, MIN_LSTM), ([1, 2], [5, 9, 9])])
+@pytest.mark.parametrize(("a", "b"), [(LSTM, GRU), (LSTM, MIN_LSTM), ([1, 2, 4], [5, 9, 9])])
 def test_welchs_interval_and_two_one_sided_tests_are_scipys(a: list[int], b: list[int]) -> None:
     expected = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval()
     assert welch_interval(a, b) == pytest.approx(tuple(expected), rel=1e-12)
@@ -92,9 +92,9 @@ def test_welchs_interval_and_two_one_sided_tests_are_scipys(a: list[int], b: lis
 def test_few_values_have_no_p_and_no_interval_and_equal_ones_an_interval_without_width() -> None:
     assert permutation_p([1, 2, 3], [4, 5, 6, 7, 8]) is permutation_p([1, 2, 3, 4], [5]) is None
     assert is_equivalent([1, 2, 3], [1, 2, 3, 4], 9.0) is None
-    assert welch_interval([3, 3], [5, 5, 5]) == (2.0, 2.0)
+    assert welch_interval([3, 3, 3], [5, 5, 5]) == (2.0, 2.0)
     assert is_equivalent([3] * 4, [5] * 4, 2.5) is True and is_equivalent([3] * 4, [5] * 4, 2.0) is False
-    assert welch_interval([3], [5, 6]) is None
+    assert welch_interval([3, 3], [5, 6, 7]) is None
     assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5) and t_interval([0.5]) is None
 
 
@@ -155,6 +155,7 @@ def test_every_seed_counts() -> None:
     """A run at chance and one that skipped steps are in the mean; one without weights is not. All three failed."""
     skipped = {2: range(601, 608), 3: range(595, 607)}  # of 600 steps an epoch: 7 of the second, 6 of both
     arm = seeded("a", {0: 24, 1: 5, 2: 24, 3: 24}, skipped=skipped)
+    assert [run.failed for run in seeded("b", {0: 6, 1: 7, 2: 5}).runs] == [False, False, True]  # 20 % of 30 are 6
     arm = SeededRuns(arm.name, arm.runs, diverged=(9,))
     assert (arm.failed, arm.failures, arm.n) == (3, "3 of 5", 4)
     assert arm.mean == pytest.approx(77 / 120)

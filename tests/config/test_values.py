@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
@@ -78,6 +79,9 @@ def test_adam_and_sgd_change_only_the_optimizer() -> None:
         ("train.kernel", None),
         ("optimizer.lr", 0),
         ("optimizer.lr", float("nan")),
+        ("optimizer.lr", float("inf")),
+        ("model.forget_bias", float("nan")),
+        ("train.seed", np.float64(1.0)),
         ("optimizer.name", "Adagrad"),
         ("task.permutation", "seed:1234567890"),
         ("model.forget_bias", "big"),
@@ -203,3 +207,10 @@ def test_a_layers_file_is_read_and_counts_by_its_content(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"the file of model.layer, .*a.py"):
         cfg.read_layer(one)
     assert cfg.read_layer(cfg.with_values(Config(), {"model.layer": "no.such:X"})) is None
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = cfg.with_values(Config(), {"train.seed": np.int64(1), "optimizer.lr": np.float32(0.5)})
+    assert (config.train.seed, config.optimizer.lr) == (1, 0.5)
+    assert {type(config.train.seed), type(config.optimizer.lr)} == {int, float}
+    assert cfg.config_id(cfg.preset("sprint_15")) == "6086ad7116d5"

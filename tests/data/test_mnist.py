@@ -11,7 +11,9 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,22 @@ def test_data_is_downloaded_once(downloads: list[Path], tmp_path: Path, capsys: 
     assert len(downloads) == 1 and [path.name for path in folder.iterdir()] == [mnist.ARRAYS_FILE]
     assert capsys.readouterr().out == ""
     assert set(load_mnist("auto", folder, ("test",))) == {"test"}
+
+
+def test_processes_that_prepare_the_data_at_once(
+    downloads: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_have_written, replace = threading.Barrier(2, timeout=60), Path.replace
+
+    def replace_together(self: Path, target: Path) -> Path:
+        both_have_written.wait()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_together)
+    with ThreadPoolExecutor(2) as pool:
+        for loaded in pool.map(lambda _: load_mnist("pypi", tmp_path), range(2)):
+            np.testing.assert_array_equal(loaded["test"].images, toy_mnist()["test"].images)
+    assert [path.name for path in tmp_path.iterdir()] == [mnist.ARRAYS_FILE]
 
 
 @pytest.mark.parametrize("damage", ["cut", "label"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
 from seqmnist_tf.data import sequences
@@ -25,6 +26,14 @@ def test_jobs_fill_the_slots_and_their_epochs_are_told_once(tmp_path: Path) -> N
     assert source.ends == {f"run{number}": JobEnd("completed") for number in range(7)}
     assert [source.slots[f"run{number}"] for number in range(3)] == ["slot0", "slot1", "slot2"]
     assert sorted(source.heard) == [(f"run{number}", 3) for number in range(7)]
+
+
+def test_the_callers_keras_keeps_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "train", lambda *_, **more: {"status": "completed"})
+    keras.utils.clear_session()
+    first = keras.layers.Dense(1).name
+    engine.train_job(make_job(tmp_path / "run"))
+    assert keras.layers.Dense(1).name != first
 
 
 def test_a_place_that_grows_is_filled_and_is_never_silent_for_long(

@@ -159,6 +159,11 @@ def test_layers_that_cannot_be_trained_are_refused(name: str, tmp_path: Path) ->
         ("h = states[0]\n", "h = self.v\n", "h = self.v"),
         ("h @ self.w", "h @ ops.zeros((3, 3))", "ops.zeros((3, 3))"),
         ("'units': self.units}", "}", "units"),  # it cannot be loaded
+        (
+            "units, **kwargs):\n        super().__init__(**kwargs)",
+            "units):\n        super().__init__()",
+            "take **kwargs",
+        ),
         ("return new, [new]", "return new", "A cell's call must return (output, [states])"),
     ],
 )

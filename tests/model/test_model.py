@@ -109,6 +109,7 @@ def test_chrono_bias_is_the_log_of_a_uniform_time() -> None:
     times = np.exp(f)
     assert times.min() >= 1 and times.max() <= 783
     assert times.mean() == pytest.approx(392, rel=0.1)
+    np.testing.assert_allclose(times, np.random.RandomState(0).uniform(1, 783, 256), rtol=1e-5)
     assert np.array_equal(i, -f)
     assert not g.any() and not o.any()
 

@@ -72,6 +72,16 @@ def test_the_model_of_another_run_is_found(published: Path) -> None:
     assert len(recount_first(records)) == 1
 
 
+def test_a_probability_of_another_rounding_is_no_problem_and_one_of_0_1_percent_is(published: Path) -> None:
+    records, table = Board.read(RESULTS).records["strong"], Path(RECORD, "predictions.csv")
+    head, first, *rows = table.read_text().splitlines()
+    *cells, probability = first.split(",")
+    for change, problems in ((5e-5, 0), (1e-3, 1)):
+        changed = ",".join([*cells, str(float(probability) - change)])
+        table.write_text("\n".join([head, changed, *rows]) + "\n")
+        assert len(recount_first(records)) == problems
+
+
 def test_nothing_is_written_from_a_changed_record(command: Command, published: Path) -> None:
     flip_digit(published / RECORD / "history.jsonl")
     before = content(published)

@@ -90,6 +90,8 @@ BAD_BODIES: dict[str, Any] = {
     "truncated": b'{"instances": [',
     "a list": [],
     "neither": {},
+    "deep": b'{"instances": ' + b"[" * 100_000,
+    "deep and whole": b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}",
     "unknown signature": {**GOOD, "signature_name": "no"},
     "instances a number": {"instances": 5},
     "27 rows of pixels": {"instances": [GOOD_IMAGE[:27]]},
@@ -114,6 +116,12 @@ def test_a_bad_body_is_answered_with_400(server: str, name: str) -> None:
 def test_other_paths_are_errors(server: str, path: str) -> None:
     answer = requests.get(server + path, timeout=60)
     assert answer.status_code == 404 and answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", [f"{MODEL}/versions/1:predict", "/v1/models/other:predict", "/v1/nothing"])
+def test_a_post_to_another_path_of_the_api_is_answered_with_404(server: str, path: str) -> None:
+    answer = requests.post(server + path, json=GOOD, timeout=60)
+    assert answer.status_code == 404 and path in answer.json()["error"]
 
 
 def test_large_bodies_are_refused(server: str) -> None:

@@ -153,6 +153,7 @@ def test_no_server_is_one_line(command: Command, digits: list[str], url: str) ->
         (["empty"], "empty"),
         ([], "IMAGE"),
         (["pictures/0.png", "--timeout=soon"], "--timeout"),
+        (["pictures/0.png", "--timeout=0"], "--timeout"),
         *((["pictures/0.png", "--server", url], "--server") for url in ("127.0.0.1:8501", "ftp://h", "http://")),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.model import build_model
-from seqmnist_tf.train import RunDirectory, evaluate_model, score, wilson_interval
+from seqmnist_tf.train import RunDirectory, evaluate_model, load_final_model, score, wilson_interval
 from seqmnist_tf.train.page import draw_overview, write_figure
-from tests.toy import write_logs
+from tests.toy import finished_run, write_logs
 
 
 def test_scores_are_counts() -> None:
@@ -41,6 +42,18 @@ def test_wilson_interval_is_the_published_one() -> None:
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert wilson_interval(10_000, 10_000)[1] == 1.0
+
+
+def test_a_loaded_model_leaves_the_callers_random_numbers(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    expected = []
+    for load in (False, True):
+        random.seed(5)
+        np.random.seed(5)
+        if load:
+            load_final_model(run)
+        expected.append((random.random(), np.random.rand()))
+    assert expected[0] == expected[1]
 
 
 def test_no_example_is_left_out(toy: None) -> None:

@@ -70,6 +70,16 @@ def test_a_module_beside_a_layers_file_is_not_found(command: Command, in_tmp: Pa
     assert result.status == 2 and "part" in result.err and not (in_tmp / "run").exists()
 
 
+def test_a_module_beside_a_layers_file_is_refused_before_training(
+    command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(in_tmp)
+    (in_tmp / "part_of_own.py").touch()
+    (in_tmp / "own.py").write_text(f"def f(units):\n    from part_of_own import g\n\nimport part_of_own\n{GOOD}")
+    result = command(train_main, *SMALL, "--model.layer=own.py:Last", "--run-dir=run")
+    assert result.status == 2 and "part_of_own.py" in result.err and not (in_tmp / "run").exists()
+
+
 @pytest.mark.slow  # in the other tests, steps of such layers are those of stock Keras
 @pytest.mark.skipif(not isas(), reason="no native kernel")
 @pytest.mark.parametrize(

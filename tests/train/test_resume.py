@@ -162,7 +162,19 @@ def test_resuming_takes_flags_that_agree_and_no_others(command: Command, finishe
         result = resume(*words)
         assert (result.status, result.out) == (2, "")
         assert result.err == f"error: {message}\n"
+    assert resume("--train.threads=2", "--train.kernel=keras", "--data.dir=moved", "--wandb.mode=offline").status == 0
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_of_the_machine_may_change_in_a_resumed_run(command: Command, finished: Path) -> None:
+    (finished / "summary.json").unlink()  # as after a kill
+    words = ["--train.threads=2", "--train.kernel=keras", "--data.dir=moved"]
+    assert command(train_main, *words, "--run-dir=run", "--resume").status == 0
+    (resumed,) = RunDirectory(finished).environment["resumed"]
+    assert resumed["kernel"] == "keras"
+    shown = command(train_main, *words, "--run-dir=run", "--resume", "--print-config")
+    assert [json.loads(shown.out)[section] for section in ("data",)] == [{"source": "auto", "dir": "moved"}]
+    assert json.loads(shown.out)["train"]["threads"] == 2
 
 
 def test_repeated_flags_need_not_make_a_whole_configuration(command: Command, finished: Path) -> None:
@@ -187,6 +199,7 @@ def test_resume_auto_starts_and_continues_with_one_command_line(command: Command
     words = ["sgd", *SMALL, "--train.n-epochs=1", "--run-dir=run", "--resume", "auto"]
     first = command(train_main, *words)
     assert (first.status, "run run (completed, 1 epochs" in first.out) == (0, True)
+    assert "100% |" in first.err and "\r" not in first.out + first.err  # no terminal
     (in_tmp / "run" / "summary.json").unlink()  # as after a kill
     (in_tmp / "run" / "model.keras").unlink()
     assert command(train_main, *words).status == 0

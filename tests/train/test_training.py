@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -38,7 +39,9 @@ from seqmnist_tf.train import (
     training,
 )
 from seqmnist_tf.train.__main__ import main as train_main
+from seqmnist_tf.train.callbacks import BatchLog
 from seqmnist_tf.train.terminal import Interruption
+from seqmnist_tf.train.wandb_run import Tracker
 from tests.changes import change_json
 from tests.conftest import Command
 from tests.toy import LONG_SECONDS, SMALL, toy_mnist
@@ -271,6 +274,24 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_stays(command: Command, fini
     assert read_json_object(finished / "summary.json")["status"] == "failed"
     assert command(train_main, "--resume", "--run-dir=run").status == 0
     assert read_json_object(finished / "summary.json")["epochs"] == 3
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_error_that_says_how_to_resume(
+    command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = BatchLog.close
+
+    def fail(self: BatchLog) -> None:
+        close(self)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    finished: list[str] = []
+    monkeypatch.setattr(BatchLog, "close", fail)
+    monkeypatch.setattr(Tracker, "finish", lambda self, summary: finished.append(summary["status"]))
+    done = command(train_main, *SMALL, "--train.n-epochs=1", "--run-dir=run")
+    assert done.status == 1 and "Traceback" not in done.err
+    assert "No space left on device (resume it: python -m seqmnist_tf.train --run-dir run --resume)" in done.err
+    assert finished == [read_json_object(in_tmp / "run/summary.json")["status"]] == ["failed"]
 
 
 def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,11 @@ def test_hyperband_trains_the_best_trials_longer_and_the_last_epoch_is_the_score
         assert row["score"] == toy_score(load_run(search.trial_path(row["trial"])).config, row["epochs"])
 
 
+def test_a_search_says_why_it_ends_before_its_last_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_search(toy_search(tmp_path, "hyperband"), 12)
+    assert "ended after 10 of at most 12 trials: hyperband" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["oracle.json", "trials/1/summary.json"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     search = toy_search(tmp_path / "search")

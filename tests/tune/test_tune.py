@@ -123,6 +123,10 @@ def test_the_report(tmp_path: Path) -> None:
     ):
         assert line in text.splitlines()
     panels = draw_search(search, rows, best).axes
+    for panel in panels:
+        assert panel.get_xscale() == "linear" or (
+            len(panel.get_xticks()) == 3 and not len(panel.get_xticks(minor=True))
+        )
     stars = [
         np.asarray(line.get_xydata()).tolist() for panel in panels for line in panel.lines if line.get_marker() == "*"
     ]

@@ -95,7 +95,6 @@ class ToySlots(ManySlots):
 def use_toys(patch: Callable[..., None] = setattr) -> None:
     """Let trials use the stand-ins."""
     patch(os, "fsync", lambda _: None)
-    patch(engine.keras.utils, "clear_session", lambda: None)  # half a second each
     patch(search, "draw_search", lambda *_: None)
     patch(search, "write_figure", lambda *_, **__: None)
     patch(engine, "train", toy_train)
