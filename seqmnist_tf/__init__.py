@@ -17,8 +17,8 @@ A layer of your own stands beside the LSTM, over seeds, with tests::
 
 For plain Keras code: ``load_sequences`` returns the data; ``LSTM``, ``GRU``, ``SimpleRNN`` and ``RNN`` are drop-ins for
 those of ``keras.layers`` on the native CPU kernel, and ``to_keras`` makes a model of stock layers from them. The
-commands are ``python -m seqmnist_tf.data``, ``train``, ``evaluate``, ``compare``, ``tune``, ``export``, ``serve``,
-``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has ``--help``.
+commands are ``python -m seqmnist_tf.data``, ``train``, ``check``, ``evaluate``, ``compare``, ``tune``, ``export``,
+``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has ``--help``.
 """
 
 import importlib

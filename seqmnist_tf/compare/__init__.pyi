@@ -1,3 +1,5 @@
+from .arms import Arm as Arm
+from .arms import parse_arms as parse_arms
 from .arms import parse_seeds as parse_seeds
 from .comparing import compare as compare
 from .comparison import Comparison as Comparison
@@ -5,9 +7,9 @@ from .comparison import PairResult as PairResult
 from .comparison import SeededRuns as SeededRuns
 from .comparison import equivalence_bound as equivalence_bound
 from .comparison import pair_runs as pair_runs
-from .report import VERDICTS as VERDICTS
-from .report import layer_name as layer_name
-from .report import task_name as task_name
+from .comparison import verdict as verdict
+from .paper import layer_name as layer_name
+from .paper import task_name as task_name
 from .runs import CompletedRun as CompletedRun
 from .statistics import in_percent as in_percent
 from .statistics import p_text as p_text

@@ -11,12 +11,13 @@ from typing import Any
 from ..config import Config
 from ..data import load_splits, pixel_order
 from ..engine import Job, JobEnd, duration, require_answer, require_engine_options, run_jobs
+from ..model import Pace
 from ..system import RunError, json_bytes, note, read_json_object, write_atomically
 from ..train import RunDirectory, lock_folder, note_above_bar
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, MEASURED_ABOVE, Pace, has_ended, make_plan, measure_paces
+from .plan import ARMS_FILE, MEASURED_ABOVE, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import count_of, read_run
 
@@ -96,7 +97,9 @@ def compare_arms(
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
         paces = measure_paces(plan, workers, MEASURED_ABOVE)
-        hours = sum(paces[arm.name].hours(plan.missing(arm)) for arm in plan.arms if arm.name in paces)
+        hours = sum(
+            paces[arm.name].hours(job.config) for arm in plan.arms if arm.name in paces for job in plan.missing(arm)
+        )
         left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
         note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
     measured = {name: {"step_ms": 1000 * pace.step, "peak_mb": pace.peak_mb} for name, pace in paces.items()}

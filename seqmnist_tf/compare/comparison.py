@@ -13,6 +13,7 @@ from ..config import Config
 from ..train import Predictions
 from .runs import CompletedRun
 from .statistics import (
+    ALPHA,
     FEWEST_OF_INTERVALS,
     Interval,
     holm,
@@ -23,8 +24,8 @@ from .statistics import (
     welch_interval,
 )
 
-EQUIVALENT = 0.003  # difference in accuracy below which means are equivalent, on sMNIST
-EQUIVALENT_PERMUTED = 0.005  # and with another pixel order
+EQUIVALENT = 0.0015  # difference in accuracy below which means are equivalent, on sMNIST
+EQUIVALENT_PERMUTED = 0.003  # and with another pixel order
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class PairResult:
     ci_95: Interval | None  # Welch's, of the difference; None where an arm has fewer than three seeds
     permutation_p: float | None  # studentised, two-sided; None where an arm has fewer than four seeds
     holm_p: float | None  # corrected over all pairs
-    equivalent: bool | None  # by two one-sided tests, within 0.3 points (0.5 with permuted pixels); None as p
+    equivalent: bool | None  # by two one-sided tests, within 0.15 points (0.3 with permuted pixels); None as p
 
 
 def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:
@@ -183,6 +184,16 @@ def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:
 def equivalence_bound(config: Config) -> float:
     """Return the difference in accuracy below which two means on a task count as equivalent."""
     return EQUIVALENT if config.task.permutation == "none" else EQUIVALENT_PERMUTED
+
+
+def verdict(pair: PairResult, bound: float) -> str:
+    """Return ``different``, ``within 0.15`` (the bound in points), both, or ``undecided``; empty without a test."""
+    if pair.holm_p is None:
+        return ""
+    words = ["different"] if pair.holm_p < ALPHA else []
+    if pair.equivalent:
+        words.append(f"within {100 * bound:g}")
+    return ", ".join(words) or "undecided"
 
 
 @dataclass(frozen=True)

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..config import (
-    NUM_TIMESTEPS,
-    PRESETS,
-    Config,
-    constants_text,
-    differences,
-    flatten,
-    of_the_experiment,
-    value_text,
-    with_values,
-)
+from ..config import PRESETS, constants_text, differences, flatten, of_the_experiment, value_text, with_values
 from ..engine import Job, duration, threads_here
-from ..model import Kernel, build_model, choose_kernel, recurrent_weights, time_step
-from ..system import InputError, note, peak_mb, require_folder, start_tensorflow
+from ..model import Pace, build_model, choose_kernel, measure_pace, recurrent_weights
+from ..system import InputError, note, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 
@@ -150,26 +133,6 @@ def has_ended(job: Job) -> bool:
     return _has_ended(job.path)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How fast the runs of an arm are trained here."""
-
-    kernel: Kernel
-    step: float  # seconds
-    evaluation: float  # seconds of the final one, which is on stock Keras
-    peak_mb: float | None  # the most memory that the process of these steps had
-
-    def epoch(self, config: Config) -> float:
-        """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
-        evaluated = config.task.validation_size + (config.num_test if config.test.enabled else 0)
-        return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
-
-    def hours(self, jobs: Sequence[Job]) -> float:
-        """Return the hours of jobs, one after the other."""
-        seconds = [self.epoch(job.config) * job.config.train.n_epochs + self.evaluation for job in jobs]
-        return sum(seconds) / 3600
-
-
 def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:
     """Return the pace of each arm that has a longer run to train, by its name."""
     paces = {}
@@ -177,31 +140,10 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
         if arm.config.train.n_epochs * arm.config.steps_per_epoch > least_steps and plan.missing(arm):
             note(f"timing a step of {arm.name}")
             config = with_values(arm.config, {"train.threads": threads_here(workers, arm.config.train.threads)})
-            with tempfile.TemporaryDirectory() as folder:  # a new process, whose memory is this arm's alone
-                file = Path(folder, "arm")
-                file.write_bytes(pickle.dumps((config, arm.file)))
-                words = [sys.executable, "-c", f"from {__name__} import measure; measure({str(file)!r})"]
-                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-                subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
-                pace = paces[arm.name] = pickle.loads(file.read_bytes())
+            pace = paces[arm.name] = measure_pace(config, arm.file)
             reason = f", on stock Keras: {pace.kernel.reason}" if pace.kernel.reason else ""
             note(f"{arm.name}: {1000 * pace.step:.0f} ms a step, {duration(pace.epoch(config))} an epoch{reason}")
     return paces
-
-
-def measure(file: str) -> None:
-    """Read a configuration and its layer from a file, and write the pace of their runs there."""
-    config, layer = pickle.loads(Path(file).read_bytes())
-    start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
-    kernel, step = time_step(config, layer)
-    trained_mb = peak_mb()
-    model = build_model(config, layer)
-    batch = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
-    model.predict_on_batch(batch)  # traces the model
-    started = time.perf_counter()
-    model.predict_on_batch(batch)
-    pace = Pace(kernel, step, (time.perf_counter() - started) * config.num_test / len(batch), trained_mb)
-    Path(file).write_bytes(pickle.dumps(pace))
 
 
 def dry_run(
@@ -219,5 +161,5 @@ def dry_run(
         row = {"name": arm.name, "constants": constants_text(arm.config), "units": arm.config.model.hidden_size}
         row |= {"num_params": parameters_of(arm), "kernel": pace and pace.kernel.name}
         row |= {"step_ms": pace and 1000 * pace.step, "runs": len(missing)}
-        rows.append({**row, "hours": pace.hours(missing) if pace else 0.0})
+        rows.append({**row, "hours": sum(pace.hours(job.config) for job in missing) if pace else 0.0})
     return rows, sum(row["hours"] for row in rows) / (workers or 1)

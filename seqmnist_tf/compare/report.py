@@ -1,22 +1,20 @@
-"""The report of a comparison: ``report.md`` with its tables and pictures, rows for a paper, and JSON."""
+"""The report of a comparison: ``report.md`` with its tables and pictures, and JSON."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import NUM_TEST, NUM_TRAIN, Config, arguments_text, flatten, of_the_experiment, value_text
+from ..config import arguments_text, flatten, of_the_experiment, value_text
 from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
-from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound
-from .runs import count_of
+from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, verdict
+from .paper import PaperTable, bibliography, csv_table
 from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent_range
 
 DPI_OF_PAPERS = 200
@@ -27,18 +25,12 @@ CAPTIONS = {
     "differences": "Differences in test accuracy from the first arm. Grey: seeds; blue: mean and 95 % interval.",
     "disagreements": "Test digits that one of two arms classifies correctly in more seeds than the other.",
 }
-ROW_HEAD = ["name", "model", "task", ">parameters", "training", ">test accuracy, %", ">seeds"]
 EXPLAINED = "Intervals are Welch's; p is of a permutation test, two-sided (docs/compare.md explains each column)."
-LATEX = str.maketrans(
-    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    | {character: f"\\{character}" for character in "&%$#_{}"}
-)
-VERDICTS = {None: "", True: "yes", False: "not shown"}
 
 
 def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: Path) -> Comparison:
     """Write the report with its pictures, by the names of CAPTIONS; return the comparison with the report's tables."""
-    comparison, rows = replace(comparison, markdown=tables(comparison)), paper_rows(comparison.arms)
+    comparison, paper = replace(comparison, markdown=tables(comparison)), PaperTable.of(comparison)
     for name in CAPTIONS:
         for suffix in ("png", "pdf"):
             path = folder / f"{name}.{suffix}"
@@ -46,13 +38,15 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
                 write_figure(pictures[name], path, DPI_OF_PAPERS)
             else:  # of an earlier report
                 path.unlink(missing_ok=True)
-    row_table = markdown_table(ROW_HEAD, rows)
-    for kind, text in (("md", row_table + "\n"), ("tex", latex_table(rows)), ("csv", csv_table(rows))):
-        write_atomically(folder / f"row.{kind}", text.encode())
+    texts = {"row.md": paper.markdown(), "row.tex": paper.latex(), "row.csv": csv_table(comparison)}
+    for name, text in {**texts, "cite.bib": bibliography(comparison.arms)}.items():
+        write_atomically(folder / name, text.encode())
     shown = "\n\n".join(f"![{CAPTIONS[name]}]({name}.png)\n\n{CAPTIONS[name]}" for name in pictures)
     title = f"# Comparison: {', '.join(arm.name for arm in comparison.arms)}"
     parts = [title, comparison.markdown, f"## Pictures\n\n{shown}\n\nEach is also there as PDF."]
-    parts.append(f"## Rows for a paper\n\n{row_table}\n\nAlso in `row.tex` and `row.csv`.\n")
+    parts.append(
+        f"## Table for a paper\n\n{paper.markdown()}\nAlso in `row.tex` and `row.csv`; references: `cite.bib`.\n"
+    )
     write_atomically(folder / REPORT_FILE, json_bytes(comparison.to_json()))
     write_atomically(folder / "report.md", "\n\n".join(parts).encode())
     return comparison
@@ -65,7 +59,7 @@ def tables(comparison: Comparison) -> str:
     if comparison.pairs:
         bound = equivalence_bound(arms[0].config)
         pairs = [_pair_row(pair, bound) for pair in comparison.pairs]
-        parts.append(f"## Pairs\n\n{_table(pairs)}\n\n{EXPLAINED}")
+        parts.append(f"## Pairs\n\n{_table(pairs)}\n\n{_margin_text(arms[0], bound)} {EXPLAINED}")
     if single := [arm for arm in arms[1:] if 1 in (arm.n, arms[0].n)]:
         parts.append(f"## Models of one seed\n\n{_mcnemar_table(arms[0], single)}")
     if differing := _differing_keys(arms):
@@ -106,8 +100,15 @@ def _pair_row(pair: PairResult, bound: float) -> dict[str, str]:
         ">95 % interval, points": percent_range(pair.ci_95, sign=True),
         ">p": p_text(pair.permutation_p),
         ">p (Holm)": p_text(pair.holm_p),
-        f"equivalent (± {100 * bound:g} points)": VERDICTS[pair.equivalent],
+        f"verdict (margin {100 * bound:g} points)": verdict(pair, bound),
     }
+
+
+def _margin_text(first: SeededRuns, bound: float) -> str:
+    """Return a sentence that says what the margin of equivalence is in digits."""
+    digits, errors = bound * first.total, (1 - first.mean) * first.total
+    share = f", {100 * digits / errors:.0f} % of the errors of `{first.name}`" if errors else ""
+    return f"The margin of {100 * bound:g} points is {digits:.4g} of {first.total:,} digits{share}."
 
 
 def _mcnemar_table(first: SeededRuns, others: Sequence[SeededRuns]) -> str:
@@ -139,48 +140,3 @@ def _differing_keys(arms: Sequence[SeededRuns]) -> str:
     keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
     rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
     return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], rows) if rows else ""
-
-
-def paper_rows(experiments: Iterable[SeededRuns]) -> list[list[str]]:
-    """Return the cells of ROW_HEAD for each experiment."""
-    rows = []
-    for one in experiments:
-        model = f"{layer_name(one.config)}({arguments_text(one.config)})"
-        training = f"{one.config.optimizer.name}, {count_of(one.config.train.n_epochs, 'epoch')}"
-        model += " (custom layer)" if ":" in one.config.model.layer else ""
-        rows.append([one.name, model, task_name(one.config), f"{one.num_params:,}", training, one.text, one.seeds_text])
-    return rows
-
-
-def latex_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of ROW_HEAD as a ``tabular`` of LaTeX."""
-    columns = "".join("r" if column.startswith(">") else "l" for column in ROW_HEAD)
-    head, *body = [
-        " & ".join(cell.translate(LATEX) for cell in row) + r" \\"
-        for row in ([column.removeprefix(">") for column in ROW_HEAD], *rows)
-    ]
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", head, r"\hline", *body, r"\hline", r"\end{tabular}"]
-    return "\n".join(lines) + "\n"
-
-
-def csv_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of ROW_HEAD as CSV."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([[column.removeprefix(">") for column in ROW_HEAD], *rows])
-    return file.getvalue()
-
-
-def task_name(config: Config) -> str:
-    """Return the task's usual name, such as ``sMNIST``, with the pixel order and the part of the images, if any."""
-    task = config.task
-    parts = ["sMNIST" if task.permutation == "none" else f"psMNIST ({task.permutation})"]
-    if config.num_train != NUM_TRAIN - task.validation_size:
-        parts.append(f"{config.num_train:,} training images")
-    if config.num_test != NUM_TEST:
-        parts.append(f"{config.num_test:,} test images")
-    return ", ".join(parts)
-
-
-def layer_name(config: Config) -> str:
-    """Return the name of the layer, without its file or module."""
-    return config.model.layer.rpartition(":")[2]

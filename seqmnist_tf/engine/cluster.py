@@ -31,21 +31,29 @@ OBJECT_STORE_BYTES = 100_000_000  # of Ray on this machine; jobs are a few kilob
 
 
 class RayPlace:
-    """Trains jobs as tasks of the Ray that this process is connected to; arguments as ``run_jobs``."""
+    """Trains jobs as tasks of the Ray that this process is connected to; arguments as ``run_jobs``.
+
+    Where a node has GPUs, each job has one of them, which Ray makes the only one that its process sees.
+    """
 
     def __init__(self, folder: Path, workers: int | None, threads: int) -> None:
-        self.folder, self.workers = folder.absolute(), workers
-        nodes = list(_nodes().values())
-        self.cores = threads_here(workers, threads) or min(filter(None, nodes), default=1)
-        if not workers and self.cores > max(nodes):
-            raise InputError(f"train.threads: no node of the cluster has {self.cores} cores (got {nodes})")
+        self.folder, nodes = folder.absolute(), list(_nodes().values())
+        self.gpus = 1 if any(gpus for _, gpus in nodes) else 0  # of a job
+        shares = [cores // max(1, gpus) for cores, gpus in nodes if gpus >= self.gpus]
+        self.cores = threads_here(workers, threads) or min(filter(None, shares), default=1)  # of a job
+        most = max(cores for cores, _ in nodes)
+        if not workers and self.cores > most:
+            raise InputError(f"train.threads: no node of the cluster has {self.cores} cores (got at most {most})")
+        self.cpus = 1 if workers else self.cores  # of Ray's; this machine's Ray was told that it has ``workers``
         # max_calls: a process for each job
-        self.task = ray.remote(num_cpus=1 if workers else self.cores, max_calls=1, max_retries=RETRIES)(train_on_node)
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_calls": 1, "max_retries": RETRIES}
+        self.task = ray.remote(**options)(train_on_node)
         self.slot_of: dict[ray.ObjectRef, str] = {}
 
     def slots(self) -> int:
         """Return how many jobs the nodes can train at a time, at least one."""
-        return self.workers or max(1, sum(cores // self.cores for cores in _nodes().values()))
+        jobs = [min(cores // self.cpus, gpus) if self.gpus else cores // self.cpus for cores, gpus in _nodes().values()]
+        return max(1, sum(jobs))
 
     def start(self, slot: str, job: Job) -> None:
         job = on_shared_paths(job, self.folder, self.cores)
@@ -139,6 +147,7 @@ def connected(workers: int | None, address: str | None, path: Path) -> Iterator[
             ray.shutdown()
 
 
-def _nodes() -> dict[str, int]:
-    """Return the cores of each node that is alive, by its id."""
-    return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]}
+def _nodes() -> dict[str, tuple[int, int]]:
+    """Return the cores and the GPUs of each node that is alive, by its id."""
+    alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    return {name: (int(has.get("CPU", 0)), int(has.get("GPU", 0))) for name, has in alive.items()}

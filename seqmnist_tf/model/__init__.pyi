@@ -7,8 +7,13 @@ from .optimizer import build_optimizer as build_optimizer
 from .optimizer import compile_model as compile_model
 from .optimizer import learning_rate as learning_rate
 from .optimizer import swap_averages as swap_averages
+from .timing import Images as Images
+from .timing import ModelProcess as ModelProcess
+from .timing import Pace as Pace
+from .timing import Timed as Timed
+from .timing import answer_orders as answer_orders
+from .timing import measure_pace as measure_pace
 from .training_step import Kernel as Kernel
 from .training_step import MeasuredSequential as MeasuredSequential
 from .training_step import choose_kernel as choose_kernel
 from .training_step import make_trainable as make_trainable
-from .training_step import time_step as time_step

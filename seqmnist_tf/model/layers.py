@@ -31,7 +31,17 @@ class LayerError(InputError):
 
 
 def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
-    """Return a new layer of ``model.hidden_size`` units, or LayerError. This runs the code of its file or module."""
+    """Return a new layer of ``model.hidden_size`` units; a cell is wrapped in ``keras.layers.RNN``."""
+    layer = _call_factory(config, file)
+    return keras.layers.RNN(layer) if _is_cell(layer) else layer
+
+
+def _is_cell(layer: keras.Layer) -> bool:
+    return hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN)
+
+
+def _call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
+    """Return what ``model.layer`` makes, or LayerError. This runs the code of its file or module."""
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
         return getattr(keras.layers, spec)(units)
@@ -42,12 +52,7 @@ def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
         inspect.signature(factory).bind(units, **options)
     except TypeError as error:
         raise LayerError(f"model.layer_options of {spec}: {error}") from None
-    layer = factory(units, **options)
-    if isinstance(layer, keras.Layer) and "states" in inspect.signature(layer.call).parameters:
-        raise LayerError(
-            f"model.layer must name a layer (got {spec}, a cell: keras.layers.RNN(cell) makes a layer of it)"
-        )
-    return layer
+    return factory(units, **options)
 
 
 def _module(config: Config, file: LayerFile | None) -> ModuleType:
@@ -107,6 +112,8 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
     if has_stock_layer(config):
         return
     spec, units = config.model.layer, config.model.hidden_size
+    if _is_cell(_call_factory(config, file)):
+        note(f"model.layer {spec} is a cell: keras.layers.RNN calls it for each pixel")
     layer = make_layer(config, file)
     drawn = np.random.RandomState(0).standard_normal((3, NUM_TIMESTEPS, 1)).astype(np.float32)
     sequences, neighbours = drawn[:2], drawn[::2]

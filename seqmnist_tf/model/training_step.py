@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NOISY_PARTS, NUM_TIMESTEPS, Config, LayerFile, has_stock_layer
+from ..config import NOISY_PARTS, Config, has_stock_layer
 from ..kernel import DropIn, drop_ins, kernel_problems, native, on_kernel, why_not_native
 from ..system import InputError
-from .layers import build_model, recurrent_weights
+from .layers import recurrent_weights
 from .optimizer import apply_if_finite, compile_model
-
-TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measurement, at most; the second only after its first step
 
 
 @dataclass(frozen=True)
@@ -186,19 +183,3 @@ def make_trainable(model: keras.Sequential, config: Config, kernel: Kernel) -> M
     trained.clip_norm = config.optimizer.grad_clip_norm
     compile_model(trained, config)
     return trained
-
-
-def time_step(config: Config, file: LayerFile | None = None) -> tuple[Kernel, float]:
-    """Return what computes a training step here, and its seconds, on random sequences. Arguments as ``build_model``."""
-    model = build_model(config, file)
-    kernel = choose_kernel(config, model)
-    trained = make_trainable(model, config, kernel)
-    random = np.random.RandomState(0)
-    sequences = random.standard_normal((config.train.batch_size, NUM_TIMESTEPS, 1)).astype(np.float32)
-    labels = random.randint(config.model.output_size, size=config.train.batch_size)
-    seconds: list[float] = []
-    while len(seconds) < 2 or (len(seconds) <= TIMED_STEPS and sum(seconds[1:]) < TIMED_SECONDS):
-        start = time.perf_counter()
-        trained.train_on_batch(sequences, labels)
-        seconds.append(time.perf_counter() - start)
-    return kernel, min(seconds[1:])  # the first traces the model

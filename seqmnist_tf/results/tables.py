@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..compare import (
-    VERDICTS,
     PairResult,
     SeededRuns,
     equivalence_bound,
@@ -18,6 +17,7 @@ from ..compare import (
     pair_runs,
     percent_range,
     task_name,
+    verdict,
 )
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
 from ..system import markdown_table
@@ -109,9 +109,9 @@ def board_tables(results: ResultsFolder) -> str:
 
 def _board_table(results: ResultsFolder, board: Board) -> str:
     cells = compared_cells(results, board)
-    bound = 100 * equivalence_bound(cells[0].runs.config)
+    bound = equivalence_bound(cells[0].runs.config)
     head = ["cell", ">parameters", ">mean ± SD, %", ">median, %", ">worst seed, %", ">fell", *DIFFERENCE]
-    head.append(f"within {bound:g} points")
+    head.append(f"verdict (margin {100 * bound:g} points)")
     some_failed = any(cell.runs.failed for cell in cells)
     some_searched_twice = any(cell.row.other_search for cell in cells)
     if some_failed:
@@ -122,7 +122,7 @@ def _board_table(results: ResultsFolder, board: Board) -> str:
     for cell in cells:
         runs, other = cell.runs, cell.row.other_search
         row = [cell.title, f"{runs.num_params:,}", f"**{runs.text}**", in_percent(runs.median), in_percent(runs.worst)]
-        row += [runs.falls, *_difference(cell.pair), VERDICTS[cell.pair.equivalent] if cell.pair else ""]
+        row += [runs.falls, *_difference(cell.pair), verdict(cell.pair, bound) if cell.pair else ""]
         if some_failed:
             row.append(runs.failures)
         if some_searched_twice:

@@ -8,6 +8,7 @@ import pytest
 
 from seqmnist_tf.benchmark import cells_report, training
 from seqmnist_tf.benchmark.__main__ import main
+from seqmnist_tf.model import Timed
 from tests.conftest import Command
 from tests.kernel.test_native import isas
 from tests.toy import ROOT
@@ -15,15 +16,15 @@ from tests.toy import ROOT
 
 def test_a_row_has_medians_and_the_ratio_to_stock_keras() -> None:
     answers = {
-        "keras": [{"ms": ms, "peak_mb": 1.0} for ms in (1.0, 3.0, 5.0)],
-        "native": [{"ms": ms, "peak_mb": mb} for ms, mb in ((2.0, 1.0), (4.0, 2.0), (6.0, 3.0))],
+        "keras": [Timed(seconds, 1.0) for seconds in (1.0, 3.0, 5.0)],
+        "native": [Timed(seconds, mb) for seconds, mb in ((2.0, 1.0), (4.0, 2.0), (6.0, 3.0))],
     }
     rows = training.summarize_times(answers)
-    assert rows["keras"]["median_ms"] == 3 and rows["keras"]["ratio"] == 1
+    assert rows["keras"]["median_ms"] == 3000 and rows["keras"]["ratio"] == 1
     assert rows["native"] == {
-        "median_ms": 4,
-        "quartiles_ms": [3, 5],
-        "range_ms": [2, 6],
+        "median_ms": 4000,
+        "quartiles_ms": [3000, 5000],
+        "range_ms": [2000, 6000],
         "turns": 3,
         "ratio": 0.75,
         "peak_mb": 3,

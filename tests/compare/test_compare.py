@@ -16,10 +16,10 @@ from seqmnist_tf.compare import compare, comparing
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.compare.arms import parse_arms
 from seqmnist_tf.compare.comparing import Progress
-from seqmnist_tf.compare.plan import Pace, make_ready, plan_jobs
+from seqmnist_tf.compare.plan import make_ready, plan_jobs
 from seqmnist_tf.compare.runs import read_run
 from seqmnist_tf.engine import Job, JobEnd, engine
-from seqmnist_tf.model import Kernel
+from seqmnist_tf.model import Kernel, Pace
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import load_run, parse_train_arguments
 from seqmnist_tf.train.__main__ import main as train_main
@@ -131,7 +131,7 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     clock = [100.0]
     monkeypatch.setattr(comparing.time, "monotonic", lambda: clock[0])
     pace = Pace(Kernel(None), 1 / (600 + 100 / 3), 2.0, None)  # an epoch takes 1 s, an evaluation 2 s
-    assert pace.hours(jobs[:2]) == pytest.approx(2 * (4 * 1 + 2) / 3600)
+    assert pace.hours(jobs[0].config) == pytest.approx((4 * 1 + 2) / 3600)
     progress = Progress(jobs, {"adam": pace, "sgd": pace})
     taken: list[Job] = []
     while job := progress.take("slot0"):

@@ -51,7 +51,7 @@ def test_runs_that_exist_give_the_documented_json(
     (pair,) = document["pairs"]
     keys = ["a", "b", "mean_difference", "ci_95", "permutation_p", "holm_p", "equivalent"]
     assert list(pair) == keys and (pair["a"], pair["b"]) == ("a", "b")
-    names = {"arms.json", "comparison.json", "report.md", "row.md", "row.tex", "row.csv"}
+    names = {"arms.json", "comparison.json", "report.md", "row.md", "row.tex", "row.csv", "cite.bib"}
     names |= {f"{name}.{kind}" for name in ("curves", "differences", "disagreements") for kind in ("png", "pdf")}
     written = {path.name: path.read_bytes() for path in (in_tmp / "out").iterdir() if path.name[0] != "."}
     assert set(written) == names

@@ -1,14 +1,19 @@
-"""The tables, rows and pictures of a report, from runs in memory. No file is read."""
+"""The tables and pictures of a report, from runs in memory."""
 
 from __future__ import annotations
 
 import csv
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from seqmnist_tf.compare.paper import PAPERS, PUBLISHED, PaperTable, bibliography, cell_names, csv_table
 from seqmnist_tf.compare.pictures import (
     draw_comparison,
     draw_curves,
@@ -16,7 +21,7 @@ from seqmnist_tf.compare.pictures import (
     draw_disagreements,
     draw_gradients,
 )
-from seqmnist_tf.compare.report import ROW_HEAD, csv_table, latex_table, paper_rows, tables
+from seqmnist_tf.compare.report import tables
 from tests.compare.runs import compared, seeded
 from tests.conftest import assert_fits
 
@@ -35,7 +40,9 @@ def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
     numbers = "4 / 146 / 5 / 83.33 / 82.67 ± 2.79 / 79.20 to 86.13 / 80.00 / 1 of 6 (0 to 64 %) / 2 / 3.0 / 12.3 / 640"
     assert cells(text, "`b`") == numbers.split(" / ")
     # Splits of the nine that are as far apart: enumerated by test_statistics; written with two digits
-    assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "not shown"]
+    assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "different"]
+    # 20.5 of 30 digits are right on average; the margin is 0.045 digits
+    assert "The margin of 0.15 points is 0.045 of 30 digits, 0 % of the errors of `a`." in text
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in text and "- b: a note." in text
     assert "McNemar" not in text and "## Pairs" not in tables(compared(seeded("a", A)))
 
@@ -48,20 +55,78 @@ def test_models_of_one_seed_are_compared_by_mcnemars_test() -> None:
     assert cells(text, "`b` against `a`")[1:] == ["", "", "", ""]
 
 
-def test_rows_for_a_paper() -> None:
+def test_the_table_for_a_paper() -> None:
     own: dict[str, Any] = {"model__layer": "lem:My_LEM", "model__layer_options": {"dt": 0.2, "mode": "a|b"}}
-    arms = [seeded("a", A, task__limit_train=600, train__n_epochs=1), seeded("b", {0: 20}, **own)]
-    a, b = rows = paper_rows(arms)
-    assert a == ["a", "LSTM(4)", "sMNIST, 600 training images, 30 test images", "146", "RMSProp, 1 epoch",
-                 "68.33 ± 4.30", "4"]  # fmt: skip
-    assert b[:3] == ["b", "My_LEM(4, dt=0.2, mode=a|b) (custom layer)", "sMNIST, 30 test images"]
-    assert list(csv.reader(csv_table(rows).splitlines())) == [[name.removeprefix(">") for name in ROW_HEAD], a, b]
-    begin, _, head, _, *latex, _, end = latex_table(rows).splitlines()
-    assert (begin, end) == (r"\begin{tabular}{lllrlrr}", r"\end{tabular}")
-    assert head == r"name & model & task & parameters & training & test accuracy, \% & seeds \\"
-    assert latex[0].endswith(r" & RMSProp, 1 epoch & 68.33 $\pm$ 4.30 & 4 \\")
-    assert latex[1].startswith(r"b & My\_LEM(4, dt=0.2, mode=a|b) (custom layer) & ")
+    arms = seeded("a", A, task__limit_train=600), replace(seeded("b", B, task__limit_train=600, **own), diverged=(9,))
+    table = PaperTable.of(compared(*arms))
+    assert list(table.head) == [
+        "cell", "n", "mean ± SD, %", "95 % interval, %", "difference, points (95 % interval)", "p (Holm)", "failed"
+    ]  # fmt: skip
+    assert table.rows == [
+        ["LSTM", "4", "68.33 ± 4.30", "61.49 to 75.18", "", "", "0"],
+        ["My_LEM (dt=0.2, mode=a|b)", "5 of 6", "82.67 ± 2.79", "79.20 to 86.13", "+14.33 (+7.92 to +20.75)", "0.0079",
+         "1"],
+    ]  # fmt: skip
+    for words in ("on sMNIST, 600 training images, 30 test images", "parameters 146; epochs 2", "c0ffee", "Welch"):
+        assert words in table.caption
+    assert "one pair" in table.caption and "Holm's correction over 2 pairs" in (
+        PaperTable.of(compared(*arms, seeded("c", A, task__limit_train=600))).caption
+    )
     assert r"| `b` | 4, dt=0.2, mode=a\|b |" in tables(compared(*arms))
+
+
+def test_arms_of_one_cell_have_their_names_and_one_arm_is_a_table() -> None:
+    arms = [seeded("a", {0: 20}), seeded("b", {0: 21}), seeded("c", {0: 22}, model__layer="minrnn:MinGRU")]
+    assert cell_names(arms) == ["LSTM, a", "LSTM, b", "minGRU"]
+    table = PaperTable.of(compared(arms[0]))
+    assert (list(table.head), table.rows) == (
+        ["cell", "parameters", "epochs", "n", "mean ± SD, %", "failed"], [["LSTM", "146", "2", "1", "66.67", "0"]]
+    )  # fmt: skip
+
+
+def test_the_numbers_for_a_program() -> None:
+    comparison = compared(seeded("a", A), seeded("b", B, task__permutation="none"), seeded("c", {0: 20}))
+    a, b, c = csv.DictReader(csv_table(comparison).splitlines())
+    assert (a["name"], a["seeds"], a["train_images"], a["difference"], a["holm_p"]) == ("a", "4", "60000", "", "")
+    arm, pair = comparison.arms[1], comparison.pairs[0]
+    numbers = {"mean": arm.mean, "std": arm.std, "difference": pair.mean_difference, "holm_p": pair.holm_p}
+    numbers |= {"permutation_p": pair.permutation_p, "units": 4, "num_params": 146}
+    for name, interval in (("ci_95", arm.ci_95), ("difference", pair.ci_95)):
+        numbers[f"{name}_low"], numbers[f"{name}_high"] = interval or (None, None)
+    assert {key: float(b[key]) for key in numbers} == numbers
+    assert (c["std"], c["ci_95_low"], c["difference_low"], c["permutation_p"]) == ("", "", "", "")
+
+
+def keys_of(bibtex: str) -> list[str]:
+    return re.findall(r"^@\w+\{(\w+),$", bibtex, re.MULTILINE)
+
+
+def test_the_references_are_of_this_project_and_of_published_cells() -> None:
+    names = ["LSTM", "mine:LEM", "mine:New", "min:MinGRU", "min:MinLSTM"]
+    text = bibliography([seeded(name, A, model__layer=name) for name in names])
+    assert keys_of(text) == ["seqmnist_tf", "hochreiter1997", "rusch2022", "feng2024"] and "commit c0ffee" in text
+    assert {"seqmnist_tf", *(key for _, key in PUBLISHED.values())} == {*keys_of(PAPERS.read_text())}
+
+
+def test_latex_compiles_the_table_with_its_references(tmp_path: Path) -> None:
+    """Without LaTeX, its rows are split as LaTeX splits them."""
+    own: dict[str, Any] = {"model__layer": "x:My_Cell", "model__layer_options": {"mode": "~^\\ <#&%"}}
+    arms = seeded("a", A), seeded("b", B, **own), seeded("c", A, model__layer="GRU")
+    table, text = PaperTable.of(compared(*arms)), PaperTable.of(compared(*arms)).latex()
+    if shutil.which("pdflatex") is None:
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+        rows = [re.split(r"(?<!\\)&", row) for row in body.strip().removesuffix(r"\\").split(r"\\")]
+        assert [len(row) for row in rows] == [len(table.head)] * 3
+        return
+    (tmp_path / "row.tex").write_text(text)
+    (tmp_path / "cite.bib").write_text(bibliography(arms))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{row.tex}Table~\ref{tab:seqmnist}"
+    (tmp_path / "paper.tex").write_text(document + r"\bibliographystyle{plain}\bibliography{cite}\end{document}")
+    latex = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
+    for command in (latex, ["bibtex", "paper"], latex, latex):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    assert "undefined" not in done.stdout and (tmp_path / "paper.pdf").stat().st_size > 10_000
 
 
 def test_the_pictures_show_the_numbers(toy: None) -> None:

@@ -12,7 +12,7 @@ import scipy.stats
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seqmnist_tf.compare import SeededRuns, pair_runs
+from seqmnist_tf.compare import SeededRuns, equivalence_bound, pair_runs, verdict
 from seqmnist_tf.compare.statistics import (
     failure_interval,
     holm,
@@ -176,11 +176,27 @@ def test_pairs_are_with_the_first_arm_and_corrected_over_all() -> None:
     assert (ad.ci_95, ad.permutation_p, ad.holm_p, ad.equivalent) == (None, None, None, None)
 
 
-def test_equivalent_is_within_0_3_points_and_with_another_order_within_0_5() -> None:
+def test_equivalent_is_within_0_15_points_and_with_another_order_within_0_3() -> None:
     for order, equivalent in (("none", False), ("bit_reversal", True)):
         a, b = (
             seeded(f"{correct}", dict.fromkeys(range(4), correct), total=10_000, task__permutation=order)
-            for correct in (9_840, 9_880)
+            for correct in (9_840, 9_860)
         )
         (pair,) = pair_runs([a, b])
         assert pair.equivalent is equivalent
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ([9_840, 9_850, 9_860, 9_870], [9_890, 9_900, 9_910, 9_920], "different"),
+        ([9_840, 9_841, 9_842, 9_843], [9_846, 9_847, 9_848, 9_849], "different, within 0.15"),
+        ([9_840, 9_841, 9_842, 9_843], [9_840, 9_841, 9_842, 9_844], "within 0.15"),
+        ([9_800, 9_830, 9_860, 9_890], [9_805, 9_835, 9_865, 9_895], "undecided"),
+        ([9_800, 9_830, 9_860], [9_890, 9_891, 9_892], ""),
+    ],
+)
+def test_the_verdict_on_a_pair(a: list[int], b: list[int], words: str) -> None:
+    arms = [seeded(name, dict(enumerate(correct)), total=10_000) for name, correct in (("a", a), ("b", b))]
+    (pair,) = pair_runs(arms)
+    assert verdict(pair, equivalence_bound(arms[0].config)) == words

@@ -51,6 +51,7 @@ def train(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
             on_epoch()
         if not begun and epoch == 1:
             print(f"plan: {job.command}")
+            print(f"GPUs: {os.environ.get('CUDA_VISIBLE_DEVICES')}")
             if job.command == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if job.command == "wait":

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import ray
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.engine import Job, JobEnd, job, run_jobs
@@ -176,11 +177,36 @@ def test_paths_mean_the_same_on_every_node(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_cores_and_slots_follow_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = {"head": 0, "large": 9, "small": 4}
+    nodes = {"head": (0, 0), "large": (9, 0), "small": (4, 0)}
     monkeypatch.setattr(ray_cluster, "_nodes", lambda: nodes)
     place = ray_cluster.RayPlace(tmp_path, None, 0)
     assert (place.cores, place.slots()) == (4, 3)  # of the smallest node that has any
-    nodes["small"] = 400
+    nodes["small"] = (400, 0)
     assert place.slots() == 102
     with pytest.raises(InputError, match="401 cores"):
         ray_cluster.RayPlace(tmp_path, None, 401)
+    nodes["large"], nodes["small"] = (9, 2), (16, 0)
+    place = ray_cluster.RayPlace(tmp_path, None, 0)
+    assert (place.cores, place.slots()) == (4, 2)  # each job has a GPU of the large node, and half of its cores
+    assert ray_cluster.RayPlace(tmp_path, None, 9).slots() == 1
+    monkeypatch.setattr(ray_cluster, "_nodes", lambda: {"here": (4, 2)})  # with --workers 4
+    assert ray_cluster.RayPlace(tmp_path, 4, 1).slots() == 2
+
+
+@pytest.mark.slow
+def test_each_job_sees_one_gpu(tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray hands out GPUs that a node says it has, also where there is none."""
+    monkeypatch.setenv("RAY_TMPDIR", environment["RAY_TMPDIR"])
+    monkeypatch.setattr(job, "TRAINER", TRAINER)
+    source = Listed([make_job(tmp_path / f"run{number}", plan="none") for number in range(2)])
+    ray.init(address="local", num_cpus=6, num_gpus=2, include_dashboard=False, object_store_memory=100_000_000)
+    try:
+        place = ray_cluster.RayPlace(tmp_path, None, 0)
+        assert (place.cores, place.slots()) == (3, 2)
+        run_jobs(source, tmp_path, place=place)
+    finally:
+        ray.shutdown()
+    assert [end.status for end in source.ends.values()] == ["completed"] * 2
+    assert set(source.slots.values()) == {"slot0", "slot1"}
+    visible = re.findall(r"GPUs: (.*)", (tmp_path / "logs/log").read_text())
+    assert sorted(visible) == ["0", "1"]

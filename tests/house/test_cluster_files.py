@@ -66,7 +66,7 @@ def port() -> int:
 
 
 def run_script(
-    folder: Path, port: int, status: str, arguments: tuple[str, ...]
+    folder: Path, port: int, status: str, arguments: tuple[str, ...], **more: str
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Run the job script as Slurm does on the first of three nodes; return it and the calls that it made."""
     for name, body in STAND_INS.items():
@@ -86,6 +86,7 @@ def run_script(
         "PYTHON": sys.executable,
         "RAY_PORT": str(port),
         "STATUS": status,
+        **more,
     }
     done = subprocess.run(
         ["bash", str(SCRIPT), *arguments], cwd=folder, env=variables, capture_output=True, text=True, timeout=60
@@ -99,13 +100,14 @@ def test_the_script_has_no_finding_of_shellcheck() -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(ARGUMENTS, "0"), (SEARCH, "2")])
+@pytest.mark.parametrize(("arguments", "status", "gpus"), [(ARGUMENTS, "0", ""), (SEARCH, "2", "2")])
 def test_the_script_starts_head_and_workers_and_the_command(
-    arguments: tuple[str, ...], status: str, tmp_path: Path, port: int
+    arguments: tuple[str, ...], status: str, gpus: str, tmp_path: Path, port: int
 ) -> None:
-    done, calls = run_script(tmp_path, port, status, arguments)
+    given = {"SLURM_GPUS_ON_NODE": gpus} if gpus else {}  # Slurm sets it for --gres
+    done, calls = run_script(tmp_path, port, status, arguments, **given)
     assert done.returncode == int(status), done.stderr
-    each = f"--num-cpus=16 --object-store-memory=200000000 --temp-dir=/tmp/ray-{port - 20_000}"
+    each = f"--num-cpus=16 --num-gpus={gpus or 0} --object-store-memory=200000000 --temp-dir=/tmp/ray-{port - 20_000}"
     each += " --block token=64 token"
     head = f"ray start --head --node-ip-address=127.0.0.1 --port={port} --include-dashboard=false {each}"
     assert calls[:2] == ["srun --nodes=1 --ntasks=1 --cpus-per-task=16 --nodelist=node1", head]

@@ -41,7 +41,9 @@ DOCUMENTS = {
 }
 README = DOCUMENTS["README.md"]
 # The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md.
-WITH_PYTHON = {f"docs/{name}.md" for name in ("compare", "plain_keras", "python", "results", "serving", "speed")}
+WITH_PYTHON = {
+    f"docs/{name}.md" for name in ("compare", "plain_keras", "python", "pytorch", "results", "serving", "speed")
+}
 WITH_PYTHON |= {"README.md", "export/README.md"}
 FILE_SUFFIXES = {"json", "keras"}  # `model.json` is a file, not a key of the section `model`
 
@@ -205,6 +207,24 @@ def test_the_layer_is_a_drop_in(in_tmp: Path) -> None:
 def test_the_cell_of_the_readme_can_be_compared(in_tmp: Path) -> None:
     Path("my_layer.py").write_text(python_block("README.md"))
     check_layer(cfg.with_values(cfg.Config(), {"model.layer": "my_layer.py:Leaky", "model.hidden_size": 4}))
+
+
+def test_the_cell_of_the_page_for_pytorch_is_the_formula_of_its_pytorch_code(in_tmp: Path) -> None:
+    """In NumPy, with the weights of torch.nn.Linear: (outputs, inputs), multiplied from the right as x W^T."""
+    Path("my_layer.py").write_text(python_block("docs/pytorch.md"))
+    check_layer(cfg.with_values(cfg.Config(), {"model.layer": "my_layer.py:Gated", "model.hidden_size": 4}))
+    names: dict[str, Any] = {}
+    exec(python_block("docs/pytorch.md"), names)
+    layer, x = names["Gated"](4), np.random.RandomState(0).standard_normal((3, 20, 2)).astype(np.float32)
+    ours = np.asarray(layer(x))
+    weights = {weight.name: np.asarray(weight, np.float64) for weight in layer.weights}
+    assert np.abs(weights["kernel"]).max() <= 2**-0.5 and np.abs(weights["recurrent_kernel"]).max() <= 4**-0.5
+    w_input, w_recurrent, h = weights["kernel"].T, weights["recurrent_kernel"].T, np.zeros((3, 4))
+    for t in range(20):
+        gate, new = np.split(x[:, t] @ w_input.T + weights["bias"], 2, axis=-1)
+        gate = 1 / (1 + np.exp(-(gate + h @ w_recurrent.T)))
+        h = gate * h + (1 - gate) * np.tanh(new)
+    np.testing.assert_allclose(ours, h, atol=1e-6)
 
 
 def test_the_python_lines_train_and_the_run_leaves_the_documented_files(

@@ -22,7 +22,8 @@ PACKAGE = Path(seqmnist_tf.__file__).parent
 ROWS = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", (ROOT / "docs/house.md").read_text(encoding="utf-8"), re.MULTILINE)
 MAY_IMPORT = {room: set(re.findall(r"`(\w+)`", others)) for room, others in ROWS}
 # A thin command belongs to the room whose second command it is.
-COMMANDS = {"evaluate": {"system", "train"}, "export": {"system", "serve", "train"}, "client": {"system", "serve"}}
+COMMANDS = {"check": {"system", "config", "model", "engine", "compare"}}
+COMMANDS |= {"evaluate": {"system", "train"}, "export": {"system", "serve", "train"}, "client": {"system", "serve"}}
 ONE_ROOM = {"keras_tuner", "lazy_loader", "ray", "tensorflow_datasets", "tqdm", "wandb"}
 ONE_ROOM |= {"starlette", "tensorflow_serving", "uvicorn"}  # of the server
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -64,7 +65,7 @@ def test_every_entry_has_its_place() -> None:
     names = [*MAY_IMPORT]
     assert all(MAY_IMPORT[name] <= {*names[:place]} for place, name in enumerate(names))  # only those above it
     own = ("__init__.py", "__init__.pyi", "__main__.py", "__pycache__", "py.typed")
-    assert len([path for path in PACKAGE.iterdir() if path.name not in own]) <= 15
+    assert len([path for path in PACKAGE.iterdir() if path.name not in own]) <= 16
     assert imports(PACKAGE / "train" / "training.py")[0] > {"config", "data", "model", "system", "train.callbacks"}
 
 
@@ -164,4 +165,4 @@ for name, word in [*((name, "--help") for name in commands), ("train", "--print-
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=LONG_SECONDS
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage:") == 10
+    assert done.stdout.count("usage:") == 11

@@ -80,7 +80,15 @@ def test_stock_layers_have_the_parameters_that_the_formula_gives(layer: str) -> 
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [(GOOD, "Last"), (CELL, "f"), (BRANCHES, "f"), (NORMALIZED, "f"), (REGISTERED, "Last"), ("", "keras.layers:GRU")],
+    [
+        (GOOD, "Last"),
+        (CELL, "f"),
+        (CELL, "Cell"),
+        (BRANCHES, "f"),
+        (NORMALIZED, "f"),
+        (REGISTERED, "Last"),
+        ("", "keras.layers:GRU"),
+    ],
 )
 def test_layers_that_are_admitted(text: str, name: str, tmp_path: Path) -> None:
     config = configure(name if ":" in name else f"{write(tmp_path, text)}:{name}")
@@ -101,7 +109,6 @@ def test_two_versions_of_a_layer_stand_side_by_side(tmp_path: Path) -> None:
 BAD = {
     "no such file": (None, "Last", "cannot read the file of model.layer"),
     "no such name": (GOOD, "Other", "model.layer must name a layer class or a function of units"),
-    "a cell": (CELL, "Cell", r"a cell: keras.layers.RNN\(cell\) makes a layer"),
     "no such module": ("import no_such_module\n", "f", "No module named 'no_such_module'"),
     "shape": (HEAD + "def f(units):\n    return keras.layers.LSTM(units + 1)\n", "f", r"into \(n, 6\)"),
     "no gradient": (GOOD.replace("ops.matmul(x[:, -1], self", "ops.stop_gradient(x[:, -1] @ self"), "Last", "gradient"),

@@ -73,7 +73,7 @@ def test_the_model_of_another_run_is_found(published: Path) -> None:
 
 
 def test_a_probability_of_another_rounding_is_no_problem_and_one_of_0_1_percent_is(published: Path) -> None:
-    records, table = Board.read(RESULTS).records["strong"], Path(RECORD, "predictions.csv")
+    records, table = ResultsFolder.read(RESULTS).records["strong"], Path(RECORD, "predictions.csv")
     head, first, *rows = table.read_text().splitlines()
     *cells, probability = first.split(",")
     for change, problems in ((5e-5, 0), (1e-3, 1)):

@@ -1,0 +1,166 @@
+"""How long a model's training steps and evaluations take here, each model in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import NUM_TIMESTEPS, Config, LayerFile
+from ..system import InputError, RunError, peak_mb, start_tensorflow
+from .layers import build_model
+from .training_step import Kernel, choose_kernel, make_trainable
+
+TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measured step, at most; the second only after the first step
+
+
+class Images(NamedTuple):
+    """The images on which a model is timed."""
+
+    x: np.ndarray  # float32 (n, 784, 1), at least a batch
+    y: np.ndarray  # int (n,)
+    test: np.ndarray  # float32 (m, 784, 1)
+
+
+class Timed(NamedTuple):
+    """An action's time, and the most memory that its process has had so far (None off Linux)."""
+
+    seconds: float
+    peak_mb: float | None
+
+
+def random_images(config: Config) -> Images:
+    """Return a batch for training and a batch for evaluation."""
+    random, size = np.random.RandomState(0), config.train.batch_size
+    x = random.standard_normal((size, NUM_TIMESTEPS, 1)).astype(np.float32)
+    test = np.zeros((min(config.test.batch_size, config.num_test), NUM_TIMESTEPS, 1), np.float32)
+    return Images(x, random.randint(config.model.output_size, size=size), test)
+
+
+class TimedModel:
+    """A configuration's model, in the process in which it is timed. Its first step, which traces it, is not timed."""
+
+    def __init__(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
+        start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
+        self.config, self.images = config, images or random_images(config)
+        self.stock = build_model(config, file)
+        self.kernel = choose_kernel(config, self.stock)
+        self.trained = make_trainable(self.stock, config, self.kernel)
+        self.steps = 0
+        self.time_step()
+
+    def time_step(self) -> Timed:
+        """Do one training step, on the next batch."""
+        x, y, _ = self.images
+        size = self.config.train.batch_size
+        first = self.steps * size % (len(x) - size + 1)
+        self.steps += 1
+        start = time.perf_counter()
+        self.trained.train_on_batch(x[first : first + size], y[first : first + size])
+        return Timed(time.perf_counter() - start, peak_mb())
+
+    def time_evaluation(self, on: str) -> Timed:
+        """Evaluate the test images, on ``stock`` Keras or as the model that is ``trained``."""
+        model, size = getattr(self, on), self.config.test.batch_size
+        model.predict_on_batch(self.images.test[:size])  # traces the model
+        start = time.perf_counter()
+        for first in range(0, len(self.images.test), size):
+            model.predict_on_batch(self.images.test[first : first + size])
+        return Timed(time.perf_counter() - start, peak_mb())
+
+
+class ModelProcess:
+    """A new process for a :class:`TimedModel`, so that its memory is that model's alone. It ends with ``with``.
+
+    Not by ``multiprocessing``, which would import the user's script once more.
+    """
+
+    def __init__(self) -> None:
+        words = [sys.executable, "-c", "from seqmnist_tf.model import answer_orders; answer_orders()"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> ModelProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def order(self, *words: Any) -> None:
+        """Begin to build a model, of which ``words`` are the arguments; later, begin the method that they name."""
+        orders: Any = self.process.stdin
+        pickle.dump(words, orders)
+        orders.flush()
+
+    def answer(self) -> Any:
+        """Wait for what was ordered: the Kernel of a model that was built, or a Timed. InputError where it cannot."""
+        answers: Any = self.process.stdout
+        try:
+            answer = pickle.load(answers)
+        except EOFError:
+            raise RunError(f"a process that timed a model ended with status {self.process.wait()}") from None
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def ask(self, *words: Any) -> Any:
+        self.order(*words)
+        return self.answer()
+
+    def fastest_step(self) -> Timed:
+        """Return the fastest of a few training steps."""
+        steps: list[Timed] = [self.ask("time_step")]
+        while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
+            steps.append(self.ask("time_step"))
+        return min(steps)
+
+
+def answer_orders() -> None:
+    """Build the model that a :class:`ModelProcess` sends, and do what it orders, until it ends this process."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a layer's code prints
+    try:
+        model = TimedModel(*pickle.load(sys.stdin.buffer))
+        answer: Any = model.kernel
+    except InputError as error:
+        answer = error
+    while True:
+        pickle.dump(answer, answers)
+        answers.flush()
+        name, *arguments = pickle.load(sys.stdin.buffer)
+        answer = getattr(model, name)(*arguments)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the runs of a configuration are trained here."""
+
+    kernel: Kernel
+    step: float  # seconds
+    evaluation: float  # seconds of the final one, which is on stock Keras
+    peak_mb: float | None  # the most memory that the process of these steps had
+
+    def epoch(self, config: Config) -> float:
+        """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
+        evaluated = config.task.validation_size + (config.num_test if config.test.enabled else 0)
+        return self.step * (config.steps_per_epoch + evaluated / config.train.batch_size / 3)
+
+    def hours(self, config: Config) -> float:
+        """Return the hours of a run."""
+        return (self.epoch(config) * config.train.n_epochs + self.evaluation) / 3600
+
+
+def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
+    """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
+    with ModelProcess() as process:
+        kernel, step = process.ask(config, file), process.fastest_step()
+        evaluation = process.ask("time_evaluation", "stock").seconds
+    batches = config.num_test / min(config.test.batch_size, config.num_test)
+    return Pace(kernel, step.seconds, evaluation * batches, step.peak_mb)
