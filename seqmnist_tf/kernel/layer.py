@@ -45,10 +45,10 @@ class RNN(keras.layers.RNN):
     gradient to a short program of vector operations and matrix products, which the kernel runs over all steps; no
     compiler is needed. The program is compared with the graph on a few random steps before it is used.
 
-    What the kernel cannot compute is left to stock Keras, with one warning that says why: initial states,
-    ``stateful``, ``return_state``, random operations and loops in the cell, other types than float32, an operation
-    that it does not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode
-    gradients, and graphs that may be saved, such as those of ``model.export()``.
+    What the kernel cannot compute is left to stock Keras, with one warning that says why: ``unroll``, random operations
+    (but for the dropout of Keras's cells) and loops in the cell, other types than float32, an operation that it does
+    not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode gradients, and
+    graphs that may be saved, such as those of ``model.export()``.
 
     The cell's Python code runs when it is traced, and not again: an attribute that it reads keeps the value that it had
     then, as in a graph of TensorFlow.
@@ -115,7 +115,7 @@ class RNN(keras.layers.RNN):
         return (outputs, *after) if self.return_state else outputs
 
     def _states_before(self, sequences: tf.Tensor, initial_state: Any) -> list[Any] | None:
-        """Return the states before the first step, nested as stock Keras nests them; None where nobody asks for them."""
+        """Return the states before the first step, nested as in stock Keras, or None where nobody asks for them."""
         if initial_state is None and self.stateful:
             initial_state = self.states
         if initial_state is None:

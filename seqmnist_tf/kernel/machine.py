@@ -90,6 +90,7 @@ def differentiable(
         def run_and_keep() -> Any:
             return tf.numpy_function(partial(run, keep=True), given, [*results, tf.float32], stateful=False)
 
+        found: list[Any]
         *found, kept = run_and_keep() if training else (None, None)
         if kept is None:
             found = tf.nest.flatten(tf.numpy_function(partial(run, keep=False), given, results, stateful=False))
@@ -193,7 +194,7 @@ def step_forward(
     threads: int,
     keep: bool,
     all_steps: bool,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, Any]:
     """Return the outputs, the last states or None, and what :func:`step_backward` reads or None.
 
     The outputs are float32 (n, units) or (n, steps, units), the last states (n, width) where ``rows`` has first ones.

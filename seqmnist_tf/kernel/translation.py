@@ -249,7 +249,15 @@ def by_the_machine(
     given = RowInputs(initial, drawn=np.concatenate(drawn, axis=1) if drawn else None)
     outputs, _, kept = step_forward(program, sequences, flat, rows=given, threads=1, keep=True, all_steps=True)
     gradients = step_backward(
-        program, sequences, flat, kept, upstream.transpose(1, 0, 2), rows=given, last_gradient=None, threads=1, want_sequences=True
+        program,
+        sequences,
+        flat,
+        kept,
+        upstream.transpose(1, 0, 2),
+        rows=given,
+        last_gradient=None,
+        threads=1,
+        want_sequences=True,
     )
     wrt_x, wrt_parameters, wrt_states = gradients
     edges = np.cumsum(program.states)[:-1]

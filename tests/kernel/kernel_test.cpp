@@ -138,14 +138,14 @@ bool run(int isa, int threads, const Case& c, bool want_dx, Result& result) {
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
   Floats alone = guarded_floats(c.outputs());
   const uint64_t mode = lstm::floating_mode() & ~kModeFlags;
-  const int status = seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                           c.b.data(), alone.data(), nullptr, nullptr, nullptr, nullptr) |
-                     seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                           c.b.data(), result.h.data(), kept.get(), nullptr, nullptr, nullptr) |
-                     seqmnist_lstm_backward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                            c.b.data(), kept.get(), c.dh.data(), want_dx ? result.dx.data() : nullptr,
-                                            result.dw.data(), result.du.data(), result.db.data(), nullptr, nullptr,
-                                            nullptr, nullptr);
+  const int status =
+      seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                            alone.data(), nullptr, nullptr, nullptr, nullptr) |
+      seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                            result.h.data(), kept.get(), nullptr, nullptr, nullptr) |
+      seqmnist_lstm_backward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                             kept.get(), c.dh.data(), want_dx ? result.dx.data() : nullptr, result.dw.data(),
+                             result.du.data(), result.db.data(), nullptr, nullptr, nullptr, nullptr);
   const bool same = std::memcmp(alone.data(), result.h.data(), c.outputs() * sizeof(float)) == 0;
   const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
                        intact(result.du) && intact(result.db) &&

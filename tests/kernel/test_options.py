@@ -34,7 +34,8 @@ def make(name: str, module: Any, **options: Any) -> keras.layers.RNN:
     if name != "RNN":
         return getattr(module, name)(UNITS, seed=4, **options)
     of_cells = {key: options.pop(key) for key in DROPS if key in options}
-    return module.RNN(stack(**of_cells, dtype=options.get("dtype")), **options)
+    dtype = options.get("dtype")
+    return module.RNN(keras.layers.StackedRNNCells(stack(**of_cells, dtype=dtype), dtype=dtype), **options)
 
 
 def sequences(seed: int = 0, n: int = N) -> np.ndarray:
@@ -116,8 +117,6 @@ def three(name: str, options: dict[str, Any], wrap: Callable[[Any], Any] = lambd
     return layers
 
 
-
-
 @pytest.fixture(autouse=True)
 def one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a layer in float64 draw the masks that the same layer draws in float32."""
@@ -138,11 +137,15 @@ def test_layers_are_those_of_stock_keras(name: str, options: str) -> None:
     require_equal(*(results(layer, sequences(), initial_state=states_of(layer), **masked) for layer in layers))
 
 
+def both_directions(layer: keras.layers.RNN) -> keras.layers.Bidirectional:
+    return keras.layers.Bidirectional(layer, dtype=layer.dtype_policy)
+
+
 @pytest.mark.parametrize("options", ["plain", "both", "states", "stateful", "zeros"])
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN", "RNN"])
 def test_both_directions_are_those_of_stock_keras(name: str, options: str) -> None:
     found = []
-    for layer in three(name, OPTIONS[options], keras.layers.Bidirectional):
+    for layer in three(name, OPTIONS[options], both_directions):
         first = {} if options == "plain" else {"initial_state": states_of(layer)}
         found.append(results(layer, sequences(), training=True, mask=tf.constant(MASK), **first))
     require_equal(*found)

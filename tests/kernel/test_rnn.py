@@ -555,7 +555,11 @@ def test_layers_that_have_recurrent_layers_compute_the_same_on_the_kernel(make: 
 
 def test_what_cannot_be_computed_is_seen_before() -> None:
     narrow: Any = {"u": (4, UNITS), "w": (UNITS, UNITS)}
-    layers = [keras.layers.GRU(4, return_sequences=True), keras.layers.Masking(0.0), keras.layers.RNN(Dropping(None, **narrow))]
+    layers = [
+        keras.layers.GRU(4, return_sequences=True),
+        keras.layers.Masking(0.0),
+        keras.layers.RNN(Dropping(None, **narrow)),
+    ]
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
     unused = Holder()
     unused(sequences(2))

@@ -187,8 +187,8 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
 static const lstm::Kernels& kernels_for(int isa, const lstm::Problem& problem, const float* first) {
   const size_t count = size_t(problem.batch) * problem.steps * problem.features;
   const size_t states = first ? size_t(problem.batch) * 2 * problem.units : 0;
-  const bool large = (problem.features > 1 && lstm::too_large_for_tiles(problem.x, count)) ||
-                     lstm::too_large_for_tiles(first, states);
+  const bool large =
+      (problem.features > 1 && lstm::too_large_for_tiles(problem.x, count)) || lstm::too_large_for_tiles(first, states);
   return *lstm::kIsas[isa == lstm::kAmx && large ? lstm::kAvx512 : isa];
 }
 
@@ -203,8 +203,9 @@ const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the so
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
 
 // Units are a multiple of 16. `kept` is null, or (batch + 1) * steps * units * kKept floats, aligned to 64 bytes, which
-// the backward pass reads; other arrays need no alignment. `first` is null for zeros, or states h and c (batch, 2, units);
-// `ends` is null, or the steps of each row that count, at least 1; `last` is null, or gets the states after them.
+// the backward pass reads; other arrays need no alignment. `first` is null for zeros, or states h and c (batch, 2,
+// units); `ends` is null, or the steps of each row that count, at least 1; `last` is null, or gets the states after
+// them.
 
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                           const float* x, const float* w, const float* u, const float* b, float* h, float* kept,

@@ -17,8 +17,8 @@ struct Problem {
 };
 
 // Where a segment's gates and states are: those of row r at step t begin at base + (t - first) * step_stride + r *
-// row_stride. A row stride of 0 is one sequence that all rows share. Of the states before the first step, `given` may be
-// the caller's, h and c of each row of the batch, (batch, 2, units).
+// row_stride. A row stride of 0 is one sequence that all rows share. Of the states before the first step, `given` may
+// be the caller's, h and c of each row of the batch, (batch, 2, units).
 struct Kept {
   const float* base;
   int first;

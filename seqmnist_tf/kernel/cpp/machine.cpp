@@ -271,8 +271,8 @@ struct Upstream {
   bool all;
 };
 
-// kept: of the segment's first step; shared: its rows have one sequence of kept values; dlast: null, or gradients of the
-// last states, (batch, states); dx: null, or (batch, steps, features).
+// kept: of the segment's first step; shared: its rows have one sequence of kept values; dlast: null, or gradients of
+// the last states, (batch, states); dx: null, or (batch, steps, features).
 void backward_steps(const Kernels& kernels, const Program& program, const Batch& batch, const Segment& segment,
                     Frame& frame, const float* kept, bool shared, const Upstream& upstream, const float* dlast,
                     float* sums, float* dx) {
@@ -339,8 +339,8 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
                      false, given, dlast, to, dx);
       if (dx && block.begin)  // gradients of features differ from row to row
                               // where their states do not
-        backward_steps(kernels, program, batch, {order, block.rows, 0, block.begin}, frame, kept, true, given, nullptr, to,
-                       dx);
+        backward_steps(kernels, program, batch, {order, block.rows, 0, block.begin}, frame, kept, true, given, nullptr,
+                       to, dx);
       float* end = ends.get() + size_t(item) * states;
       for (int r = 0; r < block.rows; ++r) {
         collect(program.state_pieces, frame, r, row.data());
