@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-LEAVES = ("x", "state", "upstream")  # attribute: (which, first column)
+LEAVES = ("x", "state", "drawn", "upstream")  # attribute: (which, first column)
 ACROSS = {"row_sum": "add", "row_max": "max", "row_min": "min"}  # one number for each row, and what combines two
 NEUTRAL = {"add": 0, "mul": 1, "sub": 0, "div": 1}  # second operands that change nothing
 MAX_PIECES = 64

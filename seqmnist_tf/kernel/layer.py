@@ -15,8 +15,8 @@ from tensorflow.python.eager import forwardprop_util
 
 from ..system import available_cores
 from . import native
-from .machine import StepProgram, differentiable, rnn_outputs
-from .tracing import Untranslatable
+from .machine import RowInputs, StepProgram, differentiable, rnn_outputs
+from .tracing import Untranslatable, dropout_cells, dropout_masks
 from .translation import translate
 
 PACKAGE = "seqmnist_tf"
@@ -45,10 +45,10 @@ class RNN(keras.layers.RNN):
     gradient to a short program of vector operations and matrix products, which the kernel runs over all steps; no
     compiler is needed. The program is compared with the graph on a few random steps before it is used.
 
-    What the kernel cannot compute is left to stock Keras, with one warning that says why: initial states,
-    ``stateful``, ``return_state``, random operations and loops in the cell, other types than float32, an operation
-    that it does not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode
-    gradients, and graphs that may be saved, such as those of ``model.export()``.
+    What the kernel cannot compute is left to stock Keras, with one warning that says why: ``unroll``, random operations
+    (but for the dropout of Keras's cells) and loops in the cell, other types than float32, an operation that it does
+    not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode gradients, and
+    graphs that may be saved, such as those of ``model.export()``.
 
     The cell's Python code runs when it is traced, and not again: an attribute that it reads keeps the value that it had
     then, as in a graph of TensorFlow.
@@ -93,31 +93,80 @@ class RNN(keras.layers.RNN):
         if not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
             with tf.control_dependencies([_unsaved().read_value()]):
                 sequences = tf.identity(sequences)
+        if mask is not None:
+            mask = tf.broadcast_to(_by_steps(mask), tf.shape(sequences)[:2])
+        states = self._states_before(sequences, initial_state)
+        dropped = None
+        if dropout_cells(self.cell):
+            # Also out of training, where stock Keras draws masks and does not use them.
+            self._maybe_config_dropout_masks(self.cell, sequences[:, 0, :], states)
+            dropped = dropout_masks(self.cell) if training else None
+            self._maybe_reset_dropout_masks(self.cell)
         if self.go_backwards:
             sequences, mask = (None if given is None else tf.reverse(given, [1]) for given in (sequences, mask))
+        outputs, last = self._computed(sequences, states, dropped, mask, bool(training))
+        if states is None or last is None:
+            return outputs
+        sizes = keras.tree.flatten(self.cell.state_size)
+        after = keras.tree.pack_sequence_as(states, tf.split(last, sizes, axis=1))
+        if self.stateful:
+            for variable, state in zip(keras.tree.flatten(self.states), keras.tree.flatten(after), strict=True):
+                variable.assign(state)
+        return (outputs, *after) if self.return_state else outputs
+
+    def _states_before(self, sequences: tf.Tensor, initial_state: Any) -> list[Any] | None:
+        """Return the states before the first step, nested as in stock Keras, or None where nobody asks for them."""
+        if initial_state is None and self.stateful:
+            initial_state = self.states
+        if initial_state is None:
+            if not (self.return_state or dropout_cells(self.cell)):
+                return None
+            initial_state = self.get_initial_state(batch_size=tf.shape(sequences)[0])
+        states = list(initial_state) if keras.tree.is_nested(initial_state) else [initial_state]
+        return keras.tree.map_structure(lambda state: keras.ops.convert_to_tensor(state, "float32"), states)
+
+    def _computed(
+        self, sequences: tf.Tensor, states: Any, dropped: Any, mask: Any, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Return the outputs of steps in order, and the states after them beside each other where states are given."""
+        first = None if states is None else tf.concat(keras.tree.flatten(states), axis=1)
+        rows = RowInputs(first, drawn=tf.concat(dropped, axis=1) if dropped else None)
         if mask is None:
-            return self._outputs(sequences, bool(training), self.return_sequences)
+            return self._outputs(sequences, rows, training, self.return_sequences)
         # A masked step changes no state: those that count are computed as if they came first, and read where they are.
-        mask = tf.cast(mask, tf.bool)
         order = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)
         done = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # steps that count, up to and with each step
-        counts = tf.sequence_mask(done[:, -1], tf.shape(mask)[1])[..., None]
-        first = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
-        outputs = self._outputs(first, bool(training), True)
-        done = done if self.return_sequences else done[:, -1:]
+        total = done[:, -1]
+        counts = tf.sequence_mask(total, tf.shape(mask)[1])[..., None]
+        before = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
+        outputs, last = self._outputs(before, rows._replace(ends=tf.maximum(total, 1)), training, True)
+        if not self.return_sequences:
+            done, mask = done[:, -1:], mask[:, -1:]
         read = tf.gather(outputs, tf.maximum(done - 1, 0), axis=1, batch_dims=1)
-        read = tf.where(done[..., None] > 0, read, 0.0)
-        return read if self.return_sequences else read[:, 0]
+        read = tf.where((mask if self.zero_output_for_mask else done > 0)[..., None], read, 0.0)
+        if last is not None:
+            last = tf.where(total[:, None] > 0, last, first)
+        return read if self.return_sequences else read[:, 0], last
 
     def why_stock(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> str | None:
         """Return why the kernel must not compute this call where it is made, traced or differentiated, or None."""
         if dtypes := {self.variable_dtype, self.compute_dtype, sequences.dtype.name} - {"float32"}:
             return f"dtype is {dtypes.pop()}, not float32"
-        if initial_state is not None:
-            return "an initial state is given"
-        for key in ("return_state", "stateful", "unroll", "zero_output_for_mask"):
-            if getattr(self, key):
-                return f"{key} is True"
+        if self.unroll:
+            return "unroll is True"
+        given = self.states if self.stateful and initial_state is None else initial_state
+        if self.stateful and (self.states is None or sequences.shape[0] not in (None, self._expected_batch_size)):
+            return "its states are for another batch"
+        states = [] if given is None else keras.tree.flatten(given)
+        sizes = keras.tree.flatten(self.cell.state_size)
+        wanted = [tf.TensorShape((sequences.shape[0], size)) for size in sizes]
+        shapes = [tf.TensorShape(state.shape) for state in states]
+        if states and not (
+            len(shapes) == len(wanted) and all(a.is_compatible_with(b) for a, b in zip(shapes, wanted, strict=True))
+        ):
+            return f"its initial states are {[tuple(shape) for shape in shapes]}, not of sizes {sizes}"
+        if mask is not None and not _by_steps(mask).shape[1:].is_compatible_with(sequences.shape[1:2]):
+            return f"its mask is {tuple(_by_steps(mask).shape)}"
         for name in LOOP:
             if getattr(type(self), name) is not getattr(stock_class(self), name):
                 return f"it has its own {name}"
@@ -125,32 +174,37 @@ class RNN(keras.layers.RNN):
             return reason
         if not isinstance(self.cell, keras.Layer):
             return "its cell is no layer of Keras"
-        if self.runs_program and isinstance(program := self._program(sequences.shape[-1]), Untranslatable):
+        if self.runs_program and isinstance(program := self._program(sequences.shape[-1], training), Untranslatable):
             return str(program)
         if not self.runs_program and sequences.shape[-1] != self.cell.kernel.shape[0]:
             return "its weights are for another number of features"
-        weights = [tf.convert_to_tensor(weight) for weight in self.weights]
-        if forwardprop_util.pack_tangents([sequences, *weights]).tangents:
+        watched = [tf.convert_to_tensor(value) for value in (*self.weights, *states)]
+        if forwardprop_util.pack_tangents([sequences, *watched]).tangents:
             return "the kernel has no forward-mode gradients"
         if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
 
-    def _program(self, features: int) -> StepProgram | Untranslatable:
-        programs: dict[tuple[int, ...], StepProgram | Untranslatable] = self.cell.__dict__.setdefault(PROGRAMS, {})
-        key = (features, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
+    def _program(self, features: int, training: bool) -> StepProgram | Untranslatable:
+        programs: dict[tuple[int | None, ...], StepProgram | Untranslatable]
+        programs = self.cell.__dict__.setdefault(PROGRAMS, {})
+        mode = training if dropout_cells(self.cell) else None
+        key = (features, mode, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
         if key not in programs:
             try:
                 # The translation computes. A call may be traced, and its weights be other tensors for the time being.
                 with tf.init_scope(), keras.StatelessScope():
-                    programs[key] = translate(self.cell, features)
+                    programs[key] = translate(self.cell, features, mode)
             except Untranslatable as error:
                 programs[key] = Untranslatable(str(error))  # without what it was raised from, which holds the graph
         return programs[key]
 
-    def _outputs(self, sequences: tf.Tensor, training: bool, all_steps: bool) -> tf.Tensor:
-        program: Any = self._program(sequences.shape[-1])
-        return rnn_outputs(program, self.cell, sequences, all_steps=all_steps, threads=self.threads, training=training)
+    def _outputs(
+        self, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        program: Any = self._program(sequences.shape[-1], training)
+        options: Any = {"all_steps": all_steps, "threads": self.threads, "training": training}
+        return rnn_outputs(program, self.cell, sequences, rows, **options)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -183,26 +237,39 @@ class LSTM(RNN, keras.layers.LSTM):
     def runs_program(self) -> bool:
         return not has_own_kernel(self)
 
-    def _outputs(self, sequences: tf.Tensor, training: bool, all_steps: bool) -> tf.Tensor:
+    def _outputs(
+        self, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
         if self.runs_program:
-            return super()._outputs(sequences, training, all_steps)
+            return super()._outputs(sequences, rows, training, all_steps)
         threads = self.threads or min(available_cores(), native.MAX_THREADS)
+        if rows.drawn is not None:
+            sequences = sequences * rows.drawn[:, None, :]
+            rows = rows._replace(drawn=None)
 
-        def forward(x: np.ndarray, *weights: np.ndarray, keep: bool) -> Any:
-            return native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps)
+        def forward(x: np.ndarray, *weights: np.ndarray, rows: RowInputs, keep: bool) -> Any:
+            last = None if rows.first is None else np.empty_like(rows.first)
+            options: Any = {"first": rows.first, "ends": rows.ends, "last": last}
+            outputs, kept = native.forward(x, weights, threads=threads, keep=keep, all_steps=all_steps, **options)
+            return outputs, last, kept
 
-        def backward(x: np.ndarray, *rest: np.ndarray, want_sequences: bool) -> Any:
+        def backward(
+            x: np.ndarray, *rest: np.ndarray, rows: RowInputs, last_gradient: Any, want_sequences: bool
+        ) -> list[np.ndarray]:
             *weights, kept, upstream = rest
-            *gradients, x_gradient = native.backward(
-                x, weights, kept, upstream, threads=threads, want_sequences=want_sequences
-            )
-            return [x_gradient, *gradients] if want_sequences else gradients
+            first_gradient = None if rows.first is None else np.empty_like(rows.first)
+            states: Any = {"first": rows.first, "ends": rows.ends, "last_gradient": last_gradient}
+            options: Any = {**states, "first_gradient": first_gradient, "want_sequences": want_sequences}
+            *gradients, x_gradient = native.backward(x, weights, kept, upstream, threads=threads, **options)
+            found = [x_gradient, *gradients, first_gradient]
+            return [gradient for gradient in found if gradient is not None]
 
         weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
         return differentiable(
             forward,
             backward,
             (sequences, *map(tf.convert_to_tensor, weights)),
+            rows,
             units=self.units,
             all_steps=all_steps,
             training=training,
@@ -261,7 +328,14 @@ def has_own_kernel(layer: keras.layers.LSTM) -> bool:
     """Return whether an LSTM of Keras is the one that the kernel has; other LSTMs are run as programs."""
     activations = (layer.cell.activation, layer.cell.recurrent_activation)
     usual = activations == (keras.activations.tanh, keras.activations.sigmoid)
-    return usual and layer.use_bias and not (layer.dropout or layer.recurrent_dropout)
+    one_mask = layer.cell.implementation != 1 or not layer.dropout  # not one for each gate
+    return usual and layer.use_bias and one_mask and not layer.recurrent_dropout
+
+
+def _by_steps(mask: Any) -> tf.Tensor:
+    """Return a mask as bool (n or 1, steps); one that has a column for each unit stays as it is."""
+    mask = tf.convert_to_tensor(mask[0] if keras.tree.is_nested(mask) else mask)
+    return tf.cast(tf.squeeze(mask, 2) if mask.shape.rank == 3 and mask.shape[2] == 1 else mask, tf.bool)
 
 
 def why_not_native() -> str | None:
@@ -330,6 +404,7 @@ def sharing(stock: keras.layers.RNN, threads: int = 0) -> RNN:
     options = {name: getattr(stock, name) for name in SHARED}
     layer = kind(first, **options, threads=threads, name=stock.name, dtype=stock.dtype_policy)
     layer.cell, layer.built = stock.cell, stock.built
+    layer.states, layer._expected_batch_size = stock.states, stock._expected_batch_size
     return layer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,30 +17,65 @@ from . import native
 from .tracing import first_states
 
 
+class RowInputs(NamedTuple):
+    """What a row has besides its sequence; None is what it has not.
+
+    Attributes:
+        first: the states before the first step beside each other, float32 (n, width); None for zeros.
+        ends: how many steps of each row count, at least 1, int32 (n,); the states after them are its last ones.
+        drawn: the dropout masks beside each other, float32 (n, width).
+    """
+
+    first: Any = None
+    ends: Any = None
+    drawn: Any = None
+
+
 def differentiable(
-    forward: Callable[..., tuple[np.ndarray, np.ndarray | None]],
+    forward: Callable[..., tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
     backward: Callable[..., Sequence[np.ndarray]],
     inputs: Sequence[tf.Tensor],
+    rows: RowInputs,
     *,
     units: int,
     all_steps: bool,
     training: bool,
     stock: str,
-) -> tf.Tensor:
-    """Return the outputs of the kernel, float32 (n, units) or, with ``all_steps``, (n, steps, units).
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Return what the kernel computes: outputs float32 (n, units) or, with ``all_steps``, (n, steps, units).
+
+    With first states in ``rows``, the last states follow, float32 (n, width), else None.
 
     Args:
-        forward: of the inputs and ``keep``: the outputs, and what the backward pass reads or None.
-        backward: of the inputs, what was kept, the outputs' gradient and ``want_sequences``: the gradients of all
-            inputs, or of all but the first.
+        forward: of the inputs, with ``rows`` and ``keep``: the outputs, the last states or None, and what the backward
+            pass reads or None.
+        backward: of the inputs, what was kept and the outputs' gradient, with ``rows``, ``last_gradient`` and
+            ``want_sequences``: the gradients of all inputs, or of all but the first, then those of the first states.
         inputs: sequences float32 (n, steps, features), then whatever else gradients are asked for.
         training: keep what the backward pass reads. If false, a gradient computes the forward pass again.
         stock: the layer of Keras that has gradients of gradients.
     """
     follows_layers = record.should_record_backprop(inputs[:1])  # a tape will ask for the gradient of the sequences too
+    has_states = rows.first is not None
+    count = len(inputs)
+    present = [tensor is not None for tensor in rows]
+    constants = [tensor for tensor in rows[1:] if tensor is not None]  # no gradients
+    results = [tf.float32] * (1 + has_states)
 
-    def outputs(*arrays: np.ndarray) -> np.ndarray:
-        return forward(*arrays, keep=False)[0]
+    def unpacked(arrays: Sequence[np.ndarray]) -> tuple[RowInputs, list[np.ndarray]]:
+        """Return ``rows`` as arrays, and what follows them."""
+        waiting = list(arrays)
+        return RowInputs(*(waiting.pop(0) if here else None for here in present)), waiting
+
+    def run(*arrays: np.ndarray, keep: bool) -> list[Any]:
+        found = forward(*arrays[:count], rows=unpacked(arrays[count:])[0], keep=keep)
+        return [array for array in found if array is not None]
+
+    def run_back(*arrays: np.ndarray, want_sequences: bool) -> Sequence[np.ndarray]:
+        given, (kept, *upstream) = unpacked(arrays[count:])
+        last = upstream[1] if has_states else None
+        options: Any = {"rows": given, "last_gradient": last, "want_sequences": want_sequences}
+        return backward(*arrays[:count], kept, upstream[0], **options)
 
     def second_order(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
@@ -50,33 +85,41 @@ def differentiable(
     # These operations have no state, so that a graph drops unused results, above all the gradient of the sequences.
     @tf.custom_gradient
     def compute(*inputs: tf.Tensor) -> Any:
-        def run_and_keep() -> Any:
-            return tf.numpy_function(partial(forward, keep=True), inputs, (tf.float32, tf.float32), stateful=False)
+        given = [*inputs, *constants]
 
-        states, kept = run_and_keep() if training else (None, None)
-        if states is None:
-            states = tf.numpy_function(outputs, inputs, tf.float32, stateful=False)
+        def run_and_keep() -> Any:
+            return tf.numpy_function(partial(run, keep=True), given, [*results, tf.float32], stateful=False)
+
+        found: list[Any]
+        *found, kept = run_and_keep() if training else (None, None)
+        if kept is None:
+            found = tf.nest.flatten(tf.numpy_function(partial(run, keep=False), given, results, stateful=False))
         n, steps, _ = inputs[0].shape
-        states.set_shape((n, *((steps,) if all_steps else ()), units))
+        found[0].set_shape((n, *((steps,) if all_steps else ()), units))
+        if has_states:
+            found[1].set_shape(inputs[-1].shape)
 
         @tf.custom_gradient
-        def first_order(*given: tf.Tensor) -> Any:
-            types = (tf.float32,) * len(inputs)
-            every, others = (partial(backward, want_sequences=wanted) for wanted in (True, False))
-            gradients = list(tf.numpy_function(every, given, types, stateful=False))
+        def first_order(*tensors: tf.Tensor) -> Any:
+            types = [tf.float32] * len(inputs)
+            read = [*tensors[: len(inputs)], *constants, *tensors[len(inputs) :]]
+            every, others = (partial(run_back, want_sequences=wanted) for wanted in (True, False))
+            gradients = list(tf.numpy_function(every, read, types, stateful=False))
             if not follows_layers and not tf.executing_eagerly():  # else nothing would be dropped
-                gradients[1:] = tf.numpy_function(others, given, types[1:], stateful=False)
+                gradients[1:] = tf.numpy_function(others, read, types[1:], stateful=False)
             for tensor, source in zip(gradients, inputs, strict=True):
                 tensor.set_shape(source.shape)
             return gradients, second_order
 
-        def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-            upstream = tf.convert_to_tensor(upstream)  # IndexedSlices where rows of the states were selected
-            return first_order(*inputs, run_and_keep()[1] if kept is None else kept, upstream)
+        def gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
+            # IndexedSlices where rows of the states were selected.
+            whole = [tf.convert_to_tensor(tensor) for tensor in upstream]
+            return first_order(*inputs, run_and_keep()[-1] if kept is None else kept, *whole)
 
-        return states, gradient
+        return found, gradient
 
-    return compute(*inputs)
+    outputs, *last = compute(*inputs, *([rows.first] if has_states else []))
+    return outputs, last[0] if last else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +127,7 @@ class StepProgram:
     """The step of a cell, forward and backward, as the native machine runs it.
 
     Attributes:
-        features, units, states: widths of the input, the output and the states.
+        features, units, states, drawn: widths of the input, the output, the states and the dropout masks.
         numbers, constants: the program, as the library reads it.
         parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
         differentiable: how many of them, the first ones, have gradients.
@@ -96,6 +139,7 @@ class StepProgram:
     features: int
     units: int
     states: tuple[int, ...]
+    drawn: tuple[int, ...]
     numbers: np.ndarray
     constants: np.ndarray
     parameters: tuple[tuple[int, ...], ...]
@@ -107,52 +151,54 @@ class StepProgram:
 
 
 def rnn_outputs(
-    program: StepProgram, cell: keras.Layer, sequences: tf.Tensor, *, all_steps: bool, threads: int, training: bool
-) -> tf.Tensor:
+    program: StepProgram,
+    cell: keras.Layer,
+    sequences: tf.Tensor,
+    rows: RowInputs = RowInputs(),  # noqa: B008  # it does not change
+    *,
+    all_steps: bool,
+    threads: int,
+    training: bool,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Return the outputs of a cell, float32 (n, units) of the last step or, of all steps, (n, steps, units).
 
-    They are differentiable once with respect to the sequences, float32 (n, steps, features), and the cell's weights.
+    If ``rows`` has first states, the last ones follow, float32 (n, width), else None. The results are differentiable
+    once with respect to the sequences, float32 (n, steps, features), the cell's weights and the first states.
     """
     threads = threads or min(available_cores(), native.MAX_THREADS)
     weights = [tf.convert_to_tensor(variable) for variable in cell.variables]
     parameters = program.weights_to_parameters(*weights)
-    first = [] if program.zero_start else [tf.concat(first_states(cell, tf.shape(sequences)[0]), axis=1)]
+    wants_last = rows.first is not None
+    if not (wants_last or program.zero_start):
+        rows = rows._replace(first=tf.concat(first_states(cell, tf.shape(sequences)[0]), axis=1))
     flat = tf.concat([tf.zeros(0), *(tf.reshape(parameter, [-1]) for parameter in parameters)], axis=0)
 
-    def forward(x: np.ndarray, flat: np.ndarray, initial: np.ndarray | None = None, *, keep: bool) -> Any:
-        return step_forward(program, x, flat, initial, threads=threads, keep=keep, all_steps=all_steps)
+    def forward(x: np.ndarray, flat: np.ndarray, **options: Any) -> Any:
+        return step_forward(program, x, flat, threads=threads, all_steps=all_steps, **options)
 
-    def backward(x: np.ndarray, flat: np.ndarray, *rest: np.ndarray, want_sequences: bool) -> list[np.ndarray]:
-        *initial, kept, upstream = rest
-        options: Any = {"threads": threads, "want_sequences": want_sequences, "want_initial": bool(initial)}
-        found = step_backward(program, x, flat, kept, upstream, **options)
+    def backward(x: np.ndarray, flat: np.ndarray, kept: np.ndarray, upstream: np.ndarray, **options: Any) -> Any:
+        found = step_backward(program, x, flat, kept, upstream, threads=threads, **options)
         return [gradient for gradient in found if gradient is not None]
 
-    return differentiable(
-        forward,
-        backward,
-        (sequences, flat, *first),
-        units=program.units,
-        all_steps=all_steps,
-        training=training,
-        stock="RNN",
-    )
+    options: Any = {"units": program.units, "all_steps": all_steps, "training": training, "stock": "RNN"}
+    outputs, last = differentiable(forward, backward, (sequences, flat), rows, **options)
+    return outputs, last if wants_last else None
 
 
 def step_forward(
     program: StepProgram,
     sequences: np.ndarray,
     parameters: np.ndarray,
-    initial: np.ndarray | None,
     *,
+    rows: RowInputs,
     threads: int,
     keep: bool,
     all_steps: bool,
-) -> tuple[np.ndarray, Any]:
-    """Return the outputs, float32 (n, units) or (n, steps, units), and what :func:`step_backward` reads, or None.
+) -> tuple[np.ndarray, np.ndarray | None, Any]:
+    """Return the outputs, the last states or None, and what :func:`step_backward` reads or None.
 
-    ``parameters`` are the program's, float32 (size,); ``initial`` the states before the first step beside each other,
-    float32 (n, width), or None for zeros.
+    The outputs are float32 (n, units) or (n, steps, units), the last states (n, width) where ``rows`` has first ones.
+    ``parameters`` are the program's, float32 (size,).
     """
     sequences = native.contiguous(sequences)
     n, steps, features = sequences.shape
@@ -160,15 +206,18 @@ def step_forward(
         raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
     isa = native.ISAS.index(native.instruction_set())
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
+    first, ends = native.checked(rows.first, rows.ends, n, steps, sum(program.states))
+    last = None if first is None else np.empty_like(first)
     kept = None
     if keep:
         kept = native.take((n + 1) * steps * program.kept + 1)
         kept[-1] = isa
     if n:
         given = (program.numbers, program.constants, n, steps, int(all_steps))
-        read = (sequences, native.contiguous(parameters), None if initial is None else native.contiguous(initial))
-        native.call("machine_forward", isa, threads, *given, *read, outputs, kept)
-    return outputs, kept
+        read = (sequences, native.contiguous(parameters), first)
+        more = (ends, None if rows.drawn is None else native.contiguous(rows.drawn), last)
+        native.call("machine_forward", isa, threads, *given, *read, outputs, kept, *more)
+    return outputs, last, kept
 
 
 def step_backward(
@@ -178,22 +227,26 @@ def step_backward(
     kept: np.ndarray,
     gradient: np.ndarray,
     *,
+    rows: RowInputs,
+    last_gradient: np.ndarray | None,
     threads: int,
     want_sequences: bool,
-    want_initial: bool,
 ) -> tuple[Any, np.ndarray, Any]:
     """Return the gradients of the sequences or None, of the parameters, and of the first states or None.
 
-    ``gradient`` is with respect to the outputs that :func:`step_forward` returned, and ``kept`` what it kept.
+    ``gradient`` and ``last_gradient`` are with respect to the outputs and states that :func:`step_forward` returned for
+    the same ``rows``, and ``kept`` is what it kept.
     """
     sequences, gradient, kept = native.contiguous(sequences), native.contiguous(gradient), native.aligned(kept)
     n, steps, _ = sequences.shape
+    first, ends = native.checked(rows.first, rows.ends, n, steps, sum(program.states))
     wrt_parameters = np.zeros(parameters.shape, np.float32)
     wrt_sequences = np.zeros(sequences.shape, np.float32) if want_sequences else None
-    wrt_initial = np.zeros((n, sum(program.states)), np.float32) if want_initial else None
+    wrt_first = None if first is None else np.zeros((n, sum(program.states)), np.float32)
     if n:
         given = (program.numbers, program.constants, n, steps, int(gradient.ndim == 3))
-        results = (wrt_sequences, wrt_parameters, wrt_initial)
+        results = (wrt_sequences, wrt_parameters, wrt_first)
         read = (sequences, native.contiguous(parameters), kept, gradient)
-        native.call("machine_backward", int(kept[-1]), threads, *given, *read, *results)
-    return wrt_sequences, wrt_parameters, wrt_initial
+        drawn, last = (None if a is None else native.contiguous(a) for a in (rows.drawn, last_gradient))
+        native.call("machine_backward", int(kept[-1]), threads, *given, *read, *results, ends, drawn, last)
+    return wrt_sequences, wrt_parameters, wrt_first

@@ -74,7 +74,15 @@ def instruction_set() -> str:
 
 
 def forward(
-    sequences: np.ndarray, weights: Sequence[np.ndarray], *, threads: int, keep: bool, all_steps: bool = False
+    sequences: np.ndarray,
+    weights: Sequence[np.ndarray],
+    *,
+    threads: int,
+    keep: bool,
+    all_steps: bool = False,
+    first: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    last: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the hidden states of sequences float32 (n, steps, features), and what :func:`backward` reads or None.
 
@@ -82,12 +90,17 @@ def forward(
     states NaN from there on, and in a weight all states. Weights are kernel (features, 4 units), recurrent kernel
     (units, 4 units) and bias (4 units,), float32, in Keras's order of gates: input, forget, candidate, output. The
     result does not depend on ``threads``, 1 to 1,024. MemoryError is raised where there is no memory.
+
+    ``first`` are the states h and c before the first step, float32 (n, 2 units), or None for zeros; ``ends`` how many
+    steps of each row count, int32 (n,), or None for all. ``last``, like ``first``, gets the states after these steps.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     (n, steps, features), units = sequences.shape, len(recurrent)
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
-        states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps)
+        wide: Any = {"first": _fill_up_states(first, units), "ends": ends, "last": _fill_up_states(last, units)}
+        states, kept = forward(sequences, weights, threads=threads, keep=keep, all_steps=all_steps, **wide)
+        _take_states(last, wide["last"])
         return np.ascontiguousarray(states[..., :units]), kept
     isa = ISAS.index(instruction_set())
     states = np.empty((n, steps, units) if all_steps else (n, units), np.float32)
@@ -97,7 +110,8 @@ def forward(
         kept[-1] = isa  # which says how the rest is laid out
     if n:
         sizes = (threads, n, steps, features, units, int(all_steps))
-        call("lstm_forward", isa, *sizes, sequences, kernel, recurrent, bias, states, kept)
+        begin = checked(first, ends, n, steps, 2 * units)
+        call("lstm_forward", isa, *sizes, sequences, kernel, recurrent, bias, states, kept, *begin, last)
     return states, kept
 
 
@@ -109,11 +123,16 @@ def backward(
     *,
     threads: int,
     want_sequences: bool = False,
+    first: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    last_gradient: np.ndarray | None = None,
+    first_gradient: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
     """Return the gradients of kernel, recurrent kernel and bias, and of the sequences or None.
 
     ``gradient`` is with respect to the hidden states that :func:`forward` returned, and ``kept`` what it kept. With
     ``want_sequences``, rows that begin with the same features are no longer computed as one, which takes longer.
+    ``first`` and ``ends`` are those that :func:`forward` got; ``first_gradient`` gets the gradient of ``first``.
     """
     sequences, kernel, recurrent, bias = (contiguous(array) for array in (sequences, *weights))
     (n, steps, features), units = sequences.shape, len(recurrent)
@@ -121,7 +140,12 @@ def backward(
     if units % UNIT_MULTIPLE:
         weights = _fill_up(kernel, recurrent, bias)
         gradient = np.pad(gradient, [*[(0, 0)] * (gradient.ndim - 1), (0, -units % UNIT_MULTIPLE)])
-        *wide, x_gradient = backward(sequences, weights, kept, gradient, threads=threads, want_sequences=want_sequences)
+        states: Any = {"first": _fill_up_states(first, units), "ends": ends}
+        states["last_gradient"] = _fill_up_states(last_gradient, units)
+        states["first_gradient"] = _fill_up_states(first_gradient, units)
+        options: Any = {"threads": threads, "want_sequences": want_sequences, **states}
+        *wide, x_gradient = backward(sequences, weights, kept, gradient, **options)
+        _take_states(first_gradient, states["first_gradient"])
         kernel_gradient, recurrent_gradient, bias_gradient = (
             g.reshape(*g.shape[:-1], 4, -1)[..., :units].reshape(*g.shape[:-1], 4 * units) for g in wide
         )
@@ -132,7 +156,10 @@ def backward(
     if n:
         sizes = (threads, n, steps, features, units, int(gradient.ndim == 3))
         given = (sequences, kernel, recurrent, bias, kept, gradient)
-        call("lstm_backward", int(kept[-1]), *sizes, *given, sequence_gradient, *weight_gradients)
+        begin = checked(first, ends, n, steps, 2 * units)
+        end = None if last_gradient is None else contiguous(last_gradient)
+        results = (sequence_gradient, *weight_gradients)
+        call("lstm_backward", int(kept[-1]), *sizes, *given, *results, *begin, end, first_gradient)
     return weight_gradients[0], weight_gradients[1], weight_gradients[2], sequence_gradient
 
 
@@ -154,6 +181,33 @@ def aligned(kept: np.ndarray) -> np.ndarray:
 
 def contiguous(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
+
+
+def checked(
+    first: np.ndarray | None, ends: np.ndarray | None, n: int, steps: int, width: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return first states and ends as the library reads them; ValueError where they are of other rows."""
+    if first is not None and first.shape != (n, width):
+        raise ValueError(f"initial states must be {(n, width)} in all (got {first.shape})")
+    if ends is not None and not (ends.shape == (n,) and np.all((ends >= 1) & (ends <= steps))):
+        raise ValueError(f"a mask must have {n} rows of {steps} steps")
+    start = None if first is None else contiguous(first)
+    return start, None if ends is None else np.ascontiguousarray(ends, np.int32)
+
+
+def _fill_up_states(states: np.ndarray | None, units: int) -> np.ndarray | None:
+    """Return states h and c (n, 2 units) with more units, as ``_fill_up`` has; a copy."""
+    if states is None:
+        return None
+    wide = np.pad(states.reshape(-1, 2, units), [(0, 0), (0, 0), (0, -units % UNIT_MULTIPLE)])
+    return np.ascontiguousarray(wide.reshape(len(states), -1), np.float32)
+
+
+def _take_states(states: np.ndarray | None, wide: np.ndarray | None) -> None:
+    """Set states (n, 2 units) to those of as many of the wide ones."""
+    if states is not None and wide is not None:
+        narrow = states.reshape(len(states), 2, -1)
+        narrow[:] = wide.reshape(len(states), 2, -1)[..., : narrow.shape[-1]]
 
 
 def _fill_up(*weights: np.ndarray) -> list[np.ndarray]:

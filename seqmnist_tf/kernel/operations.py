@@ -60,7 +60,8 @@ class Translator:
         self.constants = constants
         self.parameters = {border.name: border for border in step.borders}
         self._known: dict[str, Any] = {}
-        for name, tensors in (("x", [step.x]), ("state", step.states), ("upstream", step.upstream)):
+        leaves = {"x": [step.x], "state": step.states, "drawn": step.drawn, "upstream": step.upstream}
+        for name, tensors in leaves.items():
             for which, tensor in enumerate(tensors):
                 leaf = expressions.leaf(name, which, int(tensor.shape[1]))
                 self._known[tensor.name] = Rows(leaf, tuple(tensor.shape))

@@ -239,8 +239,8 @@ class Assembly:
         results = self.results
         starts = np.cumsum([0, *results.widths]).tolist()
         states = [(starts[which] + low, width, at) for which, low, width, at in self._state_pieces(STATE)]
-        x_forward, forward, output = self._forward()
-        x_backward, upstream, backward, wrt_x = self._backward()
+        x_forward, drawn_forward, forward, output = self._forward()
+        x_backward, drawn_backward, upstream, backward, wrt_x = self._backward()
         sums, sums_size = self._sums()
         numbers = [results.features, results.units, sum(results.widths), self.kept_size, self.state_size]
         numbers += [self.samples_size, self.fixed.size, sums_size, self.bases[-1]]
@@ -258,7 +258,10 @@ class Assembly:
                 steps = (1, columns) if transposed else (columns, 1)
                 numbers += [self.bases[which] + start, *steps, k, n]
             numbers += [code.groups, *code.numbers]
-        return [*numbers, len(sums), *(n for one in sums for n in one)]
+        numbers += [len(sums), *(n for one in sums for n in one)]
+        for pieces in (drawn_forward, drawn_backward) if results.drawn else ():
+            numbers += [len(pieces), *(n for first, width, at in pieces for n in (first, width, *at))]
+        return numbers
 
     def _state_pieces(self, region: int) -> list[tuple[int, int, int, Operand]]:
         return [(which, low, width, (region, offset, stride(width))) for which, low, width, offset in self._states]
@@ -280,15 +283,20 @@ class Assembly:
                 places[node] = target
         return places, copies
 
-    def _forward(self) -> tuple[Placed, Code, Placed]:
+    def _drawn(self) -> Pieces:
+        """Return the leaves of the dropout masks, beside each other."""
+        return [node for i, width in enumerate(self.results.drawn) for node in self.make.leaf("drawn", i, width)]
+
+    def _forward(self) -> tuple[Placed, Placed, Code, Placed]:
         results = self.results
         given, block = self._leaves_of_states("state"), Storage()
         x = _placed(self.make.leaf("x", 0, results.features), given, block)
+        drawn = _placed(self._drawn(), given, block)  # for all steps: nothing else lies there
         places, copies = self._ends(results.states, given)
         output = self._lasting(results.output, places, copies, block)
         nodes = [node for node in below(self.forward_roots) if node.given]
         code = Assembler(self.fixed, given, places, self.kept, {}, self.columns, block).assemble(nodes, copies)
-        return x, code, output
+        return x, drawn, code, output
 
     def _sample(self, node: Node) -> Operand:
         """Return the place of a node among the last steps' rows."""
@@ -297,13 +305,13 @@ class Assembly:
             self.samples_size += SAMPLE_ROWS * stride(node.width)
         return self._sampled[node]
 
-    def _backward(self) -> tuple[Placed, Placed, Code, Placed]:
+    def _backward(self) -> tuple[Placed, Placed, Placed, Code, Placed]:
         results = self.results
         which, block = results.output_state, Storage()
         given = {**self.kept, **self._leaves_of_states("upstream")}
         leaf = self.make.leaf("x", 0, results.features)
         given.update((node, self._sample(node)) for node in leaf)
-        x = _placed(leaf, given, block)
+        x, drawn = _placed(leaf, given, block), _placed(self._drawn(), given, block)
         if which is None:
             upstream = _placed(self.make.leaf("upstream", len(results.widths), results.units), given, block)
         else:
@@ -323,7 +331,7 @@ class Assembly:
         optional = dict.fromkeys(set(nodes).difference(needed), IF_FEATURES)
         wrt_x = self._lasting(results.feature_gradients, places, copies, block)
         code = Assembler(self.fixed, given, places, {}, optional, self.columns, block).assemble(nodes, copies)
-        return x, upstream, code, wrt_x
+        return x, drawn, upstream, code, wrt_x
 
     def _lasting(self, pieces: Pieces, places: dict[Node, Operand], copies: Ends, block: Storage) -> Placed:
         """Give pieces a place that outlasts the step where they have none, and return their places."""

@@ -15,13 +15,15 @@ from .expressions import ACROSS, Expressions, Node, Pieces
 class Results:
     """What a step computes, as pieces, and the sums over rows that its weights' gradients are.
 
-    ``features``, ``units`` and ``widths`` are of the input, the output and the states; ``output_state`` says which of
-    the new states the output is; ``sums`` are (parameter, left, right, first row, first column).
+    ``features``, ``units``, ``widths`` and ``drawn`` are of the input, the output, the states and the dropout masks;
+    ``output_state`` says which of the new states the output is; ``sums`` are (parameter, left, right, first row, first
+    column).
     """
 
     features: int
     units: int
     widths: tuple[int, ...]
+    drawn: tuple[int, ...]
     output_state: int | None
     states: list[Pieces]
     output: Pieces
@@ -175,7 +177,7 @@ def to_keep(results: Results) -> list[Node]:
     known: set[Node] = set()  # what is kept, and what follows from it
     for node in nodes:
         follows = node.given and node.operation != "dot" and known.issuperset(node.given)
-        if not (node.fixed or node.operation == "x" or follows):
+        if not (node.fixed or node.operation in ("x", "drawn") or follows):
             if node not in read or node in late:
                 continue
             kept.append(node)

@@ -16,6 +16,7 @@ from keras.src.backend.common import global_state
 CALL_CONTEXT = "current_call_ctx"  # where Keras keeps what layers inherit from the call that they are part of
 # What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
 CONSTANT, WEIGHTS, ROWS = 0, 1, 2
+DRAW = "_create_dropout_mask"  # the method of Keras's cells that draws a mask
 STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
 
 
@@ -43,6 +44,7 @@ class Step:
         rows: its number of rows.
         output_state: which of the new states the output is, or None.
         borders: tensors of weights alone that rows are computed with; TensorFlow differentiates what is behind them.
+        drawn: dropout masks of Keras's cells: drawn once a call, and the same at all steps.
         upstream: gradients of the new states, then of the output unless it is one of them.
         gradients: of x, the states and the borders; None where there is none.
         moves: where operations that move numbers take them from, for translations after the first.
@@ -57,6 +59,7 @@ class Step:
     new_states: list[tf.Tensor]
     output_state: int | None = None
     borders: list[tf.Tensor] = field(default_factory=list)
+    drawn: list[tf.Tensor] = field(default_factory=list)
     upstream: list[tf.Tensor] = field(default_factory=list)
     gradients: list[tf.Tensor | None] = field(default_factory=list)
     zero_start: bool = False
@@ -64,7 +67,7 @@ class Step:
     moves: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def placeholders(self) -> list[tf.Tensor]:
-        return [self.x, *self.states, *self.weights, *self.upstream]
+        return [self.x, *self.states, *self.weights, *self.drawn, *self.upstream]
 
     def kind(self, tensor: tf.Tensor) -> int:
         return self.kinds[tensor.name]
@@ -117,7 +120,7 @@ class Step:
             return [None if t is None else function.graph.get_tensor_by_name(t.name) for t in tensors]
 
         x, output = same([self.x, self.output])
-        lists = ("states", "weights", "new_states", "borders", "upstream", "gradients")
+        lists = ("states", "weights", "drawn", "new_states", "borders", "upstream", "gradients")
         others: dict[str, Any] = {name: same(getattr(self, name)) for name in lists}
         return replace(self, function=function, x=x, output=output, **others)
 
@@ -171,10 +174,10 @@ def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         function = tf.compat.v1.wrap_function(lambda: steps.append(_build(cell, features, rows, training)), [])
     finally:
         global_state.set_global_attribute(CALL_CONTEXT, context)
-        for name in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):  # Keras keeps it: a tensor of this graph
-            for single in [cell, *getattr(cell, "cells", [])]:
-                if hasattr(single, name):
-                    getattr(single, name)()
+        for single in dropout_cells(cell):  # Keras keeps the masks: tensors of this graph
+            vars(single).pop(DRAW, None)
+            single.reset_dropout_mask()
+            single.reset_recurrent_dropout_mask()
     (step,) = steps
     step.function = function
     if function.graph.captures:
@@ -189,6 +192,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     variables = list(cell.variables)
     weights = [tf.compat.v1.placeholder(variable.dtype, variable.shape, "weight") for variable in variables]
     graph = tf.compat.v1.get_default_graph()
+    for single in dropout_cells(cell):
+        vars(single)[DRAW] = functools.partial(_placeholders, count=getattr(single, "dropout_mask_count", None))
     first = len(graph.get_operations())
     with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True) as scope:
         # Keras hands ``training`` on to the layers of a cell whose own ``call`` does not take it.
@@ -213,6 +218,7 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
             raise Untranslatable(f"{what} {found}, not {kinds}")
     step = Step(None, rows, x, states, weights, output, new_states)
+    step.drawn = dropout_masks(cell) if training else []
     _classify(step, graph)
     for operation in graph.get_operations()[first:]:
         by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
@@ -249,6 +255,30 @@ def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
     return [tf.cast(tf.convert_to_tensor(state), tf.float32) for state in keras.tree.flatten(start(batch_size=rows))]
 
 
+def dropout_cells(cell: keras.Layer) -> list[Any]:
+    """Return the cells with Keras's dropout that a cell, perhaps ``StackedRNNCells``, is or has."""
+    if hasattr(cell, "get_dropout_mask"):
+        return [cell] if cell.dropout or cell.recurrent_dropout else []
+    return [found for single in getattr(cell, "cells", []) for found in dropout_cells(single)]
+
+
+def dropout_masks(cell: keras.Layer) -> list[tf.Tensor]:
+    """Return the masks that the cells of a cell hold, and read in training, float32 (n, width) each."""
+    found: list[tf.Tensor] = []
+    for single in dropout_cells(cell):
+        if 0 < single.dropout < 1:
+            found += keras.tree.flatten(single._dropout_mask)
+        if 0 < single.recurrent_dropout < 1:
+            found += keras.tree.flatten(single._recurrent_dropout_mask)
+    return found
+
+
+def _placeholders(like: tf.Tensor, rate: float, count: int | None) -> Any:
+    """Stand in for Keras's drawing of masks."""
+    made = [tf.compat.v1.placeholder(tf.float32, like.shape, "mask") for _ in range(count or 1)]
+    return made if count else made[0]
+
+
 def _functions(operation: tf.Operation) -> set[str]:
     """Return the attributes that are functions: the operation is a loop or a branch."""
     return {attribute.name for attribute in operation.op_def.attr if "func" in attribute.type}
@@ -262,7 +292,7 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
 
 def _classify(step: Step, graph: Any) -> None:
     """Note for all tensors what they depend on. Weights that are repeated for each row count as rows."""
-    step.kinds.update({tensor.name: ROWS for tensor in [step.x, *step.states, *step.upstream]})
+    step.kinds.update({tensor.name: ROWS for tensor in [step.x, *step.states, *step.drawn, *step.upstream]})
     step.kinds.update({tensor.name: WEIGHTS for tensor in step.weights})
     for operation in graph.get_operations():
         for tensor in operation.outputs:

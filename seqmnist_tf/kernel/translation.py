@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from . import native
 from .expressions import Expressions, Pieces, columns_of
-from .machine import StepProgram, step_backward, step_forward
+from .machine import RowInputs, StepProgram, step_backward, step_forward
 from .operations import Summed, Translator
 from .program import Assembly
 from .schedule import Results, is_linear, simplified
@@ -19,10 +20,11 @@ from .tracing import CONSTANT, ROWS, Step, Untranslatable, trace, unlike
 MAX_TRANSLATIONS = 16  # in each, leaves and products are cut where the one before found slices of them
 
 
-def translate(cell: keras.Layer, features: int) -> StepProgram:
+def translate(cell: keras.Layer, features: int, training: bool | None = None) -> StepProgram:
     """Return the program of a built cell, or of ``StackedRNNCells``, for inputs of so many features, or Untranslatable.
 
-    The step is traced twice, with other numbers of rows, in training and out of it: what depends on either is refused.
+    The step is traced twice, with other numbers of rows. With ``training`` None, it is traced in training and out of
+    it; what depends on either is refused. A cell with Keras's dropout has two programs; that of training reads masks.
     The program is then compared with the traced graph on random steps.
     """
     try:
@@ -30,7 +32,8 @@ def translate(cell: keras.Layer, features: int) -> StepProgram:
         sizes += [size for weight in cell.variables for size in weight.shape]
         while True:
             first, second = unlike(sizes)
-            step, again = (trace(cell, features, n, training=n == first) for n in (first, second))
+            modes = (True, False) if training is None else (training, training)
+            step, again = (trace(cell, features, n, mode) for n, mode in zip((first, second), modes, strict=True))
             if not (widths := {first} & again.lengths() | {second} & step.lengths()):
                 break
             sizes += widths
@@ -112,7 +115,8 @@ def _results(translator: Translator, step: Step) -> Results:
         for left, right, row, column in value.terms:
             if not (right.operation == "constant" and not any(right.detail)):
                 sums.append((which, left, right, row, column))
-    shapes = (features, units, tuple(sizes), step.output_state)
+    drawn = tuple(int(mask.shape[1]) for mask in step.drawn)
+    shapes = (features, units, tuple(sizes), drawn, step.output_state)
     return Results(*shapes, states, output, gradients, rows(wrt_x, features), sums)
 
 
@@ -127,6 +131,7 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
         features=results.features,
         units=results.units,
         states=results.widths,
+        drawn=results.drawn,
         numbers=np.array(numbers, np.int64),
         constants=np.concatenate([np.zeros(0, np.float32), *assembly.fixed.constants]),
         parameters=shapes,
@@ -175,8 +180,9 @@ def _difference(
     weights = [np.asarray(w + distance * normal(*w.shape), w.dtype) if w.dtype == np.float32 else w for w in own]
     x, upstream = normal(STEPS, step.rows, program.features), normal(STEPS, step.rows, program.units)
     states = [0.5 * normal(step.rows, width) for width in program.states]
-    graph, true = (by_the_graph(one, program, weights, x, states, upstream) for one in (step, exact))
-    machine = by_the_machine(program, weights, x, states, upstream)
+    drawn = [normal(step.rows, width) for width in program.drawn]
+    graph, true = (by_the_graph(one, program, [*weights, *drawn], x, states, upstream) for one in (step, exact))
+    machine = by_the_machine(program, weights, x, states, upstream, drawn)
     errors = zip(relative_errors(machine, true), relative_errors(graph, true), strict=True)
     for a, b, (error, own_error) in zip(machine, graph, errors, strict=True):
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
@@ -200,7 +206,10 @@ def relative_errors(found: list[np.ndarray], exact: list[np.ndarray]) -> list[fl
 def by_the_graph(
     step: Step, program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
 ) -> list[np.ndarray]:
-    """Return outputs, gradients of x, of the first states and of the parameters, by the traced graph."""
+    """Return outputs, gradients of x, of the first states and of the parameters, by the traced graph.
+
+    ``weights`` are followed by what is drawn.
+    """
     dtype = step.x.dtype.as_numpy_dtype
     x, upstream = x.astype(dtype), upstream.astype(dtype)
     weights, states = ([a.astype(dtype) if a.dtype == np.float32 else a for a in some] for some in (weights, states))
@@ -230,16 +239,25 @@ def by_the_graph(
 
 
 def by_the_machine(
-    program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any
+    program: StepProgram, weights: list[Any], x: Any, states: list[Any], upstream: Any, drawn: Sequence[Any] = ()
 ) -> list[np.ndarray]:
     """Return the same by the machine."""
     parameters = program.weights_to_parameters(*map(tf.constant, weights))
     flat = np.concatenate([np.zeros(0, np.float32), *map(np.ravel, parameters)])
     sequences = np.ascontiguousarray(x.transpose(1, 0, 2))
-    initial = np.concatenate(states, axis=1) if states else None
-    outputs, kept = step_forward(program, sequences, flat, initial, threads=1, keep=True, all_steps=True)
+    initial = np.concatenate([np.zeros((len(sequences), 0), np.float32), *states], axis=1)
+    given = RowInputs(initial, drawn=np.concatenate(drawn, axis=1) if drawn else None)
+    outputs, _, kept = step_forward(program, sequences, flat, rows=given, threads=1, keep=True, all_steps=True)
     gradients = step_backward(
-        program, sequences, flat, kept, upstream.transpose(1, 0, 2), threads=1, want_sequences=True, want_initial=True
+        program,
+        sequences,
+        flat,
+        kept,
+        upstream.transpose(1, 0, 2),
+        rows=given,
+        last_gradient=None,
+        threads=1,
+        want_sequences=True,
     )
     wrt_x, wrt_parameters, wrt_states = gradients
     edges = np.cumsum(program.states)[:-1]

@@ -138,13 +138,14 @@ bool run(int isa, int threads, const Case& c, bool want_dx, Result& result) {
   std::fill(kept.get() + size, kept.get() + size + kMargin, kMark);
   Floats alone = guarded_floats(c.outputs());
   const uint64_t mode = lstm::floating_mode() & ~kModeFlags;
-  const int status = seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                           c.b.data(), alone.data(), nullptr) |
-                     seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                           c.b.data(), result.h.data(), kept.get()) |
-                     seqmnist_lstm_backward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(),
-                                            c.b.data(), kept.get(), c.dh.data(), want_dx ? result.dx.data() : nullptr,
-                                            result.dw.data(), result.du.data(), result.db.data());
+  const int status =
+      seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                            alone.data(), nullptr, nullptr, nullptr, nullptr) |
+      seqmnist_lstm_forward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                            result.h.data(), kept.get(), nullptr, nullptr, nullptr) |
+      seqmnist_lstm_backward(isa, threads, B, T, F, H, c.all_steps, c.x.data(), c.w.data(), c.u.data(), c.b.data(),
+                             kept.get(), c.dh.data(), want_dx ? result.dx.data() : nullptr, result.dw.data(),
+                             result.du.data(), result.db.data(), nullptr, nullptr, nullptr, nullptr);
   const bool same = std::memcmp(alone.data(), result.h.data(), c.outputs() * sizeof(float)) == 0;
   const bool margins = intact(alone) && intact(result.h) && intact(result.dx) && intact(result.dw) &&
                        intact(result.du) && intact(result.db) &&
@@ -250,12 +251,12 @@ bool run_machine(int isa, int threads, const MachineCase& c, bool want_dx, Machi
   for (const bool keep : {true, false})
     if (seqmnist_machine_forward(isa, threads, c.numbers.data(), c.constants.data(), c.batch, c.steps, c.all_steps,
                                  c.x.data(), c.parameters.data(), start, (keep ? result.outputs : alone).data(),
-                                 keep ? kept.get() : nullptr))
+                                 keep ? kept.get() : nullptr, nullptr, nullptr, nullptr))
       return false;
   if (seqmnist_machine_backward(isa, threads, c.numbers.data(), c.constants.data(), c.batch, c.steps, c.all_steps,
                                 c.x.data(), c.parameters.data(), kept.get(), c.upstream.data(),
                                 want_dx ? result.dx.data() : nullptr, result.dparameters.data(),
-                                c.initial ? result.dstart.data() : nullptr))
+                                c.initial ? result.dstart.data() : nullptr, nullptr, nullptr, nullptr))
     return false;
   const bool same = std::memcmp(alone.data(), result.outputs.data(), alone.size() * 4) == 0;
   const bool whole = std::all_of(kept.get() + size, kept.get() + size + kMargin, [](float v) { return v == kMark; });

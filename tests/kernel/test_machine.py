@@ -176,6 +176,11 @@ NAMES = list(OPERATIONS)
 GROUPS = [NAMES[:1], *(NAMES[i : i + 7] for i in range(1, len(NAMES), 7))]  # the first one is not linear
 
 
+def outputs_of(*args: Any, **options: Any) -> tf.Tensor:
+    """Return the outputs of a cell by its program."""
+    return rnn_outputs(*args, **options)[0]
+
+
 @pytest.mark.parametrize("names", GROUPS, ids=lambda names: names[0])
 def test_operations_are_those_of_stock_keras_on_any_number_of_threads(names: list[str]) -> None:
     keras.utils.set_random_seed(0)  # rounding moves no number across a step with this seed
@@ -188,7 +193,7 @@ def test_operations_are_those_of_stock_keras_on_any_number_of_threads(names: lis
     options: Any = {"all_steps": True, "training": True}
     for wrt_x, expected in ((False, whole[:-1]), (True, whole)):
         once, again = (
-            results(functools.partial(rnn_outputs, program, cell, threads=n, **options), weights, x, wrt_x)
+            results(functools.partial(outputs_of, program, cell, threads=n, **options), weights, x, wrt_x)
             for n in (2, 7)
         )
         for number, (a, b, c) in enumerate(zip(once, expected, again, strict=True)):
@@ -345,7 +350,7 @@ def test_rows_share_steps_only_where_all_bits_are_equal() -> None:
     cell = Inverse(ops.tanh, units=1)
     cell.build((None, 1))
     x = tf.constant([[[0.0]] * 3 + [[1.0]], [[-0.0]] * 3 + [[1.0]]])
-    found = rnn_outputs(translate(cell, 1), cell, x, all_steps=True, threads=1, training=False)
+    found = outputs_of(translate(cell, 1), cell, x, all_steps=True, threads=1, training=False)
     np.testing.assert_array_equal(found[:, 0, 0], [1, -1])
 
 
@@ -362,12 +367,12 @@ def test_numbers_that_are_none_stay_in_their_row(roots: bool, monkeypatch: pytes
     cell.build((None, 2))
     program = translate(cell, 2)
     x = sequences(33, 20, 2).numpy()
-    clean = rnn_outputs(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
+    clean = outputs_of(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
     for value in (np.nan, np.inf, -np.inf, 1e3, -1e3):  # of the last two, some roots are none
         x[4, 12] = value
         for isa in isas():
             monkeypatch.setenv("SEQMNIST_ISA", isa)
-            found = rnn_outputs(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
+            found = outputs_of(program, cell, tf.constant(x), all_steps=False, threads=2, training=False).numpy()
             expected = keras.layers.RNN(cell)(x).numpy()
             np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
             np.testing.assert_allclose(np.delete(found, 4, axis=0), np.delete(clean, 4, axis=0), atol=1e-5)
@@ -380,7 +385,7 @@ def test_a_batch_of_any_size_in_a_graph() -> None:
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 1))])
     def outputs(x: tf.Tensor) -> tf.Tensor:
-        return rnn_outputs(program, cell, x, all_steps=False, threads=0, training=False)
+        return outputs_of(program, cell, x, all_steps=False, threads=0, training=False)
 
     for n in (0, 1, 60):
         x = sequences(n, 12, 1) if n else tf.zeros((0, 12, 1))

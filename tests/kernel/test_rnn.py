@@ -423,21 +423,11 @@ def test_layers_after_a_cell_are_told_whether_they_are_trained() -> None:
     assert np.mean(Both()(sequences(9), training=True) == 0) > 0.2  # the first call, in which the cell is translated
 
 
-def test_a_masked_layer_is_left_to_stock_keras_with_all_its_arguments() -> None:
-    layer = keras.layers.GRU(UNITS, return_sequences=True, zero_output_for_mask=True)
-    x, mask = sequences(9), tf.constant(np.arange(STEPS) < [[7]] * 9)
-    expected = layer(x, mask=mask)
-    with on_kernel(drop_ins(layer)), pytest.warns(UserWarning, match="zero_output_for_mask is True"):
-        np.testing.assert_array_equal(layer(x, mask=mask), expected)
-
-
 @pytest.mark.parametrize(
     ("options", "call", "reason"),
     [
-        ({"stateful": True}, {}, "stateful is True"),
-        ({"return_state": True}, {}, "return_state is True"),
         ({"unroll": True}, {}, "unroll is True"),
-        ({}, {"initial_state": [tf.ones((9, UNITS)), -tf.ones((9, UNITS))]}, "an initial state is given"),
+        ({}, {"initial_state": [tf.ones((1, UNITS)), -tf.ones((1, UNITS))]}, "its initial states are"),
         ({"dtype": "float64"}, {}, "dtype is float64, not float32"),
     ],
 )
@@ -564,7 +554,12 @@ def test_layers_that_have_recurrent_layers_compute_the_same_on_the_kernel(make: 
 
 
 def test_what_cannot_be_computed_is_seen_before() -> None:
-    layers = [keras.layers.GRU(4, return_sequences=True), keras.layers.Masking(0.0), keras.layers.GRU(4, dropout=0.5)]
+    narrow: Any = {"u": (4, UNITS), "w": (UNITS, UNITS)}
+    layers = [
+        keras.layers.GRU(4, return_sequences=True),
+        keras.layers.Masking(0.0),
+        keras.layers.RNN(Dropping(None, **narrow)),
+    ]
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
     unused = Holder()
     unused(sequences(2))

@@ -60,6 +60,23 @@ inline Plan make_plan(int batch, int steps, int features, const float* x, size_t
   return plan;
 }
 
+// What a caller gives of each row besides its features. Rows then share no states.
+struct Given {
+  const float* first;  // null for zeros, or the states before the first step, (batch, states)
+  const int* ends;     // null, or how many steps of each row count; the states after them are its last ones
+
+  int end(int row, int steps) const { return ends ? ends[row] : steps; }
+
+  // The steps, in order, at which rows of a block have their last states, and the last step.
+  std::vector<int> stops(const int* order, const Block& block, int steps) const {
+    std::vector<int> found{steps};
+    for (int r = 0; r < block.rows && ends; ++r) found.push_back(ends[order[r]]);
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+  }
+};
+
 // Gradients (steps, width) of the chain's outputs: at each step, the sum over the rows that share them. upstream:
 // (batch, steps, width).
 inline Buffer sum_over_chain(const Plan& plan, int steps, size_t width, const float* upstream) {

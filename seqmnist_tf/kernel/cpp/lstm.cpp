@@ -17,8 +17,8 @@ namespace lstm {
 
 namespace {
 
-Plan plan_of(const Problem& problem) {
-  return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, true, 8);
+Plan plan_of(const Problem& problem, bool shared) {
+  return make_plan(problem.batch, problem.steps, problem.features, problem.x, size_t(problem.units) * kKept, shared, 8);
 }
 
 // Weights that are not finite make every result NaN, through the bias.
@@ -36,11 +36,12 @@ Buffer pack(const Kernels& kernels, const Problem& problem, const float* w, cons
   return packed;
 }
 
-// h_out: the last states (batch, units), or those of all steps (batch, steps, units).
+// h_out: the last states (batch, units), or those of all steps (batch, steps, units); last: null, or (batch, 2, units),
+// h and c of each row after the steps that count.
 void forward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
-             const float* u, const float* b, float* h_out, float* kept) {
+             const float* u, const float* b, const Given& given, float* h_out, float* last_out, float* kept) {
   const int H = problem.units;
-  const Plan plan = plan_of(problem);
+  const Plan plan = plan_of(problem, !given.first);
   const Buffer packed = pack(kernels, problem, w, u, b, false);
   const int blocks = plan.blocks.size();
   threads = std::min(threads, blocks);
@@ -70,13 +71,24 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, bool a
     const float* begin = begins.get() + (item + 1) * 2 * size_t(H);
     float* h = memory.get() + thread * (2 * states + scratch);
     float* c = h + states;
-    for (int r = 0; r < block.rows; ++r) {
-      std::copy(begin, begin + H, h + size_t(r) * H);
-      std::copy(begin + H, begin + 2 * H, c + size_t(r) * H);
-    }
     const int* order = plan.order.data() + block.first;
-    kernels.forward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), h, c,
-                    kept ? kept + block.kept : nullptr, all, c + states);
+    for (int r = 0; r < block.rows; ++r) {
+      const float* own = given.first ? given.first + size_t(order[r]) * 2 * H : begin;
+      std::copy(own, own + H, h + size_t(r) * H);
+      std::copy(own + H, own + 2 * H, c + size_t(r) * H);
+    }
+    int t = block.begin;
+    for (const int stop : given.stops(order, block, problem.steps)) {
+      float* to = kept ? kept + block.kept + size_t(t - block.begin) * block.rows * H * kKept : nullptr;
+      kernels.forward(problem, {order, block.rows, t, stop}, packed.get(), h, c, to, all, c + states);
+      for (int r = 0; r < block.rows && last_out; ++r) {
+        if (given.end(order[r], problem.steps) != stop) continue;
+        float* row = last_out + size_t(order[r]) * 2 * H;
+        std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, row);
+        std::copy(c + size_t(r) * H, c + size_t(r + 1) * H, row + H);
+      }
+      t = stop;
+    }
     for (int r = 0; r < block.rows; ++r)
       if (!all)
         std::copy(h + size_t(r) * H, h + size_t(r + 1) * H, h_out + size_t(order[r]) * H);
@@ -85,12 +97,12 @@ void forward(const Kernels& kernels, int threads, const Problem& problem, bool a
   });
 }
 
-// dh_out: gradients of what forward() wrote to h_out.
+// dh_out, dlast: gradients of what forward() wrote to h_out and last_out; dfirst: null, or those of the first states.
 void backward(const Kernels& kernels, int threads, const Problem& problem, bool all_steps, const float* w,
-              const float* u, const float* b, const float* kept, const float* dh_out, float* dx, float* dw, float* du,
-              float* db) {
+              const float* u, const float* b, const Given& given, const float* kept, const float* dh_out,
+              const float* dlast, float* dx, float* dw, float* du, float* db, float* dfirst) {
   const int H = problem.units;
-  const Plan plan = plan_of(problem);
+  const Plan plan = plan_of(problem, !given.first);
   const Buffer packed = pack(kernels, problem, w, u, b, true);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes);
   threads = std::min(threads, lanes);
@@ -103,7 +115,7 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
   Buffer ends = allocate(blocks * 2 * size_t(H));  // dh and dc of each block where it begins, summed over its rows
   Buffer zeros = allocate(row);
   std::fill(zeros.get(), zeros.get() + row, 0.0f);
-  const Kept start{zeros.get(), -1, 0, 0};
+  const Kept start{zeros.get(), -1, 0, 0, given.first};
   const Kept chain{kept, 0, row, 0};
   auto before = [&](int t) { return t > 0 ? Kept{kept + (t - 1) * row, t - 1, 0, 0} : start; };
   const Upstream upstream{all_steps ? dh_out : nullptr, size_t(problem.steps) * H};
@@ -120,8 +132,23 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
       for (int r = 0; r < block.rows && !all_steps; ++r)
         std::copy(dh_out + size_t(order[r]) * H, dh_out + size_t(order[r] + 1) * H, dh + size_t(r) * H);
       float* to = gradients.get() + lane * sums;
-      kernels.backward(problem, {order, block.rows, block.begin, problem.steps}, packed.get(), own, before(block.begin),
-                       upstream, dh, dc, to, dx, dc + states);
+      const std::vector<int> stops = given.stops(order, block, problem.steps);
+      for (int i = int(stops.size()) - 1; i >= 0; --i) {
+        for (int r = 0; r < block.rows && dlast; ++r) {
+          if (given.end(order[r], problem.steps) != stops[i]) continue;
+          const float* row = dlast + size_t(order[r]) * 2 * H;
+          for (int j = 0; j < H; ++j) dh[size_t(r) * H + j] += row[j], dc[size_t(r) * H + j] += row[H + j];
+        }
+        const int begin = i ? stops[i - 1] : block.begin;
+        const Kept within{own.base + (begin - 1 - block.begin) * own.step_stride, begin - 1, own.step_stride, row};
+        kernels.backward(problem, {order, block.rows, begin, stops[i]}, packed.get(), own, i ? within : before(begin),
+                         upstream, dh, dc, to, dx, dc + states);
+      }
+      for (int r = 0; r < block.rows && dfirst; ++r) {
+        float* row = dfirst + size_t(order[r]) * 2 * H;
+        std::copy(dh + size_t(r) * H, dh + size_t(r + 1) * H, row);
+        std::copy(dc + size_t(r) * H, dc + size_t(r + 1) * H, row + H);
+      }
       if (dx && block.begin)  // gradients of features differ from row to row where their states do not
         kernels.backward(problem, {order, block.rows, 0, block.begin}, packed.get(), chain, start, upstream, dh, dc, to,
                          dx, dc + states);
@@ -157,10 +184,12 @@ void backward(const Kernels& kernels, int threads, const Problem& problem, bool 
 // ---- the C interface ----
 
 // Several features are split into two parts, to 16 bits; of one, what tiles multiply has no feature in it.
-static const lstm::Kernels& kernels_for(int isa, const lstm::Problem& problem) {
+static const lstm::Kernels& kernels_for(int isa, const lstm::Problem& problem, const float* first) {
   const size_t count = size_t(problem.batch) * problem.steps * problem.features;
-  const bool large = isa == lstm::kAmx && problem.features > 1 && lstm::too_large_for_tiles(problem.x, count);
-  return *lstm::kIsas[large ? lstm::kAvx512 : isa];
+  const size_t states = first ? size_t(problem.batch) * 2 * problem.units : 0;
+  const bool large =
+      (problem.features > 1 && lstm::too_large_for_tiles(problem.x, count)) || lstm::too_large_for_tiles(first, states);
+  return *lstm::kIsas[isa == lstm::kAmx && large ? lstm::kAvx512 : isa];
 }
 
 #ifndef LSTM_SOURCE
@@ -174,21 +203,27 @@ const char* seqmnist_lstm_source() { return LSTM_SOURCE; }  // SHA-256 of the so
 int seqmnist_lstm_supported(int isa) { return lstm::supported(isa); }
 
 // Units are a multiple of 16. `kept` is null, or (batch + 1) * steps * units * kKept floats, aligned to 64 bytes, which
-// the backward pass reads; other arrays need no alignment.
+// the backward pass reads; other arrays need no alignment. `first` is null for zeros, or states h and c (batch, 2,
+// units); `ends` is null, or the steps of each row that count, at least 1; `last` is null, or gets the states after
+// them.
 
 int seqmnist_lstm_forward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
-                          const float* x, const float* w, const float* u, const float* b, float* h, float* kept) {
+                          const float* x, const float* w, const float* u, const float* b, float* h, float* kept,
+                          const float* first, const int* ends, float* last) {
   const lstm::Problem problem{batch, steps, features, units, x};
-  return lstm::guarded(
-      isa, [&]() { lstm::forward(kernels_for(isa, problem), threads, problem, all_steps, w, u, b, h, kept); });
+  return lstm::guarded(isa, [&]() {
+    lstm::forward(kernels_for(isa, problem, first), threads, problem, all_steps, w, u, b, {first, ends}, h, last, kept);
+  });
 }
 
 int seqmnist_lstm_backward(int isa, int threads, int batch, int steps, int features, int units, int all_steps,
                            const float* x, const float* w, const float* u, const float* b, const float* kept,
-                           const float* dh, float* dx, float* dw, float* du, float* db) {
+                           const float* dh, float* dx, float* dw, float* du, float* db, const float* first,
+                           const int* ends, const float* dlast, float* dfirst) {
   const lstm::Problem problem{batch, steps, features, units, x};
   return lstm::guarded(isa, [&]() {
-    lstm::backward(kernels_for(isa, problem), threads, problem, all_steps, w, u, b, kept, dh, dx, dw, du, db);
+    lstm::backward(kernels_for(isa, problem, first), threads, problem, all_steps, w, u, b, {first, ends}, kept, dh,
+                   dlast, dx, dw, du, db, dfirst);
   });
 }
 }

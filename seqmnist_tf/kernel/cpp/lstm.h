@@ -17,11 +17,13 @@ struct Problem {
 };
 
 // Where a segment's gates and states are: those of row r at step t begin at base + (t - first) * step_stride + r *
-// row_stride. A row stride of 0 is one sequence that all rows share.
+// row_stride. A row stride of 0 is one sequence that all rows share. Of the states before the first step, `given` may
+// be the caller's, h and c of each row of the batch, (batch, 2, units).
 struct Kept {
   const float* base;
   int first;
   size_t step_stride, row_stride;
+  const float* given = nullptr;
 };
 
 // Gradients of the states of all steps, from what reads them: that of row i of the batch at step t begins at base + i *

@@ -131,6 +131,7 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
   float* tanh_c = x + gathered_size(problem, rows);
   Chunk chunk(problem, rows, packed, tanh_c + round_up(size_t(rows) * H, 16));
   const float* now = kept.base + (segment.end - 1 - kept.first) * kept.step_stride;
+  const float* const given = before.given;
   for (int r = 0; r < rows; ++r)
     for (int p = 0; p < H / W; ++p)
       store(tanh_c + r * H + p * W, tanh(load(now + r * kept.row_stride + p * kKept * W + 4 * W)));
@@ -148,9 +149,11 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         const float* at = now + r * kept.row_stride + p * kKept * W;
         const float* earlier = previous + r * previous_stride + p * kKept * W;
         const int unit = r * H + p * W;
+        const float* own = first && given ? given + size_t(segment.order[r]) * 2 * H + p * W : nullptr;  // h, then c
         for (int line = 0; line < kKept * W; line += 16)
           __builtin_prefetch(ahead + r * kept.row_stride + p * kKept * W + line);
-        V i = load(at), f = load(at + W), g = load(at + 2 * W), o = load(at + 3 * W), c = load(earlier + 4 * W);
+        V i = load(at), f = load(at + W), g = load(at + 2 * W), o = load(at + 3 * W);
+        V c = own ? load_any(own + H) : load(earlier + 4 * W);
         V tc = load(tanh_c + unit), dh_now = load(dh + unit);
         if (upstream.base) {
           const size_t row = segment.order[r] * upstream.row_stride;
@@ -162,7 +165,7 @@ void backward(const Problem& problem, const Segment& segment, const float* packe
         store(dc + unit, dc_now * f);
         tc = tanh(c);
         store(tanh_c + unit, tc);
-        store(left + p * W, load(earlier + 3 * W) * tc);  // h of the step before
+        store(left + p * W, own ? load_any(own) : load(earlier + 3 * W) * tc);  // h of the step before
         chunk.put(r, p, dz);
         if (dx && F == 1) LSTM_UNROLL
         for (int gate = 0; gate < 4; ++gate)

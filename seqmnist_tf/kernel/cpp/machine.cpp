@@ -18,6 +18,7 @@ using lstm::allocate;
 using lstm::Block;
 using lstm::Buffer;
 using lstm::FlushDenormals;
+using lstm::Given;
 using lstm::Int;
 using lstm::kBlockRows;
 using lstm::kMaxLanes;
@@ -39,7 +40,13 @@ struct Batch {
   int rows, steps;
   bool all_steps;
   const float* x;  // (rows, steps, features)
+  Given given;
+  const float* drawn;  // null, or (rows, width_of(drawn pieces))
 };
+
+int width_of(const std::vector<Piece>& pieces) {
+  return pieces.empty() ? 0 : pieces.back().column + pieces.back().width;
+}
 
 // What fits into one block is one: the parts of a noisy batch, 25 rows each, run side by side, and fill tiles better.
 Plan plan_of(const Program& program, const Batch& batch, bool shared) {
@@ -132,11 +139,18 @@ void put_features(const Program& program, const std::vector<Piece>& pieces, cons
     scatter(pieces, frame, r, batch.x + (size_t(segment.order[r]) * batch.steps + t) * program.features);
 }
 
+// Put what was drawn for each row where its pieces lie: there it stays for all steps.
+void put_drawn(const std::vector<Piece>& pieces, const Batch& batch, const int* order, const Block& block,
+               const Frame& frame) {
+  const size_t width = width_of(pieces);
+  for (int r = 0; r < block.rows && width; ++r) scatter(pieces, frame, r, batch.drawn + order[r] * width);
+}
+
 // ---- forward ----
 
-// out: (rows, outputs), or (rows, steps, outputs); kept: null, or the segment's.
+// out: (rows, outputs), or (rows, steps, outputs); last: null, or (rows, states); kept: null, or the segment's.
 void forward_steps(const Kernels& kernels, const Program& program, const Batch& batch, const Segment& segment,
-                   Frame& frame, float* kept, float* out) {
+                   Frame& frame, float* kept, float* out, float* last) {
   frame.rows = segment.rows;
   frame.keep = kept != nullptr;
   frame.kept_stride = program.kept;
@@ -151,12 +165,16 @@ void forward_steps(const Kernels& kernels, const Program& program, const Batch& 
       else if (t == batch.steps - 1)
         collect(program.output, frame, r, out + size_t(segment.order[r]) * program.outputs);
     std::swap(frame.base[kState], frame.base[kNext]);
+    for (int r = 0; r < segment.rows && last; ++r)
+      if (batch.given.end(segment.order[r], batch.steps) == t + 1)
+        collect(program.state_pieces, frame, r, last + size_t(segment.order[r]) * program.states);
   }
   kernels.done();
 }
 
 void forward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
-             const float* parameters, const float* initial, float* out, float* kept) {
+             const float* parameters, float* out, float* kept, float* last_states) {
+  const float* const initial = batch.given.first;
   const Plan plan = plan_of(program, batch, program.shared && !initial);
   const Weights weights = prepare(kernels, program, program.forward, constants, parameters);
   const int blocks = plan.blocks.size(), states = program.states;
@@ -174,7 +192,7 @@ void forward(const Kernels& kernels, int threads, const Program& program, const 
     const int begin = plan.blocks[i].begin;
     if (t < begin)
       forward_steps(kernels, program, batch, {&last, 1, t, begin}, chain,
-                    kept ? kept + size_t(t) * program.kept : nullptr, out);
+                    kept ? kept + size_t(t) * program.kept : nullptr, out, nullptr);
     collect(program.state_pieces, chain, 0, begins.get() + size_t(i) * states);
     t = begin;
   }
@@ -186,8 +204,9 @@ void forward(const Kernels& kernels, int threads, const Program& program, const 
     for (int r = 0; r < block.rows; ++r)
       scatter(program.state_pieces, frame, r,
               initial ? initial + size_t(order[r]) * states : begins.get() + size_t(item) * states);
+    put_drawn(program.drawn_forward, batch, order, block, frame);
     forward_steps(kernels, program, batch, {order, block.rows, block.begin, batch.steps}, frame,
-                  kept ? kept + block.kept : nullptr, out);
+                  kept ? kept + block.kept : nullptr, out, last_states);
     const size_t sequence = size_t(batch.steps) * program.outputs;
     for (int r = 0; r < block.rows && batch.all_steps; ++r)
       if (order[r] != last)
@@ -252,10 +271,11 @@ struct Upstream {
   bool all;
 };
 
-// kept: of the segment's first step; shared: its rows have one sequence of kept values; dx: null, or (batch, steps,
-// features).
+// kept: of the segment's first step; shared: its rows have one sequence of kept values; dlast: null, or gradients of
+// the last states, (batch, states); dx: null, or (batch, steps, features).
 void backward_steps(const Kernels& kernels, const Program& program, const Batch& batch, const Segment& segment,
-                    Frame& frame, const float* kept, bool shared, const Upstream& upstream, float* sums, float* dx) {
+                    Frame& frame, const float* kept, bool shared, const Upstream& upstream, const float* dlast,
+                    float* sums, float* dx) {
   const size_t record = size_t(shared ? 1 : segment.rows) * program.kept;
   frame.rows = segment.rows;
   frame.features = dx != nullptr;
@@ -267,6 +287,8 @@ void backward_steps(const Kernels& kernels, const Program& program, const Batch&
     frame.base[kKept] = const_cast<float*>(kept) + (t - segment.begin) * record;
     const bool given = upstream.base && (upstream.all || t == batch.steps - 1);
     for (int r = 0; r < segment.rows; ++r) {
+      if (dlast && batch.given.end(segment.order[r], batch.steps) == t + 1)
+        add(program.state_pieces, frame, r, dlast + size_t(segment.order[r]) * program.states);
       const float* from =
           given ? upstream.base + segment.order[r] * upstream.row_stride + t * upstream.step_stride : nullptr;
       if (!program.output_is_state)
@@ -288,8 +310,8 @@ void backward_steps(const Kernels& kernels, const Program& program, const Batch&
 // upstream: gradients of what forward() wrote to out; dx, initial: null, or gradients of the features and of the states
 // before the first step.
 void backward(const Kernels& kernels, int threads, const Program& program, const float* constants, const Batch& batch,
-              const float* parameters, const float* kept, const float* upstream, float* dx, float* dparameters,
-              float* dinitial) {
+              const float* parameters, const float* kept, const float* upstream, const float* dlast, float* dx,
+              float* dparameters, float* dinitial) {
   const Plan plan = plan_of(program, batch, program.shared && !dinitial);
   const Weights weights = prepare(kernels, program, program.backward, constants, parameters);
   const int blocks = plan.blocks.size(), lanes = std::min(blocks, kMaxLanes), states = program.states;
@@ -312,11 +334,13 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
       const int* order = plan.order.data() + block.first;
       float* to = gradients.get() + lane * sums;
       Frame frame = workspace.frame(weights, memory.get() + thread * size);
+      put_drawn(program.drawn_backward, batch, order, block, frame);
       backward_steps(kernels, program, batch, {order, block.rows, block.begin, batch.steps}, frame, kept + block.kept,
-                     false, given, to, dx);
+                     false, given, dlast, to, dx);
       if (dx && block.begin)  // gradients of features differ from row to row
                               // where their states do not
-        backward_steps(kernels, program, batch, {order, block.rows, 0, block.begin}, frame, kept, true, given, to, dx);
+        backward_steps(kernels, program, batch, {order, block.rows, 0, block.begin}, frame, kept, true, given, nullptr,
+                       to, dx);
       float* end = ends.get() + size_t(item) * states;
       for (int r = 0; r < block.rows; ++r) {
         collect(program.state_pieces, frame, r, row.data());
@@ -335,7 +359,7 @@ void backward(const Kernels& kernels, int threads, const Program& program, const
       add(program.state_pieces, frame, 0, ends.get() + size_t(i) * states);
       if (begin < end)
         backward_steps(kernels, program, batch, {&plan.order.back(), 1, begin, end}, frame,
-                       kept + size_t(begin) * program.kept, false, {shared.get(), 0, width, true},
+                       kept + size_t(begin) * program.kept, false, {shared.get(), 0, width, true}, nullptr,
                        gradients.get() + lanes * sums, nullptr);
     }
   }
@@ -371,27 +395,31 @@ const machine::Kernels& kernels_for(int isa, const machine::Program& program, in
 extern "C" {
 
 // The program is what program.py writes: numbers, and the floats that all rows have in common. `kept` is null, or
-// (batch + 1) * steps times a row's floats, aligned to 64 bytes; `initial` is null for zeros.
+// (batch + 1) * steps times a row's floats, aligned to 64 bytes; `initial` is null for zeros; `ends` is null, or the
+// steps of each row that count, at least 1; `last` is null, or gets the states after them; `drawn` is what the program
+// reads of each row at all steps, or null.
 
 int seqmnist_machine_forward(int isa, int threads, const int64_t* program, const float* constants, int batch, int steps,
                              int all_steps, const float* x, const float* parameters, const float* initial, float* out,
-                             float* kept) {
+                             float* kept, const int* ends, const float* drawn, float* last) {
   return lstm::guarded(isa, [&]() {
-    const machine::Program read = machine::Reader(program).program();
+    const machine::Program read = machine::Reader(program).program(drawn);
+    const machine::Batch given{batch, steps, bool(all_steps), x, {initial, ends}, drawn};
     const machine::Kernels& kernels = kernels_for(isa, read, batch, steps, x, parameters);
-    machine::forward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, initial, out,
-                     kept);
+    machine::forward(kernels, threads, read, constants, given, parameters, out, kept, last);
   });
 }
 
 int seqmnist_machine_backward(int isa, int threads, const int64_t* program, const float* constants, int batch,
                               int steps, int all_steps, const float* x, const float* parameters, const float* kept,
-                              const float* upstream, float* dx, float* dparameters, float* dinitial) {
+                              const float* upstream, float* dx, float* dparameters, float* dinitial, const int* ends,
+                              const float* drawn, const float* dlast) {
   return lstm::guarded(isa, [&]() {
-    const machine::Program read = machine::Reader(program).program();
+    const machine::Program read = machine::Reader(program).program(drawn);
+    const machine::Batch given{batch, steps, bool(all_steps), x, {nullptr, ends}, drawn};
     const machine::Kernels& kernels = kernels_for(isa, read, batch, steps, x, parameters);
-    machine::backward(kernels, threads, read, constants, {batch, steps, bool(all_steps), x}, parameters, kept, upstream,
-                      dx, dparameters, dinitial);
+    machine::backward(kernels, threads, read, constants, given, parameters, kept, upstream, dlast, dx, dparameters,
+                      dinitial);
   });
 }
 }

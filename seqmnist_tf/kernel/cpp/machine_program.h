@@ -42,6 +42,7 @@ struct Program {
   int state, samples, fixed, sums, parameters;  // floats
   bool output_is_state, shared;
   std::vector<Piece> state_pieces, x_forward, x_backward, output, dx, upstream;
+  std::vector<Piece> drawn_forward, drawn_backward;  // of what is drawn for a row, and the same at all steps
   std::vector<Load> loads;
   Code forward, backward;
   std::vector<Sum> gradients;
@@ -84,7 +85,7 @@ class Reader {
     });
   }
 
-  Program program() {
+  Program program(bool drawn) {
     Program p;
     for (int* size :
          {&p.features, &p.outputs, &p.states, &p.kept, &p.state, &p.samples, &p.fixed, &p.sums, &p.parameters})
@@ -98,6 +99,7 @@ class Reader {
       s.left = operand(), s.right = operand(), s.k = number(), s.n = number();
       s.sums = number(), s.parameter = number(), s.stride = number();
     });
+    if (drawn) pieces(p.drawn_forward), pieces(p.drawn_backward);
     return p;
   }
 
