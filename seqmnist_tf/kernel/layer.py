@@ -23,6 +23,7 @@ PACKAGE = "seqmnist_tf"
 # The recurrent layers of Keras. A subclass that has another loop, or another start, wants them computed.
 STOCK = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN)
 LOOP = ("inner_loop", "get_initial_state")
+LSTM_STEP = keras.layers.LSTMCell.call  # the step that the LSTM's own kernel computes
 PROGRAMS = "_seqmnist_tf_programs"  # an attribute of a cell, so that they go with it
 # The arguments of a layer that its drop-in has too, beside its cell.
 SHARED = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
@@ -326,9 +327,11 @@ def to_keras(model: keras.Model) -> keras.Model:
 
 def has_own_kernel(layer: keras.layers.LSTM) -> bool:
     """Return whether an LSTM of Keras is the one that the kernel has; other LSTMs are run as programs."""
-    activations = (layer.cell.activation, layer.cell.recurrent_activation)
-    usual = activations == (keras.activations.tanh, keras.activations.sigmoid)
-    one_mask = layer.cell.implementation != 1 or not layer.dropout  # not one for each gate
+    cell = layer.cell
+    if type(cell) is not keras.layers.LSTMCell or getattr(cell.call, "__func__", None) is not LSTM_STEP:
+        return False  # another cell, or one whose step was replaced
+    usual = (cell.activation, cell.recurrent_activation) == (keras.activations.tanh, keras.activations.sigmoid)
+    one_mask = cell.implementation != 1 or not layer.dropout  # not one for each gate
     return usual and layer.use_bias and one_mask and not layer.recurrent_dropout
 
 

@@ -56,9 +56,9 @@ def ranking_table(results: ResultsFolder) -> str:
         beside = [BoardCell(row, results.experiment(row.records)) for row in board.beside]
         cells = sorted([*compared_cells(results, board), *beside], key=lambda cell: -cell.runs.mean)
         for row, runs, pair in cells:
-            described = [row.cell, f"`{row.records}`", board.task, runs.config.train.n_epochs, runs.seeds_text]
+            described = [row.cell, f"`{row.records}`", board.task, runs.config.train.n_epochs]
             rows.append([*described, f"**{runs.text}**", runs.falls, *_difference(pair)])
-    head = ["cell", "runs", "task", ">epochs", ">seeds", ">test accuracy, %", ">fell", *DIFFERENCE]
+    head = ["cell", "runs", "task", ">epochs", ">test accuracy, %", ">fell", *DIFFERENCE]
     return markdown_table(head, rows)
 
 

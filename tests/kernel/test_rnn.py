@@ -569,3 +569,34 @@ def test_what_cannot_be_computed_is_seen_before() -> None:
     alone = layers[2]
     assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == [drawn]
     assert set(kernel_problems(unused, drop_ins(unused), (None, STEPS, FEATURES))) == {"it is not called"}
+
+
+class HalfCell(keras.layers.LSTMCell):
+    """An LSTM's cell with half its output."""
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        output, states = super().call(inputs, states, training=training)
+        return output / 2, [output / 2, states[1]]
+
+
+def doubled(call: Callable[..., Any]) -> Callable[..., Any]:
+    def twice(*args: Any, **kwargs: Any) -> Any:
+        output, states = call(*args, **kwargs)
+        return 2 * output, [2 * output, states[1]]
+
+    return twice
+
+
+@pytest.mark.parametrize("replaced", ["cell", "call"])
+def test_an_lstm_whose_step_was_replaced_is_not_the_plain_one(replaced: str) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    layers = [keras.layers.LSTM(5), seqmnist_tf.LSTM(5)]
+    for layer in layers:
+        if replaced == "cell":
+            layer.cell = HalfCell(5)
+        else:
+            layer.cell.call = doubled(layer.cell.call)
+        layer.build(x.shape)
+    layers[1].set_weights(layers[0].get_weights())
+    expected, found = (keras.ops.convert_to_numpy(layer(x)) for layer in layers)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
