@@ -130,7 +130,7 @@ def test_latex_compiles_the_table_with_its_references(tmp_path: Path) -> None:
 
 
 def test_the_pictures_show_the_numbers(toy: None) -> None:
-    a, b = seeded("a", {0: 20, 1: 20}), seeded("b", {0: 21, 1: 20, 2: 22}, first=3, optimizer__lr=0.5)
+    a, b = seeded("a", {0: 20, 1: 20, 2: 20}), seeded("b", {0: 21, 1: 20, 2: 22}, first=3, optimizer__lr=0.5)
     comparison = compared(a, b)
     (differences,), (curves,) = draw_differences(comparison).axes, draw_curves(comparison).axes
     seeds, interval, mean = (np.array(line.get_xdata()) for line in differences.lines[:3])
@@ -142,14 +142,14 @@ def test_the_pictures_show_the_numbers(toy: None) -> None:
     for run in (*a.runs, *b.runs):
         vars(run)["gradient_norms"] = [4.0, 1.0 + run.seed]
     gradients = draw_gradients(comparison)
-    assert gradients and [np.array(line.get_ydata()).tolist() for line in gradients.axes[0].lines] == [[4, 1.5], [4, 2]]
+    assert gradients and [np.array(line.get_ydata()).tolist() for line in gradients.axes[0].lines] == [[4, 2], [4, 2]]
     figure = draw_disagreements(comparison)
     assert [part.get_suptitle() for part in figure.subfigs] == [
         "a is right more often than b: 3 digits",  # the images 0 to 2
         "b is right more often than a: 5 digits",  # 20 to 22 in all seeds of b, 23 in two, 24 in one
     ]
     shares = [axes.get_title().splitlines()[-1] for axes in figure.subfigs[1].axes if axes.get_title()]
-    assert shares == ["3/3, 0/2", "3/3, 0/2", "3/3, 0/2", "2/3, 0/2", "1/3, 0/2"]
+    assert shares == ["3/3, 0/3", "3/3, 0/3", "3/3, 0/3", "2/3, 0/3", "1/3, 0/3"]
 
 
 def test_the_pictures_fit(toy: None) -> None:
