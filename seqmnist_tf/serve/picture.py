@@ -21,8 +21,9 @@ MAX_PIXELS = 50_000_000  # of a picture's header, checked before anything is dec
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 MIN_STROKE = 0.1  # of the area of the largest stroke; smaller pieces are specks
-MAX_STROKES = 4  # that stand apart in a digit; a picture with more shows a text, a drawing or noise
-PAPER_PARTS = 3  # a shadow is wider than this part of a picture, and a stroke is narrower
+MIN_PIECE = 0.01  # of the area of the largest stroke
+MAX_PIECES = 12  # of at least that area; a picture with more shows a text, a drawing or noise
+PAPER_PARTS = 5  # a shadow is wider than this part of a picture, and a stroke is narrower
 SAMPLED_SIDE = 32  # enough pixels to see whether the paper is light or dark
 BOX = 20
 CENTRE = 14  # the row and the column of the pixel that contains the centre of mass of a digit of MNIST
@@ -61,10 +62,9 @@ def prepare(picture: Image.Image) -> np.ndarray | None:
     pieces, _ = ndimage.label(ink > otsu(ink), np.ones((3, 3)))
     areas = np.bincount(pieces.ravel())
     areas[0] = 0  # the background
-    kept = np.flatnonzero(areas >= MIN_STROKE * areas.max())
-    if len(kept) > MAX_STROKES:
+    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES:
         return None
-    strokes = np.isin(pieces, kept)
+    strokes = np.isin(pieces, np.flatnonzero(areas >= MIN_STROKE * areas.max()))
     place = ndimage.find_objects(strokes.astype(int))[0]
     # A stroke's soft edge is below the threshold.
     drawn = np.where(ndimage.binary_dilation(strokes, np.ones((3, 3))), ink, 0)[place]
@@ -129,7 +129,9 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     if (lighter**3).sum() > 0:
         grey = 255 - grey
     paper = ndimage.grey_closing(grey, max(grey.shape) // PAPER_PARTS // 2 * 2 + 1, mode="nearest")
-    return (255 * (paper - grey) / np.maximum(paper, 1)).round().astype(np.uint8)
+    ink = (255 * (paper - grey) / np.maximum(paper, 1)).round()
+    noise = np.sort(ink, axis=None)[ink.size // 2]  # of the paper, of which the closing keeps the lightest pixels
+    return np.maximum(ink - noise, 0).astype(np.uint8)
 
 
 def _is_mnist(ink: np.ndarray) -> bool:

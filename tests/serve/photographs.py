@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import io
 import json
 
 import numpy as np
@@ -55,7 +56,7 @@ LIGHTS = {
     "half shadow": of_half_the_light(RIGHT - 0.5),
     "shadow at an angle": of_half_the_light(RIGHT + 0.5 * DOWN - 0.7),
     "soft shadow": of_half_the_light(DOWN - 0.45, edge=0.2),
-    "vignette": 1 - 1.2 * ((DOWN - 0.5) ** 2 + (RIGHT - 0.5) ** 2),
+    "vignette": 1 - 0.9 * ((DOWN - 0.5) ** 2 + (RIGHT - 0.5) ** 2),
 }
 
 
@@ -79,3 +80,22 @@ def photographs(digit: int) -> dict[str, Image.Image]:
         "large": photograph(sheet(digit), LIGHTS["gradient"]).resize((2400, 2400), Image.Resampling.BICUBIC),
         "wide": ImageOps.expand(plain, (400, 0, 200, 0), fill=229),
     }
+
+
+def encoded_photographs(digit: int) -> dict[str, bytes]:
+    """Return the files of the photographs: PNG, and JPEG from a camera that was turned, by the value of EXIF."""
+    pictures = {name: (picture, "PNG", Image.Exif()) for name, picture in photographs(digit).items()}
+    for value, turn in (
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+    ):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        pictures[f"turned, EXIF {value}"] = (photograph(sheet(digit), LIGHTS["gradient"]).transpose(turn), "JPEG", exif)
+    files = {}
+    for name, (picture, kind, exif) in pictures.items():
+        file = io.BytesIO()
+        picture.save(file, kind, exif=exif)
+        files[name] = file.getvalue()
+    return files
