@@ -50,7 +50,7 @@ def on_files(files: Files, config: Any) -> Files:
         for path in sorted(ROOT.glob(pattern)):
             uri = FOLDER + path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
-    for path in sorted(WEB.iterdir()):
+    for path in sorted(path for path in WEB.iterdir() if path.is_file()):  # without the folder __pycache__
         files.append(File.generated(config, f"live/{path.name}", abs_src_path=str(path)))
     version = choose_version(ROOT / DEFAULT_FOLDER)
     files.append(File.generated(config, "live/model.json", content=json.dumps(read_description(version))))

@@ -20,7 +20,12 @@ def main(argv: list[str]) -> int:
         prog="python -m seqmnist_tf.export",
         description="Export a finished run as a SavedModel for TF Serving. Prints the path of the new version.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run directory of seqmnist_tf.train")
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        metavar="RUN_DIR",
+        help="a run directory of seqmnist_tf.train, or a record such as results/strong/seed0",
+    )
     parser.add_argument(
         "--export-dir",
         type=Path,

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import numpy as np
 import tensorflow as tf
 import uvicorn
 from starlette.applications import Starlette
@@ -34,6 +35,7 @@ from .versions import DEFAULT_SIGNATURE, MODEL_NAME, read_description
 WEB = Path(__file__).parent / "web"
 MODEL_PATH = f"/v1/models/{MODEL_NAME}"
 MAX_BODY_BYTES = 8 * 2**20
+MAX_STEP_PIXELS = 256 * 784  # in all rows of a request to the signature step
 MAX_REQUEST_ROWS = 256  # export/config/batching.config gives TF Serving the same; a test compares the two
 SECURITY_HEADERS = [
     ("content-security-policy", "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"),
@@ -136,8 +138,12 @@ def predict(model: SavedModel, body: bytes) -> bytes:
                 raise ValueError(f"{len(values)} rows (at most {MAX_REQUEST_ROWS} are allowed)")
             if _depth(values) > specs[name].shape.rank:  # deep lists end TensorFlow's process
                 raise ValueError(f"{name} has {_depth(values)} axes (it must have {specs[name].shape.rank})")
-            if specs[name].dtype == tf.string:  # TF Serving takes base64 without padding, too
-                inputs[name] = [base64.b64decode(value["b64"] + "==") for value in values]
+            if specs[name].dtype == tf.string:
+                inputs[name] = [_decode(value["b64"]) for value in values]
+            if specs[name].dtype == tf.uint8 and np.size(values):
+                _require_bytes(values)
+        if signature == "step" and np.size(inputs["pixels"]) > MAX_STEP_PIXELS:
+            raise ValueError(f"{np.size(inputs['pixels'])} pixels (at most {MAX_STEP_PIXELS} are allowed)")
         outputs = {name: array.tolist() for name, array in model(signature, **inputs).items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         hint = f"{MODEL_PATH}/metadata has the signatures"
@@ -156,6 +162,21 @@ def _depth(value: Any) -> int:
     while isinstance(value, list) and value:
         value, depth = value[0], depth + 1
     return depth
+
+
+def _decode(text: str) -> bytes:
+    """Return the bytes of base64, with or without padding, as TF Serving takes it."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError as error:
+        raise ValueError(f"b64 is not base64: {error}") from None
+
+
+def _require_bytes(values: Any) -> None:
+    """Raise ValueError unless all values are whole numbers from 0 to 255; TensorFlow would wrap others around."""
+    array = np.asarray(values)
+    if array.dtype.kind != "i" or array.min() < 0 or array.max() > 255:
+        raise ValueError("a uint8 is a whole number from 0 to 255")
 
 
 def _by_name(value: Any, names: list[str]) -> dict[str, Any]:

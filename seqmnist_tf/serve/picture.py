@@ -21,6 +21,10 @@ MAX_PIXELS = 50_000_000  # of a picture's header, checked before anything is dec
 WORKING_SIDE = 256  # larger pictures are first reduced to this size, which also averages noise
 MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 MIN_STROKE = 0.1  # of the area of the largest stroke; smaller pieces are specks
+MIN_PIECE = 0.01  # of the area of the largest stroke
+MAX_PIECES = 12  # of at least that area; a picture with more shows a text, a drawing or noise
+PAPER_PARTS = 5  # a shadow is wider than this part of a picture, and a stroke is narrower
+SAMPLED_SIDE = 32  # enough pixels to see whether the paper is light or dark
 BOX = 20
 CENTRE = 14  # the row and the column of the pixel that contains the centre of mass of a digit of MNIST
 SHADES = " .:-=+*#%@"
@@ -40,21 +44,26 @@ def prepare_picture(file: str | Path | IO[bytes], name: str = "") -> np.ndarray 
 
 
 def prepare(picture: Image.Image) -> np.ndarray | None:
-    """Return the digit of a picture in MNIST's form, uint8 (28, 28), or None where the picture is blank.
+    """Return the digit of a picture in MNIST's form, uint8 (28, 28), or None where the picture shows no digit.
 
-    Ink is how much a pixel's grey differs from that of the picture's edge, so the digit may be dark on light or light
-    on dark. A picture that is already in MNIST's form is returned unchanged.
+    The digit may be dark on light or light on dark, in uneven light. A picture that is already in MNIST's form is
+    returned unchanged.
     """
     grey = _grey(picture)
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = np.abs(grey - np.median(edge)).round().astype(np.uint8)
+    contrast = np.abs(grey - np.median(edge)).round().astype(np.uint8)
+    if contrast.max() < MIN_CONTRAST:
+        return None
+    if _is_mnist(contrast):
+        return contrast
+    ink = _ink(grey)
     if ink.max() < MIN_CONTRAST:
         return None
-    if _is_mnist(ink):
-        return ink
     pieces, _ = ndimage.label(ink > otsu(ink), np.ones((3, 3)))
     areas = np.bincount(pieces.ravel())
     areas[0] = 0  # the background
+    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES:
+        return None
     strokes = np.isin(pieces, np.flatnonzero(areas >= MIN_STROKE * areas.max()))
     place = ndimage.find_objects(strokes.astype(int))[0]
     # A stroke's soft edge is below the threshold.
@@ -104,6 +113,25 @@ def _grey(picture: Image.Image) -> np.ndarray:
     grey, opacity = np.asarray(picture.convert("L"), np.float64), np.asarray(picture.getchannel("A")) / 255
     mean = (grey * opacity).sum() / max(opacity.sum(), 1e-9)
     return grey * opacity + (255 if mean < 128 else 0) * (1 - opacity)
+
+
+def _ink(grey: np.ndarray) -> np.ndarray:
+    """Return how much darker than the paper around it each pixel is, uint8 (height, width), 255 for black.
+
+    Paper is what remains when dark strokes are closed: for each pixel, the lightest levels in the windows around it. A
+    shadow is wider than a window and remains too. In a shadow, ink and paper lose the same share of their light, so ink
+    is a share of the paper's level. Light ink on dark paper is inverted first.
+    """
+    step = -(-max(grey.shape) // SAMPLED_SIDE)
+    sample = grey[::step, ::step]
+    window = SAMPLED_SIDE // 2 - 1
+    lighter = sample - ndimage.median_filter(sample, window, mode="nearest")
+    if (lighter**3).sum() > 0:
+        grey = 255 - grey
+    paper = ndimage.grey_closing(grey, max(grey.shape) // PAPER_PARTS // 2 * 2 + 1, mode="nearest")
+    ink = (255 * (paper - grey) / np.maximum(paper, 1)).round()
+    noise = np.sort(ink, axis=None)[ink.size // 2]  # of the paper, of which the closing keeps the lightest pixels
+    return np.maximum(ink - noise, 0).astype(np.uint8)
 
 
 def _is_mnist(ink: np.ndarray) -> bool:

@@ -96,11 +96,16 @@ BAD_BODIES: dict[str, Any] = {
     "instances a number": {"instances": 5},
     "27 rows of pixels": {"instances": [GOOD_IMAGE[:27]]},
     "ragged": {"instances": [[[0] * 27, *GOOD_IMAGE[1:]]]},
-    **{f"{value!r} in uint8": changed(value) for value in (0.5, 1.0, "5", None)},  # a cast would lose the ink
+    **{f"{value!r} in uint8": changed(value) for value in (0.5, 1.0, "5", None, 300, -1)},  # a cast would lose the ink
     "step without h": {"signature_name": "step", "inputs": {"pixels": [[[0.5]]], "c": [[0.0] * 8]}},
     "step, plain": {"signature_name": "step", "instances": [[[0.0]]]},
     "step, h of 7": {"signature_name": "step", "inputs": {"pixels": [[[0.5]]], "h": [[0.0] * 7], "c": [[0.0] * 8]}},
     "base64 a number": {"signature_name": "encoded_images", "instances": [{"b64": 5}]},
+    "no base64": {"signature_name": "encoded_images", "instances": [{"b64": "!!"}]},
+    "too many pixels": {
+        "signature_name": "step",
+        "inputs": {"pixels": [[[0.5]] * (app.MAX_STEP_PIXELS + 1)], "h": [[0.0] * 8], "c": [[0.0] * 8]},
+    },
     "no picture": {"signature_name": "encoded_images", "instances": [{"b64": "bm8gaW1hZ2U="}]},
     "257 rows": {"instances": [GOOD_IMAGE] * (app.MAX_REQUEST_ROWS + 1)},
 }

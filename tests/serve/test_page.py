@@ -23,10 +23,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from seqmnist_tf.data import encode, load_mnist
-from seqmnist_tf.serve import SavedModel, app, read_description
+from seqmnist_tf.serve import SavedModel, app, prepare_picture, read_description
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
-from tests.serve.test_picture import DIGIT, SAME, difference, to_mnist
+from tests.serve.photographs import SAMPLES, encoded_photographs
+from tests.serve.test_picture import DIGIT, SAME, committed_model, difference, to_mnist
 from tests.serve.test_saved_model import COMMITTED
 from tests.toy import ROOT, toy_mnist
 
@@ -45,7 +46,9 @@ DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 STILL = {**DESKTOP, "reduced_motion": "reduce"}
 SIDEWAYS = {"viewport": {"width": 844, "height": 390}, "has_touch": True, "is_mobile": True}
-ANSWER = re.compile(r"^(?:It is|I am unsure: it may be) an? (\d) \([\d.]+\s%\)\..* since pixel \d+ of 784\.$")
+ANSWER = re.compile(
+    r"^(?:The model reads|The model is unsure: it may be) an? (\d) \([\d.]+\s%\)\..* since pixel \d+ of 784\.$"
+)
 TRACE_TIMEOUT = 20_000  # ms: six seconds of animation, on a busy machine
 
 Point = tuple[float, float]
@@ -197,7 +200,7 @@ def test_an_unsure_answer_says_so(visit: Visit) -> None:
     page, _ = visit(STILL, weights=lambda route: route.fulfill(body=weights.tobytes()))
     sample(page, 0).click()
     assert answer(page) == 0
-    expect(page.locator("#answer")).to_contain_text("I am unsure: it may be a 0 (79.0\u00a0%).")
+    expect(page.locator("#answer")).to_contain_text("The model is unsure: it may be a 0 (79.0\u00a0%).")
 
 
 def test_another_layer_is_said(visit: Visit) -> None:
@@ -208,6 +211,11 @@ def test_another_layer_is_said(visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_have_text(said)
     sample(page, 0).click()
     expect(page.get_by_role("alert")).to_have_text(said)
+
+
+def test_missing_weights_are_named(visit: Visit) -> None:
+    page, _ = visit(STILL, weights=lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_contain_text("weights.bin")
 
 
 def test_only_the_newest_request_is_answered(visit: Visit) -> None:
@@ -290,12 +298,28 @@ def test_the_browser_knows_pixel_order_and_normalization(visit: Visit, toy_versi
         np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
 
 
-def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
-    page, _ = visit(STILL)
+def prepared_by(page: Page, file: bytes) -> np.ndarray:
+    """Return the digit of a picture's file as the page prepares it, (28, 28)."""
     script = """async (bytes) => {
         const { prepare } = await import("./picture.js");
         return prepare(new Blob([Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))]));
     }"""
+    return np.reshape(page.evaluate(script, base64.b64encode(file).decode()), (28, 28))
+
+
+@pytest.mark.parametrize("digit", SAMPLES)
+def test_the_page_reads_photographs_as_the_client_does(visit: Visit, digit: int) -> None:
+    page, _ = visit(STILL)
+    model = committed_model()
+    for name, file in encoded_photographs(digit).items():
+        prepared = prepared_by(page, file)
+        by_client = prepare_picture(io.BytesIO(file))
+        assert by_client is not None, name  # the browser reduces a large picture with another filter
+        assert model(images=np.stack([prepared, by_client]))["class_id"].tolist() == [digit, digit], name
+
+
+def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
+    page, _ = visit(STILL)
     mnist = Image.fromarray(to_mnist(DIGIT))
     in_mnists_form = {"MNIST": mnist, "MNIST, dark on light": ImageOps.invert(mnist)}
     exact = in_mnists_form | {name: SAME[name] for name in ("56 pixels", "100 pixels", "cut out tightly")}
@@ -304,7 +328,7 @@ def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
             continue
         file = io.BytesIO()
         picture.save(file, "PNG")
-        prepared = np.reshape(page.evaluate(script, base64.b64encode(file.getvalue()).decode()), (28, 28))
+        prepared = prepared_by(page, file.getvalue())
         if name in exact:
             np.testing.assert_array_equal(prepared, to_mnist(picture), err_msg=name)
         else:  # the browser reduced it with another filter

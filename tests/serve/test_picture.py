@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel, picture, picture_to_text, prepare_picture
 from seqmnist_tf.serve.picture import prepare
 from seqmnist_tf.system import InputError
+from tests.serve.photographs import SAMPLES, SIDE, encoded_photographs, photograph
 from tests.toy import ROOT
 
 
@@ -32,6 +34,11 @@ def coloured(image: Image.Image, ink: tuple[int, int, int], paper: tuple[int, in
 
 def on_nothing(image: Image.Image, value: int) -> Image.Image:
     return Image.merge("RGBA", [*[Image.new("L", image.size, value)] * 3, image])
+
+
+@functools.cache
+def committed_model() -> SavedModel:
+    return SavedModel.load(ROOT / "export" / "seqmnist" / "2")
 
 
 DIGIT = drawn_digit()
@@ -132,6 +139,27 @@ def test_bad_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             prepare_picture(tmp_path / name)
     with pytest.raises(InputError, match="cannot read stdin: "):
         prepare_picture(io.BytesIO(cut), "stdin")
+
+
+@pytest.mark.parametrize("digit", SAMPLES)
+def test_a_photograph_is_read_right_in_any_light(digit: int) -> None:
+    model = committed_model()
+    for name, file in encoded_photographs(digit).items():
+        image = prepare_picture(io.BytesIO(file))
+        assert image is not None, name
+        answer = model(images=image[None])
+        assert answer["class_id"] == [digit] and answer["probabilities"].max() > 0.8, name
+
+
+def test_plain_paper_and_a_chart_show_no_digit() -> None:
+    assert prepare(photograph(np.full((SIDE, SIDE), 0.9), noise=0.005)) is None
+    assert prepare_picture(ROOT / "docs" / "plateau.png") is None
+
+
+@pytest.mark.network
+def test_mnists_test_images_are_unchanged() -> None:
+    for image in load_mnist("auto", None, ("test",))["test"].images[:1000]:
+        np.testing.assert_array_equal(to_mnist(Image.fromarray(image)), image)
 
 
 @pytest.mark.network

@@ -46,10 +46,18 @@ const withArticle = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 
 // The model and the requests
 
-const getJson = async (path) => (await fetch(path)).json();
+async function get(path) {
+  try {
+    return await fetch(path);
+  } catch {
+    throw new Error(`The page could not load ${path}. Is the server still running?`);
+  }
+}
+
+const getJson = async (path) => (await get(path)).json();
 
 async function loadModel() {
-  const [description, response] = await Promise.all([getJson("model.json"), fetch("weights.bin")]);
+  const [description, response] = await Promise.all([getJson("model.json"), get("weights.bin")]);
   showModel(description);
   const { layer, hidden_size: units, output_size: classes } = description.config.model;
   if (!response.ok) {
@@ -168,7 +176,7 @@ function show(count) {
 function answer() {
   const { digit, from } = shown.spans.at(-1);
   const probability = shown.steps[STEPS - 1].probabilities[digit];
-  const said = `${probability < SURE ? "I am unsure: it may be" : "It is"} ${withArticle(digit)} (${percent(probability)}).`;
+  const said = `${probability < SURE ? "The model is unsure: it may be" : "The model reads"} ${withArticle(digit)} (${percent(probability)}).`;
   const wrong = shown.label !== null && shown.label !== digit ? ` The label says ${shown.label}.` : "";
   return `${said}${wrong} The answer has been ${digit} since pixel ${from + 1} of ${STEPS}.`;
 }

@@ -7,6 +7,10 @@ const CENTRE = 14; // the row and the column of the pixel that contains the cent
 const WORKING_SIDE = 256; // larger pictures are first reduced to this size
 const MIN_CONTRAST = 12; // of 255; a picture with less shows no digit
 const MIN_STROKE = 0.1; // of the area of the largest stroke; smaller pieces are specks
+const MIN_PIECE = 0.01; // of the area of the largest stroke
+const MAX_PIECES = 12; // of at least that area; a picture with more shows a text, a drawing or noise
+const PAPER_PARTS = 5; // a shadow is wider than this part of a picture, and a stroke is narrower
+const SAMPLED_SIDE = 32; // enough pixels to see whether the paper is light or dark
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const most = (values) => values.reduce((largest, value) => Math.max(largest, value), 0);
@@ -43,12 +47,16 @@ function toMnist(grey, width, height) {
     const [x, y] = [index % width, Math.floor(index / width)];
     return x === 0 || y === 0 || x === width - 1 || y === height - 1;
   });
-  const paper = edge.sort()[edge.length >> 1];
-  const ink = grey.map((level) => round(Math.abs(level - paper)));
+  const level = edge.sort()[edge.length >> 1];
+  const contrast = grey.map((each) => round(Math.abs(each - level)));
+  if (most(contrast) < MIN_CONTRAST) return null;
+  const lines = linesOf(contrast, width);
+  if (isMnist(lines)) return lines.flat();
+  const ink = inkOf(grey, width, height);
   if (most(ink) < MIN_CONTRAST) return null;
-  const rows = Array.from({ length: height }, (_, y) => [...ink.subarray(y * width, (y + 1) * width)]);
-  if (isMnist(rows)) return rows.flat();
+  const rows = linesOf(ink, width);
   const strokes = strokesOf(ink, width, height);
+  if (!strokes) return null;
   const kept = new Set(strokes.flatMap((index) => around(index, width, height))); // with the soft edge of a stroke
   const [left, right] = extent(strokes.map((index) => index % width));
   const [top, bottom] = extent(strokes.map((index) => Math.floor(index / width)));
@@ -61,6 +69,41 @@ function toMnist(grey, width, height) {
   return centred(transposed(columns.map((column) => resized(column, high))));
 }
 
+const linesOf = (values, width) =>
+  Array.from({ length: values.length / width }, (_, y) => [...values.subarray(y * width, (y + 1) * width)]);
+
+// How much darker than the paper around it each pixel is, 0 to 255: see _ink in picture.py.
+function inkOf(grey, width, height) {
+  const levels = hasLightInk(linesOf(grey, width)) ? grey.map((level) => 255 - level) : grey;
+  const reach = Math.floor(Math.floor(Math.max(width, height) / PAPER_PARTS) / 2);
+  const lightest = overWindows(linesOf(levels, width), reach, Math.max);
+  const paper = overWindows(lightest, reach, Math.min).flat();
+  const ink = levels.map((level, index) => round((255 * (paper[index] - level)) / Math.max(paper[index], 1)));
+  const noise = ink.slice().sort()[ink.length >> 1]; // of the paper, of which the closing keeps the lightest pixels
+  return ink.map((level) => Math.max(level - noise, 0));
+}
+
+function hasLightInk(rows) {
+  const step = Math.ceil(Math.max(rows.length, rows[0].length) / SAMPLED_SIDE);
+  const sample = rows.filter((_, y) => y % step === 0).map((row) => row.filter((_, x) => x % step === 0));
+  const reach = SAMPLED_SIDE / 4 - 1;
+  const offsets = Array.from({ length: 2 * reach + 1 }, (_, index) => index - reach);
+  const at = (lines, index) => lines[Math.min(Math.max(index, 0), lines.length - 1)];
+  const cubes = sample.flatMap((row, y) =>
+    row.map((level, x) => {
+      const window = offsets.flatMap((down) => offsets.map((right) => at(at(sample, y + down), x + right)));
+      return (level - window.sort((a, b) => a - b)[window.length >> 1]) ** 3;
+    }),
+  );
+  return sum(cubes) > 0;
+}
+
+// The largest or the smallest value in a square window around each pixel, first along the rows, then along the columns.
+function overWindows(rows, reach, choose) {
+  const along = (line) => line.map((_, index) => choose(...line.slice(Math.max(0, index - reach), index + reach + 1)));
+  return transposed(transposed(rows.map(along)).map(along));
+}
+
 function isMnist(rows) {
   if (rows.length !== SIDE || rows[0].length !== SIDE) return false;
   return [rows, transposed(rows)].every((lines) => {
@@ -69,7 +112,7 @@ function isMnist(rows) {
   });
 }
 
-// The pixels above Otsu's threshold (1979) in pieces that are not specks.
+// The pixels above Otsu's threshold (1979) in pieces that are not specks, or null where there are too many pieces.
 function strokesOf(ink, width, height) {
   const counts = new Float64Array(256);
   for (const level of ink) counts[level] += 1;
@@ -92,6 +135,7 @@ function strokesOf(ink, width, height) {
     pieces.push(piece);
   }
   const largest = most(pieces.map((piece) => piece.length));
+  if (pieces.filter((piece) => piece.length >= MIN_PIECE * largest).length > MAX_PIECES) return null;
   return pieces.filter((piece) => piece.length >= MIN_STROKE * largest).flat();
 }
 
