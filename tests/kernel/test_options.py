@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -128,8 +128,21 @@ def one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.src.backend.random, "dropout", dropout)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN", "RNN"])
+NAMES = ("LSTM", "GRU", "SimpleRNN", "RNN")
+# These combine the others, and are tried with every layer; the LSTM, with two kernels, is tried with all options.
+ALWAYS_TRIED = ("both", "all", "zeros")
+
+
+def grid(options: Iterable[str]) -> list[Any]:
+    """Return each layer with each of some options; what is neither the LSTM nor always tried is a slow test."""
+    return [
+        pytest.param(name, option, marks=[] if name == "LSTM" or option in ALWAYS_TRIED else [pytest.mark.slow])
+        for name in NAMES
+        for option in options
+    ]
+
+
+@pytest.mark.parametrize(("name", "options"), grid(OPTIONS))
 def test_layers_are_those_of_stock_keras(name: str, options: str) -> None:
     layers = three(name, OPTIONS[options])
     masked: dict[str, Any] = {"mask": tf.constant(MASK), "training": True}
@@ -141,8 +154,7 @@ def both_directions(layer: keras.layers.RNN) -> keras.layers.Bidirectional:
     return keras.layers.Bidirectional(layer, dtype=layer.dtype_policy)
 
 
-@pytest.mark.parametrize("options", ["plain", "both", "states", "stateful", "zeros"])
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN", "RNN"])
+@pytest.mark.parametrize(("name", "options"), grid(["plain", "both", "states", "stateful", "zeros"]))
 def test_both_directions_are_those_of_stock_keras(name: str, options: str) -> None:
     found = []
     for layer in three(name, OPTIONS[options], both_directions):
