@@ -97,23 +97,29 @@ class RNN(keras.layers.RNN):
         if mask is not None:
             mask = tf.broadcast_to(_by_steps(mask), tf.shape(sequences)[:2])
         states = self._states_before(sequences, initial_state)
-        dropped = None
-        if dropout_cells(self.cell):
-            # Also out of training, where stock Keras draws masks and does not use them.
-            self._maybe_config_dropout_masks(self.cell, sequences[:, 0, :], states)
-            dropped = dropout_masks(self.cell) if training else None
-            self._maybe_reset_dropout_masks(self.cell)
+        drawn = self._draw_dropout(sequences, states, bool(training))
         if self.go_backwards:
             sequences, mask = (None if given is None else tf.reverse(given, [1]) for given in (sequences, mask))
-        outputs, last = self._computed(sequences, states, dropped, mask, bool(training))
+        outputs, last = self._computed(sequences, states, drawn, mask, bool(training))
         if states is None or last is None:
             return outputs
-        sizes = keras.tree.flatten(self.cell.state_size)
-        after = keras.tree.pack_sequence_as(states, tf.split(last, sizes, axis=1))
+        after = keras.tree.pack_sequence_as(states, tf.split(last, keras.tree.flatten(self.cell.state_size), axis=1))
         if self.stateful:
             for variable, state in zip(keras.tree.flatten(self.states), keras.tree.flatten(after), strict=True):
                 variable.assign(state)
         return (outputs, *after) if self.return_state else outputs
+
+    def _draw_dropout(self, sequences: tf.Tensor, states: Any, training: bool) -> list[tf.Tensor]:
+        """Return the dropout masks of this call, drawn as stock Keras draws them; none out of training.
+
+        Stock Keras draws them out of training too, and does not use them: so the state of the generator is the same.
+        """
+        if not dropout_cells(self.cell):
+            return []
+        self._maybe_config_dropout_masks(self.cell, sequences[:, 0, :], states)
+        drawn = dropout_masks(self.cell) if training else []
+        self._maybe_reset_dropout_masks(self.cell)
+        return drawn
 
     def _states_before(self, sequences: tf.Tensor, initial_state: Any) -> list[Any] | None:
         """Return the states before the first step, nested as in stock Keras, or None where nobody asks for them."""
@@ -127,11 +133,11 @@ class RNN(keras.layers.RNN):
         return keras.tree.map_structure(lambda state: keras.ops.convert_to_tensor(state, "float32"), states)
 
     def _computed(
-        self, sequences: tf.Tensor, states: Any, dropped: Any, mask: Any, training: bool
+        self, sequences: tf.Tensor, states: Any, drawn: list[tf.Tensor], mask: Any, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return the outputs of steps in order, and the states after them beside each other where states are given."""
         first = None if states is None else tf.concat(keras.tree.flatten(states), axis=1)
-        rows = RowInputs(first, drawn=tf.concat(dropped, axis=1) if dropped else None)
+        rows = RowInputs(first, drawn=tf.concat(drawn, axis=1) if drawn else None)
         if mask is None:
             return self._outputs(sequences, rows, training, self.return_sequences)
         # A masked step changes no state: those that count are computed as if they came first, and read where they are.
@@ -139,8 +145,8 @@ class RNN(keras.layers.RNN):
         done = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # steps that count, up to and with each step
         total = done[:, -1]
         counts = tf.sequence_mask(total, tf.shape(mask)[1])[..., None]
-        before = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
-        outputs, last = self._outputs(before, rows._replace(ends=tf.maximum(total, 1)), training, True)
+        reordered = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
+        outputs, last = self._outputs(reordered, rows._replace(ends=tf.maximum(total, 1)), training, True)
         if not self.return_sequences:
             done, mask = done[:, -1:], mask[:, -1:]
         read = tf.gather(outputs, tf.maximum(done - 1, 0), axis=1, batch_dims=1)
@@ -155,17 +161,9 @@ class RNN(keras.layers.RNN):
             return f"dtype is {dtypes.pop()}, not float32"
         if self.unroll:
             return "unroll is True"
-        given = self.states if self.stateful and initial_state is None else initial_state
-        if self.stateful and (self.states is None or sequences.shape[0] not in (None, self._expected_batch_size)):
-            return "its states are for another batch"
-        states = [] if given is None else keras.tree.flatten(given)
-        sizes = keras.tree.flatten(self.cell.state_size)
-        wanted = [tf.TensorShape((sequences.shape[0], size)) for size in sizes]
-        shapes = [tf.TensorShape(state.shape) for state in states]
-        if states and not (
-            len(shapes) == len(wanted) and all(a.is_compatible_with(b) for a, b in zip(shapes, wanted, strict=True))
-        ):
-            return f"its initial states are {[tuple(shape) for shape in shapes]}, not of sizes {sizes}"
+        states = self._given_states(initial_state)
+        if reason := self._states_problem(sequences, states):
+            return reason
         if mask is not None and not _by_steps(mask).shape[1:].is_compatible_with(sequences.shape[1:2]):
             return f"its mask is {tuple(_by_steps(mask).shape)}"
         for name in LOOP:
@@ -185,6 +183,25 @@ class RNN(keras.layers.RNN):
         if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
+
+    def _given_states(self, initial_state: Any) -> list[Any]:
+        """Return the states that a call begins with, as one list; empty for the cell's own first states."""
+        if initial_state is None and self.stateful:
+            initial_state = self.states
+        return [] if initial_state is None else keras.tree.flatten(initial_state)
+
+    def _states_problem(self, sequences: Any, states: list[Any]) -> str | None:
+        """Return why the kernel cannot begin with these states, or None: each must have a row for each sequence."""
+        if self.stateful and (self.states is None or sequences.shape[0] not in (None, self._expected_batch_size)):
+            return "its states are for another batch"
+        if not states:
+            return None
+        sizes = keras.tree.flatten(self.cell.state_size)
+        shapes = [tf.TensorShape(state.shape) for state in states]
+        wanted = [tf.TensorShape((sequences.shape[0], size)) for size in sizes]
+        if len(shapes) == len(wanted) and all(map(tf.TensorShape.is_compatible_with, shapes, wanted)):
+            return None
+        return f"its initial states are {[tuple(shape) for shape in shapes]}, not of sizes {sizes}"
 
     def _program(self, features: int, training: bool) -> StepProgram | Untranslatable:
         programs: dict[tuple[int | None, ...], StepProgram | Untranslatable]

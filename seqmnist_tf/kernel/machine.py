@@ -31,6 +31,45 @@ class RowInputs(NamedTuple):
     drawn: Any = None
 
 
+@dataclass(frozen=True)
+class Passes:
+    """The forward and the backward pass of the kernel, for TensorFlow, which hands over arrays as one list.
+
+    The list begins with the inputs; then come those of ``first``, ``ends`` and ``drawn`` that there are. An array that
+    the kernel does not return is left out.
+
+    Attributes:
+        forward, backward: as in :func:`differentiable`.
+        inputs: their number, without the first states.
+        given: for each field of RowInputs, whether it is given.
+    """
+
+    forward: Callable[..., tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]
+    backward: Callable[..., Sequence[np.ndarray]]
+    inputs: int
+    given: RowInputs
+
+    def split(self, arrays: Sequence[np.ndarray]) -> tuple[Sequence[np.ndarray], RowInputs, Sequence[np.ndarray]]:
+        """Return the inputs, what rows have besides, and what follows them in the list."""
+        end = self.inputs + sum(self.given)
+        of_rows = iter(arrays[self.inputs : end])
+        rows = RowInputs(*(next(of_rows) if is_given else None for is_given in self.given))
+        return arrays[: self.inputs], rows, arrays[end:]
+
+    def run_forward(self, *arrays: np.ndarray, keep: bool) -> list[np.ndarray]:
+        """Return the outputs; the last states, with first states; and what the backward pass reads, with ``keep``."""
+        inputs, rows, _ = self.split(arrays)
+        return [array for array in self.forward(*inputs, rows=rows, keep=keep) if array is not None]
+
+    def run_backward(self, *arrays: np.ndarray, want_sequences: bool) -> Sequence[np.ndarray]:
+        """Return the gradients; after the inputs and rows come what was kept and the gradients of the results."""
+        inputs, rows, (kept, *upstream) = self.split(arrays)
+        last_gradient = upstream[1] if self.given.first else None
+        return self.backward(
+            *inputs, kept, upstream[0], rows=rows, last_gradient=last_gradient, want_sequences=want_sequences
+        )
+
+
 def differentiable(
     forward: Callable[..., tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
     backward: Callable[..., Sequence[np.ndarray]],
@@ -56,26 +95,10 @@ def differentiable(
         stock: the layer of Keras that has gradients of gradients.
     """
     follows_layers = record.should_record_backprop(inputs[:1])  # a tape will ask for the gradient of the sequences too
+    passes = Passes(forward, backward, len(inputs), RowInputs(*(tensor is not None for tensor in rows)))
     has_states = rows.first is not None
-    count = len(inputs)
-    present = [tensor is not None for tensor in rows]
-    constants = [tensor for tensor in rows[1:] if tensor is not None]  # no gradients
+    constants = [tensor for tensor in (rows.ends, rows.drawn) if tensor is not None]  # they have no gradients
     results = [tf.float32] * (1 + has_states)
-
-    def unpacked(arrays: Sequence[np.ndarray]) -> tuple[RowInputs, list[np.ndarray]]:
-        """Return ``rows`` as arrays, and what follows them."""
-        waiting = list(arrays)
-        return RowInputs(*(waiting.pop(0) if here else None for here in present)), waiting
-
-    def run(*arrays: np.ndarray, keep: bool) -> list[Any]:
-        found = forward(*arrays[:count], rows=unpacked(arrays[count:])[0], keep=keep)
-        return [array for array in found if array is not None]
-
-    def run_back(*arrays: np.ndarray, want_sequences: bool) -> Sequence[np.ndarray]:
-        given, (kept, *upstream) = unpacked(arrays[count:])
-        last = upstream[1] if has_states else None
-        options: Any = {"rows": given, "last_gradient": last, "want_sequences": want_sequences}
-        return backward(*arrays[:count], kept, upstream[0], **options)
 
     def second_order(*_: tf.Tensor) -> Any:
         raise NotImplementedError(
@@ -88,14 +111,18 @@ def differentiable(
         given = [*inputs, *constants]
 
         def run_and_keep() -> Any:
-            return tf.numpy_function(partial(run, keep=True), given, [*results, tf.float32], stateful=False)
+            run = partial(passes.run_forward, keep=True)
+            return tf.numpy_function(run, given, [*results, tf.float32], stateful=False)
 
         found: list[Any]
-        *found, kept = run_and_keep() if training else (None, None)
-        if kept is None:
-            found = tf.nest.flatten(tf.numpy_function(partial(run, keep=False), given, results, stateful=False))
+        kept = None
+        if training:
+            *found, kept = run_and_keep()
+        else:
+            run = partial(passes.run_forward, keep=False)
+            found = tf.nest.flatten(tf.numpy_function(run, given, results, stateful=False))
         n, steps, _ = inputs[0].shape
-        found[0].set_shape((n, *((steps,) if all_steps else ()), units))
+        found[0].set_shape((n, steps, units) if all_steps else (n, units))
         if has_states:
             found[1].set_shape(inputs[-1].shape)
 
@@ -103,7 +130,7 @@ def differentiable(
         def first_order(*tensors: tf.Tensor) -> Any:
             types = [tf.float32] * len(inputs)
             read = [*tensors[: len(inputs)], *constants, *tensors[len(inputs) :]]
-            every, others = (partial(run_back, want_sequences=wanted) for wanted in (True, False))
+            every, others = (partial(passes.run_backward, want_sequences=wanted) for wanted in (True, False))
             gradients = list(tf.numpy_function(every, read, types, stateful=False))
             if not follows_layers and not tf.executing_eagerly():  # else nothing would be dropped
                 gradients[1:] = tf.numpy_function(others, read, types[1:], stateful=False)

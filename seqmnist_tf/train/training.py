@@ -168,49 +168,64 @@ def _fit(
     run.truncate(first_epoch, steps)
     tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"))
     callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
-    status, reason, final = "failed", None, None
-    summary: dict[str, Any] = {}
     try:
-        try:
-            with callbacks.interruption:
-                # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
-                if not (first_epoch and callbacks.early_stop.ask()):
-                    trained.fit(
-                        batches(splits.train, config, first_epoch),
-                        epochs=config.train.n_epochs,
-                        initial_epoch=first_epoch,
-                        steps_per_epoch=config.steps_per_epoch,
-                        callbacks=callbacks.in_order,
-                        shuffle=False,  # ``batches`` has put them into their order
-                        verbose=0,
-                    )
-                reason = callbacks.early_stop.reason
-                if not reason:
-                    callbacks.close()
-                    final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
-                status = "stopped" if reason else "completed"
-        except DivergedError as error:
-            warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
-            status, reason = "diverged", str(error)
-        except KeyboardInterrupt:
-            status = "interrupted"
-        finally:
-            summary = summarize(
-                run.history(),
-                config,
-                status,
-                parameters=model.count_params(),
-                final=final,
-                reason=reason,
-                experiment=run.config_id,
-                skipped=len(run.skipped_steps()),
-            )
-            _close(run, callbacks, tracker, summary)
+        summary = _train_to_end(run, config, model, trained, splits, callbacks, tracker)
     except OSError as error:
         command = train_command(run_dir=run.path, resume=True)
         raise RunError(f"cannot continue {run.path}: {first_line(error)} (resume it: {command})") from error
-    if callbacks.interruption.requested and status != "interrupted":
+    if callbacks.interruption.requested and summary["status"] != "interrupted":
         raise KeyboardInterrupt
+    return summary
+
+
+def _train_to_end(
+    run: RunDirectory,
+    config: Config,
+    model: keras.Sequential,
+    trained: keras.Sequential,
+    splits: Splits,
+    callbacks: RunCallbacks,
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Train, and write what a finished run has. However it ends, the summary is written; return it."""
+    first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
+    status, reason, final = "failed", None, None
+    summary: dict[str, Any] = {}
+    try:
+        with callbacks.interruption:
+            # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
+            if not (first_epoch and callbacks.early_stop.ask()):
+                trained.fit(
+                    batches(splits.train, config, first_epoch),
+                    epochs=config.train.n_epochs,
+                    initial_epoch=first_epoch,
+                    steps_per_epoch=config.steps_per_epoch,
+                    callbacks=callbacks.in_order,
+                    shuffle=False,  # ``batches`` has put them into their order
+                    verbose=0,
+                )
+            reason = callbacks.early_stop.reason
+            if not reason:
+                callbacks.close()
+                final = _finish_model(run, config, model, splits.test, tracker, callbacks.interruption)
+            status = "stopped" if reason else "completed"
+    except DivergedError as error:
+        warn(f"{error}: the run has diverged and is stopped; everything up to here is kept")
+        status, reason = "diverged", str(error)
+    except KeyboardInterrupt:
+        status = "interrupted"
+    finally:
+        summary = summarize(
+            run.history(),
+            config,
+            status,
+            parameters=model.count_params(),
+            final=final,
+            reason=reason,
+            experiment=run.config_id,
+            skipped=len(run.skipped_steps()),
+        )
+        _close(run, callbacks, tracker, summary)
     return summary
 
 
