@@ -8,7 +8,7 @@ from .comparison import SeededRuns as SeededRuns
 from .comparison import equivalence_bound as equivalence_bound
 from .comparison import pair_runs as pair_runs
 from .comparison import verdict as verdict
-from .paper import layer_name as layer_name
+from .paper import cell_name as cell_name
 from .paper import task_name as task_name
 from .runs import CompletedRun as CompletedRun
 from .statistics import in_percent as in_percent

@@ -12,17 +12,7 @@ from typing import Any
 from ..config import Config
 from ..train import Predictions
 from .runs import CompletedRun
-from .statistics import (
-    ALPHA,
-    FEWEST_OF_INTERVALS,
-    Interval,
-    holm,
-    in_percent,
-    is_equivalent,
-    permutation_p,
-    t_interval,
-    welch_interval,
-)
+from .statistics import ALPHA, Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
 
 EQUIVALENT = 0.0015  # difference in accuracy below which means are equivalent, on sMNIST
 EQUIVALENT_PERMUTED = 0.003  # and with another pixel order
@@ -120,14 +110,9 @@ class SeededRuns:
 
     @cached_property
     def ci_95(self) -> Interval | None:
-        """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for one seed."""
+        """95 % interval of the mean test accuracy by Student's t, within 0 to 1; None for fewer than three seeds."""
         interval = t_interval(self.test_accuracy)
         return interval and (max(0.0, interval[0]), min(1.0, interval[1]))
-
-    @property
-    def reported_interval(self) -> Interval | None:
-        """The interval in the report of a comparison: of two seeds, it says nothing."""
-        return self.ci_95 if self.n >= FEWEST_OF_INTERVALS else None
 
     @property
     def text(self) -> str:
@@ -150,7 +135,6 @@ class SeededRuns:
             "seeds": seeds,
             "test_accuracy": [by_seed[seed] for seed in seeds],
             **{name: getattr(self, name) for name in numbers},
-            "ci_95": self.reported_interval,
         }
 
 

@@ -60,7 +60,7 @@ class PaperTable:
                 equal.append(f"{column} {numbers[0][column]}")
         names = zip(cell_names(arms), numbers, strict=True)
         rows = [[name, *(row[column] for column in shown)] for name, row in names]
-        return cls(_caption(comparison, shown, equal), ["cell", *shown], rows, [_published(arm)[1] for arm in arms])
+        return cls(_caption(comparison, shown, equal), ["cell", *shown], rows, [_paper_key(arm.config) for arm in arms])
 
     def markdown(self) -> str:
         head = [self.head[0], *(f">{column}" for column in self.head[1:])]
@@ -151,7 +151,7 @@ def csv_table(comparison: Comparison) -> str:
 
 def bibliography(arms: Sequence[SeededRuns]) -> str:
     """Return BibTeX of this project and of the papers of published cells."""
-    keys = [PROJECT, *(key for _, key in map(_published, arms) if key)]
+    keys = [PROJECT, *(key for arm in arms if (key := _paper_key(arm.config)))]
     entries = PAPERS.read_text(encoding="utf-8").strip().split("\n\n")
     own, *others = [entry for entry in entries if any(f"{{{key}," in entry for key in keys)]
     own = Template(own).substitute(version=package_versions()["seqmnist_tf"], commits=_commits(arms))
@@ -163,15 +163,21 @@ def cell_names(arms: Sequence[SeededRuns]) -> list[str]:
     names = []
     for arm in arms:
         constants = constants_text(arm.config)
-        names.append(_published(arm)[0] + (f" ({constants})" if constants else ""))
+        names.append(cell_name(arm.config) + (f" ({constants})" if constants else ""))
     counts = Counter(names)
     return [f"{name}, {arm.name}" if counts[name] > 1 else name for name, arm in zip(names, arms, strict=True)]
 
 
-def _published(arm: SeededRuns) -> tuple[str, str]:
-    """Return the cell's name in papers, and the key of its paper; a layer's own name and '' for a new one."""
-    name = layer_name(arm.config)
-    return PUBLISHED.get(name, (name, ""))
+def cell_name(config: Config) -> str:
+    """Return the name of a cell in papers, such as ``UR-LSTM``; of a new one, that of its layer."""
+    name = layer_name(config)
+    return PUBLISHED[name][0] if name in PUBLISHED else name
+
+
+def _paper_key(config: Config) -> str:
+    """Return the key of a cell's paper in papers.bib; empty for a new cell."""
+    name = layer_name(config)
+    return PUBLISHED[name][1] if name in PUBLISHED else ""
 
 
 def task_name(config: Config) -> str:

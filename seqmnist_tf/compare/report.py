@@ -83,7 +83,7 @@ def _arm_row(arm: SeededRuns) -> dict[str, Any]:
         ">seeds": arm.n,
         ">median, %": in_percent(arm.median),
         ">mean ± SD, %": arm.text,
-        ">95 % interval, %": percent_range(arm.reported_interval),
+        ">95 % interval, %": percent_range(arm.ci_95),
         ">worst seed, %": in_percent(arm.worst),
         ">failed": f"{arm.failures} ({100 * low:.0f} to {100 * high:.0f} %)",
         ">epochs": arm.config.train.n_epochs,

@@ -23,8 +23,8 @@ Interval = tuple[float, float]
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of a mean by Student's t, in the unit of the values; None for fewer than two."""
-    if len(values) < 2:
+    """Return the 95 % interval of a mean by Student's t, in the unit of the values; None for fewer than three."""
+    if len(values) < FEWEST_OF_INTERVALS:
         return None
     return _interval(float(np.mean(values)), np.std(values, ddof=1) / len(values) ** 0.5, len(values) - 1, CONFIDENCE)
 

@@ -15,7 +15,6 @@ CONTENTS_FILE = "tables.json"
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The records of one name, as a row of a board."""
 
-    cell: str  # its name in papers, such as UR-LSTM
     records: str
     note: str = ""  # how they differ from the board's other rows, such as "first edition"
     other_search: str | None = None  # the records of the best recipe that the cell's other search found

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 from scipy.special import softmax
 
+from ..compare import cell_name
 from ..config import NUM_TIMESTEPS
 from ..data import Split, in_batches, load_test
 from ..train import draw_counts, load_final_model, new_figure, score, write_figure
@@ -104,7 +105,8 @@ def draw_cell_curves(results: ResultsFolder, _: ShownModel) -> Figure:
     """Draw the test accuracy of the boards' cells by epoch."""
     titles: dict[str, list[Record]] = {}
     for board in results.contents.boards:
-        titles |= {f"{row.cell}, {board.task}": results.records[row.records] for row in board.cells}
+        for cell in compared_cells(results, board):
+            titles[f"{cell_name(cell.runs.config)}, {board.task}"] = results.records[cell.row.records]
     return _draw_curves(titles)
 
 
@@ -150,7 +152,7 @@ def draw_cells(results: ResultsFolder, _: ShownModel) -> Figure:
                 axes.plot([1 - low, 1 - high], [place, place], color="black", linewidth=1.4)
             axes.plot([1 - cell.runs.mean], [place], "|", color="black", markersize=14, markeredgewidth=2)
         axes.set_title(f"{board.task}, {cells[0].runs.config.train.n_epochs} epochs", fontsize=11)
-        axes.set_yticks(range(len(cells)), [cell.row.cell for cell in cells])
+        axes.set_yticks(range(len(cells)), [cell_name(cell.runs.config) for cell in cells])
         axes.set_ylim(len(cells) - 0.5, -0.5)
         # Errors on a logarithmic scale, so that 0.1 points show at 99 % and a seed that fell is still in the picture.
         axes.set_xscale("log")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..compare import (
     PairResult,
     SeededRuns,
+    cell_name,
     equivalence_bound,
     in_percent,
     p_text,
@@ -24,6 +25,7 @@ from ..system import markdown_table
 from .contents import Board, Row
 from .records import BASELINE, Record, ResultsFolder, Search
 
+DIFFERENCE = [">difference, points (95 % interval)", ">p (Holm)"]  # columns of a cell that is compared
 SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial
 
 
@@ -37,7 +39,12 @@ class BoardCell(NamedTuple):
     @property
     def title(self) -> str:
         """The cell, its units, its constants and what is said of the row."""
-        parts = [self.row.cell, f"{self.runs.units} units", constants_text(self.runs.config), self.row.note]
+        parts = [
+            cell_name(self.runs.config),
+            f"{self.runs.units} units",
+            constants_text(self.runs.config),
+            self.row.note,
+        ]
         return ", ".join(filter(None, parts))
 
 
@@ -56,13 +63,10 @@ def ranking_table(results: ResultsFolder) -> str:
         beside = [BoardCell(row, results.experiment(row.records)) for row in board.beside]
         cells = sorted([*compared_cells(results, board), *beside], key=lambda cell: -cell.runs.mean)
         for row, runs, pair in cells:
-            described = [row.cell, f"`{row.records}`", board.task, runs.config.train.n_epochs]
+            described = [cell_name(runs.config), f"`{row.records}`", board.task, runs.config.train.n_epochs]
             rows.append([*described, f"**{runs.text}**", runs.falls, *_difference(pair)])
     head = ["cell", "runs", "task", ">epochs", ">test accuracy, %", ">fell", *DIFFERENCE]
     return markdown_table(head, rows)
-
-
-DIFFERENCE = [">difference, points (95 % interval)", ">p (Holm)"]
 
 
 def _difference(pair: PairResult | None) -> list[str]:

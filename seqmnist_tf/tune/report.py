@@ -98,9 +98,9 @@ def _draw_dimension(panel: Axes, row: Dimension, trials: list[dict[str, Any]], b
         panel.set_xlim(-0.5, len(labels) - 0.5)
     else:
         panel.set_xscale(row.scale)
-    if row.scale == "log":  # Matplotlib's labels within a decade overlap
-        low, high = float(row.low or 0), float(row.high or 0)
-        ticks = [low, math.sqrt(low * high), high]
-        panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        panel.minorticks_off()
+        if row.scale == "log":  # Matplotlib's labels within a decade overlap
+            low, high = float(row.low or 0), float(row.high or 0)
+            ticks = [low, math.sqrt(low * high), high]
+            panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+            panel.minorticks_off()
     panel.set_xlabel(row.name, parse_math=False)

@@ -60,7 +60,7 @@ def empty_clone(root: Path, repository: Path) -> Path:
         (root / path).write_text((ROOT / path).read_text())
     for name in ("literature.json", "benchmark.json"):
         shutil.copy(ROOT / "results" / name, root / "results")
-    board = {"task": "sMNIST", "cells": [], "beside": [{"cell": "LSTM", "records": "strong"}]}
+    board = {"task": "sMNIST", "cells": [], "beside": [{"records": "strong"}]}
     contents = {"boards": [board], "searches": [], "elsewhere": [], "learning_curves": ["strong"], "former_layers": {}}
     (root / "results" / CONTENTS_FILE).write_text(json.dumps(contents))
     page = root / "docs" / "more" / "page.md"

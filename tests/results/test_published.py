@@ -11,6 +11,7 @@ from seqmnist_tf.data import Split
 from seqmnist_tf.results import HEADLINE, pages, plots
 from seqmnist_tf.results.pages import MARKED_SECTION, TABLES, find_documents
 from seqmnist_tf.results.records import ResultsFolder, all_records
+from seqmnist_tf.results.tables import compared_cells
 from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
 from seqmnist_tf.train import score
 from seqmnist_tf.train.page import draw_overview
@@ -54,7 +55,8 @@ def test_no_text_of_a_picture_leaves_it(picture: plots.Picture, monkeypatch: pyt
     monkeypatch.setattr(plots, "UNFOLDING_IMAGES", (0, 30, 58))
     figure = picture.draw(PUBLISHED, shown)
     assert_fits(figure)
-    cells = [row.records for board in PUBLISHED.contents.boards for row in board.cells]
+    boards = PUBLISHED.contents.boards
+    cells = [cell.row.records for board in boards for cell in compared_cells(PUBLISHED, board)]
     shown_names = {"learning_curves.png": PUBLISHED.contents.learning_curves, "cell_curves.png": cells}
     if names := shown_names.get(picture.file):
         last = [[np.array(line.get_ydata())[-1] for line in axes.lines] for axes in figure.axes[: len(names)]]
