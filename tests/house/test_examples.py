@@ -26,6 +26,7 @@ from tests.toy import ROOT
 
 # Units that match the baseline's 67,850 parameters, the parameters of that model, and what recurrent noise acts on.
 EXAMPLES = [
+    ("board/lstm_cell:ChronoLSTM", 128, 67_850, ["recurrent_kernel"]),
     ("cornn:CoRNN", 181, 67_704, ["recurrent_kernel"]),
     ("lem:LEM", 128, 67_850, ["recurrent_kernel", "recurrent_kernel_y"]),
     ("mgu:MGU", 180, 67_510, []),
