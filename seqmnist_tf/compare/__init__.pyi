@@ -11,6 +11,6 @@ from .comparison import verdict as verdict
 from .paper import cell_name as cell_name
 from .paper import task_name as task_name
 from .runs import CompletedRun as CompletedRun
-from .statistics import in_percent as in_percent
-from .statistics import p_text as p_text
-from .statistics import percent_range as percent_range
+from .significance import in_percent as in_percent
+from .significance import p_text as p_text
+from .significance import percent_range as percent_range

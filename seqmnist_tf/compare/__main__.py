@@ -67,8 +67,9 @@ def main(argv: list[str]) -> int:
         if options.dry_run:
             rows, hours = plan.dry_run(arms, options.seeds, options.dir, options.workers)
         else:
-            places = (options.dir, options.workers, options.address)
-            comparison = comparing.compare_arms(arms, options.seeds, *places, allow_code=options.allow_code)
+            comparison = comparing.compare_arms(
+                arms, options.seeds, options.dir, options.workers, options.address, allow_code=options.allow_code
+            )
     if options.dry_run and options.json:
         say_json({"arms": rows, "hours": hours})
     elif options.dry_run:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from ..data import load_splits, pixel_order
-from ..engine import Job, JobEnd, duration, require_answer, require_engine_options, run_jobs
+from ..engine import Job, JobEnd, Stopwatch, duration, note_epoch, require_answer, require_engine_options, run_jobs
 from ..model import Pace
 from ..system import RunError, json_bytes, note, read_json_object, write_atomically
-from ..train import RunDirectory, lock_folder, note_above_bar
+from ..train import Predictions, RunDirectory, lock_folder
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
-from .plan import ARMS_FILE, MEASURED_ABOVE, has_ended, make_plan, measure_paces
+from .plan import ARMS_FILE, MEASURED_ABOVE, Plan, has_ended, make_plan, measure_paces
 from .report import write_report
 from .runs import count_of, read_run
 
@@ -86,70 +86,90 @@ def compare_arms(
     if address is not None:
         require_answer(address)
     plan = make_plan(arms, seeds, directory)
-    folder, missing = plan.folder, [job for arm in plan.arms for job in plan.missing(arm)]
-    trained_arms = [arm for arm in plan.arms if arm.is_trained]
-    data_dir = trained_arms[0].config.data.dir if trained_arms else None
-    given = [run for arm in plan.arms for run in arm.given.values()]
-    # what is wrong with them is said before anything is trained
-    predictions = {run.run.path: run.predictions(data_dir, allow_code=allow_code) for run in given}
-    before = read_json_object(folder / ARMS_FILE)["arms"] if (folder / ARMS_FILE).exists() else []
+    missing = plan.all_missing
+    predictions = given_predictions(plan, allow_code)  # bad runs are found before anything is trained
     paces: dict[str, Pace] = {}
     if missing and address is None:  # the nodes of a cluster have the data, and their own pace
         load_splits(missing[0].config, pixel_order(missing[0].config.task.permutation))
         paces = measure_paces(plan, workers, MEASURED_ABOVE)
-        hours = sum(
-            paces[arm.name].hours(job.config) for arm in plan.arms if arm.name in paces for job in plan.missing(arm)
-        )
-        left = f", about {duration(3600 * hours / (workers or 1))}" if paces else ""
-        note(f"{count_of(len(missing), 'run')} to train of {sum(map(len, plan.jobs.values()))}{left}")
-    measured = {name: {"step_ms": 1000 * pace.step, "peak_mb": pace.peak_mb} for name, pace in paces.items()}
-    for arm in before:
-        if arm.get("step_ms"):  # the first measurement counts
-            measured[arm["name"]] = {key: arm.get(key) for key in ("step_ms", "peak_mb")}
-    progress = Progress(missing, paces)
-    with lock_folder(folder, f"comparison {folder}"):
-        entries = [
-            {
-                "name": arm.name,
-                "config_id": arm.config_id,
-                **measured.get(arm.name, {}),
-                "seeds": [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])],
-            }
-            for arm in plan.arms
-        ]
-        write_atomically(folder / ARMS_FILE, json_bytes({"arms": entries}))
+        note_work(plan, paces, workers)
+    with lock_folder(plan.folder, f"comparison {plan.folder}"):
+        measured = write_arms(plan, paces)
+        progress = Progress(missing, paces)
         if missing:
             threads = max(job.config.train.threads for job in missing)
-            run_jobs(progress, folder, workers=workers, address=address, threads=threads)
-        results = []
-        for arm in plan.arms:
-            trained = [read_run(RunDirectory(job.path)) for job in plan.jobs[arm.name] if has_ended(job)]
-            diverged = [run.seed for run in trained if run.summary["status"] == "diverged"]
-            if runs := [*arm.given.values(), *(run for run in trained if run.seed not in diverged)]:
-                made = [predictions.get(run.run.path) or run.predictions(data_dir, allow_code=True) for run in runs]
-                failed = (*arm.diverged, *diverged)
-                results.append(SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured.get(arm.name, {})))
-        results = [_with_size_note(arm, results[0]) for arm in results]
-        compared = {arm.name for arm in results}
-        without = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
-        without += [f"{name}, which failed: {end.error}" for name, end in progress.errors.items()]
-        if plan.arms[0].name in compared:
-            comparison = Comparison(tuple(results), pair_runs(results), folder)
-            comparison = write_report(comparison, draw_comparison(comparison, data_dir), folder)
-    if without:
-        error = RunError(f"{folder / 'report.md'} is without {'; '.join(without)} (see {folder / 'logs'})")
-        for end in progress.errors.values():
-            error.add_note(end.trace)
-        raise error
+            run_jobs(progress, plan.folder, workers=workers, address=address, threads=threads)
+        results = read_results(plan, predictions, measured)
+        comparison = None
+        if results and results[0].name == plan.arms[0].name:  # else there is no reference
+            comparison = Comparison(tuple(results), pair_runs(results), plan.folder)
+            comparison = write_report(comparison, draw_comparison(comparison, plan.data_dir), plan.folder)
+    if comparison is None or len(results) < len(plan.arms) or progress.errors:
+        raise incomplete(plan, results, progress.errors)
     return comparison
 
 
-def _with_size_note(arm: SeededRuns, first: SeededRuns) -> SeededRuns:
-    """Return an arm with a note for the report if it has more or fewer parameters than the first arm."""
-    if abs(arm.num_params - first.num_params) <= SAME_SIZE * first.num_params:
-        return arm
-    text = f"{arm.name}: its {arm.num_params:,} parameters are not the {first.num_params:,} of {first.name}."
-    return replace(arm, notes=(*arm.notes, text))
+def given_predictions(plan: Plan, allow_code: bool) -> dict[Path, Predictions]:
+    """Return the predictions of the runs that existed before the comparison, by run directory."""
+    given = [run for arm in plan.arms for run in arm.given.values()]
+    return {run.run.path: run.predictions(plan.data_dir, allow_code=allow_code) for run in given}
+
+
+def note_work(plan: Plan, paces: Mapping[str, Pace], workers: int | None) -> None:
+    """Print how many runs are trained and, if a pace was measured, about how long that takes."""
+    seconds = 3600 * sum(plan.hours(arm, paces.get(arm.name)) for arm in plan.arms) / (workers or 1)
+    time_left = f", about {duration(seconds)}" if paces else ""
+    runs = count_of(len(plan.all_missing), "run")
+    note(f"{runs} to train of {sum(map(len, plan.jobs.values()))}{time_left}")
+
+
+def write_arms(plan: Plan, paces: Mapping[str, Pace]) -> dict[str, dict[str, Any]]:
+    """Write ``arms.json``; return ``step_ms`` and ``peak_mb`` of each arm that was measured, now or before."""
+    file = plan.folder / ARMS_FILE
+    measured = {name: {"step_ms": 1000 * pace.step, "peak_mb": pace.peak_mb} for name, pace in paces.items()}
+    for arm in read_json_object(file)["arms"] if file.exists() else []:
+        if arm.get("step_ms"):  # the first measurement counts
+            measured[arm["name"]] = {key: arm.get(key) for key in ("step_ms", "peak_mb")}
+    entries = []
+    for arm in plan.arms:
+        seeds = [*arm.given, *(job.config.train.seed for job in plan.jobs[arm.name])]
+        entries.append({"name": arm.name, "config_id": arm.config_id, **measured.get(arm.name, {}), "seeds": seeds})
+    write_atomically(file, json_bytes({"arms": entries}))
+    return measured
+
+
+def read_results(
+    plan: Plan, predictions: Mapping[Path, Predictions], measured: Mapping[str, Mapping[str, Any]]
+) -> list[SeededRuns]:
+    """Return the runs of each arm that has a completed one; ``predictions`` are those of given runs."""
+    results: list[SeededRuns] = []
+    for arm in plan.arms:
+        ended = [read_run(RunDirectory(job.path)) for job in plan.jobs[arm.name] if has_ended(job.path)]
+        diverged = [run.seed for run in ended if run.summary["status"] == "diverged"]
+        runs = [*arm.given.values(), *(run for run in ended if run.seed not in diverged)]
+        if not runs:
+            continue
+        made = [predictions.get(run.run.path) or run.predictions(plan.data_dir, allow_code=True) for run in runs]
+        failed = (*arm.diverged, *diverged)
+        result = SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured.get(arm.name, {}))
+        first = results[0] if results else result
+        if abs(result.num_params - first.num_params) > SAME_SIZE * first.num_params:
+            text = f"{arm.name}: its {result.num_params:,} parameters are not the {first.num_params:,} of {first.name}."
+            result = replace(result, notes=(*arm.notes, text))
+        results.append(result)
+    return results
+
+
+def incomplete(plan: Plan, results: Sequence[SeededRuns], errors: Mapping[str, JobEnd]) -> RunError:
+    """Return the error that says which arms and runs the report lacks; the tracebacks of runs are its notes."""
+    compared = {arm.name for arm in results}
+    left_out = [f"{arm.name}, which has no completed run" for arm in plan.arms if arm.name not in compared]
+    left_out += [f"{name}, which failed: {end.error}" for name, end in errors.items()]
+    report, logs = plan.folder / "report.md", plan.folder / "logs"
+    error = RunError(f"{report} is without {'; '.join(left_out)} (see {logs})")
+    for end in errors.values():
+        error.add_note(end.trace)
+    return error
 
 
 class Progress:
@@ -164,7 +184,7 @@ class Progress:
         for job in jobs:
             if pace := paces.get(job.path.parent.name):
                 self.costs[job.path] = pace.epoch(job.config), pace.evaluation
-        self.began, self.spent = time.monotonic(), 0.0
+        self.stopwatch = Stopwatch()
         self.errors: dict[str, JobEnd] = {}
 
     def take(self, slot: str) -> Job | None:
@@ -176,24 +196,19 @@ class Progress:
         if not new:  # all were there before a resumption
             return
         self.epochs[job.path] = len(history)
-        self.spent += new * self.costs[job.path][0]
-        done, total, n_epochs = sum(self.epochs.values()), sum(self.totals.values()), job.config.train.n_epochs
-        left = sum(
-            (self.totals[path] - self.epochs[path]) * epoch + evaluation
-            for path, (epoch, evaluation) in self.costs.items()
-        )
-        seconds = left * (time.monotonic() - self.began) / self.spent
-        then = ", evaluating on stock Keras" if len(history) == n_epochs else ""
-        note_above_bar(
-            f"{job.name}: epoch {len(history)}/{n_epochs}, test accuracy {history[-1]['test_accuracy']:.2%}{then}; "
-            f"all runs: {done}/{total} epochs, {duration(seconds)} left"
-        )
+        self.stopwatch.done += new * self.costs[job.path][0]
+        left = 0.0
+        for path, (epoch, evaluation) in self.costs.items():
+            left += (self.totals[path] - self.epochs[path]) * epoch + evaluation
+        then = ", evaluating on stock Keras" if len(history) == job.config.train.n_epochs else ""
+        done = f"{sum(self.epochs.values())}/{sum(self.totals.values())} epochs"
+        note_epoch(job, history, f"{then}; all runs: {done}, {self.stopwatch.left(left)}")
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
-        """Take note of a job's end; the epochs that it has not are not trained any more."""
+        """Count a job as done: epochs that it has not reached are not trained any more."""
         self.totals[job.path] = self.epochs[job.path]
         if end.status == "completed":
-            self.spent += self.costs[job.path][1]
+            self.stopwatch.done += self.costs[job.path][1]
         self.costs[job.path] = (0.0, 0.0)
         if end.status == "failed":
             self.errors[job.name] = end

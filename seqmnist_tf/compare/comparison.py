@@ -12,7 +12,7 @@ from typing import Any
 from ..config import Config
 from ..train import Predictions
 from .runs import CompletedRun
-from .statistics import ALPHA, Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
+from .significance import ALPHA, Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
 
 EQUIVALENT = 0.0015  # difference in accuracy below which means are equivalent, on sMNIST
 EQUIVALENT_PERMUTED = 0.003  # and with another pixel order

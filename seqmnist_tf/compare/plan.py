@@ -30,7 +30,24 @@ class Plan:
 
     def missing(self, arm: Arm) -> list[Job]:
         """Return the jobs of an arm whose runs have not ended."""
-        return [job for job in self.jobs[arm.name] if not has_ended(job)]
+        return [job for job in self.jobs[arm.name] if not has_ended(job.path)]
+
+    @property
+    def all_missing(self) -> list[Job]:
+        """The jobs of all arms whose runs have not ended."""
+        return [job for arm in self.arms for job in self.missing(arm)]
+
+    @property
+    def data_dir(self) -> str | None:
+        """The folder of MNIST: that of the arms that are trained."""
+        for arm in self.arms:
+            if arm.is_trained:
+                return arm.config.data.dir
+        return None
+
+    def hours(self, arm: Arm, pace: Pace | None) -> float:
+        """Return how long the missing runs of an arm take one after the other; 0 without a pace."""
+        return sum(pace.hours(job.config) for job in self.missing(arm)) if pace else 0.0
 
 
 def make_plan(arms: Sequence[Arm], seeds: str | Iterable[int] | None, directory: str | os.PathLike[str] | None) -> Plan:
@@ -122,15 +139,12 @@ def _change(job: Job) -> str:
 def _ended_seeds(folder: Path) -> list[int]:
     """Return the seeds of the runs of an arm that have ended."""
     paths = [path for path in folder.glob("seed*") if path.name.removeprefix("seed").isdecimal()]
-    return [int(path.name.removeprefix("seed")) for path in paths if _has_ended(path)]
+    return [int(path.name.removeprefix("seed")) for path in paths if has_ended(path)]
 
 
-def _has_ended(path: Path) -> bool:
+def has_ended(path: Path) -> bool:
+    """Return whether a run has completed or diverged: it would end in the same way again."""
     return (RunDirectory(path).summary or {}).get("status") in ("completed", "diverged")
-
-
-def has_ended(job: Job) -> bool:
-    return _has_ended(job.path)
 
 
 def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:
@@ -157,9 +171,17 @@ def dry_run(
     paces = measure_paces(plan, workers)
     rows: list[dict[str, Any]] = []
     for arm in plan.arms:
-        pace, missing = paces.get(arm.name), plan.missing(arm)
-        row = {"name": arm.name, "constants": constants_text(arm.config), "units": arm.config.model.hidden_size}
-        row |= {"num_params": parameters_of(arm), "kernel": pace and pace.kernel.name}
-        row |= {"step_ms": pace and 1000 * pace.step, "runs": len(missing)}
-        rows.append({**row, "hours": sum(pace.hours(job.config) for job in missing) if pace else 0.0})
+        pace = paces.get(arm.name)
+        rows.append(
+            {
+                "name": arm.name,
+                "constants": constants_text(arm.config),
+                "units": arm.config.model.hidden_size,
+                "num_params": parameters_of(arm),
+                "kernel": pace.kernel.name if pace else None,
+                "step_ms": 1000 * pace.step if pace else None,
+                "runs": len(plan.missing(arm)),
+                "hours": plan.hours(arm, pace),
+            }
+        )
     return rows, sum(row["hours"] for row in rows) / (workers or 1)

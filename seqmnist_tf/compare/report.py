@@ -15,7 +15,7 @@ from ..system import json_bytes, markdown_table, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, verdict
 from .paper import PaperTable, bibliography, csv_table
-from .statistics import failure_interval, in_percent, mcnemar_p, p_text, percent_range
+from .significance import failure_interval, in_percent, mcnemar_p, p_text, percent_range
 
 DPI_OF_PAPERS = 200
 REPORT_FILE = "comparison.json"

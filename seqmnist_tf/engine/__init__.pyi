@@ -8,3 +8,5 @@ from .job import duration as duration
 from .job import require_answer as require_answer
 from .job import require_engine_options as require_engine_options
 from .job import threads_here as threads_here
+from .progress import Stopwatch as Stopwatch
+from .progress import note_epoch as note_epoch

@@ -15,6 +15,7 @@ from ..model import LayerError
 from ..system import InputError, RunError, first_line, note
 from ..train import RunDirectory, resume, train
 from .job import Job, JobEnd
+from .progress import note_shares
 
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
@@ -128,13 +129,7 @@ class _Loop:
                 self.source.epoch(job, rows)
         if time.monotonic() - self.told > QUIET_SECONDS:
             self.told = time.monotonic()
-            note(f"training: {', '.join(map(_how_far, self.running.values()))}")
-
-
-def _how_far(job: Job) -> str:
-    """Return a job's name, and the share of its steps that is done."""
-    done = len(RunDirectory(job.path).step_losses())
-    return f"{job.name} at {done / (job.config.train.n_epochs * job.config.steps_per_epoch):.0%}"
+            note_shares(self.running.values())
 
 
 class _ThisProcess:

@@ -129,7 +129,7 @@ def test_jobs_are_taken_seed_by_seed_and_the_time_left_follows_their_pace(
     arms = parse_arms(["adam", "sgd"], {"train.n_epochs": 4})
     jobs = [job for of_arm in plan_jobs(arms, [0, 1], in_tmp).values() for job in of_arm]
     clock = [100.0]
-    monkeypatch.setattr(comparing.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     pace = Pace(Kernel(None), 1 / (600 + 100 / 3), 2.0, None)  # an epoch takes 1 s, an evaluation 2 s
     assert pace.hours(jobs[0].config) == pytest.approx((4 * 1 + 2) / 3600)
     progress = Progress(jobs, {"adam": pace, "sgd": pace})

@@ -6,6 +6,7 @@ The samples are numbers of correct digits, one per seed: integers, so that equal
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -26,22 +27,22 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of a mean by Student's t, in the unit of the values; None for fewer than three."""
     if len(values) < FEWEST_OF_INTERVALS:
         return None
-    return _interval(float(np.mean(values)), np.std(values, ddof=1) / len(values) ** 0.5, len(values) - 1, CONFIDENCE)
+    mean, error = float(np.mean(values)), scipy.stats.sem(values)
+    if error == 0:
+        return mean, mean
+    low, high = scipy.stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
 
 
 def welch_interval(a: Sequence[int], b: Sequence[int], confidence: float = CONFIDENCE) -> Interval | None:
     """Return Welch's interval of the mean of b minus that of a; None where one of them has fewer than three."""
     if min(len(a), len(b)) < FEWEST_OF_INTERVALS:
         return None
-    parts = np.array([np.var(values, ddof=1) / len(values) for values in (a, b)])  # squared errors of the means
-    freedom = parts.sum() ** 2 / max((parts**2 / [len(a) - 1, len(b) - 1]).sum(), np.finfo(float).tiny)
-    return _interval(float(np.mean(b) - np.mean(a)), np.sqrt(parts.sum()), freedom, confidence)
-
-
-def _interval(mean: float, error: float, freedom: float, confidence: float) -> Interval:
-    if error == 0:
-        return mean, mean
-    low, high = scipy.stats.t.interval(confidence, freedom, loc=mean, scale=error)
+    if len(set(a)) == len(set(b)) == 1:  # without variance SciPy's interval is not a number
+        return float(b[0] - a[0]), float(b[0] - a[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy warns where one of the two does not vary
+        low, high = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(confidence)
     return float(low), float(high)
 
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqmnist_tf.compare import SeededRuns, equivalence_bound, pair_runs, verdict
-from seqmnist_tf.compare.statistics import (
+from seqmnist_tf.compare.significance import (
     failure_interval,
     holm,
     is_equivalent,
@@ -93,6 +93,8 @@ def test_few_values_have_no_p_and_no_interval_and_equal_ones_an_interval_without
     assert permutation_p([1, 2, 3], [4, 5, 6, 7, 8]) is permutation_p([1, 2, 3, 4], [5]) is None
     assert is_equivalent([1, 2, 3], [1, 2, 3, 4], 9.0) is None
     assert welch_interval([3, 3, 3], [5, 5, 5]) == (2.0, 2.0)
+    low, high = welch_interval([3, 3, 3], [4, 5, 6]) or (0.0, 0.0)  # by hand: 2 degrees of freedom, error 1 / 3**0.5
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
     assert is_equivalent([3] * 4, [5] * 4, 2.5) is True and is_equivalent([3] * 4, [5] * 4, 2.0) is False
     assert welch_interval([3, 3], [5, 6, 7]) is None
     assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5) and t_interval([0.5]) is None
