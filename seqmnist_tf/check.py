@@ -13,7 +13,7 @@ from . import config as cfg
 from . import model, system
 from .compare import Arm, parse_arms
 from .config import Config
-from .engine import duration
+from .system import duration
 
 RECIPE, SEEDS = "sprint_15", 6  # whose hours are estimated
 UNITS, PARAMETERS = 128, 67_850  # of the published LSTMs

@@ -11,6 +11,3 @@ from .comparison import verdict as verdict
 from .paper import cell_name as cell_name
 from .paper import task_name as task_name
 from .runs import CompletedRun as CompletedRun
-from .significance import in_percent as in_percent
-from .significance import p_text as p_text
-from .significance import percent_range as percent_range

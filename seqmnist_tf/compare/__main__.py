@@ -13,8 +13,8 @@ from pathlib import Path
 
 from .. import system
 from ..config import read_flags
-from ..engine import add_engine_options, duration, require_engine_options
-from ..system import markdown_table, say, say_json
+from ..engine import add_engine_options, require_engine_options
+from ..system import duration, markdown_table, say, say_json
 from .arms import ALLOWED, DEFAULT_SEEDS, parse_arms
 
 

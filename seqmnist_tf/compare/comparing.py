@@ -10,16 +10,16 @@ from typing import Any
 
 from ..config import Config
 from ..data import load_splits, pixel_order
-from ..engine import Job, JobEnd, Stopwatch, duration, note_epoch, require_answer, require_engine_options, run_jobs
+from ..engine import Job, JobEnd, Stopwatch, note_epoch, require_answer, require_engine_options, run_jobs
 from ..model import Pace
-from ..system import RunError, json_bytes, note, read_json_object, write_atomically
+from ..system import RunError, count_of, duration, json_bytes, note, read_json_object, write_atomically
 from ..train import Predictions, RunDirectory, lock_folder
 from .arms import Arm, parse_arms
 from .comparison import Comparison, SeededRuns, pair_runs
 from .pictures import draw_comparison
 from .plan import ARMS_FILE, MEASURED_ABOVE, Plan, has_ended, make_plan, measure_paces
 from .report import write_report
-from .runs import count_of, read_run
+from .runs import read_run
 
 SAME_SIZE = 0.05  # the difference in parameters from the first arm, up to which no note is needed
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
+from ..system import in_percent
 from ..train import Predictions
 from .runs import CompletedRun
-from .significance import ALPHA, Interval, holm, in_percent, is_equivalent, permutation_p, t_interval, welch_interval
+from .significance import ALPHA, Interval, holm, is_equivalent, permutation_p, t_interval, welch_interval
 
 EQUIVALENT = 0.0015  # difference in accuracy below which means are equivalent, on sMNIST
 EQUIVALENT_PERMUTED = 0.003  # and with another pixel order

@@ -12,9 +12,8 @@ from pathlib import Path
 from string import Template
 
 from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text
-from ..system import markdown_table, package_versions
+from ..system import in_percent, markdown_table, p_text, package_versions, percent_range
 from .comparison import Comparison, PairResult, SeededRuns
-from .significance import in_percent, p_text, percent_range
 
 PAPERS, TABLE = (Path(__file__).with_name(name) for name in ("papers.bib", "row.tex"))
 PROJECT = "seqmnist_tf"  # the key of this project in papers.bib

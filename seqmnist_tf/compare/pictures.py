@@ -12,10 +12,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ..config import Data
 from ..data import load_test
-from ..system import InputError, RunError, warn
+from ..system import InputError, RunError, count_of, warn
 from ..train import new_figure
 from .comparison import Comparison, SeededRuns
-from .runs import count_of
 
 SHOWN_PAIRS, SHOWN_DIGITS = 4, 8  # pairs in the picture of disagreements, and digits in each of its rows
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, constants_text, differences, flatten, of_the_experiment, value_text, with_values
-from ..engine import Job, duration, threads_here
+from ..engine import Job, threads_here
 from ..model import Pace, build_model, choose_kernel, measure_pace, recurrent_weights
-from ..system import InputError, note, require_folder, start_tensorflow
+from ..system import InputError, duration, note, require_folder, start_tensorflow
 from ..train import RunDirectory, require_trainable, train_command
 from .arms import DEFAULT_SEEDS, Arm, parse_seeds
 

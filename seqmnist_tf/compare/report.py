@@ -11,11 +11,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..config import arguments_text, flatten, of_the_experiment, value_text
-from ..system import json_bytes, markdown_table, write_atomically
+from ..system import in_percent, json_bytes, markdown_table, p_text, percent_range, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, verdict
 from .paper import PaperTable, bibliography, csv_table
-from .significance import failure_interval, in_percent, mcnemar_p, p_text, percent_range
+from .significance import failure_interval, mcnemar_p
 
 DPI_OF_PAPERS = 200
 REPORT_FILE = "comparison.json"

@@ -113,11 +113,6 @@ class CompletedRun:
         return made
 
 
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun: ``1 seed``, ``2 seeds``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def read_run(run: RunDirectory) -> CompletedRun:
     """Read a run that has ended."""
     return CompletedRun(run, run.config, run.environment, run.summary or {}, run.history())

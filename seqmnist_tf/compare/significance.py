@@ -1,4 +1,4 @@
-"""Tests and intervals over seeds, with SciPy; and how numbers are written.
+"""Tests and intervals over seeds, with SciPy.
 
 The samples are numbers of correct digits, one per seed: integers, so that equal means are equal to the last bit.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
 
 import numpy as np
 import scipy.stats
@@ -110,25 +109,3 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def mcnemar_p(only_a: int, only_b: int) -> float:
     """Return the exact p of McNemar's test of two models, from the number of digits that only one has right."""
     return float(scipy.stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-
-
-def in_percent(share: float, sign: bool = False) -> str:
-    """Return a share (-1 to 1) in percent with two decimals, without the percent sign; never a signed zero.
-
-    Halves are rounded away from 0, as by hand: 0.98915 is ``98.92``. A mean of counts that is a half in the decimal
-    system is not one as a binary number, so digits from the tenth on are dropped first.
-    """
-    percent = Decimal(f"{100 * share:.9f}").quantize(Decimal("0.01"), ROUND_HALF_UP)
-    if percent == 0:
-        return "0.00"
-    return f"{percent:+}" if sign else str(percent)
-
-
-def percent_range(shares: Interval | None, sign: bool = False) -> str:
-    """Return two shares in percent, such as ``99.06 to 99.16``; an empty string of None."""
-    return "" if shares is None else f"{in_percent(shares[0], sign)} to {in_percent(shares[1], sign)}"
-
-
-def p_text(p: float | None) -> str:
-    """Return a p value with two significant digits, or ``<0.001``; empty where no test was made."""
-    return "" if p is None else "<0.001" if p < 0.001 else f"{p:#.2g}"

@@ -4,7 +4,6 @@ from .engine import train_job as train_job
 from .job import Job as Job
 from .job import JobEnd as JobEnd
 from .job import add_engine_options as add_engine_options
-from .job import duration as duration
 from .job import require_answer as require_answer
 from .job import require_engine_options as require_engine_options
 from .job import threads_here as threads_here

@@ -77,10 +77,3 @@ def require_answer(address: str) -> None:
     """Raise InputError where no Ray cluster answers at an address."""
     if not answers(address):
         raise InputError(f"--address: no Ray cluster answers at {address} (HOST:PORT; start one: ray start --head)")
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: ``75 s``, ``10 min``, ``2.0 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

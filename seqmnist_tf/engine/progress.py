@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..system import duration
 from ..train import RunDirectory, note_above_bar
-from .job import Job, duration
+from .job import Job
 
 
 class Stopwatch:

@@ -8,20 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..compare import (
-    PairResult,
-    SeededRuns,
-    cell_name,
-    equivalence_bound,
-    in_percent,
-    p_text,
-    pair_runs,
-    percent_range,
-    task_name,
-    verdict,
-)
+from ..compare import PairResult, SeededRuns, cell_name, equivalence_bound, pair_runs, task_name, verdict
 from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
-from ..system import markdown_table
+from ..system import in_percent, markdown_table, p_text, percent_range
 from .contents import Board, Row
 from .records import BASELINE, Record, ResultsFolder, Search
 

@@ -1,9 +1,8 @@
-"""Text for people: errors of one line, results, notes, and Markdown tables."""
+"""What a command says: errors of one line, results, notes and warnings."""
 
 import json
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 
@@ -48,11 +47,3 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr at once."""
     note(f"warning: {text}")
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table; a column is right-aligned where its heading begins with ``>``."""
-    texts = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
-    names = " | ".join(name.removeprefix(">") for name in head)
-    rule = "|".join("---:" if name.startswith(">") else "---" for name in head)
-    return "\n".join([f"| {names} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in texts)])

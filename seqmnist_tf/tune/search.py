@@ -13,8 +13,8 @@ from keras_tuner.engine.trial import Trial
 
 from .. import config as cfg
 from ..config import LayerFile, read_layer
-from ..engine import Job, JobEnd, duration, run_jobs
-from ..system import InputError, RunError, json_bytes, note, say, write_atomically
+from ..engine import Job, JobEnd, run_jobs
+from ..system import InputError, RunError, duration, json_bytes, note, say, write_atomically
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report

@@ -18,11 +18,11 @@ from seqmnist_tf.compare.significance import (
     holm,
     is_equivalent,
     mcnemar_p,
-    p_text,
     permutation_p,
     t_interval,
     welch_interval,
 )
+from seqmnist_tf.system import p_text
 from tests.compare.runs import seeded
 
 LSTM = [9861, 9842, 9831, 9828, 9826, 9861, 9843, 9829]  # digits of the published board_lstm, board_gru and others

@@ -1,4 +1,4 @@
-"""What commands print: Markdown tables."""
+"""How counts, times and tables are written."""
 
 from seqmnist_tf.system import markdown_table
 
