@@ -21,7 +21,6 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -63,10 +62,7 @@ def create_server(model: SavedModel, host: str = "localhost") -> uvicorn.Server:
             Mount("/", StaticFiles(directory=WEB, html=True)),
         ],
         exception_handlers={HTTPException: _answer_error},  # type: ignore[dict-item]
-        middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES),
-        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
     )
     app.state.model = model
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 10}
@@ -92,8 +88,12 @@ async def post_predict(request: Request) -> Response:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
         raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
+    body = bytearray()
     try:
-        body = await request.body()
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise HTTPException(413, f"the body has more than {MAX_BODY_BYTES} bytes")
     except ClientDisconnect:  # nobody reads the answer
         return Response(status_code=400)
     return Response(await run_in_threadpool(predict, request.app.state.model, body), media_type="application/json")
@@ -117,16 +117,20 @@ def get_weights(request: Request) -> Response:
     return Response(weights, media_type="application/octet-stream")
 
 
-def predict(model: SavedModel, body: bytes) -> bytes:
+def predict(model: SavedModel, body: bytes | bytearray) -> bytes:
     """Return the answer to the body of a ``:predict`` request, both TF Serving's JSON.
 
     A request has ``instances``, row by row, or ``inputs``, input by input, and its answer has the same form. The value
-    of a single input or output stands without its name. Another body is answered with status 400.
+    of a single input or output stands without its name. Another body is answered with status 400, and with the type
+    and shape of the signature's inputs.
     """
+    hint = f"{MODEL_PATH}/metadata has the signatures"
     try:
         document = msgspec.json.decode(body)
         signature = document.get("signature_name") or DEFAULT_SIGNATURE
         specs = model.inputs(signature)
+        wanted = (f"{name} {spec.dtype.name} {tuple(spec.shape)}" for name, spec in specs.items())
+        hint = f"{signature} takes {', '.join(wanted)}"
         by_rows = "instances" in document
         if by_rows:
             rows = [_by_name(row, list(specs)) for row in document["instances"]]
@@ -146,7 +150,6 @@ def predict(model: SavedModel, body: bytes) -> bytes:
             raise ValueError(f"{np.size(inputs['pixels'])} pixels (at most {MAX_STEP_PIXELS} are allowed)")
         outputs = {name: array.tolist() for name, array in model(signature, **inputs).items()}
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
-        hint = f"{MODEL_PATH}/metadata has the signatures"
         raise HTTPException(400, f"{type(error).__name__}: {first_line(error)[:200]} ({hint})") from None
     answer: Any = outputs
     if len(outputs) == 1:

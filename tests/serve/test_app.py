@@ -117,6 +117,13 @@ def test_a_bad_body_is_answered_with_400(server: str, name: str) -> None:
     assert answer.status_code == 400 and answer.json()["error"], answer.text
 
 
+def test_a_bad_body_is_told_type_and_shape_of_the_inputs(server: str) -> None:
+    assert "images uint8 (None, 28, 28)" in post(server, changed(0.5)).json()["error"]
+    said = post(server, BAD_BODIES["step without h"]).json()["error"]
+    for text in ("pixels float32 (None, None, 1)", "h float32 (None, 8)", "c float32 (None, 8)"):
+        assert text in said
+
+
 @pytest.mark.parametrize("path", [f"{MODEL}/versions/1", "/v1/models/other", PREDICT, "/nothing", "/../app.py"])
 def test_other_paths_are_errors(server: str, path: str) -> None:
     answer = requests.get(server + path, timeout=60)
@@ -130,9 +137,10 @@ def test_a_post_to_another_path_of_the_api_is_answered_with_404(server: str, pat
 
 
 def test_large_bodies_are_refused(server: str) -> None:
-    assert post(server, b" " * (app.MAX_BODY_BYTES + 1)).status_code == 413
+    whole = post(server, b" " * (app.MAX_BODY_BYTES + 1))
     chunks = requests.post(server + PREDICT, data=iter([b" " * 2**20] * 9), timeout=60)
-    assert chunks.status_code == 413
+    for answer in (whole, chunks):
+        assert answer.status_code == 413 and answer.json()["error"]
     assert post(server, b" " * app.MAX_BODY_BYTES).status_code == 400
 
 
