@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..system import in_percent
+from ..system import in_percent, percent_range
 from ..train import Predictions
 from .runs import CompletedRun
 from .significance import ALPHA, Interval, holm, is_equivalent, permutation_p, t_interval, welch_interval
@@ -150,6 +150,12 @@ class PairResult:
     permutation_p: float | None  # studentised, two-sided; None where an arm has fewer than four seeds
     holm_p: float | None  # corrected over all pairs
     equivalent: bool | None  # by two one-sided tests, within 0.15 points (0.3 with permuted pixels); None as p
+
+    @property
+    def text(self) -> str:
+        """The difference in points with its interval, such as ``+0.38 (+0.28 to +0.48)``."""
+        interval = f" ({percent_range(self.ci_95, sign=True)})" if self.ci_95 else ""
+        return in_percent(self.mean_difference, sign=True) + interval
 
 
 def pair_runs(experiments: Sequence[SeededRuns]) -> tuple[PairResult, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text
-from ..system import in_percent, markdown_table, p_text, package_versions, percent_range
+from ..system import markdown_table, p_text, package_versions, percent_range
 from .comparison import Comparison, PairResult, SeededRuns
 
 PAPERS, TABLE = (Path(__file__).with_name(name) for name in ("papers.bib", "row.tex"))
@@ -79,17 +79,13 @@ class PaperTable:
 
 def _numbers(arm: SeededRuns, pair: PairResult | None) -> dict[str, str]:
     """Return the cells of an arm; ``pair`` is None for the first."""
-    difference = ""
-    if pair is not None:
-        difference = in_percent(pair.mean_difference, sign=True)
-        difference += f" ({percent_range(pair.ci_95, sign=True)})" if pair.ci_95 else ""
     return {
         "parameters": f"{arm.num_params:,}",
         "epochs": str(arm.config.train.n_epochs),
         "n": arm.seeds_text,
         "mean ± SD, %": arm.text,
         "95 % interval, %": percent_range(arm.ci_95),
-        DIFFERENCE: difference,
+        DIFFERENCE: pair.text if pair else "",
         HOLM: p_text(pair.holm_p) if pair else "",
         "failed": str(arm.failed),
     }

@@ -35,13 +35,6 @@ class SearchGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     parts: list[str]  # patterns of names, in the order in which they are shown
 
-    def place(self, name: str) -> int | None:
-        """Return the number of the first pattern that fits the name of a search, or None."""
-        for number, pattern in enumerate(self.parts):
-            if fnmatch(name, pattern):
-                return number
-        return None
-
 
 class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``tables.json`` says; names are those of folders in ``results/``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..benchmark import cells_report, training_report
 from ..system import RunError, write_atomically
 from . import tables
-from .model_check import drawn_problems, recount_first
+from .checks import drawn_problems, recount_first
 from .plots import draw_pictures, outdated_pictures
 from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, ResultsFolder
 from .store import locked, manifest_problems, read_manifest, updated_manifest, write_manifest
@@ -28,10 +28,6 @@ TABLES: dict[str, Callable[[ResultsFolder], str]] = {
     "board": tables.board_tables,
     "board_runs": tables.board_runs_table,
     "searches": tables.searches_table,
-    "trials": tables.trials_table,
-    "settings": tables.settings_table,
-    "literature": tables.literature_table,
-    "other_cells": tables.other_cells_table,
     "speed": lambda results: training_report(results.speed),
     "cells": lambda results: "\n\n".join(map(cells_report, results.speed["cells"])),
     "configuration": tables.configuration_table,
@@ -93,6 +89,4 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     if problems or not models:
         return problems
     completed = [record for same in results.records.values() for record in same]
-    return recount_first(
-        sorted(completed + results.trials, key=lambda one: str(one.config.task)), allow_code=allow_code
-    )
+    return recount_first(sorted(completed, key=lambda one: str(one.config.task)), allow_code=allow_code)

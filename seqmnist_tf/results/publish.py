@@ -24,7 +24,7 @@ from ..system import (
 )
 from ..train import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, log_problems
 from ..tune import SearchFolder, read_search
-from .model_check import drawn_problems, recount
+from .checks import drawn_problems, recount
 from .records import REPLAYED_BATCHES, REPLAYS_FILE, SEARCHES, TRIALS, WITH_SCORE, Search, all_records
 from .replay import VERSIONS, Replay, replay_run
 from .store import locked, require_new, set_files

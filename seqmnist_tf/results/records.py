@@ -23,7 +23,6 @@ REPLAYED_BATCHES = 20  # unless all are asked for
 TRIALS, SEARCHES = "trials", "searches"
 WITH_SCORE = ("completed", "stopped", "diverged")  # statuses of a trial
 HEADLINE = "strong"  # name of the experiment that this project is judged by
-BASELINE = "baseline"  # name of the original's recipe with Keras's defaults
 PICTURE_FOLDER = "plots"
 
 
@@ -131,7 +130,6 @@ class ResultsFolder:
     diverged: list[Record] = field(default_factory=list)  # their seeds belong to an experiment, and have no results
     trials: list[Record] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
-    literature: dict[str, Any] = field(default_factory=dict)  # literature.json: the results of papers
     speed: dict[str, Any] = field(default_factory=dict)  # benchmark.json
 
     def experiment(self, name: str) -> SeededRuns:
@@ -144,7 +142,6 @@ class ResultsFolder:
     @classmethod
     def read(cls, folder: Path) -> ResultsFolder:
         """Read a results folder."""
-        literature, speed = (read_json_object(folder / f"{name}.json") for name in ("literature", "benchmark"))
         completed: dict[str, list[Record]] = {}
         diverged: list[Record] = []
         for record in all_records(folder):
@@ -153,4 +150,5 @@ class ResultsFolder:
             else:
                 completed.setdefault(record.name, []).append(record)
         contents = Contents.read(folder)
-        return cls(contents, completed, diverged, all_trials(folder), all_searches(folder), literature, speed)
+        speed = read_json_object(folder / "benchmark.json")
+        return cls(contents, completed, diverged, all_trials(folder), all_searches(folder), speed)

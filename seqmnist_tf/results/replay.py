@@ -25,7 +25,7 @@ from ..kernel import native
 from ..model import Kernel, build_model, choose_kernel, make_trainable, swap_averages
 from ..system import InputError, available_cores, describe_machine, note, package_versions, say
 from ..train import MAX_FLIPS, RunDirectory, load_final_model, weight_problem
-from .model_check import is_example, recount, score_problems, training_splits
+from .checks import is_example, recount, score_problems, training_splits
 from .records import REPLAYED_BATCHES, Record, Search, all_records, all_searches, all_trials
 
 REPLAY_TOLERANCE = 5e-5  # relative; AMX against AVX-512 gave at most 1.2e-5 in the first 20 batches (sprint)
@@ -82,8 +82,8 @@ class Replay(keras.callbacks.Callback):
             why = f"they must agree within {REPLAY_TOLERANCE:g}: {self.elsewhere}"
         else:
             why = f"rounding may be the cause, so nothing after it is confirmed: {self.elsewhere}"
-        place = f"batch {self.parted:,} (epoch {(self.parted - 1) // self.per_epoch + 1})"
-        return [f"trained anew, {place} has loss {self.loss!r} (recorded: {self.recorded[self.parted - 1]!r}; {why})"]
+        batch = f"batch {self.parted:,} (epoch {(self.parted - 1) // self.per_epoch + 1})"
+        return [f"trained anew, {batch} has loss {self.loss!r} (recorded: {self.recorded[self.parted - 1]!r}; {why})"]
 
     def weights_problems(self, distance: float) -> list[str]:
         """Problems of weights at a :func:`weights_distance` from those of ``model.keras``."""
@@ -94,7 +94,7 @@ class Replay(keras.callbacks.Callback):
         return [f"trained anew, the losses agree, but the weights are not those of model.keras ({text})"]
 
     @property
-    def place(self) -> str:
+    def computed(self) -> str:
         """What computed it, and why its losses need not be the recorded ones bit for bit."""
         rounding = f"rounding differs, so losses must agree within {REPLAY_TOLERANCE:g}, not bit for bit"
         return f"{self.elsewhere}: {rounding}" if self.elsewhere else f"on {self.kernel}"
@@ -233,18 +233,15 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
     run, losses = record.run, record.run.step_losses()
     allow_code = allow_code or is_example(run.layer_file)
     note(f"{run.path}: training {len(losses) if full else min(REPLAYED_BATCHES, len(losses)):,} batches anew")
-    replay = replay_run(run, losses, steps=len(losses) if full else None, allow_code=allow_code)
-    problems = replay.problems()
+    replay, problems = _anew(run, losses, len(losses) if full else None, record.diverged, allow_code)
     text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
-    if full and not problems and record.diverged:
-        problems = [] if replay.diverged else ["trained anew, it does not diverge (summary.json says diverged)"]
-    elif full and not problems:
+    if full and not problems and not record.diverged:
         distance = weights_distance(run, replay.stock, allow_code=allow_code)
         text += f", and the weights {agreement(distance)}"
         problems = replay.weights_problems(distance)
         problems += recount(run, allow_code=allow_code, flips=MAX_FLIPS if replay.elsewhere else 0)
     if not problems:
-        say(f"{run.path}: {text}, {replay.place}")
+        say(f"{run.path}: {text}, {replay.computed}")
     return problems
 
 
@@ -257,21 +254,29 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> list[str]:
         name = f"trial {row['trial']} with seed {row['seed']}"
         note(f"{search.path}: training {name} anew")
         diverged = row["status"] == "diverged"  # in the epoch after its last
-        with tempfile.TemporaryDirectory() as temporary:
-            place, order = Path(temporary, "run"), pixel_order(config.task.permutation)
-            run = RunDirectory.create(place, config, search.environment(row), order, layer)
-            steps = (row["epochs"] + diverged) * config.steps_per_epoch if full else None
-            replay = replay_run(run, row["losses"], steps=steps, allow_code=allow_code or is_example(layer))
-            found = replay.problems()
+        steps = (row["epochs"] + diverged) * config.steps_per_epoch if full else None
+        with tempfile.TemporaryDirectory() as folder:
+            order = pixel_order(config.task.permutation)
+            run = RunDirectory.create(Path(folder, "run"), config, search.environment(row), order, layer)
+            replay, found = _anew(run, row["losses"], steps, diverged, allow_code or is_example(layer))
             if full and not found and not diverged:
                 found = score_problems(run, replay.stock, row["score"])
-            elif full and not found and not replay.diverged:
-                found = ["trained anew, it does not diverge"]
         replays.append(replay)
         problems += [f"{name}: {problem}" for problem in found]
     if not problems:
         number, largest = sum(one.batches for one in replays), max(one.largest for one in replays)
         scores = ", and each, trained to its end, diverges or has the score as in the search" if full else ""
         text = f"{number:,} batches of {len(replays)} runs agree {agreement(largest)}{scores}"
-        say(f"{search.path}: {text}, {replays[0].place}")
+        say(f"{search.path}: {text}, {replays[0].computed}")
     return problems
+
+
+def _anew(
+    run: RunDirectory, losses: list[float], steps: int | None, diverged: bool, allow_code: bool
+) -> tuple[Replay, list[str]]:
+    """Replay a run, as :func:`replay_run`; return its problems too. One that ``diverged`` must diverge again."""
+    replay = replay_run(run, losses, steps=steps, allow_code=allow_code)
+    problems = replay.problems()
+    if steps and diverged and not problems and not replay.diverged:
+        problems = ["trained anew, it does not diverge (recorded: diverged)"]
+    return replay, problems

@@ -36,7 +36,7 @@ def write_manifest(folder: Path, hashes: dict[str, str]) -> None:
 
 
 def updated_manifest(folder: Path) -> dict[str, str]:
-    """Return the manifest with the present hashes of benchmarks, literature and pictures, and without removed records.
+    """Return the manifest with the present hashes of benchmarks and pictures, and without removed records.
 
     The hashes of records stay.
     """

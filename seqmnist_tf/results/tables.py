@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
+from typing import NamedTuple
 
 from ..compare import PairResult, SeededRuns, cell_name, equivalence_bound, pair_runs, task_name, verdict
-from ..config import OPTIONS, PRESETS, Config, constants_text, differences, of_the_experiment, preset, value_text
+from ..config import OPTIONS, constants_text, value_text
 from ..system import in_percent, markdown_table, p_text, percent_range
 from .contents import Board, Row
-from .records import BASELINE, Record, ResultsFolder, Search
+from .records import ResultsFolder, Search
 
 DIFFERENCE = [">difference, points (95 % interval)", ">p (Holm)"]  # columns of a cell that is compared
-SAID_APART = ("task.validation_size", "test.enabled", "train.n_epochs")  # of a trial
 
 
-class BoardCell(NamedTuple):
-    """A row of a board, its runs and, where they are compared, how they differ from the board's first cell."""
+class Cell(NamedTuple):
+    """A row of a board, its runs and, where it is compared, how it differs from the board's first cell."""
 
     row: Row
     runs: SeededRuns
@@ -27,21 +27,25 @@ class BoardCell(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The cell, its units, its constants and what is said of the row."""
-        parts = [
-            cell_name(self.runs.config),
-            f"{self.runs.units} units",
-            constants_text(self.runs.config),
-            self.row.note,
-        ]
+        """The cell, its units, its constants and the note of the row."""
+        config = self.runs.config
+        parts = [cell_name(config), f"{self.runs.units} units", constants_text(config), self.row.note]
         return ", ".join(filter(None, parts))
 
+    @property
+    def difference(self) -> list[str]:
+        """The columns of DIFFERENCE."""
+        return [self.pair.text, p_text(self.pair.holm_p)] if self.pair else ["", ""]
 
-def compared_cells(results: ResultsFolder, board: Board) -> list[BoardCell]:
+
+def compared_cells(results: ResultsFolder, board: Board) -> list[Cell]:
     """Return the cells of a board, the best mean first."""
     runs = [results.experiment(row.records) for row in board.cells]
     pairs = [None, *pair_runs(runs)] if runs else []
-    cells = [BoardCell(*of_one) for of_one in zip(board.cells, runs, pairs, strict=True)]
+    return _ranked(Cell(*parts) for parts in zip(board.cells, runs, pairs, strict=True))
+
+
+def _ranked(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: -cell.runs.mean)
 
 
@@ -49,25 +53,17 @@ def ranking_table(results: ResultsFolder) -> str:
     """One short row for each cell of the boards and each preset beside them; of one task, the best first."""
     rows = []
     for board in results.contents.boards:
-        beside = [BoardCell(row, results.experiment(row.records)) for row in board.beside]
-        cells = sorted([*compared_cells(results, board), *beside], key=lambda cell: -cell.runs.mean)
-        for row, runs, pair in cells:
-            described = [cell_name(runs.config), f"`{row.records}`", board.task, runs.config.train.n_epochs]
-            rows.append([*described, f"**{runs.text}**", runs.falls, *_difference(pair)])
+        beside = [Cell(row, results.experiment(row.records)) for row in board.beside]
+        for cell in _ranked([*compared_cells(results, board), *beside]):
+            runs, config = cell.runs, cell.runs.config
+            described = [cell_name(config), f"`{cell.row.records}`", board.task, config.train.n_epochs]
+            rows.append([*described, f"**{runs.text}**", runs.falls, *cell.difference])
     head = ["cell", "runs", "task", ">epochs", ">test accuracy, %", ">fell", *DIFFERENCE]
     return markdown_table(head, rows)
 
 
-def _difference(pair: PairResult | None) -> list[str]:
-    """Return the columns of DIFFERENCE; empty where nothing was compared."""
-    if pair is None:
-        return ["", ""]
-    difference = in_percent(pair.mean_difference, sign=True)
-    return [f"{difference} ({percent_range(pair.ci_95, sign=True)})", p_text(pair.holm_p)]
-
-
 def runs_table(results: ResultsFolder) -> str:
-    """One row per experiment without those of a board, with the correct digits of each seed."""
+    """One row for each experiment that is on no board, with the correct digits of each seed."""
     head = ["experiment", "task", "training", ">test accuracy, %", ">95 % interval, %", ">first epoch above 50 %"]
     head += [">minutes", "correct of 10,000 by seed, from 0", "configuration"]
     rows = []
@@ -86,11 +82,11 @@ def runs_table(results: ResultsFolder) -> str:
 
 def seeds_links(results: ResultsFolder, name: str) -> str:
     """Return the correct digits of each seed, as links to the records."""
+    links = []
     records = [*results.records[name], *(record for record in results.diverged if record.name == name)]
-    links = [
-        f"[{'diverged' if record.diverged else f'{record.correct:,}'}](results/{name}/seed{record.seed})"
-        for record in sorted(records, key=lambda record: record.seed)
-    ]
+    for record in sorted(records, key=lambda record: record.seed):
+        text = "diverged" if record.diverged else f"{record.correct:,}"
+        links.append(f"[{text}](results/{name}/seed{record.seed})")
     return ", ".join(links)
 
 
@@ -113,12 +109,13 @@ def _board_table(results: ResultsFolder, board: Board) -> str:
         head.append(">other search, %")
     rows = []
     for cell in cells:
-        runs, other = cell.runs, cell.row.other_search
+        runs = cell.runs
         row = [cell.title, f"{runs.num_params:,}", f"**{runs.text}**", in_percent(runs.median), in_percent(runs.worst)]
-        row += [runs.falls, *_difference(cell.pair), verdict(cell.pair, bound) if cell.pair else ""]
+        row += [runs.falls, *cell.difference, verdict(cell.pair, bound) if cell.pair else ""]
         if some_failed:
             row.append(runs.failures)
         if some_searched_twice:
+            other = cell.row.other_search
             row.append(results.experiment(other).text if other else "")
         rows.append(row)
     return markdown_table(head, rows)
@@ -131,7 +128,7 @@ def board_runs_table(results: ResultsFolder) -> str:
     rows = []
     for board in results.contents.boards:
         for row in (*board.cells, *board.further):
-            cell = BoardCell(row, results.experiment(row.records))
+            cell = Cell(row, results.experiment(row.records))
             optimizer, train = cell.runs.config.optimizer, cell.runs.config.train
             noise = train.recurrent_noise_relative or train.recurrent_noise
             recipe = [optimizer.lr, optimizer.grad_clip_norm, optimizer.weight_decay, noise]
@@ -147,8 +144,7 @@ def searches_table(results: ResultsFolder) -> str:
     """One row for each search; the rungs of one search of a cell are one row."""
     rows, grouped = [], set()
     for group in results.contents.searches:
-        placed = [(place, one) for one in results.searches if (place := group.place(one.path.stem)) is not None]
-        parts = [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+        parts = [one for pattern in group.parts for one in results.searches if fnmatch(one.path.stem, pattern)]
         grouped |= {one.name for one in parts}
         if parts:
             rows.append(_search_row(group.name, parts))
@@ -169,7 +165,10 @@ def _search_row(name: str, parts: Sequence[Search]) -> list[str]:
 
 
 def best_mean(searches: Sequence[Search]) -> float:
-    """Return the best mean score of a point over searches with one seed each; a point that lacks one does not count."""
+    """Return the best mean score over searches of the same points, each with another seed.
+
+    A point that one of them lacks does not count.
+    """
     scores: defaultdict[str, list[float]] = defaultdict(list)
     for one in searches:
         for row in one.scored:
@@ -178,78 +177,11 @@ def best_mean(searches: Sequence[Search]) -> float:
     return max(statistics.mean(same) for same in scores.values() if len(same) == seeds)
 
 
-def trials_table(results: ResultsFolder) -> str:
-    """One row per trial; of those with one pixel order and as many epochs, the best first."""
-    head = ["recipe", ">epochs", ">accuracy on 10,000 held-out images, %", ">training accuracy, %"]
-
-    def place(trial: Record) -> tuple[str, int, float]:
-        final = trial.summary["final"]
-        return trial.config.task.permutation, trial.config.train.n_epochs, -final["val_accuracy"]
-
-    rows = []
-    for trial in sorted(results.trials, key=place):
-        name = trial.environment["preset"] if trial.environment["preset"] in PRESETS else BASELINE
-        changed = changed_keys(trial.config, PRESETS[name].config)
-        recipe = ", ".join([f"`{name}`", *(f"`{key} {value_text(value)}`" for key, value in changed.items())])
-        accuracy = in_percent(trial.summary["final"]["val_accuracy"])
-        link = f"[**{accuracy}**](results/{trial.name}/seed{trial.seed})"
-        rows.append([recipe, trial.config.train.n_epochs, link, in_percent(trial.history[-1]["train_accuracy"])])
-    return markdown_table(head, rows)
-
-
-def changed_keys(config: Config, base: Config) -> dict[str, Any]:
-    """Return the keys of the experiment in which a trial differs from a configuration, and the trial's values."""
-    changed = differences(config, base)
-    return {key: value for key, value in changed.items() if of_the_experiment(key) and key not in SAID_APART}
-
-
-def settings_table(results: ResultsFolder) -> str:
-    """One row per setting: added to the baseline alone, and taken away from all settings alone."""
-    scores: defaultdict[frozenset[str], list[float]] = defaultdict(list)
-    values: dict[str, Any] = {}
-    one_at_a_time = [one for one in results.searches if [row.name for row in one.settings.space] == ["settings"]]
-    for search in one_at_a_time:
-        for row in search.scored:
-            changed = changed_keys(search.config(row), preset(BASELINE))
-            values |= changed
-            scores[frozenset(changed)].append(row["score"])
-    every = frozenset(values)
-    rows = []
-    for keys in dict.fromkeys(min((keys, every - keys), key=len) for keys in scores):
-        cells = [", ".join(f"`{key} {value_text(values[key])}`" for key in sorted(keys)) or "none, or all"]
-        for after, before in ((scores[keys], scores[frozenset()]), (scores[every - keys], scores[every])):
-            change = in_percent(statistics.fmean(after) - statistics.fmean(before), sign=True) if keys else ""
-            cells += [", ".join(map(in_percent, after)), change]
-        rows.append(cells)
-    head = ["setting", ">added to the baseline, %", ">change, points", ">taken away from all, %", ">change, points"]
-    return markdown_table(head, sorted(rows, key=lambda row: row[0] != "none, or all"))
-
-
-def literature_table(results: ResultsFolder) -> str:
-    """Published accuracies of the plain LSTM."""
-    head = ["source", ">units", ">sMNIST, %", ">psMNIST, %", ">runs", "training, remarks", "figures taken from"]
-    rows = []
-    for row in results.literature["plain_lstm"]:
-        smnist = f"{row['smnist'] or ''} {row.get('spread', '')}".strip()
-        remarks = "; ".join(filter(None, [row["recipe"], row.get("note", "")]))
-        numbers = [row["units"], smnist, row["psmnist"] or "", row.get("runs", "")]
-        rows.append([row["source"], *numbers, remarks, row["read_in"]])
-    return markdown_table(head, rows)
-
-
-def other_cells_table(results: ResultsFolder) -> str:
-    """Published accuracies of other recurrent cells."""
-    rows = [
-        [row["source"], row["parameters"], row["smnist"], row["psmnist"] or "", row["read_in"]]
-        for row in results.literature["other_cells"]
-    ]
-    return markdown_table(["cell", ">parameters", ">sMNIST, %", ">psMNIST, %", "figures taken from"], rows)
-
-
 def configuration_table(_: ResultsFolder) -> str:
-    """One row per key of the configuration that has more than one value."""
+    """One row for each key of the configuration that has more than one value."""
     rows = []
-    for key, one in ((key, one) for key, one in OPTIONS.items() if not one.hidden):
-        words = [text.replace("\\", "\\\\") for text in (one.allowed, one.meaning)]
-        rows.append([f"`{key}`", f"`{value_text(one.default)}`", *words])
+    for key, option in OPTIONS.items():
+        if not option.hidden:
+            words = [text.replace("\\", "\\\\") for text in (option.allowed, option.meaning)]
+            rows.append([f"`{key}`", f"`{value_text(option.default)}`", *words])
     return markdown_table(["key", "default", "allowed values", "meaning"], rows)

@@ -11,7 +11,7 @@ import pytest
 
 from seqmnist_tf.results import pages, plots
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.model_check import recount_first
+from seqmnist_tf.results.checks import recount_first
 from seqmnist_tf.results.pages import relative_links
 from seqmnist_tf.results.records import ResultsFolder
 from tests.changes import content

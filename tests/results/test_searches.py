@@ -12,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.results.__main__ import main
-from seqmnist_tf.results.model_check import drawn_problems
+from seqmnist_tf.results.checks import drawn_problems
 from seqmnist_tf.results.publish import add_search
 from seqmnist_tf.results.records import ResultsFolder, Search
 from seqmnist_tf.results.store import manifest_problems, read_manifest

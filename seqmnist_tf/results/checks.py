@@ -1,4 +1,4 @@
-"""Recount: whether ``model.keras`` gives the predictions and the score of its record."""
+"""Checks of records: ``model.keras`` gives their results, and the seed of a search its values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..train import (
     LOSS_AGREES,
     MAX_FLIPS,
     PREDICTIONS_FILE,
+    Metrics,
     Predictions,
     RunDirectory,
     evaluate_model,
@@ -34,7 +35,6 @@ PROBABILITY_TOLERANCE = 1e-4  # absolute: rounding of 784 steps, which another m
 MAX_OTHER_CLASSES = 0.01  # share of images whose two highest logits are so near that another machine swaps them
 CLONE = Path(__file__).parents[2]  # a wheel has none, and neither examples/ nor results/
 FIRST_IMAGES = 100  # these alone tell a model from any other: each has a probability of six digits
-FIRST_HELD_OUT = 500  # of a trial, which has an accuracy and no predictions
 
 
 def is_example(layer: LayerFile | None) -> bool:
@@ -47,9 +47,9 @@ def is_example(layer: LayerFile | None) -> bool:
 
 
 def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> list[str]:
-    """Run the model of each record on its first images; return where it contradicts the record."""
+    """Run the model of each record on its first test images; return where it contradicts ``predictions.csv``."""
     problems: list[str] = []
-    # Models of one architecture share a graph, into which weights are read: to build it takes longer than the images.
+    # Models of one architecture share a graph, into which weights are read: building it takes longer than the images.
     models: dict[tuple[str, int, str, bytes], keras.Model] = {}
     for record in records:
         run, config = record.run, record.config
@@ -59,39 +59,31 @@ def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> lis
             models[key].load_weights(run.require_model())
         else:
             models[key] = load_final_model(run, allow_code=allow_code or is_example(run.layer_file))
-        trial = is_trial(config)
-        split = training_splits(config.task).validation if trial else _test_split(config.task)
-        part = slice(FIRST_HELD_OUT if trial else FIRST_IMAGES)
-        first = Split(split.images[part], split.sequences[part], split.labels[part])  # type: ignore[union-attr]
-        n = len(first)
-        metrics = evaluate_model(models[key], first, n)
-        if trial:
-            share = record.summary["final"]["val_accuracy"]
-            if abs(metrics.correct - n * share) > 5 * math.sqrt(n * share * (1 - share)) + 1:
-                problems.append(f"{run.path}: model.keras classifies {metrics.correct} of {n} held-out digits")
-        else:
-            found = _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)  # type: ignore
-            problems += [f"{run.path}: {problem}" for problem in found]
+        split, part = _test_split(config.task), slice(FIRST_IMAGES)
+        first = Split(split.images[part], split.sequences[part], split.labels[part])
+        metrics = evaluate_model(models[key], first, FIRST_IMAGES)
+        problems += [f"{run.path}: {problem}" for problem in _table_problems(run, split.labels, metrics)]
     return problems
 
 
 def recount(run: RunDirectory, *, allow_code: bool = False, flips: int = 0) -> list[str]:
     """Run ``model.keras`` of a run or record on all test images, of a trial on all held-out ones.
 
-    Return how the results contradict ``summary.json`` and ``predictions.csv``. ``flips`` digits more or fewer may be
-    correct.
+    Return where it contradicts ``summary.json`` and ``predictions.csv``; the number of correct digits may be off by
+    ``flips``.
     """
     final = (run.summary or {})["final"]
     if is_trial(run.config):
         model = load_final_model(run, allow_code=allow_code)
         return score_problems(run, model, final["val_accuracy"], final["val_loss"])
     split, metrics = evaluate_run(run, allow_code=allow_code, show_progress=True)
-    problems: list[str] = []
-    counted, noted = f"{metrics.correct:,} (loss {metrics.loss:.6f})", final["test_correct"]
+    problems = _table_problems(run, split.labels, metrics)
     same_loss = math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE)
-    if abs(metrics.correct - noted) > flips or not same_loss:
-        problems.append(f"model.keras classifies {counted} correctly (summary.json: {noted:,}, {final['test_loss']})")
-    return problems + _table_problems(run, split.labels, metrics.predictions, metrics.probabilities)
+    if abs(metrics.correct - final["test_correct"]) > flips or not same_loss:
+        counted, recorded = f"{metrics.correct:,} (loss {metrics.loss:.6f})", f"{final['test_correct']:,}"
+        text = f"{counted} correctly (summary.json: {recorded}, {final['test_loss']})"
+        problems.insert(0, f"model.keras classifies {text}")
+    return problems
 
 
 def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: float | None = None) -> list[str]:
@@ -115,15 +107,17 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
 
 
 def drawn_problems(search: Search) -> list[str]:
-    """Problems with a random search whose trials do not have the values that its seed gives."""
-
-    def rounded(values: Mapping[str, Any]) -> dict[str, Any]:  # logarithms may round otherwise elsewhere
-        return {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in values.items()}
-
+    """Problems of a random search whose trials do not have the values that its seed gives."""
     drawn = drawn_values(search.settings, len(search.trials))
-    if drawn is None or [*map(rounded, drawn)] == [rounded(row["values"]) for row in search.trials]:
+    recorded = [_rounded(row["values"]) for row in search.trials]
+    if drawn is None or [_rounded(values) for values in drawn] == recorded:
         return []
     return [f"{search.path}: its trials do not have the values that its seed gives"]
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with nine digits: another machine may round a logarithm otherwise."""
+    return {key: f"{value:.9g}" if isinstance(value, float) else value for key, value in values.items()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -138,11 +132,11 @@ def training_splits(task: Task) -> Splits:
     return load_splits(with_values(Config(task=task), {"test.enabled": False}), pixel_order(task.permutation))
 
 
-def _table_problems(run: RunDirectory, labels: np.ndarray, classes: np.ndarray, probabilities: np.ndarray) -> list[str]:
+def _table_problems(run: RunDirectory, labels: np.ndarray, metrics: Metrics) -> list[str]:
     """Problems of a ``predictions.csv`` with other labels, or in its first rows other predictions than the model."""
-    table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, run.config.num_test), len(classes)
-    differs = np.abs(table.probabilities[:n] - probabilities) > PROBABILITY_TOLERANCE
-    other_class = table.classes[:n] != classes
+    table, n = Predictions.from_csv(run.path / PREDICTIONS_FILE, run.config.num_test), metrics.total
+    differs = np.abs(table.probabilities[:n] - metrics.probabilities) > PROBABILITY_TOLERANCE
+    other_class = table.classes[:n] != metrics.predictions
     if other_class.sum() > MAX_OTHER_CLASSES * n:
         differs |= other_class
     if differs.any() or not np.array_equal(table.labels, labels):
