@@ -22,18 +22,50 @@ commands are ``python -m seqmnist_tf.data``, ``train``, ``check``, ``evaluate``,
 """
 
 import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from .system import open_door, when_imported
+from .system import open_door, when_keras_is_imported
+
+if TYPE_CHECKING:
+    from .compare import Comparison as Comparison
+    from .compare import compare as compare
+    from .config import Config as Config
+    from .config import preset as preset
+    from .data import load_sequences as load_sequences
+    from .evaluate import evaluate as evaluate
+    from .kernel import GRU as GRU
+    from .kernel import LSTM as LSTM
+    from .kernel import RNN as RNN
+    from .kernel import SimpleRNN as SimpleRNN
+    from .kernel import to_keras as to_keras
+    from .train import Metrics as Metrics
+    from .train import RunDirectory as RunDirectory
+    from .train import load_run as load_run
+    from .train import train as train
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("compare", "config", "evaluate", "train"))
 
 __version__ = "0.3.0"
 
-__getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, light=("config", "train"), rooms=("compare", "evaluate", "train")
-)
-__all__ += ["__version__"]
 
-# A saved model names the drop-ins: Keras knows them wherever it is imported beside this package.
-when_imported(
-    "keras",
-    lambda keras: keras.backend.backend() == "tensorflow" and importlib.import_module(f"{__name__}.kernel.layer"),
-)
+class _Package(ModuleType):
+    """The package, whose functions ``compare``, ``evaluate`` and ``train`` have the names of modules in it.
+
+    Python sets such a name to the module when that is imported. Here it stays the function's.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in ("compare", "evaluate", "train")):
+            super().__setattr__(name, value)
+
+
+def _register_drop_ins(keras: ModuleType) -> None:
+    """Let Keras load saved models that name the drop-ins."""
+    if keras.backend.backend() == "tensorflow":
+        importlib.import_module(f"{__name__}.kernel.layer")
+
+
+sys.modules[__name__].__class__ = _Package
+when_keras_is_imported(_register_drop_ins)

@@ -77,5 +77,3 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     system.run_command(main)
-else:
-    system.call_room(__name__, "evaluate")

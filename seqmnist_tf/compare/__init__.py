@@ -1,9 +1,14 @@
-"""Several runs: layers and configurations side by side over seeds, with tests, a report and pictures.
+"""Several runs: layers and configurations side by side over seeds, with tests, a report and pictures."""
 
-The room can be called: ``seqmnist_tf.compare(["strong", MyLayer], seeds=range(6))`` is :func:`compare`.
-"""
+from typing import TYPE_CHECKING
 
-from ..system import call_room, open_door
+from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("arms", "comparison", "runs"))
-call_room(__name__, "compare")
+if TYPE_CHECKING:
+    from .arms import Arm, parse_arms, parse_seeds
+    from .comparing import compare
+    from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, pair_runs, verdict
+    from .paper import cell_name, task_name
+    from .runs import CompletedRun
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("arms", "comparison", "runs"))

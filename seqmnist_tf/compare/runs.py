@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import train
 from ..config import Config
 from ..system import InputError, note
 from ..train import PREDICTIONS_FILE, Predictions, RunDirectory, load_run
@@ -106,7 +105,9 @@ class CompletedRun:
         else:
             note(f"evaluating {self.run.path}, which has no {PREDICTIONS_FILE}")
             # By the room's door, which imports TensorFlow now: reading runs does not wait for it.
-            split, metrics = train.evaluate_run(self.run, data_dir, allow_code=allow_code)
+            from ..train import evaluate_run  # late: it needs TensorFlow
+
+            split, metrics = evaluate_run(self.run, data_dir, allow_code=allow_code)
             made = Predictions(split.labels, metrics.predictions, metrics.probabilities)
         if made.correct != self.correct:
             raise InputError(f"{path}: {made.correct:,} predictions are correct (summary.json: {self.correct:,})")

@@ -3,6 +3,12 @@
 It knows nothing of the experiment, and could be a separate package.
 """
 
+from typing import TYPE_CHECKING
+
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("native",))
+if TYPE_CHECKING:
+    from . import native
+    from .layer import GRU, LSTM, RNN, DropIn, SimpleRNN, drop_ins, kernel_problems, on_kernel, to_keras, why_not_native
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("native",))

@@ -1,5 +1,13 @@
 """The model: built from a configuration, its optimizer, the kernel that computes it, and the step that is measured."""
 
+from typing import TYPE_CHECKING
+
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)
+if TYPE_CHECKING:
+    from .layers import LayerError, build_model, check_layer, match_units, recurrent_weights
+    from .optimizer import build_optimizer, compile_model, learning_rate, swap_averages
+    from .timing import Images, ModelProcess, Pace, Timed, answer_orders, measure_pace
+    from .training_step import Kernel, MeasuredSequential, choose_kernel, make_trainable
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__)

@@ -1,5 +1,10 @@
 """What is published: records in ``results/``, their checks, and the documents and pictures made from them."""
 
+from typing import TYPE_CHECKING
+
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("records",))
+if TYPE_CHECKING:
+    from .records import HEADLINE, RESULTS_FOLDER, Record, ResultsFolder
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("records",))

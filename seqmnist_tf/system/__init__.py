@@ -5,7 +5,17 @@ TensorFlow is imported by :func:`start_tensorflow` when it is called.
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
 from .console import InputError, RunError, first_line, note, say, say_json, warn
-from .environment import ask_git, describe_environment, describe_machine, git_state, package_versions, peak_mb, utc_now
+from .doors import open_door, when_keras_is_imported
+from .environment import (
+    ask_git,
+    available_cores,
+    describe_environment,
+    describe_machine,
+    git_state,
+    package_versions,
+    peak_mb,
+    utc_now,
+)
 from .files import (
     folder_atomically,
     json_bytes,
@@ -17,4 +27,4 @@ from .files import (
     write_atomically,
 )
 from .formats import count_of, duration, in_percent, markdown_table, p_text, percent_range
-from .runtime import available_cores, call_room, open_door, start_tensorflow, when_imported
+from .tensorflow_start import start_tensorflow

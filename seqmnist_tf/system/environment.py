@@ -1,4 +1,4 @@
-"""The surroundings of a run: versions, machine, threads, commit."""
+"""The surroundings of a run: versions, machine, cores, commit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import platform
 import subprocess
 from pathlib import Path
 from typing import Any
-
-from .runtime import available_cores
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CLONE = PACKAGE.parent  # the root of a clone, where there is one
@@ -97,6 +95,27 @@ def ask_git(root: Path, *words: str) -> bytes | None:
         command = ["git", "-C", str(root), *words]
         return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout
     except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process was given: by its affinity, a container's quota, or Slurm."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = [len(affinity(0)) if affinity else os.cpu_count() or 1]
+    if (quota := _cgroup_quota()) is not None:
+        cores.append(max(1, int(quota)))
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdecimal() and int(slurm) > 0:
+        cores.append(int(slurm))
+    return min(cores)
+
+
+def _cgroup_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    """Return the CPUs that a container may use, None without a limit (cgroup v2)."""
+    try:
+        quota, period = file.read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError):  # no such file, or "max"
         return None
 
 

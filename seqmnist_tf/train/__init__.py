@@ -1,9 +1,16 @@
-"""One run: training, its run directory, its metrics and its summary.
+"""One run: training, its run directory, its metrics and its summary."""
 
-The room can be called: ``seqmnist_tf.train(config, path)`` is :func:`train`.
-"""
+from typing import TYPE_CHECKING
 
-from ..system import call_room, open_door
+from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("command_line", "run_directory", "summary"))
-call_room(__name__, "train")
+if TYPE_CHECKING:
+    from .command_line import parse_train_arguments, train_command
+    from .metrics import Metrics, evaluate_model, evaluate_run, load_final_model, score, weight_problem, wilson_interval
+    from .page import draw_counts, new_figure, write_figure, write_overview, write_predictions
+    from .run_directory import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, lock_folder
+    from .summary import LOSS_AGREES, MAX_FLIPS, Predictions, log_problems, summarize
+    from .terminal import AT_CHANCE, note_above_bar
+    from .training import require_trainable, resume, train
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("command_line", "run_directory", "summary"))

@@ -1,5 +1,12 @@
 """A search for hyperparameters: its space, folder, trials and report."""
 
+from typing import TYPE_CHECKING
+
 from ..system import open_door
 
-__getattr__, __dir__, __all__ = open_door(__name__, __file__, light=("space",))
+if TYPE_CHECKING:
+    from .oracle import drawn_values
+    from .search import read_search, stop_at_chance
+    from .space import DEFAULT_SPACE, SETTINGS, Dimension, SearchFolder, parse_space
+else:
+    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("space",))

@@ -10,20 +10,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqmnist_tf.system import InputError, available_cores, runtime, start_tensorflow
+from seqmnist_tf.system import InputError, available_cores, environment, start_tensorflow
 from tests.toy import LONG_SECONDS, ROOT
 
 
 def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: None)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
     assert available_cores() == 8
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: 2.5)
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 2.5)
     assert available_cores() == 2
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: 0.3)
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 0.3)
     assert available_cores() == 1
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: None)
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
     for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
         assert available_cores() == cores
@@ -45,10 +45,10 @@ print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "
 
 
 def test_a_containers_quota_is_read(tmp_path: Path) -> None:
-    assert runtime._cgroup_quota(tmp_path / "cpu.max") is None
+    assert environment._cgroup_quota(tmp_path / "cpu.max") is None
     for text, quota in (("150000 100000\n", 1.5), ("max 100000\n", None)):
         (tmp_path / "cpu.max").write_text(text)
-        assert runtime._cgroup_quota(tmp_path / "cpu.max") == quota
+        assert environment._cgroup_quota(tmp_path / "cpu.max") == quota
 
 
 def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

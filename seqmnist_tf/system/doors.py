@@ -1,0 +1,93 @@
+"""The doors of the package and its rooms: a name is imported when it is first asked for (PEP 562).
+
+A door is an ``__init__.py``. Under ``if TYPE_CHECKING:`` it imports the names that it hands on. Type checkers follow
+these imports. Python skips them, and :func:`open_door` reads where each name comes from, so that importing a room is
+quick and ``--help`` does not wait for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable, Collection
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .tensorflow_start import start_tensorflow
+
+
+def open_door(
+    room: str, *, without_tensorflow: Collection[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a room, by its full name.
+
+    TensorFlow is started before a name is imported, so that its notes stay off the terminal. The modules
+    ``without_tensorflow`` import neither TensorFlow nor Keras.
+    """
+    modules = _modules_of_names(Path(str(sys.modules[room].__file__)))
+    names = sorted(modules)
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+        module = modules[name]
+        if (module or name) not in without_tensorflow:
+            start_tensorflow()
+        if module is None:
+            return importlib.import_module(f"{room}.{name}")
+        return getattr(importlib.import_module(f"{room}.{module}"), name)
+
+    return get, lambda: names, names
+
+
+def _modules_of_names(door: Path) -> dict[str, str | None]:
+    """Return the names that a door imports from its own room, each with its module; None for a module itself.
+
+    ``from .metrics import Metrics`` is ``{"Metrics": "metrics"}``, ``from . import native`` is ``{"native": None}``.
+    """
+    modules = {}
+    for node in ast.walk(ast.parse(door.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for alias in node.names:
+                modules[alias.name] = node.module
+    return modules
+
+
+def when_keras_is_imported(call: Callable[[ModuleType], object]) -> None:
+    """Call a function with the module of Keras once it has been imported; at once if it has been already."""
+    if "keras" in sys.modules:
+        call(sys.modules["keras"])
+    else:
+        sys.meta_path.insert(0, _KerasFinder(call))
+
+
+class _KerasFinder(MetaPathFinder):
+    """Finds Keras as Python does, with a loader that calls a function after the import.
+
+    It stays in ``sys.meta_path``: code that only looks for Keras, with ``importlib.util.find_spec``, changes nothing.
+    """
+
+    def __init__(self, call: Callable[[ModuleType], object]) -> None:
+        self.call = call
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname != "keras":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _KerasLoader(spec.loader, self.call)
+        return spec
+
+
+class _KerasLoader(SourceFileLoader):
+    def __init__(self, loader: SourceFileLoader, call: Callable[[ModuleType], object]) -> None:
+        super().__init__(loader.name, loader.path)
+        self.call = call
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        self.call(module)
