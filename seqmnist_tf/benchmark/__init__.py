@@ -1,4 +1,3 @@
 """How fast: a training step and an evaluation on stock Keras and on the native kernel."""
 
-from .report import cells_report as cells_report
-from .report import training_report as training_report
+from .report import cells_report, training_report

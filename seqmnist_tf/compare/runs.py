@@ -104,7 +104,6 @@ class CompletedRun:
             made = Predictions.from_csv(path, self.total)
         else:
             note(f"evaluating {self.run.path}, which has no {PREDICTIONS_FILE}")
-            # By the room's door, which imports TensorFlow now: reading runs does not wait for it.
             from ..train import evaluate_run  # late: it needs TensorFlow
 
             split, metrics = evaluate_run(self.run, data_dir, allow_code=allow_code)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.compare import compare
+from seqmnist_tf.compare import compare, pictures
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.system import InputError, RunError
 from seqmnist_tf.train import RunDirectory, load_run, lock_folder
@@ -61,7 +61,7 @@ def test_runs_that_exist_give_the_documented_json(
     def fail(*_: object) -> None:
         raise RunError("no source of MNIST could be reached")
 
-    monkeypatch.setattr("seqmnist_tf.compare.pictures.load_test", fail)
+    monkeypatch.setattr(pictures, "load_test", fail)
     compare(["a", "b"], directory="out")
     assert {path.name for path in (in_tmp / "out").glob("*.png")} == {"curves.png", "differences.png"}
 

@@ -133,7 +133,7 @@ def check_contents(sdist: Path, wheel: Path, files: set[str]) -> None:
     assert {f"seqmnist_tf/kernel/cpp/lstm{end}" for end in (".cpp", ".h", "_amx.h", "_fma.h", "_simd.h")} <= held
 
     package = {name for name in files if name.startswith("seqmnist_tf/")}
-    assert {"seqmnist_tf/__init__.pyi", "seqmnist_tf/serve/web/index.html"} <= package
+    assert {"seqmnist_tf/py.typed", "seqmnist_tf/serve/web/index.html"} <= package
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_arrows_go_one_way_and_end_at_doors(path: Path) -> None:
     own = room(path)
     ours, others = imports(path)
     assert "seqmnist_tf" not in others  # imports of ours are relative
-    allowed = {**MAY_IMPORT, **COMMANDS, "": {*MAY_IMPORT, *COMMANDS}}[own]
+    allowed = {**MAY_IMPORT, **COMMANDS, "": {*MAY_IMPORT, "evaluate"}}[own]
     for target in ours:
         head, _, inside = target.partition(".")
         if head == own:
@@ -116,7 +117,7 @@ def test_imports_inside_functions_are_few_and_have_a_reason() -> None:
 
 
 @pytest.mark.parametrize("room", ["benchmark", "config", "system"])
-def test_what_a_door_that_is_not_lazy_hands_on_is_used(room: str) -> None:
+def test_what_an_eager_door_hands_on_is_used(room: str) -> None:
     imports = [node for node in parse(PACKAGE / room / "__init__.py").body if isinstance(node, ast.ImportFrom)]
     others = [path for path in (*MODULES, *(ROOT / "tests").rglob("*.py")) if path.parent.name != room]
     used = {word for path in others for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
@@ -126,10 +127,18 @@ def test_what_a_door_that_is_not_lazy_hands_on_is_used(room: str) -> None:
 @pytest.mark.parametrize("name", ["", *MAY_IMPORT])
 def test_a_door_hands_on_what_it_names(name: str) -> None:
     module = importlib.import_module(f"seqmnist_tf.{name}".rstrip("."))
-    for attribute in getattr(module, "__all__", ()):  # of a lazy door
+    for attribute in getattr(module, "__all__", ()):  # of a lazy room
         assert attribute in dir(module) and getattr(module, attribute) is not None
     with pytest.raises(AttributeError):
         module.nothing_of_this_name  # noqa: B018
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("compare", "arms"), ("evaluate", "path"), ("train", "config")])
+def test_a_function_of_the_package_has_its_own_signature_and_keeps_its_name(name: str, parameter: str) -> None:
+    module = importlib.import_module(f"seqmnist_tf.{name}")  # Python would give it the function's name
+    function = getattr(seqmnist_tf, name)
+    assert next(iter(inspect.signature(function).parameters)) == parameter and "Raises:" in function.__doc__
+    assert function is getattr(module, name)
 
 
 HEAVY = "{'tensorflow', 'keras', 'tensorflow_datasets', 'wandb', 'keras_tuner', 'matplotlib', 'torch', 'grpc'}"
@@ -142,7 +151,7 @@ import runpy, sys
 import seqmnist_tf
 from seqmnist_tf import serve
 from seqmnist_tf.results import HEADLINE, RESULTS_FOLDER, ResultsFolder, Record
-dir(seqmnist_tf); seqmnist_tf.preset("strong"); seqmnist_tf.load_run
+dir(seqmnist_tf); seqmnist_tf.preset("strong"); seqmnist_tf.evaluate; seqmnist_tf.load_run
 [getattr(serve, name) for name in set(dir(serve)) - {{"SavedModel", "export_run", "lstm_weights"}}]
 assert not (heavy := {HEAVY} & set(sys.modules)), heavy
 commands = {("data", "train", "compare", "tune", "serve", "benchmark", "results", *COMMANDS)}

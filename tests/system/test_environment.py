@@ -1,4 +1,4 @@
-"""What a run records about its code: the commit, and whether what is run differs from it."""
+"""What a run records of its surroundings: the commit, whether what is run differs from it, the cores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqmnist_tf.system import environment, git_state
+from seqmnist_tf.system import available_cores, environment, git_state
 from tests.toy import ROOT, git
 
 
@@ -55,3 +55,25 @@ def test_without_a_clone_of_its_own_the_commit_is_unknown(clone: Path, monkeypat
     for folder in (inside, clone / "nowhere"):
         monkeypatch.setattr(environment, "CLONE", folder)
         assert git_state() == {"commit": None, "dirty": None}
+
+
+def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
+    assert available_cores() == 8
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 2.5)
+    assert available_cores() == 2
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 0.3)
+    assert available_cores() == 1
+    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
+    for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
+        assert available_cores() == cores
+
+
+def test_a_containers_quota_is_read(tmp_path: Path) -> None:
+    assert environment._cgroup_quota(tmp_path / "cpu.max") is None
+    for text, quota in (("150000 100000\n", 1.5), ("max 100000\n", None)):
+        (tmp_path / "cpu.max").write_text(text)
+        assert environment._cgroup_quota(tmp_path / "cpu.max") == quota

@@ -1,4 +1,4 @@
-"""The cores that a process was given, and the start of TensorFlow."""
+"""The start of TensorFlow, and what follows the import of Keras."""
 
 from __future__ import annotations
 
@@ -10,23 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from seqmnist_tf.system import InputError, available_cores, environment, start_tensorflow
+from seqmnist_tf.system import InputError, start_tensorflow
 from tests.toy import LONG_SECONDS, ROOT
-
-
-def test_slurm_and_quotas_limit_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
-    assert available_cores() == 8
-    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 2.5)
-    assert available_cores() == 2
-    monkeypatch.setattr(environment, "_cgroup_quota", lambda: 0.3)
-    assert available_cores() == 1
-    monkeypatch.setattr(environment, "_cgroup_quota", lambda: None)
-    for value, cores in (("3", 3), ("64", 8), ("0", 8), ("x", 8)):
-        monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
-        assert available_cores() == cores
 
 
 def test_the_threads_of_a_run_reach_tensorflow() -> None:
@@ -44,13 +29,6 @@ print(*(describe_environment("", 5, kernel)["threads"] for kernel in ("keras", "
     assert "TensorFlow is running already: train.threads 5 has no effect on it" in done.stderr
 
 
-def test_a_containers_quota_is_read(tmp_path: Path) -> None:
-    assert environment._cgroup_quota(tmp_path / "cpu.max") is None
-    for text, quota in (("150000 100000\n", 1.5), ("max 100000\n", None)):
-        (tmp_path / "cpu.max").write_text(text)
-        assert environment._cgroup_quota(tmp_path / "cpu.max") == quota
-
-
 def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     other = SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch"))
     with monkeypatch.context() as patch:
@@ -64,3 +42,21 @@ def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("KERAS_BACKEND")  # the user's keras.json would decide
     start_tensorflow()
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_what_follows_the_import_of_keras_happens_also_after_others_looked_for_keras(tmp_path: Path) -> None:
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "__init__.py").write_text("name = 'a package in the place of Keras'")
+    code = """
+import importlib.util
+from seqmnist_tf.system import when_keras_is_imported
+imported = []
+when_keras_is_imported(lambda keras: imported.append(keras.name))
+assert importlib.util.find_spec("keras").name == "keras" and not imported
+import keras
+import keras
+assert imported == [keras.name]
+"""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], env=paths, capture_output=True, text=True, timeout=LONG_SECONDS)
+    assert done.returncode == 0, done.stderr
