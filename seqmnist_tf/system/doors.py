@@ -45,16 +45,15 @@ def open_door(
 
 
 def _modules_of_names(door: Path) -> dict[str, str | None]:
-    """Return the names that a door imports from its own room, each with its module; None for a module itself.
+    """Return the names that a door imports for type checkers, each with its module; None for a module itself.
 
     ``from .metrics import Metrics`` is ``{"Metrics": "metrics"}``, ``from . import native`` is ``{"native": None}``.
     """
-    modules = {}
-    for node in ast.walk(ast.parse(door.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            for alias in node.names:
-                modules[alias.name] = node.module
-    return modules
+    for statement in ast.parse(door.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            imports = [node for node in statement.body if isinstance(node, ast.ImportFrom)]
+            return {alias.name: node.module for node in imports for alias in node.names}
+    raise ValueError(f"{door} has no imports for type checkers")
 
 
 def when_keras_is_imported(call: Callable[[ModuleType], object]) -> None:
