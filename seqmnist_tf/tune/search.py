@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from keras_tuner.engine.trial import Trial
 
 from .. import config as cfg
 from ..config import LayerFile, read_layer
-from ..engine import Job, JobEnd, run_jobs
-from ..system import InputError, RunError, duration, json_bytes, note, say, write_atomically
+from ..engine import Job, JobEnd, Stopwatch, note_epoch, run_jobs
+from ..system import InputError, RunError, json_bytes, note, say, write_atomically
 from ..train import AT_CHANCE, RunDirectory, train_command, write_figure
 from .oracle import OBJECTIVE, OVER, load_oracle
 from .report import draw_search, search_report
@@ -27,8 +26,8 @@ FAILURES = 10  # trials that fail in a row end a search; values that do not suit
 def stop_at_chance(n_epochs: int, history: list[dict[str, Any]]) -> str | None:
     """Return why a run of ``n_epochs`` is stopped: it is at chance after half of its epochs. None where it goes on.
 
-    Averaged weights (``optimizer.ema_momentum``) can be at chance long after the trained ones have left it, so both the
-    training and the held-out images have to be at chance.
+    Averaged weights (``optimizer.ema_momentum``) can be at chance long after the trained ones have left it, so the
+    accuracy on the training images counts too.
     """
     at_chance = max(history[-1]["val_accuracy"], history[-1]["train_accuracy"]) < AT_CHANCE
     if at_chance and len(history) < n_epochs <= 2 * len(history):
@@ -37,7 +36,7 @@ def stop_at_chance(n_epochs: int, history: list[dict[str, Any]]) -> str | None:
 
 
 def run_search(search: SearchFolder, max_trials: int, command: str = "", **where: Any) -> None:
-    """Run a search, whose folder is there, to its result; ``where`` is ``workers``, ``address`` or ``place``."""
+    """Run a search to its result; its folder exists. ``where`` is ``workers``, ``address`` or ``place``."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each trial traces a model again
     jobs = SearchJobs(search, max_trials, command, shows_epochs=any(where.values()))
     jobs.require_successes()
@@ -69,9 +68,9 @@ def read_search(path: Path) -> tuple[SearchFolder, list[dict[str, Any]]]:
 
 
 class SearchJobs:
-    """The trials of a search, as jobs for the engine, whose slots are KerasTuner's tuners.
+    """The source of a search's jobs: each is a trial. To KerasTuner, each slot of the engine is a tuner.
 
-    ``command`` is for the record; ``shows_epochs`` prints a line for epochs, since only this process shows its own.
+    ``command`` is for the record. ``shows_epochs`` prints a line for each epoch, if other processes train the jobs.
     """
 
     def __init__(self, search: SearchFolder, max_trials: int, command: str = "", shows_epochs: bool = False) -> None:
@@ -83,8 +82,8 @@ class SearchJobs:
             for trial_id, trial in self.oracle.trials.items()
             if trial.status == "COMPLETED"
         }
-        self.layers: dict[str, LayerFile | None] = {}  # read once: a file may change during a search
-        self.started, self.before = time.monotonic(), len(self.rows)
+        self.layers: dict[str, LayerFile | None] = {}  # read once: the file may change during the search
+        self.stopwatch = Stopwatch()  # its unit of work is a trial
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -97,7 +96,7 @@ class SearchJobs:
         return any(trial.status not in OVER for trial in self.oracle.trials.values())
 
     def take(self, slot: str) -> Job | None:
-        """Return the next trial; None where there is none for now."""
+        """Return the next trial, or None if there is none for now."""
         while (trial := self.oracle.create_trial(slot)).status == "RUNNING":
             try:
                 config = self.search.config(trial.hyperparameters.values)
@@ -122,10 +121,9 @@ class SearchJobs:
         return None
 
     def epoch(self, job: Job, history: list[dict[str, Any]]) -> None:
-        """Print how far a job is that another process trains."""
+        """Print the last epoch of a job that another process trains."""
         if self.shows_epochs:
-            epochs = f"{len(history)}/{job.config.train.n_epochs}"
-            note(f"{job.name}: epoch {epochs}, validation accuracy {history[-1]['val_accuracy']:.2%}")
+            note_epoch(job, history)
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Record the end of a trial; print its score, the best so far, and the time left at the pace so far."""
@@ -137,17 +135,17 @@ class SearchJobs:
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
+        self.stopwatch.done += 1
         best, done = self.best or row, len(self.oracle.end_order)
-        pace = (time.monotonic() - self.started) / (len(self.rows) - self.before)
+        reason = f" ({end.reason})" if end.reason else ""
         say(
-            f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}"
-            f"{f' ({end.reason})' if end.reason else ''}; best so far {best['score']:.2%} (trial "
-            f"{best['trial']}); {done} of at most {self.max_trials} trials, "
-            f"{duration(max(0, self.max_trials - done) * pace)} left"
+            f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}{reason}; "
+            f"best so far {best['score']:.2%} (trial {best['trial']}); "
+            f"{done} of at most {self.max_trials} trials, {self.stopwatch.left(max(0, self.max_trials - done))}"
         )
 
     def require_successes(self) -> None:
-        """Raise RunError where the last trials have failed, all of them."""
+        """Raise RunError if each of the last trials has failed."""
         last = [self.oracle.trials[trial_id] for trial_id in self.oracle.end_order[-FAILURES:]]
         if len(last) == FAILURES and all(trial.status == "FAILED" for trial in last):
             raise RunError(
