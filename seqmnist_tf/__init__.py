@@ -45,20 +45,20 @@ if TYPE_CHECKING:
     from .train import load_run as load_run
     from .train import train as train
 else:
+    # These rooms import TensorFlow themselves, for the names that need it.
     __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("compare", "config", "evaluate", "train"))
 
 __version__ = "0.3.0"
+FUNCTIONS_NAMED_AS_MODULES = ("compare", "evaluate", "train")
 
 
 class _Package(ModuleType):
-    """The package, whose functions ``compare``, ``evaluate`` and ``train`` have the names of modules in it.
-
-    Python sets such a name to the module when that is imported. Here it stays the function's.
-    """
+    """The package. Python would set ``seqmnist_tf.train`` to the module of this name; here it stays the function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in ("compare", "evaluate", "train")):
-            super().__setattr__(name, value)
+        if isinstance(value, ModuleType) and name in FUNCTIONS_NAMED_AS_MODULES:
+            return
+        super().__setattr__(name, value)
 
 
 def _register_drop_ins(keras: ModuleType) -> None:

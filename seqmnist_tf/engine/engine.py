@@ -86,7 +86,7 @@ class _Loop:
         self.source = source
         self.running: dict[str, Job] = {}  # by slot
         self.epochs: dict[Path, int] = {}  # of each job, that the source has heard of
-        self.told = time.monotonic()  # when something was last said of the jobs
+        self.last_line = time.monotonic()  # when a line about the jobs was last printed
 
     def run(self, place: Place) -> None:
         """Train all jobs of the source."""
@@ -125,10 +125,10 @@ class _Loop:
                 rows = RunDirectory(job.path).history()
             if len(rows) > self.epochs.get(job.path, 0):
                 self.epochs[job.path] = len(rows)
-                self.told = time.monotonic()
+                self.last_line = time.monotonic()
                 self.source.epoch(job, rows)
-        if time.monotonic() - self.told > QUIET_SECONDS:
-            self.told = time.monotonic()
+        if time.monotonic() - self.last_line > QUIET_SECONDS:
+            self.last_line = time.monotonic()
             note_shares(self.running.values())
 
 

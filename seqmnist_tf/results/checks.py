@@ -80,9 +80,11 @@ def recount(run: RunDirectory, *, allow_code: bool = False, flips: int = 0) -> l
     problems = _table_problems(run, split.labels, metrics)
     same_loss = math.isclose(metrics.loss, final["test_loss"], rel_tol=LOSS_TOLERANCE)
     if abs(metrics.correct - final["test_correct"]) > flips or not same_loss:
-        counted, recorded = f"{metrics.correct:,} (loss {metrics.loss:.6f})", f"{final['test_correct']:,}"
-        text = f"{counted} correctly (summary.json: {recorded}, {final['test_loss']})"
-        problems.insert(0, f"model.keras classifies {text}")
+        problems.insert(
+            0,
+            f"model.keras classifies {metrics.correct:,} (loss {metrics.loss:.6f}) correctly "
+            f"(summary.json: {final['test_correct']:,}, {final['test_loss']})",
+        )
     return problems
 
 

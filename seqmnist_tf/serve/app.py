@@ -89,7 +89,7 @@ async def post_predict(request: Request) -> Response:
     if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
         raise HTTPException(403, f"pages of other sites may not call this server (got Origin {origin})")
     body = bytearray()
-    try:
+    try:  # Starlette's own limit answers in plain text
         async for part in request.stream():
             body += part
             if len(body) > MAX_BODY_BYTES:

@@ -45,15 +45,18 @@ def open_door(
 
 
 def _modules_of_names(door: Path) -> dict[str, str | None]:
-    """Return the names that a door imports for type checkers, each with its module; None for a module itself.
+    """Return the names that a door imports under its only ``if``, each with its module; None for a module itself.
 
     ``from .metrics import Metrics`` is ``{"Metrics": "metrics"}``, ``from . import native`` is ``{"native": None}``.
     """
-    for statement in ast.parse(door.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
-            imports = [node for node in statement.body if isinstance(node, ast.ImportFrom)]
-            return {alias.name: node.module for node in imports for alias in node.names}
-    raise ValueError(f"{door} has no imports for type checkers")
+    statements = ast.parse(door.read_text(encoding="utf-8")).body
+    (for_type_checkers,) = (statement for statement in statements if isinstance(statement, ast.If))
+    modules = {}
+    for node in for_type_checkers.body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                modules[alias.name] = node.module
+    return modules
 
 
 def when_keras_is_imported(call: Callable[[ModuleType], object]) -> None:

@@ -117,7 +117,7 @@ def test_a_bad_body_is_answered_with_400(server: str, name: str) -> None:
     assert answer.status_code == 400 and answer.json()["error"], answer.text
 
 
-def test_a_bad_body_is_told_type_and_shape_of_the_inputs(server: str) -> None:
+def test_the_answer_to_a_bad_body_has_the_type_and_shape_of_the_inputs(server: str) -> None:
     assert "images uint8 (None, 28, 28)" in post(server, changed(0.5)).json()["error"]
     said = post(server, BAD_BODIES["step without h"]).json()["error"]
     for text in ("pixels float32 (None, None, 1)", "h float32 (None, 8)", "c float32 (None, 8)"):

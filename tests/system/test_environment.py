@@ -1,4 +1,4 @@
-"""What a run records of its surroundings: the commit, whether what is run differs from it, the cores."""
+"""The environment of a run: its commit, whether its code differs from it, its cores."""
 
 from __future__ import annotations
 

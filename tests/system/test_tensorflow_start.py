@@ -44,7 +44,7 @@ def test_keras_runs_on_tensorflow_or_not_at_all(monkeypatch: pytest.MonkeyPatch)
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
 
 
-def test_what_follows_the_import_of_keras_happens_also_after_others_looked_for_keras(tmp_path: Path) -> None:
+def test_looking_for_keras_does_not_switch_off_the_call_at_its_import(tmp_path: Path) -> None:
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "__init__.py").write_text("name = 'a package in the place of Keras'")
     code = """
