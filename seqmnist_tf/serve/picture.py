@@ -23,6 +23,8 @@ MIN_CONTRAST = 12  # of 255; a picture with less contrast shows no digit
 MIN_STROKE = 0.1  # of the area of the largest stroke; smaller pieces are specks
 MIN_PIECE = 0.01  # of the area of the largest stroke
 MAX_PIECES = 12  # of at least that area; a picture with more shows a text, a drawing or noise
+MIN_SHARE = 0.8  # of the dark area that strokes cover; where specks cover more, they are noise
+MAX_EDGE = 0.22  # of the picture's edge; a piece that covers more is a shadow or a line of the paper, and no stroke
 PAPER_PARTS = 5  # a shadow is wider than this part of a picture, and a stroke is narrower
 SAMPLED_SIDE = 32  # enough pixels to see whether the paper is light or dark
 BOX = 20
@@ -50,8 +52,7 @@ def prepare(picture: Image.Image) -> np.ndarray | None:
     returned unchanged.
     """
     grey = _grey(picture)
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    contrast = np.abs(grey - np.median(edge)).round().astype(np.uint8)
+    contrast = np.abs(grey - np.median(_edge(grey))).round().astype(np.uint8)
     if contrast.max() < MIN_CONTRAST:
         return None
     if _is_mnist(contrast):
@@ -62,9 +63,13 @@ def prepare(picture: Image.Image) -> np.ndarray | None:
     pieces, _ = ndimage.label(ink > otsu(ink), np.ones((3, 3)))
     areas = np.bincount(pieces.ravel())
     areas[0] = 0  # the background
-    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES:
+    large = areas >= MIN_STROKE * areas.max()
+    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES or areas[large].sum() < MIN_SHARE * areas.sum():
         return None
-    strokes = np.isin(pieces, np.flatnonzero(areas >= MIN_STROKE * areas.max()))
+    at_edge = np.bincount(_edge(pieces), minlength=areas.size)
+    strokes = np.isin(pieces, np.flatnonzero(large & (at_edge <= MAX_EDGE * at_edge.sum())))
+    if not strokes.any():
+        return None
     place = ndimage.find_objects(strokes.astype(int))[0]
     # A stroke's soft edge is below the threshold.
     drawn = np.where(ndimage.binary_dilation(strokes, np.ones((3, 3))), ink, 0)[place]
@@ -132,6 +137,10 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     ink = (255 * (paper - grey) / np.maximum(paper, 1)).round()
     noise = np.sort(ink, axis=None)[ink.size // 2]  # of the paper, of which the closing keeps the lightest pixels
     return np.maximum(ink - noise, 0).astype(np.uint8)
+
+
+def _edge(pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 def _is_mnist(ink: np.ndarray) -> bool:

@@ -32,10 +32,12 @@ def sheet(digit: int) -> np.ndarray:
     return 0.9 - 0.7 * strokes(digit)
 
 
+LINES = np.where((np.arange(SIDE) % 40 < 3)[:, None], 0.7, 0.9)  # pale, on white paper
+
+
 def lined(digit: int) -> np.ndarray:
-    """Return a digit on paper with pale lines."""
-    lines = (np.arange(SIDE) % 40 < 3)[:, None]
-    return np.minimum(sheet(digit), np.where(lines, 0.7, 0.9))
+    """Return a digit on lined paper."""
+    return np.minimum(sheet(digit), LINES)
 
 
 def photograph(reflected: np.ndarray, light: np.ndarray | float = 1.0, noise: float = 0.01) -> Image.Image:
@@ -79,6 +81,16 @@ def photographs(digit: int) -> dict[str, Image.Image]:
         "small": plain.resize((60, 60), Image.Resampling.BOX),
         "large": photograph(sheet(digit), LIGHTS["gradient"]).resize((2400, 2400), Image.Resampling.BICUBIC),
         "wide": ImageOps.expand(plain, (400, 0, 200, 0), fill=229),
+    }
+
+
+def blank_photographs() -> dict[str, Image.Image]:
+    """Return photographs of paper, lined paper and a blackboard without a digit, by name."""
+    papers = {"paper": np.array(0.9), "lined paper": LINES, "blackboard": np.array(0.15)}
+    return {
+        f"{paper}, {name}": photograph(np.broadcast_to(reflected, (SIDE, SIDE)), light)
+        for paper, reflected in papers.items()
+        for name, light in LIGHTS.items()
     }
 
 

@@ -26,7 +26,7 @@ from seqmnist_tf.data import encode, load_mnist
 from seqmnist_tf.serve import SavedModel, app, prepare_picture, read_description
 from seqmnist_tf.serve.ask import SURE
 from tests.conftest import serving
-from tests.serve.photographs import SAMPLES, encoded_photographs
+from tests.serve.photographs import SAMPLES, blank_photographs, encoded_photographs
 from tests.serve.test_picture import DIGIT, SAME, committed_model, difference, to_mnist
 from tests.serve.test_saved_model import COMMITTED
 from tests.toy import ROOT, toy_mnist
@@ -298,13 +298,14 @@ def test_the_browser_knows_pixel_order_and_normalization(visit: Visit, toy_versi
         np.testing.assert_allclose(traced(page, images), expected, rtol=0, atol=1e-5)
 
 
-def prepared_by(page: Page, file: bytes) -> np.ndarray:
-    """Return the digit of a picture's file as the page prepares it, (28, 28)."""
+def prepared_by(page: Page, file: bytes) -> np.ndarray | None:
+    """Return the digit of a picture's file as the page prepares it, (28, 28), or None where there is none."""
     script = """async (bytes) => {
         const { prepare } = await import("./picture.js");
         return prepare(new Blob([Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))]));
     }"""
-    return np.reshape(page.evaluate(script, base64.b64encode(file).decode()), (28, 28))
+    levels = page.evaluate(script, base64.b64encode(file).decode())
+    return None if levels is None else np.reshape(levels, (28, 28))
 
 
 @pytest.mark.parametrize("digit", SAMPLES)
@@ -314,8 +315,18 @@ def test_the_page_reads_photographs_as_the_client_does(visit: Visit, digit: int)
     for name, file in encoded_photographs(digit).items():
         prepared = prepared_by(page, file)
         by_client = prepare_picture(io.BytesIO(file))
-        assert by_client is not None, name  # the browser reduces a large picture with another filter
+        assert prepared is not None and by_client is not None, name  # the browser reduces with another filter
         assert model(images=np.stack([prepared, by_client]))["class_id"].tolist() == [digit, digit], name
+
+
+def test_the_page_sees_no_digit_on_blank_paper(visit: Visit) -> None:
+    page, _ = visit(STILL)
+    model = committed_model()
+    for name, blank in blank_photographs().items():
+        file = io.BytesIO()
+        blank.save(file, "PNG")
+        prepared = prepared_by(page, file.getvalue())
+        assert prepared is None or model(images=prepared[None])["probabilities"].max() < SURE, name
 
 
 def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
@@ -329,6 +340,7 @@ def test_the_page_prepares_pictures_as_the_client_does(visit: Visit) -> None:
         file = io.BytesIO()
         picture.save(file, "PNG")
         prepared = prepared_by(page, file.getvalue())
+        assert prepared is not None, name
         if name in exact:
             np.testing.assert_array_equal(prepared, to_mnist(picture), err_msg=name)
         else:  # the browser reduced it with another filter

@@ -13,9 +13,10 @@ from scipy import ndimage
 
 from seqmnist_tf.data import load_mnist
 from seqmnist_tf.serve import SavedModel, picture, picture_to_text, prepare_picture
+from seqmnist_tf.serve.ask import SURE
 from seqmnist_tf.serve.picture import prepare
 from seqmnist_tf.system import InputError
-from tests.serve.photographs import SAMPLES, SIDE, encoded_photographs, photograph
+from tests.serve.photographs import SAMPLES, blank_photographs, encoded_photographs
 from tests.toy import ROOT
 
 
@@ -151,8 +152,14 @@ def test_a_photograph_is_read_right_in_any_light(digit: int) -> None:
         assert answer["class_id"] == [digit] and answer["probabilities"].max() > 0.8, name
 
 
-def test_plain_paper_and_a_chart_show_no_digit() -> None:
-    assert prepare(photograph(np.full((SIDE, SIDE), 0.9), noise=0.005)) is None
+def test_blank_paper_in_any_light_and_a_chart_show_no_digit() -> None:
+    """The lines of a page have no digit's form either: where they are taken for ink, the model is unsure."""
+    for name, blank in blank_photographs().items():
+        image = prepare(blank)
+        if name.startswith("lined") and image is not None:
+            assert committed_model()(images=image[None])["probabilities"].max() < SURE, name
+        else:
+            assert image is None, name
     assert prepare_picture(ROOT / "docs" / "plateau.png") is None
 
 

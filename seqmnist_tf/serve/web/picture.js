@@ -9,6 +9,8 @@ const MIN_CONTRAST = 12; // of 255; a picture with less shows no digit
 const MIN_STROKE = 0.1; // of the area of the largest stroke; smaller pieces are specks
 const MIN_PIECE = 0.01; // of the area of the largest stroke
 const MAX_PIECES = 12; // of at least that area; a picture with more shows a text, a drawing or noise
+const MIN_SHARE = 0.8; // of the dark area that strokes cover; where specks cover more, they are noise
+const MAX_EDGE = 0.22; // of the picture's edge; a piece that covers more is a shadow or a line of the paper, and no stroke
 const PAPER_PARTS = 5; // a shadow is wider than this part of a picture, and a stroke is narrower
 const SAMPLED_SIDE = 32; // enough pixels to see whether the paper is light or dark
 
@@ -43,10 +45,7 @@ function greyOf(data) {
 }
 
 function toMnist(grey, width, height) {
-  const edge = grey.filter((_, index) => {
-    const [x, y] = [index % width, Math.floor(index / width)];
-    return x === 0 || y === 0 || x === width - 1 || y === height - 1;
-  });
+  const edge = grey.filter((_, index) => isAtEdge(index, width, height));
   const level = edge.sort()[edge.length >> 1];
   const contrast = grey.map((each) => round(Math.abs(each - level)));
   if (most(contrast) < MIN_CONTRAST) return null;
@@ -67,6 +66,11 @@ function toMnist(grey, width, height) {
   const [wide, high] = [right - left, bottom - top].map((side) => Math.max(1, round((side * BOX) / longest)));
   const columns = transposed(drawn.map((row) => resized(row, wide)));
   return centred(transposed(columns.map((column) => resized(column, high))));
+}
+
+function isAtEdge(index, width, height) {
+  const [x, y] = [index % width, Math.floor(index / width)];
+  return x === 0 || y === 0 || x === width - 1 || y === height - 1;
 }
 
 const linesOf = (values, width) =>
@@ -112,7 +116,8 @@ function isMnist(rows) {
   });
 }
 
-// The pixels above Otsu's threshold (1979) in pieces that are not specks, or null where there are too many pieces.
+// The pixels above Otsu's threshold (1979) in pieces that are neither specks nor shadows, or null where there are too many
+// specks, or no such piece.
 function strokesOf(ink, width, height) {
   const counts = new Float64Array(256);
   for (const level of ink) counts[level] += 1;
@@ -136,7 +141,11 @@ function strokesOf(ink, width, height) {
   }
   const largest = most(pieces.map((piece) => piece.length));
   if (pieces.filter((piece) => piece.length >= MIN_PIECE * largest).length > MAX_PIECES) return null;
-  return pieces.filter((piece) => piece.length >= MIN_STROKE * largest).flat();
+  const large = pieces.filter((piece) => piece.length >= MIN_STROKE * largest);
+  if (large.flat().length < MIN_SHARE * pieces.flat().length) return null;
+  const mostAtEdge = MAX_EDGE * 2 * (width + height);
+  const strokes = large.filter((piece) => piece.filter((index) => isAtEdge(index, width, height)).length <= mostAtEdge);
+  return strokes.length ? strokes.flat() : null;
 }
 
 function around(index, width, height) {
