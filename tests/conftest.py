@@ -21,6 +21,7 @@ from seqmnist_tf.system import run_command, start_tensorflow
 for name in [name for name in os.environ if name.startswith("GIT_")]:  # as in a hook: it names another repository
     del os.environ[name]
 os.environ["GIT_CONFIG_GLOBAL"] = os.environ["GIT_CONFIG_SYSTEM"] = os.devnull
+os.environ["SEQMNIST_STRICT"] = "1"  # a bug in the translation of a cell is an error, not a warning
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # a proxy would answer for closed ports
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

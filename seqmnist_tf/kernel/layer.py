@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from tensorflow.python.eager import forwardprop_util
 from ..system import available_cores
 from . import native
 from .machine import RowInputs, StepProgram, differentiable, rnn_outputs
-from .tracing import Untranslatable, dropout_cells, dropout_masks
+from .tracing import Untranslatable, dropout_cells, dropout_masks, user_frame
 from .translation import translate
 
 PACKAGE = "seqmnist_tf"
@@ -67,13 +69,14 @@ class RNN(keras.layers.RNN):
         model = keras.Sequential([keras.Input((784, 1)), RNN(MyCell(128)), keras.layers.Dense(10)])
     """
 
-    _warned = False
+    _reasons_told: frozenset[str] = frozenset()
 
     def __init__(self, *args: Any, threads: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if threads not in range(native.MAX_THREADS + 1):
+        if not isinstance(threads, int | np.integer) or threads not in range(native.MAX_THREADS + 1):
             raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
-        self.threads = threads
+        self.threads = int(threads)
+        _first_process()
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
 
     def get_config(self) -> dict[str, Any]:
@@ -84,14 +87,27 @@ class RNN(keras.layers.RNN):
         """Whether a program of the cell's step is run, not the kernel that LSTMs have."""
         return True
 
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        super().build(sequences_shape, initial_state_shape)
+        if isinstance(self.cell, keras.Layer) and not all(layer.built for layer in self.cell._flatten_layers()):
+            # Keras would build them at the first step, which is too late for the translation.
+            states = keras.tree.map_structure(lambda size: keras.KerasTensor((None, size)), self.cell.state_size)
+            alone = isinstance(self.cell.state_size, int)
+            self.cell(keras.KerasTensor((None, *sequences_shape[2:])), [states] if alone else states)
+
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
+        sequences = tf.convert_to_tensor(sequences)
+        in_own_function = not (tf.executing_eagerly() or _belongs_to_keras(tf.compat.v1.get_default_graph()))
+        if in_own_function:
+            _unsaved()  # a later trace of the same function may make no variable
+            if not _have_values(self.variables):
+                # The function builds the layer. TensorFlow traces it again as soon as the weights have values.
+                return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         reason = self.why_stock(sequences, initial_state, mask, bool(training))
         if reason:
-            if not self._warned:
-                self._warned = True
-                warnings.warn(f"layer {self.name}: stock Keras is used, because {reason}", stacklevel=2)
+            self._tell(reason)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        if not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
+        if in_own_function:
             with tf.control_dependencies([_unsaved().read_value()]):
                 sequences = tf.identity(sequences)
         if mask is not None:
@@ -108,6 +124,14 @@ class RNN(keras.layers.RNN):
             for variable, state in zip(keras.tree.flatten(self.states), keras.tree.flatten(after), strict=True):
                 variable.assign(state)
         return (outputs, *after) if self.return_state else outputs
+
+    def _tell(self, reason: str) -> None:
+        """Warn, once for each reason, in the name of the user's line that led here."""
+        if reason in self._reasons_told:
+            return
+        self._reasons_told |= {reason}
+        file, line = user_frame(traceback.extract_stack()) or (__file__, 0)
+        warnings.warn_explicit(f"layer {self.name}: stock Keras is used, because {reason}", UserWarning, file, line)
 
     def _draw_dropout(self, sequences: tf.Tensor, states: Any, training: bool) -> list[tf.Tensor]:
         """Return the dropout masks of this call, drawn as stock Keras draws them; none out of training.
@@ -159,6 +183,8 @@ class RNN(keras.layers.RNN):
         """Return why the kernel must not compute this call where it is made, traced or differentiated, or None."""
         if dtypes := {self.variable_dtype, self.compute_dtype, sequences.dtype.name} - {"float32"}:
             return f"dtype is {dtypes.pop()}, not float32"
+        if sequences.ndim != 3:
+            return f"its sequences have {sequences.ndim} axes, not 3"
         if self.unroll:
             return "unroll is True"
         states = self._given_states(initial_state)
@@ -173,6 +199,8 @@ class RNN(keras.layers.RNN):
             return reason
         if not isinstance(self.cell, keras.Layer):
             return "its cell is no layer of Keras"
+        if self.runs_program and os.getpid() != _first_process():
+            return "this process was forked after TensorFlow had started its threads, which it lacks"
         if self.runs_program and isinstance(program := self._program(sequences.shape[-1], training), Untranslatable):
             return str(program)
         if not self.runs_program and sequences.shape[-1] != self.cell.kernel.shape[0]:
@@ -318,8 +346,13 @@ class SimpleRNN(RNN, keras.layers.SimpleRNN):
 def to_keras(model: keras.Model) -> keras.Model:
     """Return the same model of stock Keras layers, with the same weights: what it saves loads without this package.
 
+    If the model is compiled, so is the result, with the state of the optimizer.
+
     Args:
         model: a built model, which has a configuration; it stays as it is.
+
+    Raises:
+        ValueError: a class of the model makes a drop-in itself, or is a subclass of one.
 
     Example::
 
@@ -337,8 +370,19 @@ def to_keras(model: keras.Model) -> keras.Model:
             part["config"].pop("threads", None)
         return part
 
-    same = keras.saving.deserialize_keras_object(stock(keras.saving.serialize_keras_object(model)))
+    classes = {type(layer) for layer in model._flatten_layers()}
+    known = {keras.saving.get_registered_name(kind): kind for kind in classes}  # they need not be registered
+    same = keras.saving.deserialize_keras_object(stock(keras.saving.serialize_keras_object(model)), known)
+    for layer in same._flatten_layers():
+        if isinstance(layer, RNN):
+            raise ValueError(
+                f"layer {layer.name} stays a {type(layer).__name__} on the native kernel: a class of the model makes "
+                "it, or is a subclass of it"
+            )
     same.set_weights(model.get_weights())
+    if getattr(model, "optimizer", None) is not None and model.optimizer.built:
+        for variable, value in zip(same.optimizer.variables, model.optimizer.variables, strict=True):
+            variable.assign(value)
     return same
 
 
@@ -369,6 +413,22 @@ def why_not_native() -> str | None:
     except native.UnavailableError as error:
         return f"the native kernel is not available: {error}"
     return None
+
+
+@functools.cache
+def _first_process() -> int:
+    """Return the process in which the first layer was made, and TensorFlow began: a forked child has no threads of it.
+
+    A program needs them, since its parameters are computed by a function of TensorFlow. The LSTM's kernel does not.
+    """
+    return os.getpid()
+
+
+def _have_values(variables: Sequence[keras.Variable]) -> bool:
+    """Return whether variables have values while a function is traced: those that it made itself get them later."""
+    with tf.init_scope():
+        values = [variable.value for variable in variables]
+        return all(tf.compat.v1.is_variable_initialized(value) for value in values if isinstance(value, tf.Variable))
 
 
 def _belongs_to_keras(graph: Any) -> bool:

@@ -161,6 +161,7 @@ class StepProgram:
         kept: floats that a row keeps at a step for the backward pass.
         weights_to_parameters: computes the parameters in TensorFlow, which differentiates it.
         computed: how it computes them, for the comparison with another trace.
+        tiles: whether AMX is exact enough for the cell; else it runs on AVX-512.
     """
 
     features: int
@@ -175,6 +176,7 @@ class StepProgram:
     zero_start: bool
     weights_to_parameters: Callable[..., list[tf.Tensor]]
     computed: list[Any]
+    tiles: bool = True
 
 
 def rnn_outputs(
@@ -231,19 +233,21 @@ def step_forward(
     n, steps, features = sequences.shape
     if features != program.features or not steps:
         raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
-    isa = native.ISAS.index(native.instruction_set())
+    isa = native.instruction_set()
+    if isa == "amx" and not program.tiles:
+        isa = "avx512"
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
     first, ends = native.checked(rows.first, rows.ends, n, steps, sum(program.states))
     last = None if first is None else np.empty_like(first)
     kept = None
     if keep:
         kept = native.take((n + 1) * steps * program.kept + 1)
-        kept[-1] = isa
+        kept[-1] = native.ISAS.index(isa)  # the backward pass runs on the same
     if n:
         given = (program.numbers, program.constants, n, steps, int(all_steps))
         read = (sequences, native.contiguous(parameters), first)
         more = (ends, None if rows.drawn is None else native.contiguous(rows.drawn), last)
-        native.call("machine_forward", isa, threads, *given, *read, outputs, kept, *more)
+        native.call("machine_forward", native.ISAS.index(isa), threads, *given, *read, outputs, kept, *more)
     return outputs, last, kept
 
 

@@ -17,6 +17,7 @@ CALL_CONTEXT = "current_call_ctx"  # where Keras keeps what layers inherit from 
 # What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
 CONSTANT, WEIGHTS, ROWS = 0, 1, 2
 DRAW = "_create_dropout_mask"  # the method of Keras's cells that draws a mask
+LIBRARIES = ("/site-packages/", "/seqmnist_tf/kernel/", "/lib/python", "/__autograph_generated_file")  # in paths
 STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
 
 
@@ -28,11 +29,17 @@ def location(operation: tf.Operation) -> str:
     """Return ``, asked for in FILE, line N``: the innermost line of the operation that is no library's."""
     while getattr(operation, "_original_op", None) is not None:  # a gradient's: the forward pass has its line
         operation = operation._original_op
-    for frame in reversed(operation.traceback or []):
+    found = user_frame(operation.traceback or [])
+    return f", asked for in {found[0]}, line {found[1]}" if found else ""
+
+
+def user_frame(frames: Sequence[Any]) -> tuple[str, int] | None:
+    """Return file and line of the innermost frame that is no library's, or None."""
+    for frame in reversed(frames):
         path = frame.filename.replace("\\", "/")
-        if not any(part in path for part in ("/site-packages/", "/seqmnist_tf/kernel/", "/lib/python")):
-            return f", asked for in {frame.filename}, line {frame.lineno}"
-    return ""
+        if not any(part in path for part in LIBRARIES):
+            return frame.filename, frame.lineno
+    return None
 
 
 @dataclass

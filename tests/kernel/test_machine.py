@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,20 @@ from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from examples.cornn import CoRNNCell
+from examples.lem import LEMCell
+from examples.mgu import MGUCell
+from examples.min_gru import MinGRUCell
+from examples.min_lstm import MinLSTMCell
+from examples.ur_lstm import URLSTMCell
 from seqmnist_tf.kernel import native
-from seqmnist_tf.kernel.machine import rnn_outputs
+from seqmnist_tf.kernel.expressions import Expressions
+from seqmnist_tf.kernel.machine import StepProgram, rnn_outputs
+from seqmnist_tf.kernel.operations import DIRECT
+from seqmnist_tf.kernel.rules import RULES
 from seqmnist_tf.kernel.tracing import trace
 from seqmnist_tf.kernel.translation import (
+    STRICT,
     Untranslatable,
     by_the_graph,
     by_the_machine,
@@ -231,6 +242,35 @@ def test_what_is_not_translated_is_named_with_its_line(name: str) -> None:
     assert f", asked for in {__file__}, line {line}" in str(refused.value)
 
 
+@pytest.mark.parametrize("wrong_by", ["another operation", "one part in a thousand"])
+def test_a_wrong_rule_of_the_translation_is_noticed(wrong_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = FunctionCell(lambda z, _: ops.tanh(z - 1.0))
+    cell.build((None, 2))
+    assert translate(cell, 2)
+    if wrong_by == "another operation":
+        monkeypatch.setitem(DIRECT, "Sub", "add")
+    else:
+        right = Expressions.wide_constant
+        monkeypatch.setattr(Expressions, "wide_constant", lambda self, values, n: right(self, values * 1.001, n))
+    with pytest.raises(Untranslatable, match="the machine's numbers are not the graph's: they are off by"):
+        translate(cell, 2)
+
+
+def test_a_bug_of_the_translation_is_no_reason_for_stock_keras_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*given: Any) -> Any:
+        raise KeyError("missing")
+
+    cell = FunctionCell(lambda z, _: ops.tanh(z))
+    cell.build((None, 2))
+    monkeypatch.delitem(DIRECT, "Tanh")
+    monkeypatch.setitem(RULES, "Tanh", bug)
+    with pytest.raises(KeyError):
+        translate(cell, 2)
+    monkeypatch.delenv(STRICT)  # as users have it
+    with pytest.raises(Untranslatable, match="cannot be translated: KeyError"):
+        translate(cell, 2)
+
+
 def test_a_cell_with_dropout_is_refused_and_keeps_no_mask() -> None:
     cell = keras.layers.GRUCell(4, dropout=0.5)
     cell.build((None, 2))
@@ -294,17 +334,29 @@ class GeneratedCell(keras.layers.Layer):
         return (new[0] if self.choices[0] % 2 else ops.tanh(pool[-1])), new
 
 
-def errors_of_generated(cell: keras.layers.Layer, features: int, seed: int) -> list[tuple[float, float]]:
-    """Return errors against float64 of a cell's results and gradients after seven steps: the machine's, and stock's."""
-    step = trace(cell, features, 31, training=True)
-    program, random = program_of(step, {}), np.random.RandomState(seed)
+def errors_of(
+    cell: keras.layers.Layer,
+    features: int,
+    seed: int,
+    *,
+    program: StepProgram | None = None,
+    rows: int = 31,
+    steps: int = 7,
+    start: float = 1.0,
+) -> list[tuple[float, float]]:
+    """Return errors against float64 of a cell's results and gradients: the machine's, and stock's.
+
+    The states before the first step are random, ``start`` times a normal number.
+    """
+    step = trace(cell, features, rows, training=True)
+    program, random = program or program_of(step, {}), np.random.RandomState(seed)
 
     def normal(*shape: int) -> np.ndarray:
         return random.standard_normal(shape).astype(np.float32)
 
     weights = [np.asarray(weight) for weight in cell.variables]
-    states = [normal(step.rows, width) for width in program.states]
-    given = (weights, normal(7, step.rows, features), states, normal(7, step.rows, program.units))
+    states = [np.float32(start) * normal(rows, width) for width in program.states]
+    given = (weights, normal(steps, rows, features), states, normal(steps, rows, program.units))
     exact = by_the_graph(step.in_float64(), program, *given)
     machine, stock = by_the_machine(program, *given), by_the_graph(step, program, *given)
     return list(zip(relative_errors(machine, exact), relative_errors(stock, exact), strict=True))
@@ -333,12 +385,79 @@ def test_generated_cells_are_as_exact_as_stock(choices: list[int], units: int, s
     tries = []
     for seed in range(3):
         try:
-            tries.append(errors_of_generated(cell, features, seed))
+            tries.append(errors_of(cell, features, seed))
         except Untranslatable:  # slices of slices may cut a cell into too many pieces
             reject()
         if all(error <= max(least, 10 * stock) for error, stock in tries[-1]):
             return
     raise AssertionError(f"errors of the machine and of stock Keras: {tries}")
+
+
+class NormalizedLSTMCell(keras.layers.Layer):
+    """An LSTM whose gates and state are normalized."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.units = self.output_size = units
+        self.state_size = [units, units]
+        self.kernel, self.recurrent = keras.layers.Dense(4 * units), keras.layers.Dense(4 * units, use_bias=False)
+        self.gates, self.state = keras.layers.LayerNormalization(), keras.layers.LayerNormalization()
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel.build(input_shape)
+        self.recurrent.build((None, self.units))
+        self.gates.build((None, 4 * self.units))
+        self.state.build((None, self.units))
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        h, c = states
+        i, f, g, o = ops.split(self.gates(self.kernel(inputs) + self.recurrent(h)), 4, axis=-1)
+        c = ops.sigmoid(f + 1) * c + ops.sigmoid(i) * ops.tanh(g)
+        h = ops.sigmoid(o) * ops.tanh(self.state(c))
+        return h, [h, c]
+
+
+# Cells, and whether AMX is exact enough for them.
+OF_PAGE: dict[str, tuple[Callable[[], keras.layers.Layer], bool]] = {
+    "normalized sum": (lambda: FunctionCell(OPERATIONS["layer_normalization"], 24), False),
+    "normalized LSTM": (lambda: NormalizedLSTMCell(24), False),
+    "GRU": (lambda: keras.layers.GRUCell(147), True),
+    "SimpleRNN": (lambda: keras.layers.SimpleRNNCell(128), True),
+    "UR-LSTM": (lambda: URLSTMCell(128), True),
+    "LEM": (lambda: LEMCell(128), True),
+    "coRNN": (lambda: CoRNNCell(181), True),
+    "MinGRU": (lambda: MinGRUCell(147), True),
+    "MinLSTM": (lambda: MinLSTMCell(147), True),
+    "MGU": (lambda: MGUCell(180), True),
+}
+
+
+def require_what_the_page_promises(name: str) -> None:
+    """Require the bounds that docs/speed.md gives for cells, and that AMX computes those that it is good enough for."""
+    make, suits_tiles = OF_PAGE[name]
+    keras.utils.set_random_seed(1)
+    cell = make()
+    cell.build((None, 2))
+    program = translate(cell, 2)
+    on_amx = native.instruction_set() == "amx"
+    assert program.tiles == (suits_tiles or not on_amx)
+    limit = 5e-5 if on_amx and program.tiles else 1e-5
+    for error, stock in errors_of(cell, 2, 1, program=program, rows=100, steps=50, start=0):
+        assert error <= max(limit, 4 * stock), (error, stock)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("name", list(OF_PAGE)[:3])
+def test_cells_are_as_exact_as_the_page_says(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQMNIST_ISA", isa)
+    require_what_the_page_promises(name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("avx512" not in isas() or not shutil.which("g++"), reason="no compiler, or no AVX-512")
+@pytest.mark.parametrize("name", OF_PAGE)
+def test_cells_are_as_exact_on_amx_as_the_page_says(name: str, emulated_amx: None) -> None:
+    require_what_the_page_promises(name)
 
 
 def test_rows_share_steps_only_where_all_bits_are_equal() -> None:

@@ -634,3 +634,15 @@ def test_gradients_of_gradients_are_an_error_and_forward_mode_is_stock_keras() -
             products.append(accumulator.jvp(logits))
     np.testing.assert_allclose(products[0], products[1], rtol=1e-5)
     assert np.abs(products[1]).max() > 0
+
+
+def test_memory_that_returns_is_kept_up_to_a_limit_but_for_the_two_latest() -> None:
+    def free_after(number: int, megabytes: float) -> list[int]:
+        native._free.clear()
+        taken = [native.take(int(megabytes * 2**18)) for _ in range(number)]
+        taken.clear()
+        return [len(memory) >> 20 for memory in native._free]
+
+    assert free_after(6, 100) == [100] * 5  # 512 MiB at most
+    assert free_after(3, 600) == [600] * 2
+    native._free.clear()

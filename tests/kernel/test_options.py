@@ -183,7 +183,23 @@ def test_a_mask_that_is_too_short_is_an_error_and_one_of_units_is_stock_keras() 
     with pytest.warns(UserWarning, match="its mask is"), pytest.raises(Exception, match="index 12 but array size is"):
         ours(sequences(), mask=tf.constant(MASK[:, :-1]))
     units = tf.constant(np.random.default_rng(2).random((N, STEPS, UNITS)) < 0.5)
-    np.testing.assert_allclose(ours(sequences(), mask=units), stock(sequences(), mask=units), atol=1e-6)
+    with pytest.warns(UserWarning, match="its mask is"):
+        np.testing.assert_allclose(ours(sequences(), mask=units), stock(sequences(), mask=units), atol=1e-6)
+
+
+def test_sequences_of_other_kinds_are_those_of_stock_keras() -> None:
+    ours, stock, _ = three("GRU", {})
+    np.testing.assert_allclose(ours(keras.Variable(sequences())), stock(sequences()), atol=1e-5)
+
+    class Flattening(keras.layers.SimpleRNNCell):
+        def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+            return super().call(keras.ops.reshape(inputs, (-1, FEATURES)), states, training=training)
+
+    cell = Flattening(UNITS)
+    cell.build((None, FEATURES))
+    x = sequences()[:, :, None]
+    with pytest.warns(UserWarning, match="its sequences have 4 axes"):
+        np.testing.assert_array_equal(seqmnist_tf.RNN(cell)(x), keras.layers.RNN(cell)(x))
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.2}, {"recurrent_dropout": 0.2}, {"stateful": True}])

@@ -285,6 +285,47 @@ def test_a_model_is_trained_saved_and_loaded(tmp_path: Path) -> None:
     np.testing.assert_allclose(stock.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5)
 
 
+class Unregistered(Plain):
+    """A cell that Keras does not know; a class that derives from a registered one is not registered."""
+
+
+class SpecialLSTM(LSTM):
+    """A drop-in with a name of its own."""
+
+
+class WithLSTM(keras.Model):
+    """A model that makes its layer itself."""
+
+    def __init__(self, units: int = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rnn = LSTM(units)
+
+    def call(self, x: Any) -> Any:
+        return self.rnn(x)
+
+
+def test_a_stock_model_keeps_unregistered_cells_and_the_optimizer() -> None:
+    model = keras.Sequential([keras.Input((STEPS, FEATURES)), RNN(Unregistered(5)), keras.layers.Dense(2)])
+    model.compile(loss="mse", optimizer="adam")
+    data = (sequences(), np.ones((28, 2)))
+    model.fit(*data, epochs=2, verbose=0)
+    stock = seqmnist_tf.to_keras(model)
+    assert type(stock.layers[0]) is keras.layers.RNN and type(stock.layers[0].cell) is Unregistered
+    assert stock.optimizer.iterations == model.optimizer.iterations == 2
+    for each in (model, stock):
+        each.fit(*data, verbose=0)
+    for a, b in zip(stock.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: keras.Sequential([SpecialLSTM(4)]), WithLSTM])
+def test_a_drop_in_that_would_stay_is_an_error(make: Callable[[], keras.Model]) -> None:
+    model = make()
+    model(sequences(2))
+    with pytest.raises(ValueError, match="LSTM on the native kernel"):
+        seqmnist_tf.to_keras(model)
+
+
 def test_an_exported_model_is_of_stock_keras(tmp_path: Path) -> None:
     model = small_model(RNN, LSTM)
     with pytest.warns(UserWarning, match="a graph outside of fit, evaluate and predict may be saved"):
@@ -390,6 +431,77 @@ def test_what_the_kernel_cannot_compute_is_left_to_stock_keras(name: str) -> Non
         warnings.simplefilter("error")
         ours(x)  # it has said so
     np.testing.assert_array_equal(given, stock(x))
+
+
+def test_each_reason_is_told_once_with_the_line_of_the_user() -> None:
+    layer, x = LSTM(UNITS), sequences(9)
+    odd_states = [tf.ones((1, UNITS))] * 2
+    function = tf.function(lambda x: layer(x))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            layer(x, initial_state=odd_states)
+            function(x)
+    assert [("states" in str(w.message), "may be saved" in str(w.message)) for w in caught] == [(1, 0), (0, 1)]
+    assert {w.filename for w in caught} == {__file__}  # not Keras's
+
+
+class BuiltLate(keras.layers.Layer):
+    """A cell whose layers Keras builds at the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state_size, self.dense, self.norm = UNITS, keras.layers.Dense(UNITS), keras.layers.LayerNormalization()
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = ops.tanh(self.norm(self.dense(ops.concatenate([x, states[0]], axis=-1))))
+        return h, [h]
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")  # Keras's own, also on stock Keras
+@pytest.mark.parametrize("in_function", [False, True])
+@pytest.mark.parametrize("make", [BuiltLate, lambda: keras.layers.GRUCell(UNITS)])
+def test_the_first_call_is_on_the_kernel_wherever_the_layer_is_built(
+    make: Any, in_function: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_result(layer: Any) -> np.ndarray:
+        compute = functools.partial(layer, training=True)
+        return np.asarray((tf.function(compute) if in_function else compute)(sequences(9)))
+
+    keras.utils.set_random_seed(1)
+    stock = keras.layers.RNN(make())
+    keras.utils.set_random_seed(1)
+    ours = RNN(make())
+    expected = first_result(stock)
+    with monkeypatch.context() as patch:
+        call, calls = native.call, []
+
+        def record(name: str, *values: Any) -> None:
+            calls.append(name)
+            call(name, *values)
+
+        patch.setattr(native, "call", record)
+        np.testing.assert_allclose(first_result(ours), expected, atol=1e-5)
+    assert calls[-1] == "machine_forward"
+    for a, b in zip(ours.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_forked_child_computes_what_its_parent_computed() -> None:
+    code = """
+import os, numpy, seqmnist_tf, warnings
+layers = [seqmnist_tf.GRU(5), seqmnist_tf.LSTM(5)]
+x = numpy.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
+before = [layer(x).numpy() for layer in layers]
+child = os.fork()
+if not child:
+    warnings.simplefilter("ignore")
+    near = [numpy.abs(layer(x) - value).max() < 1e-5 for layer, value in zip(layers, before)]
+    os._exit(0 if all(near) else 3)
+print("child", os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=120, check=True)
+    assert done.stdout.split() == ["child", "0"]
 
 
 def test_a_cell_whose_layers_get_other_weights_is_translated_again() -> None:
