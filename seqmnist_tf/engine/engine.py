@@ -20,7 +20,6 @@ from .progress import note_shares
 FINAL = ("completed", "stopped", "diverged")  # statuses of runs that would end in the same way again
 LOCK_SECONDS = 120.0  # a process that died holds its run's lock for a moment longer
 QUIET_SECONDS = 20.0  # after which a line says how far the jobs are
-GROUP = "WANDB_RUN_GROUP"  # of W&B: the runs of an experiment share a group, unless the environment names one
 
 
 class Source(Protocol):
@@ -164,9 +163,6 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
             on_epoch()
         return job.stop_rule(history) if job.stop_rule else None
 
-    groups = job.group is not None and GROUP not in os.environ
-    if groups:
-        os.environ[GROUP] = str(job.group)
     try:
         summary = _train(job, rule)
     except Exception as error:
@@ -177,9 +173,6 @@ def train_job(job: Job, on_epoch: Callable[[], None] | None = None) -> JobEnd:
         if own or job.log:
             print(trace, file=sys.stdout if job.log else sys.stderr)
         return JobEnd("failed", " ".join(text.split()), own, trace=trace)
-    finally:
-        if groups:
-            del os.environ[GROUP]
     return JobEnd(str(summary["status"]), reason=summary.get("reason"))
 
 
@@ -187,9 +180,17 @@ def _train(job: Job, rule: Callable[[list[dict[str, Any]]], str | None]) -> dict
     """Train or resume a run to its end and return its summary."""
     run = RunDirectory(job.path)
     if not run.path.is_dir():
-        return train(job.config, job.path, preset=job.preset, command=job.command, stop_rule=rule, layer_file=job.layer)
+        return train(
+            job.config,
+            job.path,
+            preset=job.preset,
+            command=job.command,
+            stop_rule=rule,
+            layer_file=job.layer,
+            wandb_group=job.group,
+        )
     with run.lock(LOCK_SECONDS):
         pass
     if (summary := run.summary) and summary.get("status") in FINAL:
         return summary
-    return resume(job.path, command=job.resume_command, stop_rule=rule, machine=job.config)
+    return resume(job.path, command=job.resume_command, stop_rule=rule, machine=job.config, wandb_group=job.group)

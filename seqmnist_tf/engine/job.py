@@ -29,7 +29,7 @@ class Job:
     resume_command: str = ""
     layer: LayerFile | None = None  # None reads what the configuration names
     log: Path | None = None  # of what it prints; None is the terminal, where the bar of this process always is
-    group: str | None = None  # in W&B
+    group: str | None = None  # in W&B, which the runs of an experiment share
     stop_rule: Callable[[list[dict[str, Any]]], str | None] | None = None  # can be pickled: of a module, or a partial
 
 

@@ -32,6 +32,7 @@ def train(
     command: str = "",
     stop_rule: OnEpoch | None = None,
     layer_file: LayerFile | None = None,
+    wandb_group: str | None = None,
 ) -> dict[str, Any]:
     """Train a configuration and return the summary of its run.
 
@@ -44,6 +45,7 @@ def train(
         command: the command line, for the record.
         stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
         layer_file: the layer's file, in place of the one that ``model.layer`` names.
+        wandb_group: the group of the run in W&B; None is its ``config_id``.
 
     Returns:
         The content of ``summary.json``. Its ``status`` is ``completed``, ``diverged``, ``stopped`` or ``interrupted``.
@@ -82,7 +84,7 @@ def train(
     )
     run = RunDirectory.create(path, config, record, order, file)
     with run.lock():
-        return _fit(run, config, model, splits, kernel, stop_rule, record)
+        return _fit(run, config, model, splits, kernel, stop_rule, record, wandb_group)
 
 
 def require_trainable(config: Config, file: LayerFile | None = None, *, data: bool = False) -> Config:
@@ -103,7 +105,12 @@ def require_trainable(config: Config, file: LayerFile | None = None, *, data: bo
 
 
 def resume(
-    path: str | os.PathLike[str], *, command: str = "", stop_rule: OnEpoch | None = None, machine: Config | None = None
+    path: str | os.PathLike[str],
+    *,
+    command: str = "",
+    stop_rule: OnEpoch | None = None,
+    machine: Config | None = None,
+    wandb_group: str | None = None,
 ) -> dict[str, Any]:
     """Resume a run that was killed, interrupted or stopped, and return its summary.
 
@@ -136,7 +143,7 @@ def resume(
                     f"{key} was {before.get(key)} and is {after[key]}: the last digits may differ from one whole run's"
                 )
         record["resumed"].append(now)
-        return _fit(run, config, model, splits, kernel, stop_rule, record)
+        return _fit(run, config, model, splits, kernel, stop_rule, record, wandb_group)
 
 
 def _start_tensorflow(config: Config) -> None:
@@ -152,6 +159,7 @@ def _fit(
     kernel: Kernel,
     stop_rule: OnEpoch | None,
     record: dict[str, Any],
+    wandb_group: str | None,
 ) -> dict[str, Any]:
     """Train from the last checkpoint, if there is one, to the end; write the summary and return it.
 
@@ -166,7 +174,7 @@ def _fit(
         record["resumed"][-1]["first_step"] = steps
         run.write_json("environment.json", record)
     run.truncate(first_epoch, steps)
-    tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"))
+    tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"), wandb_group)
     callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
     try:
         summary = _train_to_end(run, config, model, trained, splits, callbacks, tracker)

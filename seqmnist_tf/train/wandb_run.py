@@ -21,11 +21,13 @@ NUM_MISREAD = 24
 class Tracker:
     """The W&B run of a training run; it does nothing where ``wandb.mode`` is disabled.
 
-    W&B groups the seeds of an experiment by its ``config_id``, keeps its files in the ``wandb/`` of ``folder``, and
-    knows a resumed run by its ``run_id``.
+    W&B keeps its files in the ``wandb/`` of ``folder`` and knows a resumed run by its ``run_id``. The run's group is
+    WANDB_RUN_GROUP, else ``group``, else the ``config_id``, which all seeds share.
     """
 
-    def __init__(self, config: Config, config_id: str, folder: Path, run_id: str | None) -> None:
+    def __init__(
+        self, config: Config, config_id: str, folder: Path, run_id: str | None, group: str | None = None
+    ) -> None:
         self.config, self.folder = config, folder
         self.run: Any = None
         if config.wandb.mode == "disabled":
@@ -39,7 +41,7 @@ class Tracker:
             "dir": folder,
             "id": run_id,
             "name": folder.name,
-            "group": os.environ.get("WANDB_RUN_GROUP", config_id),
+            "group": os.environ.get("WANDB_RUN_GROUP", group or config_id),
             "config": {**config_to_dict(config), "config_id": config_id},
             "resume": "allow",
             "reinit": "create_new",  # a run of the user in this process goes on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,20 @@ def test_the_callers_keras_keeps_its_names(tmp_path: Path, monkeypatch: pytest.M
     first = keras.layers.Dense(1).name
     engine.train_job(make_job(tmp_path / "run"))
     assert keras.layers.Dense(1).name != first
+
+
+def test_the_group_of_a_job_is_an_argument_and_not_the_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def train(*_: object, wandb_group: str | None, **more: object) -> dict[str, Any]:
+        given.append((wandb_group, os.environ.get("WANDB_RUN_GROUP")))
+        return {"status": "completed"}
+
+    monkeypatch.setattr(engine, "train", train)
+    engine.train_job(replace(make_job(tmp_path / "run"), group="mine"))
+    assert given == [("mine", None)]
 
 
 def test_a_place_that_grows_is_filled_and_is_never_silent_for_long(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,3 +125,17 @@ def test_the_modes(
     assert seen == tried
     assert ("warning: W&B failed, tracking offline" in capsys.readouterr().err) is ("online" in tried)
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == len(tried[-1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "group"), [(None, None, "the id"), ("mine", None, "mine"), ("mine", "theirs", "theirs")]
+)
+def test_the_group_is_the_environments_else_the_jobs_else_the_experiments(
+    given: str | None, environment: str | None, group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: dict[str, Any] = {}
+    monkeypatch.setattr(wandb, "init", lambda **more: words.update(more) or SimpleNamespace(offline=False, url=None))
+    if environment:
+        monkeypatch.setenv("WANDB_RUN_GROUP", environment)
+    Tracker(cfg.Config(), "the id", tmp_path, "12345678", given)
+    assert words["group"] == group
