@@ -7,6 +7,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,9 @@ class RunDirectory:
                 (new / LAYER_FILE).write_bytes(layer.content)
         return cls(path)
 
-    @property
+    @cached_property
     def config(self) -> Config:
-        """The run's whole configuration."""
+        """The run's whole configuration, which never changes: it is read once."""
         return cfg.read_config(self.path / "config.json")
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from seqmnist_tf import config as cfg
 from seqmnist_tf.compare import compare, pictures
 from seqmnist_tf.compare.__main__ import main as compare_main
 from seqmnist_tf.system import InputError, RunError
@@ -40,8 +41,11 @@ def test_runs_that_exist_give_the_documented_json(
 ) -> None:
     make_arm(in_tmp / "a", A)
     make_arm(in_tmp / "b", B, optimizer__lr=0.5)
+    read, read_config = [], cfg.read_config
+    monkeypatch.setattr(cfg, "read_config", lambda path: read.append(path) or read_config(path))
     result = command(compare_main, "a", "b", "--dir=out", "--json")
     assert result.status == 0, result.err
+    assert len(read) == len(set(read)) == len(A) + len(B)  # each run's config.json once
     document = json.loads(result.out)
     assert document == json.loads((in_tmp / "out/comparison.json").read_text())
     a, b = document["arms"]
