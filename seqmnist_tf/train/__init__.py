@@ -6,8 +6,9 @@ from ..system import open_door
 
 if TYPE_CHECKING:
     from .command_line import parse_train_arguments, train_command
+    from .figures import draw_counts, new_figure, write_figure
     from .metrics import Metrics, evaluate_model, evaluate_run, load_final_model, score, weight_problem, wilson_interval
-    from .page import draw_counts, new_figure, write_figure, write_overview, write_predictions
+    from .page import write_overview, write_predictions
     from .run_directory import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, lock_folder
     from .summary import LOSS_AGREES, MAX_FLIPS, Predictions, log_problems, summarize
     from .terminal import AT_CHANCE, note_above_bar

@@ -1,9 +1,7 @@
-"""What one looks at first: predictions as a table, the overview as a picture; and figures without a display."""
+"""What one looks at first: predictions as a table, the overview as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from ..config import NUM_CLASSES, arguments_text
+from ..config import arguments_text
 from ..data import Split
-from ..system import replace_atomically, write_atomically
+from ..system import write_atomically
+from .figures import draw_counts, new_figure, write_figure
 from .metrics import Metrics
 from .run_directory import PREDICTIONS_FILE, RunDirectory
 from .summary import Predictions
@@ -21,17 +20,6 @@ from .summary import Predictions
 OVERVIEW_FILE = "overview.png"
 MISREAD_ACROSS, MISREAD_DOWN, MISREAD_GAP = 8, 3, 8  # images across and down, and the pixels between them
 DPI = 100
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, whose parts do not overlap."""
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def write_figure(figure: Figure, path: Path, dpi: int, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a figure as PNG or PDF, with ``dpi`` pixels per inch; ``metadata`` are texts that the file carries."""
-    made: dict[str, Any] = {"CreationDate": None, **(metadata or {})}  # no date: equal figures are equal files
-    replace_atomically(path, lambda new: figure.savefig(new, dpi=dpi, metadata=made))
 
 
 def write_predictions(run: RunDirectory, split: Split, metrics: Metrics) -> None:
@@ -86,18 +74,6 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     title = f"{config.model.layer}({arguments_text(config)}), seed {config.train.seed}{result}"
     figure.suptitle(title, parse_math=False)  # a path or a constant may have $
     return figure
-
-
-def draw_counts(axes: Axes, counts: np.ndarray, font_size: float = 7) -> None:
-    """Draw a confusion matrix int (10, 10), label (row) by class (column), its errors shaded; font size in points."""
-    errors = counts - np.diag(counts.diagonal())
-    axes.imshow(errors, cmap="Blues", vmin=0, vmax=max(int(errors.max()), 1))
-    for label in range(NUM_CLASSES):
-        for prediction in range(NUM_CLASSES):
-            number = int(counts[label, prediction])
-            colour = "white" if errors[label, prediction] > 0.6 * errors.max() else "black" if number else "silver"
-            axes.text(prediction, label, f"{number}", ha="center", va="center", color=colour, fontsize=font_size)
-    axes.set(xticks=range(NUM_CLASSES), yticks=range(NUM_CLASSES), xlabel="prediction", ylabel="label")
 
 
 def _draw_misread(axes: Axes, split: Split, metrics: Metrics) -> None:
