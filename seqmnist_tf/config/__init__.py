@@ -1,20 +1,22 @@
-"""The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags."""
+"""The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags.
 
-from .experiment import (
+Read ``option`` (one key), ``sections`` (all keys), ``values`` (JSON, validation), ``presets``, then ``layer``,
+``identity`` (``config_id``) and ``flags``. The room knows neither TensorFlow nor Keras, and of files only the ones that
+a configuration names.
+"""
+
+from .flags import Arguments, add_config_arguments, parse_arguments, read_flags
+from .identity import config_id, contradictions, differences, is_trial, of_the_experiment, permutation_sha256
+from .layer import (
     LAYER_FILE,
     LayerFile,
     arguments_text,
-    config_id,
     constants_text,
     has_stock_layer,
-    is_trial,
     layer_file,
     num_params,
-    of_the_experiment,
-    permutation_sha256,
     read_layer,
 )
-from .flags import Arguments, add_config_arguments, parse_arguments, read_flags
 from .presets import PRESETS, Preset, preset
 from .sections import (
     LAYER,
@@ -38,8 +40,6 @@ from .values import (
     KEYS_OF_LAYERS,
     config_to_dict,
     config_to_json,
-    contradictions,
-    differences,
     flatten,
     flatten_sections,
     read_config,

@@ -1,4 +1,4 @@
-"""Configurations from values and JSON files, their validation, and how they differ."""
+"""Configurations from values and JSON files, and their validation."""
 
 from __future__ import annotations
 
@@ -96,24 +96,6 @@ def flatten(config: Config) -> dict[str, Any]:
 def flatten_sections(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the values of a JSON configuration by ``section.key`` name, unchecked."""
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
-
-
-def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the keys whose given value is not that of a configuration, each with the given and the actual value.
-
-    Units that ``model.match_parameters`` chose contradict no others that were given.
-    """
-    constants = {f"model.layer_options.{name}": value for name, value in config.model.layer_options.items()}
-    actual = {**flatten(config), **constants}
-    if config.model.match_parameters is not None:
-        given = {key: value for key, value in given.items() if key != "model.hidden_size"}
-    return {key: (value, actual.get(key)) for key, value in given.items() if value != actual.get(key)}
-
-
-def differences(config: Config, base: Config) -> dict[str, Any]:
-    """Return the values in which a configuration differs from another, by ``section.key``."""
-    before = flatten(base)
-    return {key: value for key, value in flatten(config).items() if value != before[key]}
 
 
 def value_text(value: Any) -> str:
