@@ -41,8 +41,14 @@ def test_runs_that_exist_give_the_documented_json(
 ) -> None:
     make_arm(in_tmp / "a", A)
     make_arm(in_tmp / "b", B, optimizer__lr=0.5)
-    read, read_config = [], cfg.read_config
-    monkeypatch.setattr(cfg, "read_config", lambda path: read.append(path) or read_config(path))
+    read: list[Path] = []
+    read_config = cfg.read_config
+
+    def counted(path: Path) -> cfg.Config:
+        read.append(path)
+        return read_config(path)
+
+    monkeypatch.setattr(cfg, "read_config", counted)
     result = command(compare_main, "a", "b", "--dir=out", "--json")
     assert result.status == 0, result.err
     assert len(read) == len(set(read)) == len(A) + len(B)  # each run's config.json once
