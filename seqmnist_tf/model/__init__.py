@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from ..system import open_door
 
 if TYPE_CHECKING:
-    from .layers import LayerError, build_model, check_layer, match_units, recurrent_weights
+    from .kernel_choice import Kernel, choose_kernel
+    from .layers import LayerError, build_model, check_layer, match_units
+    from .noise import recurrent_weights
     from .optimizer import build_optimizer, compile_model, learning_rate, swap_averages
     from .timing import Images, ModelProcess, Pace, Timed, answer_orders, measure_pace
-    from .training_step import Kernel, MeasuredSequential, choose_kernel, make_trainable
+    from .training_step import MeasuredSequential, make_trainable
 else:
     __getattr__, __dir__, __all__ = open_door(__name__)

@@ -178,15 +178,6 @@ def check_layer(config: Config, file: LayerFile | None = None) -> None:
         )
 
 
-def recurrent_weights(layer: keras.Layer) -> list[keras.Variable]:
-    """Return the weights of a layer that ``train.recurrent_noise`` acts on.
-
-    They are those of its attribute ``recurrent_weights``, else the trainable weights with "recurrent" in their name.
-    """
-    named = getattr(layer, "recurrent_weights", None)
-    return list(named) if named is not None else [w for w in layer.trainable_variables if "recurrent" in w.name]
-
-
 def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..config import NUM_TIMESTEPS, Config, LayerFile
 from ..system import InputError, RunError, peak_mb, start_tensorflow
+from .kernel_choice import Kernel, choose_kernel
 from .layers import build_model
-from .training_step import Kernel, choose_kernel, make_trainable
+from .training_step import make_trainable
 
 TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measured step, at most; the second only after the first step
 

@@ -28,6 +28,7 @@ from seqmnist_tf.data import load_sequences
 from seqmnist_tf.kernel import GRU, LSTM, native
 from seqmnist_tf.kernel.layer import sharing
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, choose_kernel, compile_model
+from seqmnist_tf.model.noise import RecurrentNoise
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, load_final_model
 from seqmnist_tf.train.__main__ import main as train_main
@@ -470,7 +471,7 @@ def test_gradients_of_noisy_parts_are_added_in_one_order(monkeypatch: pytest.Mon
     config = cfg.with_values(cfg.preset("strong"), {"model.hidden_size": 16, "train.kernel": "native"})
     x, y = digits(40), np.arange(40, dtype=np.int32) % 10
     model = MeasuredSequential.of(build_model(config), choose_kernel(config))
-    model.recurrent_noise = (config.train.recurrent_noise,)
+    model.noise = RecurrentNoise((config.train.recurrent_noise,))
     compile_model(model, config)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.weights, *model.optimizer.variables]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from seqmnist_tf.config import Config
 from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, build_optimizer, compile_model, swap_averages
+from seqmnist_tf.model.noise import RecurrentNoise
 from tests import toy
 from tests.model import numpy_lstm
 from tests.model.numpy_lstm import relative_error
@@ -247,7 +248,7 @@ def test_noise_on_recurrent_weights_is_of_the_step_alone() -> None:
     steps = []
     for std in (0.3, 0.3, 0.0):
         model = MeasuredSequential.of(build_model(config), Kernel(None))
-        model.recurrent_noise, model.noise_seed = (std,) if std else (), config.train.seed
+        model.noise = RecurrentNoise((std,) if std else (), config.train.seed)
         compile_model(model, config)
         model.optimizer.iterations.assign(7)
         first = [np.asarray(w) for w in model.get_weights()]
