@@ -6,7 +6,8 @@ from ..system import open_door
 
 if TYPE_CHECKING:
     from .kernel_choice import Kernel, choose_kernel
-    from .layers import LayerError, build_model, check_layer, match_units
+    from .layer_check import check_layer
+    from .layers import LayerError, build_model, match_units
     from .noise import recurrent_weights
     from .optimizer import build_optimizer, compile_model, learning_rate, swap_averages
     from .timing import Images, ModelProcess, Pace, Timed, answer_orders, measure_pace

@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import inspect
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import NUM_TIMESTEPS, OPTIONS, Config, LayerFile, has_stock_layer, num_params, read_layer
-from ..system import InputError, note
+from ..system import InputError
 
-LARGE_GRAPH = 5_000  # operations of a training step; a loop in the graph has some hundred
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
 MATCHED_WITHIN = 0.05  # of model.match_parameters
 
@@ -31,17 +29,22 @@ class LayerError(InputError):
 
 
 def make_layer(config: Config, file: LayerFile | None = None) -> keras.Layer:
-    """Return a new layer of ``model.hidden_size`` units; a cell is wrapped in ``keras.layers.RNN``."""
-    layer = _call_factory(config, file)
-    return keras.layers.RNN(layer) if _is_cell(layer) else layer
+    """Return a new layer of ``model.hidden_size`` units; this runs the code of its file or module."""
+    return as_layer(call_factory(config, file))
 
 
-def _is_cell(layer: keras.Layer) -> bool:
+def as_layer(made: keras.Layer) -> keras.Layer:
+    """Return a layer as it is, and a cell in ``keras.layers.RNN``."""
+    return keras.layers.RNN(made) if is_cell(made) else made
+
+
+def is_cell(layer: keras.Layer) -> bool:
+    """Return whether a layer computes one timestep: it has states, and is no recurrent layer."""
     return hasattr(layer, "state_size") and not isinstance(layer, keras.layers.RNN)
 
 
-def _call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
-    """Return what ``model.layer`` makes, or LayerError. This runs the code of its file or module."""
+def call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
+    """Return the layer or cell that ``model.layer`` makes; LayerError where it makes none."""
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
         return getattr(keras.layers, spec)(units)
@@ -103,81 +106,6 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
     return {name: value for value in own for name in (value.__name__, keras.saving.get_registered_name(value))}
 
 
-def check_layer(config: Config, file: LayerFile | None = None) -> None:
-    """Try a custom layer on two sequences: shape, gradient, output after loading, repetition (for resumed runs).
-
-    A sequence must have the same output beside any other; in training, batch normalization may mix them.
-    An error in its code is raised as it is.
-    """
-    if has_stock_layer(config):
-        return
-    spec, units = config.model.layer, config.model.hidden_size
-    if _is_cell(_call_factory(config, file)):
-        note(f"model.layer {spec} is a cell: keras.layers.RNN calls it for each pixel")
-    layer = make_layer(config, file)
-    drawn = np.random.RandomState(0).standard_normal((3, NUM_TIMESTEPS, 1)).astype(np.float32)
-    sequences, neighbours = drawn[:2], drawn[::2]
-
-    @tf.function(autograph=False)
-    def step() -> Any:
-        with tf.GradientTape() as tape:
-            output = model(sequences, training=True)
-        return output, tape.gradient(output, [weight.value for weight in model.trainable_variables])
-
-    try:
-        shape = layer(keras.Input((NUM_TIMESTEPS, 1))).shape
-        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), layer])
-        operations = len(step.get_concrete_function().graph.get_operations())
-    except Exception as error:
-        if hasattr(layer, "state_size"):
-            error.add_note("A cell's call must return (output, [states]); keras.layers.RNN(cell) makes a layer of it.")
-        raise
-    if shape != (None, units):
-        raise LayerError(f"model.layer {spec} must turn (n, {NUM_TIMESTEPS}, 1) into (n, {units}) (got {shape})")
-    if operations > LARGE_GRAPH:
-        note(
-            f"model.layer {spec}: a training step is a graph of {operations:,} operations, which is traced in each run "
-            "(a loop of Python is traced pixel by pixel; keras.layers.RNN and keras.ops.scan are traced once)"
-        )
-    states = [variable.numpy() for variable in model.variables]
-    output, gradients = step()
-    for variable, state in zip(model.variables, states, strict=True):
-        variable.assign(state)
-    again, _ = step()
-    if not np.isfinite(output).all():
-        raise LayerError(f"model.layer {spec} must give finite numbers (its first output has others)")
-    if all(gradient is None for gradient in gradients):
-        raise LayerError(f"model.layer {spec} must have a gradient for one of its trainable weights (got none)")
-    if not np.allclose(output, again, rtol=1e-3, atol=1e-4, equal_nan=True):
-        raise LayerError(
-            f"model.layer {spec} must draw its random numbers with a keras.random.SeedGenerator (two calls from one "
-            "state differ, so a resumed run would differ from a whole one)"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "layer.keras"
-        model.save(path)
-        try:
-            loaded = keras.saving.load_model(path, custom_objects=custom_objects(config, file))
-        except Exception as error:
-            error.add_note(
-                "Keras loads a layer or cell from its get_config(): its __init__ must take **kwargs, such as name."
-            )
-            raise
-    forward = tf.function(model, autograph=False)
-    states = [variable.numpy() for variable in model.variables]
-    before, after = forward(sequences), tf.function(loaded, autograph=False)(sequences)
-    for variable, state in zip(model.variables, states, strict=True):
-        variable.assign(state)
-    beside_another = forward(neighbours)
-    if not np.array_equal(before, after, equal_nan=True):
-        raise LayerError(f"model.layer {spec} must give the same output after it was saved and loaded (it differs)")
-    if not np.allclose(before[0], beside_another[0], rtol=1e-3, atol=1e-4):
-        raise LayerError(
-            f"model.layer {spec} must treat each row of a batch alone (the output of a sequence changes with the other "
-            "sequences of its batch)"
-        )
-
-
 def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
@@ -190,14 +118,7 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
 
     @functools.cache
     def parameters(units: int) -> int:
-        sized = replace(config, model=replace(config.model, hidden_size=units))
-        if (known := num_params(sized)) is not None:
-            return known
-        layers = [make_layer(sized, file), keras.layers.Dense(config.model.output_size)]
-        model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
-        if not all(layer.built for layer in model._flatten_layers()):  # their first call makes their weights
-            tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec((2, NUM_TIMESTEPS, 1)))
-        return int(model.count_params())
+        return _count_parameters(_with_units(config, units), file)
 
     low, high = 2, 2
     while parameters(high) < target and high < MAX_UNITS:
@@ -214,7 +135,22 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
             f"model.match_parameters must be within 5 % of a model's parameters (got {target:,}: the nearest of "
             f"{config.model.layer} has {units:,} units and {parameters(units):,} parameters)"
         )
+    return _with_units(config, units)
+
+
+def _with_units(config: Config, units: int) -> Config:
     return replace(config, model=replace(config.model, hidden_size=units))
+
+
+def _count_parameters(config: Config, file: LayerFile | None) -> int:
+    """Return the number of parameters of a configuration's model; of a custom layer, one is made and counted."""
+    if (known := num_params(config)) is not None:
+        return known
+    layers = [make_layer(config, file), keras.layers.Dense(config.model.output_size)]
+    model = keras.Sequential([keras.Input((NUM_TIMESTEPS, 1)), *layers])
+    if not all(layer.built for layer in model._flatten_layers()):  # their first call makes their weights
+        tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec((2, NUM_TIMESTEPS, 1)))
+    return int(model.count_params())
 
 
 def build_model(config: Config, file: LayerFile | None = None) -> keras.Sequential:

@@ -12,7 +12,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.config import Config
-from seqmnist_tf.model import Kernel, build_model, check_layer, compile_model, layers, make_trainable, match_units
+from seqmnist_tf.model import Kernel, build_model, check_layer, compile_model, layer_check, make_trainable, match_units
 from seqmnist_tf.model.noise import RecurrentNoise
 from seqmnist_tf.system import InputError
 from tests import toy
@@ -203,7 +203,7 @@ def test_constants_are_the_keyword_arguments_of_the_factory(
 def test_a_large_graph_is_said_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(layers, "LARGE_GRAPH", 5)
+    monkeypatch.setattr(layer_check, "LARGE_GRAPH", 5)
     check_layer(configure(f"{write(tmp_path, GOOD)}:Last"))
     assert "keras.layers.RNN and keras.ops.scan" in capsys.readouterr().err
 
