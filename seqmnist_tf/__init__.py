@@ -11,7 +11,7 @@ An experiment is a value: a configuration goes in, a run directory comes out. ::
     print(summary["final"]["test_accuracy"], seqmnist_tf.load_run("runs/mine").history()[-1])
     print(seqmnist_tf.evaluate("runs/mine").to_text())
 
-A layer of your own stands beside the LSTM, over seeds, with tests::
+Compare your layer with the LSTM, over seeds, with tests::
 
     seqmnist_tf.compare(["results/strong", "my_layer.py:MyLayer"], seeds=range(6), directory="runs/mine-and-lstm")
 

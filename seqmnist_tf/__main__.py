@@ -15,7 +15,7 @@ from . import system
 COMMANDS = {
     "data": "prepare MNIST, for example on a node that has a network",
     "train": "train a configuration",
-    "check": "a layer of your own: is it one, how large, what computes it, how fast",
+    "check": "check a custom layer: shape, size, kernel, speed",
     "evaluate": "exact test metrics of a finished run",
     "compare": "layers and configurations side by side, over seeds, with tests",
     "tune": "search for hyperparameters",

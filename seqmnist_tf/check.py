@@ -48,8 +48,8 @@ def check(arm: Arm) -> dict[str, str]:
             parameters += f"; {units} units have {whole.count_params():,}, nearest to the LSTM's {PARAMETERS:,}"
         layer, kernel = whole.layers[0], model.choose_kernel(config, whole)
         cell = f" of {type(layer.cell).__name__}" if hasattr(layer, "cell") else ""
-        ours.order(config, arm.file)
-        stock.order(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
+        ours.send(config, arm.file)
+        stock.send(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
         return {
             "layer": f"{type(layer).__name__}{cell}: sequences (n, 784, 1) to (n, {units})",
             "checked": "shape, gradient, rows alone and among others, saving and loading, repeating from its state",
@@ -61,7 +61,7 @@ def check(arm: Arm) -> dict[str, str]:
 
 def time_steps(config: Config, ours: model.ModelProcess, stock: model.ModelProcess) -> dict[str, str]:
     """Return the time of a training step on stock Keras and, where it can be used, on the kernel; and of whole runs."""
-    kernel, _ = ours.answer(), stock.answer()  # both are built at the same time, and timed one after the other
+    kernel, _ = ours.receive(), stock.receive()  # both are built at the same time, and timed one after the other
     step, stock_step = ours.fastest_step(), stock.fastest_step()
     text = f"{1000 * stock_step.seconds:.0f} ms on stock Keras"
     if kernel.isa:

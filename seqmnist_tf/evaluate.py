@@ -29,7 +29,7 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
     Args:
         path: a run directory, or a published record such as ``results/strong/seed0``.
         data_dir: folder of the data; None is tensorflow-datasets' own. The run's ``data.dir`` is ignored.
-        allow_code: run the code of the run's own layer, if it has one. Read it first.
+        allow_code: run the code of the run's custom layer, if it has one. Read it first.
 
     Raises:
         InputError: there is no run, it has no model, or the model cannot be read or is not its configuration's.
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own; the run's is ignored)"
     )
-    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
+    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's custom layer (layer.py)")
     args = parser.parse_args(argv)
     with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():  # the layer may print
         metrics = evaluate(args.run_dir, args.data_dir, allow_code=args.allow_code)

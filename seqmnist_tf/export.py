@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder of the data (default: tensorflow-datasets' own; the run's is ignored)"
     )
-    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's own layer (layer.py)")
+    parser.add_argument("--allow-code", action="store_true", help="run the code of the run's custom layer (layer.py)")
     args = parser.parse_args(argv)
     run = load_run(args.run_dir)
     run.require_model()

@@ -62,7 +62,7 @@ def measure(layer: str, images: Images, rounds: dict[str, int]) -> dict[str, Tim
             note(f"{layer}: starting {kernel}")
             process = stack.enter_context(ModelProcess())
             try:
-                process.ask(match_units(configure(layer, kernel)), None, images)
+                process.call(match_units(configure(layer, kernel)), None, images)
                 processes[kernel] = process
             except InputError as error:
                 if kernel == "keras":
@@ -75,7 +75,7 @@ def measure(layer: str, images: Images, rounds: dict[str, int]) -> dict[str, Tim
                 if done and time.perf_counter() > end:
                     break
                 for kernel, process in processes.items():
-                    turns[kernel].append(process.ask(*ORDERS[action]))
+                    turns[kernel].append(process.call(*ORDERS[action]))
                     time.sleep(PAUSE_SECONDS)
             rows[action] = summarize_times(turns)
             for kernel, row in rows[action].items():

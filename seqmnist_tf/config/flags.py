@@ -13,7 +13,7 @@ from .presets import PRESETS, preset
 from .sections import OPTIONS, Config, find_option
 from .values import flatten, read_values, unknown_key, validate, value_text, with_values
 
-DOCS = "docs/training.md"  # has what --help leaves out
+DOCS = "docs/training.md"  # explains the keys in full
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_arguments(parser: Parser, argv: Sequence[str]) -> Arguments:
     """Parse the command line of a parser made with :func:`add_config_arguments`.
 
-    Each value is checked; whether they exclude each other only ``config`` of the result says: where a run is resumed,
-    they need not make a whole configuration.
+    Each value is checked alone. ``config`` of the result checks that they fit together: the values for a resumed run
+    need not make a whole configuration.
     """
     options, rest = parser.parse_known_args(argv)
     words = {key: value for key, value in vars(options).items() if key in OPTIONS}

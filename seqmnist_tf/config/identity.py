@@ -17,7 +17,7 @@ KEYS_APART = ("train.seed", "train.threads", "train.kernel")
 
 
 def of_the_experiment(key: str) -> bool:
-    """Return whether a key counts in ``config_id``: not the seed, nor what says where and on what a run is computed."""
+    """Return whether a key counts in ``config_id``. Seed, threads, kernel, data folder and tracking do not."""
     return key not in KEYS_APART and key.split(".")[0] not in SECTIONS_APART
 
 
@@ -56,7 +56,7 @@ def is_trial(config: Config) -> bool:
 def contradictions(given: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
     """Return the keys whose given value is not that of a configuration, each with the given and the actual value.
 
-    Units that ``model.match_parameters`` chose contradict no others that were given.
+    Given units contradict nothing where ``model.match_parameters`` chose the units.
     """
     constants = {f"model.layer_options.{name}": value for name, value in config.model.layer_options.items()}
     actual = {**flatten(config), **constants}

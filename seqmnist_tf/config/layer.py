@@ -14,7 +14,7 @@ LAYER_FILE = "layer.py"  # in a run
 
 
 class LayerFile(NamedTuple):
-    """The content of a custom layer's file, and where it was read, which tracebacks name."""
+    """The content of a custom layer's file, and its path, which tracebacks name."""
 
     path: Path
     content: bytes
@@ -36,7 +36,7 @@ def read_layer(config: Config) -> LayerFile | None:
 
     Raises:
         InputError: the file cannot be read.
-        SyntaxError: it is no Python, which is said here, before TensorFlow starts.
+        SyntaxError: it is not Python. This is checked here, before TensorFlow starts.
     """
     if (path := layer_file(config)) is None:
         return None
@@ -67,7 +67,7 @@ def num_params(config: Config) -> int | None:
     """Return the number of parameters of the model, or None for a custom layer.
 
     An LSTM over one feature has four gates with a kernel, a recurrent kernel and one bias vector; Keras's GRU has three
-    gates and two bias vectors, its SimpleRNN one gate. The dense layer follows.
+    gates and two bias vectors, its SimpleRNN one gate. The dense layer adds its own.
     """
     if not has_stock_layer(config):
         return None

@@ -42,7 +42,7 @@ class Option:
 
     @property
     def meta(self) -> Meta:
-        """The bounds of the key, those that it lacks None."""
+        """The bounds of the key; a bound that it does not have is None."""
         for kind in self.kinds:
             if typing.get_origin(kind) is Annotated:
                 return kind.__metadata__[0]
@@ -50,12 +50,12 @@ class Option:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values of a key that has a few."""
+        """All values of a key that takes one of a few; else empty."""
         return tuple(v for kind in self.kinds if typing.get_origin(kind) is Literal for v in typing.get_args(kind))
 
     @property
     def hidden(self) -> bool:
-        """Whether the key has one value, and is left out of ``--help``; files may name it."""
+        """Whether the key has only one value. ``--help`` leaves it out; files may name it."""
         return len(self.choices) == 1 == len(self.kinds)
 
     @property
@@ -79,16 +79,16 @@ class Option:
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
     def check(self, value: Any) -> Any:
-        """Return ``value`` in the key's own type, or raise InputError."""
+        """Return ``value`` converted to the key's type; InputError where it is not allowed."""
         if isinstance(value, np.generic):
             value = value.item()
         return self._convert(value)
 
     def parse(self, text: str) -> Any:
-        """Return the value of a command-line word, or raise InputError."""
+        """Return the value of a command-line word; InputError where it is not allowed."""
         if types.NoneType in self.kinds and text.lower() == "null":
             return None
-        if self.key.startswith("model.layer_options"):  # JSON, of one constant also true, false, and text as it is
+        if self.key.startswith("model.layer_options"):  # JSON; for one constant also True, False and plain text
             with contextlib.suppress(msgspec.DecodeError):
                 return self.check(msgspec.json.decode(text.lower() if text.lower() in ("true", "false") else text))
         return self._convert(text, strict=False)

@@ -2,7 +2,7 @@
 
 A configuration has nine sections. Six of them (``criterion``, ``model``, ``optimizer``, ``task``, ``test``,
 ``train``) have the names of the original sequential-MNIST LSTM's published block, whose keys and values load
-unchanged. Every choice that the block left unsaid is a further key with a default. Command line, help, JSON,
+unchanged. Every choice that the block left open is a further key with a default. Command line, help, JSON,
 validation and the configuration sent to W&B follow from these declarations.
 """
 
@@ -23,7 +23,7 @@ NUM_TRAIN = 60_000
 NUM_TEST = 10_000
 NUM_TIMESTEPS = 784
 NUM_CLASSES = 10
-NOISY_PARTS = 4  # of a batch, each with noise of its own: more parts would average the noise better, and take longer
+NOISY_PARTS = 4  # parts of a batch, each with its own noise; more parts average the noise better and take longer
 STOCK_LAYERS = ("LSTM", "GRU", "SimpleRNN")
 LAYER = r"^(LSTM|GRU|SimpleRNN|([A-Za-z]:[\\/])?[^:]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)\Z"
 

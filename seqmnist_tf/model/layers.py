@@ -61,8 +61,8 @@ def call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
 def _module(config: Config, file: LayerFile | None) -> ModuleType:
     """Import the file or module of ``model.layer``.
 
-    A file must stand on its own: modules beside it would be missing in its runs, and do not count in ``config_id``.
-    The name of a file's module depends on its content: two versions of a layer stand side by side in one process.
+    A file must be self-contained: modules beside it would be missing in its runs, and do not count in ``config_id``.
+    The name of a file's module depends on its content, so that one process can hold two versions of a layer.
     """
     try:
         if (file := file or read_layer(config)) is None:
@@ -109,8 +109,8 @@ def custom_objects(config: Config, file: LayerFile | None = None) -> dict[str, A
 def match_units(config: Config, file: LayerFile | None = None) -> Config:
     """Return ``config`` with the units whose model has nearest to ``model.match_parameters`` parameters, if it is set.
 
-    A bisection over models, for any layer whose parameters grow with its units. Of equally near numbers of units, which
-    are 2 to 16,384, it is the smallest. LayerError is raised where the nearest is not within 5 %.
+    The units, 2 to 16,384, are found by bisection, for any layer whose parameters grow with its units; of equally near
+    numbers, the smallest is taken. LayerError is raised where the nearest is not within 5 %.
     """
     target = config.model.match_parameters
     if target is None:

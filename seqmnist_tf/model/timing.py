@@ -18,7 +18,7 @@ from .kernel_choice import Kernel, choose_kernel
 from .layers import build_model
 from .training_step import make_trainable
 
-TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # of a measured step, at most; the second only after the first step
+TIMED_STEPS, TIMED_SECONDS = 3, 20.0  # the fastest of three steps, or of as many as begin within 20 s
 
 
 class Images(NamedTuple):
@@ -30,7 +30,7 @@ class Images(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """An action's time, and the most memory that its process has had so far (None off Linux)."""
+    """The time of a step or an evaluation, and the peak memory of its process so far (None except on Linux)."""
 
     seconds: float
     peak_mb: float | None
@@ -45,7 +45,7 @@ def random_images(config: Config) -> Images:
 
 
 class TimedModel:
-    """A configuration's model, in the process in which it is timed. Its first step, which traces it, is not timed."""
+    """A configuration's model in the process that times it. Its first step traces it, and is not timed."""
 
     def __init__(self, config: Config, file: LayerFile | None = None, images: Images | None = None) -> None:
         start_tensorflow(config.train.threads, operations=1 if choose_kernel(config).isa else 0)
@@ -79,11 +79,11 @@ class TimedModel:
 class ModelProcess:
     """A new process for a :class:`TimedModel`, so that its memory is that model's alone. It ends with ``with``.
 
-    Not by ``multiprocessing``, which would import the user's script once more.
+    ``multiprocessing`` would import the user's script once more.
     """
 
     def __init__(self) -> None:
-        words = [sys.executable, "-c", "from seqmnist_tf.model import answer_orders; answer_orders()"]
+        words = [sys.executable, "-c", "from seqmnist_tf.model import serve_requests; serve_requests()"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
@@ -94,49 +94,50 @@ class ModelProcess:
         self.process.kill()
         self.process.communicate()
 
-    def order(self, *words: Any) -> None:
-        """Begin to build a model, of which ``words`` are the arguments; later, begin the method that they name."""
-        orders: Any = self.process.stdin
-        pickle.dump(words, orders)
-        orders.flush()
+    def send(self, *request: Any) -> None:
+        """Send the arguments of :class:`TimedModel`; after that, a method's name and its arguments."""
+        requests: Any = self.process.stdin
+        pickle.dump(request, requests)
+        requests.flush()
 
-    def answer(self) -> Any:
-        """Wait for what was ordered: the Kernel of a model that was built, or a Timed. InputError where it cannot."""
-        answers: Any = self.process.stdout
+    def receive(self) -> Any:
+        """Wait for the result of a request: the Kernel of the new model, or a Timed. An InputError is raised here."""
+        results: Any = self.process.stdout
         try:
-            answer = pickle.load(answers)
+            result = pickle.load(results)
         except EOFError:
             raise RunError(f"a process that timed a model ended with status {self.process.wait()}") from None
-        if isinstance(answer, InputError):
-            raise answer
-        return answer
+        if isinstance(result, InputError):
+            raise result
+        return result
 
-    def ask(self, *words: Any) -> Any:
-        self.order(*words)
-        return self.answer()
+    def call(self, *request: Any) -> Any:
+        """Send a request, and return its result."""
+        self.send(*request)
+        return self.receive()
 
     def fastest_step(self) -> Timed:
         """Return the fastest of a few training steps."""
-        steps: list[Timed] = [self.ask("time_step")]
+        steps: list[Timed] = [self.call("time_step")]
         while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
-            steps.append(self.ask("time_step"))
+            steps.append(self.call("time_step"))
         return min(steps)
 
 
-def answer_orders() -> None:
-    """Build the model that a :class:`ModelProcess` sends, and do what it orders, until it ends this process."""
-    answers = os.fdopen(os.dup(1), "wb")
+def serve_requests() -> None:
+    """Build the model that a :class:`ModelProcess` sends and answer its requests, until it ends this process."""
+    results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a layer's code prints
     try:
         model = TimedModel(*pickle.load(sys.stdin.buffer))
-        answer: Any = model.kernel
+        result: Any = model.kernel
     except InputError as error:
-        answer = error
+        result = error
     while True:
-        pickle.dump(answer, answers)
-        answers.flush()
+        pickle.dump(result, results)
+        results.flush()
         name, *arguments = pickle.load(sys.stdin.buffer)
-        answer = getattr(model, name)(*arguments)
+        result = getattr(model, name)(*arguments)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Pace:
     kernel: Kernel
     step: float  # seconds
     evaluation: float  # seconds of the final one, which is on stock Keras
-    peak_mb: float | None  # the most memory that the process of these steps had
+    peak_mb: float | None  # peak memory of the process
 
     def epoch(self, config: Config) -> float:
         """Return the seconds of an epoch; an evaluation takes about a third of a step's time for as many images."""
@@ -161,7 +162,7 @@ class Pace:
 def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
     """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
     with ModelProcess() as process:
-        kernel, step = process.ask(config, file), process.fastest_step()
-        evaluation = process.ask("time_evaluation", "stock").seconds
+        kernel, step = process.call(config, file), process.fastest_step()
+        evaluation = process.call("time_evaluation", "stock").seconds
     batches = config.num_test / min(config.test.batch_size, config.num_test)
     return Pace(kernel, step.seconds, evaluation * batches, step.peak_mb)

@@ -14,8 +14,8 @@ from ..config import LAYER_FILE, PRESETS, config_id, is_trial, preset
 from ..model import match_units
 from ..system import (
     InputError,
-    ask_git,
     describe_machine,
+    git_output,
     json_bytes,
     note,
     package_versions,
@@ -83,7 +83,7 @@ def _require_finished(run: RunDirectory, root: Path, statuses: tuple[str, ...]) 
         problems.append("it must be tested on all test images, or be a trial (docs/results.md)")
     for part in (run.environment, *run.environment["resumed"]):
         commit, dirty = part["git"]["commit"], part["git"]["dirty"]
-        if dirty or (commit and ask_git(root, "merge-base", "--is-ancestor", commit, "HEAD") is None):
+        if dirty or (commit and git_output(root, "merge-base", "--is-ancestor", commit, "HEAD") is None):
             problems.append(f"its commit {commit} is not in the history of HEAD, or its code was changed")
     _refuse(run.path, problems)
 

@@ -7,10 +7,10 @@ from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_comma
 from .console import InputError, RunError, first_line, note, say, say_json, warn
 from .doors import open_door, when_keras_is_imported
 from .environment import (
-    ask_git,
     available_cores,
     describe_environment,
     describe_machine,
+    git_output,
     git_state,
     package_versions,
     peak_mb,
@@ -23,8 +23,8 @@ from .files import (
     reading,
     replace_atomically,
     require_folder,
-    unwritable,
     write_atomically,
+    write_problem,
 )
 from .formats import count_of, duration, in_percent, markdown_table, p_text, percent_range
 from .tensorflow_start import start_tensorflow

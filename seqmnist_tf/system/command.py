@@ -26,11 +26,11 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=WIDE_HELP, **kwargs)
-        self.add_argument("--traceback", action="store_true", help="print where in the code an error was raised, too")
+        self.add_argument("--traceback", action="store_true", help="print the traceback of an error, too")
 
     def parse_known_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
         words, known = _canonical(args), self._option_string_actions
-        # argparse takes a key that is no option of the parser for a positional where its value has a blank.
+        # argparse takes an unknown key for a positional argument if its value contains a blank.
         keys = [word for word in words if re.match(r"--\w+\.", word) and word.partition("=")[0] not in known]
         namespace, rest = super().parse_known_args([word for word in words if word not in keys], namespace)
         return namespace, [*rest, *keys]
@@ -40,10 +40,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Call ``main`` with the command line, then exit with the status that it returns or that its exception stands for.
+    """Call ``main`` with the command line, and exit with its status or with that of its exception.
 
-    SIGTERM ends a command in the same way as Ctrl-C, so that nothing half-written stays. With ``--traceback``, the
-    traceback of an error is printed before its line.
+    SIGTERM ends a command as Ctrl-C does, so that no half-written file stays. ``--traceback`` prints the traceback of
+    an error before its line.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -53,7 +53,7 @@ def run_command(main: Callable[[list[str]], int], argv: Sequence[str] | None = N
     try:
         status = main(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone, as in `--help | head`; Python would complain again at its exit
+    except BrokenPipeError:  # the reader closed the pipe, as in `--help | head`; Python would complain at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_FAILED
     except KeyboardInterrupt:

@@ -15,9 +15,9 @@ class RunError(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without the names of operations that TensorFlow adds.
+    """Return the line of an exception's message that says what happened, without TensorFlow's names of operations.
 
-    Of an error in a graph, it is the line after the places in the code; of one in a layer, the line after Keras's own.
+    It is the first line; for an error in a graph, the last; for an error in a layer, the one after Keras's own.
     """
     text = str(error).split("<stack traces unavailable>")[-1]
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*|\x1b\[\d+m", "", text).strip()
@@ -35,12 +35,12 @@ def say(text: str) -> None:
 
 
 def say_json(document: Any) -> None:
-    """Print the one JSON document that a command prints with ``--json``; it has no NaN."""
+    """Print the JSON document of ``--json``, which has no NaN."""
     say(json.dumps(document, allow_nan=False))
 
 
 def note(text: str) -> None:
-    """Print a line on stderr at once: progress and remarks that are no part of a command's result."""
+    """Print a line on stderr at once: progress and remarks, which are not a command's result."""
     print(text, file=sys.stderr, flush=True)
 
 

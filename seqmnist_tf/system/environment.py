@@ -19,9 +19,9 @@ GIT_SECONDS = 60
 
 
 def describe_environment(command: str, threads: int, kernel: str) -> dict[str, Any]:
-    """Return the content of ``environment.json``; 0 of ``threads`` is all cores.
+    """Return the content of ``environment.json``; 0 ``threads`` are all cores.
 
-    Stock Keras computes with the threads that TensorFlow was started with, which a program may have chosen before.
+    Stock Keras uses the threads of TensorFlow, which the calling program may have set.
     """
     import tensorflow as tf  # late, as in start_tensorflow
 
@@ -55,11 +55,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def peak_mb() -> float | None:
-    """Return the most memory that this process has had, in MB; None off Linux."""
-    # Not getrusage, which begins with the size of the process that started this one.
+    """Return the peak memory of this process in MB; None on other systems than Linux."""
+    # getrusage would begin with the size of the parent process.
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), None)
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
 
 
 def package_versions() -> dict[str, str]:
@@ -77,20 +80,20 @@ def utc_now() -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Return the commit of the clone that this package is imported from, and whether what is run differs from it.
+    """Return the commit of the clone that holds this package, and whether the code differs from it.
 
-    ``dirty`` is whether the package, ``pyproject.toml`` or ``setup.py`` has changes or new files; other files of the
-    working tree do not count. Both are None where the package is not in a clone of its repository.
+    ``dirty``: the package, ``pyproject.toml`` or ``setup.py`` has changes or new files; other files do not count. Both
+    are None where the package is not in a clone of its repository.
     """
-    if ask_git(CLONE, "rev-parse", "--show-prefix") != b"\n" or not (CLONE / "pyproject.toml").is_file():
+    if git_output(CLONE, "rev-parse", "--show-prefix") != b"\n" or not (CLONE / "pyproject.toml").is_file():
         return {"commit": None, "dirty": None}
-    head = ask_git(CLONE, "rev-parse", "HEAD")
-    status = ask_git(CLONE, "status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
+    head = git_output(CLONE, "rev-parse", "HEAD")
+    status = git_output(CLONE, "status", "--porcelain", "--untracked-files=all", "--", PACKAGE.name, *BUILD_FILES)
     return {"commit": head.decode().strip() if head else None, "dirty": None if status is None else bool(status)}
 
 
-def ask_git(root: Path, *words: str) -> bytes | None:
-    """Return the output of a command of git in the clone at ``root``; None where it fails, or there is no git."""
+def git_output(root: Path, *words: str) -> bytes | None:
+    """Return the output of a git command in the clone at ``root``; None where it fails or git is missing."""
     try:
         command = ["git", "-C", str(root), *words]
         return subprocess.run(command, capture_output=True, check=True, timeout=GIT_SECONDS).stdout
@@ -99,7 +102,7 @@ def ask_git(root: Path, *words: str) -> bytes | None:
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process was given: by its affinity, a container's quota, or Slurm."""
+    """Return the number of CPU cores of this process, as limited by its affinity, a container's quota or Slurm."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = [len(affinity(0)) if affinity else os.cpu_count() or 1]
     if (quota := _cgroup_quota()) is not None:
@@ -120,7 +123,7 @@ def _cgroup_quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
 
 
 def _processor() -> str:
-    """Return the processor's name with family and model, since virtual machines shorten the name."""
+    """Return the processor's name, with family and model: virtual machines shorten the name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

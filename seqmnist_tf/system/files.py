@@ -18,7 +18,7 @@ from .console import InputError, first_line
 
 @contextlib.contextmanager
 def reading(name: str | os.PathLike[str]) -> Iterator[None]:
-    """Let what fails while a file is read be bad input; ``name`` is its path, perhaps with the key that names it."""
+    """Turn an error while a file is read into InputError; ``name`` is its path, with the key that gave it if any."""
     try:
         yield
     except MemoryError:
@@ -28,27 +28,29 @@ def reading(name: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object of a file, whose numbers are finite; InputError where it cannot be read or is none."""
+    """Return the JSON object in a file; InputError where the file cannot be read or holds something else."""
     with reading(path):
         return msgspec.json.decode(path.read_bytes().decode("utf-8-sig"), type=dict[str, Any])
 
 
 def json_bytes(document: Any) -> bytes:
-    """Return a JSON document as the content of a file: UTF-8, indented; raise ValueError where it has a NaN."""
+    """Return a JSON document as the content of a file: UTF-8, indented; ValueError for a NaN."""
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-def unwritable(path: Path) -> str | None:
+def write_problem(path: Path) -> str | None:
     """Return why no folder can be made or written at ``path``, which need not exist; None where one can."""
-    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return None
     return f"{nearest} is not a writable folder"
 
 
 def require_folder(path: Path, markers: Sequence[str], kind: str) -> None:
-    """Raise InputError where ``--dir`` cannot be used, or holds files that are not hidden and none of ``markers``."""
-    if problem := unwritable(path):
+    """Raise InputError where ``--dir`` cannot be written, or holds visible files and none of ``markers``."""
+    if problem := write_problem(path):
         raise InputError(f"cannot write to {path}: {problem} (give a writable --dir)")
     holds_files = path.is_dir() and any(file.name[0] != "." for file in path.iterdir())
     if holds_files and not any((path / marker).exists() for marker in markers):
@@ -56,12 +58,12 @@ def require_folder(path: Path, markers: Sequence[str], kind: str) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old or the new one, whole, at every moment."""
+    """Write a file so that at every moment it is whole, the old or the new one."""
     replace_atomically(path, lambda new: new.write_bytes(content))
 
 
 def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` write a file beside ``path``, then move it to ``path``. Where that fails, ``path`` is as it was."""
+    """Let ``write`` write a file beside ``path``, then rename it to ``path``, which a failure leaves as it was."""
     new = path.with_name(f".new-{path.name}")
     try:
         write(new)
@@ -75,9 +77,9 @@ def replace_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 @contextlib.contextmanager
 def folder_atomically(path: Path) -> Iterator[Path]:
-    """Give a new folder to fill, beside ``path`` under another name; then move it to ``path``.
+    """Yield a new folder beside ``path``, and rename it to ``path`` at the end.
 
-    A process that is killed leaves it beside. OSError is raised where there is a file, or a folder with content.
+    A killed process leaves the unfinished folder behind. OSError: at ``path`` is a file, or a folder with content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".new-{path.name}-{secrets.token_hex(4)}.part")

@@ -21,8 +21,8 @@ from .run_directory import RunDirectory, is_skipped
 from .summary import log_problems
 from .terminal import Interruption, ProgressBar
 
-OnEpoch = Callable[[list[dict[str, Any]]], str | None]
-"""Called after each epoch with the history so far; may return a reason, which stops the run."""
+StopRule = Callable[[list[dict[str, Any]]], str | None]
+"""Takes the history after each epoch; a reason that it returns stops the run."""
 
 
 class DivergedError(Exception):
@@ -32,7 +32,7 @@ class DivergedError(Exception):
 class BatchLog(keras.callbacks.Callback):
     """Writes each batch's own loss, and the norm over all its gradients before clipping, to ``steps.csv``.
 
-    ``losses`` are of the batches of this epoch so far, ``correct`` counts its correctly classified images.
+    ``losses`` and ``correct`` hold the batch losses and the correctly classified images of this epoch so far.
     """
 
     def __init__(self, run: RunDirectory, config: Config) -> None:
@@ -152,24 +152,24 @@ class AveragedWeights(keras.callbacks.Callback):
 
 
 class EarlyStop(keras.callbacks.Callback):
-    """Calls ``on_epoch`` after each epoch, and stops the run where it returns a reason.
+    """Stops the run where its stop rule returns a reason.
 
     Attributes:
         reason: why the run was stopped, or None.
     """
 
-    def __init__(self, run: RunDirectory, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, run: RunDirectory, stop_rule: StopRule | None) -> None:
         super().__init__()
-        self.run, self.on_epoch = run, on_epoch
+        self.run, self.stop_rule = run, stop_rule
         self.reason: str | None = None
 
-    def ask(self) -> str | None:
-        """Call ``on_epoch``, and return the reason to stop."""
-        self.reason = self.on_epoch(self.run.history()) if self.on_epoch else None
-        return self.reason
+    def must_stop(self) -> bool:
+        """Apply the stop rule to the history so far."""
+        self.reason = self.stop_rule(self.run.history()) if self.stop_rule else None
+        return self.reason is not None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.ask():
+        if self.must_stop():
             self.model.stop_training = True
 
 
@@ -185,11 +185,11 @@ class RunCallbacks:
         config: Config,
         splits: Splits,
         stock: keras.Sequential,
-        on_epoch: OnEpoch | None,
+        stop_rule: StopRule | None,
         trackers: Iterable[keras.callbacks.Callback],
     ) -> None:
         self.interruption = Interruption()
-        self.early_stop = EarlyStop(run, on_epoch)
+        self.early_stop = EarlyStop(run, stop_rule)
         self._batches = BatchLog(run, config)
         evaluation = Evaluation(config, splits, self.interruption)
         self._bar = ProgressBar(config)
@@ -234,8 +234,8 @@ def restore(run: RunDirectory, config: Config, trained: keras.Model) -> int:
     return steps
 
 
-def require_own_files(run: RunDirectory, config: Config) -> None:
-    """Raise InputError where a run has another configuration than it began with."""
+def require_same_experiment(run: RunDirectory, config: Config) -> None:
+    """Raise InputError where a run's configuration has changed since it began."""
     record = run.environment
     for key, value in {"config_id": run.config_id, "seed": config.train.seed}.items():
         if record.get(key, value) != value:

@@ -18,7 +18,15 @@ import numpy as np
 from .. import config as cfg
 from ..config import LAYER_FILE, Config, LayerFile
 from ..data import read_pixel_order
-from ..system import InputError, folder_atomically, json_bytes, read_json_object, reading, unwritable, write_atomically
+from ..system import (
+    InputError,
+    folder_atomically,
+    json_bytes,
+    read_json_object,
+    reading,
+    write_atomically,
+    write_problem,
+)
 
 PREDICTIONS_FILE, PACKED_STEPS_FILE = "predictions.csv", "steps.csv.gz"
 STEPS_HEAD = b"step,loss,gradient_norm"  # records of version 0.1.0 have no gradient_norm
@@ -35,14 +43,14 @@ class RunDirectory:
         """Raise InputError where a new run directory cannot be made at ``path``."""
         if path.exists() or path.is_symlink():
             raise InputError(f"run directory {path} exists already (give a new one, or --resume to resume its run)")
-        if problem := unwritable(path):
+        if problem := write_problem(path):
             raise InputError(f"run directory {path} cannot be made: {problem}")
 
     @classmethod
     def create(
         cls, path: Path, config: Config, environment: dict[str, Any], order: np.ndarray, layer: LayerFile | None = None
     ) -> RunDirectory:
-        """Make a run directory; it appears with its configuration, environment, pixel order and layer at once."""
+        """Make a run directory, which appears whole: with configuration, environment, pixel order and layer."""
         cls.refuse_existing(path)
         with folder_atomically(path) as new:
             (new / "checkpoints").mkdir()
@@ -84,7 +92,7 @@ class RunDirectory:
             raise InputError(f"{self.path} has no {LAYER_FILE}, and its layer is from a file (restore it)")
         if not allow_code and not cfg.has_stock_layer(self.config):
             raise InputError(
-                f"{self.path} has a layer of its own ({self.config.model.layer}): reading its model would run that "
+                f"{self.path} has a custom layer ({self.config.model.layer}): reading its model would run that "
                 "code (read the code, then give --allow-code)"
             )
 
@@ -181,9 +189,9 @@ class RunDirectory:
 
 
 def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.AcquireReturnProxy:
-    """Make a folder, which may be there, and lock it for this process until the context or the process ends.
+    """Make a folder if it is missing, and lock it for this process until the context or the process ends.
 
-    ``name`` is what messages call it; ``timeout`` is in seconds, -1 waits for ever. InputError is raised where another
+    ``name`` is its name in messages. ``timeout`` is in seconds; -1 waits for ever. InputError is raised where another
     process has locked it, or it cannot be written.
     """
     try:

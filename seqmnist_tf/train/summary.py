@@ -19,7 +19,7 @@ from ..system import InputError, reading
 from .run_directory import RunDirectory
 
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
-MAX_FLIPS = 3  # digits between two logits so near that stock Keras and the kernel of the run decide differently
+MAX_FLIPS = 3  # digits whose two highest logits are so near that stock Keras and the run's kernel choose differently
 TABLE_HEAD = "index,label,prediction,probability\n"
 LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the published records differ by less than 1e-4
 
@@ -41,8 +41,8 @@ def summarize(
     validation accuracy (the lowest loss among equal ones), null where nothing is held out. ``escape_epoch`` is the
     first epoch whose accuracy on the test set (without it: on the validation split) exceeds 0.5.
 
-    The argument ``final`` holds the test results of the reloaded model, in place of the last row's; ``experiment`` is
-    the ``config_id``, and ``parameters`` the number of them, where they are known.
+    The argument ``final`` holds the test results of the reloaded model, which replace the last row's. ``experiment`` is
+    the ``config_id`` and ``parameters`` their number, where known.
     """
     # Not sum(), which from Python 3.12 on rounds otherwise: one run has one summary, to the digit.
     seconds = functools.reduce(operator.add, (row["seconds"] for row in history), 0)
@@ -82,11 +82,11 @@ def _result(row: dict[str, Any], config: Config) -> dict[str, Any]:
 
 
 def log_problems(run: RunDirectory, *, epochs: int | None = None) -> list[str]:
-    """Return how history, batch losses, configuration and summary of a run contradict each other.
+    """Return the contradictions between a run's history, batch losses, configuration and summary.
 
     Three checks: every epoch has a row and every batch a loss; ``train_loss`` is the mean of its epoch's losses; the
-    summary follows from history and configuration. With ``epochs``, the first so many epochs alone are looked at, and
-    not the summary, as before a run is resumed after them.
+    summary follows from history and configuration. With ``epochs``, only that many first epochs are checked and not the
+    summary: the run will be resumed after them.
     """
     config, history, steps = run.config, run.history(), run.steps()
     per_epoch = config.steps_per_epoch

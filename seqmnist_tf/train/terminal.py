@@ -1,4 +1,4 @@
-"""What a run says on the terminal: its first lines and its progress; and its end by a signal."""
+"""What a run prints: its first lines and its progress; and how a signal ends it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_CHANCE = 0.2  # accuracy below it is chance: guessing ten digits gives 0.1, a
 def announce(
     run: RunDirectory, config: Config, preset: str | None, model: keras.Sequential, kernel: Kernel, splits: Splits
 ) -> None:
-    """Say what trains the model, what it is where that is not plain, where the run is, and what it reads."""
+    """Print the kernel, the units if they were matched, the run's folder and its data."""
     if kernel.isa:
         say(f"{config.model.layer.rpartition(':')[2]} on the native kernel ({kernel.isa})")
     else:
@@ -52,7 +52,7 @@ def note_above_bar(text: str) -> None:
 
 
 class LogLines:
-    """The stderr of a bar where it is no terminal: each state of the bar is a line, without carriage returns."""
+    """Stderr for a bar in a log: each state of the bar is a line, without carriage returns."""
 
     def write(self, text: str) -> None:
         if shown := text.strip("\r\n "):
@@ -63,7 +63,7 @@ class LogLines:
 
 
 def bar_settings() -> dict[str, Any]:
-    """Return where and how often tqdm writes a bar: in a log, a line each 20 seconds."""
+    """Return tqdm's settings of a bar: where it is written and how often, in a log each 20 seconds."""
     if sys.stderr.isatty():
         return {"file": sys.stderr, "mininterval": 0.5}
     return {"file": LogLines(), "mininterval": 20.0}
@@ -120,8 +120,8 @@ class ProgressBar(keras.callbacks.Callback):
 class Interruption(keras.callbacks.Callback):
     """Ends a run at the first SIGINT or SIGTERM, after the batch that is being computed.
 
-    Python would raise KeyboardInterrupt wherever it stands, also in a destructor, where it is lost; a second signal
-    does so. To be entered as a context in the main thread; in another thread the context has no effect.
+    Python alone raises KeyboardInterrupt wherever the program is, even in a destructor, where it is lost; a second
+    signal does so. Enter it as a context in the main thread; in other threads it has no effect.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from ..config import Config, LayerFile, config_id, permutation_sha256, read_laye
 from ..data import Split, Splits, batches, load_splits, pixel_order
 from ..model import Kernel, build_model, check_layer, choose_kernel, make_trainable, match_units
 from ..system import RunError, describe_environment, first_line, replace_atomically, start_tensorflow, warn
-from .callbacks import DivergedError, OnEpoch, RunCallbacks, require_own_files, restore
+from .callbacks import DivergedError, RunCallbacks, StopRule, require_same_experiment, restore
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model
 from .page import write_overview, write_predictions
@@ -30,7 +30,7 @@ def train(
     *,
     preset: str | None = None,
     command: str = "",
-    stop_rule: OnEpoch | None = None,
+    stop_rule: StopRule | None = None,
     layer_file: LayerFile | None = None,
     wandb_group: str | None = None,
 ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def train(
         path: the run directory to make.
         preset: the name of the preset that the configuration started from, for the record.
         command: the command line, for the record.
-        stop_rule: asked after each epoch with the history so far; a reason that it returns ends the run as ``stopped``.
+        stop_rule: takes the history after each epoch; a reason that it returns ends the run as ``stopped``.
         layer_file: the layer's file, in place of the one that ``model.layer`` names.
         wandb_group: the group of the run in W&B; None is its ``config_id``.
 
@@ -108,7 +108,7 @@ def resume(
     path: str | os.PathLike[str],
     *,
     command: str = "",
-    stop_rule: OnEpoch | None = None,
+    stop_rule: StopRule | None = None,
     machine: Config | None = None,
     wandb_group: str | None = None,
 ) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def resume(
                 config, train=here, data=machine.data, wandb=machine.wandb, tensorboard=machine.tensorboard
             )
         _start_tensorflow(config)
-        require_own_files(run, config)
+        require_same_experiment(run, config)
         model = build_model(config, run.layer_file)
         kernel = choose_kernel(config, model)
         splits = load_splits(config, order)
@@ -157,7 +157,7 @@ def _fit(
     model: keras.Sequential,
     splits: Splits,
     kernel: Kernel,
-    stop_rule: OnEpoch | None,
+    stop_rule: StopRule | None,
     record: dict[str, Any],
     wandb_group: str | None,
 ) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _train_to_end(
     try:
         with callbacks.interruption:
             # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
-            if not (first_epoch and callbacks.early_stop.ask()):
+            if not (first_epoch and callbacks.early_stop.must_stop()):
                 trained.fit(
                     batches(splits.train, config, first_epoch),
                     epochs=config.train.n_epochs,

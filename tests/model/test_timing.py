@@ -25,8 +25,8 @@ def test_what_a_process_cannot_do_is_told(tmp_path: Path) -> None:
     config = configure(f"{write(tmp_path, CELL)}:f", train__kernel="native", **SMALL)
     images = Images(np.zeros((2, 784, 1), np.float32), np.zeros(2, np.int32), np.zeros((4, 784, 1), np.float32))
     with ModelProcess() as process, pytest.raises(InputError, match=r"train\.kernel"):
-        process.ask(config, None, images)
+        process.call(config, None, images)
     with ModelProcess() as process:
         process.process.kill()
         with pytest.raises(RunError, match="status -9"):
-            process.answer()
+            process.receive()

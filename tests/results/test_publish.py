@@ -179,7 +179,7 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     assert command(train_main, *WORDS).status == 0
     assert was_executed()
     refused = command(main, "add", "run", "--name", "mine")
-    assert refused.status == 2 and "run has a layer of its own (own.py:Last)" in refused.err
+    assert refused.status == 2 and "run has a custom layer (own.py:Last)" in refused.err
     assert "give --allow-code" in refused.err and not was_executed()
     done = command(main, "add", "run", "--name", "mine", "--allow-code")
     assert (done.status, done.out) == (0, "results/mine/seed0\n") and was_executed()
@@ -188,7 +188,7 @@ def test_code_of_a_record_runs_only_where_it_is_allowed(command: Command, publis
     assert command(main).status == 0 and not was_executed()
     for words in (("--check",), ("--replay", "mine")):
         refused = command(main, *words)
-        assert refused.status != 0 and "has a layer of its own" in refused.out + refused.err and not was_executed()
+        assert refused.status != 0 and "has a custom layer" in refused.out + refused.err and not was_executed()
         allowed = command(main, *words, "--allow-code")
         assert allowed.status == 0 and was_executed(), allowed
 

@@ -13,7 +13,7 @@ from seqmnist_tf.model import Kernel, MeasuredSequential, build_model, make_trai
 from seqmnist_tf.system import InputError
 from seqmnist_tf.train import RunDirectory, resume
 from seqmnist_tf.train.__main__ import main as train_main
-from seqmnist_tf.train.callbacks import require_own_files, restore
+from seqmnist_tf.train.callbacks import require_same_experiment, restore
 from tests.changes import Change, change_json, content, drop, first_lines, put, text
 from tests.conftest import Command
 from tests.toy import SMALL, killed_run
@@ -63,7 +63,7 @@ def test_a_damaged_run_is_refused(name: str, killed: Path, model: MeasuredSequen
     damage(run.path / file)
     before = content(run.path)
     with pytest.raises(InputError) as refused:  # as resume asks
-        require_own_files(run, run.config)
+        require_same_experiment(run, run.config)
         restore(run, run.config, model)
     assert message in str(refused.value)
     assert content(run.path) == before

@@ -157,14 +157,14 @@ def test_the_code_of_a_strangers_run_is_not_run_unasked(own: RunDirectory, comma
     for main, words in ((evaluate_main, ["run"]), (evaluate_main, ["run", "--json"])):
         result = command(main, *words)
         assert result.status == 2
-        assert result.err.startswith("error: run has a layer of its own (own.py:Last)") and "--allow-code" in result.err
+        assert result.err.startswith("error: run has a custom layer (own.py:Last)") and "--allow-code" in result.err
         assert not (in_tmp / "HARMED").exists()
     document = json.loads((own.path / "config.json").read_text())
     document["model"]["layer"] = "antigravity:fly"  # an import with an effect
     (own.path / "config.json").write_text(json.dumps(document))
     (own.path / "layer.py").unlink()  # it would be read in the module's place
     result = command(evaluate_main, "run")
-    assert result.status == 2 and "a layer of its own (antigravity:fly)" in result.err
+    assert result.status == 2 and "a custom layer (antigravity:fly)" in result.err
     assert "antigravity" not in sys.modules
     (own.path / "layer.py").write_text(HOSTILE + GOOD)
     # The test would notice: asked for, it runs.
