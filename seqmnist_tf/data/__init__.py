@@ -1,4 +1,7 @@
-"""MNIST as sequences: images from their sources, pixel orders, splits and batches."""
+"""MNIST as sequences: images from their sources, pixel orders, splits and batches.
+
+Read ``pixel_orders``, ``mnist`` (download and checksums), then ``sequences``. The room knows no model and no run.
+"""
 
 from typing import TYPE_CHECKING
 

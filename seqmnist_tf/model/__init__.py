@@ -1,4 +1,8 @@
-"""The model: built from a configuration, its optimizer, the kernel that computes it, and the step that is measured."""
+"""The model of a configuration, and how it is trained: layer, optimizer, kernel, step.
+
+Read ``layers`` (the model), ``layer_check``, ``optimizer``, ``kernel_choice``, ``noise``, ``training_step``, then
+``timing`` (how long a step takes here). The room knows no data, no files of a run and no epochs.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,8 @@
-"""The computer, and nothing of the experiment: errors, console, command lines, files, git, TensorFlow's start.
+"""The computer, and nothing of the experiment: command lines, console, files, git, TensorFlow's start.
 
-TensorFlow is imported by :func:`start_tensorflow` when it is called.
+Read ``console`` (errors and output), ``command`` (parser and exit status), ``files``, ``formats``, ``environment``
+(what a run records of the machine), ``tensorflow_start``, then ``doors`` (how rooms import names late). The room knows
+no other room.
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command

@@ -1,4 +1,9 @@
-"""One run: training, its run directory, its metrics and its summary."""
+"""One run: training, its run directory, its metrics and its summary.
+
+Read ``run_directory`` (the files), ``training`` (from configuration to finished run), ``callbacks`` (what happens after
+a batch and an epoch), ``metrics``, ``summary``; then ``page``, ``figures``, ``terminal``, ``wandb_run`` and
+``command_line``. The room knows one run: seeds, arms and searches are above it.
+"""
 
 from typing import TYPE_CHECKING
 
