@@ -5,12 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import pickle
 import struct
 import subprocess
-import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,7 @@ import requests
 
 from seqmnist_tf.data import Examples, load_mnist, mnist
 from seqmnist_tf.system import InputError, RunError
-from tests.toy import ROOT, toy_mnist
+from tests.toy import toy_mnist
 
 
 @pytest.fixture
@@ -173,30 +171,3 @@ def test_both_sources_give_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "tfds" / "mnist" / "3.0.1" / "dataset_info.json").exists()
     monkeypatch.setattr(mnist, "_prepare", lambda *_: pytest.fail("it was prepared again"))
     assert_is_mnist(load_mnist("auto", tmp_path / "tfds"))
-
-
-@pytest.mark.network
-def test_a_small_run_from_nothing_on_the_real_images(tmp_path: Path) -> None:
-    """The main job, small: an empty home, no data, a run, and its recount by another process."""
-
-    def module(*words: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TFDS_", "WANDB_"))}
-        env = {**kept, "HOME": str(tmp_path)}
-        command = [sys.executable, "-m", *words]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
-
-    run = tmp_path / "run"
-    small = ["--model.hidden-size=16", "--task.limit-train=500", "--task.limit-test=500", "--train.n-epochs=1"]
-    done = module("seqmnist_tf.train", "quickstart", *small, f"--run-dir={run}")
-    assert done.returncode == 0, done.stderr
-    assert "data: MNIST is ready in" in done.stderr
-    assert "epoch 1/1  train loss " in done.stdout
-    assert "test accuracy " in done.stdout
-    final = json.loads((run / "summary.json").read_text())["final"]
-    counted = module("seqmnist_tf.evaluate", str(run), "--json")
-    assert counted.returncode == 0, counted.stderr
-    assert counted.stderr.startswith("evaluating on stock Keras: 500 test images\n")
-    assert "error" not in counted.stderr and "warning" not in counted.stderr
-    metrics = json.loads(counted.stdout)
-    assert {key: metrics[key] for key in final if key in metrics} == {k: v for k, v in final.items() if k != "epoch"}
-    assert metrics["test_total"] == 500

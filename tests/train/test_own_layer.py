@@ -11,19 +11,16 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.kernel import native
-from seqmnist_tf.train import RunDirectory, load_final_model, train
+from seqmnist_tf.train import RunDirectory, train
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
-from tests.kernel.test_native import isas
 from tests.model.test_layers import CELL, GOOD
-from tests.toy import ROOT, SMALL, SMALL_VALUES, toy_mnist
+from tests.toy import SMALL, SMALL_VALUES, toy_mnist
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +59,6 @@ def test_a_run_keeps_its_layer_and_goes_on_with_the_copy(own: RunDirectory, comm
     assert "look closer:   python -m seqmnist_tf.evaluate run --allow-code\n" in resumed.out
 
 
-def test_a_module_beside_a_layers_file_is_not_found(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "cells").mkdir()
-    (in_tmp / "cells/part.py").touch()
-    (in_tmp / "cells/own.py").write_text(f"import part\n{GOOD}")
-    result = command(train_main, *SMALL, "--model.layer=cells/own.py:Last", "--run-dir=run")
-    assert result.status == 2 and "part" in result.err and not (in_tmp / "run").exists()
-
-
 def test_a_module_beside_a_layers_file_is_refused_before_training(
     command: Command, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,37 +67,6 @@ def test_a_module_beside_a_layers_file_is_refused_before_training(
     (in_tmp / "own.py").write_text(f"def f(units):\n    from part_of_own import g\n\nimport part_of_own\n{GOOD}")
     result = command(train_main, *SMALL, "--model.layer=own.py:Last", "--run-dir=run")
     assert result.status == 2 and "part_of_own.py" in result.err and not (in_tmp / "run").exists()
-
-
-@pytest.mark.slow  # in the other tests, steps of such layers are those of stock Keras
-@pytest.mark.skipif(not isas(), reason="no native kernel")
-@pytest.mark.parametrize(
-    ("layer", "kernel", "parameters"),
-    [
-        ("stacked_lstm.py:StackedLSTM", "native", 4 * 12 * (12 + 2) + 4 * 12 * (12 + 12 + 1)),
-        ("lem.py:LEM", "machine2", 4 * 12 * (12 + 2)),
-    ],
-)
-def test_layers_train_on_the_kernel_and_are_saved_as_they_are(
-    layer: str, kernel: str, parameters: int, command: Command, in_tmp: Path, toy: None
-) -> None:
-    factory = f"--model.layer={ROOT}/examples/{layer}"
-    words = [*SMALL, factory, "--model.hidden-size=12", "--train.n-epochs=2", "--train.recurrent-noise=0.1"]
-    result = command(train_main, *words, "--run-dir=whole", "--train.kernel=native")
-    assert result.status == 0, result.err
-    assert f"{layer.rpartition(':')[2]} on the native kernel ({native.instruction_set()})" in result.out
-    assert "no effect" not in result.out
-    whole = RunDirectory(in_tmp / "whole")
-    assert whole.environment["kernel"] == f"{kernel}-{native.instruction_set()}"
-    model = load_final_model(whole, allow_code=True)
-    saved = {type(part) for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)}
-    assert saved <= {keras.layers.LSTM, keras.layers.RNN} and len(saved) == 1
-    assert model.count_params() == parameters + 130
-
-    command(train_main, *words, "--run-dir=stock", "--train.kernel=keras", "--train.n-epochs=1")
-    ours, (stock,) = whole.history()[0], RunDirectory(in_tmp / "stock").history()
-    assert ours["train_loss"] == pytest.approx(stock["train_loss"], rel=1e-5)
-    assert ours["test_loss"] == pytest.approx(stock["test_loss"], rel=1e-5)
 
 
 # A layer that reads a weight which its cell sets in the loop; with noise it is another in each part of a batch.
@@ -195,28 +153,6 @@ def test_a_hostile_model_file_executes_nothing(command: Command, in_tmp: Path, f
     result = command(evaluate_main, "run")
     assert result.status in (0, 2)  # weights are read, no layers
     assert not (in_tmp / "HARMED").exists()
-
-
-DROPOUT = """
-import keras
-
-def Dropped(units):
-    return keras.layers.LSTM(units, dropout=0.3, recurrent_dropout=0.3)
-"""
-
-
-@pytest.mark.slow
-def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, toy: None) -> None:
-    (in_tmp / "own.py").write_text(DROPOUT)
-    words = [*SMALL, "--model.layer=own.py:Dropped", "--train.n-epochs=2"]
-    assert command(train_main, *words, "--run-dir=whole").status == 0
-    stopped = train(RunDirectory(in_tmp / "whole").config, "parts", stop_rule=lambda history: "enough")
-    assert stopped["status"] == "stopped" and stopped["epochs"] == 1
-    assert command(train_main, "--run-dir=parts", "--resume").status == 0
-    whole, parts = RunDirectory(in_tmp / "whole"), RunDirectory(in_tmp / "parts")
-    assert parts.step_losses() == whole.step_losses()
-    models = [load_final_model(run, allow_code=True).get_weights() for run in (whole, parts)]
-    assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
 
 
 def test_a_layer_that_fails_shows_its_traceback_and_its_run_has_failed(in_tmp: Path, toy: None) -> None:

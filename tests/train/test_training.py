@@ -296,12 +296,8 @@ def test_a_disk_that_is_full_at_the_end_is_one_error_that_says_how_to_resume(
 
 def test_a_run_directory_appears_with_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Path, target: Path) -> None:
-        assert sorted(p.name for p in self.iterdir()) == [
-            "checkpoints",
-            "config.json",
-            "environment.json",
-            "pixel_order.txt",
-        ]
+        files = {"checkpoints", "config.json", "environment.json", "pixel_order.txt"}
+        assert {path.name for path in self.iterdir()} == files
         raise OSError("no")
 
     monkeypatch.setattr(Path, "rename", fail)
