@@ -16,9 +16,8 @@ Compare your layer with the LSTM, over seeds, with tests::
     seqmnist_tf.compare(["results/strong", "my_layer.py:MyLayer"], seeds=range(6), directory="runs/mine-and-lstm")
 
 For plain Keras code: ``load_sequences`` returns the data; ``LSTM``, ``GRU``, ``SimpleRNN`` and ``RNN`` are drop-ins for
-those of ``keras.layers`` on the native CPU kernel, and ``to_keras`` makes a model of stock layers from them. The
-commands are ``python -m seqmnist_tf.data``, ``train``, ``check``, ``evaluate``, ``compare``, ``tune``, ``export``,
-``serve``, ``client``, ``benchmark`` and ``results``; ``python -m seqmnist_tf`` lists them, and each has ``--help``.
+those of ``keras.layers`` on the native CPU kernel, and ``to_keras`` makes a model of stock layers from them.
+``python -m seqmnist_tf`` lists the commands.
 """
 
 import importlib

@@ -66,11 +66,7 @@ def train(
     file = layer_file or read_layer(config)
     order = pixel_order(config.task.permutation)
     RunDirectory.refuse_existing(path)
-    _start_tensorflow(config)
-    config = match_units(config, file)
-    check_layer(config, file)
-    model = build_model(config, file)
-    kernel = choose_kernel(config, model)
+    config, model, kernel = _build_and_check(config, file)
     splits = load_splits(config, order)
     record = describe_environment(command, config.train.threads, kernel.name)
     order_file_sha256 = permutation_sha256(config)
@@ -94,14 +90,19 @@ def require_trainable(config: Config, file: LayerFile | None = None, *, data: bo
     Errors as :func:`train`.
     """
     order = pixel_order(config.task.permutation)
-    file = file or read_layer(config)
-    _start_tensorflow(config)
-    config = match_units(config, file)
-    check_layer(config, file)
-    choose_kernel(config, build_model(config, file))
+    config, _, _ = _build_and_check(config, file or read_layer(config))
     if data:
         load_splits(config, order)
     return config
+
+
+def _build_and_check(config: Config, file: LayerFile | None) -> tuple[Config, keras.Sequential, Kernel]:
+    """Return a configuration with its final units, its model and its kernel, after the check of its layer."""
+    _start_tensorflow(config)
+    config = match_units(config, file)
+    check_layer(config, file)
+    model = build_model(config, file)
+    return config, model, choose_kernel(config, model)
 
 
 def resume(
