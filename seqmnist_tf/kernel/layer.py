@@ -13,12 +13,21 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util
 
 from ..system import available_cores
 from . import native
+from .internals import (
+    all_layers,
+    batch_size,
+    draw_masks,
+    dropout_cells,
+    has_tangents,
+    share_states,
+    sublayers,
+    traced_by_keras,
+)
 from .machine import RowInputs, StepProgram, differentiable, rnn_outputs
-from .tracing import Untranslatable, dropout_cells, dropout_masks, user_frame
+from .tracing import Untranslatable, user_frame
 from .translation import translate
 
 PACKAGE = "seqmnist_tf"
@@ -89,7 +98,7 @@ class RNN(keras.layers.RNN):
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape, initial_state_shape)
-        if isinstance(self.cell, keras.Layer) and not all(layer.built for layer in self.cell._flatten_layers()):
+        if isinstance(self.cell, keras.Layer) and not all(layer.built for layer in all_layers(self.cell)):
             # Keras would build them at the first step, which is too late for the translation.
             states = keras.tree.map_structure(lambda size: keras.KerasTensor((None, size)), self.cell.state_size)
             alone = isinstance(self.cell.state_size, int)
@@ -97,7 +106,7 @@ class RNN(keras.layers.RNN):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         sequences = tf.convert_to_tensor(sequences)
-        in_own_function = not (tf.executing_eagerly() or _belongs_to_keras(tf.compat.v1.get_default_graph()))
+        in_own_function = not (tf.executing_eagerly() or traced_by_keras(tf.compat.v1.get_default_graph()))
         if in_own_function:
             _unsaved()  # a later trace of the same function may make no variable
             if not _have_values(self.variables):
@@ -140,10 +149,8 @@ class RNN(keras.layers.RNN):
         """
         if not dropout_cells(self.cell):
             return []
-        self._maybe_config_dropout_masks(self.cell, sequences[:, 0, :], states)
-        drawn = dropout_masks(self.cell) if training else []
-        self._maybe_reset_dropout_masks(self.cell)
-        return drawn
+        drawn = draw_masks(self, sequences[:, 0, :], states)
+        return drawn if training else []
 
     def _states_before(self, sequences: tf.Tensor, initial_state: Any) -> list[Any] | None:
         """Return the states before the first step, nested as in stock Keras, or None where nobody asks for them."""
@@ -206,9 +213,9 @@ class RNN(keras.layers.RNN):
         if not self.runs_program and sequences.shape[-1] != self.cell.kernel.shape[0]:
             return "its weights are for another number of features"
         watched = [tf.convert_to_tensor(value) for value in (*self.weights, *states)]
-        if forwardprop_util.pack_tangents([sequences, *watched]).tangents:
+        if has_tangents([sequences, *watched]):
             return "the kernel has no forward-mode gradients"
-        if not training and not tf.executing_eagerly() and not _belongs_to_keras(tf.compat.v1.get_default_graph()):
+        if not training and not tf.executing_eagerly() and not traced_by_keras(tf.compat.v1.get_default_graph()):
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
 
@@ -220,7 +227,7 @@ class RNN(keras.layers.RNN):
 
     def _states_problem(self, sequences: Any, states: list[Any]) -> str | None:
         """Return why the kernel cannot begin with these states, or None: each must have a row for each sequence."""
-        if self.stateful and (self.states is None or sequences.shape[0] not in (None, self._expected_batch_size)):
+        if self.stateful and (self.states is None or sequences.shape[0] not in (None, batch_size(self))):
             return "its states are for another batch"
         if not states:
             return None
@@ -370,10 +377,10 @@ def to_keras(model: keras.Model) -> keras.Model:
             part["config"].pop("threads", None)
         return part
 
-    classes = {type(layer) for layer in model._flatten_layers()}
+    classes = {type(layer) for layer in all_layers(model)}
     known = {keras.saving.get_registered_name(kind): kind for kind in classes}  # they need not be registered
     same = keras.saving.deserialize_keras_object(stock(keras.saving.serialize_keras_object(model)), known)
-    for layer in same._flatten_layers():
+    for layer in all_layers(same):
         if isinstance(layer, RNN):
             raise ValueError(
                 f"layer {layer.name} stays a {type(layer).__name__} on the native kernel: a class of the model makes "
@@ -431,15 +438,6 @@ def _have_values(variables: Sequence[keras.Variable]) -> bool:
         return all(tf.compat.v1.is_variable_initialized(value) for value in values if isinstance(value, tf.Variable))
 
 
-def _belongs_to_keras(graph: Any) -> bool:
-    """Return whether a graph is traced by ``fit``, ``evaluate``, ``predict`` or shape inference, which save none."""
-    while graph is not None:
-        if getattr(graph, "name", "").startswith(("one_step_on_", "multi_step_on_", "scratch_graph")):
-            return True
-        graph = getattr(graph, "outer_graph", None)
-    return False
-
-
 @functools.cache
 def _unsaved() -> tf.Variable:
     """Return a variable that no model has: a graph that reads it cannot be saved, and TensorFlow's error has its name.
@@ -468,7 +466,7 @@ def drop_ins(layer: keras.Layer, threads: int = 0) -> list[DropIn]:
 
     def visit(part: keras.Layer) -> None:
         if (base := stock_class(part)) is None:
-            for inner in part._flatten_layers(include_self=False, recursive=False):
+            for inner in sublayers(part):
                 visit(inner)
         elif all(getattr(type(part), name) is getattr(base, name) for name in ("call", *LOOP)):
             found.setdefault(id(part), DropIn(part, sharing(part, threads)))
@@ -484,7 +482,7 @@ def sharing(stock: keras.layers.RNN, threads: int = 0) -> RNN:
     options = {name: getattr(stock, name) for name in SHARED}
     layer = kind(first, **options, threads=threads, name=stock.name, dtype=stock.dtype_policy)
     layer.cell, layer.built = stock.cell, stock.built
-    layer.states, layer._expected_batch_size = stock.states, stock._expected_batch_size
+    share_states(layer, stock)
     return layer
 
 

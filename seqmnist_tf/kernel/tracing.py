@@ -11,12 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
 
-CALL_CONTEXT = "current_call_ctx"  # where Keras keeps what layers inherit from the call that they are part of
+from .internals import dropout_masks, forward_operation, is_seed_state, masks_from, outside_calls
+
 # What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
 CONSTANT, WEIGHTS, ROWS = 0, 1, 2
-DRAW = "_create_dropout_mask"  # the method of Keras's cells that draws a mask
 LIBRARIES = ("/site-packages/", "/seqmnist_tf/kernel/", "/lib/python", "/__autograph_generated_file")  # in paths
 STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
 
@@ -27,9 +26,7 @@ class Untranslatable(Exception):
 
 def location(operation: tf.Operation) -> str:
     """Return ``, asked for in FILE, line N``: the innermost line of the operation that is no library's."""
-    while getattr(operation, "_original_op", None) is not None:  # a gradient's: the forward pass has its line
-        operation = operation._original_op
-    found = user_frame(operation.traceback or [])
+    found = user_frame(forward_operation(operation).traceback or [])
     return f", asked for in {found[0]}, line {found[1]}" if found else ""
 
 
@@ -174,17 +171,8 @@ class Step:
 def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     """Return a step of a built cell as a graph; Untranslatable if it does more than compute its results."""
     steps: list[Step] = []
-
-    context = global_state.get_global_attribute(CALL_CONTEXT)
-    global_state.set_global_attribute(CALL_CONTEXT, None)  # this call's: layers after the cell inherit from it
-    try:
+    with outside_calls(), masks_from(_placeholder_like, cell):
         function = tf.compat.v1.wrap_function(lambda: steps.append(_build(cell, features, rows, training)), [])
-    finally:
-        global_state.set_global_attribute(CALL_CONTEXT, context)
-        for single in dropout_cells(cell):  # Keras keeps the masks: tensors of this graph
-            vars(single).pop(DRAW, None)
-            single.reset_dropout_mask()
-            single.reset_recurrent_dropout_mask()
     (step,) = steps
     step.function = function
     if function.graph.captures:
@@ -199,8 +187,6 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     variables = list(cell.variables)
     weights = [tf.compat.v1.placeholder(variable.dtype, variable.shape, "weight") for variable in variables]
     graph = tf.compat.v1.get_default_graph()
-    for single in dropout_cells(cell):
-        vars(single)[DRAW] = functools.partial(_placeholders, count=getattr(single, "dropout_mask_count", None))
     first = len(graph.get_operations())
     with keras.StatelessScope(list(zip(variables, weights, strict=True)), collect_losses=True) as scope:
         # Keras hands ``training`` on to the layers of a cell whose own ``call`` does not take it.
@@ -212,8 +198,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         raise Untranslatable("the step adds a loss")
     for variable, weight in zip(variables, weights, strict=True):
         if scope.get_current_value(variable) is not weight:
-            drawn = variable.path.endswith("seed_generator_state")
-            raise Untranslatable("random numbers are drawn in the step" if drawn else f"it assigns to {variable.path}")
+            drawn = "random numbers are drawn in the step"
+            raise Untranslatable(drawn if is_seed_state(variable) else f"it assigns to {variable.path}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
     wanted = [("float32", (rows, size)) for size in sizes]
@@ -262,28 +248,8 @@ def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
     return [tf.cast(tf.convert_to_tensor(state), tf.float32) for state in keras.tree.flatten(start(batch_size=rows))]
 
 
-def dropout_cells(cell: keras.Layer) -> list[Any]:
-    """Return the cells with Keras's dropout that a cell, perhaps ``StackedRNNCells``, is or has."""
-    if hasattr(cell, "get_dropout_mask"):
-        return [cell] if cell.dropout or cell.recurrent_dropout else []
-    return [found for single in getattr(cell, "cells", []) for found in dropout_cells(single)]
-
-
-def dropout_masks(cell: keras.Layer) -> list[tf.Tensor]:
-    """Return the masks that the cells of a cell hold, and read in training, float32 (n, width) each."""
-    found: list[tf.Tensor] = []
-    for single in dropout_cells(cell):
-        if 0 < single.dropout < 1:
-            found += keras.tree.flatten(single._dropout_mask)
-        if 0 < single.recurrent_dropout < 1:
-            found += keras.tree.flatten(single._recurrent_dropout_mask)
-    return found
-
-
-def _placeholders(like: tf.Tensor, rate: float, count: int | None) -> Any:
-    """Stand in for Keras's drawing of masks."""
-    made = [tf.compat.v1.placeholder(tf.float32, like.shape, "mask") for _ in range(count or 1)]
-    return made if count else made[0]
+def _placeholder_like(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.compat.v1.placeholder(tf.float32, tensor.shape, "mask")
 
 
 def _functions(operation: tf.Operation) -> set[str]:
@@ -315,7 +281,7 @@ def _classify(step: Step, graph: Any) -> None:
 
 def _borders(step: Step) -> list[tf.Tensor]:
     """Return the tensors of weights that operations on rows read, on the way to the results."""
-    borders: dict[str, tf.Tensor] = {}
+    borders: set[str] = set()
     seen: set[str] = set()
     waiting = [step.output, *step.new_states]
     while waiting:
@@ -327,8 +293,9 @@ def _borders(step: Step) -> list[tf.Tensor]:
             if step.kind(given) == ROWS:
                 waiting.append(given)
             elif step.kind(given) == WEIGHTS and given.dtype == tf.float32:
-                borders[given.name] = given
-    return sorted(borders.values(), key=lambda tensor: (tensor.op._id, tensor.value_index))
+                borders.add(given.name)
+    made = [output for operation in step.x.graph.get_operations() for output in operation.outputs]
+    return [tensor for tensor in made if tensor.name in borders]
 
 
 def unlike(numbers: Iterable[int]) -> tuple[int, int]:
