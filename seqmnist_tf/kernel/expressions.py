@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ LEAVES = ("x", "state", "drawn", "upstream")  # attribute: (which, first column)
 ACROSS = {"row_sum": "add", "row_max": "max", "row_min": "min"}  # one number for each row, and what combines two
 NEUTRAL = {"add": 0, "mul": 1, "sub": 0, "div": 1}  # second operands that change nothing
 MAX_PIECES = 64
+UNCUT = "uncut"  # columns of a leaf or product that is not cut there yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,52 @@ class Node:
         """Whether it is the same for all rows and steps."""
         return self.operation in ("parameter", "constant")
 
+    def __str__(self) -> str:
+        """The expression that it is, such as ``tanh(x[0:3] @ p0[0:3, 0:8] + p1[0:8])``; p0 is the first parameter."""
+        if self.operation == "constant":
+            return f"{self.detail[0]:g}" if len(self.detail) == 1 else "constants"
+        if self.operation == "parameter":
+            return f"p{self.detail[0]}[{self.detail[1]}:{self.detail[1] + self.width}]"
+        if not self.given:
+            which, first = self.detail
+            return f"{self.operation}{which or ''}[{first}:{first + self.width}]"
+        operands = [str(operand) for operand in self.given]
+        if self.operation != "dot":
+            return f"{self.operation}({', '.join(operands)})"
+        for place, (which, row, column, transposed) in enumerate(self.detail):
+            matrix = matrix_text(which, transposed, row, self.given[place].width, column, self.width)
+            operands[place] += f" @ {matrix}"
+        return " + ".join(operands)
+
 
 Pieces = list[Node]
+
+
+def matrix_text(which: int, transposed: bool, row: int, rows: int, column: int, columns: int) -> str:
+    return f"p{which}{'.T' if transposed else ''}[{row}:{row + rows}, {column}:{column + columns}]"
+
+
+class GradientTerm(NamedTuple):
+    """A term of a matrix's gradient: the sum over rows of left^T right, from an entry (row, column) on.
+
+    Without ``left``, it is the sum of right.
+    """
+
+    left: Node | None
+    right: Node
+    row: int
+    column: int
+
+
+class Source(NamedTuple):
+    """What can be cut into pieces: the leaves of one tensor, or the products with one matrix."""
+
+    kind: str
+    which: int
+    transposed: bool = False
+
+
+Cuts = dict[Source, set[int]]  # the columns at which sources are cut
 
 
 def columns_of(pieces: Pieces) -> list[tuple[int, Node]]:
@@ -53,12 +98,21 @@ def columns_of(pieces: Pieces) -> list[tuple[int, Node]]:
     return list(zip(firsts, pieces, strict=False))
 
 
-class Expressions:
-    """Makes nodes: equal ones once, constants folded, nothing multiplied by 1."""
+def is_zero(node: Node) -> bool:
+    return node.operation == "constant" and not any(node.detail)
 
-    def __init__(self, cuts: dict[Any, set[int]]) -> None:
-        self.cuts = cuts  # where leaves and products are cut
-        self.complete = True  # or further cuts were found: a step has to be translated again
+
+class Expressions:
+    """Makes nodes: equal ones once, constants folded, nothing multiplied by 1.
+
+    Leaves and products are made in the pieces that ``cuts`` says. Where a step reads other columns of one, the cuts get
+    them, ``needs_cuts`` is set, and the node is one of ``UNCUT`` for the time being: the step has to be translated
+    again. Example: ``z = x @ W`` and ``z[:, :4]``: with a cut at 4, z is the pieces ``x @ W[:, :4]``, ``x @ W[:, 4:]``.
+    """
+
+    def __init__(self, cuts: Cuts) -> None:
+        self.cuts = cuts
+        self.needs_cuts = False
         self._nodes: dict[Any, Node] = {}
         self._parts: dict[tuple[Node, int, int], Node] = {}
 
@@ -75,6 +129,10 @@ class Expressions:
             numbers = numbers[:1]
         return self.node("constant", (), len(numbers), numbers)
 
+    def wide_constant(self, values: Any, width: int) -> Node:
+        node = self.constant(values)
+        return node if len(node.detail) > 1 else self.node("constant", (), width, node.detail)
+
     def number(self, value: float) -> Pieces:
         return [self.constant(value)]
 
@@ -82,19 +140,20 @@ class Expressions:
         return self.node("parameter", (), width, (which, first))
 
     def leaf(self, name: str, which: int, width: int) -> Pieces:
-        key = ("state" if name == "upstream" else name, which)  # a state's gradient is cut as the state is
-        return [self.node(name, (), b - a, (which, a)) for a, b in self.spans(key, width)]
+        spans = self.spans(_leaf(name, which), width)
+        return [self.node(name, (), end - first, (which, first)) for first, end in spans]
 
-    def spans(self, key: Any, width: int, first: int = 0) -> list[tuple[int, int]]:
-        last = first + width
-        edges = sorted({first, last, *(column for column in self.cuts.get(key, ()) if first < column < last)})
-        return list(itertools.pairwise(edges))
+    # ---- slices ----
 
-    def cut(self, key: Any, *columns: int) -> None:
-        self.cuts.setdefault(key, set()).update(columns)
-        self.complete = False
+    def spans(self, source: Source, width: int, first: int = 0) -> list[tuple[int, int]]:
+        """Return columns of a source as spans (first, end) between its cuts."""
+        end = first + width
+        inside = [column for column in self.cuts.get(source, ()) if first < column < end]
+        return list(itertools.pairwise(sorted({first, end, *inside})))
 
-    # ---- pieces ----
+    def cut(self, source: Source, *columns: int) -> None:
+        self.cuts.setdefault(source, set()).update(columns)
+        self.needs_cuts = True
 
     def window(self, pieces: Pieces, first: int, width: int) -> Pieces:
         """Return columns of pieces."""
@@ -107,29 +166,33 @@ class Expressions:
         return found
 
     def part(self, node: Node, first: int, width: int) -> Node:
-        """Return columns of a node, computed from columns of what it is computed from."""
+        """Return columns of a node, from the same columns of its operands.
+
+        Example: columns 4 to 7 of ``tanh(x + h)`` are ``tanh(x[4:8] + h[4:8])``.
+        """
         if node.operation == "constant":
             numbers = node.detail[first : first + width] if len(node.detail) > 1 else node.detail
             return self.wide_constant(numbers, width)
         if node.operation == "parameter":
             which, start = node.detail
             return self.parameter(which, start + first, width)
-        if node.operation in LEAVES or node.operation == "dot":
-            if node.operation == "dot":
-                (which, _, start, transposed), *_ = node.detail
-                key: Any = ("dot", which, transposed)
-            else:
-                which, start = node.detail
-                key = ("state" if node.operation == "upstream" else node.operation, which)
-            self.cut(key, start + first, start + first + width)
-        if node.operation in (*LEAVES, "dot", "missing"):
-            return self.node("missing", (), width, (node.order, first))  # the next translation has it
+        if node.operation in (*LEAVES, "dot", UNCUT):
+            return self._uncut(node, first, width)
         if (key := (node, first, width)) not in self._parts:
-            cut = 1 if node.operation == "gather" else 0  # it reads anywhere in its first operand
-            given = [*node.given[:cut]]
-            given += [g if g.width == 1 else self.part(g, first, width) for g in node.given[cut:]]
-            self._parts[key] = self.node(node.operation, given, width, node.detail)
+            whole = node.given[:1] if node.operation == "gather" else ()  # a gather reads it anywhere
+            sliced = [g if g.width == 1 else self.part(g, first, width) for g in node.given[len(whole) :]]
+            self._parts[key] = self.node(node.operation, (*whole, *sliced), width, node.detail)
         return self._parts[key]
+
+    def _uncut(self, node: Node, first: int, width: int) -> Node:
+        """Stand in for columns of a leaf or product that is not cut there, and note the cuts."""
+        if node.operation == "dot":
+            which, _, start, transposed = node.detail[0]
+            self.cut(Source("dot", which, transposed), start + first, start + first + width)
+        elif node.operation in LEAVES:
+            which, start = node.detail
+            self.cut(_leaf(node.operation, which), start + first, start + first + width)
+        return self.node(UNCUT, (), width, (node.order, first))
 
     def spread(self, node: Node, width: int) -> Node:
         """Return a node of one column as one of more."""
@@ -149,19 +212,24 @@ class Expressions:
         return found
 
     def aligned(self, operands: Sequence[Pieces], width: int) -> list[Pieces]:
-        """Return pieces of operands (rows, width) that lie beside each other; one column stands for all of them."""
+        """Return operands (rows, width) cut at the same columns: a list of operands for each piece of the result.
+
+        An operand of one column stays whole. Example: pieces of 3 and 5 columns, and one of 8: two lists, of 3 and 5.
+        """
         edges = {0, width}
         for pieces in operands:
             if len(pieces) > 1:
                 edges |= set(np.cumsum([piece.width for piece in pieces]).tolist())
         if len(edges) > MAX_PIECES + 1:
-            raise ValueError(f"its columns come from more than {MAX_PIECES} places")
-        rows = []
-        for low, high in itertools.pairwise(sorted(edges)):
-            single = [len(pieces) == 1 and pieces[0].width == 1 for pieces in operands]
-            pairs = zip(operands, single, strict=True)
-            rows.append([p[0] if one else self.window(p, low, high - low)[0] for p, one in pairs])
-        return rows
+            raise ValueError(f"it needs its operands in more than {MAX_PIECES} pieces")
+        found = []
+        for first, end in itertools.pairwise(sorted(edges)):
+            row = []
+            for pieces in operands:
+                one_column = len(pieces) == 1 and pieces[0].width == 1
+                row.append(pieces[0] if one_column else self.window(pieces, first, end - first)[0])
+            found.append(row)
+        return found
 
     # ---- elementwise operations ----
 
@@ -176,23 +244,21 @@ class Expressions:
         return [self.element(operation, *row, width=span) for row, span in zip(aligned, spans, strict=True)]
 
     def element(self, operation: str, *given: Node, width: int) -> Node:
+        """Return an elementwise operation of nodes, in its simplest form."""
         # An operand that was spread from one column is read from there.
         operands = [g.given[0] if g.operation == "copy" and g.given[0].width == 1 < g.width else g for g in given]
         if all(g.operation == "constant" for g in operands):
             with np.errstate(all="ignore"):
                 values = FOLDED[operation](*(np.array(g.detail, np.float32) for g in operands))
             return self.wide_constant(values, width)
-        for number, g in enumerate(operands):
-            second = number == 1 or operation in ("add", "mul")  # whose operands may change places
-            if second and g.operation == "constant" and g.detail == (NEUTRAL.get(operation),):
-                return self.spread(operands[1 - number], width)
-        if operation in ("add", "mul", "max", "min") and operands[0].order > operands[1].order:
-            operands = [operands[1], operands[0]]
+        commutes = operation in ("add", "mul")
+        for position, operand in enumerate(operands):
+            is_neutral = operand.operation == "constant" and operand.detail == (NEUTRAL.get(operation),)
+            if is_neutral and (position == 1 or commutes):
+                return self.spread(operands[1 - position], width)
+        if operation in ("add", "mul", "max", "min"):  # whose operands may change places: equal nodes are made once
+            operands.sort(key=lambda operand: operand.order)
         return self.node(operation, operands, width)
-
-    def wide_constant(self, values: Any, width: int) -> Node:
-        node = self.constant(values)
-        return node if len(node.detail) > 1 else self.node("constant", (), width, node.detail)
 
     def across(self, operation: str, pieces: Pieces) -> Node:
         """Return the sum, or the extreme, of each row."""
@@ -211,17 +277,20 @@ class Expressions:
     ) -> Pieces:
         """Return the product of left (rows, k) and part of a parameter's matrix, or of its transpose, (k, columns)."""
         found: Pieces = []
-        for low, high in self.spans(("dot", which, transposed), columns, first_column):
-            terms, given, row = [], [], first_row
+        for first, end in self.spans(Source("dot", which, transposed), columns, first_column):
+            matrices, given, row = [], [], first_row
             for piece in left:
                 if not (piece.operation == "constant" and piece.detail == (0.0,)):
-                    terms.append((which, row, low, transposed))
+                    matrices.append((which, row, first, transposed))
                     given.append(piece)
                 row += piece.width
-            found.append(
-                self.node("dot", given, high - low, tuple(terms)) if given else self.wide_constant(0, high - low)
-            )
+            width = end - first
+            found.append(self.node("dot", given, width, tuple(matrices)) if given else self.wide_constant(0, width))
         return found
+
+
+def _leaf(name: str, which: int) -> Source:
+    return Source("state" if name == "upstream" else name, which)  # a state's gradient is cut as the state is
 
 
 # The operations of the machine on constants; most are NumPy's own.

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import record
 
 from ..system import available_cores
 from . import native
+from .internals import on_a_tape
 from .tracing import first_states
 
 
@@ -94,7 +94,7 @@ def differentiable(
         training: keep what the backward pass reads. If false, a gradient computes the forward pass again.
         stock: the layer of Keras that has gradients of gradients.
     """
-    follows_layers = record.should_record_backprop(inputs[:1])  # a tape will ask for the gradient of the sequences too
+    follows_layers = on_a_tape(inputs[:1])  # a tape will ask for the gradient of the sequences too
     passes = Passes(forward, backward, len(inputs), RowInputs(*(tensor is not None for tensor in rows)))
     has_states = rows.first is not None
     constants = [tensor for tensor in (rows.ends, rows.drawn) if tensor is not None]  # they have no gradients
@@ -161,6 +161,7 @@ class StepProgram:
         kept: floats that a row keeps at a step for the backward pass.
         weights_to_parameters: computes the parameters in TensorFlow, which differentiates it.
         computed: how it computes them, for the comparison with another trace.
+        text: the program as ``print`` shows it; docs/kernel.md explains it.
         tiles: whether AMX is exact enough for the cell; else it runs on AVX-512.
     """
 
@@ -176,7 +177,11 @@ class StepProgram:
     zero_start: bool
     weights_to_parameters: Callable[..., list[tf.Tensor]]
     computed: list[Any]
+    text: str
     tiles: bool = True
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def rnn_outputs(

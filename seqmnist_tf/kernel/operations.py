@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .expressions import ACROSS, MAX_PIECES, Expressions, Node, Pieces, columns_of
+from .expressions import ACROSS, MAX_PIECES, Expressions, GradientTerm, Pieces, columns_of
 from .rules import RULES
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, location
 
@@ -42,12 +42,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Summed:
-    """A sum over rows, which only the gradient of a weight is.
+    """A sum over rows, which only the gradient of a weight is."""
 
-    Its terms (left, right, first row, first column) are products of left's and right's columns; a left of None is 1.
-    """
-
-    terms: tuple[tuple[Node | None, Node, int, int], ...]
+    terms: tuple[GradientTerm, ...]
     shape: tuple[int, ...]
 
 
@@ -195,7 +192,7 @@ class Translator:
         left = self._rows(a).pieces
         if is_gradient:
             right = columns_of(self._rows(b).pieces)
-            return Summed(tuple((x, y, i, j) for i, x in columns_of(left) for j, y in right), shape)
+            return Summed(tuple(GradientTerm(x, y, i, j) for i, x in columns_of(left) for j, y in right), shape)
         return Rows(self.expressions.dot(left, self.parameter(b), bool(transposed[1]), shape[1]), shape)
 
     def _einsum(self, operation: tf.Operation) -> Any:
@@ -240,7 +237,7 @@ class Translator:
             for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
                 some = columns_of(self._columns(left_value.pieces, lefts[head, item]))
                 others = columns_of(self._columns(right_value.pieces, rights[head, item]))
-                terms += [(m, n, head * lefts.shape[2] + i, j) for i, m in some for j, n in others]
+                terms += [GradientTerm(m, n, head * lefts.shape[2] + i, j) for i, m in some for j, n in others]
             return Summed(tuple(terms), shape)
         pieces: Pieces = []
         is_transposed = [*b] != plain or len(other) != 1
@@ -283,7 +280,7 @@ class Translator:
         return self._over_rows(pieces, shape) if 0 in reduced else Rows(pieces, shape)
 
     def _over_rows(self, pieces: Pieces, shape: tuple[int, ...]) -> Summed:
-        return Summed(tuple((None, piece, 0, first) for first, piece in columns_of(pieces)), shape)
+        return Summed(tuple(GradientTerm(None, piece, 0, first) for first, piece in columns_of(pieces)), shape)
 
     # ---- moves: what copies numbers from place to place ----
 

@@ -1,23 +1,27 @@
-"""What a step computes, in few operations, in what order, and what of it is kept."""
+"""Passes over the expressions of a step: fewer operations, what the forward pass keeps, and the order of instructions.
+
+A pass is a function from nodes to nodes, or to an answer about them. Examples are written ``a + b``, ``x @ W``.
+"""
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from .expressions import ACROSS, Expressions, Node, Pieces
+from .expressions import ACROSS, Expressions, GradientTerm, Node, Pieces, is_zero
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a step computes, as pieces, and the sums over rows that its weights' gradients are.
+    """What a step computes, as expressions.
 
-    ``features``, ``units``, ``widths`` and ``drawn`` are of the input, the output, the states and the dropout masks;
-    ``output_state`` says which of the new states the output is; ``sums`` are (parameter, left, right, first row, first
-    column).
+    Attributes:
+        features, units, widths, drawn: widths of the input, the output, the states and the dropout masks.
+        output_state: which of the new states the output is, or None.
+        parameter_gradients: for each parameter that has a gradient, the terms of its sum.
     """
 
     features: int
@@ -29,130 +33,25 @@ class Results:
     output: Pieces
     state_gradients: list[Pieces]
     feature_gradients: Pieces
-    sums: list[tuple[int, Node | None, Node, int, int]]
+    parameter_gradients: dict[int, list[GradientTerm]]
 
     @property
-    def ends(self) -> Pieces:
-        """The gradients of all states."""
+    def carried(self) -> Pieces:
+        """The gradients of all states, which the backward pass carries to the step before."""
         return list(itertools.chain(*self.state_gradients))
 
     @property
-    def summed(self) -> list[Node]:
-        """What the gradients of weights are computed from."""
-        return [node for _, left, right, _, _ in self.sums for node in (left, right) if node is not None]
+    def factors(self) -> list[Node]:
+        """The operands of the parameters' gradients."""
+        terms = itertools.chain(*self.parameter_gradients.values())
+        return [node for term in terms for node in (term.left, term.right) if node is not None]
 
 
-# The operations that are linear in all operands together, and those that are linear in some ("+") for fixed others.
-SUMS = ("dot", "add", "sub", "copy", "row_sum")
-LINEAR = {"div": "+-", "gather": "++-", "select": "-++", "tanh_grad": "-+", "sigmoid_grad": "-+"}
+def needed_for(roots: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
+    """Return nodes and all that they are computed from, operands first; ``stop`` says whose operands are left out.
 
-
-def late_among(nodes: list[Node]) -> set[Node]:
-    """Return the nodes, which are given in order, that depend on the gradients after the step."""
-    late: set[Node] = set()
-    for node in nodes:
-        if node.operation == "upstream" or late.intersection(node.given):
-            late.add(node)
-    return late
-
-
-def is_linear(results: Results) -> bool:
-    """Return whether the gradients before a step are linear in those after it; False where that is not sure.
-
-    Only then may the gradients of rows that share a state be added up first.
+    Example: of ``tanh(x + h)``: ``x``, ``h``, ``x + h``, ``tanh(x + h)``.
     """
-    late = late_among(below([*results.ends, *results.summed]))
-
-    def role(node: Node) -> str:
-        return "+" if node in late else "0" if node.operation == "constant" and not any(node.detail) else "-"
-
-    def fits(node: Node) -> bool:
-        roles = "".join(map(role, node.given))
-        if node.operation == "mul":
-            return roles.count("+") == 1
-        allowed = "+" * len(roles) if node.operation in SUMS else LINEAR.get(node.operation, "")
-        return len(roles) == len(allowed) and all(r in (a, "0") for r, a in zip(roles, allowed, strict=True))
-
-    return (
-        all(fits(node) for node in late if node.given)
-        and all(role(end) != "-" for end in results.ends)
-        and all((left in late) != (right in late) for _, left, right, _, _ in results.sums)
-    )
-
-
-def simplified(make: Expressions, results: Results) -> Results:
-    """Return the same results with sums of products as one, and products that are added as fused ones."""
-    roots = [*itertools.chain(*results.states), *results.output, *results.feature_gradients]
-    roots += [*results.ends, *results.summed]
-    uses = Counter([*roots, *(g for node in below(roots) for g in node.given)])
-
-    def terms(node: Node, width: int) -> list[Node]:
-        if node.operation == "add" and node.width == width:
-            return [term for g in node.given for term in (terms(g, width) if uses[g] == 1 else [g])]
-        return [node]
-
-    def wide(node: Node, width: int) -> Node:
-        node = rewritten(node)
-        return node if node.fixed or node.width == width else make.node("spread", (node,), width)
-
-    def multiplied(node: Node) -> bool:
-        return node.operation == "mul" and uses[node] == 1
-
-    def rewritten_sum(node: Node) -> Node:
-        parts = terms(node, node.width)
-        dots = [p for p in parts if p.operation == "dot" and uses[p] == 1 and p.width == node.width]
-        others = [p for p in parts if p not in dots]
-        others.sort(key=lambda p: (multiplied(p), p.order))
-        result: Node | None = None
-        if dots:
-            pairs = [pair for dot in dots for pair in zip(map(rewritten, dot.given), dot.detail, strict=True)]
-            pairs.sort(key=lambda pair: -pair[0].width)  # long sums first: rounded while they are small
-            given = [given for given, _ in pairs]
-            if biases := [p for p in others if p.fixed]:
-                given.append(others.pop(others.index(biases[0])))  # once: a step may add the same twice
-            result = make.node("dot", given, node.width, tuple(detail for _, detail in pairs))
-        for part in others:
-            if result is None:
-                result = wide(part, node.width)
-            elif multiplied(part):
-                result = make.node("fma", (*(wide(g, node.width) for g in part.given), result), node.width)
-            else:
-                result = make.node("add", (result, wide(part, node.width)), node.width)
-        return result or node
-
-    @functools.cache
-    def rewritten(node: Node) -> Node:
-        if not node.given:
-            return node
-        if node.operation == "add":
-            return rewritten_sum(node)
-        if node.operation == "sub" and multiplied(node.given[1]):
-            factors = [wide(g, node.width) for g in node.given[1].given]
-            return make.node("fnma", (*factors, wide(node.given[0], node.width)), node.width)
-        if node.operation == "copy" and node.given[0].width == 1 < node.width and not node.given[0].fixed:
-            return wide(node.given[0], node.width)
-        if node.operation in ("dot", "gather", *ACROSS):
-            return make.node(node.operation, map(rewritten, node.given), node.width, node.detail)
-        return make.node(node.operation, (wide(g, node.width) for g in node.given), node.width, node.detail)
-
-    def each(pieces: Pieces) -> Pieces:
-        return [rewritten(piece) for piece in pieces]
-
-    return replace(
-        results,
-        states=[each(pieces) for pieces in results.states],
-        output=each(results.output),
-        state_gradients=[each(pieces) for pieces in results.state_gradients],
-        feature_gradients=each(results.feature_gradients),
-        sums=[
-            (which, None if left is None else rewritten(left), rewritten(right), row, column)
-            for which, left, right, row, column in results.sums
-        ],
-    )
-
-
-def below(roots: Iterable[Node], stop: Callable[[Node], bool] = lambda node: False) -> list[Node]:
-    """Return nodes and all that they are computed from, in order; not what those are computed from where it stops."""
     found: set[Node] = set()
     waiting = list(roots)
     while waiting:
@@ -164,41 +63,225 @@ def below(roots: Iterable[Node], stop: Callable[[Node], bool] = lambda node: Fal
     return sorted(found, key=lambda node: node.order)
 
 
-def to_keep(results: Results) -> list[Node]:
-    """Return what the forward pass keeps for the backward pass.
+def backward_only(nodes: list[Node]) -> set[Node]:
+    """Return those of the nodes, given operands first, that depend on the gradients that come from the next step.
 
-    It is what the backward pass reads, but for what follows, without products of matrices, from what is kept anyway.
+    Example: of ``x``, ``dh``, ``x * x`` and ``x * dh``, where ``dh`` is such a gradient: ``dh`` and ``x * dh``.
     """
-    ends = [*results.ends, *results.feature_gradients, *results.summed]
-    nodes = below(ends)
-    late = late_among(nodes)
-    read = {*ends, *(given for node in late for given in node.given)}
+    found: set[Node] = set()
+    for node in nodes:
+        if node.operation == "upstream" or found.intersection(node.given):
+            found.add(node)
+    return found
+
+
+# ---- linearity ----
+
+SUMS = ("dot", "add", "sub", "copy", "row_sum")  # linear in all operands together
+# Linear in the operands at these positions together, where the others do not change.
+LINEAR_OPERANDS = {"div": (0,), "gather": (0, 1), "select": (1, 2), "tanh_grad": (1,), "sigmoid_grad": (1,)}
+
+
+def is_linear(results: Results) -> bool:
+    """Return whether the gradients before a step are linear in those after it; False where that is not sure.
+
+    Only then may the gradients of rows that share a state be added up first. Example: ``dh * u`` is linear, a gradient
+    that is clipped, ``min(dh, 1)``, is not.
+    """
+    nodes = needed_for([*results.carried, *results.factors])
+    backward = backward_only(nodes)
+    steps_are = all(_is_linear_in(node, backward) for node in backward if node.given)
+    ends_are = all(node in backward or is_zero(node) for node in results.carried)
+    terms = itertools.chain(*results.parameter_gradients.values())
+    return steps_are and ends_are and all((term.left in backward) != (term.right in backward) for term in terms)
+
+
+def _is_linear_in(node: Node, changing: set[Node]) -> bool:
+    """Return whether a node is linear in those of its operands that are ``changing``.
+
+    A product has one such factor. Of other operations, each operand at a linear position changes or is zero (a constant
+    term would make ``a dh + b`` of it), and no operand elsewhere changes.
+    """
+    if node.operation == "mul":
+        return sum(operand in changing for operand in node.given) == 1
+    linear = range(len(node.given)) if node.operation in SUMS else LINEAR_OPERANDS.get(node.operation, ())
+    for position, operand in enumerate(node.given):
+        if position in linear:
+            if operand not in changing and not is_zero(operand):
+                return False
+        elif operand in changing:
+            return False
+    return True
+
+
+# ---- fewer operations ----
+
+
+def simplified(make: Expressions, results: Results) -> Results:
+    """Return the same results with fewer operations.
+
+    Sums of matrix products become one product, and products that are added become fused multiply-adds. Example:
+    ``(x @ W + h @ U) + b`` is one ``dot``, and ``(1 - z) * n + z * h`` is a ``mul`` and an ``fma``.
+    """
+    roots = [*itertools.chain(*results.states), *results.output, *results.feature_gradients]
+    roots += [*results.carried, *results.factors]
+    uses = Counter(roots)
+    for node in needed_for(roots):
+        uses.update(node.given)
+    rewrite = Simplifier(make, uses).rewrite
+
+    def each(pieces: Pieces) -> Pieces:
+        return [rewrite(piece) for piece in pieces]
+
+    def term(old: GradientTerm) -> GradientTerm:
+        left = None if old.left is None else rewrite(old.left)
+        return old._replace(left=left, right=rewrite(old.right))
+
+    return replace(
+        results,
+        states=[each(pieces) for pieces in results.states],
+        output=each(results.output),
+        state_gradients=[each(pieces) for pieces in results.state_gradients],
+        feature_gradients=each(results.feature_gradients),
+        parameter_gradients={key: [term(old) for old in terms] for key, terms in results.parameter_gradients.items()},
+    )
+
+
+class Simplifier:
+    """Rewrites nodes for :func:`simplified`; ``uses`` counts who reads a node: only what one reads can be merged."""
+
+    def __init__(self, make: Expressions, uses: Counter[Node]) -> None:
+        self.make, self.uses = make, uses
+        self._rewritten: dict[Node, Node] = {}
+
+    def rewrite(self, node: Node) -> Node:
+        """Return a node of the same value, by the rule for its operation; each node is rewritten once."""
+        if node not in self._rewritten:
+            self._rewritten[node] = self._apply_rule(node)
+        return self._rewritten[node]
+
+    def _apply_rule(self, node: Node) -> Node:
+        if not node.given:
+            return node
+        if node.operation == "add":
+            return self._sum(node)
+        if node.operation == "sub" and self._can_be_fused(node.given[1]):
+            return self._difference(node)
+        if node.operation == "copy" and node.given[0].width == 1 < node.width and not node.given[0].fixed:
+            return self._widened(node.given[0], node.width)
+        if node.operation in ("dot", "gather", *ACROSS):  # their operands have widths of their own
+            operands = [self.rewrite(operand) for operand in node.given]
+        else:
+            operands = [self._widened(operand, node.width) for operand in node.given]
+        return self.make.node(node.operation, operands, node.width, node.detail)
+
+    def _widened(self, node: Node, width: int) -> Node:
+        """Return a node rewritten, and one column repeated to a width: the machine reads operands of equal widths."""
+        node = self.rewrite(node)
+        return node if node.fixed or node.width == width else self.make.node("spread", (node,), width)
+
+    def _can_be_fused(self, node: Node) -> bool:
+        return node.operation == "mul" and self.uses[node] == 1
+
+    def _difference(self, node: Node) -> Node:
+        """``c - a * b`` as ``fnma(a, b, c)``."""
+        factors = [self._widened(factor, node.width) for factor in node.given[1].given]
+        return self.make.node("fnma", (*factors, self._widened(node.given[0], node.width)), node.width)
+
+    def _sum(self, node: Node) -> Node:
+        """``a @ A + b @ B + c + d * e`` as ``fma(d, e, dot(a, A, b, B) + c)``: what can be fused comes last."""
+        addends = self._flat(node, node.width)
+        dots = [a for a in addends if a.operation == "dot" and self.uses[a] == 1 and a.width == node.width]
+        others = [a for a in addends if a not in dots]
+        others.sort(key=lambda a: (self._can_be_fused(a), a.order))
+        total = self._joined_dot(dots, others) if dots else self._widened(others.pop(0), node.width)
+        for addend in others:
+            if self._can_be_fused(addend):
+                factors = [self._widened(factor, node.width) for factor in addend.given]
+                total = self.make.node("fma", (*factors, total), node.width)
+            else:
+                total = self.make.node("add", (total, self._widened(addend, node.width)), node.width)
+        return total
+
+    def _joined_dot(self, dots: list[Node], others: list[Node]) -> Node:
+        """Return matrix products as one ``dot``; its bias is the first fixed node of ``others``, which loses it.
+
+        Example: ``x @ W``, ``h @ U`` and ``[b, c]`` give ``dot(x, W, h, U, b)`` and leave ``[c]``. Wide operands come
+        first: long sums are rounded while they are small.
+        """
+        pairs: list[tuple[Node, Any]] = []
+        for dot in dots:
+            operands = [self.rewrite(operand) for operand in dot.given]
+            pairs += zip(operands, dot.detail, strict=True)
+        pairs.sort(key=lambda pair: -pair[0].width)
+        given = [operand for operand, _ in pairs]
+        fixed = [position for position, addend in enumerate(others) if addend.fixed]
+        if fixed:
+            given.append(others.pop(fixed[0]))
+        return self.make.node("dot", given, dots[0].width, tuple(matrix for _, matrix in pairs))
+
+    def _flat(self, node: Node, width: int) -> list[Node]:
+        """Return the terms of nested sums. Example: ``a + (b + c)``, where nothing else reads ``b + c``: a, b, c."""
+        if node.operation != "add" or node.width != width:
+            return [node]
+        terms = []
+        for operand in node.given:
+            terms += self._flat(operand, width) if self.uses[operand] == 1 else [operand]
+        return terms
+
+
+# ---- what is kept, and in what order ----
+
+
+def kept_for_backward(results: Results) -> list[Node]:
+    """Return what the forward pass keeps for the backward pass: what that reads and cannot follow from the rest.
+
+    The backward pass computes elementwise operations on what is kept anyway again; it does not compute matrix products
+    again. Example: for ``h = tanh(z)``, whose gradient reads ``h``, it keeps ``h``; for ``z * sigmoid(z)`` it keeps
+    ``z`` alone.
+    """
+    roots = [*results.carried, *results.feature_gradients, *results.factors]
+    nodes = needed_for(roots)
+    backward = backward_only(nodes)
+    read = {*roots, *(operand for node in backward for operand in node.given)}
     kept: list[Node] = []
     known: set[Node] = set()  # what is kept, and what follows from it
     for node in nodes:
         follows = node.given and node.operation != "dot" and known.issuperset(node.given)
-        if not (node.fixed or node.operation in ("x", "drawn") or follows):
-            if node not in read or node in late:
-                continue
+        if node.fixed or node.operation in ("x", "drawn") or follows:
+            known.add(node)
+        elif node in read and node not in backward:
             kept.append(node)
-        known.add(node)
+            known.add(node)
     return kept
 
 
 def groups_of(nodes: list[Node]) -> list[list[Node]]:
-    """Return nodes as groups, in an order in which they can be computed: elementwise ones, or products."""
+    """Return nodes in groups that are computed one after another: elementwise operations, or matrix products.
+
+    A group has all products that can be computed by then, behind the elementwise operations that they need. Example:
+    of ``tanh(fma(c, h, x @ W))``: the product, then the ``fma`` and the ``tanh``.
+    """
     left = dict.fromkeys(nodes)
     groups: list[list[Node]] = []
     while left:
-        # What each node still waits for: products, through elementwise operations.
-        blocked: set[Node] = set()
-        for node in left:
-            if any(g in blocked or (g in left and g.operation == "dot") for g in node.given):
-                blocked.add(node)
-        dots = [node for node in left if node.operation == "dot" and node not in blocked]
-        needed = below(dots, lambda n: n not in left) if dots else left
+        dots = _products_that_can_run(left)
+        needed = needed_for(dots, lambda node: node not in left) if dots else left
         elementwise = [node for node in needed if node in left and node.operation != "dot"]
         groups += [group for group in (elementwise, dots) if group]
         for node in (*elementwise, *dots):
             del left[node]
     return groups
+
+
+def _products_that_can_run(left: Iterable[Node]) -> list[Node]:
+    """Return the matrix products that wait for no other product, not even through elementwise operations."""
+    found: list[Node] = []
+    unfinished: set[Node] = set()  # products, and what waits for them
+    for node in left:
+        if unfinished.isdisjoint(node.given):
+            if node.operation != "dot":
+                continue
+            found.append(node)
+        unfinished.add(node)
+    return found

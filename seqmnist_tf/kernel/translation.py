@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import native
-from .expressions import Expressions, Pieces, columns_of
+from .expressions import Cuts, Expressions, GradientTerm, Pieces, Source, columns_of, is_zero
 from .machine import RowInputs, StepProgram, step_backward, step_forward
 from .operations import Summed, Translator
 from .program import Assembly
@@ -21,7 +21,7 @@ from .tracing import CONSTANT, ROWS, Step, Untranslatable, first_states, trace, 
 
 # Environment variable of our tests: an exception of the translation other than Untranslatable is a bug, and is raised.
 STRICT = "SEQMNIST_STRICT"
-MAX_TRANSLATIONS = 16  # in each, leaves and products are cut where the one before found slices of them
+MAX_TRANSLATIONS = 16
 
 
 def translate(cell: keras.Layer, features: int, training: bool | None = None) -> StepProgram:
@@ -33,7 +33,7 @@ def translate(cell: keras.Layer, features: int, training: bool | None = None) ->
     """
     step, again = _traced_twice(cell, features, training)
     try:
-        cuts: dict[Any, set[int]] = {}
+        cuts: Cuts = {}
         program, other = program_of(step, cuts), program_of(again, cuts)
         if not (
             np.array_equal(program.numbers, other.numbers)
@@ -71,15 +71,22 @@ def _traced_twice(cell: keras.Layer, features: int, training: bool | None) -> li
         raise Untranslatable(f"its step cannot be traced: {type(error).__name__}: {error}") from error
 
 
-def program_of(step: Step, cuts: dict[Any, set[int]]) -> StepProgram:
+def program_of(step: Step, cuts: Cuts) -> StepProgram:
     """Return the program of a step; ``cuts``, the columns at which leaves and products are cut, get what it needs."""
+    return _assembled(step, *expressions_of(step, cuts))
+
+
+def expressions_of(step: Step, cuts: Cuts) -> tuple[Translator, Results]:
+    """Return the expressions of a step, with their translator, which knows its parameters.
+
+    The step is translated until it reads no slice of a leaf or product that is not cut there.
+    """
     constants = _constants(step)
     for _ in range(MAX_TRANSLATIONS):
-        make = Expressions(cuts)
-        translator = Translator(step, make, constants)
+        translator = Translator(step, Expressions(cuts), constants)
         results = _results(translator, step)
-        if make.complete:
-            return _assembled(step, translator, results)
+        if not translator.expressions.needs_cuts:
+            return translator, results
     raise Untranslatable("the step cuts its tensors into too many pieces")
 
 
@@ -112,10 +119,10 @@ def _results(translator: Translator, step: Step) -> Results:
 
     def like_states(pieces: Pieces, which: int, width: int) -> Pieces:
         """Return pieces that are cut as the state is; the state is cut where they are."""
-        spans = make.spans(("state", which), width)
+        spans = make.spans(Source("state", which), width)
         ends = {first + piece.width for first, piece in columns_of(pieces)}
         if missing := ends - {high for _, high in spans}:
-            make.cut(("state", which), *missing)
+            make.cut(Source("state", which), *missing)
         return [piece for low, high in spans for piece in make.window(pieces, low, high - low)]
 
     features, units, *sizes = (int(tensor.shape[1]) for tensor in (step.x, step.output, *step.states))
@@ -123,19 +130,17 @@ def _results(translator: Translator, step: Step) -> Results:
     output = rows(step.output, units) if step.output_state is None else states[step.output_state]
     wrt_x, before, borders = step.gradients[0], step.gradients[1 : len(sizes) + 1], step.gradients[len(sizes) + 1 :]
     gradients = [like_states(rows(g, n), i, n) for i, (g, n) in enumerate(zip(before, sizes, strict=True))]
-    sums = []
+    parameter_gradients: dict[int, list[GradientTerm]] = {}
     for which, gradient in enumerate(borders):
         if gradient is None or (step.kind(gradient) == CONSTANT and not np.any(translator.constants[gradient.name])):
             continue
         value = translator.value(gradient)
         if not isinstance(value, Summed):
             raise Untranslatable("a weight's gradient is no sum over rows")
-        for left, right, row, column in value.terms:
-            if not (right.operation == "constant" and not any(right.detail)):
-                sums.append((which, left, right, row, column))
+        parameter_gradients[which] = [term for term in value.terms if not is_zero(term.right)]
     drawn = tuple(int(mask.shape[1]) for mask in step.drawn)
     shapes = (features, units, tuple(sizes), drawn, step.output_state)
-    return Results(*shapes, states, output, gradients, rows(wrt_x, features), sums)
+    return Results(*shapes, states, output, gradients, rows(wrt_x, features), parameter_gradients)
 
 
 def _assembled(step: Step, translator: Translator, results: Results) -> StepProgram:
@@ -158,6 +163,7 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
         zero_start=step.zero_start,
         weights_to_parameters=step.cut(step.weights, parameters) if shapes else lambda *_: [],
         computed=step.computed(parameters),
+        text="\n".join(assembly.texts),
     )
 
 
