@@ -1,6 +1,10 @@
 """Fast recurrent layers for any Keras model on CPUs: drop-ins for Keras's own, on a native kernel.
 
-It knows nothing of the experiment, and could be a separate package.
+Read ``layer`` (the drop-ins) and ``translation`` (from a cell to its program) first, then what that calls:
+``tracing``, ``operations``, ``expressions``, ``schedule``, ``program``. ``machine`` and ``native`` run the program.
+docs/kernel.md carries a cell through all of them.
+
+The room may not know of the experiment: it could be a separate package.
 """
 
 from typing import TYPE_CHECKING

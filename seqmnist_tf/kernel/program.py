@@ -283,12 +283,7 @@ class Assembly:
         at = self._places_text
         self.texts = [f"forward: x in {at(x_forward)}; states in {at(states)}", *forward.texts]
         self.texts += [f"  output in {at(output)}", f"backward: x in {at(x_backward)}; gradients in {at(states)}"]
-        self.texts += [
-            *backward.texts,
-            f"  gradient of x in {at(wrt_x)}",
-            "gradients, over rows and steps:",
-            *sum_texts,
-        ]
+        self.texts += [*backward.texts, f"  gradient of x in {at(wrt_x)}", *sum_texts]
         numbers = [results.features, results.units, sum(results.widths), self.kept_size, self.state_size]
         numbers += [self.samples_size, self.fixed.size, sums_size, self.bases[-1]]
         numbers += [int(results.output_state is not None), int(shared)]
@@ -403,7 +398,7 @@ class Assembly:
                     raise ValueError("a sum does not fit into its parameter")
                 sums.append([*left_at, *right_at, height, right.width, size, start, columns])
                 size += height * padded(right.width)
-                product = f"{self.fixed.text(left_at)}.T @ " if left else ""
+                product = f"{self.fixed.text(left_at)}.T @ " if left else "sum of "
                 matrix = matrix_text(which, False, row, height, column, right.width)
-                texts.append(f"    {matrix} += {product}{self.fixed.text(right_at)}")
+                texts.append(f"  gradient of {matrix} += {product}{self.fixed.text(right_at)}")
         return sums, size, texts

@@ -42,7 +42,8 @@ DOCUMENTS = {
 README = DOCUMENTS["README.md"]
 # The documents with Python code, one block each. tests/serve/test_serving_files.py runs the block of export/README.md.
 WITH_PYTHON = {
-    f"docs/{name}.md" for name in ("compare", "plain_keras", "python", "pytorch", "results", "serving", "speed")
+    f"docs/{name}.md"
+    for name in ("compare", "kernel", "plain_keras", "python", "pytorch", "results", "serving", "speed")
 }
 WITH_PYTHON |= {"README.md", "export/README.md"}
 FILE_SUFFIXES = {"json", "keras"}  # `model.json` is a file, not a key of the section `model`
@@ -202,6 +203,12 @@ def test_the_layer_is_a_drop_in(in_tmp: Path) -> None:
     assert type(names["model"].layers[0]) is seqmnist_tf.LSTM and names["model"].count_params() == 67_850
     assert names["stack"].output_shape == (None, 10)
     assert type(keras.saving.load_model("model.keras").layers[0]) is keras.layers.LSTM
+
+
+def test_a_cell_becomes_the_program_that_its_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(python_block("docs/kernel.md"), {})
+    _, *shown = fenced_blocks("text", DOCUMENTS["docs/kernel.md"])  # the first one is the diagram
+    assert capsys.readouterr().out == "".join(f"{block}\n" for block in shown)
 
 
 def test_the_cell_of_the_readme_can_be_compared(in_tmp: Path) -> None:
