@@ -62,20 +62,20 @@ def instruction_set() -> str:
     It is the fastest that this machine supports, or the value of the environment variable ``SEQMNIST_ISA``.
     UnavailableError is raised where there is no library, or the machine does not support the instruction set.
     """
-    return _chosen(os.environ.get("SEQMNIST_ISA"))
-
-
-@functools.cache  # a virtual machine takes 30 microseconds to answer what its processor can do
-def _chosen(wanted: str | None) -> str:
-    """Return the instruction set for a value of ``SEQMNIST_ISA``."""
+    wanted = os.environ.get("SEQMNIST_ISA")
     if wanted and wanted not in ISAS:
         raise InputError(f"SEQMNIST_ISA must be avx2, avx512, amx or neon (got {wanted!r})")
-    here = [name for number, name in enumerate(ISAS) if library().seqmnist_lstm_supported(number)]
+    here = _supported(library())
     if wanted and wanted not in here:
         raise UnavailableError(f"this machine does not support {wanted}, the value of SEQMNIST_ISA")
     if not here:
         raise UnavailableError("this processor has neither AVX2 nor AVX-512")
     return wanted or here[-1]
+
+
+@functools.cache  # a virtual machine takes 30 microseconds to answer what its processor can do
+def _supported(library: ctypes.CDLL) -> list[str]:
+    return [name for number, name in enumerate(ISAS) if library.seqmnist_lstm_supported(number)]
 
 
 def forward(

@@ -46,11 +46,8 @@ def everything_on_emulated_amx(emulating_library: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _from(folder: Path) -> Iterator[None]:
     """Let the kernel be loaded from a folder."""
-    remembered = native.library, native._chosen
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "FOLDER", folder)
-        for function in remembered:
-            function.cache_clear()
+        native.library.cache_clear()
         yield
-    for function in remembered:
-        function.cache_clear()
+    native.library.cache_clear()

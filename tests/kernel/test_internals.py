@@ -53,7 +53,7 @@ def test_dropout_masks_are_drawn_and_replaced() -> None:
         layer.cell(x, [tf.ones((2, 4))], training=True)
         assert [float(mask[0, 0]) for mask in internals.dropout_masks(layer.cell)] == [7, 7]
     assert internals.draw_masks(layer, x, [tf.ones((2, 4))])[0][0, 0] != 7
-    per_gate = keras.layers.GRUCell(4, dropout=0.5, seed=1)
+    per_gate = keras.layers.GRUCell(4, dropout=0.5, seed=1, implementation=1)
     per_gate.get_dropout_mask(x)
     assert len(internals.dropout_masks(per_gate)) == per_gate.dropout_mask_count == 3
 
