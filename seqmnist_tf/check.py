@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
 def check(arm: Arm) -> dict[str, str]:
     """Return what a layer is and what it takes, by headings; raise LayerError where it cannot be trained."""
-    with model.ModelProcess() as ours, model.ModelProcess() as stock:  # they start while the layer is checked
+    with model.TimingProcess() as ours, model.TimingProcess() as stock:  # they start while the layer is checked
         config = model.match_units(cfg.with_values(arm.config, {"model.match_parameters": PARAMETERS}), arm.file)
         model.check_layer(config, arm.file)
         whole, units = model.build_model(config, arm.file), config.model.hidden_size
@@ -59,7 +59,7 @@ def check(arm: Arm) -> dict[str, str]:
         }
 
 
-def time_steps(config: Config, ours: model.ModelProcess, stock: model.ModelProcess) -> dict[str, str]:
+def time_steps(config: Config, ours: model.TimingProcess, stock: model.TimingProcess) -> dict[str, str]:
     """Return the time of a training step on stock Keras and, where it can be used, on the kernel; and of whole runs."""
     kernel, _ = ours.receive(), stock.receive()  # both are built at the same time, and timed one after the other
     step, stock_step = ours.fastest_step(), stock.fastest_step()

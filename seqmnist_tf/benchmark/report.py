@@ -7,18 +7,25 @@ from typing import Any
 from ..system import markdown_table
 
 PACKAGES = {"keras": "Keras", "pytorch": "PyTorch", "jax": "JAX"}
-TITLES = {  # results/benchmark.json has more of them than the command measures today
+TITLES = {
     "keras": "stock Keras",
-    "jit_compile": "stock Keras, jit_compile=True",
     "native": "Keras on the native kernel",
-    "kernel": "the native kernel alone",
     "pytorch": "PyTorch nn.LSTM",
     "pytorch_flush": "PyTorch, denormals flushed",
     "jax": "JAX lax.scan",
 }
 
 
-def training_report(document: dict[str, Any]) -> str:
+def benchmark_report(document: dict[str, Any]) -> str:
+    """Return a JSON document of the benchmark as Markdown."""
+    if "models" in document:
+        return f"{_origin(document)}\n\n{_models_table(document)}"
+    if "cells" in document:
+        return f"{_origin(document)}\n\n{_cells_table(document)}"
+    return f"{_origin(document)}\n\n{_training_table(document)}"
+
+
+def _training_table(document: dict[str, Any]) -> str:
     """Return the document of the baseline's training step and evaluation as Markdown."""
     rows = []
     for name in [name for name in TITLES if name in document["train_step"]]:
@@ -28,10 +35,10 @@ def training_report(document: dict[str, Any]) -> str:
         rows.append((TITLES[name], *step_times, *times, _number(evaluation["peak_mb"], ",.0f")))
     speed_up = ">speed-up over stock Keras"
     head = ("implementation", ">training step, ms", speed_up, ">evaluation, s", speed_up, ">peak memory, MB")
-    return f"{_origin(document)}\n\n{markdown_table(head, rows)}"
+    return markdown_table(head, rows)
 
 
-def cells_report(document: dict[str, Any]) -> str:
+def _cells_table(document: dict[str, Any]) -> str:
     """Return the document of the layers' training steps as Markdown."""
     rows = []
     for row in document["cells"]:
@@ -40,7 +47,21 @@ def cells_report(document: dict[str, Any]) -> str:
         memory = [_number(each.get("peak_mb"), ",.0f") for each in (keras, native)]
         rows.append((row["layer"].rpartition(":")[2], *times, _number(native.get("ratio"), ".2f"), *memory))
     head = ("layer", ">stock Keras, ms", ">native kernel, ms", ">speed-up", ">memory, stock Keras, MB", ">native, MB")
-    return f"{_origin(document)}\n\n{markdown_table(head, rows)}"
+    return markdown_table(head, rows)
+
+
+def _models_table(document: dict[str, Any]) -> str:
+    """Return the document of everyday models as Markdown."""
+    rows = []
+    for row in document["models"]:
+        times = []
+        for action in ("train", "evaluate"):
+            keras, native = row[action]["keras"], row[action]["native"]
+            times += [f"{keras['median_ms']:.1f}", f"{native['median_ms']:.1f}", f"**{native['ratio']:.1f}**"]
+        rows.append((row["model"], row["about"], *times))
+    step, batch = ">training step: stock, ms", ">`predict`, a batch: stock, ms"
+    head = ("model", "layers and batches", step, ">fast, ms", ">speed-up", batch, ">fast, ms", ">speed-up")
+    return markdown_table(head, rows)
 
 
 def _number(value: float | None, form: str) -> str:

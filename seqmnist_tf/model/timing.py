@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,18 +77,19 @@ class TimedModel:
         return Timed(time.perf_counter() - start, peak_mb())
 
 
-class ModelProcess:
-    """A new process for a :class:`TimedModel`, so that its memory is that model's alone. It ends with ``with``.
+class TimingProcess:
+    """A new process for a model that is timed, so that its memory is that model's alone. It ends with ``with``.
 
-    ``multiprocessing`` would import the user's script once more.
+    ``code`` is the Python program that the process runs: it calls :func:`serve_requests`. ``multiprocessing`` would
+    import the user's script once more.
     """
 
-    def __init__(self) -> None:
-        words = [sys.executable, "-c", "from seqmnist_tf.model import serve_requests; serve_requests()"]
+    def __init__(self, code: str = "from seqmnist_tf.model import serve_requests; serve_requests()") -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        words = [sys.executable, "-c", code]
         self.process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def __enter__(self) -> ModelProcess:
+    def __enter__(self) -> TimingProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,13 +97,13 @@ class ModelProcess:
         self.process.communicate()
 
     def send(self, *request: Any) -> None:
-        """Send the arguments of :class:`TimedModel`; after that, a method's name and its arguments."""
+        """Send what the model is made from; after that, the name of a method of it, and its arguments."""
         requests: Any = self.process.stdin
         pickle.dump(request, requests)
         requests.flush()
 
     def receive(self) -> Any:
-        """Wait for the result of a request: the Kernel of the new model, or a Timed. An InputError is raised here."""
+        """Wait for the result of a request: for the first the model's kernel. An InputError is raised here."""
         results: Any = self.process.stdout
         try:
             result = pickle.load(results)
@@ -124,12 +126,12 @@ class ModelProcess:
         return min(steps)
 
 
-def serve_requests() -> None:
-    """Build the model that a :class:`ModelProcess` sends and answer its requests, until it ends this process."""
+def serve_requests(make: Callable[..., Any] = TimedModel) -> None:
+    """Make the model that is timed from the first request and answer the others, until this process is killed."""
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a layer's code prints
     try:
-        model = TimedModel(*pickle.load(sys.stdin.buffer))
+        model = make(*pickle.load(sys.stdin.buffer))
         result: Any = model.kernel
     except InputError as error:
         result = error
@@ -161,7 +163,7 @@ class Pace:
 
 def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
     """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
-    with ModelProcess() as process:
+    with TimingProcess() as process:
         kernel, step = process.call(config, file), process.fastest_step()
         evaluation = process.call("time_evaluation", "stock").seconds
     batches = config.num_test / min(config.test.batch_size, config.num_test)

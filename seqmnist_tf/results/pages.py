@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ..benchmark import cells_report, training_report
+from ..benchmark import benchmark_report
 from ..system import RunError, write_atomically
 from . import tables
 from .checks import drawn_problems, recount_first
@@ -28,10 +28,16 @@ TABLES: dict[str, Callable[[ResultsFolder], str]] = {
     "board": tables.board_tables,
     "board_runs": tables.board_runs_table,
     "searches": tables.searches_table,
-    "speed": lambda results: training_report(results.speed),
-    "cells": lambda results: "\n\n".join(map(cells_report, results.speed["cells"])),
+    "speed": lambda results: _reports(results, "train_step"),
+    "cells": lambda results: _reports(results, "cells"),
+    "models": lambda results: _reports(results, "models"),
     "configuration": tables.configuration_table,
 }
+
+
+def _reports(results: ResultsFolder, key: str) -> str:
+    """Return the reports of the benchmark's documents that have a key."""
+    return "\n\n".join(benchmark_report(document) for document in results.speed if key in document)
 
 
 def render_document(text: str, results: ResultsFolder, document: Path) -> str:

@@ -130,7 +130,7 @@ class ResultsFolder:
     diverged: list[Record] = field(default_factory=list)  # their seeds belong to an experiment, and have no results
     trials: list[Record] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
-    speed: dict[str, Any] = field(default_factory=dict)  # benchmark.json
+    speed: list[dict[str, Any]] = field(default_factory=list)  # what commands measured: benchmark/*.json
 
     def experiment(self, name: str) -> SeededRuns:
         """Return the completed runs of an experiment, and which of its seeds diverged."""
@@ -150,5 +150,5 @@ class ResultsFolder:
             else:
                 completed.setdefault(record.name, []).append(record)
         contents = Contents.read(folder)
-        speed = read_json_object(folder / "benchmark.json")
+        speed = [read_json_object(path) for path in sorted((folder / "benchmark").glob("*.json"))]
         return cls(contents, completed, diverged, all_trials(folder), all_searches(folder), speed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqmnist_tf.model import Images, Kernel, ModelProcess, measure_pace
+from seqmnist_tf.model import Images, Kernel, TimingProcess, measure_pace
 from seqmnist_tf.system import InputError, RunError
 from tests.model.test_layers import CELL, configure, write
 
@@ -24,9 +24,9 @@ def test_the_pace_of_a_layer_that_prints(tmp_path: Path) -> None:
 def test_what_a_process_cannot_do_is_told(tmp_path: Path) -> None:
     config = configure(f"{write(tmp_path, CELL)}:f", train__kernel="native", **SMALL)
     images = Images(np.zeros((2, 784, 1), np.float32), np.zeros(2, np.int32), np.zeros((4, 784, 1), np.float32))
-    with ModelProcess() as process, pytest.raises(InputError, match=r"train\.kernel"):
+    with TimingProcess() as process, pytest.raises(InputError, match=r"train\.kernel"):
         process.call(config, None, images)
-    with ModelProcess() as process:
+    with TimingProcess() as process:
         process.process.kill()
         with pytest.raises(RunError, match="status -9"):
             process.receive()

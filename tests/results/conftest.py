@@ -58,7 +58,7 @@ def empty_clone(root: Path, repository: Path) -> Path:
     for path in REQUIRED_DOCUMENTS:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text((ROOT / path).read_text())
-    shutil.copy(ROOT / "results" / "benchmark.json", root / "results")
+    shutil.copytree(ROOT / "results" / "benchmark", root / "results" / "benchmark")
     board = {"task": "sMNIST", "cells": [], "beside": [{"records": "strong"}]}
     contents = {"boards": [board], "searches": [], "elsewhere": [], "learning_curves": ["strong"], "former_layers": {}}
     (root / "results" / CONTENTS_FILE).write_text(json.dumps(contents))

@@ -40,7 +40,7 @@ CHANGES: list[tuple[str, Callable[[Path], Any]]] = [
     (f"{RECORD}/more.txt", lambda path: path.write_text("1")),
     ("results/SHA256SUMS", flip_digit),
     ("results/SHA256SUMS", lambda path: path.write_text("nonsense\n")),
-    ("results/benchmark.json", flip_digit),
+    ("results/benchmark/baseline.json", flip_digit),
     ("results/plots/confusion.png", flip_byte),
     ("results/plots/unfolding.png", Path.unlink),
     ("README.md", lambda path: flip_digit(path, section_pattern("ranking"))),

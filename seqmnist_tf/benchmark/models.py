@@ -1,0 +1,146 @@
+"""Everyday models with recurrent layers, trained by ``fit`` and run by ``predict``: stock Keras and the fast layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from .. import kernel
+from ..model import Timed, serve_requests
+from ..system import peak_mb, start_tensorflow
+
+CLASSES, WORDS = 10, 1000
+TURN_SECONDS = 1.0  # each turn takes about so long
+
+
+class Everyday(NamedTuple):
+    """A model with recurrent layers of a usual size.
+
+    Attributes:
+        about: what it is, as the table says it.
+        batch: sequences in a batch.
+        shape: of a sequence: steps and features; of words, steps alone.
+        make: its layers, from the module that has ``LSTM`` and ``GRU``, and its input.
+    """
+
+    about: str
+    batch: int
+    shape: tuple[int, ...]
+    make: Callable[[Any, Any], Any]
+
+    def model(self, layers: Any) -> keras.Model:
+        """Return the compiled model, whose recurrent layers are of a module."""
+        inputs = keras.Input(batch_shape=(self.batch, *self.shape), dtype="float32" if self.shape[1:] else "int32")
+        model = keras.Model(inputs, self.make(layers, inputs))
+        model.compile("rmsprop", "mse")
+        return model
+
+    def data(self, model: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+        """Return a batch of random sequences, every second text of half the length, and of what a model shall give."""
+        random = np.random.default_rng(0)
+        y = random.standard_normal((self.batch, *model.output_shape[1:])).astype(np.float32)
+        if self.shape[1:]:
+            return random.standard_normal((self.batch, *self.shape)).astype(np.float32), y
+        words = random.integers(1, WORDS, (self.batch, *self.shape)).astype(np.int32)
+        words[::2, self.shape[0] // 2 :] = 0
+        return words, y
+
+
+def _classified(x: Any) -> Any:
+    return keras.layers.Dense(CLASSES)(x)
+
+
+def _masked(x: Any) -> Any:
+    return keras.layers.Embedding(WORDS, 64, mask_zero=True)(x)
+
+
+def _tagger(layers: Any, x: Any) -> Any:
+    x = _masked(x)
+    for _ in range(2):
+        x = keras.layers.Bidirectional(layers.LSTM(64, return_sequences=True))(x)
+    return _classified(x)
+
+
+def _encoder_and_decoder(layers: Any, x: Any) -> Any:
+    _, *states = layers.LSTM(64, return_state=True)(x)
+    return _classified(layers.LSTM(64, return_sequences=True)(x, initial_state=states))
+
+
+def _head_for_each_step(layers: Any, x: Any) -> Any:
+    x = layers.LSTM(64, return_sequences=True)(x)
+    return keras.layers.TimeDistributed(keras.layers.Dense(CLASSES))(x)
+
+
+MODELS = {
+    "weather": Everyday("LSTM(32), 120 steps, batch 256", 256, (120, 7), lambda of, x: _classified(of.LSTM(32)(x))),
+    "small": Everyday("LSTM(50), 30 steps, batch 32", 32, (30, 1), lambda of, x: _classified(of.LSTM(50)(x))),
+    "stack": Everyday(
+        "two LSTM(64), 60 steps, batch 64",
+        64,
+        (60, 8),
+        lambda of, x: _classified(of.LSTM(64)(of.LSTM(64, return_sequences=True)(x))),
+    ),
+    "words": Everyday(
+        "masks, LSTM(64), 200 steps, batch 64", 64, (200,), lambda of, x: _classified(of.LSTM(64)(_masked(x)))
+    ),
+    "GRU": Everyday("GRU(128), 100 steps, batch 64", 64, (100, 8), lambda of, x: _classified(of.GRU(128)(x))),
+    "tagger": Everyday("masks, two Bidirectional LSTM(64), 200 steps, batch 50", 50, (200,), _tagger),
+    "encoder and decoder": Everyday("LSTM(64), states, 60 steps, batch 64", 64, (60, 8), _encoder_and_decoder),
+    "stream": Everyday(
+        "LSTM(64), stateful, 50 steps, batch 32", 32, (50, 8), lambda of, x: _classified(of.LSTM(64, stateful=True)(x))
+    ),
+    "dropout": Everyday(
+        "LSTM(64, dropout=0.2), 100 steps, batch 64",
+        64,
+        (100, 8),
+        lambda of, x: _classified(of.LSTM(64, dropout=0.2, seed=1)(x)),
+    ),
+    "recurrent dropout": Everyday(
+        "LSTM(64, recurrent_dropout=0.2), 100 steps, batch 64",
+        64,
+        (100, 8),
+        lambda of, x: _classified(of.LSTM(64, recurrent_dropout=0.2, seed=1)(x)),
+    ),
+    "head for each step": Everyday(
+        "LSTM(64), TimeDistributed(Dense), 100 steps, batch 64", 64, (100, 8), _head_for_each_step
+    ),
+    "baseline": Everyday("LSTM(128), 784 steps, batch 100", 100, (784, 1), lambda of, x: _classified(of.LSTM(128)(x))),
+}
+
+
+class TimedEveryday:
+    """An everyday model in the process that times it, on stock Keras (``keras``) or the fast layers (``native``)."""
+
+    kernel = None
+
+    def __init__(self, name: str, layers: str) -> None:
+        start_tensorflow()
+        everyday = MODELS[name]
+        self.model = everyday.model(keras.layers if layers == "keras" else kernel)
+        self.batch, self.batches = everyday.batch, 10
+        self.x, self.y = everyday.data(self.model)
+        self.batches = max(10, min(500, int(TURN_SECONDS / self.time_step().seconds)))
+
+    def time_step(self) -> Timed:
+        """Return the time of a training step, as the mean of an epoch of ``fit``."""
+        return self._timed(lambda x, y: self.model.fit(x, y, self.batch, shuffle=False, verbose=0))
+
+    def time_evaluation(self, on: str) -> Timed:
+        """Return the time of a batch in ``predict``, as the mean of several."""
+        return self._timed(lambda x, y: self.model.predict(x, self.batch, verbose=0))
+
+    def _timed(self, run: Callable[[np.ndarray, np.ndarray], Any]) -> Timed:
+        x, y = (np.concatenate([array] * self.batches) for array in (self.x, self.y))
+        run(x, y)  # traces the model, and reads the data once
+        start = time.perf_counter()
+        run(x, y)
+        return Timed((time.perf_counter() - start) / self.batches, peak_mb())
+
+
+def serve() -> None:
+    """Time the everyday model that is asked for, in this process."""
+    serve_requests(TimedEveryday)
