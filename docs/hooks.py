@@ -34,6 +34,7 @@ PICTURE = re.compile(r"^!\[.*unfolding\.png\)\n\n\*.*?\*$", re.DOTALL | re.MULTI
 LIVE_PAGE = '<iframe class="live" src="live/index.html" title="How an LSTM reads a digit"></iframe>'
 FENCED = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 INLINE_CODE = re.compile(r"(<pre.*?</pre>)|(?<=<code>).*?(?=</code>)", re.DOTALL)
+ABOUT_DOCUMENT = re.compile(r"<code>docs/(\w+)\.md</code>")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -51,11 +52,20 @@ def on_files(files: Files, config: Any) -> Files:
             uri = FOLDER + path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     for path in sorted(path for path in WEB.iterdir() if path.is_file()):  # without the folder __pycache__
-        files.append(File.generated(config, f"live/{path.name}", abs_src_path=str(path)))
+        files.append(File.generated(config, f"live/{path.name}", content=_in_site(path)))
     version = choose_version(ROOT / DEFAULT_FOLDER)
     files.append(File.generated(config, "live/model.json", content=json.dumps(read_description(version))))
     files.append(File.generated(config, "live/weights.bin", content=lstm_weights(version)))
     return files
+
+
+def _in_site(path: Path) -> str:
+    """Return a file of the live page; its text about the page names documents, which are pages here."""
+    text = path.read_text(encoding="utf-8")
+    if path.name == "about.html":
+        text = text.replace('<a href="./">Back to the page</a>', '<a href="../">Back to the documentation</a>')
+        text = ABOUT_DOCUMENT.sub(r'<a href="../\1/">\1</a>', text)
+    return text
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:

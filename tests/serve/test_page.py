@@ -176,6 +176,16 @@ def test_a_drawing_is_read_pixel_by_pixel(visit: Visit, screen: dict[str, Any]) 
     assert faults == []
 
 
+def test_a_small_laptop_shows_heat_map_and_slider_without_scrolling(visit: Visit) -> None:
+    page, _ = visit({"viewport": {"width": 1024, "height": 768}, "reduced_motion": "reduce"})
+    sample(page, 3).click()
+    assert answer(page) == 3
+    for part in ("#chart", "#slider"):
+        box = page.locator(part).bounding_box()
+        assert box and box["y"] + box["height"] <= 768
+    assert page.evaluate("scrollY") == 0
+
+
 def test_test_images_are_chosen_by_keyboard(visit: Visit) -> None:
     page, faults = visit(STILL)
     for digit in range(10):
@@ -265,6 +275,15 @@ def test_the_site_reads_a_drawing_without_a_server(visit: Visit, site: str, scre
     assert page.evaluate("document.documentElement.scrollWidth") <= screen["viewport"]["width"]
     fits = "const root = document.documentElement; [innerHeight - root.scrollHeight, innerWidth - root.scrollWidth]"
     assert page.frames[1].evaluate(fits) == [0, 0]
+    if screen is DESKTOP:
+        background = "getComputedStyle(document.querySelector('.panel')).backgroundColor"
+        assert page.frames[1].evaluate(background) == "rgb(255, 255, 255)"
+        page.get_by_title("Dark mode").click()
+        page.wait_for_function("document.body.dataset.mdColorScheme == 'slate'")
+        assert page.frames[1].evaluate(background) == "rgb(26, 30, 36)"
+        page.goto(f"{site}/live/about.html")
+        page.get_by_role("link", name="plateau").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Why training starts near chance")
     assert faults == []
 
 

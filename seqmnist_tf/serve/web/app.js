@@ -405,6 +405,13 @@ if (window.frameElement) {
   document.body.classList.add("framed");
   const fit = () => (window.frameElement.style.height = `${document.documentElement.offsetHeight}px`);
   new ResizeObserver(fit).observe(document.documentElement);
+  const site = window.parent.document.body; // Material for MkDocs writes there which palette its button has chosen
+  const follow = () => {
+    const scheme = { default: "light", slate: "dark" }[site.dataset.mdColorScheme];
+    document.documentElement.style.colorScheme = scheme ?? "light dark";
+  };
+  new MutationObserver(follow).observe(site, { attributeFilter: ["data-md-color-scheme"] });
+  follow();
 }
 
 DIGITS.forEach(addBar);
