@@ -4,12 +4,14 @@ import hashlib
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 
 SOURCES = Path("seqmnist_tf/kernel/cpp")
@@ -52,6 +54,17 @@ class BuildLibrary(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"
 
 
+class TrackedFiles(sdist):
+    """A source distribution of a clone has the files that git tracks, and no export or notebook of its user."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        if Path(".git").exists():
+            listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True).stdout
+            tracked = set(listed.split("\0"))
+            files = [name for name in files if name in tracked or name.startswith("seqmnist_tf.egg-info")]
+        super().make_release_tree(base_dir, files)
+
+
 class Wheel(bdist_wheel):
     """One wheel for all Pythons; for all systems too where the kernel was not compiled."""
 
@@ -70,7 +83,7 @@ def description() -> str:
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel},
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel, "sdist": TrackedFiles},
     long_description=description(),
     long_description_content_type="text/markdown",
 )
