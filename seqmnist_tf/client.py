@@ -51,13 +51,15 @@ def main(argv: list[str]) -> int:
     answers = [(name, image, None if image is None else next(classified)) for name, image in pictures]
     for version in {answer.version for _, _, answer in answers if answer}:
         note(f"version {version} at {args.server} answered")
-    width = max(len(name) for name, _, _ in answers)
-    for name, image, answer in answers:
+    for name, image, _ in answers:
         if args.show and image is not None:
             (note if args.json else say)(f"{name}\n{picture_to_text(image)}")
-        if not args.json:
-            say(f"{name:{width}}  {_sentence(answer)}")
-    if args.json:
+    if not args.json:
+        width = max(len(name) for name in ("picture", *(name for name, _, _ in answers)))
+        say(f"{'picture':{width}}  digit  probability  verdict")
+        for name, _, answer in answers:
+            say(f"{name:{width}}  {_digit(answer)}  {verdict(answer)}")
+    else:
         empty = {"class_id": None, "probabilities": None, "version": None}
         say_json([{"file": n, **(vars(a) if a else empty), "verdict": verdict(a)} for n, _, a in answers])
     return system.EXIT_DONE
@@ -73,11 +75,11 @@ def _read_pictures(words: list[str]) -> Iterator[tuple[str, np.ndarray | None]]:
                 yield str(path), prepare_picture(path)
 
 
-def _sentence(answer: Classification | None) -> str:
+def _digit(answer: Classification | None) -> str:
+    """Return the digit and its probability, as columns of the table."""
     if answer is None:
-        return "no digit found"
-    text = f"{answer.class_id}  ({answer.probabilities[answer.class_id]:.1%})"
-    return f"{text}  unsure" if verdict(answer) == "unsure" else text
+        return f"{'-':>5}  {'-':>11}"
+    return f"{answer.class_id:>5}  {answer.probabilities[answer.class_id]:>11.1%}"
 
 
 if __name__ == "__main__":

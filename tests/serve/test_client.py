@@ -50,13 +50,14 @@ def test_answers_are_the_models(
     assert {(answer["version"], answer["verdict"]) for answer in answers} <= {(2, "unsure"), (2, "digit")}
     nothing = {"class_id": None, "probabilities": None, "version": None, "verdict": "no digit"}
     assert blank == {"file": "blank.png", **nothing}
-    lines = command(client.main, *digits, "blank.png", "--server", server).out.splitlines()
-    shown = f"{digits[1]}  {expected['class_id'][1]}  ({expected['probabilities'][1].max():.1%})"
-    assert lines[1].removesuffix("  unsure") == shown
-    assert lines[3].split(maxsplit=1) == ["blank.png", "no digit found"]
+    head, *rows = command(client.main, *digits, "blank.png", "--server", server).out.splitlines()
+    assert head.split() == ["picture", "digit", "probability", "verdict"]
+    probability = f"{expected['probabilities'][1].max():.1%}"
+    assert rows[1].split() == [digits[1], str(expected["class_id"][1]), probability, answers[1]["verdict"]]
+    assert rows[3].split(maxsplit=3) == ["blank.png", "-", "-", "no digit"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(digits[0]).read_bytes())))
     shown = command(client.main, "-", "--server", server, "--show").out
-    assert "@@" in shown and len(shown.splitlines()) == 30
+    assert "@@" in shown and len(shown.splitlines()) == 31
 
 
 def test_an_answer_is_sure_from_a_probability_on() -> None:
