@@ -59,7 +59,8 @@ class PaperTable:
                 equal.append(f"{column} {numbers[0][column]}")
         names = zip(cell_names(arms), numbers, strict=True)
         rows = [[name, *(row[column] for column in shown)] for name, row in names]
-        return cls(_caption(comparison, shown, equal), ["cell", *shown], rows, [_paper_key(arm.config) for arm in arms])
+        keys = [_paper_key(arm.config) for arm in arms]
+        return cls(_caption(comparison, shown, equal), ["cell", *_titles(comparison, shown)], rows, keys)
 
     def markdown(self) -> str:
         head = [self.head[0], *(f">{column}" for column in self.head[1:])]
@@ -91,18 +92,30 @@ def _numbers(arm: SeededRuns, pair: PairResult | None) -> dict[str, str]:
     }
 
 
+def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
+    """Return the titles of columns: without intervals (two seeds have none) or a correction where there is none."""
+    plain = {}
+    if not any(pair.ci_95 for pair in comparison.pairs):
+        plain[DIFFERENCE] = "difference, points"
+    if len(comparison.pairs) == 1:
+        plain[HOLM] = "p"
+    return [plain.get(column, column) for column in columns]
+
+
 def _caption(comparison: Comparison, head: Sequence[str], equal: Sequence[str]) -> str:
     arms = comparison.arms
     text = f"Test accuracy after the last epoch on {task_name(arms[0].config)}: mean and SD over n seeds"
     text += ", 95 % interval by Student's t." if any(arm.ci_95 for arm in arms) else "."
     if DIFFERENCE in head:
-        text += " Differences are from the first row, with Welch's 95 % interval."
+        text += " Differences are from the first row"
+        text += ", with Welch's 95 % interval." if any(pair.ci_95 for pair in comparison.pairs) else "."
     if HOLM in head:
         count = len([pair for pair in comparison.pairs if pair.holm_p is not None])
         text += " p: studentised permutation test of the means, two-sided"
         text += f", after Holm's correction over {count} pairs." if count > 1 else "; one pair, so no correction."
     text += f" Equal in all rows: {'; '.join(equal)}." if equal else ""
-    return f"{text} Commit of the runs: {_commits(arms)}."
+    commits = _commits(arms)
+    return f"{text} {'Commits' if ',' in commits else 'Commit'} of the runs: {commits}."
 
 
 def _commits(arms: Iterable[SeededRuns]) -> str:

@@ -107,6 +107,8 @@ def _pair_row(pair: PairResult, bound: float) -> dict[str, str]:
 def _margin_text(first: SeededRuns, bound: float) -> str:
     """Return a sentence that says what the margin of equivalence is in digits."""
     digits, errors = bound * first.total, (1 - first.mean) * first.total
+    if digits < 1:
+        return f"The margin of {100 * bound:g} points is less than one of {first.total:,} digits."
     share = f", {100 * digits / errors:.0f} % of the errors of `{first.name}`" if errors else ""
     return f"The margin of {100 * bound:g} points is {digits:.4g} of {first.total:,} digits{share}."
 

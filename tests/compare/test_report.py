@@ -21,7 +21,7 @@ from seqmnist_tf.compare.pictures import (
     draw_disagreements,
     draw_gradients,
 )
-from seqmnist_tf.compare.report import tables
+from seqmnist_tf.compare.report import _margin_text, tables
 from tests.compare.runs import compared, seeded
 from tests.conftest import assert_fits
 
@@ -41,8 +41,9 @@ def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
     assert cells(text, "`b`") == numbers.split(" / ")
     # Splits of the nine that are as far apart: enumerated by test_statistics; written with two digits
     assert cells(text, "`b` against `a`") == ["+14.33", "+7.92 to +20.75", "0.0079", "0.0079", "different"]
-    # 20.5 of 30 digits are right on average; the margin is 0.045 digits
-    assert "The margin of 0.15 points is 0.045 of 30 digits, 0 % of the errors of `a`." in text
+    assert "The margin of 0.15 points is less than one of 30 digits." in text
+    wide = _margin_text(seeded("a", A), 0.1)  # 20.5 of 30 digits are right on average
+    assert wide == "The margin of 10 points is 3 of 30 digits, 32 % of the errors of `a`."
     assert "| `optimizer.lr` | `0.001` | `0.5` |" in text and "- b: a note." in text
     assert "McNemar" not in text and "## Pairs" not in tables(compared(seeded("a", A)))
 
@@ -60,7 +61,7 @@ def test_the_table_for_a_paper() -> None:
     arms = seeded("a", A, task__limit_train=600), replace(seeded("b", B, task__limit_train=600, **own), diverged=(9,))
     table = PaperTable.of(compared(*arms))
     assert list(table.head) == [
-        "cell", "n", "mean ± SD, %", "95 % interval, %", "difference, points (95 % interval)", "p (Holm)", "failed"
+        "cell", "n", "mean ± SD, %", "95 % interval, %", "difference, points (95 % interval)", "p", "failed"
     ]  # fmt: skip
     assert table.rows == [
         ["LSTM", "4", "68.33 ± 4.30", "61.49 to 75.18", "", "", "0"],
@@ -73,6 +74,8 @@ def test_the_table_for_a_paper() -> None:
         PaperTable.of(compared(*arms, seeded("c", A, task__limit_train=600))).caption
     )
     assert r"| `b` | 4, dt=0.2, mode=a\|b |" in tables(compared(*arms))
+    two = PaperTable.of(compared(*(replace(arm, runs=arm.runs[:2]) for arm in arms)))
+    assert "difference, points" in two.head and "interval" not in two.caption
 
 
 def test_arms_of_one_cell_have_their_names_and_one_arm_is_a_table() -> None:
