@@ -1,4 +1,4 @@
-// How a batch is computed: in blocks of rows, which share what their rows have in common.
+// How a batch is computed: in blocks of rows, which share what their rows have in common. For lstm.cpp and machine.cpp.
 
 #pragma once
 

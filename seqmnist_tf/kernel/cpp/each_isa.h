@@ -1,6 +1,6 @@
-// Includes LSTM_FUNCTIONS, a file of functions, once for each instruction set, with LSTM_ISA its namespace, LSTM_WIDTH
-// the floats of a vector (4, 8 or 16) and LSTM_AMX 1 where products run on AMX tiles. In whose namespace it stands,
-// that one gets the functions and the table of their kernels.
+// Included by lstm.cpp and machine.cpp. Includes LSTM_FUNCTIONS, a file of functions, once for each instruction set,
+// with LSTM_ISA its namespace, LSTM_WIDTH the floats of a vector (4, 8 or 16) and LSTM_AMX 1 where products run on AMX
+// tiles. In whose namespace it stands, that one gets the functions and the table of their kernels.
 
 #if defined(__x86_64__)
 

@@ -1,4 +1,4 @@
-// The LSTM's products on AMX tiles (tiles.h).
+// The LSTM's products on AMX tiles (tiles.h), for lstm_simd.h where the processor has AMX.
 
 // Tiles in a row of the forward pass's left operand: h, and more than one feature.
 inline int forward_tiles(const Problem& problem) {

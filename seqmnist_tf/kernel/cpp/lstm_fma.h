@@ -1,4 +1,4 @@
-// The LSTM's products by fused multiply-adds on vectors of floats.
+// The LSTM's products by fused multiply-adds on vectors of floats, for lstm_simd.h where there is no AMX.
 
 // The transpose of a matrix (rows x 4 H), in panels of up to 4 vectors of its columns, as many as m has rows and zeros
 // up to whole vectors; its 4 H rows are in the order of the gates' panels.

@@ -1,4 +1,5 @@
-// Vectors of LSTM_WIDTH floats: AVX-512 (16), AVX2 with FMA (8), NEON (4). Included in the namespaces that use them.
+// Vectors of LSTM_WIDTH floats: AVX-512 (16), AVX2 with FMA (8), NEON (4). For lstm_simd.h and machine_simd.h, each in
+// the namespace of an instruction set.
 
 #if LSTM_WIDTH == 16
 

@@ -1,4 +1,5 @@
-// The machine's products on AMX tiles. What has few columns, as a single feature or a bias, is left to vectors.
+// The machine's products on AMX tiles, for machine_simd.h where the processor has AMX. What has few columns, as a
+// single feature or a bias, is left to vectors.
 
 namespace tiles {
 

@@ -1,4 +1,4 @@
-// The machine's products by fused multiply-adds on vectors of floats.
+// The machine's products by fused multiply-adds on vectors of floats, for machine_simd.h.
 
 namespace vectors {
 

@@ -1,4 +1,4 @@
-// The program of a step as program.py writes it: a list of numbers.
+// The program of a step as program.py writes it: a list of numbers, which machine.cpp reads.
 
 #pragma once
 

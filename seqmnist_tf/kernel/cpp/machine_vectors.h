@@ -1,4 +1,4 @@
-// What the machine needs of vectors besides lstm_vectors.h: comparisons, which give 1 or 0, and logarithms.
+// What machine_simd.h needs of vectors besides lstm_vectors.h: comparisons, which give 1 or 0, and logarithms.
 
 #if LSTM_WIDTH == 16
 

@@ -1,4 +1,4 @@
-// What all kernels need of the compiler, the processor and the system.
+// What lstm.cpp and machine.cpp need of the compiler, the processor and the system.
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// Tiles of rows, and the product of two matrices of floats on vectors. Included in an instruction set's namespace,
-// behind lstm_vectors.h.
+// Tiles of rows, and the product of two matrices of floats on vectors. For lstm_simd.h and machine_simd.h, behind
+// lstm_vectors.h.
 
 // Add to acc (R x N vectors) the product of a (R x k) and b (k rows of N vectors, b_stride floats from one to the
 // next).

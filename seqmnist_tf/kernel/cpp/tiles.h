@@ -1,5 +1,6 @@
-// Products on AMX tiles. Each float is split into a high and a low bfloat16, x = hi + lo + O(2^-17 x), and a product
-// of floats becomes three of bfloat16, hi hi + lo hi + hi lo, summed in float; four where the right operand is weights.
+// Products on AMX tiles, for lstm_amx.h and machine_amx.h. Each float is split into a high and a low bfloat16, x = hi +
+// lo + O(2^-17 x), and a product of floats becomes three of bfloat16, hi hi + lo hi + hi lo, summed in float; four
+// where the right operand is weights.
 //
 // A tile is 16 rows of 64 bytes. TDPBF16PS adds to a tile of floats (m x 16) the product of a left tile (m x 32
 // bfloat16) and a right one, whose row j holds rows 2 j and 2 j + 1 of a matrix (32 x 16), interleaved.

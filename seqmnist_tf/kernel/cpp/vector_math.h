@@ -1,4 +1,4 @@
-// Exponential functions on vectors. Included in an instruction set's namespace, behind lstm_vectors.h.
+// Exponential functions on vectors. For lstm_simd.h and machine_simd.h, behind lstm_vectors.h.
 
 // 2^f - 1 for |f| <= 1/2. Minimax polynomial by Remez's exchange on (2^f - 1) / f: relative error below 1.1e-8, and
 // 2.2e-8 with its coefficients rounded to float.
