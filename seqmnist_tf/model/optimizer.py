@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..config import Config
@@ -62,23 +63,37 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"lr": self.lr, "steps": self.steps, "after": keras.saving.serialize_keras_object(self.after)}
 
 
+def _schedule(config: Config) -> keras.optimizers.schedules.LearningRateSchedule | None:
+    """Return the schedule of the learning rate, or None where it is constant.
+
+    ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps after the warm-up, without restarts (Loshchilov &
+    Hutter 2017).
+    """
+    opt, cosine = config.optimizer, None
+    if opt.schedule == "cosine":
+        steps = config.train.n_epochs * config.steps_per_epoch - opt.warmup_steps
+        cosine = keras.optimizers.schedules.CosineDecay(opt.lr, max(steps, 1))
+    return WarmUp(opt.lr, opt.warmup_steps, cosine) if opt.warmup_steps else cosine
+
+
+def learning_rates(config: Config, steps: int) -> np.ndarray:
+    """Return the learning rate of each of the first ``steps`` training steps, float32 (steps,)."""
+    schedule = _schedule(config)
+    if schedule is None:
+        return np.full(steps, config.optimizer.lr, np.float32)
+    return np.asarray(schedule(np.arange(steps)), np.float32)
+
+
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     """Return the optimizer of a configuration, with its clipping, weight decay and learning-rate schedule.
 
     Adam is Keras's (Kingma & Ba 2015), RMSprop has epsilon where ``optimizer.epsilon_placement`` says.
-    The schedule ``cosine`` has lr (1 + cos(pi step / steps)) / 2 over the steps after the warm-up, without restarts
-    (Loshchilov & Hutter 2017). The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
+    The weight decay is decoupled: w = w - lr weight_decay w beside each step (Loshchilov &
     Hutter 2019). The norm clip is over all gradients together (Pascanu, Mikolov & Bengio 2013).
     """
     opt = config.optimizer
-    lr: Any = opt.lr
-    if opt.schedule == "cosine":
-        steps = config.train.n_epochs * config.steps_per_epoch - opt.warmup_steps
-        lr = keras.optimizers.schedules.CosineDecay(opt.lr, max(steps, 1))
-    if opt.warmup_steps:
-        lr = WarmUp(opt.lr, opt.warmup_steps, lr if opt.schedule == "cosine" else None)
     shared = {
-        "learning_rate": lr,
+        "learning_rate": _schedule(config) or opt.lr,
         "weight_decay": opt.weight_decay or None,
         "clipvalue": opt.grad_clip_value,
         "global_clipnorm": None if opt.nonfinite == "skip" else opt.grad_clip_norm,  # else apply_if_finite clips

@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator
 
 from ..config import arguments_text
 from ..data import Split
+from ..model import learning_rates
 from ..system import write_atomically
 from .figures import draw_counts, new_figure, write_figure
 from .metrics import Metrics
@@ -41,7 +42,7 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses, accuracies, rates = subfigures[0].subplots(1, 3)
     batches = run.step_losses()
     places = np.arange(1, len(batches) + 1) / config.steps_per_epoch
-    losses.plot(places, batches, color="C0", alpha=0.4, linewidth=0.5, label="batches")
+    losses.plot(places, batches, color="#9ecae1", linewidth=0.6, label="batches")
     marker = "o" if len(history) == 1 else ""
     for name, label, colour in (("train", "training", "C0"), ("val", "validation", "C2"), ("test", "test", "C1")):
         for axes, key, scale in ((losses, "loss", 1), (accuracies, "accuracy", 100)):
@@ -57,13 +58,14 @@ def draw_overview(run: RunDirectory, split: Split | None, metrics: Metrics | Non
     losses.legend()
     accuracies.set(title="accuracy, %", xlabel="epoch")
     accuracies.legend()
-    accuracies.set_ylim(top=100)  # so that a run at chance looks like one
-    numbers = [row["epoch"] for row in history]
-    values = [row["learning_rate"] for row in history]
-    rates.plot([0, *numbers], [*values[:1], *values], color="0.3", drawstyle="steps-pre")  # of the epoch before
+    low, high = accuracies.get_ylim()
+    accuracies.set_ylim(max(0, low - 1), min(100, high + 1))  # lest noise at chance fill the panel
+    rates.plot(places, learning_rates(config, len(batches)), color="0.3")
     rates.set(title="learning rate", xlabel="epoch")
+    rates.set_ylim(bottom=0)
     for axes in (losses, accuracies, rates):
         axes.grid(alpha=0.3)
+        axes.set_xlim(0, max(1, len(history)) * 1.02)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if split is not None and metrics is not None:
         counts, misread = subfigures[1].subplots(1, 2, width_ratios=(1, 1.6))

@@ -11,7 +11,7 @@ import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf import data
-from seqmnist_tf.model import build_model
+from seqmnist_tf.model import build_model, build_optimizer
 from seqmnist_tf.train import RunDirectory, evaluate_model, load_final_model, score, wilson_interval
 from seqmnist_tf.train.page import draw_overview, write_figure
 from tests.toy import finished_run, write_logs
@@ -68,7 +68,8 @@ def test_no_example_is_left_out(toy: None) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path) -> None:
-    config = cfg.with_values(cfg.Config(), {"task.limit_train": 200, "task.limit_test": 30, "train.n_epochs": epochs})
+    values = {"task.limit_train": 200, "task.limit_test": 30, "train.n_epochs": epochs, "optimizer.warmup_steps": 2}
+    config = cfg.with_values(cfg.Config(), {**values, "optimizer.schedule": "cosine", "optimizer.lr": 0.5})
     run = RunDirectory.create(tmp_path / "run", config, {}, data.pixel_order("none"))
     write_logs(run, [0.1, 0.2][:epochs])
     losses, accuracies, rates = draw_overview(run, None, None).axes
@@ -76,7 +77,12 @@ def test_the_page_shows_whole_epochs_and_every_value(epochs: int, tmp_path: Path
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if max(low, 0.5) < tick < high] == [1, 2][:epochs]
     assert [line.get_marker() for line in accuracies.lines] == ["o" if epochs == 1 else ""] * 2
-    assert [np.array(line.get_xdata()).tolist() for line in rates.lines] == [[0, 1, 2][: epochs + 1]]
+    (line,) = rates.lines  # a rate for each step
+    assert np.array(line.get_xdata()).tolist() == [0.5, 1, 1.5, 2][: 2 * epochs]
+    optimizer = build_optimizer(config)
+    for step, rate in enumerate(np.array(line.get_ydata())):
+        optimizer.iterations.assign(step)
+        assert rate == pytest.approx(float(optimizer.learning_rate), rel=1e-6)
 
 
 def test_the_page_draws_a_layer_of_any_path(in_tmp: Path) -> None:
