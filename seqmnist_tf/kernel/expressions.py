@@ -195,7 +195,10 @@ class Expressions:
         return self.node(UNCUT, (), width, (node.order, first))
 
     def spread(self, node: Node, width: int) -> Node:
-        """Return a node of one column as one of more."""
+        """Return a node of one column as one of more.
+
+        It is called ``copy`` until ``simplified`` knows who needs it wide: ``spread`` is the machine's operation.
+        """
         if node.operation == "constant":
             return self.wide_constant(node.detail, width)
         return node if node.width == width else self.node("copy", (node,), width)
@@ -293,7 +296,7 @@ def _leaf(name: str, which: int) -> Source:
     return Source("state" if name == "upstream" else name, which)  # a state's gradient is cut as the state is
 
 
-# The operations of the machine on constants; most are NumPy's own.
+# The operations that ``apply`` may be asked for, on constants; most are NumPy's own.
 FOLDED: dict[str, Any] = {
     **{name: getattr(np, name) for name in ("add", "pow", "sqrt", "exp", "expm1", "log", "log1p", "tanh")},
     **{name: getattr(np, name) for name in ("abs", "floor", "round", "sin", "cos", "atan")},

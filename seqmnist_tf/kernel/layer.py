@@ -172,6 +172,7 @@ class RNN(keras.layers.RNN):
         if mask is None:
             return self._outputs(sequences, rows, training, self.return_sequences)
         # A masked step changes no state: those that count are computed as if they came first, and read where they are.
+        # Mask 0 1 0 1: steps 1 and 3 are computed as steps 0 and 1; ``done`` is 0 1 1 2, and step t reads done[t] - 1.
         order = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)
         done = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # steps that count, up to and with each step
         total = done[:, -1]

@@ -256,7 +256,8 @@ class Translator:
         value = self._rows(tensor)
         rank = len(value.shape)
         reduced = sorted({int(axis) % rank for axis in np.ravel(self.constants[axes.name])})
-        if value.shape[:2] == (1, self.step.rows) and 0 in reduced:  # the gradient of a Tile
+        # The gradient of a Tile reshapes (rows, ...) to (1, rows, ...) and sums over the axis of length 1.
+        if value.shape[:2] == (1, self.step.rows) and 0 in reduced:
             value = Rows(value.pieces, value.shape[1:])
             rank, reduced = rank - 1, [axis - 1 for axis in reduced[1:]]
         name = {"Max": "row_max", "Min": "row_min"}.get(operation.type, "row_sum")
@@ -290,7 +291,7 @@ class Translator:
         if operation.type in KEEP_ORDER and isinstance(value := self.value(givens[0]), Summed):
             return [Summed(value.terms, shapes[0])]
         values = [self._rows(given) for given in givens]
-        # Before the rows, the gradient of a Tile has an axis of length 1.
+        # As above: before the rows, the gradient of a Tile has an axis of length 1.
         by_rows = shapes[0][1:] if shapes[0][:1] == (1,) else shapes[0]
         if operation.type in KEEP_ORDER and values[0].shape[:1] == by_rows[:1] == (self.step.rows,):
             return [Rows(values[0].pieces, shapes[0])]

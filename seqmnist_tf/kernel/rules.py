@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .expressions import Expressions, Pieces
 
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.7580993408473768  # scale, and scale times alpha
+SELU_SCALE, SELU_SCALE_ALPHA = 1.0507009873554805, 1.7580993408473768
 
 Rule = Callable[..., Pieces]
 
@@ -50,7 +50,7 @@ def _sign(make: Expressions, _: tf.Operation, x: Pieces) -> Pieces:
 
 
 def _selu(make: Expressions, _: tf.Operation, x: Pieces) -> Pieces:
-    low = make.apply("mul", make.apply("expm1", x), make.number(SELU_ALPHA))
+    low = make.apply("mul", make.apply("expm1", x), make.number(SELU_SCALE_ALPHA))
     return make.apply("select", make.apply("gt", make.number(0), x), low, make.apply("mul", x, make.number(SELU_SCALE)))
 
 
@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "Sign": _sign,
     "Selu": _selu,
     "EluGrad": _elu_grad,
-    "SeluGrad": functools.partial(_elu_grad, alpha=SELU_ALPHA, scale=SELU_SCALE),
+    "SeluGrad": functools.partial(_elu_grad, alpha=SELU_SCALE_ALPHA, scale=SELU_SCALE),
     "Relu6Grad": _relu6_grad,
     "SoftsignGrad": _softsign_grad,
     "DivNoNan": _divide_no_nan,

@@ -77,8 +77,8 @@ def backward_only(nodes: list[Node]) -> set[Node]:
 
 # ---- linearity ----
 
-SUMS = ("dot", "add", "sub", "copy", "row_sum")  # linear in all operands together
-# Linear in the operands at these positions together, where the others do not change.
+SUMS = ("dot", "add", "sub", "copy", "row_sum")  # linear in all operands together, as a + b
+# Linear in the operands at these positions together, if the others do not change: a / b in a.
 LINEAR_OPERANDS = {"div": (0,), "gather": (0, 1), "select": (1, 2), "tanh_grad": (1,), "sigmoid_grad": (1,)}
 
 
@@ -234,21 +234,21 @@ class Simplifier:
 
 
 def kept_for_backward(results: Results) -> list[Node]:
-    """Return what the forward pass keeps for the backward pass: what that reads and cannot follow from the rest.
+    """Return what the forward pass keeps for the backward pass.
 
-    The backward pass computes elementwise operations on what is kept anyway again; it does not compute matrix products
-    again. Example: for ``h = tanh(z)``, whose gradient reads ``h``, it keeps ``h``; for ``z * sigmoid(z)`` it keeps
-    ``z`` alone.
+    That is what the backward pass reads and cannot compute again elementwise from x, the masks, parameters and what is
+    kept already. It computes no matrix product again. Example: for ``h = tanh(z)``, whose gradient reads ``h``, it
+    keeps ``h``; for ``z * sigmoid(z)`` it keeps ``z`` alone.
     """
     roots = [*results.carried, *results.feature_gradients, *results.factors]
     nodes = needed_for(roots)
     backward = backward_only(nodes)
     read = {*roots, *(operand for node in backward for operand in node.given)}
     kept: list[Node] = []
-    known: set[Node] = set()  # what is kept, and what follows from it
+    known: set[Node] = set()  # what is kept, and what is computed from it again
     for node in nodes:
-        follows = node.given and node.operation != "dot" and known.issuperset(node.given)
-        if node.fixed or node.operation in ("x", "drawn") or follows:
+        computed_again = node.given and node.operation != "dot" and known.issuperset(node.given)
+        if node.fixed or node.operation in ("x", "drawn") or computed_again:
             known.add(node)
         elif node in read and node not in backward:
             kept.append(node)

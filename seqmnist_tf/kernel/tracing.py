@@ -47,7 +47,8 @@ class Step:
         function: the wrapped graph, from which functions are cut out.
         rows: its number of rows.
         output_state: which of the new states the output is, or None.
-        borders: tensors of weights alone that rows are computed with; TensorFlow differentiates what is behind them.
+        borders: the program's parameters that have gradients: tensors computed from weights alone, where an operation
+            on rows reads them. Of ``x @ (2 * W)`` it is ``2 * W``, and TensorFlow differentiates that.
         drawn: dropout masks of Keras's cells: drawn once a call, and the same at all steps.
         upstream: gradients of the new states, then of the output unless it is one of them.
         gradients: of x, the states and the borders; None where there is none.

@@ -21,7 +21,7 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """``keras``, ``native-<isa>`` or, where programs are run, ``machine2-<isa>``; 2 is its second arithmetic."""
+        """``keras``, ``native-<isa>`` or, where programs are run, ``machine2-<isa>``; 2 counts changes of its bits."""
         if self.isa is None:
             return "keras"
         return f"machine2-{self.isa}" if self.runs_programs else f"native-{self.isa}"

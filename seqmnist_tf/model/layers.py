@@ -120,14 +120,15 @@ def match_units(config: Config, file: LayerFile | None = None) -> Config:
     def parameters(units: int) -> int:
         return _count_parameters(_with_units(config, units), file)
 
-    low, high = 2, 2
+    low, high = 2, 2  # double until there are enough parameters
     while parameters(high) < target and high < MAX_UNITS:
         low, high = high + 1, min(2 * high, MAX_UNITS)
-    while low < high:
+    while low < high:  # the smallest number of units that has enough
         middle = (low + high) // 2
         low, high = (low, middle) if parameters(middle) >= target else (middle + 1, high)
     below = max(low - 1, 2)
-    while 2 < below < MAX_UNITS - 1 and parameters(below - 1) == parameters(below):  # a Bidirectional of units // 2
+    # Of those that have as many parameters, the smallest: a Bidirectional of units // 2 has equally many for 4 and 5.
+    while 2 < below < MAX_UNITS - 1 and parameters(below - 1) == parameters(below):
         below -= 1
     units = min(below, low, key=lambda units: (abs(parameters(units) - target), units))
     if abs(parameters(units) - target) > MATCHED_WITHIN * target:

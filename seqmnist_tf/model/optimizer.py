@@ -96,7 +96,7 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
         "learning_rate": _schedule(config) or opt.lr,
         "weight_decay": opt.weight_decay or None,
         "clipvalue": opt.grad_clip_value,
-        "global_clipnorm": None if opt.nonfinite == "skip" else opt.grad_clip_norm,  # else apply_if_finite clips
+        "global_clipnorm": None if opt.nonfinite == "skip" else opt.grad_clip_norm,  # with skip, apply_if_finite clips
     }
     if opt.ema_momentum is not None:
         shared.update(use_ema=True, ema_momentum=opt.ema_momentum)

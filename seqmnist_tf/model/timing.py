@@ -103,7 +103,10 @@ class TimingProcess:
         requests.flush()
 
     def receive(self) -> Any:
-        """Wait for the result of a request: for the first the model's kernel. An InputError is raised here."""
+        """Return the answer to a request: to the first the model's kernel, to others what the method returned.
+
+        An InputError of the other process is raised here.
+        """
         results: Any = self.process.stdout
         try:
             result = pickle.load(results)

@@ -23,7 +23,7 @@ class MeasuredSequential(keras.Sequential):
     """
 
     skips = False  # whether a step with a gradient that is not finite is skipped
-    clip_norm: float | None = None  # where such steps are skipped; else the optimizer clips
+    clip_norm: float | None = None  # read only with ``skips``; without, the optimizer clips
     noise = RecurrentNoise()
     drop_ins: Sequence[DropIn] = ()  # what computes its recurrent layers on the native kernel
 
