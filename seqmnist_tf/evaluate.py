@@ -52,7 +52,7 @@ def evaluate(path: str | os.PathLike[str], data_dir: str | None = None, *, allow
                     write_predictions(run, split, metrics)
                 write_overview(run, split, metrics)
         except (OSError, system.InputError) as error:  # nobody can write there, or a training has the run
-            system.warn(f"the page of {run.path} is not written: {system.first_line(error)}")
+            system.warn(f"overview.png of {run.path} is not written: {system.first_line(error)}")
     return metrics
 
 

@@ -32,7 +32,7 @@ class Arm:
     """One side of a comparison."""
 
     name: str
-    config: Config  # without a seed
+    config: Config  # its seed means nothing: each run has its own
     preset: str  # that its recipe is from
     matched: bool = False  # a layer: its units are chosen to match the first arm's number of parameters
     file: LayerFile | None = None
@@ -41,7 +41,8 @@ class Arm:
     notes: tuple[str, ...] = ()  # sentences for the report
 
     @property
-    def is_trained(self) -> bool:
+    def to_train(self) -> bool:
+        """Whether the comparison trains it; else its runs are given."""
         return not self.given
 
     @property
@@ -67,7 +68,7 @@ def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_
         while name.lower() in taken:  # a file system may ignore case
             name, number = f"{stem}-{number}", number + 1
         arms.append(replace(arm, name=name))
-    if overrides and not any(arm.is_trained for arm in arms):
+    if overrides and not any(arm.to_train for arm in arms):
         raise InputError(
             f"{next(iter(overrides))} has no effect: all arms exist, and nothing is trained (leave it out)"
         )
@@ -100,7 +101,7 @@ def _layer_arm(word: str, first: Arm | None, overrides: Mapping[str, Any]) -> Ar
     recipe = cfg.flatten(first.config)
     idle = [key for key, layers in KEYS_OF_LAYERS.items() if word not in layers]
     apart = list(idle)
-    if not first.is_trained:  # where its runs were trained, and how they were tracked
+    if not first.to_train:  # where its runs were trained, and how they were tracked
         apart += [key for key in recipe if not cfg.of_the_experiment(key)]
     values = {key: OPTIONS[key].default for key in apart}
     values |= {"model.layer": word, CONSTANTS: {}, "model.match_parameters": None, "train.kernel": "auto"}

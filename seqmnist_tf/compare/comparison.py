@@ -127,7 +127,7 @@ class SeededRuns:
         return round(statistics.fmean(means), 3)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the arm under the contract's names, ready for JSON; a seed that diverged has the accuracy None."""
+        """Return the arm, ready for JSON; a seed that diverged has the accuracy None."""
         by_seed = {**dict.fromkeys(self.diverged), **{run.seed: run.accuracy for run in self.runs}}
         seeds = sorted(by_seed)
         numbers = ("mean", "std", "median", "worst", "failed", "ci_95", "seconds_per_epoch", "step_ms", "peak_mb")
@@ -207,7 +207,7 @@ class Comparison:
         return {arm.name: arm for arm in self.arms}[name]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's JSON document: accuracies are shares of 1."""
+        """Return the JSON document: accuracies are shares of 1."""
         return {"arms": [arm.to_json() for arm in self.arms], "pairs": [asdict(pair) for pair in self.pairs]}
 
     def _repr_markdown_(self) -> str:

@@ -41,7 +41,7 @@ class Plan:
     def data_dir(self) -> str | None:
         """The folder of MNIST: that of the arms that are trained."""
         for arm in self.arms:
-            if arm.is_trained:
+            if arm.to_train:
                 return arm.config.data.dir
         return None
 
@@ -54,9 +54,9 @@ def make_plan(arms: Sequence[Arm], seeds: str | Iterable[int] | None, directory:
     """Return what ``compare`` would train. Code of layers is run, and nothing is written."""
     folder = Path(directory or Path("runs", f"compare-{'-'.join(arm.name for arm in arms)}"))
     require_folder(folder, (ARMS_FILE,), "comparison")
-    if seeds is not None and not any(arm.is_trained for arm in arms):
+    if seeds is not None and not any(arm.to_train for arm in arms):
         raise InputError("--seeds has no effect: all arms exist, and all their seeds are compared (leave it out)")
-    trained = [arm.config for arm in arms if arm.is_trained]
+    trained = [arm.config for arm in arms if arm.to_train]
     native = any(choose_kernel(config).isa for config in trained)
     start_tensorflow(trained[0].train.threads if trained else 0, operations=1 if native else 0)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each model is traced again
@@ -68,7 +68,7 @@ def make_ready(arms: Sequence[Arm]) -> list[Arm]:
     """Choose the units of the arms that are trained and try their layers, whose code is run."""
     ready: list[Arm] = []
     for arm in arms:
-        if not arm.is_trained:
+        if not arm.to_train:
             ready.append(arm)
             continue
         config, notes = arm.config, list(arm.notes)
@@ -100,10 +100,10 @@ def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[s
     """
     jobs: dict[str, list[Job]] = {arm.name: [] for arm in arms}
     for arm in arms:
-        ended = _ended_seeds(folder / arm.name) if arm.is_trained else []
+        ended = _ended_seeds(folder / arm.name) if arm.to_train else []
         if more := sorted(set(ended) - set(seeds)):
             note(f"{arm.name}: seeds {', '.join(map(str, more))} exist and are in the report")
-        for seed in sorted({*seeds, *ended}) if arm.is_trained else ():
+        for seed in sorted({*seeds, *ended}) if arm.to_train else ():
             path, config = folder / arm.name / f"seed{seed}", with_values(arm.config, {"train.seed": seed})
             job = Job(
                 path=path,

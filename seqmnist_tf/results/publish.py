@@ -125,7 +125,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     published = Search(settings, document)
     _refuse(path, drawn_problems(published))
     replays = []
-    for row in published.ended:
+    for row in published.rows_with_score:
         run = runs[row["trial"]]
         if config_id(published.config(row), run.layer_file) != run.config_id:
             _refuse(run.path, ["its configuration is not that of its values"])

@@ -74,18 +74,18 @@ class Search:
         return f"{SEARCHES}/{self.path.stem}"
 
     @property
-    def ended(self) -> list[dict[str, Any]]:
+    def rows_with_score(self) -> list[dict[str, Any]]:
         """The rows with a score."""
         return [row for row in self.document["trials"] if row["status"] in WITH_SCORE]
 
     @property
     def trials(self) -> list[dict[str, Any]]:
-        """The trials, without repeats."""
+        """The rows of the search's own seed; the others repeat a trial with another seed."""
         return [row for row in self.document["trials"] if row["seed"] == self.settings.base.train.seed]
 
     @property
-    def scored(self) -> list[dict[str, Any]]:
-        """The trials with a score, without repeats."""
+    def trials_with_score(self) -> list[dict[str, Any]]:
+        """The trials that have a score; a diverged one has one, too."""
         return [row for row in self.trials if row["status"] in WITH_SCORE]
 
     def environment(self, row: Mapping[str, Any]) -> dict[str, Any]:

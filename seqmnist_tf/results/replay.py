@@ -221,7 +221,10 @@ def replay_records(
         if names and not any(place.startswith(f"{name}/") for name in names):
             continue
         try:
-            found = (_search_anew if isinstance(one, Search) else _record_anew)(one, full, allow_code)  # type: ignore
+            if isinstance(one, Search):
+                found = _search_anew(one, full, allow_code)
+            else:
+                found = _record_anew(one, full, allow_code)
         except InputError as error:  # the others are trained anew all the same
             found = [str(error)]
         problems += [f"{folder / place}: {problem}" for problem in found]
@@ -248,7 +251,7 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
 def _search_anew(search: Search, full: bool, allow_code: bool) -> list[str]:
     """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
     problems, replays = [], []
-    for row in search.ended:
+    for row in search.rows_with_score:
         config = search.config(row)
         layer = search.layer(config)
         name = f"trial {row['trial']} with seed {row['seed']}"

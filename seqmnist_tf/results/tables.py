@@ -157,8 +157,8 @@ def searches_table(results: ResultsFolder) -> str:
 def _search_row(name: str, parts: Sequence[Search]) -> list[str]:
     epochs = [one.settings.base.train.n_epochs for one in parts]
     links = [f"[{len(one.trials)} x {n}](results/{one.name}.json)" for one, n in zip(parts, epochs, strict=True)]
-    hours = sum(row["seconds"] for one in parts for row in one.ended) / 3600
-    commits = dict.fromkeys(str(one.environment(one.ended[0])["git"]["commit"])[:7] for one in parts)
+    hours = sum(row["seconds"] for one in parts for row in one.rows_with_score) / 3600
+    commits = dict.fromkeys(str(one.environment(one.rows_with_score[0])["git"]["commit"])[:7] for one in parts)
     layer = parts[0].settings.base.model.layer.rpartition(":")[2]
     last = [one for one, n in zip(parts, epochs, strict=True) if n == max(epochs)]
     return [name, layer, ", ".join(links), in_percent(best_mean(last)), f"{hours:.1f}", ", ".join(commits)]
@@ -171,7 +171,7 @@ def best_mean(searches: Sequence[Search]) -> float:
     """
     scores: defaultdict[str, list[float]] = defaultdict(list)
     for one in searches:
-        for row in one.scored:
+        for row in one.trials_with_score:
             scores[str(row["values"])].append(row["score"])
     seeds = max(map(len, scores.values()))
     return max(statistics.mean(same) for same in scores.values() if len(same) == seeds)

@@ -60,6 +60,7 @@ def _resumed_config(run: RunDirectory, args: cfg.Arguments) -> cfg.Config:
 
     InputError is raised where the command line describes another run than the directory.
     """
+    # The seed does not count in config_id, but it is the run's, not this machine's.
     of_machine = {
         key: value for key, value in args.given.items() if not cfg.of_the_experiment(key) and key != "train.seed"
     }

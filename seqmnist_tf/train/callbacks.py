@@ -140,7 +140,8 @@ class Checkpoint(keras.callbacks.Callback):
 class AveragedWeights(keras.callbacks.Callback):
     """Puts the averages of ``optimizer.ema_momentum`` into the model between the end of an epoch and the next one.
 
-    A checkpoint is written there, so that it has the averages as weights, and the weights as averages.
+    There the two are exchanged: a checkpoint's weights are the averages, and resuming exchanges them back when the next
+    epoch begins.
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -156,9 +156,9 @@ class RunDirectory:
         packed = self.path / PACKED_STEPS_FILE
         return packed if packed.exists() else self.path / "steps.csv"
 
-    def truncate(self, epochs: int, steps: int) -> None:
-        """Cut the logs back to the checkpoint: so many whole epochs, so many steps."""
-        for name, rows, empty in (("history.jsonl", epochs, b""), ("steps.csv", steps + 1, STEPS_HEAD + b"\n")):
+    def begin_logs_at(self, epochs: int, steps: int) -> None:
+        """Cut the logs back to the checkpoint, of so many epochs and steps; in a new run, begin ``steps.csv``."""
+        for name, rows, empty in (("history.jsonl", epochs, b""), ("steps.csv", 1 + steps, STEPS_HEAD + b"\n")):
             path = self.path / name
             lines = path.read_bytes().splitlines(keepends=True)[:rows] if path.exists() else []
             write_atomically(path, b"".join(lines) or empty)
@@ -204,7 +204,7 @@ def lock_folder(path: Path, name: str, timeout: float = 0.0) -> filelock.Acquire
 
 
 def is_skipped(config: Config, gradient_norm: float) -> bool:
-    """Return whether a step was skipped, from its row of ``steps.csv``."""
+    """Return whether a step was skipped: ``steps.csv`` then has NaN as the norm of its gradients."""
     return config.optimizer.nonfinite == "skip" and math.isnan(gradient_norm)
 
 

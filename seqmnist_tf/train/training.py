@@ -174,7 +174,7 @@ def _fit(
     if record["resumed"]:
         record["resumed"][-1]["first_step"] = steps
         run.write_json("environment.json", record)
-    run.truncate(first_epoch, steps)
+    run.begin_logs_at(first_epoch, steps)
     tracker = Tracker(config, run.config_id, run.path, record.get("wandb_run_id"), wandb_group)
     callbacks = RunCallbacks(run, config, splits, model, stop_rule, tracker.callbacks(splits.train))
     try:

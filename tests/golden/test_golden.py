@@ -39,7 +39,7 @@ def searched_ids() -> dict[str, str]:
     ids = {}
     for path in sorted(RESULTS.glob("searches/*.json")):
         search = Search.read(path)
-        for row in search.ended:
+        for row in search.rows_with_score:
             config = search.config(row)
             ids[f"searches/{path.stem}/{row['trial']}/seed{row['seed']}"] = config_id(config, search.layer(config))
     return ids

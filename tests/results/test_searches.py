@@ -71,7 +71,7 @@ def test_a_search_is_published_once_with_all_its_trials(command: Command, mine: 
     for row, made in zip(mine.trials, json.loads((search / "trials.json").read_text()), strict=True):
         assert (row["score"], row["epochs"], row["values"]) == (made["score"], 2, made["hyperparameters"])
         assert len(row["losses"]) == 6
-    assert mine.scored == mine.trials
+    assert mine.trials_with_score == mine.trials
     (replayed,) = mine.document["replayed"]
     assert (replayed["batches"], replayed["largest_difference"]) == (18, 0)
     assert "searches" not in ResultsFolder.read(RESULTS).records

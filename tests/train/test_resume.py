@@ -105,7 +105,7 @@ def test_a_last_history_row_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
     assert [row["epoch"] for row in run.history()] == [1, 2]
     (tmp_path / "steps.csv").write_text("step,loss\n1,2.5\n2,2.25\n3,2")
-    run.truncate(1, 2)
+    run.begin_logs_at(1, 2)
     assert (tmp_path / "history.jsonl").read_text() == '{"epoch": 1}\n'
     assert (tmp_path / "steps.csv").read_text() == "step,loss\n1,2.5\n2,2.25\n"
 

@@ -70,7 +70,7 @@ def _run_epochs(run: RunDirectory, config: Config, rule: Callable[[list[Any]], s
     done = len(run.history())
     if not done:
         (run.path / "steps.csv").write_text("step,loss\n")
-    run.truncate(done, done * config.steps_per_epoch)
+    run.begin_logs_at(done, done * config.steps_per_epoch)
     reason = None
     with run.lock():
         for epoch in range(done + 1, config.train.n_epochs + 1):
