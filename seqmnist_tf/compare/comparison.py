@@ -55,9 +55,14 @@ class SeededRuns:
         return len(self.runs)
 
     @property
+    def num_seeds(self) -> int:
+        """Number of seeds, with those that diverged."""
+        return self.n + len(self.diverged)
+
+    @property
     def seeds_text(self) -> str:
         """Number of seeds and, if some diverged, of how many: ``6 of 8``."""
-        return f"{self.n} of {self.n + len(self.diverged)}" if self.diverged else str(self.n)
+        return f"{self.n} of {self.num_seeds}" if self.diverged else str(self.n)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -102,7 +107,7 @@ class SeededRuns:
     @property
     def failures(self) -> str:
         """The number of seeds that failed, and of how many: ``1 of 8``."""
-        return f"{self.failed} of {self.n + len(self.diverged)}"
+        return f"{self.failed} of {self.num_seeds}"
 
     @property
     def falls(self) -> str:

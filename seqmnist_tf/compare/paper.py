@@ -144,7 +144,7 @@ def csv_table(comparison: Comparison) -> str:
         row = {key: value for key, value in arm.to_json().items() if key not in lists}
         row |= {"layer": layer_name(arm.config), "constants": constants_text(arm.config)}
         row |= {"permutation": arm.config.task.permutation, "train_images": arm.config.num_train}
-        row |= {"test_images": arm.total, "epochs": arm.config.train.n_epochs, "seeds": arm.n + len(arm.diverged)}
+        row |= {"test_images": arm.total, "epochs": arm.config.train.n_epochs, "seeds": arm.num_seeds}
         row["ci_95_low"], row["ci_95_high"] = arm.ci_95 or (None, None)
         if pair:
             row |= {"difference": pair.mean_difference, "permutation_p": pair.permutation_p, "holm_p": pair.holm_p}

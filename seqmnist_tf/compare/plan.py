@@ -144,7 +144,7 @@ def _ended_seeds(folder: Path) -> list[int]:
 
 def has_ended(path: Path) -> bool:
     """Return whether a run has completed or diverged: it would end in the same way again."""
-    return (RunDirectory(path).summary or {}).get("status") in ("completed", "diverged")
+    return RunDirectory(path).status in ("completed", "diverged")
 
 
 def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict[str, Pace]:

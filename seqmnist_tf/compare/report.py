@@ -75,7 +75,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _arm_row(arm: SeededRuns) -> dict[str, Any]:
-    low, high = failure_interval(arm.failed, arm.n + len(arm.diverged))
+    low, high = failure_interval(arm.failed, arm.num_seeds)
     return {
         "arm": f"`{arm.name}`",
         ">units, constants": arguments_text(arm.config),

@@ -58,9 +58,7 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
         text = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
         _refuse(run.path, [text])
     files = public_files(run)
-    if (run.summary or {})["status"] == "completed":
-        _refuse(run.path, recount(run, allow_code=allow_code))
-    files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_entry([_replay(run, allow_code)])]})
+    files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_entry([_repeat(run, allow_code)])]})
     with locked(folder):
         set_files(folder, path, files)
     return path
@@ -76,7 +74,7 @@ def require_name(name: str | None) -> str:
 
 def _require_finished(run: RunDirectory, root: Path, statuses: tuple[str, ...]) -> None:
     """Raise InputError where a run has not ended, its logs do not fit, or its code is not that of a commit of HEAD."""
-    status, problems = (run.summary or {}).get("status", "not finished"), log_problems(run)
+    status, problems = run.status, log_problems(run)
     if status not in statuses:
         problems.append(f"it is {status}, and not {' or '.join(statuses)}")
     if not is_trial(run.config) and not (run.config.test.enabled and not run.config.task.limit_test):
@@ -94,8 +92,10 @@ def _refuse(path: Path, problems: list[str]) -> None:
         raise InputError(f"{path} is not published: {problems[0]}")
 
 
-def _replay(run: RunDirectory, allow_code: bool) -> Replay:
-    """Replay the first batches of a run, which must agree."""
+def _repeat(run: RunDirectory, allow_code: bool) -> Replay:
+    """Recount a completed run, and replay its first batches: both must agree."""
+    if run.status == "completed":
+        _refuse(run.path, recount(run, allow_code=allow_code))
     note(f"{run.path}: training the first {REPLAYED_BATCHES} batches anew")
     replay = replay_run(run, run.step_losses(), allow_code=allow_code)
     _refuse(run.path, replay.problems())
@@ -130,9 +130,7 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
         if config_id(published.config(row), run.layer_file) != run.config_id:
             _refuse(run.path, ["its configuration is not that of its values"])
         _require_finished(run, folder.parent, WITH_SCORE)
-        if (run.summary or {})["status"] == "completed":
-            _refuse(run.path, recount(run, allow_code=allow_code))
-        replays.append(_replay(run, allow_code))
+        replays.append(_repeat(run, allow_code))
     with locked(folder):
         set_files(folder, target.parent, {target.name: json_bytes({**document, "replayed": [_entry(replays)]})})
     return target

@@ -175,12 +175,16 @@ class RunDirectory:
         """Write a JSON document of the run directory."""
         write_atomically(self.path / name, json_bytes(document))
 
+    @property
+    def status(self) -> str:
+        """The status in ``summary.json``; without that file, ``not finished``."""
+        return str((self.summary or {}).get("status", "not finished"))
+
     def require_model(self) -> Path:
         """Return the path of ``model.keras``, or raise InputError where the run has none."""
         path = self.path / "model.keras"
         if not path.is_file():
-            status = (self.summary or {}).get("status", "not finished")
-            raise InputError(f"{self.path} has no model.keras: the run is {status}")
+            raise InputError(f"{self.path} has no model.keras: the run is {self.status}")
         return path
 
     def lock(self, timeout: float = 0.0) -> filelock.AcquireReturnProxy:
