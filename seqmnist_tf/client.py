@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import system
-from .serve import DEFAULT_SERVER, Classification, classify, picture_files, picture_to_text, prepare_picture, verdict
+from .serve import DEFAULT_SERVER, classify, picture_files, picture_to_text, prepare_picture, verdict
 from .system import InputError, note, say, say_json
 
 
@@ -54,14 +54,15 @@ def main(argv: list[str]) -> int:
     for name, image, _ in answers:
         if args.show and image is not None:
             (note if args.json else say)(f"{name}\n{picture_to_text(image)}")
-    if not args.json:
-        width = max(len(name) for name in ("picture", *(name for name, _, _ in answers)))
-        say(f"{'picture':{width}}  digit  probability  verdict")
-        for name, _, answer in answers:
-            say(f"{name:{width}}  {_digit(answer)}  {verdict(answer)}")
-    else:
+    if args.json:
         empty = {"class_id": None, "probabilities": None, "version": None}
         say_json([{"file": n, **(vars(a) if a else empty), "verdict": verdict(a)} for n, _, a in answers])
+        return system.EXIT_DONE
+    width = max(len(name) for name in ("picture", *(name for name, _, _ in answers)))
+    say(f"{'picture':{width}}  digit  probability  verdict")
+    for name, _, answer in answers:
+        digit, probability = (answer.class_id, f"{answer.probabilities[answer.class_id]:.1%}") if answer else ("-", "-")
+        say(f"{name:{width}}  {digit:>5}  {probability:>11}  {verdict(answer)}")
     return system.EXIT_DONE
 
 
@@ -73,13 +74,6 @@ def _read_pictures(words: list[str]) -> Iterator[tuple[str, np.ndarray | None]]:
         else:
             for path in picture_files(Path(word)) if Path(word).is_dir() else [Path(word)]:
                 yield str(path), prepare_picture(path)
-
-
-def _digit(answer: Classification | None) -> str:
-    """Return the digit and its probability, as columns of the table."""
-    if answer is None:
-        return f"{'-':>5}  {'-':>11}"
-    return f"{answer.class_id:>5}  {answer.probabilities[answer.class_id]:>11.1%}"
 
 
 if __name__ == "__main__":

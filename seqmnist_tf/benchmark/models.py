@@ -18,24 +18,26 @@ TURN_SECONDS = 1.0  # each turn takes about so long
 
 
 class Everyday(NamedTuple):
-    """A model with recurrent layers of a usual size.
+    """A model of a usual size: recurrent layers, and a dense layer that classifies.
 
     Attributes:
-        about: what it is, as the table says it.
         batch: sequences in a batch.
         shape: of a sequence: steps and features; of words, steps alone.
-        make: its layers, from the module that has ``LSTM`` and ``GRU``, and its input.
+        about: what it is, as the table says it.
+        recurrent: what its recurrent layers make of its input; their classes are those of a module.
+        head: the class of its last layer, or a function that makes it.
     """
 
-    about: str
     batch: int
     shape: tuple[int, ...]
-    make: Callable[[Any, Any], Any]
+    about: str
+    recurrent: Callable[[Any, Any], Any]
+    head: Callable[[int], keras.Layer] = keras.layers.Dense
 
     def model(self, layers: Any) -> keras.Model:
         """Return the compiled model, whose recurrent layers are of a module."""
         inputs = keras.Input(batch_shape=(self.batch, *self.shape), dtype="float32" if self.shape[1:] else "int32")
-        model = keras.Model(inputs, self.make(layers, inputs))
+        model = keras.Model(inputs, self.head(CLASSES)(self.recurrent(layers, inputs)))
         model.compile("rmsprop", "mse")
         return model
 
@@ -50,8 +52,9 @@ class Everyday(NamedTuple):
         return words, y
 
 
-def _classified(x: Any) -> Any:
-    return keras.layers.Dense(CLASSES)(x)
+def _lstm(units: int, **options: Any) -> Callable[[Any, Any], Any]:
+    """Return what makes an LSTM's output of an input, with the LSTM of a module."""
+    return lambda layers, x: layers.LSTM(units, **options)(x)
 
 
 def _masked(x: Any) -> Any:
@@ -62,60 +65,44 @@ def _tagger(layers: Any, x: Any) -> Any:
     x = _masked(x)
     for _ in range(2):
         x = keras.layers.Bidirectional(layers.LSTM(64, return_sequences=True))(x)
-    return _classified(x)
+    return x
 
 
 def _encoder_and_decoder(layers: Any, x: Any) -> Any:
     _, *states = layers.LSTM(64, return_state=True)(x)
-    return _classified(layers.LSTM(64, return_sequences=True)(x, initial_state=states))
+    return layers.LSTM(64, return_sequences=True)(x, initial_state=states)
 
 
-def _head_for_each_step(layers: Any, x: Any) -> Any:
-    x = layers.LSTM(64, return_sequences=True)(x)
-    return keras.layers.TimeDistributed(keras.layers.Dense(CLASSES))(x)
+def _stack(layers: Any, x: Any) -> Any:
+    return layers.LSTM(64)(layers.LSTM(64, return_sequences=True)(x))
+
+
+def _head_at_each_step(classes: int) -> keras.Layer:
+    return keras.layers.TimeDistributed(keras.layers.Dense(classes))
 
 
 MODELS = {
-    "weather": Everyday("LSTM(32), 120 steps, batch 256", 256, (120, 7), lambda of, x: _classified(of.LSTM(32)(x))),
-    "small": Everyday("LSTM(50), 30 steps, batch 32", 32, (30, 1), lambda of, x: _classified(of.LSTM(50)(x))),
-    "stack": Everyday(
-        "two LSTM(64), 60 steps, batch 64",
-        64,
-        (60, 8),
-        lambda of, x: _classified(of.LSTM(64)(of.LSTM(64, return_sequences=True)(x))),
-    ),
-    "words": Everyday(
-        "masks, LSTM(64), 200 steps, batch 64", 64, (200,), lambda of, x: _classified(of.LSTM(64)(_masked(x)))
-    ),
-    "GRU": Everyday("GRU(128), 100 steps, batch 64", 64, (100, 8), lambda of, x: _classified(of.GRU(128)(x))),
-    "tagger": Everyday("masks, two Bidirectional LSTM(64), 200 steps, batch 50", 50, (200,), _tagger),
-    "encoder and decoder": Everyday("LSTM(64), states, 60 steps, batch 64", 64, (60, 8), _encoder_and_decoder),
-    "stream": Everyday(
-        "LSTM(64), stateful, 50 steps, batch 32", 32, (50, 8), lambda of, x: _classified(of.LSTM(64, stateful=True)(x))
-    ),
-    "dropout": Everyday(
-        "LSTM(64, dropout=0.2), 100 steps, batch 64",
-        64,
-        (100, 8),
-        lambda of, x: _classified(of.LSTM(64, dropout=0.2, seed=1)(x)),
-    ),
+    "weather": Everyday(256, (120, 7), "LSTM(32)", _lstm(32)),
+    "small": Everyday(32, (30, 1), "LSTM(50)", _lstm(50)),
+    "stack": Everyday(64, (60, 8), "two LSTM(64)", _stack),
+    "words": Everyday(64, (200,), "masks, LSTM(64)", lambda layers, x: layers.LSTM(64)(_masked(x))),
+    "GRU": Everyday(64, (100, 8), "GRU(128)", lambda layers, x: layers.GRU(128)(x)),
+    "tagger": Everyday(50, (200,), "masks, two Bidirectional LSTM(64)", _tagger),
+    "encoder and decoder": Everyday(64, (60, 8), "LSTM(64), states", _encoder_and_decoder),
+    "stream": Everyday(32, (50, 8), "LSTM(64), stateful", _lstm(64, stateful=True)),
+    "dropout": Everyday(64, (100, 8), "LSTM(64, dropout=0.2)", _lstm(64, dropout=0.2, seed=1)),
     "recurrent dropout": Everyday(
-        "LSTM(64, recurrent_dropout=0.2), 100 steps, batch 64",
-        64,
-        (100, 8),
-        lambda of, x: _classified(of.LSTM(64, recurrent_dropout=0.2, seed=1)(x)),
+        64, (100, 8), "LSTM(64, recurrent_dropout=0.2)", _lstm(64, recurrent_dropout=0.2, seed=1)
     ),
-    "head for each step": Everyday(
-        "LSTM(64), TimeDistributed(Dense), 100 steps, batch 64", 64, (100, 8), _head_for_each_step
+    "head at each step": Everyday(
+        64, (100, 8), "LSTM(64), TimeDistributed(Dense)", _lstm(64, return_sequences=True), _head_at_each_step
     ),
-    "baseline": Everyday("LSTM(128), 784 steps, batch 100", 100, (784, 1), lambda of, x: _classified(of.LSTM(128)(x))),
+    "baseline": Everyday(100, (784, 1), "LSTM(128)", _lstm(128)),
 }
 
 
 class TimedEveryday:
     """An everyday model in the process that times it, on stock Keras (``keras``) or the fast layers (``native``)."""
-
-    kernel = None
 
     def __init__(self, name: str, layers: str) -> None:
         start_tensorflow()

@@ -58,9 +58,9 @@ def _models_table(document: dict[str, Any]) -> str:
         for action in ("train", "evaluate"):
             keras, native = row[action]["keras"], row[action]["native"]
             times += [f"{keras['median_ms']:.1f}", f"{native['median_ms']:.1f}", f"**{native['ratio']:.1f}**"]
-        rows.append((row["model"], row["about"], *times))
+        rows.append((row["model"], row["about"], row["steps"], row["batch"], *times))
     step, batch = ">training step: stock, ms", ">`predict`, a batch: stock, ms"
-    head = ("model", "layers and batches", step, ">fast, ms", ">speed-up", batch, ">fast, ms", ">speed-up")
+    head = ("model", "layers", ">steps", ">batch", step, ">fast, ms", ">speed-up", batch, ">fast, ms", ">speed-up")
     return markdown_table(head, rows)
 
 

@@ -58,7 +58,8 @@ def measure_models() -> dict[str, Any]:
     models = []
     for name, everyday in MODELS.items():
         requests = {kernel: Request((name, kernel), SERVE_MODELS) for kernel in ("keras", "native")}
-        models.append({"model": name, "about": everyday.about, **in_turns(requests, MODEL_ROUNDS)})
+        row = {"model": name, "about": everyday.about, "steps": everyday.shape[0], "batch": everyday.batch}
+        models.append({**row, **in_turns(requests, MODEL_ROUNDS)})
     return {"models": models, **_origin(True)}
 
 

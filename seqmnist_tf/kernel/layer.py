@@ -85,7 +85,7 @@ class RNN(keras.layers.RNN):
         if not isinstance(threads, int | np.integer) or threads not in range(native.MAX_THREADS + 1):
             raise ValueError(f"threads must be an integer from 0 to {native.MAX_THREADS:,} (got {threads!r})")
         self.threads = int(threads)
-        _first_process()
+        _first_process()  # remembers this one
         self.supports_jit = False  # the kernel is called from the graph; XLA cannot compile that
 
     def get_config(self) -> dict[str, Any]:
@@ -106,9 +106,8 @@ class RNN(keras.layers.RNN):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         sequences = tf.convert_to_tensor(sequences)
-        in_own_function = not (tf.executing_eagerly() or traced_by_keras(tf.compat.v1.get_default_graph()))
-        if in_own_function:
-            _unsaved()  # a later trace of the same function may make no variable
+        if in_users_function():
+            _marker()  # is made now: a later trace of the same function may make no variable
             if not _have_values(self.variables):
                 # The function builds the layer. TensorFlow traces it again as soon as the weights have values.
                 return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
@@ -116,8 +115,8 @@ class RNN(keras.layers.RNN):
         if reason:
             self._tell(reason)
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        if in_own_function:
-            with tf.control_dependencies([_unsaved().read_value()]):
+        if in_users_function():
+            with tf.control_dependencies([_marker().read_value()]):
                 sequences = tf.identity(sequences)
         if mask is not None:
             mask = tf.broadcast_to(_by_steps(mask), tf.shape(sequences)[:2])
@@ -208,7 +207,7 @@ class RNN(keras.layers.RNN):
         if not isinstance(self.cell, keras.Layer):
             return "its cell is no layer of Keras"
         if self.runs_program and os.getpid() != _first_process():
-            return "this process was forked after TensorFlow had started its threads, which it lacks"
+            return "this process was forked from one that had a layer, and lacks the threads of TensorFlow"
         if self.runs_program and isinstance(program := self._program(sequences.shape[-1], training), Untranslatable):
             return str(program)
         if not self.runs_program and sequences.shape[-1] != self.cell.kernel.shape[0]:
@@ -216,7 +215,7 @@ class RNN(keras.layers.RNN):
         watched = [tf.convert_to_tensor(value) for value in (*self.weights, *states)]
         if has_tangents([sequences, *watched]):
             return "the kernel has no forward-mode gradients"
-        if not training and not tf.executing_eagerly() and not traced_by_keras(tf.compat.v1.get_default_graph()):
+        if not training and in_users_function():
             return "a graph outside of fit, evaluate and predict may be saved, and the kernel cannot be saved in it"
         return None
 
@@ -425,9 +424,9 @@ def why_not_native() -> str | None:
 
 @functools.cache
 def _first_process() -> int:
-    """Return the process in which the first layer was made, and TensorFlow began: a forked child has no threads of it.
+    """Return the process that made the first layer. A child that is forked later lacks the threads of TensorFlow.
 
-    A program needs them, since its parameters are computed by a function of TensorFlow. The LSTM's kernel does not.
+    A program needs them, since a function of TensorFlow computes its parameters. The LSTM's kernel does not.
     """
     return os.getpid()
 
@@ -439,8 +438,13 @@ def _have_values(variables: Sequence[keras.Variable]) -> bool:
         return all(tf.compat.v1.is_variable_initialized(value) for value in values if isinstance(value, tf.Variable))
 
 
+def in_users_function() -> bool:
+    """Return whether a ``tf.function`` of the user's is traced; it may be saved, unlike those of Keras."""
+    return not (tf.executing_eagerly() or traced_by_keras(tf.compat.v1.get_default_graph()))
+
+
 @functools.cache
-def _unsaved() -> tf.Variable:
+def _marker() -> tf.Variable:
     """Return a variable that no model has: a graph that reads it cannot be saved, and TensorFlow's error has its name.
 
     A custom training step may use the kernel; saved, it would fail in every other process.

@@ -183,6 +183,11 @@ class StepProgram:
     def __str__(self) -> str:
         return self.text
 
+    def instruction_set(self) -> str:
+        """Return the instruction set that the program runs on here."""
+        isa = native.instruction_set()
+        return "avx512" if isa == "amx" and not self.tiles else isa
+
 
 def rnn_outputs(
     program: StepProgram,
@@ -238,9 +243,7 @@ def step_forward(
     n, steps, features = sequences.shape
     if features != program.features or not steps:
         raise ValueError(f"sequences must be (n, steps, {program.features}) (got {sequences.shape})")
-    isa = native.instruction_set()
-    if isa == "amx" and not program.tiles:
-        isa = "avx512"
+    isa = program.instruction_set()
     outputs = np.empty((n, steps, program.units) if all_steps else (n, program.units), np.float32)
     first, ends = native.checked(rows.first, rows.ends, n, steps, sum(program.states))
     last = None if first is None else np.empty_like(first)

@@ -222,7 +222,11 @@ def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
 def _difference(
     step: Step, exact: Step, program: StepProgram, own: list[np.ndarray], distance: float, random: np.random.RandomState
 ) -> str | None:
-    """Return how the machine's results differ from the graph's, or None."""
+    """Return how the machine's results differ from the graph's, or None.
+
+    An error may be as large as the largest of three: MAX_ERROR; MAX_RATIO times what float32 does to the graph;
+    MAX_RATIO times the effect of rounding all that the graph reads.
+    """
 
     def normal(*shape: int) -> np.ndarray:
         return np.asarray(random.standard_normal(shape), np.float32)
@@ -231,24 +235,30 @@ def _difference(
     x, upstream = normal(STEPS, step.rows, program.features), normal(STEPS, step.rows, program.units)
     states = [0.5 * normal(step.rows, width) for width in program.states]
     drawn = [normal(step.rows, width) for width in program.drawn]
-    graph, true = (by_the_graph(one, program, [*weights, *drawn], x, states, upstream) for one in (step, exact))
-    machine = by_the_machine(program, weights, x, states, upstream, drawn)
-    rounding = ROUNDING_ON_AMX if native.instruction_set() == "amx" else ROUNDING
-
-    def rounded(array: np.ndarray) -> np.ndarray:
-        return array * (1 + rounding * random.standard_normal(array.shape)) if array.dtype == np.float32 else array
-
-    near = [rounded(array) for array in (*weights, *drawn)], rounded(x), [rounded(state) for state in states]
-    moved = by_the_graph(exact, program, *near, upstream)
-    found = (relative_errors(results, true) for results in (machine, graph, moved))
-    for a, b, error, own_error, moved_error in zip(machine, graph, *found, strict=True):
+    in_float32 = by_the_graph(step, program, [*weights, *drawn], x, states, upstream)
+    in_float64 = by_the_graph(exact, program, [*weights, *drawn], x, states, upstream)
+    by_machine = by_the_machine(program, weights, x, states, upstream, drawn)
+    near_weights, near_x, near_states = _rounded([[*weights, *drawn], x, states], program, random)
+    of_rounded = by_the_graph(exact, program, near_weights, near_x, near_states, upstream)
+    errors = (relative_errors(results, in_float64) for results in (by_machine, in_float32, of_rounded))
+    for a, b, error, *explained in zip(by_machine, in_float32, *errors, strict=True):
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
             if distance:  # away from its own weights, a cell may leave what its functions are defined for
                 continue
             return "they are not finite where it has numbers, or the reverse"
-        if not error <= max(MAX_ERROR, MAX_RATIO * own_error, MAX_RATIO * moved_error):
+        if not error <= max(MAX_ERROR, MAX_RATIO * max(explained)):
             return f"they are off by {error:.1e}"
     return None
+
+
+def _rounded(arrays: Any, program: StepProgram, random: np.random.RandomState) -> Any:
+    """Return arrays, nested in lists, that differ at random from others as much as rounding does on this machine."""
+    if isinstance(arrays, list):
+        return [_rounded(one, program, random) for one in arrays]
+    if arrays.dtype != np.float32:
+        return arrays
+    rounding = ROUNDING_ON_AMX if program.instruction_set() == "amx" else ROUNDING
+    return arrays * (1 + rounding * random.standard_normal(arrays.shape))
 
 
 def relative_errors(found: list[np.ndarray], exact: list[np.ndarray]) -> list[float]:

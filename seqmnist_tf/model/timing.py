@@ -103,7 +103,7 @@ class TimingProcess:
         requests.flush()
 
     def receive(self) -> Any:
-        """Return the answer to a request: to the first the model's kernel, to others what the method returned.
+        """Return the answer to a request: to the first the model's kernel, if it has one, to others a method's result.
 
         An InputError of the other process is raised here.
         """
@@ -135,7 +135,7 @@ def serve_requests(make: Callable[..., Any] = TimedModel) -> None:
     os.dup2(2, 1)  # what a layer's code prints
     try:
         model = make(*pickle.load(sys.stdin.buffer))
-        result: Any = model.kernel
+        result: Any = getattr(model, "kernel", None)
     except InputError as error:
         result = error
     while True:

@@ -60,14 +60,7 @@ def prepare(picture: Image.Image) -> np.ndarray | None:
     ink = _ink(grey)
     if ink.max() < MIN_CONTRAST:
         return None
-    pieces, _ = ndimage.label(ink > otsu(ink), np.ones((3, 3)))
-    areas = np.bincount(pieces.ravel())
-    areas[0] = 0  # the background
-    large = areas >= MIN_STROKE * areas.max()
-    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES or areas[large].sum() < MIN_SHARE * areas.sum():
-        return None
-    at_edge = np.bincount(_edge(pieces), minlength=areas.size)
-    strokes = np.isin(pieces, np.flatnonzero(large & (at_edge <= MAX_EDGE * at_edge.sum())))
+    strokes = _strokes(ink)
     if not strokes.any():
         return None
     place = ndimage.find_objects(strokes.astype(int))[0]
@@ -137,6 +130,21 @@ def _ink(grey: np.ndarray) -> np.ndarray:
     ink = (255 * (paper - grey) / np.maximum(paper, 1)).round()
     noise = np.sort(ink, axis=None)[ink.size // 2]  # of the paper, of which the closing keeps the lightest pixels
     return np.maximum(ink - noise, 0).astype(np.uint8)
+
+
+def _strokes(ink: np.ndarray) -> np.ndarray:
+    """Return which pixels of uint8 ink are strokes: above Otsu's threshold, in pieces that are no specks or shadows.
+
+    None are, where there are too many pieces, or specks cover too much.
+    """
+    pieces, _ = ndimage.label(ink > otsu(ink), np.ones((3, 3)))
+    areas = np.bincount(pieces.ravel())
+    areas[0] = 0  # the background
+    large = areas >= MIN_STROKE * areas.max()
+    if (areas >= MIN_PIECE * areas.max()).sum() > MAX_PIECES or areas[large].sum() < MIN_SHARE * areas.sum():
+        return np.zeros(ink.shape, bool)
+    at_edge = np.bincount(_edge(pieces), minlength=areas.size)
+    return np.isin(pieces, np.flatnonzero(large & (at_edge <= MAX_EDGE * at_edge.sum())))
 
 
 def _edge(pixels: np.ndarray) -> np.ndarray:
