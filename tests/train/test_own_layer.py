@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from seqmnist_tf import config as cfg
 from seqmnist_tf.data import sequences
 from seqmnist_tf.evaluate import main as evaluate_main
-from seqmnist_tf.train import RunDirectory, train
+from seqmnist_tf.train import RunDirectory, load_final_model, train
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.conftest import Command
 from tests.model.test_layers import CELL, GOOD
@@ -153,6 +154,28 @@ def test_a_hostile_model_file_executes_nothing(command: Command, in_tmp: Path, f
     result = command(evaluate_main, "run")
     assert result.status in (0, 2)  # weights are read, no layers
     assert not (in_tmp / "HARMED").exists()
+
+
+DROPOUT = """
+import keras
+
+def Dropped(units):
+    return keras.layers.LSTM(units, dropout=0.3, recurrent_dropout=0.3)
+"""
+
+
+@pytest.mark.slow
+def test_masks_of_dropout_go_on_after_a_resume(command: Command, in_tmp: Path, toy: None) -> None:
+    (in_tmp / "own.py").write_text(DROPOUT)
+    words = [*SMALL, "--model.layer=own.py:Dropped", "--train.n-epochs=2"]
+    assert command(train_main, *words, "--run-dir=whole").status == 0
+    stopped = train(RunDirectory(in_tmp / "whole").config, "parts", stop_rule=lambda history: "enough")
+    assert stopped["status"] == "stopped" and stopped["epochs"] == 1
+    assert command(train_main, "--run-dir=parts", "--resume").status == 0
+    whole, parts = RunDirectory(in_tmp / "whole"), RunDirectory(in_tmp / "parts")
+    assert parts.step_losses() == whole.step_losses()
+    models = [load_final_model(run, allow_code=True).get_weights() for run in (whole, parts)]
+    assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
 
 
 def test_a_layer_that_fails_shows_its_traceback_and_its_run_has_failed(in_tmp: Path, toy: None) -> None:
