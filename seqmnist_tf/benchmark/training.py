@@ -84,16 +84,18 @@ def in_turns(requests: Mapping[str, Request], rounds: Mapping[str, int]) -> dict
     rows: dict[str, Timings] = {}
     with contextlib.ExitStack() as stack:
         processes: dict[str, TimingProcess] = {}
+        note(f"starting {', '.join(requests)}")
         for name, request in requests.items():
-            note(f"starting {name}")
-            process = stack.enter_context(TimingProcess(request.code))
+            processes[name] = stack.enter_context(TimingProcess(request.code))
+            processes[name].send(*request.arguments)
+        for name in requests:
             try:
-                process.call(*request.arguments)
-                processes[name] = process
+                processes[name].receive()
             except InputError as error:
                 if name != "native":
                     raise
                 warn(f"left out: {error}")
+                del processes[name]
         for action, number in rounds.items():
             turns: dict[str, list[Timed]] = {name: [] for name in processes}
             end = time.perf_counter() + MAX_SECONDS
