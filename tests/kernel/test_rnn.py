@@ -442,8 +442,9 @@ def test_each_reason_is_told_once_with_the_line_of_the_user() -> None:
         for _ in range(2):
             layer(x, initial_state=odd_states)
             function(x)
-    assert [("states" in str(w.message), "may be saved" in str(w.message)) for w in caught] == [(1, 0), (0, 1)]
-    assert {w.filename for w in caught} == {__file__}  # not Keras's
+    ours = [w for w in caught if "stock Keras is used" in str(w.message)]  # Python 3.13 warns of others' code, too
+    assert [("states" in str(w.message), "may be saved" in str(w.message)) for w in ours] == [(1, 0), (0, 1)]
+    assert {w.filename for w in ours} == {__file__}  # not Keras's
 
 
 class BuiltLate(keras.layers.Layer):
