@@ -600,6 +600,22 @@ class OwnLoop(keras.layers.RNN):
         return 2 * last, 2 * outputs, states
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_numbers_that_grow_out_of_float32_are_no_reason_for_stock_keras(stacked: bool) -> None:
+    before = [keras.layers.LSTM(16, return_sequences=True)] if stacked else []
+    kernel = seqmnist_tf.SimpleRNN(8, activation="exponential")
+    stock = keras.layers.SimpleRNN(8, activation="exponential")
+    sequences = ops.convert_to_tensor(0.1 * np.random.RandomState(0).standard_normal((5, 3, FEATURES)), "float32")
+    for layer in before:
+        sequences = layer(sequences)
+    stock.build(sequences.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel.build(sequences.shape)
+        kernel.set_weights(stock.get_weights())
+        assert relative_error(kernel(sequences), stock(sequences)) < 1e-5
+
+
 def test_a_drop_in_with_a_method_of_its_own_is_left_to_keras() -> None:
     for base, name, given in ((RNN, "get_initial_state", Plain(UNITS)), (LSTM, "inner_loop", UNITS)):
         layer = type("Own", (base,), {name: functools.partialmethod(getattr(keras.layers.RNN, name))})

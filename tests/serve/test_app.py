@@ -197,14 +197,20 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 0), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_request_is_answered_before_the_server_ends(number: int, status: int, toy_versions: Path) -> None:
+def test_a_request_is_answered_before_the_server_ends_and_clients_that_leave_are_not_logged(
+    number: int, status: int, toy_versions: Path
+) -> None:
     body = json.dumps({"signature_name": "trace", "instances": IMAGES[:8].tolist()}).encode()
     head = f"POST {PREDICT} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\n\r\n"
     with start(toy_versions, "--version", "1") as process:
         assert process.stdout
         line = process.stdout.readline()
         assert line.startswith("version 1 at http://127.0.0.1:")
-        with socket.create_connection(("127.0.0.1", int(line.rpartition(":")[2])), LONG_SECONDS) as client:
+        address = ("127.0.0.1", int(line.rpartition(":")[2]))
+        for sent in (body[:100], body):  # one leaves within its request, one before the answer
+            with socket.create_connection(address, LONG_SECONDS) as leaving:
+                leaving.sendall(head.replace("expect: 100-continue\r\n", "").encode() + sent)
+        with socket.create_connection(address, LONG_SECONDS) as client:
             client.sendall(head.encode())
             assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
             process.send_signal(number)
