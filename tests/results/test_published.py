@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import statistics
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +74,27 @@ def test_every_section_is_shown() -> None:
     text = "\n".join((ROOT / path).read_text() for path in find_documents(ROOT))
     assert {match[2] for match in MARKED_SECTION.finditer(text)} == {*TABLES}
     assert text.count("<!-- results:") == len(list(MARKED_SECTION.finditer(text)))
+
+
+def mean_of(name: str) -> float:
+    return 100 * statistics.fmean(run.accuracy for run in RECORDS[name])
+
+
+def test_the_figures_in_the_readmes_sentences_are_those_of_records_and_measurements() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    strong = f"{mean_of('strong'):.2f} ± {100 * statistics.stdev(run.accuracy for run in RECORDS['strong']):.2f} %"
+    assert f"`strong` reaches **{strong}**" in readme
+    board, sprint = (mean_of("board2_lem") - mean_of(name) for name in ("board2_lstm", "sprint_15"))
+    assert f"LEM is {board:.2f} points above the board's LSTM and {sprint:.2f} above `sprint_15`" in readme
+    measured = [json.loads(path.read_text()) for path in (ROOT / "results/benchmark").glob("cells_*.json")]
+    ratios = [cell["native"]["ratio"] for document in measured for cell in document["cells"]]
+    assert f"{min(ratios):.1f} to {max(ratios):.1f} times as fast" in readme
+    quick = json.loads((ROOT / "results/quickstart/seed0/summary.json").read_text())
+    shown = f"**{quick['final']['test_accuracy']:.2%}** after {quick['seconds_total'] / 60:.1f} minutes"
+    assert shown.replace("%", " %") in readme
+    rows = re.findall(r"^\| [^|]+ \| (\d+) \| (\d\d\.\d)", (ROOT / "results/README.md").read_text(), re.MULTILINE)
+    accuracies = [float(accuracy) for units, accuracy in rows if 100 <= int(units) <= 130]
+    assert f"{min(accuracies)} to {max(accuracies)} % for LSTMs of 100 to 130 units" in readme
 
 
 def test_the_seeds_of_each_experiment_begin_with_0_and_have_no_gap() -> None:
