@@ -91,12 +91,6 @@ def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cfg.PRESETS, "quickstart", small)
 
 
-def test_readme_has_one_screen() -> None:
-    assert 450 <= sum(any(map(str.isalnum, word)) for word in README.split()) <= 600  # a table's bars are no words
-    # What GitHub shows of a line of code beside its sidebar.
-    assert not [line for block in fenced_blocks(r"\w+", README) for line in block.splitlines() if len(line) > 97]
-
-
 def test_quick_start_is_two_command_lines() -> None:
     first, second = fenced_blocks("bash", README.split("\n## Quick start\n")[1].split("\n## ")[0])
     assert "\n" not in first + second
@@ -160,7 +154,6 @@ def test_the_plain_keras_lines_train_the_baseline(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = python_block("docs/plain_keras.md")
-    assert len(plain.splitlines()) <= 16
     means: list[float] = []
     record = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: means.append(float(logs["loss"])))
     fit = keras.Model.fit
@@ -191,7 +184,6 @@ def test_three_lines_classify_a_digit(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.chdir(ROOT)
     lines = python_block("docs/results.md")
     assert "results/strong/seed0/model.keras" in lines
-    assert len([line for line in lines.splitlines() if line]) == 3
     exec(lines, {})
     assert capsys.readouterr().out.splitlines()[-1] == f"{samples[0]['label']} {samples[0]['label']}"
 
@@ -320,9 +312,5 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert 'src="live/index.html"' in (tmp_path / "index.html").read_text()
     assert {path.name for path in (tmp_path / "live").iterdir()} >= {"index.html", "model.json", "weights.bin"}
     index = json.loads((tmp_path / "search" / "search_index.json").read_text())
-    titles = [page["title"] for page in index["docs"] if "#" not in page["location"]]
-    assert len(set(titles)) == len(titles)  # one page called "Results"
     texts = [re.sub("<[^>]*>", " ", page["text"]) for page in index["docs"]]
-    # Browsers break lines behind hyphens.
-    assert '<span class="word">--train.n-epochs</span>' in (tmp_path / "training/index.html").read_text()
     assert "grad_clip_norm" in {word for text in texts for word in re.split(index["config"]["separator"], text)}
