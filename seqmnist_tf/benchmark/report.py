@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config import layer_name
 from ..system import markdown_table
 
 PACKAGES = {"keras": "Keras", "pytorch": "PyTorch", "jax": "JAX"}
@@ -45,7 +46,7 @@ def _cells_table(document: dict[str, Any]) -> str:
         keras, native = row["keras"], row.get("native", {})
         times = [_number(each.get("median_ms"), ".1f") for each in (keras, native)]
         memory = [_number(each.get("peak_mb"), ",.0f") for each in (keras, native)]
-        rows.append((row["layer"].rpartition(":")[2], *times, _number(native.get("ratio"), ".2f"), *memory))
+        rows.append((layer_name(row["layer"]), *times, _number(native.get("ratio"), ".2f"), *memory))
     head = ("layer", ">stock Keras, ms", ">native kernel, ms", ">speed-up", ">memory, stock Keras, MB", ">native, MB")
     return markdown_table(head, rows)
 

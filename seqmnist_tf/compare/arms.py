@@ -46,10 +46,13 @@ class Arm:
         return not self.given
 
     @property
+    def first_given(self) -> CompletedRun | None:
+        """The given run of the lowest seed; None for an arm that is trained."""
+        return self.given[min(self.given)] if self.given else None
+
+    @property
     def config_id(self) -> str:
-        for run in self.given.values():
-            return run.config_id
-        return cfg.config_id(self.config, self.file)
+        return self.first_given.config_id if self.first_given else cfg.config_id(self.config, self.file)
 
 
 def parse_arms(words: Sequence[ArmWord], overrides: Mapping[str, Any], *, allow_code: bool = False) -> list[Arm]:
@@ -106,7 +109,7 @@ def _layer_arm(word: str, first: Arm | None, overrides: Mapping[str, Any]) -> Ar
     values = {key: OPTIONS[key].default for key in apart}
     values |= {"model.layer": word, CONSTANTS: {}, "model.match_parameters": None, "train.kernel": "auto"}
     overrides = {key: value for key, value in overrides.items() if key not in idle and key != "model.layer"}
-    name = word.rpartition(":")[2]
+    name = cfg.layer_name(word)
     left = [f"`{key}`" for key in idle if recipe[key] != OPTIONS[key].default]
     notes = (f"{name}: {' and '.join(left)} of {first.name} is not applied to it.",) if left else ()
     arm = _trained(name, cfg.with_values(first.config, values), overrides)
@@ -139,9 +142,7 @@ def _require_one_task(arms: Sequence[Arm]) -> None:
 
 def _order(arm: Arm) -> np.ndarray:
     """Return the order in which an arm reads the pixels, int64 (784,)."""
-    for completed in arm.given.values():
-        return completed.run.pixel_order()
-    return pixel_order(arm.config.task.permutation)
+    return arm.first_given.run.pixel_order() if arm.first_given else pixel_order(arm.config.task.permutation)
 
 
 def nearest_preset(config: Config) -> str:

@@ -75,12 +75,12 @@ def compare(
 
 def compare_arms(
     arms: Sequence[Arm],
-    seeds: str | Iterable[int] | None = None,
-    directory: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    address: str | None = None,
+    seeds: str | Iterable[int] | None,
+    directory: str | os.PathLike[str] | None,
+    workers: int | None,
+    address: str | None,
     *,
-    allow_code: bool = False,
+    allow_code: bool,
 ) -> Comparison:
     """Compare arms that were parsed, with the other arguments of :func:`compare`."""
     if address is not None:
@@ -117,8 +117,7 @@ def given_predictions(plan: Plan, allow_code: bool) -> dict[Path, Predictions]:
 
 def note_work(plan: Plan, paces: Mapping[str, Pace], workers: int | None) -> None:
     """Print how many runs are trained and, if a pace was measured, about how long that takes."""
-    seconds = 3600 * sum(plan.hours(arm, paces.get(arm.name)) for arm in plan.arms) / (workers or 1)
-    time_left = f", about {duration(seconds)}" if paces else ""
+    time_left = f", about {duration(3600 * plan.all_hours(paces, workers))}" if paces else ""
     runs = count_of(len(plan.all_missing), "run")
     note(f"{runs} to train of {sum(map(len, plan.jobs.values()))}{time_left}")
 

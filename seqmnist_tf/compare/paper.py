@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text
+from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text, layer_name
 from ..system import markdown_table, p_text, package_versions, percent_range
 from .comparison import Comparison, PairResult, SeededRuns
 
@@ -142,7 +142,7 @@ def csv_table(comparison: Comparison) -> str:
     rows = []
     for arm, pair in zip(comparison.arms, [None, *comparison.pairs], strict=True):
         row = {key: value for key, value in arm.to_json().items() if key not in lists}
-        row |= {"layer": layer_name(arm.config), "constants": constants_text(arm.config)}
+        row |= {"layer": layer_name(arm.config.model.layer), "constants": constants_text(arm.config)}
         row |= {"permutation": arm.config.task.permutation, "train_images": arm.config.num_train}
         row |= {"test_images": arm.total, "epochs": arm.config.train.n_epochs, "seeds": arm.num_seeds}
         row["ci_95_low"], row["ci_95_high"] = arm.ci_95 or (None, None)
@@ -178,14 +178,18 @@ def cell_names(arms: Sequence[SeededRuns]) -> list[str]:
 
 def cell_name(config: Config) -> str:
     """Return the name of a cell in papers, such as ``UR-LSTM``; of a new one, that of its layer."""
-    name = layer_name(config)
-    return PUBLISHED[name][0] if name in PUBLISHED else name
+    return _published(config)[0]
 
 
 def _paper_key(config: Config) -> str:
     """Return the key of a cell's paper in papers.bib; empty for a new cell."""
-    name = layer_name(config)
-    return PUBLISHED[name][1] if name in PUBLISHED else ""
+    return _published(config)[1]
+
+
+def _published(config: Config) -> tuple[str, str]:
+    """Return the row of PUBLISHED; of a new cell, the name of its layer and no key."""
+    name = layer_name(config.model.layer)
+    return PUBLISHED.get(name, (name, ""))
 
 
 def task_name(config: Config) -> str:
@@ -197,8 +201,3 @@ def task_name(config: Config) -> str:
     if config.num_test != NUM_TEST:
         parts.append(f"{config.num_test:,} test images")
     return ", ".join(parts)
-
-
-def layer_name(config: Config) -> str:
-    """Return the name of the layer, without its file or module."""
-    return config.model.layer.rpartition(":")[2]

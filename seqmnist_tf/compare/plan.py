@@ -49,6 +49,10 @@ class Plan:
         """Return how long the missing runs of an arm take one after the other; 0 without a pace."""
         return sum(pace.hours(job.config) for job in self.missing(arm)) if pace else 0.0
 
+    def all_hours(self, paces: Mapping[str, Pace], workers: int | None) -> float:
+        """Return how long all missing runs take, ``workers`` at a time."""
+        return sum(self.hours(arm, paces.get(arm.name)) for arm in self.arms) / (workers or 1)
+
 
 def make_plan(arms: Sequence[Arm], seeds: str | Iterable[int] | None, directory: str | os.PathLike[str] | None) -> Plan:
     """Return what ``compare`` would train. Code of layers is run, and nothing is written."""
@@ -88,9 +92,7 @@ def make_ready(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def parameters_of(arm: Arm) -> int:
-    for run in arm.given.values():
-        return run.num_params
-    return int(build_model(arm.config, arm.file).count_params())
+    return arm.first_given.num_params if arm.first_given else int(build_model(arm.config, arm.file).count_params())
 
 
 def plan_jobs(arms: Sequence[Arm], seeds: Sequence[int], folder: Path) -> dict[str, list[Job]]:
@@ -162,9 +164,9 @@ def measure_paces(plan: Plan, workers: int | None, least_steps: int = 0) -> dict
 
 def dry_run(
     arms: Sequence[Arm],
-    seeds: str | Iterable[int] | None = None,
-    directory: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
+    seeds: str | Iterable[int] | None,
+    directory: str | os.PathLike[str] | None,
+    workers: int | None,
 ) -> tuple[list[dict[str, Any]], float]:
     """Return what a comparison would train here, arm by arm, and its hours in all; a step of each arm is measured."""
     plan = make_plan(arms, seeds, directory)
@@ -184,4 +186,4 @@ def dry_run(
                 "hours": plan.hours(arm, pace),
             }
         )
-    return rows, sum(row["hours"] for row in rows) / (workers or 1)
+    return rows, plan.all_hours(paces, workers)

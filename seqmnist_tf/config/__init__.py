@@ -13,6 +13,7 @@ from .layer import (
     constants_text,
     has_stock_layer,
     layer_file,
+    layer_name,
     num_params,
     read_layer,
 )

@@ -26,6 +26,11 @@ def layer_file(config: Config) -> Path | None:
     return Path(path) if path.endswith(".py") else None
 
 
+def layer_name(layer: str) -> str:
+    """Return the name in a ``model.layer``, without its file or module."""
+    return layer.rpartition(":")[2]
+
+
 def has_stock_layer(config: Config) -> bool:
     """Return whether ``model.layer`` is a layer of Keras, so that building or loading it runs no other code."""
     return config.model.layer in STOCK_LAYERS

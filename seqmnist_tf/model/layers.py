@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..config import NUM_TIMESTEPS, OPTIONS, Config, LayerFile, has_stock_layer, num_params, read_layer
+from ..config import NUM_TIMESTEPS, OPTIONS, Config, LayerFile, has_stock_layer, layer_name, num_params, read_layer
 from ..system import InputError
 
 MAX_UNITS = int(OPTIONS["model.hidden_size"].meta.le or 0)
@@ -48,7 +48,7 @@ def call_factory(config: Config, file: LayerFile | None) -> keras.Layer:
     spec, units, options = config.model.layer, config.model.hidden_size, config.model.layer_options
     if has_stock_layer(config):
         return getattr(keras.layers, spec)(units)
-    factory = getattr(_module(config, file), spec.rpartition(":")[2], None)
+    factory = getattr(_module(config, file), layer_name(spec), None)
     if not callable(factory):
         raise LayerError(f"model.layer must name a layer class or a function of units (got {spec})")
     try:

@@ -16,7 +16,6 @@ from ..config import Config, LayerFile, Task, is_trial, with_values
 from ..data import Split, Splits, load_splits, load_test, pixel_order
 from ..model import choose_kernel, make_trainable
 from ..train import (
-    LOSS_AGREES,
     MAX_FLIPS,
     PREDICTIONS_FILE,
     Metrics,
@@ -25,6 +24,7 @@ from ..train import (
     evaluate_model,
     evaluate_run,
     load_final_model,
+    losses_agree,
 )
 from ..tune import drawn_values
 from .contents import CONTENTS_FILE, Contents
@@ -99,7 +99,7 @@ def score_problems(run: RunDirectory, model: keras.Model, score: float, loss: fl
     split = training_splits(config.task).validation
     metrics = evaluate_model(trained, split, config.test.batch_size)  # type: ignore[arg-type]  # of a trial, not None
     correct = round(score * metrics.total)
-    same_loss = loss is None or math.isclose(metrics.loss, loss, rel_tol=LOSS_AGREES, abs_tol=1e-4)
+    same_loss = loss is None or losses_agree(metrics.loss, loss)
     if abs(metrics.correct - correct) <= MAX_FLIPS and same_loss:
         return []
     return [

@@ -84,14 +84,15 @@ def outdated_pictures(results: ResultsFolder, folder: Path) -> list[Picture]:
     """Return the pictures that are missing, or not of the records in the folder."""
     outdated = []
     for picture in PICTURES:
-        if picture.file in OF_BOARDS and not any(board.cells for board in results.contents.boards):
+        sources = picture.sources(results)
+        if not sources:  # of boards, and none has a cell yet
             continue
         try:
             with Image.open(folder / picture.path) as image:
                 shown = image.info.get(DIGEST_KEY, "")
         except OSError:
             shown = ""
-        if shown != records_digest(folder, picture.sources(results)):
+        if shown != records_digest(folder, sources):
             outdated.append(picture)
     return outdated
 
@@ -249,4 +250,3 @@ PICTURES = (
     Picture("hardest.png", draw_hardest, _model_files),
     Picture("unfolding.png", draw_unfolding, _model_files),
 )
-OF_BOARDS = ("cells.png", "cell_curves.png")

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from typing import NamedTuple
 
 from ..compare import PairResult, SeededRuns, cell_name, equivalence_bound, pair_runs, task_name, verdict
-from ..config import OPTIONS, constants_text, value_text
+from ..config import OPTIONS, constants_text, layer_name, value_text
 from ..system import in_percent, markdown_table, p_text, percent_range
 from .contents import Board, Row
 from .records import ResultsFolder, Search
@@ -159,7 +159,7 @@ def _search_row(name: str, parts: Sequence[Search]) -> list[str]:
     links = [f"[{len(one.trials)} x {n}](results/{one.name}.json)" for one, n in zip(parts, epochs, strict=True)]
     hours = sum(row["seconds"] for one in parts for row in one.rows_with_score) / 3600
     commits = dict.fromkeys(str(one.environment(one.rows_with_score[0])["git"]["commit"])[:7] for one in parts)
-    layer = parts[0].settings.base.model.layer.rpartition(":")[2]
+    layer = layer_name(parts[0].settings.base.model.layer)
     last = [one for one, n in zip(parts, epochs, strict=True) if n == max(epochs)]
     return [name, layer, ", ".join(links), in_percent(best_mean(last)), f"{hours:.1f}", ", ".join(commits)]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .metrics import Metrics, evaluate_model, evaluate_run, load_final_model, score, weight_problem, wilson_interval
     from .page import write_overview, write_predictions
     from .run_directory import PACKED_STEPS_FILE, PREDICTIONS_FILE, RunDirectory, load_run, lock_folder
-    from .summary import LOSS_AGREES, MAX_FLIPS, Predictions, log_problems, summarize
+    from .summary import MAX_FLIPS, Predictions, log_problems, losses_agree, summarize
     from .terminal import AT_CHANCE, note_above_bar
     from .training import require_trainable, resume, train
 else:

@@ -164,13 +164,13 @@ class EarlyStop(keras.callbacks.Callback):
         self.run, self.stop_rule = run, stop_rule
         self.reason: str | None = None
 
-    def must_stop(self) -> bool:
-        """Apply the stop rule to the history so far."""
+    def ask_rule(self) -> bool:
+        """Ask the stop rule about the history so far; return whether it stops the run."""
         self.reason = self.stop_rule(self.run.history()) if self.stop_rule else None
         return self.reason is not None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.must_stop():
+        if self.ask_rule():
             self.model.stop_training = True
 
 

@@ -54,7 +54,7 @@ class Metrics:
         ]
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def summary_values(self) -> dict[str, Any]:
         """Loss, accuracy, correct and total of a test set, as in ``summary.json``."""
         return {
             "test_loss": self.loss,
@@ -65,7 +65,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Return the test metrics, ready for JSON."""
-        return self.counts | {
+        return self.summary_values | {
             "wilson_95": list(wilson_interval(self.correct, self.total)),
             "per_class_accuracy": self.per_class_accuracy,
             "confusion": self.confusion.tolist(),

@@ -21,7 +21,6 @@ from .run_directory import RunDirectory
 ESCAPED = 0.5  # the accuracy above which a run has left the plateau
 MAX_FLIPS = 3  # digits whose two highest logits are so near that stock Keras and the run's kernel choose differently
 TABLE_HEAD = "index,label,prediction,probability\n"
-LOSS_AGREES = 1e-3  # relative: stock Keras and the kernel of the run; the published records differ by less than 1e-4
 
 
 def summarize(
@@ -127,7 +126,7 @@ def _summary_problems(
     final, last = summary["final"], expected["final"]
     if last and final and config.test.enabled:  # the results of model.keras on stock Keras
         near = abs(final["test_correct"] - last["test_correct"]) <= MAX_FLIPS
-        near &= math.isclose(final["test_loss"], last["test_loss"], rel_tol=LOSS_AGREES, abs_tol=1e-4)
+        near &= losses_agree(final["test_loss"], last["test_loss"])
         if near and final["test_accuracy"] == final["test_correct"] / config.num_test:
             last |= {key: final[key] for key in ("test_loss", "test_accuracy", "test_correct")}
     return [
@@ -135,6 +134,11 @@ def _summary_problems(
         for key, value in expected.items()
         if summary[key] != value and not (key.startswith("seconds") and value and abs(summary[key] - value) < 0.0015)
     ]
+
+
+def losses_agree(loss: float, other: float) -> bool:
+    """Return whether stock Keras and the kernel of a run may give these losses; published ones differ by under 1e-4."""
+    return math.isclose(loss, other, rel_tol=1e-3, abs_tol=1e-4)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tqdm
 
-from ..config import Config
+from ..config import Config, layer_name
 from ..data import Splits
 from ..model import Kernel, recurrent_weights
 from ..system import say
@@ -26,7 +26,7 @@ def announce(
 ) -> None:
     """Print the kernel, the units if they were matched, the run's folder and its data."""
     if kernel.isa:
-        say(f"{config.model.layer.rpartition(':')[2]} on the native kernel ({kernel.isa})")
+        say(f"{layer_name(config.model.layer)} on the native kernel ({kernel.isa})")
     else:
         reason = kernel.reason or "train.kernel is keras"
         say(f"on stock Keras, on a CPU several times slower than the native kernel: {reason}")

@@ -199,11 +199,10 @@ def _train_to_end(
     """Train, and write what a finished run has. However it ends, the summary is written; return it."""
     first_epoch = int(trained.optimizer.iterations) // config.steps_per_epoch
     status, reason, final = "failed", None, None
-    summary: dict[str, Any] = {}
     try:
         with callbacks.interruption:
             # A kill can have come between the checkpoint of the last epoch and the question to the stop rule.
-            if not (first_epoch and callbacks.early_stop.must_stop()):
+            if not (first_epoch and callbacks.early_stop.ask_rule()):
                 trained.fit(
                     batches(splits.train, config, first_epoch),
                     epochs=config.train.n_epochs,
@@ -270,4 +269,4 @@ def _finish_model(
     write_predictions(run, test, metrics)
     write_overview(run, test, metrics)
     tracker.log_predictions(test, metrics.predictions)
-    return metrics.counts
+    return metrics.summary_values
