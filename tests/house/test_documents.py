@@ -91,6 +91,12 @@ def small_quickstart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cfg.PRESETS, "quickstart", small)
 
 
+def test_readme_has_one_screen() -> None:
+    assert 450 <= sum(any(map(str.isalnum, word)) for word in README.split()) <= 600  # a table's bars are no words
+    # What GitHub shows of a line of code beside its sidebar.
+    assert not [line for block in fenced_blocks(r"\w+", README) for line in block.splitlines() if len(line) > 97]
+
+
 def test_quick_start_is_two_command_lines() -> None:
     first, second = fenced_blocks("bash", README.split("\n## Quick start\n")[1].split("\n## ")[0])
     assert "\n" not in first + second

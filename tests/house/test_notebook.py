@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import nbclient
 import nbformat
 import pytest
 
+from seqmnist_tf import config as cfg
 from tests.toy import ROOT
 
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -122,3 +124,12 @@ def test_its_outputs_come_from_a_complete_run(name: str) -> None:
     shown = [text for output in outputs for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
     text = "".join([*(output.get("text", "") for output in outputs), *shown])
     assert "/tmp/" not in text and "/root/" not in text
+
+
+def test_the_outputs_of_main_come_from_real_data() -> None:
+    text = printed(code_cells("main"))
+    assert "training (60000, 784, 1) test (10000, 784, 1)" in text
+    assert f"epoch {cfg.preset('quickstart').train.n_epochs}/" in text and "of 10,000" in text
+    shown, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])  # keys that are newer have their defaults
+    assert cfg.with_values(cfg.Config(), cfg.flatten_sections(shown)) == cfg.preset("quickstart")
+    assert "'overview.png'" in text and "'predictions.csv'" in text
