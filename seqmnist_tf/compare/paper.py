@@ -187,7 +187,7 @@ def _paper_key(config: Config) -> str:
 
 
 def _published(config: Config) -> tuple[str, str]:
-    """Return the row of PUBLISHED; of a new cell, the name of its layer and no key."""
+    """Return a cell's row of PUBLISHED: its name and its paper's key. A new cell has its layer's name and no key."""
     name = layer_name(config.model.layer)
     return PUBLISHED.get(name, (name, ""))
 

@@ -212,7 +212,7 @@ def _compare(cell: keras.Layer, step: Step, program: StepProgram) -> None:
     for distance in (0.0, 0.1):
         reasons = []
         for seed in range(TRIES):
-            with np.errstate(all="ignore"):  # what grows beyond float32 is compared, too: no warning for the user
+            with np.errstate(all="ignore"):  # overflows are compared, too; NumPy would warn the user of them
                 reasons.append(_difference(step, exact, program, own, distance, np.random.RandomState(seed)))
             if reasons[-1] is None:
                 break

@@ -85,7 +85,7 @@ def outdated_pictures(results: ResultsFolder, folder: Path) -> list[Picture]:
     outdated = []
     for picture in PICTURES:
         sources = picture.sources(results)
-        if not sources:  # of boards, and none has a cell yet
+        if not sources:  # a picture of boards, none of which has a cell
             continue
         try:
             with Image.open(folder / picture.path) as image:

@@ -137,7 +137,10 @@ def _summary_problems(
 
 
 def losses_agree(loss: float, other: float) -> bool:
-    """Return whether stock Keras and the kernel of a run may give these losses; published ones differ by under 1e-4."""
+    """Return whether two losses of one model differ no more than rounding in two implementations explains.
+
+    On stock Keras and on their kernel, the published models' losses differ by less than 1e-4, relative to the loss.
+    """
     return math.isclose(loss, other, rel_tol=1e-3, abs_tol=1e-4)
 
 
