@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from . import config as cfg
 from . import model, system
 from .compare import Arm, parse_arms
-from .config import Config
+from .config import Config, LayerFile
 from .system import duration
+
+if TYPE_CHECKING:
+    import keras
 
 RECIPE, SEEDS = "sprint_15", 6  # whose hours are estimated
 UNITS, PARAMETERS = 128, 67_850  # of the published LSTMs
@@ -38,31 +42,34 @@ def main(argv: list[str]) -> int:
 
 def check(arm: Arm) -> dict[str, str]:
     """Return what a layer is and what it takes, by headings; raise LayerError where it cannot be trained."""
-    with model.TimingProcess() as ours, model.TimingProcess() as stock:  # they start while the layer is checked
+    with model.TimingProcess() as ours:  # it starts while the layer is checked
+        system.start_tensorflow(arm.config.train.threads)
         config = model.match_units(cfg.with_values(arm.config, {"model.match_parameters": PARAMETERS}), arm.file)
         model.check_layer(config, arm.file)
-        whole, units = model.build_model(config, arm.file), config.model.hidden_size
-        usual = model.build_model(replace(config, model=replace(config.model, hidden_size=UNITS)), arm.file)
-        parameters = f"{usual.count_params():,} with {UNITS} units and ten outputs"
-        if units != UNITS:
-            parameters += f"; {units} units have {whole.count_params():,}, nearest to the LSTM's {PARAMETERS:,}"
-        layer, kernel = whole.layers[0], model.choose_kernel(config, whole)
-        cell = f" of {type(layer.cell).__name__}" if hasattr(layer, "cell") else ""
         ours.send(config, arm.file)
-        stock.send(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
+        stock = model.TimedModel(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
+        layer, units, kernel = stock.stock.layers[0], config.model.hidden_size, ours.receive()
+        cell = f" of {type(layer.cell).__name__}" if hasattr(layer, "cell") else ""
         return {
             "layer": f"{type(layer).__name__}{cell}: sequences (n, 784, 1) to (n, {units})",
             "checked": "shape, gradient, rows alone and among others, saving and loading, repeating from its state",
-            "parameters": parameters,
+            "parameters": count_parameters(config, arm.file, stock.stock),
             "kernel": kernel.name if kernel.isa else f"stock Keras: {kernel.reason or 'train.kernel is keras'}",
-            **time_steps(config, ours, stock),
+            **describe_times(config, kernel, ours.call("fastest_step"), stock.fastest_step()),
         }
 
 
-def time_steps(config: Config, ours: model.TimingProcess, stock: model.TimingProcess) -> dict[str, str]:
+def count_parameters(config: Config, file: LayerFile | None, matched: keras.Model) -> str:
+    """Return how many parameters the model has with the usual units and, if others match the LSTM's, with these."""
+    usual = model.build_model(replace(config, model=replace(config.model, hidden_size=UNITS)), file)
+    text = f"{usual.count_params():,} with {UNITS} units and ten outputs"
+    if (units := config.model.hidden_size) != UNITS:
+        text += f"; {units} units have {matched.count_params():,}, nearest to the LSTM's {PARAMETERS:,}"
+    return text
+
+
+def describe_times(config: Config, kernel: model.Kernel, step: model.Timed, stock_step: model.Timed) -> dict[str, str]:
     """Return the time of a training step on stock Keras and, where it can be used, on the kernel; and of whole runs."""
-    kernel, _ = ours.receive(), stock.receive()  # both are built at the same time, and timed one after the other
-    step, stock_step = ours.fastest_step(), stock.fastest_step()
     text = f"{1000 * stock_step.seconds:.0f} ms on stock Keras"
     if kernel.isa:
         text += f", {1000 * step.seconds:.0f} ms on the kernel ({stock_step.seconds / step.seconds:.1f} times as fast)"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .layers import LayerError, build_model, match_units
     from .noise import recurrent_weights
     from .optimizer import build_optimizer, compile_model, learning_rate, learning_rates, swap_averages
-    from .timing import Images, Pace, Timed, TimingProcess, measure_pace, serve_requests
+    from .timing import Images, Pace, Timed, TimedModel, TimingProcess, measure_pace, serve_requests
     from .training_step import MeasuredSequential, make_trainable
 else:
     __getattr__, __dir__, __all__ = open_door(__name__)

@@ -67,6 +67,13 @@ class TimedModel:
         self.trained.train_on_batch(x[first : first + size], y[first : first + size])
         return Timed(time.perf_counter() - start, peak_mb())
 
+    def fastest_step(self) -> Timed:
+        """Return the fastest of a few training steps."""
+        steps = [self.time_step()]
+        while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
+            steps.append(self.time_step())
+        return min(steps)
+
     def time_evaluation(self, on: str) -> Timed:
         """Evaluate the test images, on ``stock`` Keras or as the model that is ``trained``."""
         model, size = getattr(self, on), self.config.test.batch_size
@@ -121,13 +128,6 @@ class TimingProcess:
         self.send(*request)
         return self.receive()
 
-    def fastest_step(self) -> Timed:
-        """Return the fastest of a few training steps."""
-        steps: list[Timed] = [self.call("time_step")]
-        while len(steps) < TIMED_STEPS and sum(step.seconds for step in steps) < TIMED_SECONDS:
-            steps.append(self.call("time_step"))
-        return min(steps)
-
 
 def serve_requests(make: Callable[..., Any] = TimedModel) -> None:
     """Make the model that is timed from the first request and answer the others, until this process is killed."""
@@ -167,7 +167,7 @@ class Pace:
 def measure_pace(config: Config, file: LayerFile | None = None) -> Pace:
     """Return the pace of a configuration, measured on random sequences. Arguments as ``build_model``."""
     with TimingProcess() as process:
-        kernel, step = process.call(config, file), process.fastest_step()
+        kernel, step = process.call(config, file), process.call("fastest_step")
         evaluation = process.call("time_evaluation", "stock").seconds
     batches = config.num_test / min(config.test.batch_size, config.num_test)
     return Pace(kernel, step.seconds, evaluation * batches, step.peak_mb)
