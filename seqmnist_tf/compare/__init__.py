@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .arms import Arm, parse_arms, parse_seeds
     from .comparing import compare
     from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, pair_runs, verdict
-    from .paper import cell_name, task_name
+    from .paper import PaperTable, cell_name, task_name
     from .runs import CompletedRun
 else:
     __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("arms", "comparison", "runs"))

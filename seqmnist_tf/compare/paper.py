@@ -62,9 +62,12 @@ class PaperTable:
         keys = [_paper_key(arm.config) for arm in arms]
         return cls(_caption(comparison, shown, equal), ["cell", *_titles(comparison, shown)], rows, keys)
 
+    def table(self) -> str:
+        """Return the table in Markdown, without its caption."""
+        return markdown_table([self.head[0], *(f">{column}" for column in self.head[1:])], self.rows)
+
     def markdown(self) -> str:
-        head = [self.head[0], *(f">{column}" for column in self.head[1:])]
-        return f"{markdown_table(head, self.rows)}\n\n{self.caption}\n"
+        return f"{self.table()}\n\n{self.caption}\n"
 
     def latex(self) -> str:
         """Return a ``table`` for the package booktabs, which cites the entries of ``cite.bib``."""

@@ -24,6 +24,7 @@ MARKED_SECTION = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.
 LOCAL_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)[^)\s]+(?=\))")
 TABLES: dict[str, Callable[[ResultsFolder], str]] = {
     "ranking": tables.ranking_table,
+    "comparison": tables.comparison_table,
     "runs": tables.runs_table,
     "board": tables.board_tables,
     "board_runs": tables.board_runs_table,

@@ -7,9 +7,20 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import NamedTuple
 
-from ..compare import PairResult, SeededRuns, cell_name, equivalence_bound, pair_runs, task_name, verdict
+from ..compare import (
+    Comparison,
+    PairResult,
+    PaperTable,
+    SeededRuns,
+    cell_name,
+    equivalence_bound,
+    pair_runs,
+    task_name,
+    verdict,
+)
 from ..config import OPTIONS, constants_text, layer_name, value_text
 from ..system import in_percent, markdown_table, p_text, percent_range
 from .contents import Board, Row
@@ -60,6 +71,12 @@ def ranking_table(results: ResultsFolder) -> str:
             rows.append([*described, f"**{runs.text}**", runs.falls, *cell.difference])
     head = ["cell", "runs", "task", ">epochs", ">test accuracy, %", ">fell", *DIFFERENCE]
     return markdown_table(head, rows)
+
+
+def comparison_table(results: ResultsFolder) -> str:
+    """The table that ``compare`` writes for papers, of the two experiments that the README compares."""
+    arms = tuple(results.experiment(name) for name in ("sprint_15", "board2_lem"))
+    return PaperTable.of(Comparison(arms, pair_runs(arms), Path())).table()
 
 
 def runs_table(results: ResultsFolder) -> str:
