@@ -32,7 +32,7 @@ from seqmnist_tf.export import main as export_main  # noqa: E402
 from seqmnist_tf.serve import SavedModel, exporter  # noqa: E402
 from seqmnist_tf.serve.__main__ import listen  # noqa: E402
 from seqmnist_tf.serve.app import create_server  # noqa: E402
-from seqmnist_tf.train import page  # noqa: E402
+from seqmnist_tf.train import overview  # noqa: E402
 from seqmnist_tf.train.__main__ import main as train_main  # noqa: E402
 from tests.toy import SMALL, finished_run, toy_mnist  # noqa: E402
 
@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 def blank_overviews() -> Iterator[None]:
     """Leave out what takes most of a small run's time; tests/train/test_metrics.py draws overviews."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "draw_overview", lambda *_: page.new_figure(1, 1))
+        patch.setattr(overview, "draw_overview", lambda *_: overview.new_figure(1, 1))
         yield
 
 

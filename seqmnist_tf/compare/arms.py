@@ -90,7 +90,7 @@ def _parse_arm(given: ArmWord, first: Arm | None, overrides: Mapping[str, Any], 
     if path.is_dir():
         runs, diverged = read_given_runs(path, allow_code=allow_code)
         run = next(iter(runs.values()))
-        preset, code = nearest_preset(run.config), run.run.layer_file
+        preset, code = nearest_preset(run.config), run.directory.layer_file
         return Arm(name_of_folder(path), run.config, preset, file=code, given=runs, diverged=diverged)
     if path.suffix == ".json":
         return _trained(path.stem, cfg.with_values(Config(), cfg.read_values(path)), overrides)
@@ -142,7 +142,7 @@ def _require_one_task(arms: Sequence[Arm]) -> None:
 
 def _order(arm: Arm) -> np.ndarray:
     """Return the order in which an arm reads the pixels, int64 (784,)."""
-    return arm.first_given.run.pixel_order() if arm.first_given else pixel_order(arm.config.task.permutation)
+    return arm.first_given.directory.pixel_order() if arm.first_given else pixel_order(arm.config.task.permutation)
 
 
 def nearest_preset(config: Config) -> str:

@@ -112,7 +112,7 @@ def compare_arms(
 def given_predictions(plan: Plan, allow_code: bool) -> dict[Path, Predictions]:
     """Return the predictions of the runs that existed before the comparison, by run directory."""
     given = [run for arm in plan.arms for run in arm.given.values()]
-    return {run.run.path: run.predictions(plan.data_dir, allow_code=allow_code) for run in given}
+    return {run.directory.path: run.predictions(plan.data_dir, allow_code=allow_code) for run in given}
 
 
 def note_work(plan: Plan, paces: Mapping[str, Pace], workers: int | None) -> None:
@@ -148,7 +148,7 @@ def read_results(
         runs = [*arm.given.values(), *(run for run in ended if run.seed not in diverged)]
         if not runs:
             continue
-        made = [predictions.get(run.run.path) or run.predictions(plan.data_dir, allow_code=True) for run in runs]
+        made = [predictions.get(run.directory.path) or run.predictions(plan.data_dir, allow_code=True) for run in runs]
         failed = (*arm.diverged, *diverged)
         result = SeededRuns(arm.name, runs, made, failed, notes=arm.notes, **measured.get(arm.name, {}))
         first = results[0] if results else result

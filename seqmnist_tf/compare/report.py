@@ -136,7 +136,7 @@ def _differing_keys(arms: Sequence[SeededRuns]) -> str:
     """Return a table of the keys whose values differ between the arms; empty where none does."""
     values = []
     for arm in arms:
-        file = arm.runs[0].run.layer_file
+        file = arm.runs[0].directory.layer_file
         code = file and hashlib.sha256(file.content).hexdigest()[:12]
         values.append({**flatten(arm.config), "SHA-256 of layer.py": code})
     keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]

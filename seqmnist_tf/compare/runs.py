@@ -24,7 +24,7 @@ FELL_BY, FELL_ABOVE = 0.09, 0.5  # test accuracy that is lost from one epoch to 
 class CompletedRun:
     """A run that has ended, its files read once. Of a trial, the test results cannot be asked."""
 
-    run: RunDirectory
+    directory: RunDirectory
     config: Config
     environment: dict[str, Any] = field(repr=False)
     summary: dict[str, Any] = field(repr=False)
@@ -32,11 +32,11 @@ class CompletedRun:
 
     @cached_property
     def config_id(self) -> str:
-        return self.run.config_id
+        return self.directory.config_id
 
     @cached_property
     def skipped_steps(self) -> list[int]:
-        return self.run.skipped_steps()
+        return self.directory.skipped_steps()
 
     @property
     def seed(self) -> int:
@@ -86,7 +86,7 @@ class CompletedRun:
     @cached_property
     def gradient_norms(self) -> list[float]:
         """Median over each epoch's batches of the gradients' norm, before clipping; empty where it was not logged."""
-        norms = [norm for _, _, norm in self.run.steps()]
+        norms = [norm for _, _, norm in self.directory.steps()]
         return [float(np.nanmedian(of)) for of in np.array_split(norms, len(self.history))] if any(norms) else []
 
     @property
@@ -99,14 +99,14 @@ class CompletedRun:
 
         ``data_dir`` is the folder of the data; InputError is raised where the summary counts other predictions.
         """
-        path = self.run.path / PREDICTIONS_FILE
+        path = self.directory.path / PREDICTIONS_FILE
         if path.is_file():
             made = Predictions.from_csv(path, self.total)
         else:
-            note(f"evaluating {self.run.path}, which has no {PREDICTIONS_FILE}")
+            note(f"evaluating {self.directory.path}, which has no {PREDICTIONS_FILE}")
             from ..train import evaluate_run  # late: it needs TensorFlow
 
-            split, metrics = evaluate_run(self.run, data_dir, allow_code=allow_code)
+            split, metrics = evaluate_run(self.directory, data_dir, allow_code=allow_code)
             made = Predictions(split.labels, metrics.predictions, metrics.probabilities)
         if made.correct != self.correct:
             raise InputError(f"{path}: {made.correct:,} predictions are correct (summary.json: {self.correct:,})")
@@ -132,13 +132,13 @@ def read_given_runs(folder: Path, *, allow_code: bool) -> tuple[dict[int, Comple
         if (status := one.summary.get("status")) not in ("completed", "diverged"):
             raise InputError(f"{run.path} is {status or 'not finished'} (finish it with --resume)")
         if other := by_seed.get(one.seed):
-            raise InputError(f"{folder} has two runs of seed {one.seed}: {other.run.path} and {run.path}")
+            raise InputError(f"{folder} has two runs of seed {one.seed}: {other.directory.path} and {run.path}")
         by_seed[one.seed] = one
     completed = {seed: one for seed, one in sorted(by_seed.items()) if one.summary["status"] == "completed"}
     if not completed:
         raise InputError(f"no completed run in {folder}")
     if len({one.config_id for one in by_seed.values()}) > 1:
-        ids = ", ".join(f"{one.run.path.name} {one.config_id}" for one in by_seed.values())
+        ids = ", ".join(f"{one.directory.path.name} {one.config_id}" for one in by_seed.values())
         raise InputError(f"{folder} has runs of different configurations: {ids}")
     return completed, tuple(sorted(set(by_seed) - set(completed)))
 

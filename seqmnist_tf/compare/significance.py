@@ -54,22 +54,9 @@ def permutation_p(a: Sequence[int], b: Sequence[int]) -> float | None:
     """
     if min(len(a), len(b)) < FEWEST_SEEDS:
         return None
-    varies = len(set(a)) > 1 or len(set(b)) > 1
-
-    def distance(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        # the square of Welch's t, from integers up to the last division
-        n, m = x.shape[axis], y.shape[axis]
-        difference = (n * y.sum(axis) - m * x.sum(axis)).astype(float) ** 2
-        if not varies:
-            return difference
-        squares = [k * (z * z).sum(axis) - z.sum(axis) ** 2 for z, k in ((x, n), (y, m))]
-        variance = (squares[0] * (m * m * (m - 1)) + squares[1] * (n * n * (n - 1))).astype(float)
-        # 1e300, not infinity, since SciPy subtracts a tolerance
-        return np.divide(difference, variance, out=np.where(difference > 0, 1e300, 0.0), where=variance > 0)
-
     result = scipy.stats.permutation_test(
         (np.asarray(a, np.int64), np.asarray(b, np.int64)),
-        distance,
+        _squared_t if len(set(a)) > 1 or len(set(b)) > 1 else _squared_difference,
         alternative="greater",
         vectorized=True,
         n_resamples=ENUMERATED if math.comb(len(a) + len(b), len(a)) <= ENUMERATED else RANDOM_SPLITS,
@@ -77,6 +64,22 @@ def permutation_p(a: Sequence[int], b: Sequence[int]) -> float | None:
         rng=np.random.default_rng(0),
     )
     return float(result.pvalue)
+
+
+def _squared_difference(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    """Return the square of the difference of two means, times (n m)^2: from integers, so that equal ones are equal."""
+    n, m = x.shape[axis], y.shape[axis]
+    return (n * y.sum(axis) - m * x.sum(axis)).astype(float) ** 2
+
+
+def _squared_t(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    """Return the square of Welch's t up to a constant factor, from integers up to the last division."""
+    n, m = x.shape[axis], y.shape[axis]
+    difference = _squared_difference(x, y, axis)
+    squares = [k * (z * z).sum(axis) - z.sum(axis) ** 2 for z, k in ((x, n), (y, m))]
+    variance = (squares[0] * (m * m * (m - 1)) + squares[1] * (n * n * (n - 1))).astype(float)
+    # Without variance 1e300, not infinity, since SciPy subtracts a tolerance.
+    return np.divide(difference, variance, out=np.where(difference > 0, 1e300, 0.0), where=variance > 0)
 
 
 def is_equivalent(a: Sequence[int], b: Sequence[int], bound: float) -> bool | None:

@@ -52,7 +52,7 @@ def recount_first(records: Iterable[Record], *, allow_code: bool = False) -> lis
     # Models of one architecture share a graph, into which weights are read: building it takes longer than the images.
     models: dict[tuple[str, int, str, bytes], keras.Model] = {}
     for record in records:
-        run, config = record.run, record.config
+        run, config = record.directory, record.config
         layer = run.layer_file.content if run.layer_file else b""
         key = config.model.layer, config.model.hidden_size, str(config.model.layer_options), layer
         if key in models:

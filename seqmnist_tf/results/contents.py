@@ -43,6 +43,7 @@ class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     searches: list[SearchGroup]
     elsewhere: list[str]  # patterns of records and searches that stand on another page, and in no generated table
     learning_curves: list[str]  # that the picture of this name shows
+    comparison: list[str]  # that the table of this name compares with the first
     former_layers: dict[str, str]  # SHA-256 of a layer's file that examples/ once had, and which
 
     @classmethod

@@ -16,7 +16,7 @@ from . import tables
 from .checks import drawn_problems, recount_first
 from .plots import draw_pictures, outdated_pictures
 from .records import REQUIRED_DOCUMENTS, RESULTS_FOLDER, ResultsFolder
-from .store import locked, manifest_problems, read_manifest, updated_manifest, write_manifest
+from .store import locked, read_manifest, record_problems, updated_manifest, write_manifest
 
 DOCS_FOLDER = Path("docs")
 OUTDATED = "does not match the records (python -m seqmnist_tf.results writes it again)"
@@ -65,7 +65,7 @@ def write_documents(root: Path = Path()) -> list[Path]:
     """Draw outdated pictures, write outdated documents; return those that changed. RunError of a changed record."""
     folder = root / RESULTS_FOLDER
     with locked(folder):
-        if problems := manifest_problems(folder, updated_manifest(folder)):
+        if problems := record_problems(folder, updated_manifest(folder)):
             raise RunError(f"nothing was written: {problems[0]}")
         results = ResultsFolder.read(folder)
         changed = draw_pictures(results, folder)
@@ -84,7 +84,7 @@ def clone_problems(root: Path = Path(), *, models: bool = True, allow_code: bool
     ``models``: run the models too, once everything else agrees; ``allow_code``: also those with a ``layer.py``.
     """
     folder = root / RESULTS_FOLDER
-    if problems := manifest_problems(folder, read_manifest(folder)):
+    if problems := record_problems(folder, read_manifest(folder)):
         return problems
     results = ResultsFolder.read(folder)
     for path in find_documents(root):

@@ -43,11 +43,11 @@ class ShownModel:
 
     @cached_property
     def test(self) -> Split:
-        return load_test(self.record.config, self.record.run.pixel_order())
+        return load_test(self.record.config, self.record.directory.pixel_order())
 
     @cached_property
     def model(self) -> keras.Sequential:
-        return load_final_model(self.record.run)
+        return load_final_model(self.record.directory)
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -205,7 +205,7 @@ def draw_unfolding(_: ResultsFolder, shown: ShownModel) -> Figure:
     for (picture, axes), index, by_pixel in zip(panels, indices, 100 * probabilities, strict=True):
         picture.imshow(shown.test.images[index], cmap="gray")
         picture.set_axis_off()
-        pixels = shown.test.images[index].reshape(-1)[shown.record.run.pixel_order()]
+        pixels = shown.test.images[index].reshape(-1)[shown.record.directory.pixel_order()]
         axes.imshow(pixels[None], cmap="gray", aspect="auto", extent=(0, NUM_TIMESTEPS, -14, -4))
         style: dict[str, Any] = {
             "fontsize": 12,

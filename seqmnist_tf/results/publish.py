@@ -51,12 +51,12 @@ def add_record(run: RunDirectory, name: str | None, folder: Path, *, allow_code:
     path = folder / name / f"seed{run.config.train.seed}"
     require_new(folder, path)
     _require_finished(run, folder.parent, ("completed",) if is_trial(run.config) else ("completed", "diverged"))
-    ids = {record.run.config_id for record in all_records(folder) if record.name == name}
+    ids = {record.directory.config_id for record in all_records(folder) if record.name == name}
     if name in PRESETS:
         ids.add(config_id(match_units(preset(name))))
     if others := ids - {run.config_id}:
         text = f"the name {name} is of configuration {min(others)}, and the run of {run.config_id} (give --name)"
-        _refuse(run.path, [text])
+        _refuse_if(run.path, [text])
     files = public_files(run)
     files[REPLAYS_FILE] = json_bytes({"schema": SCHEMA, "replayed": [_entry([_repeat(run, allow_code)])]})
     with locked(folder):
@@ -83,10 +83,10 @@ def _require_finished(run: RunDirectory, root: Path, statuses: tuple[str, ...]) 
         commit, dirty = part["git"]["commit"], part["git"]["dirty"]
         if dirty or (commit and git_output(root, "merge-base", "--is-ancestor", commit, "HEAD") is None):
             problems.append(f"its commit {commit} is not in the history of HEAD, or its code was changed")
-    _refuse(run.path, problems)
+    _refuse_if(run.path, problems)
 
 
-def _refuse(path: Path, problems: list[str]) -> None:
+def _refuse_if(path: Path, problems: list[str]) -> None:
     """Raise InputError with the first of some problems, if there is one."""
     if problems:
         raise InputError(f"{path} is not published: {problems[0]}")
@@ -95,10 +95,10 @@ def _refuse(path: Path, problems: list[str]) -> None:
 def _repeat(run: RunDirectory, allow_code: bool) -> Replay:
     """Recount a completed run, and replay its first batches: both must agree."""
     if run.status == "completed":
-        _refuse(run.path, recount(run, allow_code=allow_code))
+        _refuse_if(run.path, recount(run, allow_code=allow_code))
     note(f"{run.path}: training the first {REPLAYED_BATCHES} batches anew")
     replay = replay_run(run, run.step_losses(), allow_code=allow_code)
-    _refuse(run.path, replay.problems())
+    _refuse_if(run.path, replay.problems())
     return replay
 
 
@@ -123,12 +123,12 @@ def add_search(path: Path, name: str | None, folder: Path, *, allow_code: bool =
     runs = {row["trial"]: load_run(row["path"]) for row in rows if row["status"] != "failed"}
     document = _search_document(settings, rows, runs)
     published = Search(settings, document)
-    _refuse(path, drawn_problems(published))
+    _refuse_if(path, drawn_problems(published))
     replays = []
     for row in published.rows_with_score:
         run = runs[row["trial"]]
         if config_id(published.config(row), run.layer_file) != run.config_id:
-            _refuse(run.path, ["its configuration is not that of its values"])
+            _refuse_if(run.path, ["its configuration is not that of its values"])
         _require_finished(run, folder.parent, WITH_SCORE)
         replays.append(_repeat(run, allow_code))
     with locked(folder):

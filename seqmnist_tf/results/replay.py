@@ -233,7 +233,7 @@ def replay_records(
 
 def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
     """Train a record anew and say what came of it; return its problems."""
-    run, losses = record.run, record.run.step_losses()
+    run, losses = record.directory, record.directory.step_losses()
     allow_code = allow_code or is_example(run.layer_file)
     note(f"{run.path}: training {len(losses) if full else min(REPLAYED_BATCHES, len(losses)):,} batches anew")
     replay, problems = _anew(run, losses, len(losses) if full else None, record.diverged, allow_code)

@@ -44,7 +44,7 @@ def updated_manifest(folder: Path) -> dict[str, str]:
     return {**_of_records(folder), **fresh}
 
 
-def manifest_problems(folder: Path, listed: dict[str, str]) -> list[str]:
+def record_problems(folder: Path, listed: dict[str, str]) -> list[str]:
     """Return the files of a results folder that are missing, not listed or changed, one line each."""
     files, problems = _listed_files(folder), []
     for name in sorted({*listed, *files}):

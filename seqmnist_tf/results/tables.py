@@ -74,8 +74,8 @@ def ranking_table(results: ResultsFolder) -> str:
 
 
 def comparison_table(results: ResultsFolder) -> str:
-    """The table that ``compare`` writes for papers, of the two experiments that the README compares."""
-    arms = tuple(results.experiment(name) for name in ("sprint_15", "board2_lem"))
+    """The table that ``compare`` writes for papers, of the experiments that the README compares."""
+    arms = tuple(map(results.experiment, results.contents.comparison))
     return PaperTable.of(Comparison(arms, pair_runs(arms), Path())).table()
 
 

@@ -17,7 +17,7 @@ from ..system import RunError, describe_environment, first_line, replace_atomica
 from .callbacks import DivergedError, RunCallbacks, StopRule, require_same_experiment, restore
 from .command_line import train_command
 from .metrics import evaluate_model, load_final_model
-from .page import write_overview, write_predictions
+from .overview import write_overview, write_predictions
 from .run_directory import RunDirectory, load_run
 from .summary import summarize
 from .terminal import Interruption, announce

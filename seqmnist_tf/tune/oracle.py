@@ -77,12 +77,15 @@ def make_oracle(search: SearchFolder, max_trials: int) -> OneFile:
         # Never: its error comes before the state is saved. SearchJobs counts failures.
         "max_consecutive_failed_trials": 10**9,
     }
-    if search.tuner == "hyperband":
-        oracle: OneFile = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
-        oracle.max_trials = max_trials  # no argument: Hyperband sets the number by its brackets
-    else:
-        kind = BayesianOracle if search.tuner == "bayesian" else RandomOracle
-        oracle = kind(max_trials=max_trials, **shared)
+    oracle: OneFile
+    match search.tuner:
+        case "random":
+            oracle = RandomOracle(max_trials=max_trials, **shared)
+        case "bayesian":
+            oracle = BayesianOracle(max_trials=max_trials, **shared)
+        case _:
+            oracle = HyperbandOracle(max_epochs=search.base.train.n_epochs, **shared)
+            oracle.max_trials = max_trials  # no argument: Hyperband sets the number by its brackets
     oracle.verbose = 0
     oracle._max_collisions = 10_000  # after 20 values drawn before, KerasTuner leaves the rest of a small space
     oracle.file = search.path / ORACLE

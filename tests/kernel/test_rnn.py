@@ -29,7 +29,7 @@ from seqmnist_tf.kernel.layer import sharing
 from tests.kernel import test_native
 from tests.kernel.test_native import isas, relative_error
 
-UNITS, FEATURES, STEPS = 6, 3, 17
+UNITS, FEATURES, STEPS = 6, 3, 9
 SHAPES: Any = {"u": (FEATURES, UNITS), "w": (UNITS, UNITS), "b": (UNITS,)}
 
 pytestmark = pytest.mark.skipif(not isas(), reason="no native kernel")

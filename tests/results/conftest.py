@@ -60,7 +60,8 @@ def empty_clone(root: Path, repository: Path) -> Path:
         (root / path).write_text((ROOT / path).read_text())
     shutil.copytree(ROOT / "results" / "benchmark", root / "results" / "benchmark")
     board = {"task": "sMNIST", "cells": [], "beside": [{"records": "strong"}]}
-    contents = {"boards": [board], "searches": [], "elsewhere": [], "learning_curves": ["strong"], "former_layers": {}}
+    contents = {"boards": [board], "searches": [], "elsewhere": [], "learning_curves": ["strong"]}
+    contents.update(comparison=["strong"], former_layers={})
     (root / "results" / CONTENTS_FILE).write_text(json.dumps(contents))
     page = root / "docs" / "more" / "page.md"
     page.parent.mkdir(parents=True)

@@ -19,7 +19,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.checks import is_example, recount
 from seqmnist_tf.results.publish import public_files, without_folders
 from seqmnist_tf.results.records import ResultsFolder, all_trials
-from seqmnist_tf.results.store import manifest_problems, read_manifest
+from seqmnist_tf.results.store import read_manifest, record_problems
 from seqmnist_tf.train import RunDirectory, load_run, train, train_command
 from seqmnist_tf.train.__main__ import main as train_main
 from tests.changes import change_json, content, put, replace
@@ -43,7 +43,7 @@ def test_a_run_is_published_unchanged(command: Command, runs: list[Path], clone:
     assert (replayed["batches"], replayed["largest_difference"]) == (6, 0)
     listed = {name: digest for name, digest in read_manifest(RESULTS).items() if name.startswith("strong")}
     assert len(listed) == 9  # what is no record is not listed yet
-    assert not any("strong" in problem for problem in manifest_problems(RESULTS, listed))
+    assert not any("strong" in problem for problem in record_problems(RESULTS, listed))
     assert public_files(RunDirectory(record)) == {n: d for n, d in content(record).items() if n != "record.json"}
 
     before = content(clone)
@@ -147,17 +147,17 @@ def test_a_trial_is_published_apart_from_runs_and_its_score_is_recounted(command
     assert command(main, "add", "run").status == 0
     assert command(main, "add", "run").status == 2  # published once
     (trial,) = all_trials(RESULTS)
-    path, final = trial.run.path, trial.summary["final"]
+    path, final = trial.directory.path, trial.summary["final"]
     assert path == RESULTS / "trials" / load_run("run").config_id / "seed0"
     assert {file.name for file in path.iterdir()} == {*COPIED, "steps.csv.gz", "record.json"}
     assert list(ResultsFolder.read(RESULTS).records) == ["strong"]
     assert command(main).status == 0 and command(main, "--check").status == 0
     answer = command(main, "--replay", "full", f"trials/{path.parent.name}")
     assert answer.status == 0 and "6 batches agree bit for bit, and the weights bit for bit" in answer.out
-    assert recount(trial.run) == []
+    assert recount(trial.directory) == []
     for key, other in (("val_accuracy", 0.95), ("val_loss", final["val_loss"] + 0.1)):
         put("final", value={**final, key: other})(path / "summary.json")
-        assert len(recount(trial.run)) == 1
+        assert len(recount(trial.directory)) == 1
 
 
 WORDS = ["--model.layer=own.py:Last", "--model.match-parameters=150", "--task.limit-train=40", "--train.batch-size=16"]

@@ -18,7 +18,7 @@ from seqmnist_tf.results.records import ResultsFolder, all_records
 from seqmnist_tf.results.tables import compared_cells
 from seqmnist_tf.serve import DEFAULT_FOLDER, choose_version, read_description
 from seqmnist_tf.train import score
-from seqmnist_tf.train.page import draw_overview
+from seqmnist_tf.train.overview import draw_overview
 from tests.conftest import assert_fits
 from tests.toy import ROOT, toy_mnist
 
@@ -41,7 +41,7 @@ def test_values_that_the_seed_of_a_search_does_not_give_are_found(monkeypatch: p
 
 
 def overview(results: ResultsFolder, shown: plots.ShownModel) -> Figure:
-    return draw_overview(results.records[HEADLINE][0].run, shown.test, score(shown.logits, shown.test.labels))
+    return draw_overview(results.records[HEADLINE][0].directory, shown.test, score(shown.logits, shown.test.labels))
 
 
 @pytest.mark.parametrize(

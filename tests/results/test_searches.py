@@ -15,7 +15,7 @@ from seqmnist_tf.results.__main__ import main
 from seqmnist_tf.results.checks import drawn_problems
 from seqmnist_tf.results.publish import add_search
 from seqmnist_tf.results.records import ResultsFolder, Search
-from seqmnist_tf.results.store import manifest_problems, read_manifest
+from seqmnist_tf.results.store import read_manifest, record_problems
 from seqmnist_tf.tune import SearchFolder, parse_space
 from seqmnist_tf.tune import search as tune_search
 from tests.changes import change_json, content, put, replace
@@ -65,7 +65,7 @@ def mine(published_search: Path, published: Path) -> Search:
 
 
 def test_a_search_is_published_once_with_all_its_trials(command: Command, mine: Search, search: Path) -> None:
-    assert manifest_problems(RESULTS, read_manifest(RESULTS)) == [] == drawn_problems(mine)
+    assert record_problems(RESULTS, read_manifest(RESULTS)) == [] == drawn_problems(mine)
     assert "/home/me" not in FILE.read_text()
     assert [row["trial"] for row in mine.trials] == [0, 1, 2] and mine.document["trials"] == mine.trials
     for row, made in zip(mine.trials, json.loads((search / "trials.json").read_text()), strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqmnist_tf.results import store
-from seqmnist_tf.results.store import manifest_problems, read_manifest, set_files, updated_manifest, write_manifest
+from seqmnist_tf.results.store import read_manifest, record_problems, set_files, updated_manifest, write_manifest
 from seqmnist_tf.system import InputError
 
 
@@ -22,12 +22,12 @@ def test_files_are_listed_with_their_hashes(tmp_path: Path) -> None:
         "strong/seed0/more/a.txt": hashlib.sha256(b"a").hexdigest(),
         "strong/seed0/summary.json": hashlib.sha256(b"{}").hexdigest(),
     }
-    assert manifest_problems(tmp_path, read_manifest(tmp_path)) == []
+    assert record_problems(tmp_path, read_manifest(tmp_path)) == []
     (tmp_path / "my notes, Zürich.txt").write_text("y")
     (tmp_path / "strong" / "seed0" / "summary.json").unlink()
     (tmp_path / "strong" / "seed0" / "stray").touch()
-    assert len(manifest_problems(tmp_path, read_manifest(tmp_path))) == 3
-    assert len(manifest_problems(tmp_path, updated_manifest(tmp_path))) == 2
+    assert len(record_problems(tmp_path, read_manifest(tmp_path))) == 3
+    assert len(record_problems(tmp_path, updated_manifest(tmp_path))) == 2
 
 
 def test_what_a_killed_command_left_is_written_again(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_a_killed_command_left_is_written_again(tmp_path: Path) -> None:
     (path / ".new-config.json").write_text("unfinished")
     store.require_new(tmp_path, path)
     set_files(tmp_path, path, {"summary.json": b"{}"})
-    assert manifest_problems(tmp_path, read_manifest(tmp_path)) == []
+    assert record_problems(tmp_path, read_manifest(tmp_path)) == []
     with pytest.raises(InputError, match="already published"):
         store.require_new(tmp_path, path)
     store.require_new(tmp_path, tmp_path / "strong" / "seed01")

@@ -131,7 +131,7 @@ def test_the_rungs_of_a_cell_are_one_row() -> None:
         trials = [{**row, "score": score, "seconds": 1800.0} for row in document["trials"][:2]]
         one = dataclasses.replace(settings, path=Path(f"{name}.json"), base=base)
         searches.append(Search(one, {**document, "trials": trials}))
-    contents = Contents([], [SearchGroup("LSTM", ["board2_lstm_rung*"])], [], [], {})
+    contents = Contents([], [SearchGroup("LSTM", ["board2_lstm_rung*"])], [], [], [], {})
     first, second = rows_of(tables.searches_table(ResultsFolder(contents, {}, searches=searches)))
     assert first.startswith("| LSTM | LSTM | ")
     links = [f"(results/searches/board2_lstm_{rung}.json)" for rung in ("rung1", "rung3_seed100", "rung3_seed101")]

@@ -13,7 +13,7 @@ from seqmnist_tf import config as cfg
 from seqmnist_tf import data
 from seqmnist_tf.model import build_model, build_optimizer
 from seqmnist_tf.train import RunDirectory, evaluate_model, load_final_model, score, wilson_interval
-from seqmnist_tf.train.page import draw_overview, write_figure
+from seqmnist_tf.train.overview import draw_overview, write_figure
 from tests.toy import finished_run, write_logs
 
 

@@ -34,7 +34,7 @@ from seqmnist_tf.train import (
     evaluate_model,
     load_final_model,
     log_problems,
-    page,
+    overview,
     resume,
     training,
 )
@@ -218,7 +218,7 @@ def test_a_signal_after_the_last_batch_ends_the_process_and_not_the_run(
     command: Command, in_tmp: Path, toy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_and_interrupt(*words: Any) -> None:
-        page.write_overview(*words)
+        overview.write_overview(*words)
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(training, "write_overview", write_and_interrupt)
