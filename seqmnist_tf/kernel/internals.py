@@ -35,6 +35,15 @@ def dropout_cells(cell: keras.Layer) -> list[Any]:
     return [found for single in getattr(cell, "cells", []) for found in dropout_cells(single)]
 
 
+def draws(cell: keras.Layer) -> bool:
+    """Return whether a step of a cell may draw, so that it has one program for training and another for the rest."""
+    if type(cell) in (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell):
+        return bool(dropout_cells(cell))
+    if hasattr(cell, "cells"):
+        return any(draws(single) for single in cell.cells)
+    return any(is_seed_state(variable) for variable in cell.variables)
+
+
 def dropout_masks(cell: keras.Layer) -> list[tf.Tensor]:
     """Return the masks that the cells of a cell hold, and read in training, float32 (n, width) each."""
     found: list[tf.Tensor] = []

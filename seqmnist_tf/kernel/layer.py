@@ -20,6 +20,7 @@ from .internals import (
     all_layers,
     batch_size,
     draw_masks,
+    draws,
     dropout_cells,
     has_tangents,
     share_states,
@@ -57,10 +58,10 @@ class RNN(keras.layers.RNN):
     gradient to a short program of vector operations and matrix products, which the kernel runs over all steps; no
     compiler is needed. The program is compared with the graph on a few random steps before it is used.
 
-    What the kernel cannot compute is left to stock Keras, with one warning that says why: ``unroll``, random operations
-    (but for the dropout of Keras's cells) and loops in the cell, other types than float32, an operation that it does
-    not know (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode gradients, and
-    graphs that may be saved, such as those of ``model.export()``.
+    What the kernel cannot compute is left to stock Keras, with one warning that says why: ``unroll``, loops in the
+    cell, random numbers of another shape than (n, width), other types than float32, an operation that it does not know
+    (the warning names it, and the line of the cell that asked for it), a GPU, forward-mode gradients, and graphs that
+    may be saved, such as those of ``model.export()``.
 
     The cell's Python code runs when it is traced, and not again: an attribute that it reads keeps the value that it had
     then, as in a graph of TensorFlow.
@@ -124,7 +125,10 @@ class RNN(keras.layers.RNN):
         drawn = self._draw_dropout(sequences, states, bool(training))
         if self.go_backwards:
             sequences, mask = (None if given is None else tf.reverse(given, [1]) for given in (sequences, mask))
-        outputs, last = self._computed(sequences, states, drawn, mask, bool(training))
+        program: Any = self._program(sequences.shape[-1], bool(training)) if self.runs_program else None
+        if program and program.noise:
+            sequences = program.noise.beside(sequences, self.cell)
+        outputs, last = self._computed(program, sequences, states, drawn, mask, bool(training))
         if states is None or last is None:
             return outputs
         after = keras.tree.pack_sequence_as(states, tf.split(last, keras.tree.flatten(self.cell.state_size), axis=1))
@@ -163,13 +167,13 @@ class RNN(keras.layers.RNN):
         return keras.tree.map_structure(lambda state: keras.ops.convert_to_tensor(state, "float32"), states)
 
     def _computed(
-        self, sequences: tf.Tensor, states: Any, drawn: list[tf.Tensor], mask: Any, training: bool
+        self, program: Any, sequences: tf.Tensor, states: Any, drawn: list[tf.Tensor], mask: Any, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return the outputs of steps in order, and the states after them beside each other where states are given."""
         first = None if states is None else tf.concat(keras.tree.flatten(states), axis=1)
         rows = RowInputs(first, drawn=tf.concat(drawn, axis=1) if drawn else None)
         if mask is None:
-            return self._outputs(sequences, rows, training, self.return_sequences)
+            return self._outputs(program, sequences, rows, training, self.return_sequences)
         # A masked step changes no state: those that count are computed as if they came first, and read where they are.
         # Mask 0 1 0 1: steps 1 and 3 are computed as steps 0 and 1; ``done`` is 0 1 1 2, and step t reads done[t] - 1.
         order = tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True)
@@ -177,7 +181,8 @@ class RNN(keras.layers.RNN):
         total = done[:, -1]
         counts = tf.sequence_mask(total, tf.shape(mask)[1])[..., None]
         reordered = tf.where(counts, tf.gather(sequences, order, axis=1, batch_dims=1), 0.0)
-        outputs, last = self._outputs(reordered, rows._replace(ends=tf.maximum(total, 1)), training, True)
+        rows = rows._replace(ends=tf.maximum(total, 1))
+        outputs, last = self._outputs(program, reordered, rows, training, True)
         if not self.return_sequences:
             done, mask = done[:, -1:], mask[:, -1:]
         read = tf.gather(outputs, tf.maximum(done - 1, 0), axis=1, batch_dims=1)
@@ -241,7 +246,7 @@ class RNN(keras.layers.RNN):
     def _program(self, features: int, training: bool) -> StepProgram | Untranslatable:
         programs: dict[tuple[int | None, ...], StepProgram | Untranslatable]
         programs = self.cell.__dict__.setdefault(PROGRAMS, {})
-        mode = training if dropout_cells(self.cell) else None
+        mode = training if draws(self.cell) else None
         key = (features, mode, *map(id, self.cell.variables))  # ``enable_lora`` of a layer in the cell changes them
         if key not in programs:
             try:
@@ -253,9 +258,8 @@ class RNN(keras.layers.RNN):
         return programs[key]
 
     def _outputs(
-        self, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+        self, program: Any, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        program: Any = self._program(sequences.shape[-1], training)
         options: Any = {"all_steps": all_steps, "threads": self.threads, "training": training}
         return rnn_outputs(program, self.cell, sequences, rows, **options)
 
@@ -291,10 +295,10 @@ class LSTM(RNN, keras.layers.LSTM):
         return not has_own_kernel(self)
 
     def _outputs(
-        self, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+        self, program: Any, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         if self.runs_program:
-            return super()._outputs(sequences, rows, training, all_steps)
+            return super()._outputs(program, sequences, rows, training, all_steps)
         threads = self.threads or min(available_cores(), native.MAX_THREADS)
         if rows.drawn is not None:
             sequences = sequences * rows.drawn[:, None, :]

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ..system import available_cores
 from . import native
 from .internals import on_a_tape
+from .noise import Noise
 from .tracing import first_states
 
 
@@ -155,6 +156,7 @@ class StepProgram:
 
     Attributes:
         features, units, states, drawn: widths of the input, the output, the states and the dropout masks.
+        noise: draws what each step reads beside its features; ``features`` counts it. None: a step draws nothing.
         numbers, constants: the program, as the library reads it.
         parameters: shapes of what is computed from the cell's weights before the first step, and enters all of them.
         differentiable: how many of them, the first ones, have gradients.
@@ -169,6 +171,7 @@ class StepProgram:
     units: int
     states: tuple[int, ...]
     drawn: tuple[int, ...]
+    noise: Noise | None
     numbers: np.ndarray
     constants: np.ndarray
     parameters: tuple[tuple[int, ...], ...]

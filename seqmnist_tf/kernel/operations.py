@@ -57,7 +57,7 @@ class Translator:
         self.constants = constants
         self.parameters = {border.name: border for border in step.borders}
         self._known: dict[str, Any] = {}
-        leaves = {"x": [step.x], "state": step.states, "drawn": step.drawn, "upstream": step.upstream}
+        leaves = {"x": [step.x, *step.noise], "state": step.states, "drawn": step.drawn, "upstream": step.upstream}
         for name, tensors in leaves.items():
             for which, tensor in enumerate(tensors):
                 leaf = expressions.leaf(name, which, int(tensor.shape[1]))

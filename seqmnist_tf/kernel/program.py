@@ -284,7 +284,7 @@ class Assembly:
         self.texts = [f"forward: x in {at(x_forward)}; states in {at(states)}", *forward.texts]
         self.texts += [f"  output in {at(output)}", f"backward: x in {at(x_backward)}; gradients in {at(states)}"]
         self.texts += [*backward.texts, f"  gradient of x in {at(wrt_x)}", *sum_texts]
-        numbers = [results.features, results.units, sum(results.widths), self.kept_size, self.state_size]
+        numbers = [sum(results.inputs), results.units, sum(results.widths), self.kept_size, self.state_size]
         numbers += [self.samples_size, self.fixed.size, sums_size, self.bases[-1]]
         numbers += [int(results.output_state is not None), int(shared)]
         for pieces in (states, x_forward, x_backward, output, wrt_x, upstream):
@@ -328,6 +328,10 @@ class Assembly:
                 places[node] = target
         return places, copies
 
+    def _inputs(self) -> Pieces:
+        """Return the leaves of the input and of what is drawn at each step, beside each other."""
+        return [node for i, width in enumerate(self.results.inputs) for node in self.make.leaf("x", i, width)]
+
     def _drawn(self) -> Pieces:
         """Return the leaves of the dropout masks, beside each other."""
         return [node for i, width in enumerate(self.results.drawn) for node in self.make.leaf("drawn", i, width)]
@@ -335,7 +339,7 @@ class Assembly:
     def _forward(self) -> tuple[Placed, Placed, Code, Placed]:
         results = self.results
         given, block = self._leaves_of_states("state"), Storage()
-        x = _placed(self.make.leaf("x", 0, results.features), given, block)
+        x = _placed(self._inputs(), given, block)
         drawn = _placed(self._drawn(), given, block)  # for all steps: nothing else lies there
         places, copies = self._ends(results.states, given)
         output = self._lasting(results.output, places, copies, block)
@@ -354,7 +358,7 @@ class Assembly:
         results = self.results
         which, block = results.output_state, Storage()
         given = {**self.kept, **self._leaves_of_states("upstream")}
-        leaf = self.make.leaf("x", 0, results.features)
+        leaf = self._inputs()
         given.update((node, self._sample(node)) for node in leaf)
         x, drawn = _placed(leaf, given, block), _placed(self._drawn(), given, block)
         if which is None:

@@ -19,12 +19,13 @@ class Results:
     """What a step computes, as expressions.
 
     Attributes:
-        features, units, widths, drawn: widths of the input, the output, the states and the dropout masks.
+        inputs: widths of the input and of what is drawn at each step.
+        units, widths, drawn: widths of the output, the states and the dropout masks.
         output_state: which of the new states the output is, or None.
         parameter_gradients: for each parameter that has a gradient, the terms of its sum.
     """
 
-    features: int
+    inputs: tuple[int, ...]
     units: int
     widths: tuple[int, ...]
     drawn: tuple[int, ...]

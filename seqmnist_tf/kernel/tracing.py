@@ -16,6 +16,9 @@ from .internals import dropout_masks, forward_operation, is_seed_state, masks_fr
 
 # What an operation of the graph reads: only constants, weights too, or rows (the input, states or their gradients).
 CONSTANT, WEIGHTS, ROWS = 0, 1, 2
+# Operations that draw: the operands are a shape, then key, counter and algorithm, which those of ``KEYS`` make.
+DRAWING = {"StatelessRandomUniformV2", "StatelessRandomNormalV2", "StatelessTruncatedNormalV2"}
+KEYS = {"StatelessRandomGetKeyCounter", "StatelessRandomGetAlg"}
 LIBRARIES = ("/site-packages/", "/seqmnist_tf/kernel/", "/lib/python", "/__autograph_generated_file")  # in paths
 STATIC = {"Shape", "ShapeN", "Size", "Rank", "BroadcastGradientArgs"}  # constants where all shapes are known
 
@@ -50,6 +53,8 @@ class Step:
         borders: the program's parameters that have gradients: tensors computed from weights alone, where an operation
             on rows reads them. Of ``x @ (2 * W)`` it is ``2 * W``, and TensorFlow differentiates that.
         drawn: dropout masks of Keras's cells: drawn once a call, and the same at all steps.
+        noise: what each step draws anew, (rows, width) each.
+        seeds: the seed generators' states after the step, by their number among the weights.
         upstream: gradients of the new states, then of the output unless it is one of them.
         gradients: of x, the states and the borders; None where there is none.
         moves: where operations that move numbers take them from, for translations after the first.
@@ -65,6 +70,8 @@ class Step:
     output_state: int | None = None
     borders: list[tf.Tensor] = field(default_factory=list)
     drawn: list[tf.Tensor] = field(default_factory=list)
+    noise: list[tf.Tensor] = field(default_factory=list)
+    seeds: dict[int, tf.Tensor] = field(default_factory=dict)
     upstream: list[tf.Tensor] = field(default_factory=list)
     gradients: list[tf.Tensor | None] = field(default_factory=list)
     zero_start: bool = False
@@ -72,7 +79,7 @@ class Step:
     moves: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def placeholders(self) -> list[tf.Tensor]:
-        return [self.x, *self.states, *self.weights, *self.drawn, *self.upstream]
+        return [self.x, *self.states, *self.weights, *self.drawn, *self.noise, *self.upstream]
 
     def kind(self, tensor: tf.Tensor) -> int:
         return self.kinds[tensor.name]
@@ -125,7 +132,7 @@ class Step:
             return [None if t is None else function.graph.get_tensor_by_name(t.name) for t in tensors]
 
         x, output = same([self.x, self.output])
-        lists = ("states", "weights", "drawn", "new_states", "borders", "upstream", "gradients")
+        lists = ("states", "weights", "drawn", "noise", "new_states", "borders", "upstream", "gradients")
         others: dict[str, Any] = {name: same(getattr(self, name)) for name in lists}
         return replace(self, function=function, x=x, output=output, **others)
 
@@ -197,10 +204,11 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         start = first_states(cell, rows)
     if scope.losses:
         raise Untranslatable("the step adds a loss")
-    for variable, weight in zip(variables, weights, strict=True):
-        if scope.get_current_value(variable) is not weight:
-            drawn = "random numbers are drawn in the step"
-            raise Untranslatable(drawn if is_seed_state(variable) else f"it assigns to {variable.path}")
+    after = [scope.get_current_value(variable) for variable in variables]
+    changed = [which for which, weight in enumerate(weights) if after[which] is not weight]
+    for which in changed:
+        if not is_seed_state(variables[which]):
+            raise Untranslatable(f"it assigns to {variables[which].path}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
     output = tf.convert_to_tensor(output)
     wanted = [("float32", (rows, size)) for size in sizes]
@@ -213,15 +221,12 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
             raise Untranslatable(f"{what} {found}, not {kinds}")
     step = Step(None, rows, x, states, weights, output, new_states)
     step.drawn = dropout_masks(cell) if training else []
+    step.seeds = {which: tf.convert_to_tensor(after[which]) for which in changed}
+    operations = graph.get_operations()[first:]
+    drawn = [operation.outputs[0] for operation in operations if operation.type in DRAWING]
+    step.noise = [tensor for tensor in drawn if tensor.shape.rank == 2 and tensor.shape[0] == rows]
     _classify(step, graph)
-    for operation in graph.get_operations()[first:]:
-        by_rows = any(step.kind(tensor) == ROWS for tensor in (*operation.inputs, *operation.outputs))
-        if (
-            operation.op_def.is_stateful
-            or "Random" in operation.type
-            or (by_rows and (operation.control_inputs or _functions(operation)))
-        ):
-            raise Untranslatable(f"operation {operation.type}{location(operation)}")
+    _refuse_what_no_program_has(step, operations)
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
     same = [which for which, state in enumerate(new_states) if _source(state) is _source(output)]
@@ -233,12 +238,27 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         step.upstream.append(tf.compat.v1.placeholder(tf.float32, output.shape, "upstream"))
         ends.append(output)
     sources = [x, *states, *step.borders]
-    step.gradients = tf.gradients(ends, sources, grad_ys=step.upstream, stop_gradients=step.borders)
+    step.gradients = tf.gradients(ends, sources, grad_ys=step.upstream, stop_gradients=[*step.borders, *step.noise])
     for gradient in step.gradients:
         if isinstance(gradient, tf.IndexedSlices):
             raise Untranslatable(f"a gradient is sparse{location(gradient.op)}")
     _classify(step, graph)
     return step
+
+
+def _refuse_what_no_program_has(step: Step, operations: Iterable[tf.Operation]) -> None:
+    """Require that operations have no effects, no loops over rows, and draw nothing but the step's noise."""
+    noise = {tensor.op.name for tensor in step.noise}
+    for operation in operations:
+        by_rows = any(step.kind(given) == ROWS for given in operation.inputs)
+        if operation.type in KEYS or operation.name in noise:
+            refused = by_rows  # what is drawn depends on the input or the states
+        else:
+            refused = operation.op_def.is_stateful or "Random" in operation.type
+            by_rows = by_rows or any(step.kind(output) == ROWS for output in operation.outputs)
+            refused = refused or (by_rows and bool(operation.control_inputs or _functions(operation)))
+        if refused:
+            raise Untranslatable(f"operation {operation.type}{location(operation)}")
 
 
 def first_states(cell: keras.Layer, rows: Any) -> list[tf.Tensor]:
@@ -266,7 +286,8 @@ def _source(tensor: tf.Tensor) -> tf.Tensor:
 
 def _classify(step: Step, graph: Any) -> None:
     """Note for all tensors what they depend on. Weights that are repeated for each row count as rows."""
-    step.kinds.update({tensor.name: ROWS for tensor in [step.x, *step.states, *step.drawn, *step.upstream]})
+    given = [step.x, *step.states, *step.drawn, *step.noise, *step.upstream]
+    step.kinds.update({tensor.name: ROWS for tensor in given})
     step.kinds.update({tensor.name: WEIGHTS for tensor in step.weights})
     for operation in graph.get_operations():
         for tensor in operation.outputs:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from . import native
 from .expressions import Cuts, Expressions, GradientTerm, Pieces, Source, columns_of, is_zero
 from .machine import RowInputs, StepProgram, step_backward, step_forward
+from .noise import Noise
 from .operations import Summed, Translator
 from .program import Assembly
 from .schedule import Results, is_linear, simplified
@@ -139,8 +140,10 @@ def _results(translator: Translator, step: Step) -> Results:
             raise Untranslatable("a weight's gradient is no sum over rows")
         parameter_gradients[which] = [term for term in value.terms if not is_zero(term.right)]
     drawn = tuple(int(mask.shape[1]) for mask in step.drawn)
-    shapes = (features, units, tuple(sizes), drawn, step.output_state)
-    return Results(*shapes, states, output, gradients, rows(wrt_x, features), parameter_gradients)
+    noise = tuple(int(tensor.shape[1]) for tensor in step.noise)
+    shapes = ((features, *noise), units, tuple(sizes), drawn, step.output_state)
+    wrt_inputs = [*rows(wrt_x, features), *(make.wide_constant(0, width) for width in noise)]
+    return Results(*shapes, states, output, gradients, wrt_inputs, parameter_gradients)
 
 
 def _assembled(step: Step, translator: Translator, results: Results) -> StepProgram:
@@ -151,10 +154,11 @@ def _assembled(step: Step, translator: Translator, results: Results) -> StepProg
     if max(numbers) > native.MAX_LENGTH:
         raise Untranslatable("its weights or states are too large")
     return StepProgram(
-        features=results.features,
+        features=sum(results.inputs),
         units=results.units,
         states=results.widths,
         drawn=results.drawn,
+        noise=Noise(step) if step.noise or step.seeds else None,
         numbers=np.array(numbers, np.int64),
         constants=np.concatenate([np.zeros(0, np.float32), *assembly.fixed.constants]),
         parameters=shapes,
@@ -281,10 +285,12 @@ def by_the_graph(
     dtype = step.x.dtype.as_numpy_dtype
     x, upstream = x.astype(dtype), upstream.astype(dtype)
     weights, states = ([a.astype(dtype) if a.dtype == np.float32 else a for a in some] for some in (weights, states))
+    edges = np.cumsum([step.x.shape[1], *(tensor.shape[1] for tensor in step.noise)])
     outputs, before = [], []
     for values in x:
         before.append(states)
-        output, *states = step.run([step.output, *step.new_states], [values, *states, *weights])
+        values, *noise, _ = np.split(values, edges, axis=1)
+        output, *states = step.run([step.output, *step.new_states], [values, *states, *weights, *noise])
         outputs.append(output)
     carry = [np.zeros(np.shape(state), dtype) for state in states]
     wrt_x = []
@@ -294,13 +300,14 @@ def by_the_graph(
         if step.output_state is not None:
             given[step.output_state] = given[step.output_state] + given.pop()
         fetches = [gradient for gradient in step.gradients if gradient is not None]
-        found = iter(step.run(fetches, [x[t], *before[t], *weights, *given]))
-        shapes = [x[t].shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
+        values, *noise, _ = np.split(x[t], edges, axis=1)
+        found = iter(step.run(fetches, [values, *before[t], *weights, *noise, *given]))
+        shapes = [values.shape, *(np.shape(state) for state in states), *(total.shape for total in totals)]
         gradients = [
             np.zeros(shape, dtype) if gradient is None else next(found)
             for shape, gradient in zip(shapes, step.gradients, strict=True)
         ]
-        wrt_x.append(gradients[0])
+        wrt_x.append(np.concatenate([gradients[0], *map(np.zeros_like, noise)], axis=1))
         carry, new = gradients[1 : len(states) + 1], gradients[len(states) + 1 :]
         totals = [total + more for total, more in zip(totals, new, strict=True)]
     return [np.stack(outputs), np.stack(wrt_x[::-1]), *carry, *totals]

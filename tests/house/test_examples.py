@@ -34,6 +34,7 @@ EXAMPLES = [
     ("min_lstm:MinLSTM", 147, 67_630, []),
     ("stacked_lstm:StackedLSTM", 74, 67_350, ["recurrent_kernel", "recurrent_kernel"]),
     ("ur_lstm:URLSTM", 128, 67_850, ["recurrent_kernel"]),
+    ("zoneout:ZoneoutLSTM", 128, 67_850, ["recurrent_kernel"]),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import seqmnist_tf
+from examples.zoneout import ZoneoutLSTMCell
 from seqmnist_tf.kernel import native
 from tests.kernel.test_native import isas
 from tests.model.numpy_lstm import relative_error
@@ -161,6 +162,55 @@ def test_both_directions_are_those_of_stock_keras(name: str, options: str) -> No
         first = {} if options == "plain" else {"initial_state": states_of(layer)}
         found.append(results(layer, sequences(), training=True, mask=tf.constant(MASK), **first))
     require_equal(*found)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class NoisyCell(keras.layers.SimpleRNNCell):
+    """Draws in several ways; its noise is as large as a weight says, also out of training."""
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.drop, self.generator = keras.layers.Dropout(0.3, seed=5), keras.random.SeedGenerator(9)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
+        h, _ = super().call(self.drop(inputs, training=training), states, training=training)
+        h = h + self.scale * keras.random.normal(keras.ops.shape(h), seed=self.generator)
+        shape = (tf.shape(h)[0], self.units)
+        h = h * keras.random.truncated_normal(shape, mean=1, stddev=0.1, seed=self.generator)
+        return h, [h]
+
+
+def noisy(module: Any, **options: Any) -> keras.layers.RNN:
+    """Return a layer of a module whose cells draw at each step, and Keras's masks once a call; the same each time."""
+    keras.utils.set_random_seed(3)
+    cells = [ZoneoutLSTMCell(5, dropout=0.2), NoisyCell(4), keras.layers.GRUCell(UNITS, recurrent_dropout=0.2)]
+    return module.RNN(cells, **options)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", ["plain", "states, reversed", "stateful", "masked", "both directions"])
+def test_what_is_drawn_at_each_step_is_that_of_stock_keras(options: str, training: bool) -> None:
+    found = []
+    for module in (seqmnist_tf, keras.layers):
+        arguments = {name: value for name, value in OPTIONS.get(options, {}).items() if name != "dropout"}
+        layer = noisy(module, **arguments)
+        if options == "both directions":
+            layer = keras.layers.Bidirectional(layer)
+        layer.build((N, STEPS, FEATURES))
+        call = {"mask": tf.constant(MASK)} if options in ("masked", "both directions") else {}
+        found.append(results(layer, sequences(), training=training, **call))
+    require_equal(found[0], found[1], found[1])
+
+
+def test_fit_draws_at_each_step_as_on_stock_keras() -> None:
+    found = []
+    for module in (seqmnist_tf, keras.layers):
+        model = keras.Sequential([keras.Input((STEPS, FEATURES)), noisy(module)])
+        model.compile(loss="mse", optimizer="sgd")
+        model.fit(sequences(), np.ones((N, UNITS)), batch_size=20, shuffle=False, verbose=0)  # batches of 20 and 8
+        found.append([*model.get_weights(), *map(np.asarray, seeds_of(model)), model.predict(sequences(), verbose=0)])
+    require_equal(found[0], found[1], found[1])
 
 
 def test_a_stateful_layer_forgets_when_it_is_told() -> None:

@@ -361,18 +361,6 @@ class TrainedOtherwise(Cell):
         return h, [h]
 
 
-class Dropping(Cell):
-    """A cell that leaves it to Keras to tell its dropout whether it is trained."""
-
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        self.drop = keras.layers.Dropout(0.5, seed=1)
-
-    def call(self, inputs: Any, states: Any) -> Any:  # type: ignore[override]
-        h = ops.tanh(self.drop(inputs) @ self.u + states[0] @ self.w)
-        return h, [h]
-
-
 class OneFirstState(Cell):
     """A cell whose first state is a weight, which stock Keras repeats for each row."""
 
@@ -407,7 +395,7 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
         True,
     ),
     "noise": (
-        stepping(lambda c, x, h: pre(c, x, h) + keras.random.normal(ops.shape(h), seed=1)),
+        stepping(lambda c, x, h: pre(c, x, h) + keras.random.normal((1, UNITS), seed=1)),
         "operation StatelessRandom",
         True,
     ),
@@ -418,7 +406,6 @@ LEFT: dict[str, tuple[Callable[[], Any], str, bool]] = {
         False,
     ),
     "weights by training": (lambda: TrainedOtherwise(lambda w: ops.clip(w, -9, 9), **MATRICES), ALONE, False),
-    "dropout that is not told": (lambda: Dropping(None, **MATRICES), "random numbers are drawn", False),
     "one first state": (
         lambda: OneFirstState(simple, **SHAPES, start=(1, UNITS)),
         r"first states are .*\(1, 6\).*, not",
@@ -699,16 +686,16 @@ def test_what_cannot_be_computed_is_seen_before() -> None:
     layers = [
         keras.layers.GRU(4, return_sequences=True),
         keras.layers.Masking(0.0),
-        keras.layers.RNN(Dropping(None, **narrow)),
+        keras.layers.RNN(stepping(with_loss, **narrow)()),
     ]
     model = keras.Sequential([keras.Input((STEPS, FEATURES)), *layers])
     unused = Holder()
     unused(sequences(2))
     unused.call = lambda x: x  # type: ignore[method-assign]
-    drawn = "random numbers are drawn in the step"
-    assert kernel_problems(model, drop_ins(model), (None, STEPS, FEATURES)) == [None, drawn]
+    reason = "the step adds a loss"
+    assert kernel_problems(model, drop_ins(model), (None, STEPS, FEATURES)) == [None, reason]
     alone = layers[2]
-    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == [drawn]
+    assert kernel_problems(alone, drop_ins(alone), (None, STEPS, 4)) == [reason]
     assert set(kernel_problems(unused, drop_ins(unused), (None, STEPS, FEATURES))) == {"it is not called"}
 
 
