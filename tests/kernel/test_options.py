@@ -188,8 +188,15 @@ def noisy(module: Any, **options: Any) -> keras.layers.RNN:
     return module.RNN(cells, **options)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("options", ["plain", "states, reversed", "stateful", "masked", "both directions"])
+@pytest.mark.parametrize(
+    ("options", "training"),
+    [
+        ("plain", True),
+        ("plain", False),
+        ("both directions", True),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("states, reversed", "stateful", "masked")),
+    ],
+)
 def test_what_is_drawn_at_each_step_is_that_of_stock_keras(options: str, training: bool) -> None:
     found = []
     for module in (seqmnist_tf, keras.layers):
