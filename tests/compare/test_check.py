@@ -14,7 +14,7 @@ from tests.model.test_layers import CELL, GOOD
 
 @pytest.mark.slow
 def test_a_bare_cell_is_checked_and_timed(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "own.py").write_text(CELL.replace("tanh", "sinh") + "print('read me')")
+    (in_tmp / "own.py").write_text(CELL.replace("h @", "ops.sinh(h) @") + "print('read me')")
     result = command(main, "own.py:Cell", "--train.batch-size=4")
     assert result.status == 0, result.err
     rows = dict(re.split(" +", line, maxsplit=1) for line in result.out.splitlines())
