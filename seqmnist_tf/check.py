@@ -47,15 +47,16 @@ def check(arm: Arm) -> dict[str, str]:
         config = model.match_units(cfg.with_values(arm.config, {"model.match_parameters": PARAMETERS}), arm.file)
         model.check_layer(config, arm.file)
         ours.send(config, arm.file)
-        stock = model.TimedModel(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
-        layer, units, kernel = stock.stock.layers[0], config.model.hidden_size, ours.receive()
+        on_stock = model.TimedModel(cfg.with_values(config, {"train.kernel": "keras"}), arm.file)
+        whole, units, kernel = on_stock.stock, config.model.hidden_size, ours.receive()
+        layer = whole.layers[0]
         cell = f" of {type(layer.cell).__name__}" if hasattr(layer, "cell") else ""
         return {
             "layer": f"{type(layer).__name__}{cell}: sequences (n, 784, 1) to (n, {units})",
             "checked": "shape, gradient, rows alone and among others, saving and loading, repeating from its state",
-            "parameters": count_parameters(config, arm.file, stock.stock),
+            "parameters": count_parameters(config, arm.file, whole),
             "kernel": kernel.name if kernel.isa else f"stock Keras: {kernel.reason or 'train.kernel is keras'}",
-            **describe_times(config, kernel, ours.call("fastest_step"), stock.fastest_step()),
+            **describe_times(config, kernel, ours.call("fastest_step"), on_stock.fastest_step()),
         }
 
 

@@ -47,9 +47,9 @@ class PaperTable:
     keys: Sequence[str]  # of each row's paper; empty where it is not known
 
     @classmethod
-    def of(cls, comparison: Comparison) -> PaperTable:
-        arms, pairs = comparison.arms, (None, *comparison.pairs)
-        numbers = [_numbers(arm, pair) for arm, pair in zip(arms, pairs, strict=True)]
+    def of(cls, arms: Sequence[SeededRuns], pairs: Sequence[PairResult]) -> PaperTable:
+        """Return the table of arms, and of the pairs of each other one with the first."""
+        numbers = [_numbers(arm, pair) for arm, pair in zip(arms, (None, *pairs), strict=True)]
         shown, equal = [], []
         for column in numbers[0]:
             cells = {row[column] for row in numbers}
@@ -60,7 +60,7 @@ class PaperTable:
         names = zip(cell_names(arms), numbers, strict=True)
         rows = [[name, *(row[column] for column in shown)] for name, row in names]
         keys = [_paper_key(arm.config) for arm in arms]
-        return cls(_caption(comparison, shown, equal), ["cell", *_titles(comparison, shown)], rows, keys)
+        return cls(_caption(arms, pairs, shown, equal), ["cell", *_titles(pairs, shown)], rows, keys)
 
     def table(self) -> str:
         """Return the table in Markdown, without its caption."""
@@ -95,25 +95,24 @@ def _numbers(arm: SeededRuns, pair: PairResult | None) -> dict[str, str]:
     }
 
 
-def _titles(comparison: Comparison, columns: Sequence[str]) -> list[str]:
+def _titles(pairs: Sequence[PairResult], columns: Sequence[str]) -> list[str]:
     """Return the titles of columns: without intervals (two seeds have none) or a correction where there is none."""
     plain = {}
-    if not any(pair.ci_95 for pair in comparison.pairs):
+    if not any(pair.ci_95 for pair in pairs):
         plain[DIFFERENCE] = "difference, points"
-    if len(comparison.pairs) == 1:
+    if len(pairs) == 1:
         plain[HOLM] = "p"
     return [plain.get(column, column) for column in columns]
 
 
-def _caption(comparison: Comparison, head: Sequence[str], equal: Sequence[str]) -> str:
-    arms = comparison.arms
+def _caption(arms: Sequence[SeededRuns], pairs: Sequence[PairResult], head: Sequence[str], equal: Sequence[str]) -> str:
     text = f"Test accuracy after the last epoch on {task_name(arms[0].config)}: mean and SD over n seeds"
     text += ", 95 % interval by Student's t." if any(arm.ci_95 for arm in arms) else "."
     if DIFFERENCE in head:
         text += " Differences are from the first row"
-        text += ", with Welch's 95 % interval." if any(pair.ci_95 for pair in comparison.pairs) else "."
+        text += ", with Welch's 95 % interval." if any(pair.ci_95 for pair in pairs) else "."
     if HOLM in head:
-        count = len([pair for pair in comparison.pairs if pair.holm_p is not None])
+        count = len([pair for pair in pairs if pair.holm_p is not None])
         text += " p: studentised permutation test of the means, two-sided"
         text += f", after Holm's correction over {count} pairs." if count > 1 else "; one pair, so no correction."
     text += f" Equal in all rows: {'; '.join(equal)}." if equal else ""

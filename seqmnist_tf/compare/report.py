@@ -30,7 +30,10 @@ EXPLAINED = "Intervals are Welch's; p is of a permutation test, two-sided (docs/
 
 def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder: Path) -> Comparison:
     """Write the report with its pictures, by the names of CAPTIONS; return the comparison with the report's tables."""
-    comparison, paper = replace(comparison, markdown=tables(comparison)), PaperTable.of(comparison)
+    comparison, paper = (
+        replace(comparison, markdown=tables(comparison)),
+        PaperTable.of(comparison.arms, comparison.pairs),
+    )
     for name in CAPTIONS:
         for suffix in ("png", "pdf"):
             path = folder / f"{name}.{suffix}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from .internals import is_seed_state
 from .tracing import Step
 
 
@@ -17,10 +16,7 @@ class Noise:
     """What one traced step draws, for any number of rows and steps.
 
     An operation of TensorFlow draws from a key, a counter and the name of an algorithm. The graph computes these from
-    the states of the cell's seed generators, which are weights of the step, as well as their states after it.
-
-    Attributes:
-        width: how many numbers a step draws for each row.
+    the states of the cell's seed generators, which are weights of the step; also their states after the step.
     """
 
     def __init__(self, step: Step) -> None:
@@ -31,7 +27,6 @@ class Noise:
         self._changed = list(step.seeds)
         self._new_seeds = step.cut(step.weights, list(step.seeds.values()))
         self._all_steps = tf.function(self._one_after_another, autograph=False)
-        self.width = sum(self._widths)
 
     def beside(self, sequences: tf.Tensor, cell: keras.Layer) -> tf.Tensor:
         """Return float32 sequences (n, T, features) with what each step draws beside its features.
@@ -41,10 +36,10 @@ class Noise:
         rows, steps = tf.unstack(tf.shape(sequences)[:2])
         weights = [tf.convert_to_tensor(variable) for variable in cell.variables]
         drawn, weights = self._all_steps(rows, steps, weights)
-        for variable, value in zip(cell.variables, weights, strict=True):
-            if is_seed_state(variable):
-                variable.assign(value)
-        return tf.concat([sequences, drawn], axis=2)
+        for which in self._changed:
+            cell.variables[which].assign(weights[which])
+        # Without stop_gradient, TensorFlow would go back through all steps, to find that nothing has a gradient.
+        return tf.concat([sequences, tf.stop_gradient(drawn)], axis=2)
 
     def _one_after_another(
         self, rows: tf.Tensor, steps: tf.Tensor, weights: list[tf.Tensor]

@@ -204,8 +204,8 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         start = first_states(cell, rows)
     if scope.losses:
         raise Untranslatable("the step adds a loss")
-    after = [scope.get_current_value(variable) for variable in variables]
-    changed = [which for which, weight in enumerate(weights) if after[which] is not weight]
+    values_after = [scope.get_current_value(variable) for variable in variables]
+    changed = [which for which, weight in enumerate(weights) if values_after[which] is not weight]
     for which in changed:
         if not is_seed_state(variables[which]):
             raise Untranslatable(f"it assigns to {variables[which].path}")
@@ -221,12 +221,12 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
             raise Untranslatable(f"{what} {found}, not {kinds}")
     step = Step(None, rows, x, states, weights, output, new_states)
     step.drawn = dropout_masks(cell) if training else []
-    step.seeds = {which: tf.convert_to_tensor(after[which]) for which in changed}
+    step.seeds = {which: tf.convert_to_tensor(values_after[which]) for which in changed}
     operations = graph.get_operations()[first:]
     drawn = [operation.outputs[0] for operation in operations if operation.type in DRAWING]
     step.noise = [tensor for tensor in drawn if tensor.shape.rank == 2 and tensor.shape[0] == rows]
     _classify(step, graph)
-    _refuse_what_no_program_has(step, operations)
+    _require_arithmetic(step, operations)
     known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
     step.zero_start = all(value is not None and not np.any(value) for value in known)
     same = [which for which, state in enumerate(new_states) if _source(state) is _source(output)]
@@ -246,17 +246,18 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
     return step
 
 
-def _refuse_what_no_program_has(step: Step, operations: Iterable[tf.Operation]) -> None:
+def _require_arithmetic(step: Step, operations: Iterable[tf.Operation]) -> None:
     """Require that operations have no effects, no loops over rows, and draw nothing but the step's noise."""
     noise = {tensor.op.name for tensor in step.noise}
     for operation in operations:
-        by_rows = any(step.kind(given) == ROWS for given in operation.inputs)
+        reads_rows = any(step.kind(given) == ROWS for given in operation.inputs)
         if operation.type in KEYS or operation.name in noise:
-            refused = by_rows  # what is drawn depends on the input or the states
+            refused = reads_rows  # what is drawn would depend on the input or the states
+        elif operation.op_def.is_stateful or "Random" in operation.type:
+            refused = True
         else:
-            refused = operation.op_def.is_stateful or "Random" in operation.type
-            by_rows = by_rows or any(step.kind(output) == ROWS for output in operation.outputs)
-            refused = refused or (by_rows and bool(operation.control_inputs or _functions(operation)))
+            on_rows = reads_rows or any(step.kind(output) == ROWS for output in operation.outputs)
+            refused = on_rows and bool(operation.control_inputs or _functions(operation))
         if refused:
             raise Untranslatable(f"operation {operation.type}{location(operation)}")
 

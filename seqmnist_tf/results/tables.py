@@ -7,20 +7,9 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import NamedTuple
 
-from ..compare import (
-    Comparison,
-    PairResult,
-    PaperTable,
-    SeededRuns,
-    cell_name,
-    equivalence_bound,
-    pair_runs,
-    task_name,
-    verdict,
-)
+from ..compare import PairResult, PaperTable, SeededRuns, cell_name, equivalence_bound, pair_runs, task_name, verdict
 from ..config import OPTIONS, constants_text, layer_name, value_text
 from ..system import in_percent, markdown_table, p_text, percent_range
 from .contents import Board, Row
@@ -75,8 +64,8 @@ def ranking_table(results: ResultsFolder) -> str:
 
 def comparison_table(results: ResultsFolder) -> str:
     """The table that ``compare`` writes for papers, of the experiments that the README compares."""
-    arms = tuple(map(results.experiment, results.contents.comparison))
-    return PaperTable.of(Comparison(arms, pair_runs(arms), Path())).table()
+    arms = [results.experiment(name) for name in results.contents.comparison]
+    return PaperTable.of(arms, pair_runs(arms)).table()
 
 
 def runs_table(results: ResultsFolder) -> str:

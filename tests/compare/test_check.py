@@ -9,12 +9,12 @@ import pytest
 
 from seqmnist_tf.check import main
 from tests.conftest import Command
-from tests.model.test_layers import CELL, GOOD
+from tests.model.test_layers import GOOD, ON_STOCK_KERAS
 
 
 @pytest.mark.slow
 def test_a_bare_cell_is_checked_and_timed(command: Command, in_tmp: Path) -> None:
-    (in_tmp / "own.py").write_text(CELL.replace("h @", "ops.sinh(h) @") + "print('read me')")
+    (in_tmp / "own.py").write_text(ON_STOCK_KERAS + "print('read me')")
     result = command(main, "own.py:Cell", "--train.batch-size=4")
     assert result.status == 0, result.err
     rows = dict(re.split(" +", line, maxsplit=1) for line in result.out.splitlines())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seqmnist_tf.compare import SeededRuns, pair_runs
 from seqmnist_tf.compare.paper import PAPERS, PUBLISHED, PaperTable, bibliography, cell_names, csv_table
 from seqmnist_tf.compare.pictures import (
     draw_comparison,
@@ -32,6 +33,10 @@ def cells(text: str, first: str) -> list[str]:
     """Return the cells of the row of a table that begins with a cell."""
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
     return [cell.strip() for cell in row.strip("|").split("|")][1:]
+
+
+def paper_table(*arms: SeededRuns) -> PaperTable:
+    return PaperTable.of(arms, pair_runs(arms))
 
 
 def test_the_tables_have_the_numbers_of_arms_and_pairs() -> None:
@@ -59,7 +64,7 @@ def test_models_of_one_seed_are_compared_by_mcnemars_test() -> None:
 def test_the_table_for_a_paper() -> None:
     own: dict[str, Any] = {"model__layer": "lem:My_LEM", "model__layer_options": {"dt": 0.2, "mode": "a|b"}}
     arms = seeded("a", A, task__limit_train=600), replace(seeded("b", B, task__limit_train=600, **own), diverged=(9,))
-    table = PaperTable.of(compared(*arms))
+    table = paper_table(*arms)
     assert list(table.head) == [
         "cell", "n", "mean ± SD, %", "95 % interval, %", "difference, points (95 % interval)", "p", "failed"
     ]  # fmt: skip
@@ -71,17 +76,17 @@ def test_the_table_for_a_paper() -> None:
     for words in ("on sMNIST, 600 training images, 30 test images", "parameters 146; epochs 2", "c0ffee", "Welch"):
         assert words in table.caption
     assert "one pair" in table.caption and "Holm's correction over 2 pairs" in (
-        PaperTable.of(compared(*arms, seeded("c", A, task__limit_train=600))).caption
+        paper_table(*arms, seeded("c", A, task__limit_train=600)).caption
     )
     assert r"| `b` | 4, dt=0.2, mode=a\|b |" in tables(compared(*arms))
-    two = PaperTable.of(compared(*(replace(arm, runs=arm.runs[:2]) for arm in arms)))
+    two = paper_table(*(replace(arm, runs=arm.runs[:2]) for arm in arms))
     assert "difference, points" in two.head and "interval" not in two.caption
 
 
 def test_arms_of_one_cell_have_their_names_and_one_arm_is_a_table() -> None:
     arms = [seeded("a", {0: 20}), seeded("b", {0: 21}), seeded("c", {0: 22}, model__layer="minrnn:MinGRU")]
     assert cell_names(arms) == ["LSTM, a", "LSTM, b", "minGRU"]
-    table = PaperTable.of(compared(arms[0]))
+    table = paper_table(arms[0])
     assert (list(table.head), table.rows) == (
         ["cell", "parameters", "epochs", "n", "mean ± SD, %", "failed"], [["LSTM", "146", "2", "1", "66.67", "0"]]
     )  # fmt: skip
@@ -115,7 +120,7 @@ def test_latex_compiles_the_table_with_its_references(tmp_path: Path) -> None:
     """Without LaTeX, its rows are split as LaTeX splits them."""
     own: dict[str, Any] = {"model__layer": "x:My_Cell", "model__layer_options": {"mode": "~^\\ <#&%"}}
     arms = seeded("a", A), seeded("b", B, **own), seeded("c", A, model__layer="GRU")
-    table, text = PaperTable.of(compared(*arms)), PaperTable.of(compared(*arms)).latex()
+    table, text = paper_table(*arms), paper_table(*arms).latex()
     if shutil.which("pdflatex") is None:
         body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
         rows = [re.split(r"(?<!\\)&", row) for row in body.strip().removesuffix(r"\\").split(r"\\")]

@@ -36,6 +36,7 @@ CELL = HEAD + (
     "    def get_config(self):\n        return {**super().get_config(), 'units': self.units}\n"
     "def f(units):\n    return keras.layers.RNN(Cell(units))\n"
 )
+ON_STOCK_KERAS = CELL.replace("h @", "ops.sinh(h) @")  # the kernel has no sinh
 TORCH_STYLE = HEAD + (  # 24 units have 24 + 24 * 25 + 48 parameters, and 250 in the dense layer
     "class Cell(keras.layers.Layer):\n"
     "    def __init__(self, units, **kwargs):\n        super().__init__(**kwargs)\n"

@@ -9,7 +9,7 @@ import pytest
 
 from seqmnist_tf.model import Images, Kernel, TimingProcess, measure_pace
 from seqmnist_tf.system import InputError, RunError
-from tests.model.test_layers import CELL, configure, write
+from tests.model.test_layers import CELL, ON_STOCK_KERAS, configure, write
 
 SMALL = {"train__batch_size": 2, "test__batch_size": 4, "task__limit_test": 12}
 
@@ -22,7 +22,7 @@ def test_the_pace_of_a_layer_that_prints(tmp_path: Path) -> None:
 
 
 def test_what_a_process_cannot_do_is_told(tmp_path: Path) -> None:
-    config = configure(f"{write(tmp_path, CELL.replace('tanh', 'sinh'))}:f", train__kernel="native", **SMALL)
+    config = configure(f"{write(tmp_path, ON_STOCK_KERAS)}:f", train__kernel="native", **SMALL)
     images = Images(np.zeros((2, 784, 1), np.float32), np.zeros(2, np.int32), np.zeros((4, 784, 1), np.float32))
     with TimingProcess() as process, pytest.raises(InputError, match=r"train\.kernel"):
         process.call(config, None, images)
