@@ -25,7 +25,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .system import open_door, when_keras_is_imported
+from .system import lazy_names, when_keras_is_imported
 
 if TYPE_CHECKING:
     from .compare import Comparison as Comparison
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from .train import load_run as load_run
     from .train import train as train
 else:
-    # These rooms import TensorFlow themselves, for the names that need it.
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("compare", "config", "evaluate", "train"))
+    # These subpackages import TensorFlow themselves, for the names that need it.
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("compare", "config", "evaluate", "train"))
 
 __version__ = "0.3.0"
 FUNCTIONS_NAMED_AS_MODULES = ("compare", "evaluate", "train")

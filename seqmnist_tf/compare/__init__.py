@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .arms import Arm, parse_arms, parse_seeds
@@ -11,4 +11,4 @@ if TYPE_CHECKING:
     from .paper import PaperTable, cell_name, task_name
     from .runs import CompletedRun
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("arms", "comparison", "runs"))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("arms", "comparison", "runs"))

@@ -187,7 +187,10 @@ class Progress:
         self.errors: dict[str, JobEnd] = {}
 
     def take(self, slot: str) -> Job | None:
-        return self.queue.pop(0) if self.queue else None
+        if not self.queue:
+            return None
+        self.stopwatch.slots.add(slot)
+        return self.queue.pop(0)
 
     def epoch(self, job: Job, history: Sequence[dict[str, Any]]) -> None:
         """Print the last epoch of a job, and the time left at the pace so far."""
@@ -195,19 +198,18 @@ class Progress:
         if not new:  # all were there before a resumption
             return
         self.epochs[job.path] = len(history)
-        self.stopwatch.done += new * self.costs[job.path][0]
+        self.stopwatch.add(new * self.costs[job.path][0], sum(row["seconds"] for row in history[-new:]))
         left = 0.0
         for path, (epoch, evaluation) in self.costs.items():
             left += (self.totals[path] - self.epochs[path]) * epoch + evaluation
         then = ", evaluating on stock Keras" if len(history) == job.config.train.n_epochs else ""
         done = f"{sum(self.epochs.values())}/{sum(self.totals.values())} epochs"
-        note_epoch(job, history, f"{then}; all runs: {done}, {self.stopwatch.left(left)}")
+        jobs = sum(any(cost) for cost in self.costs.values())
+        note_epoch(job, history, f"{then}; runs to train: {done}, {self.stopwatch.left(left, jobs)}")
 
     def ended(self, slot: str, job: Job, end: JobEnd) -> None:
         """Count a job as done: epochs that it has not reached are not trained any more."""
         self.totals[job.path] = self.epochs[job.path]
-        if end.status == "completed":
-            self.stopwatch.done += self.costs[job.path][1]
         self.costs[job.path] = (0.0, 0.0)
         if end.status == "failed":
             self.errors[job.name] = end

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
-from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text, layer_name
+from ..config import NUM_TEST, NUM_TRAIN, Config, constants_text, flatten, layer_name, of_the_experiment, value_text
 from ..system import markdown_table, p_text, package_versions, percent_range
 from .comparison import Comparison, PairResult, SeededRuns
 
@@ -30,6 +31,8 @@ PUBLISHED = {
     "MGU": ("MGU", "zhou2016"),
     "StackedLSTM": ("stacked LSTM", "graves2013"),
 }
+# Keys that a row tells by its cell, its parameters and its epochs.
+KEYS_OF_ROWS = {"model.layer", "model.hidden_size", "model.layer_options", "model.match_parameters", "train.n_epochs"}
 DIFFERENCE, HOLM = "difference, points (95 % interval)", "p (Holm)"
 LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": "$<$"}
@@ -116,15 +119,32 @@ def _caption(arms: Sequence[SeededRuns], pairs: Sequence[PairResult], head: Sequ
         text += " p: studentised permutation test of the means, two-sided"
         text += f", after Holm's correction over {count} pairs." if count > 1 else "; one pair, so no correction."
     text += f" Equal in all rows: {'; '.join(equal)}." if equal else ""
-    commits = _commits(arms)
-    return f"{text} {'Commits' if ',' in commits else 'Commit'} of the runs: {commits}."
+    text += _settings(arms) if len(arms) > 1 else ""
+    return f"{text} Runs of {_commits(arms)}."
+
+
+def _settings(arms: Sequence[SeededRuns]) -> str:
+    """Return sentences with the settings in which recipes differ: a reader must see a row that was tuned apart."""
+    differing = {key: values for key, values in differing_settings(arms).items() if key not in KEYS_OF_ROWS}
+    if not differing:
+        return " All rows have the same recipe."
+    texts = [f"{key} {', '.join(map(value_text, values))}" for key, values in differing.items()]
+    return f" Settings that differ, row by row: {'; '.join(texts)}. All other settings are equal."
+
+
+def differing_settings(arms: Sequence[SeededRuns]) -> dict[str, list[Any]]:
+    """Return the settings of the experiment whose values differ between arms, with the value of each arm."""
+    values = [flatten(arm.config) for arm in arms]
+    rows = {key: [value[key] for value in values] for key in values[0] if of_the_experiment(key)}
+    return {key: row for key, row in rows.items() if len(set(map(value_text, row))) > 1}
 
 
 def _commits(arms: Iterable[SeededRuns]) -> str:
     """Return the commits of all runs, with seven digits, and whether a run's code differed from its commit."""
     states = [run.environment["git"] for arm in arms for run in arm.runs]
     names = [f"{(git['commit'] or 'unknown')[:7]}{' with changes' if git.get('dirty') else ''}" for git in states]
-    return ", ".join(dict.fromkeys(names))
+    unique = list(dict.fromkeys(names))
+    return f"{'commits' if len(unique) > 1 else 'commit'} {', '.join(unique)}"
 
 
 def _latex(text: str) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..config import arguments_text, flatten, of_the_experiment, value_text
+from ..config import arguments_text, value_text
 from ..system import in_percent, json_bytes, markdown_table, p_text, percent_range, write_atomically
 from ..train import write_figure
 from .comparison import Comparison, PairResult, SeededRuns, equivalence_bound, verdict
-from .paper import PaperTable, bibliography, csv_table
+from .paper import PaperTable, bibliography, csv_table, differing_settings
 from .significance import failure_interval, mcnemar_p
 
 DPI_OF_PAPERS = 200
@@ -136,12 +136,11 @@ def _mcnemar_table(first: SeededRuns, others: Sequence[SeededRuns]) -> str:
 
 
 def _differing_keys(arms: Sequence[SeededRuns]) -> str:
-    """Return a table of the keys whose values differ between the arms; empty where none does."""
-    values = []
-    for arm in arms:
-        file = arm.runs[0].directory.layer_file
-        code = file and hashlib.sha256(file.content).hexdigest()[:12]
-        values.append({**flatten(arm.config), "SHA-256 of layer.py": code})
-    keys = [key for key in values[0] if of_the_experiment(key) and len({str(v[key]) for v in values}) > 1]
-    rows = [(f"`{key}`", *(f"`{value_text(v[key])}`" for v in values)) for key in keys]
-    return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], rows) if rows else ""
+    """Return a table of the settings that differ between the arms, and of their code; empty where none does."""
+    rows = {f"`{key}`": values for key, values in differing_settings(arms).items()}
+    files = [arm.runs[0].directory.layer_file for arm in arms]
+    codes = [file and hashlib.sha256(file.content).hexdigest()[:12] for file in files]
+    if len(set(codes)) > 1:
+        rows["`SHA-256 of layer.py`"] = codes
+    cells = [(key, *(f"`{value_text(value)}`" for value in values)) for key, values in rows.items()]
+    return markdown_table(["key", *(f"`{arm.name}`" for arm in arms)], cells) if cells else ""

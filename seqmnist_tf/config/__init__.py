@@ -1,7 +1,7 @@
 """The experiment as a value: sections of keys, presets, JSON, validation, and command-line flags.
 
 Read ``option`` (one key), ``sections`` (all keys), ``values`` (JSON, validation), ``presets``, then ``layer``,
-``identity`` (``config_id``) and ``flags``. The room knows neither data nor TensorFlow.
+``identity`` (``config_id``) and ``flags``. It knows neither data nor TensorFlow.
 """
 
 from .flags import Arguments, add_config_arguments, parse_arguments, read_flags

@@ -1,11 +1,11 @@
 """MNIST as sequences: images from their sources, pixel orders, splits and batches.
 
-Read ``pixel_orders``, ``mnist`` (download and checksums), then ``sequences``. The room knows no model and no run.
+Read ``pixel_orders``, ``mnist`` (download and checksums), then ``sequences``. It knows no model and no run.
 """
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .mnist import Examples, load_mnist
@@ -23,4 +23,4 @@ if TYPE_CHECKING:
         normalized_levels,
     )
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("pixel_orders",))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("pixel_orders",))

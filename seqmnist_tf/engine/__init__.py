@@ -7,11 +7,11 @@ all of them as RunError; the same call resumes them.
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .engine import Source, run_jobs, train_job
     from .job import Job, JobEnd, add_engine_options, require_answer, require_engine_options, threads_here
     from .progress import Stopwatch, note_epoch
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("job",))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("job",))

@@ -64,18 +64,22 @@ def run_jobs(
     or a job failed for a reason that is not its own.
     """
     loop = _Loop(source)
-    if place is not None:
-        loop.run(place)
-    elif workers is None and address is None:
-        loop.run(_ThisProcess(loop.read_epochs))
-    else:
-        if address is None:
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, when imported, then listens on 127.0.0.1
-        note(f"connecting to Ray at {address}" if address else "starting Ray")
-        from .cluster import RayPlace, connected  # late: Ray is an extra
+    try:
+        if place is not None:
+            loop.run(place)
+        elif workers is None and address is None:
+            loop.run(_ThisProcess(loop.read_epochs))
+        else:
+            if address is None:
+                os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray, when imported, then listens on 127.0.0.1
+            note(f"connecting to Ray at {address}" if address else "starting Ray")
+            from .cluster import RayPlace, connected  # late: Ray is an extra
 
-        with connected(workers, address, folder / "logs" / "ray.log"):
-            loop.run(RayPlace(folder, workers, threads))
+            with connected(workers, address, folder / "logs" / "ray.log"):
+                loop.run(RayPlace(folder, workers, threads))
+    except KeyboardInterrupt:
+        note("the same command resumes the runs")
+        raise
 
 
 class _Loop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,12 +14,18 @@ class Stopwatch:
     """Estimates the time that is left from the work that is done; the unit of work is the caller's."""
 
     def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.done = 0.0
+        self.work = self.seconds = 0.0
+        self.slots: set[str] = set()  # of the engine, that have had a job: so many jobs are done at a time
 
-    def left(self, work: float) -> str:
-        """Return how long more work takes at the pace so far, such as ``2.0 h left``."""
-        return f"{duration(work * (time.monotonic() - self.started) / self.done)} left"
+    def add(self, work: float, seconds: float) -> None:
+        """Count work that one slot did in so many seconds."""
+        self.work += work
+        self.seconds += seconds
+
+    def left(self, work: float, jobs: int) -> str:
+        """Return how long more work of so many jobs takes at the pace so far, such as ``2.0 h left``."""
+        at_a_time = max(1, min(len(self.slots), jobs))
+        return f"{duration(work * self.seconds / self.work / at_a_time)} left"
 
 
 def note_epoch(job: Job, history: Sequence[dict[str, Any]], more: str = "") -> None:

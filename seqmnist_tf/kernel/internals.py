@@ -1,4 +1,4 @@
-"""The private parts of Keras and TensorFlow that the room uses, as they are in Keras 3.15 and TensorFlow 2.21.
+"""The private parts of Keras and TensorFlow that this subpackage uses, as they are in Keras 3.15 and TensorFlow 2.21.
 
 Another version may change them without notice. A test calls each of them, and names what changed.
 """

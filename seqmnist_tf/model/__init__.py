@@ -1,12 +1,12 @@
 """The model of a configuration, and how it is trained: layer, optimizer, kernel, step.
 
 Read ``layers`` (the model), ``layer_check``, ``optimizer``, ``kernel_choice``, ``noise``, ``training_step``, then
-``timing`` (how long a step takes here). The room knows no data, no files of a run and no epochs.
+``timing`` (how long a step takes here). It knows no data, no files of a run and no epochs.
 """
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .kernel_choice import Kernel, choose_kernel
@@ -17,4 +17,4 @@ if TYPE_CHECKING:
     from .timing import Images, Pace, Timed, TimedModel, TimingProcess, measure_pace, serve_requests
     from .training_step import MeasuredSequential, make_trainable
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__)
+    __getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -111,6 +111,6 @@ def _require_equal_outputs(name: str, model: keras.Sequential, loaded: keras.Seq
         raise LayerError(f"{name} must give the same output after it was saved and loaded (it differs)")
     if not np.allclose(output[0], forward(sequences[::2])[0], rtol=1e-3, atol=1e-4):
         raise LayerError(
-            f"{name} must treat each row of a batch alone (the output of a sequence changes with the other "
+            f"{name} must process each sequence independently (the output of a sequence changes with the other "
             "sequences of its batch)"
         )

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .records import HEADLINE, RESULTS_FOLDER, Record, ResultsFolder
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("records",))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("records",))

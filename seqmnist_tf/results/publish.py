@@ -96,7 +96,7 @@ def _repeat(run: RunDirectory, allow_code: bool) -> Replay:
     """Recount a completed run, and replay its first batches: both must agree."""
     if run.status == "completed":
         _refuse_if(run.path, recount(run, allow_code=allow_code))
-    note(f"{run.path}: training the first {REPLAYED_BATCHES} batches anew")
+    note(f"{run.path}: retraining the first {REPLAYED_BATCHES} batches")
     replay = replay_run(run, run.step_losses(), allow_code=allow_code)
     _refuse_if(run.path, replay.problems())
     return replay

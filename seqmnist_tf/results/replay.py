@@ -1,6 +1,6 @@
-"""Replay: a run trained anew from its configuration and seed, its first batches or all of them; ``results --replay``.
+"""Replay: a run retrained from its configuration and seed, its first batches or all of them; ``results --replay``.
 
-The losses of the batches that are trained anew must be the recorded ones, and after all of them the weights and what
+The losses of the batches that are retrained must be the recorded ones, and after all of them the weights and what
 the model says of all test images. Whatever differs is a problem, also where another machine's rounding may be the
 cause: then nothing is confirmed.
 """
@@ -65,7 +65,7 @@ class Replay(keras.callbacks.Callback):
                 return
             self.batches, self.largest = self.step, max(self.largest, difference)
         if self.step % self.per_epoch == 0:
-            note(f"epoch {self.step // self.per_epoch} trained anew, {agreement(self.largest)}")
+            note(f"epoch {self.step // self.per_epoch} retrained, {agreement(self.largest)}")
 
     @property
     def diverged(self) -> bool:
@@ -83,7 +83,7 @@ class Replay(keras.callbacks.Callback):
         else:
             why = f"rounding may be the cause, so nothing after it is confirmed: {self.elsewhere}"
         batch = f"batch {self.parted:,} (epoch {(self.parted - 1) // self.per_epoch + 1})"
-        return [f"trained anew, {batch} has loss {self.loss!r} (recorded: {self.recorded[self.parted - 1]!r}; {why})"]
+        return [f"retrained, {batch} has loss {self.loss!r} (recorded: {self.recorded[self.parted - 1]!r}; {why})"]
 
     def weights_problems(self, distance: float) -> list[str]:
         """Problems of weights at a :func:`weights_distance` from those of ``model.keras``."""
@@ -91,7 +91,7 @@ class Replay(keras.callbacks.Callback):
         if distance <= allowed:
             return []
         text = f"a relative difference of {distance:.1e}, at most {allowed:.0e} is allowed"
-        return [f"trained anew, the losses agree, but the weights are not those of model.keras ({text})"]
+        return [f"retrained, the losses agree, but the weights are not those of model.keras ({text})"]
 
     @property
     def computed(self) -> str:
@@ -108,7 +108,7 @@ def agreement(largest: float) -> str:
 def replay_run(
     run: RunDirectory, recorded: list[float], *, steps: int | None = None, allow_code: bool = False
 ) -> Replay:
-    """Train ``steps`` batches of a run anew, or the first REPLAYED_BATCHES, and compare their losses.
+    """Retrain ``steps`` batches of a run, or the first REPLAYED_BATCHES, and compare their losses.
 
     They are computed as ``train`` does, on the run's kernel and instruction set if this machine has them. On the
     processor, kernel and versions of the run, and of its resumed parts, they must agree bit for bit.
@@ -203,7 +203,7 @@ def _instruction_set_of(kernel: str) -> Iterator[None]:
 def replay_records(
     folder: Path, names: Sequence[str] = (), *, full: bool = False, allow_code: bool = False
 ) -> list[str]:
-    """Train records anew, to their end if ``full``, and say what came of each; return where they part from the record.
+    """Retrain records, to their end if ``full``, and say what came of each; return where they part from the record.
 
     ``names`` are experiments, such as ``strong``, and records, such as ``strong/seed1``; of trials ``trials``, or the
     beginning of ``trials/<config_id>/seed<k>``; ``searches``, and ``searches/lem``. Without names, all.
@@ -222,21 +222,21 @@ def replay_records(
             continue
         try:
             if isinstance(one, Search):
-                found = _search_anew(one, full, allow_code)
+                found = _retrain_search(one, full, allow_code)
             else:
-                found = _record_anew(one, full, allow_code)
-        except InputError as error:  # the others are trained anew all the same
+                found = _retrain_record(one, full, allow_code)
+        except InputError as error:  # the others are retrained all the same
             found = [str(error)]
         problems += [f"{folder / place}: {problem}" for problem in found]
     return problems
 
 
-def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
-    """Train a record anew and say what came of it; return its problems."""
+def _retrain_record(record: Record, full: bool, allow_code: bool) -> list[str]:
+    """Retrain a record and say what came of it; return its problems."""
     run, losses = record.directory, record.directory.step_losses()
     allow_code = allow_code or is_example(run.layer_file)
-    note(f"{run.path}: training {len(losses) if full else min(REPLAYED_BATCHES, len(losses)):,} batches anew")
-    replay, problems = _anew(run, losses, len(losses) if full else None, record.diverged, allow_code)
+    note(f"{run.path}: retraining {len(losses) if full else min(REPLAYED_BATCHES, len(losses)):,} batches")
+    replay, problems = _retrain(run, losses, len(losses) if full else None, record.diverged, allow_code)
     text = f"{replay.batches:,} batches agree {agreement(replay.largest)}"
     if full and not problems and not record.diverged:
         distance = weights_distance(run, replay.stock, allow_code=allow_code)
@@ -248,20 +248,20 @@ def _record_anew(record: Record, full: bool, allow_code: bool) -> list[str]:
     return problems
 
 
-def _search_anew(search: Search, full: bool, allow_code: bool) -> list[str]:
-    """Train the runs of a search anew, as :func:`_record_anew`; ``full``: to their end, and score them."""
+def _retrain_search(search: Search, full: bool, allow_code: bool) -> list[str]:
+    """Retrain the runs of a search, as :func:`_retrain_record`; ``full``: to their end, and score them."""
     problems, replays = [], []
     for row in search.rows_with_score:
         config = search.config(row)
         layer = search.layer(config)
         name = f"trial {row['trial']} with seed {row['seed']}"
-        note(f"{search.path}: training {name} anew")
+        note(f"{search.path}: retraining {name}")
         diverged = row["status"] == "diverged"  # in the epoch after its last
         steps = (row["epochs"] + diverged) * config.steps_per_epoch if full else None
         with tempfile.TemporaryDirectory() as folder:
             order = pixel_order(config.task.permutation)
             run = RunDirectory.create(Path(folder, "run"), config, search.environment(row), order, layer)
-            replay, found = _anew(run, row["losses"], steps, diverged, allow_code or is_example(layer))
+            replay, found = _retrain(run, row["losses"], steps, diverged, allow_code or is_example(layer))
             if full and not found and not diverged:
                 found = score_problems(run, replay.stock, row["score"])
         replays.append(replay)
@@ -274,12 +274,12 @@ def _search_anew(search: Search, full: bool, allow_code: bool) -> list[str]:
     return problems
 
 
-def _anew(
+def _retrain(
     run: RunDirectory, losses: list[float], steps: int | None, diverged: bool, allow_code: bool
 ) -> tuple[Replay, list[str]]:
     """Replay a run, as :func:`replay_run`; return its problems too. One that ``diverged`` must diverge again."""
     replay = replay_run(run, losses, steps=steps, allow_code=allow_code)
     problems = replay.problems()
     if steps and diverged and not problems and not replay.diverged:
-        problems = ["trained anew, it does not diverge (recorded: diverged)"]
+        problems = ["retrained, it does not diverge (recorded: diverged)"]
     return replay, problems

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .ask import DEFAULT_SERVER, Classification, classify, verdict
@@ -11,4 +11,4 @@ if TYPE_CHECKING:
     from .picture import picture_files, picture_to_text, prepare_picture
     from .versions import DEFAULT_FOLDER, choose_version, exported_versions, read_description
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("ask", "picture", "versions"))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, without_tensorflow=("ask", "picture", "versions"))

@@ -1,13 +1,12 @@
 """The computer, and nothing of the experiment: command lines, console, files, git, TensorFlow's start.
 
 Read ``console`` (errors and output), ``command`` (parser and exit status), ``files``, ``formats``, ``environment``
-(what a run records of the machine), ``tensorflow_start``, then ``doors`` (how rooms import names late). The room knows
-no other room.
+(what a run records of the machine), ``tensorflow_start``, then ``lazy_imports`` (names imported when first asked for).
+It knows no other subpackage.
 """
 
 from .command import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, Parser, run_command
 from .console import InputError, RunError, first_line, note, say, say_json, warn
-from .doors import open_door, when_keras_is_imported
 from .environment import (
     available_cores,
     describe_environment,
@@ -29,4 +28,5 @@ from .files import (
     write_problem,
 )
 from .formats import count_of, duration, in_percent, markdown_table, p_text, percent_range
+from .lazy_imports import lazy_names, when_keras_is_imported
 from .tensorflow_start import start_tensorflow

@@ -2,12 +2,12 @@
 
 Read ``run_directory`` (the files), ``training`` (from configuration to finished run), ``callbacks`` (what happens after
 a batch and an epoch), ``metrics``, ``summary``; then ``overview``, ``figures``, ``terminal``, ``wandb_run`` and
-``command_line``. The room knows one run: seeds, arms and searches are above it.
+``command_line``. It knows one run: seeds, arms and searches are above it.
 """
 
 from typing import TYPE_CHECKING
 
-from ..system import open_door
+from ..system import lazy_names
 
 if TYPE_CHECKING:
     from .command_line import parse_train_arguments, train_command
@@ -19,4 +19,6 @@ if TYPE_CHECKING:
     from .terminal import AT_CHANCE, note_above_bar
     from .training import require_trainable, resume, train
 else:
-    __getattr__, __dir__, __all__ = open_door(__name__, without_tensorflow=("command_line", "run_directory", "summary"))
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__, without_tensorflow=("command_line", "run_directory", "summary")
+    )

@@ -107,6 +107,7 @@ class SearchJobs:
                 continue
             if config.model.layer not in self.layers:
                 self.layers[config.model.layer] = read_layer(config)
+            self.stopwatch.slots.add(slot)
             return Job(
                 path=self.search.trial_path(trial.trial_id),
                 name=f"trial {trial.trial_id}",
@@ -135,13 +136,14 @@ class SearchJobs:
         self.oracle.update_trial(trial.trial_id, {OBJECTIVE: row["score"]})
         trial.status, trial.message = "COMPLETED", None
         self.oracle.end_trial(trial)
-        self.stopwatch.done += 1
+        self.stopwatch.add(1, row["seconds"])
         best, done = self.best or row, len(self.oracle.end_order)
+        left = max(0, self.max_trials - done)
         reason = f" ({end.reason})" if end.reason else ""
         say(
             f"trial {trial.trial_id}: validation accuracy {row['score']:.2%}, {row['status']}{reason}; "
             f"best so far {best['score']:.2%} (trial {best['trial']}); "
-            f"{done} of at most {self.max_trials} trials, {self.stopwatch.left(max(0, self.max_trials - done))}"
+            f"{done} of at most {self.max_trials} trials, {self.stopwatch.left(left, left)}"
         )
 
     def require_successes(self) -> None:

@@ -79,8 +79,14 @@ def test_the_table_for_a_paper() -> None:
         paper_table(*arms, seeded("c", A, task__limit_train=600)).caption
     )
     assert r"| `b` | 4, dt=0.2, mode=a\|b |" in tables(compared(*arms))
+    assert table.caption.endswith(" All rows have the same recipe. Runs of commit c0ffee.")
     two = paper_table(*(replace(arm, runs=arm.runs[:2]) for arm in arms))
     assert "difference, points" in two.head and "interval" not in two.caption
+
+
+def test_the_caption_names_the_settings_in_which_recipes_differ() -> None:
+    arms = seeded("a", A), seeded("b", B, optimizer__lr=0.5, model__layer="lem:LEM"), seeded("c", A, optimizer__lr=0.5)
+    assert "row by row: optimizer.lr 0.001, 0.5, 0.5. All other settings are equal." in paper_table(*arms).caption
 
 
 def test_arms_of_one_cell_have_their_names_and_one_arm_is_a_table() -> None:

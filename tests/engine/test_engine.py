@@ -146,10 +146,11 @@ def test_a_missing_source_of_data_is_the_machines(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_job_in_this_process_interrupts_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engine, "train", lambda *args, **kwargs: {"status": "interrupted"})
     source = Listed([toy_job(tmp_path / "run"), toy_job(tmp_path / "next")])
     with pytest.raises(KeyboardInterrupt):
         run_jobs(source, tmp_path)
     assert [job.name for job in source.jobs] == ["next"] and source.ends == {}
+    assert capsys.readouterr().err.endswith("the same command resumes the runs\n")

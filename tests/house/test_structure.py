@@ -1,4 +1,4 @@
-"""The house: which room may import which, what stands where, and what an import costs."""
+"""The house: which subpackage may import which, what stands where, and what an import costs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.toy import LONG_SECONDS, ROOT
 
 PACKAGE = Path(seqmnist_tf.__file__).parent
 
-# The rooms that a room may import, as docs/house.md lists them.
+# The subpackages that a subpackage may import, as docs/house.md lists them.
 ROWS = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", (ROOT / "docs/house.md").read_text(encoding="utf-8"), re.MULTILINE)
-MAY_IMPORT = {room: set(re.findall(r"`(\w+)`", others)) for room, others in ROWS}
-# A thin command belongs to the room whose second command it is.
+MAY_IMPORT = {subpackage: set(re.findall(r"`(\w+)`", others)) for subpackage, others in ROWS}
+# A thin command belongs to the subpackage whose second command it is.
 COMMANDS = {"check": {"system", "config", "model", "engine", "compare"}}
 COMMANDS |= {"evaluate": {"system", "train"}, "export": {"system", "serve", "train"}, "client": {"system", "serve"}}
-ONE_ROOM = {"keras_tuner", "ray", "tensorflow_datasets", "tqdm", "wandb"}
-ONE_ROOM |= {"starlette", "tensorflow_serving", "uvicorn"}  # of the server
+ONE_SUBPACKAGE = {"keras_tuner", "ray", "tensorflow_datasets", "tqdm", "wandb"}
+ONE_SUBPACKAGE |= {"starlette", "tensorflow_serving", "uvicorn"}  # of the server
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 
-def room(path: Path) -> str:
-    """Return the room of a module, or the name of the thin command that it is; '' for the house's own files."""
+def subpackage(path: Path) -> str:
+    """Return the subpackage of a module, or the name of the thin command that it is; '' for the house's own files."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return "" if parts[0].startswith("__") else parts[0]
 
@@ -54,7 +54,7 @@ def imports(path: Path) -> tuple[set[str], set[str]]:
             others.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
             base = [*here[: len(here) - node.level], *(node.module.split(".") if node.module else [])]
-            inside = base[:1] == here[:1] and node.module is None  # `from . import x`: x is a module, or a room's name
+            inside = base[:1] == here[:1] and node.module is None  # `from . import x`
             ours |= {".".join([*base, a.name]) for a in node.names} if inside or not base else {".".join(base)}
     return ours, others
 
@@ -69,8 +69,8 @@ def test_every_entry_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_go_one_way_and_end_at_doors(path: Path) -> None:
-    own = room(path)
+def test_arrows_go_one_way_and_end_at_public_names(path: Path) -> None:
+    own = subpackage(path)
     ours, others = imports(path)
     assert "seqmnist_tf" not in others  # imports of ours are relative
     allowed = {**MAY_IMPORT, **COMMANDS, "": {*MAY_IMPORT, "evaluate"}}[own]
@@ -79,31 +79,33 @@ def test_arrows_go_one_way_and_end_at_doors(path: Path) -> None:
         if head == own:
             continue
         assert head in allowed, f"{own} imports {target}"
-        assert not inside, f"{path} reaches past the door of {head}: {target}"
+        assert not inside, f"{path} reaches past the public names of {head}: {target}"
 
 
-def test_no_two_modules_of_a_room_import_each_other() -> None:
-    graph = {path: imports(path)[0] for path in MODULES if room(path) in MAY_IMPORT}
+def test_no_two_modules_of_a_subpackage_import_each_other() -> None:
+    graph = {path: imports(path)[0] for path in MODULES if subpackage(path) in MAY_IMPORT}
     names = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in graph}
-    arrows = {names[path]: {t for t in targets if t.startswith(f"{room(path)}.")} for path, targets in graph.items()}
+    arrows = {
+        names[path]: {t for t in targets if t.startswith(f"{subpackage(path)}.")} for path, targets in graph.items()
+    }
     while arrows:
         leaves = {name for name, targets in arrows.items() if not targets & set(arrows)}
         assert leaves, f"a circle among {sorted(arrows)}"
         arrows = {name: targets for name, targets in arrows.items() if name not in leaves}
 
 
-def test_heavy_packages_have_one_room() -> None:
+def test_heavy_packages_have_one_user() -> None:
     importers: dict[str, set[str]] = defaultdict(set)
     for path in MODULES:
-        for package in imports(path)[1] & ONE_ROOM:
-            importers[package].add(room(path))
-    assert set(importers) == ONE_ROOM and all(len(rooms) == 1 for rooms in importers.values()), importers
+        for package in imports(path)[1] & ONE_SUBPACKAGE:
+            importers[package].add(subpackage(path))
+    assert set(importers) == ONE_SUBPACKAGE and all(len(users) == 1 for users in importers.values()), importers
 
 
 @pytest.mark.parametrize("name", ["", *MAY_IMPORT])
-def test_a_door_hands_on_what_it_names(name: str) -> None:
+def test_a_subpackage_has_the_names_that_it_lists(name: str) -> None:
     module = importlib.import_module(f"seqmnist_tf.{name}".rstrip("."))
-    for attribute in getattr(module, "__all__", ()):  # of a lazy room
+    for attribute in getattr(module, "__all__", ()):  # of a lazy subpackage
         assert attribute in dir(module) and getattr(module, attribute) is not None
     with pytest.raises(AttributeError):
         module.nothing_of_this_name  # noqa: B018

@@ -118,7 +118,7 @@ BAD = {
     "rows of a batch that are mixed": (  # by 2 % of the mean
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul(x[:, -1] - 0.02 * ops.mean(x[:, -1], axis=0)"),
         "Last",
-        "each row of a batch alone",
+        "each sequence independently",
     ),
     "random numbers without a state": (  # of 2 %
         GOOD.replace("ops.matmul(x[:, -1]", "ops.matmul((1 + 0.02 * keras.random.normal((1, 1))) * x[:, -1]"),

@@ -1,4 +1,4 @@
-"""Publishing a run: it is copied unchanged, recounted and trained anew, and what does not fit is refused."""
+"""Publishing a run: it is copied unchanged, recounted and retrained, and what does not fit is refused."""
 
 from __future__ import annotations
 

@@ -148,8 +148,8 @@ def test_a_record_that_cannot_be_read_does_not_keep_others_from_their_replay(com
 
 @pytest.mark.parametrize(
     ("file", "change", "words"),
-    [("steps.csv.gz", exchange_losses, "trained anew, batch 1 (epoch 1) has loss"),
-     ("model.keras", other_weights, "trained anew, the losses agree, but the weights"),
+    [("steps.csv.gz", exchange_losses, "retrained, batch 1 (epoch 1) has loss"),
+     ("model.keras", other_weights, "retrained, the losses agree, but the weights"),
      ("predictions.csv", replace(r"(?m)^7,(\d),(\d),.*$", "7,1,1,0.777"), "predictions.csv is not what")],
 )  # fmt: skip
 def test_where_a_record_parts_is_said(

@@ -1,4 +1,4 @@
-"""Searches: published as one file each, checked, trained anew, and named beside the recipes that they chose."""
+"""Searches: published as one file each, checked, retrained, and named beside the recipes that they chose."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def test_a_search_is_trained_anew(command: Command, mine: Search) -> None:
     change_json(FILE, lambda d: d["trials"][2]["losses"].__setitem__(4, 2.0))
     answer = command(main, "--replay", "full", "searches")
     assert answer.status == 1
-    assert "trial 0 with seed 0: trained anew, it does not diverge\n" in answer.out
+    assert "trial 0 with seed 0: retrained, it does not diverge\n" in answer.out
     assert "trial 1 with seed 0: its model classifies " in answer.out and "(recorded: 20)" in answer.out
-    assert "trial 2 with seed 0: trained anew, batch 5 (epoch 2) has loss " in answer.out
+    assert "trial 2 with seed 0: retrained, batch 5 (epoch 2) has loss " in answer.out
     assert command(main, "--replay", "search").status == 2
 
 

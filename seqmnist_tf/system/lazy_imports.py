@@ -1,7 +1,7 @@
-"""The doors of the package and its rooms: a name is imported when it is first asked for (PEP 562).
+"""Lazy imports: a name of a package is imported when it is first asked for (PEP 562).
 
-A door is an ``__init__.py``. Under ``if TYPE_CHECKING:`` it imports the names that it hands on. Type checkers follow
-these imports. Python skips them, and :func:`open_door` reads where each name comes from, so that importing a room is
+Under ``if TYPE_CHECKING:``, the ``__init__.py`` of a package imports its public names. Type checkers follow these
+imports. Python skips them, and :func:`lazy_names` reads where each name comes from, so that importing a package is
 quick and ``--help`` does not wait for TensorFlow.
 """
 
@@ -20,36 +20,37 @@ from typing import Any
 from .tensorflow_start import start_tensorflow
 
 
-def open_door(
-    room: str, *, without_tensorflow: Collection[str] = ()
+def lazy_names(
+    package: str, *, without_tensorflow: Collection[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a room, by its full name.
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package, by its full name.
 
     TensorFlow is started before a name is imported, so that its notes stay off the terminal. The modules
     ``without_tensorflow`` import neither TensorFlow nor Keras.
     """
-    modules = _modules_of_names(Path(str(sys.modules[room].__file__)))
+    modules = _modules_of_names(Path(str(sys.modules[package].__file__)))
     names = sorted(modules)
 
     def get(name: str) -> Any:
         if name not in modules:
-            raise AttributeError(f"module {room!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = modules[name]
         if (module or name) not in without_tensorflow:
             start_tensorflow()
         if module is None:
-            return importlib.import_module(f"{room}.{name}")
-        return getattr(importlib.import_module(f"{room}.{module}"), name)
+            return importlib.import_module(f"{package}.{name}")
+        return getattr(importlib.import_module(f"{package}.{module}"), name)
 
     return get, lambda: names, names
 
 
-def _modules_of_names(door: Path) -> dict[str, str | None]:
-    """Return the names that a door imports under its only ``if``, each with its module; None for a module itself.
+def _modules_of_names(init: Path) -> dict[str, str | None]:
+    """Return the names that an ``__init__.py`` imports under its only ``if``, each with its module.
 
+    A module itself has None:
     ``from .metrics import Metrics`` is ``{"Metrics": "metrics"}``, ``from . import native`` is ``{"native": None}``.
     """
-    statements = ast.parse(door.read_text(encoding="utf-8")).body
+    statements = ast.parse(init.read_text(encoding="utf-8")).body
     (for_type_checkers,) = (statement for statement in statements if isinstance(statement, ast.If))
     modules = {}
     for node in for_type_checkers.body:
