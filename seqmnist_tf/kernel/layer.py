@@ -8,7 +8,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -125,7 +125,9 @@ class RNN(keras.layers.RNN):
         drawn = self._draw_dropout(sequences, states, bool(training))
         if self.go_backwards:
             sequences, mask = (None if given is None else tf.reverse(given, [1]) for given in (sequences, mask))
-        program: Any = self._program(sequences.shape[-1], bool(training)) if self.runs_program else None
+        program = self._program(sequences.shape[-1], bool(training)) if self.runs_program else None
+        if isinstance(program, Untranslatable):
+            raise program  # not reached: why_stock asked before
         if program and program.noise:
             sequences = program.noise.beside(sequences, self.cell)
         outputs, last = self._computed(program, sequences, states, drawn, mask, bool(training))
@@ -167,7 +169,13 @@ class RNN(keras.layers.RNN):
         return keras.tree.map_structure(lambda state: keras.ops.convert_to_tensor(state, "float32"), states)
 
     def _computed(
-        self, program: Any, sequences: tf.Tensor, states: Any, drawn: list[tf.Tensor], mask: Any, training: bool
+        self,
+        program: StepProgram | None,
+        sequences: tf.Tensor,
+        states: Any,
+        drawn: list[tf.Tensor],
+        mask: Any,
+        training: bool,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Return the outputs of steps in order, and the states after them beside each other where states are given."""
         first = None if states is None else tf.concat(keras.tree.flatten(states), axis=1)
@@ -258,10 +266,10 @@ class RNN(keras.layers.RNN):
         return programs[key]
 
     def _outputs(
-        self, program: Any, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+        self, program: StepProgram | None, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         options: Any = {"all_steps": all_steps, "threads": self.threads, "training": training}
-        return rnn_outputs(program, self.cell, sequences, rows, **options)
+        return rnn_outputs(cast(StepProgram, program), self.cell, sequences, rows, **options)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -295,7 +303,7 @@ class LSTM(RNN, keras.layers.LSTM):
         return not has_own_kernel(self)
 
     def _outputs(
-        self, program: Any, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
+        self, program: StepProgram | None, sequences: tf.Tensor, rows: RowInputs, training: bool, all_steps: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         if self.runs_program:
             return super()._outputs(program, sequences, rows, training, all_steps)

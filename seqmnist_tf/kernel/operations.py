@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .expressions import ACROSS, MAX_PIECES, Expressions, GradientTerm, Pieces, columns_of
-from .rules import RULES
+from .rules import RULES, Einsum
 from .tracing import CONSTANT, ROWS, Step, Untranslatable, location
 
 SAME = {"Identity", "StopGradient", "PreventGradient", "IdentityN", "Snapshot"}
@@ -196,60 +196,40 @@ class Translator:
         return Rows(self.expressions.dot(left, self.parameter(b), bool(transposed[1]), shape[1]), shape)
 
     def _einsum(self, operation: tf.Operation) -> Any:
-        """Return products per head: of rows and a weight or, for a weight's gradient, of rows and rows."""
-        equation = operation.get_attr("equation").decode()
-        inputs, output = equation.split("->")
-        labels = inputs.split(",")
-        if len(labels) != 2 or any(len(set(part)) < len(part) or "." in part for part in (*labels, output)):
-            raise ValueError(equation)
-        shapes = zip(labels, operation.inputs, strict=True)
-        sizes = {label: int(n) for part, tensor in shapes for label, n in zip(part, tensor.shape, strict=True)}
+        """Return products for each head: of rows and a weight or, for a weight's gradient, of rows and rows."""
         by_rows = [self.step.kind(tensor) == ROWS for tensor in operation.inputs]
-        is_gradient = all(by_rows)
-        left = int(output[-1] in labels[0]) if is_gradient else by_rows.index(True)
-        (a, b), (x, y) = ((pair[left], pair[1 - left]) for pair in (labels, operation.inputs))
-        # Labels of heads, of what is summed besides rows, and of the left and the right operand alone.
-        heads = [label for label in b if label in a and label in output]
-        summed = [label for label in b[int(is_gradient) :] if label in a and label not in output]
-        own, other = ([label for label in one[1:] if label not in two] for one, two in ((a, b), (" " + b, a)))
-        made, plain, transposed = [*heads, *own, *other], [*heads, *summed, *other], [*heads, *other, *summed]
-        if is_gradient:
-            fits = a[0] == b[0] and [*output] == made and len(other) == 1
-        else:
-            is_matrix = (len(other) == 1 and [*b] == plain) or (len(summed) == 1 and [*b] == transposed)
-            fits = a[0] == output[0] and a[0] not in b and is_matrix and set(made) == {*output[1:]}
-        left_value = self._rows(x)
-        right_value = self._rows(y) if is_gradient else None
-        if not fits:
-            raise ValueError(equation)
-
-        def grid(part: str, *groups: list[str]) -> np.ndarray:
-            """Return the columns of an operand, one axis for each group of labels."""
-            lengths = [sizes[label] for label in part[1:]]
-            order = [part.index(label) - 1 for group in groups for label in group]
-            columns = np.arange(int(np.prod(lengths))).reshape(lengths).transpose(order)
-            return columns.reshape([int(np.prod([sizes[label] for label in group])) for group in groups])
-
+        einsum = Einsum.read(operation, is_gradient=all(by_rows), first=by_rows.index(True))
+        left, right = operation.inputs[einsum.first], operation.inputs[1 - einsum.first]
         shape = tuple(operation.outputs[0].shape)
-        if right_value is not None:
-            terms = []
-            lefts, rights = grid(a, heads, summed, own), grid(b, heads, summed, other)
-            for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
-                some = columns_of(self._columns(left_value.pieces, lefts[head, item]))
-                others = columns_of(self._columns(right_value.pieces, rights[head, item]))
-                terms += [GradientTerm(m, n, head * lefts.shape[2] + i, j) for i, m in some for j, n in others]
-            return Summed(tuple(terms), shape)
-        pieces: Pieces = []
-        is_transposed = [*b] != plain or len(other) != 1
-        lefts = grid(a, heads, own, summed)
-        width = int(np.prod([sizes[label] for label in other]))
+        if all(by_rows):
+            return Summed(self._gradients_of_heads(einsum, self._rows(left).pieces, self._rows(right).pieces), shape)
+        return Rows(self._products_of_heads(einsum, self._rows(left).pieces, self.parameter(right)), shape)
+
+    def _gradients_of_heads(self, einsum: Einsum, left: Pieces, right: Pieces) -> tuple[GradientTerm, ...]:
+        lefts = einsum.columns(einsum.left, [einsum.heads, einsum.summed, einsum.of_left])
+        rights = einsum.columns(einsum.right, [einsum.heads, einsum.summed, einsum.of_right])
+        terms = []
         for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
-            row, column = (0, head * width) if is_transposed else (head * lefts.shape[2], 0)
-            chosen = self._columns(left_value.pieces, lefts[head, item])
-            pieces += self.expressions.dot(chosen, self.parameter(y), is_transposed, width, row, column)
-        if made != [*output[1:]]:
-            pieces = self._columns(pieces, np.ravel(grid("." + "".join(made), [*output[1:]])))
-        return Rows(pieces, shape)
+            row = head * einsum.size(einsum.of_left)
+            some = columns_of(self._columns(left, lefts[head, item]))
+            others = columns_of(self._columns(right, rights[head, item]))
+            terms += [GradientTerm(m, n, row + i, j) for i, m in some for j, n in others]
+        return tuple(terms)
+
+    def _products_of_heads(self, einsum: Einsum, left: Pieces, which: int) -> Pieces:
+        lefts = einsum.columns(einsum.left, [einsum.heads, einsum.of_left, einsum.summed])
+        width = einsum.size(einsum.of_right)
+        pieces: Pieces = []
+        for head, item in itertools.product(range(lefts.shape[0]), range(lefts.shape[1])):
+            chosen = self._columns(left, lefts[head, item])
+            if einsum.transposed:
+                pieces += self.expressions.dot(chosen, which, True, width, first_column=head * width)
+            else:
+                first_row = head * einsum.size(einsum.summed)
+                pieces += self.expressions.dot(chosen, which, False, width, first_row)
+        if einsum.made != einsum.result:
+            pieces = self._columns(pieces, np.ravel(einsum.columns(einsum.made, [*einsum.result])))
+        return pieces
 
     def _reduced(self, operation: tf.Operation) -> Any:
         tensor, axes = operation.inputs

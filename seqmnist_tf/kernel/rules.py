@@ -1,11 +1,13 @@
-"""TensorFlow's operations that are several of the machine's."""
+"""TensorFlow's operations that are several of the machine's: a rule for each, and how an einsum is read."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from .expressions import Expressions, Pieces
@@ -128,3 +130,101 @@ RULES: dict[str, Rule] = {
     "RsqrtGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-0.5), _all(make, "mul", y, y, y)),
     "ReciprocalGrad": lambda make, _, y, d: _all(make, "mul", d, make.number(-1), y, y),
 }
+
+
+@dataclass(frozen=True)
+class Einsum:
+    """An einsum of two operands; the axis of the rows is left out.
+
+    Example: ``nhi,hij->nhj``, with rows n, multiplies i numbers of a row by the matrix of each head h. It has the head
+    h, the summed axis i and the right operand's own axis j. Its matrices' gradient, ``nhi,nhj->hij``, has the head h
+    and an axis of each operand's own, i and j.
+
+    Attributes:
+        first: the number of the left operand, the rows. In a gradient, where both are rows, the one whose own axes come
+            first in the result.
+        left, right, result: the axes of operands and result, a letter each.
+        heads: axes of both operands and of the result.
+        summed: axes of both operands alone.
+        of_left, of_right: axes of one operand and of the result.
+        sizes: the length of each axis.
+    """
+
+    first: int
+    left: str
+    right: str
+    result: str
+    heads: str
+    summed: str
+    of_left: str
+    of_right: str
+    sizes: dict[str, int]
+
+    @classmethod
+    def read(cls, operation: tf.Operation, is_gradient: bool, first: int) -> Einsum:
+        """Return the einsum of an operation; ``first`` is the operand that has rows where the other is a weight.
+
+        ValueError if it is no product of rows with a matrix for each head, and no gradient of these matrices.
+        """
+        equation = operation.get_attr("equation").decode()
+        inputs, result = equation.split("->")
+        axes = inputs.split(",")
+        if len(axes) != 2 or any(len(set(part)) < len(part) or "." in part for part in (*axes, result)):
+            raise ValueError(equation)
+        sizes: dict[str, int] = {}
+        for part, tensor in zip(axes, operation.inputs, strict=True):
+            sizes.update(zip(part, map(int, tensor.shape), strict=True))
+        if is_gradient:
+            first = 1 if result[-1] in axes[0] else 0
+            left, right = axes[first], axes[1 - first]
+            rows_fit = left[0] == right[0]
+            right = right[1:]
+        else:
+            left, right = axes[first], axes[1 - first]
+            rows_fit = left[0] == result[0] and left[0] not in right
+            result = result[1:]
+        left = left[1:]
+        einsum = cls(
+            first,
+            left,
+            right,
+            result,
+            heads="".join(axis for axis in right if axis in left and axis in result),
+            summed="".join(axis for axis in right if axis in left and axis not in result),
+            of_left="".join(axis for axis in left if axis not in right),
+            of_right="".join(axis for axis in right if axis not in left),
+            sizes=sizes,
+        )
+        if not (rows_fit and (einsum._is_gradient() if is_gradient else einsum._is_product())):
+            raise ValueError(equation)
+        return einsum
+
+    @property
+    def made(self) -> str:
+        """The axes of the result in the order in which they are computed."""
+        return self.heads + self.of_left + self.of_right
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the matrix of a head has its rows as its last axis."""
+        return len(self.of_right) != 1 or self.right != self.heads + self.summed + self.of_right
+
+    def _is_gradient(self) -> bool:
+        return self.result == self.made and len(self.of_right) == 1
+
+    def _is_product(self) -> bool:
+        """Return whether the right operand is a matrix for each head; the result may have its axes in any order."""
+        as_transposed = len(self.summed) == 1 and self.right == self.heads + self.of_right + self.summed
+        return (as_transposed or not self.transposed) and set(self.made) == set(self.result)
+
+    def size(self, axes: str) -> int:
+        return math.prod(self.sizes[axis] for axis in axes)
+
+    def columns(self, axes: str, groups: Sequence[str]) -> np.ndarray:
+        """Return the numbers of a row's columns, whose axes are ``axes``, with one axis for each group of axes.
+
+        Example: ``columns("ij", ["j", "i"])`` with 2 i and 3 j is ``[[0, 3], [1, 4], [2, 5]]``.
+        """
+        numbers = np.arange(self.size(axes)).reshape([self.sizes[axis] for axis in axes])
+        order = [axes.index(axis) for group in groups for axis in group]
+        return numbers.transpose(order).reshape([self.size(group) for group in groups])

@@ -189,6 +189,7 @@ def trace(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
 
 
 def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
+    """Build the graph of a step: the operations of the cell, then those of its gradient."""
     sizes = keras.tree.flatten(cell.state_size)
     x = tf.compat.v1.placeholder(tf.float32, (rows, features), "x")
     states = [tf.compat.v1.placeholder(tf.float32, (rows, size), "state") for size in sizes]
@@ -204,46 +205,64 @@ def _build(cell: keras.Layer, features: int, rows: int, training: bool) -> Step:
         start = first_states(cell, rows)
     if scope.losses:
         raise Untranslatable("the step adds a loss")
-    values_after = [scope.get_current_value(variable) for variable in variables]
-    changed = [which for which, weight in enumerate(weights) if values_after[which] is not weight]
-    for which in changed:
-        if not is_seed_state(variables[which]):
-            raise Untranslatable(f"it assigns to {variables[which].path}")
     new_states = [tf.convert_to_tensor(state) for state in keras.tree.flatten(new_states)]
-    output = tf.convert_to_tensor(output)
-    wanted = [("float32", (rows, size)) for size in sizes]
-    for what, tensors, kinds in (
-        ("first states are", start, wanted),
-        ("new states are", new_states, wanted),
-        ("an output is", [output], [("float32", (rows, output.shape[-1]))]),
-    ):
-        if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
-            raise Untranslatable(f"{what} {found}, not {kinds}")
-    step = Step(None, rows, x, states, weights, output, new_states)
-    step.drawn = dropout_masks(cell) if training else []
-    step.seeds = {which: tf.convert_to_tensor(values_after[which]) for which in changed}
+    step = Step(None, rows, x, states, weights, tf.convert_to_tensor(output), new_states)
+    step.seeds = _new_seeds(variables, weights, [scope.get_current_value(variable) for variable in variables])
+    _require_float32(step, start, sizes)
     operations = graph.get_operations()[first:]
+    step.drawn = dropout_masks(cell) if training else []
     drawn = [operation.outputs[0] for operation in operations if operation.type in DRAWING]
     step.noise = [tensor for tensor in drawn if tensor.shape.rank == 2 and tensor.shape[0] == rows]
     _classify(step, graph)
     _require_arithmetic(step, operations)
-    known = [tf.get_static_value(state) if step.kind(state) == CONSTANT else None for state in start]
-    step.zero_start = all(value is not None and not np.any(value) for value in known)
-    same = [which for which, state in enumerate(new_states) if _source(state) is _source(output)]
+    step.zero_start = all(_is_zero(step, state) for state in start)
+    same = [which for which, state in enumerate(new_states) if _source(state) is _source(step.output)]
     step.output_state = same[0] if same else None
     step.borders = _borders(step)
-    step.upstream = [tf.compat.v1.placeholder(tf.float32, state.shape, "upstream") for state in new_states]
-    ends = list(new_states)
+    _differentiate(step)
+    _classify(step, graph)
+    return step
+
+
+def _new_seeds(variables: Sequence[keras.Variable], before: list[Any], after: list[Any]) -> dict[int, tf.Tensor]:
+    """Return the new states of the seed generators among a cell's variables; nothing else may change."""
+    changed = [which for which, value in enumerate(after) if value is not before[which]]
+    for which in changed:
+        if not is_seed_state(variables[which]):
+            raise Untranslatable(f"it assigns to {variables[which].path}")
+    return {which: tf.convert_to_tensor(after[which]) for which in changed}
+
+
+def _require_float32(step: Step, start: list[tf.Tensor], sizes: list[int]) -> None:
+    """Require that first states, new states and output are float32 (rows, width)."""
+    wanted = [("float32", (step.rows, size)) for size in sizes]
+    for what, tensors, kinds in (
+        ("first states are", start, wanted),
+        ("new states are", step.new_states, wanted),
+        ("an output is", [step.output], [("float32", (step.rows, step.output.shape[-1]))]),
+    ):
+        if (found := [(tensor.dtype.name, tuple(tensor.shape)) for tensor in tensors]) != kinds:
+            raise Untranslatable(f"{what} {found}, not {kinds}")
+
+
+def _is_zero(step: Step, state: tf.Tensor) -> bool:
+    """Return whether a first state is 0, whatever the weights are."""
+    value = tf.get_static_value(state) if step.kind(state) == CONSTANT else None
+    return value is not None and not np.any(value)
+
+
+def _differentiate(step: Step) -> None:
+    """Add the gradients of x, the states and the borders to the graph, for any gradients of the results."""
+    step.upstream = [tf.compat.v1.placeholder(tf.float32, state.shape, "upstream") for state in step.new_states]
+    ends = list(step.new_states)
     if step.output_state is None:
-        step.upstream.append(tf.compat.v1.placeholder(tf.float32, output.shape, "upstream"))
-        ends.append(output)
-    sources = [x, *states, *step.borders]
+        step.upstream.append(tf.compat.v1.placeholder(tf.float32, step.output.shape, "upstream"))
+        ends.append(step.output)
+    sources = [step.x, *step.states, *step.borders]
     step.gradients = tf.gradients(ends, sources, grad_ys=step.upstream, stop_gradients=[*step.borders, *step.noise])
     for gradient in step.gradients:
         if isinstance(gradient, tf.IndexedSlices):
             raise Untranslatable(f"a gradient is sparse{location(gradient.op)}")
-    _classify(step, graph)
-    return step
 
 
 def _require_arithmetic(step: Step, operations: Iterable[tf.Operation]) -> None:
