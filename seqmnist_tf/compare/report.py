@@ -18,7 +18,7 @@ from .paper import PaperTable, bibliography, csv_table, differing_settings
 from .significance import failure_interval, mcnemar_p
 
 DPI_OF_PAPERS = 200
-REPORT_FILE = "comparison.json"
+COMPARISON_FILE = "comparison.json"
 CAPTIONS = {
     "curves": "Test error by epoch: mean over seeds, and the range from the lowest to the highest seed.",
     "gradients": "Median norm of an epoch's gradients, before clipping: mean over seeds, and the range.",
@@ -50,7 +50,7 @@ def write_report(comparison: Comparison, pictures: Mapping[str, Figure], folder:
     parts.append(
         f"## Table for a paper\n\n{paper.markdown()}\nAlso in `row.tex` and `row.csv`; references: `cite.bib`.\n"
     )
-    write_atomically(folder / REPORT_FILE, json_bytes(comparison.to_json()))
+    write_atomically(folder / COMPARISON_FILE, json_bytes(comparison.to_json()))
     write_atomically(folder / "report.md", "\n\n".join(parts).encode())
     return comparison
 

@@ -102,11 +102,11 @@ def parse_space(document: Mapping[str, Any]) -> tuple[Dimension, ...]:
     rows: dict[str, Dimension] = {}
     for name, row in document.items():
         with reading(f"{name} in the search space"):
-            rows[name] = _row(name, rows, **row)
+            rows[name] = _dimension(name, rows, **row)
     return tuple(rows.values())
 
 
-def _row(
+def _dimension(
     name: str,
     before: Mapping[str, Dimension],
     *,
@@ -117,7 +117,7 @@ def _row(
     only_with: dict[str, Any] | None = None,
     reason: str = "",
 ) -> Dimension:
-    """Return a row of a search space from its keys in JSON."""
+    """Return a dimension of a search space from its keys in JSON."""
     condition = None
     for other, choice in (only_with or {}).items():
         condition = (other, _label(choice))

@@ -270,14 +270,21 @@ def test_a_model_with_options_is_saved_cloned_and_made_stock(options: dict[str, 
     for other in (keras.saving.load_model(tmp_path / "model.keras"), cloned, seqmnist_tf.to_keras(model)):
         other.layers[0].reset_state()
         np.testing.assert_allclose(other.predict(sequences(), batch_size=N, verbose=0), expected, atol=2e-5)
+    model.layers[0].reset_state()
+    with pytest.warns(UserWarning, match="a graph outside of fit, evaluate and predict may be saved"):
+        model.export(str(tmp_path / "exported"), verbose=False)
+    served = tf.saved_model.load(tmp_path / "exported").signatures["serving_default"]
+    np.testing.assert_allclose(served(tf.constant(sequences()))["output_0"], expected, atol=2e-5)
 
 
-def test_memory_does_not_grow_in_training() -> None:
+@pytest.mark.parametrize("options", ["plain", "dropout", "recurrent", "states", "stateful", "zeros"])
+def test_memory_does_not_grow_in_training(options: str) -> None:
     inputs = keras.Input(batch_shape=(N, STEPS, FEATURES))
-    options: dict[str, Any] = {"dropout": 0.2, "recurrent_dropout": 0.2, "stateful": True, "return_state": True}
-    model = keras.Model(inputs, seqmnist_tf.LSTM(UNITS, **options)(inputs)[0])
+    masked = keras.layers.Masking()(inputs)
+    model = keras.Model(inputs, keras.tree.flatten(seqmnist_tf.LSTM(UNITS, **OPTIONS[options])(masked))[0])
     model.compile(loss="mse", optimizer="sgd")
-    x, y = sequences(n=30 * N), np.zeros((30 * N, UNITS))
+    x, y = sequences(n=30 * N), np.zeros((30 * N, *model.output_shape[1:]))
+    x[::2, STEPS // 2 :] = 0
     model.fit(x, y, batch_size=N, epochs=3, verbose=0)
 
     def resident() -> int:
