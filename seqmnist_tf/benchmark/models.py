@@ -82,6 +82,7 @@ def _head_at_each_step(classes: int) -> keras.Layer:
 
 
 MODELS = {
+    "nothing": Everyday(32, (30, 1), "no recurrent layer", lambda layers, x: keras.layers.Flatten()(x)),
     "weather": Everyday(256, (120, 7), "LSTM(32)", _lstm(32)),
     "small": Everyday(32, (30, 1), "LSTM(50)", _lstm(50)),
     "stack": Everyday(64, (60, 8), "two LSTM(64)", _stack),
