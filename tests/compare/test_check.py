@@ -35,7 +35,7 @@ def test_a_bare_cell_is_checked_and_timed(command: Command, in_tmp: Path) -> Non
         ("strong", "model.layer"),
         ("own.py:Other", "model.layer"),
         ("nowhere.py:Last", "nowhere.py"),
-        ("own.py:Mixed", "row"),
+        ("own.py:Mixed", "independently"),
     ],
 )
 def test_what_is_no_layer_is_bad_input(layer: str, words: str, command: Command, in_tmp: Path) -> None:
